@@ -1,0 +1,1 @@
+"""The shop: a small web shop to break on purpose."""
