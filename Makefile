@@ -1,0 +1,52 @@
+# AIOps Lab. Each command sets up .venv by itself when it is first used; PYTHON=… chooses another interpreter.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+endif
+PY := $(BIN)/python
+NBVAL := --nbval --nbval-current-env --nbval-sanitize-with=notebooks/sanitize.cfg --nbval-cell-timeout=120
+
+.DEFAULT_GOAL := help
+.PHONY: help demo lab test check bench clean
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+demo: $(VENV)/set-up-demo  ## start the shop, break /payment, watch the incident and its cause (1 minute)
+	@$(PY) -m shop demo
+
+lab: $(VENV)/set-up-lab  ## open the lessons in JupyterLab
+	@$(PY) -m jupyterlab notebooks
+
+test: $(VENV)/set-up-test  ## run all tests, then every lesson, and compare what it prints
+	@$(PY) -m pytest tests
+	@if ls notebooks/*.ipynb >/dev/null 2>&1; then $(PY) -m pytest $(NBVAL) -n 2 --dist loadfile notebooks; fi
+
+check: $(VENV)/set-up-test  ## style, format and types, then the tests
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(MAKE) --no-print-directory test
+
+bench: $(VENV)/set-up-bench  ## measure this project and its peers side by side
+	@for file in benchmarks/[a-z]*.py; do \
+	  echo "== $$file"; $(PY) -m benchmarks.$$(basename $$file .py) || exit 1; done
+
+clean:  ## remove .venv and what the tools left behind
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+# One virtual environment for all commands; each adds what it needs, so that the demo does not wait for JupyterLab.
+$(VENV)/set-up-demo: EXTRAS :=
+$(VENV)/set-up-lab: EXTRAS := [lab]
+$(VENV)/set-up-test: EXTRAS := [dev]
+$(VENV)/set-up-bench: EXTRAS := [dev,bench]
+
+$(VENV)/set-up-%: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "AIOps Lab needs Python 3.11 or newer: make PYTHON=python3.11 $*"; exit 1; }
+	@echo "Setting up $(VENV) for make $* (once; a minute or two)"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable ".$(EXTRAS)"
+	@touch $@
