@@ -1,0 +1,241 @@
+"""How is the laboratory reached over HTTP? Blueprints that read, check and pass on; they decide nothing.
+
+Every refusal is JSON: ``{"error", "field", "rule", "value"}``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from flask import Blueprint, Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+
+from aiops_lab.faults import Fault, FaultInjector, FieldError, Injected, show
+
+QUERY_MAX = 8_192
+"""Bytes of query; no call of this interface needs a tenth of it."""
+BODY_MAX = 65_536
+"""Bytes of body."""
+DRAIN_MAX = 16_000_000
+"""Bytes of a refused body that are still read: a client that is sending cannot hear the refusal."""
+
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+
+
+def problem(status: int, field: str, rule: str, value: object) -> Response:
+    """Return the JSON answer for a refused request."""
+    text = f"{field} {rule}, got {show(value)}"
+    plain = value is None or isinstance(value, (str, int))
+    value = value if plain and len(show(value)) < 80 else show(value)
+    answer = jsonify(error=text, field=field, rule=rule, value=value)
+    answer.status_code = status
+    return answer
+
+
+def json_errors(app: Flask | Blueprint) -> None:
+    """Let an app (or one blueprint) answer its errors as JSON, and refuse what is too large to be meant."""
+    app.register_error_handler(FieldError, lambda e: problem(400, e.field, e.rule, e.value))
+    app.register_error_handler(HTTPException, _http_problem)
+    app.before_request(_refuse_oversize)
+
+
+def _http_problem(error: HTTPException) -> Response | HTTPException:
+    status = error.code or 500
+    if status < 400:  # a redirect is an answer, not an error
+        return error
+    if isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        answer = problem(status, "method", f"must be one of {allowed}", request.method)
+        answer.headers["Allow"] = allowed
+        return answer
+    if isinstance(error, NotFound):
+        return problem(status, "path", "must be one that exists here", request.path)
+    answer = jsonify(error=error.description or error.name)
+    answer.status_code = status
+    return answer
+
+
+def _refuse_oversize() -> Response | None:
+    if len(request.query_string) > QUERY_MAX:
+        return problem(414, "query", f"must be at most {QUERY_MAX} bytes", len(request.query_string))
+    length = request.content_length or 0
+    if length <= BODY_MAX:
+        return None
+    stream, left = request.environ["wsgi.input"], min(length, DRAIN_MAX)
+    while left > 0 and (chunk := stream.read(min(left, BODY_MAX))):
+        left -= len(chunk)
+    return problem(413, "body", f"must be at most {BODY_MAX} bytes", length)
+
+
+def parameters(allowed: Collection[str]) -> dict[str, Any]:
+    """Return the parameters of the request, from its query, its form or its JSON body.
+
+    Raises
+    ------
+    FieldError
+        One is unknown or given twice, or the body is not a JSON object.
+    """
+    found: dict[str, Any] = {}
+    for name, value in [*request.args.items(multi=True), *_body()]:
+        if name not in allowed:
+            raise FieldError("parameter", f"must be one of {', '.join(allowed) or '(none)'}", name)
+        if name in found:
+            raise FieldError(name, "must be given once", value)
+        found[name] = value
+    return found
+
+
+def _body() -> list[tuple[str, Any]]:
+    raw = request.get_data()
+    if not raw.strip():
+        return []
+    if request.is_json or raw.lstrip().startswith((b"{", b"[")):
+        return _json_pairs(raw)
+    if request.mimetype in ("application/x-www-form-urlencoded", "multipart/form-data"):
+        return list(request.form.items(multi=True))
+    raise FieldError("body", "must be a JSON object or a form", request.mimetype)
+
+
+def _json_pairs(raw: bytes) -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+
+    def keep(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        pairs[:] = found  # the outermost object is finished last; a dict would hide repeated names
+        return dict(found)
+
+    try:
+        body = json.loads(raw, object_pairs_hook=keep)
+    except (ValueError, RecursionError) as error:
+        raise FieldError("body", "must be valid JSON", raw[:60].decode(errors="replace")) from error
+    if not isinstance(body, dict):
+        raise FieldError("body", "must be a JSON object", body)
+    return pairs
+
+
+def required(given: dict[str, Any], name: str) -> Any:
+    """Return a parameter that must be there."""
+    if name not in given:
+        raise FieldError(name, "must be given", None)
+    return given[name]
+
+
+def number(name: str, value: object) -> float:
+    """Return a parameter as a number; text must be a plain decimal, as in ``2000`` or ``0.8``."""
+    if isinstance(value, str) and NUMBER.fullmatch(value.strip(" ")):
+        return float(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value
+    raise FieldError(name, "must be a number", value)
+
+
+def whole(name: str, value: object) -> int:
+    """Return a parameter as a whole number."""
+    found = number(name, value)
+    if not (isinstance(found, int) or found.is_integer()):
+        raise FieldError(name, "must be a whole number", value)
+    return int(found)
+
+
+def one_of(name: str, value: object, choices: Collection[str]) -> str:
+    """Return a parameter that must be one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise FieldError(name, f"must be one of {', '.join(choices)}", value)
+    return value
+
+
+def utc_text(ns: int | None) -> str | None:
+    """Return Unix nanoseconds as ISO 8601 in UTC with Z; None stays None."""
+    if ns is None:
+        return None
+    return datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+SIMULATIONS = {"delay": ("duration", "jitter"), "error": ("rate", "status"), "hang": ()}
+"""What each kind of fault takes besides endpoint, service and ttl_s; the first one must be given."""
+FIELDS = {"duration": "duration_ms", "jitter": "jitter_ms"}
+"""Where a parameter and its field of `Fault` differ: over HTTP a time without a unit is milliseconds."""
+
+
+def simulate(injector: FaultInjector, endpoints: Iterable[tuple[str, str]]) -> Blueprint:
+    """Return the blueprint that breaks endpoints on purpose: /simulate/delay, error, hang, clear and status.
+
+    Parameters
+    ----------
+    injector : FaultInjector
+        Whatever app it is attached to gets broken.
+    endpoints : iterable of (service, endpoint)
+        What may be broken. An endpoint that several services have must be asked for with its service.
+    """
+    places = sorted(endpoints)
+    blueprint = Blueprint("simulate", __name__, url_prefix="/simulate")
+    json_errors(blueprint)
+
+    def inject(kind: str) -> Response:
+        own = SIMULATIONS[kind]
+        given = parameters(("endpoint", *own, "service", "ttl_s"))
+        service, endpoint = _place(given, places)
+        for name in own[:1]:
+            required(given, name)
+        fault = _fault(kind, service, endpoint, {n: given[n] for n in (*own, "ttl_s") if n in given})
+        id = injector.inject(fault)
+        return jsonify(fault=next((_shown(f) for f in injector.active() if f.id == id), None))
+
+    def clear() -> Response:
+        given = parameters(("id",))
+        id = whole("id", given["id"]) if "id" in given else None
+        try:
+            return jsonify(cleared=injector.clear(id))
+        except KeyError:
+            return problem(404, "id", "must be a fault in force", id)
+
+    def status() -> Response:
+        parameters(())
+        return jsonify(
+            active=[_shown(fault) for fault in injector.active()],
+            endpoints=[{"service": service, "endpoint": endpoint} for service, endpoint in places],
+        )
+
+    for kind in SIMULATIONS:
+        blueprint.add_url_rule(f"/{kind}", kind, partial(inject, kind), methods=["POST"])
+    blueprint.add_url_rule("/clear", "clear", clear, methods=["POST"])
+    blueprint.add_url_rule("/status", "status", status)
+    return blueprint
+
+
+def _place(given: dict[str, Any], places: list[tuple[str, str]]) -> tuple[str, str]:
+    endpoints = sorted({endpoint for _, endpoint in places})
+    endpoint = one_of("endpoint", required(given, "endpoint"), endpoints)
+    services = [service for service, route in places if route == endpoint]
+    if "service" not in given and len(services) == 1:
+        return services[0], endpoint
+    return one_of("service", required(given, "service"), services), endpoint
+
+
+def _fault(kind: str, service: str, endpoint: str, given: dict[str, Any]) -> Fault:
+    numbers: dict[str, Any] = {
+        FIELDS.get(name, name): whole(name, value) if name == "status" else number(name, value)
+        for name, value in given.items()
+    }
+    try:
+        return Fault(kind, service, endpoint, **numbers)
+    except FieldError as error:
+        names = {field: name for name, field in FIELDS.items()}
+        raise FieldError(names.get(error.field, error.field), error.rule, error.value) from None
+
+
+def _shown(injected: Injected) -> dict[str, Any]:
+    fault = injected.fault
+    shown: dict[str, Any] = {"id": injected.id, "kind": fault.kind}
+    shown |= {"service": fault.service, "endpoint": fault.endpoint}
+    for name in SIMULATIONS.get(fault.kind, ()):
+        shown[name] = getattr(fault, FIELDS.get(name, name))
+    return shown | {
+        "ttl_s": fault.ttl_s,
+        "start": utc_text(injected.start_ns),
+        "end": utc_text(injected.end_ns),
+    }
