@@ -10,12 +10,14 @@ import re
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, current_app, got_request_exception, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from aiops_lab.faults import Fault, FaultInjector, FieldError, Injected, show
+from aiops_lab.faults import BackendError, Fault, FaultInjector, FieldError, Injected, show
 
 QUERY_MAX = 8_192
 """Bytes of query; no call of this interface needs a tenth of it."""
@@ -153,6 +155,35 @@ def utc_text(ns: int | None) -> str | None:
     if ns is None:
         return None
     return datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def attach(injector: FaultInjector, app: Flask, service: str) -> None:
+    """Let `injector` strike the requests of any Flask app, each before its view works."""
+
+    def strike() -> None:
+        if request.url_rule is not None:
+            injector.strike(service, request.url_rule.rule)
+
+    app.before_request(strike)
+    app.register_error_handler(BackendError, _backend_problem)
+
+
+def _backend_problem(error: BackendError) -> tuple[dict[str, str], int]:
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    error.__traceback__ = _outside(error.__traceback__)
+    # Flask tells its listeners of unhandled exceptions only; for them this one is no different.
+    got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
+    return {"error": str(error)}, error.status
+
+
+def _outside(traceback: TracebackType | None) -> TracebackType | None:
+    """Drop this package's frames: a stack trace that names faults.py would give the answer away."""
+    if traceback is None:
+        return None
+    inner = _outside(traceback.tb_next)
+    if Path(traceback.tb_frame.f_code.co_filename).parent == Path(__file__).parent:
+        return inner
+    return TracebackType(inner, traceback.tb_frame, traceback.tb_lasti, traceback.tb_lineno)
 
 
 SIMULATIONS = {"delay": ("duration", "jitter"), "error": ("rate", "status"), "hang": ()}

@@ -16,12 +16,10 @@ from dataclasses import asdict, dataclass, field
 from itertools import count
 from numbers import Real
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import pandas as pd
-    from flask import Flask
 
 HOLD_MAX_S = 60.0
 """No request is held longer, whatever the fault says: clients and threads are finite."""
@@ -258,7 +256,10 @@ class FaultInjector:
             return [a.record for a in self._active.values() if now < a.ends]
 
     def strike(self, service: str, endpoint: str) -> None:
-        """Let the faults at this endpoint strike the request that is being handled: may wait, may raise."""
+        """Let the faults at this endpoint strike the request that is being handled: may wait, may raise.
+
+        `aiops_lab.api.attach` calls it before each request of a Flask app.
+        """
         if not self._active:
             return
         with self._lock:
@@ -267,17 +268,6 @@ class FaultInjector:
             active.strike()
             if self._closed:
                 raise BackendError("service is shutting down", 503)
-
-    def attach(self, app: Flask, service: str) -> None:
-        """Strike the requests of any Flask app, each before its view works."""
-        from flask import request
-
-        def before() -> None:
-            if request.url_rule is not None:
-                self.strike(service, request.url_rule.rule)
-
-        app.before_request(before)
-        app.register_error_handler(BackendError, _answer)
 
     def close(self) -> None:
         """End all faults and let every held request go."""
@@ -294,26 +284,6 @@ class FaultInjector:
 
 def _place(active: _Active) -> tuple[str, str]:
     return active.record.fault.service, active.record.fault.endpoint
-
-
-def _answer(error: BackendError) -> tuple[dict[str, str], int]:
-    """Answer with the failure's status, and tell Flask's listeners as for any unhandled exception."""
-    from flask import current_app, got_request_exception
-
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
-    error.__traceback__ = _outside(error.__traceback__)
-    got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
-    return {"error": str(error)}, error.status
-
-
-def _outside(traceback: TracebackType | None) -> TracebackType | None:
-    """Drop this module's frames: a stack trace that names faults.py would give the answer away."""
-    if traceback is None:
-        return None
-    inner = _outside(traceback.tb_next)
-    if traceback.tb_frame.f_code.co_filename == __file__:
-        return inner
-    return TracebackType(inner, traceback.tb_frame, traceback.tb_lasti, traceback.tb_lineno)
 
 
 class FaultLog:

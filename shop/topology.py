@@ -1,0 +1,182 @@
+"""What is the shop? Its endpoints, how long they take and whom they call, as data.
+
+The live shop (services.py) and the virtual one read the same topology.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
+
+from aiops_lab.faults import FieldError, check_number
+
+METHODS = ("GET", "POST")
+DAY_MS = 86_400_000.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of another endpoint.
+
+    Parameters
+    ----------
+    service, endpoint : str
+        Who is called.
+    timeout_s : float
+        Seconds until the caller gives up; default 5, long against the shop's 50 ms.
+    retries : int
+        How often a failed call is tried again, at once; default never.
+    """
+
+    service: str
+    endpoint: str
+    timeout_s: float = 5.0
+    retries: int = 0
+
+    def __post_init__(self) -> None:
+        check_number("timeout_s", self.timeout_s, 0.001, 3600)
+        if not isinstance(self.retries, int) or not 0 <= self.retries <= 100:
+            raise FieldError("retries", "must be a whole number between 0 and 100", self.retries)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One endpoint of the shop.
+
+    Parameters
+    ----------
+    service, route, method : str
+        Where it is; a route may exist in several services.
+    median_ms, sigma : float
+        Its own work takes a lognormal time with this median and this standard deviation of the logarithm;
+        default 0.25, so that one request in a thousand takes more than twice the median.
+    calls : tuple of Call, or of tuples of Call
+        Made after its own work, in sequence; the calls of an inner tuple are made in parallel.
+    capacity : int
+        Requests at once; beyond that it answers 503 at once. Default 128.
+    """
+
+    service: str
+    route: str
+    method: str = "GET"
+    median_ms: float = 10.0
+    sigma: float = 0.25
+    calls: tuple[Call | tuple[Call, ...], ...] = ()
+    capacity: int = 128
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.route, str) or not self.route.startswith("/"):
+            raise FieldError("route", "must start with /", self.route)
+        if not isinstance(self.service, str) or not self.service:
+            raise FieldError("service", "must be text", self.service)
+        if self.method not in METHODS:
+            raise FieldError("method", f"must be one of {', '.join(METHODS)}", self.method)
+        check_number("median_ms", self.median_ms, 0, DAY_MS)
+        check_number("sigma", self.sigma, 0, 5)
+        if not isinstance(self.capacity, int) or not 1 <= self.capacity <= 4096:
+            raise FieldError("capacity", "must be a whole number between 1 and 4096", self.capacity)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """(service, route): what identifies it."""
+        return self.service, self.route
+
+    @property
+    def stages(self) -> tuple[tuple[Call, ...], ...]:
+        """The calls as stages: one stage after the other, the calls of a stage in parallel."""
+        return tuple((step,) if isinstance(step, Call) else tuple(step) for step in self.calls)
+
+    def service_time_s(self, rng: random.Random) -> float:
+        """Draw how long its own work takes, in seconds."""
+        if self.median_ms == 0:
+            return 0.0
+        return rng.lognormvariate(math.log(self.median_ms / 1e3), self.sigma)
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The endpoints of a shop; `front` is the service that customers, and the control plane, are at.
+
+    Raises
+    ------
+    ValueError
+        An endpoint is there twice, a call leads to no endpoint or in a circle, or `front` has no endpoint.
+    """
+
+    endpoints: tuple[Endpoint, ...]
+    front: str = "checkout"
+
+    def __post_init__(self) -> None:
+        places = [endpoint.place for endpoint in self.endpoints]
+        for place in places:
+            if places.count(place) > 1:
+                raise FieldError("endpoints", "must be there once", " ".join(place))
+        for call in self._calls():
+            if (call.service, call.endpoint) not in places:
+                raise FieldError("calls", "must lead to a known endpoint", f"{call.service} {call.endpoint}")
+        if self.front not in self.services:
+            raise FieldError("front", f"must be one of {', '.join(self.services)}", self.front)
+        self.callers_first()
+
+    def _calls(self) -> Iterator[Call]:
+        for endpoint in self.endpoints:
+            for stage in endpoint.stages:
+                yield from stage
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Names of the services, in the order in which they first appear."""
+        return tuple(dict.fromkeys(endpoint.service for endpoint in self.endpoints))
+
+    def at(self, service: str, route: str) -> Endpoint:
+        """Return an endpoint; KeyError if there is none."""
+        for endpoint in self.endpoints:
+            if endpoint.place == (service, route):
+                return endpoint
+        raise KeyError((service, route))
+
+    def of(self, service: str) -> tuple[Endpoint, ...]:
+        """Return the endpoints of a service."""
+        return tuple(endpoint for endpoint in self.endpoints if endpoint.service == service)
+
+    def callers_first(self) -> tuple[Endpoint, ...]:
+        """Return the endpoints so that every caller comes before whom it calls."""
+        callees = {
+            endpoint.place: {(call.service, call.endpoint) for stage in endpoint.stages for call in stage}
+            for endpoint in self.endpoints
+        }
+        try:
+            order = tuple(TopologicalSorter(callees).static_order())
+        except CycleError as error:
+            circle = " -> ".join(" ".join(place) for place in reversed(error.args[1]))
+            raise FieldError("calls", "must not lead in a circle", circle) from None
+        return tuple(self.at(*place) for place in reversed(order))
+
+    def as_one(self, service: str = "shop") -> Topology:
+        """Return the same shop as a single service, which calls itself."""
+
+        def moved(endpoint: Endpoint) -> Endpoint:
+            calls = tuple(tuple(replace(call, service=service) for call in stage) for stage in endpoint.stages)
+            return replace(endpoint, service=service, calls=calls)
+
+        return Topology(tuple(moved(endpoint) for endpoint in self.endpoints), front=service)
+
+
+SEED_SHOP = Topology(
+    (
+        Endpoint("health", "/health", median_ms=2),
+        Endpoint("inventory", "/inventory", median_ms=20),
+        Endpoint("payment", "/payment", "POST", median_ms=45),
+        Endpoint(
+            "checkout",
+            "/checkout",
+            "POST",
+            median_ms=5,
+            calls=(Call("payment", "/payment"), Call("inventory", "/inventory")),
+        ),
+    )
+)
+"""The shop of the lessons: /checkout calls /payment, then /inventory."""
