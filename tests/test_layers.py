@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 # A module may import what stands before it: earlier layers, and its left neighbours in its own layer.
 LAYERS = (
     ("spans",),
-    ("sensitivity", "tracing", "store", "baselines", "traces", "faults"),
+    ("sensitivity", "tracing", "store", "windows", "baselines", "traces", "faults"),
     ("detectors",),
     ("incidents",),
     ("rca", "rules"),
@@ -26,7 +26,7 @@ LAYERS = (
 )
 ORDER = [module for layer in LAYERS for module in layer]
 
-PURE = ("sensitivity", "baselines", "traces", "detectors", "incidents", "rca", "rules")
+PURE = ("sensitivity", "windows", "baselines", "traces", "detectors", "incidents", "rca", "rules")
 IMPURE_IMPORTS = ("aiops_lab.faults", "aiops_lab.store", "sqlite3", "time", "random", "secrets", "uuid")
 IMPURE_CALLS = re.compile(
     r"\b(datetime|date|Timestamp|pd)\.(now|utcnow|today)\b|\b(np|numpy)\.random\b|Timestamp\(['\"]now"

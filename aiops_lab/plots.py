@@ -1,0 +1,413 @@
+"""What does it look like? Figures in one style: colours that everybody can tell apart, plus a marker.
+
+Each function takes an optional ``ax``, returns it, and draws what it is given: nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import networkx as nx
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter
+
+# Okabe and Ito's palette
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY = "#777777"
+
+# each type of anomaly has a colour and a shape, so that a copy in grey still tells them apart
+MARKS = {
+    "latency_anomaly": (VERMILLION, "o"),
+    "error_spike": (PURPLE, "X"),
+    "timeout": (BLACK, "s"),
+    "traffic_drop": (BLUE, "v"),
+    "latency_drift": (GREEN, "^"),
+}
+
+
+def timeline(
+    windows: pd.DataFrame,
+    anomalies: Iterable[Any] = (),
+    faults: Any = (),
+    endpoint: str | None = None,
+    ax: Axes | None = None,
+    legend: bool = True,
+) -> Axes:
+    """Draw the latency of one endpoint over time, with what was expected and what was called abnormal.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        One row per (window, service, endpoint), as in ``Report.windows``.
+    anomalies : iterable of Anomaly
+        Each marks its window; those of other endpoints are left out.
+    faults : DataFrame or iterable
+        The truth: ``kind``, ``endpoint``, ``start`` and ``end`` of each fault; shaded.
+    endpoint : str, optional
+        Route, or "service route" where two services share one. Default: where the first anomaly is, else
+        the first endpoint of `windows`.
+    ax : Axes, optional
+        Where to draw; default a new figure.
+    legend : bool
+        Whether to explain the signs beside the plot.
+
+    Returns
+    -------
+    Axes
+        x: time (UTC), each window drawn at its end, when its verdict was known; y: geometric mean latency of
+        the window in ms, on a log scale.
+    """
+    anomalies = list(anomalies)
+    rows = _rows_of(windows, anomalies, endpoint)
+    ax = _dress(ax, (9, 3.6), f"Latency of {_name(rows)}", "time (UTC)", "latency (ms)")
+    if rows.empty:
+        return ax
+    ax.set_yscale("log")
+    times = rows["window"] + _width(rows)
+    ax.fill_between(times, rows["low_ms"], rows["high_ms"], color=SKY, alpha=0.35, lw=0, label="usual range")
+    ax.plot(times, rows["baseline_ms"], color=BLUE, ls="--", lw=1.5, label="baseline")
+    ax.plot(times, rows["latency_ms"], color=BLACK, marker=".", lw=1.2, label="latency")
+    learning = rows["latency_ms"].where(rows["state"] == "learning")
+    if learning.notna().any():
+        ax.plot(times, learning, "o", mfc="white", mec=GREY, ls="", label="learning")
+    _mark(ax, rows, anomalies, "latency_ms")
+    _shade(ax, faults, times)
+    ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    if legend:
+        signs = _signs([ax])
+        ax.legend(signs.values(), signs.keys(), loc="upper left", bbox_to_anchor=(1, 1), fontsize=9, frameon=False)
+    return ax
+
+
+def overview(
+    windows: pd.DataFrame, anomalies: Iterable[Any] = (), faults: Any = (), fig: Figure | None = None
+) -> Figure:
+    """Draw every endpoint: its `timeline` and below it the share of its requests that failed.
+
+    Returns
+    -------
+    Figure
+        For each endpoint, in the order of the columns service and endpoint, two Axes: latency, then errors.
+    """
+    anomalies = list(anomalies)
+    names = windows[["service", "endpoint"]].drop_duplicates().sort_values(["service", "endpoint"])
+    columns = 1 if len(names) == 1 else 2
+    blocks = max(1, -(-len(names) // columns))
+    fig = fig or plt.figure(figsize=(6.5 * columns, 3.4 * blocks + 0.6))
+    fig.set_layout_engine("constrained")
+    grid = fig.add_gridspec(2 * blocks, columns, height_ratios=[2.2, 1] * blocks)
+    first: Axes | None = None
+    for i, (service, endpoint) in enumerate(zip(names["service"], names["endpoint"], strict=True)):
+        rows = windows[(windows["service"] == service) & (windows["endpoint"] == endpoint)]
+        top, column = 2 * (i // columns), i % columns
+        latency = fig.add_subplot(grid[top, column], sharex=first, sharey=first)
+        errors = fig.add_subplot(grid[top + 1, column], sharex=latency)
+        here = [a for a in anomalies if (a.service, a.endpoint) == (service, endpoint)]
+        timeline(rows, here, faults, ax=latency, legend=False)
+        latency.set_title(_name(rows), loc="left")
+        latency.set_xlabel("")
+        latency.tick_params(labelbottom=False)
+        _error_share(rows.sort_values("window"), here, faults, errors)
+        if i < len(names) - columns:
+            errors.set_xlabel("")
+        first = first or latency
+    signs = _signs(fig.axes)
+    fig.legend(signs.values(), signs.keys(), loc="outside lower center", ncols=4, fontsize=10)
+    return fig
+
+
+def waterfall(frame: pd.DataFrame, trace_id: str, ax: Axes | None = None) -> Axes:
+    """Draw one trace: who called whom, how long each step took, and where the time was really spent.
+
+    Dark is a span's own time, light is waiting for its callees. Client spans are thin and hatched: what shows
+    of them beside their server span is the way there and back. An arrow: still open.
+
+    Returns
+    -------
+    Axes
+        x: ms since the trace began; y: one row a span, in call order, indented by depth.
+
+    Raises
+    ------
+    ValueError
+        If the frame has no such trace.
+    """
+    bars = _bars(frame[frame["trace_id"] == trace_id])
+    if not bars:
+        raise ValueError(f"trace_id must be in the frame, got {trace_id!r}")
+    ax = _dress(ax, (9, 0.9 + 0.36 * len(bars)), f"Trace {trace_id[:8]}…", "ms since the trace began", "")
+    services = list(dict.fromkeys(bar.span.service for bar in bars))
+    for y, bar in enumerate(bars):
+        _draw_bar(ax, y, bar, (BLUE, GREEN, ORANGE, PURPLE, SKY)[services.index(bar.span.service) % 5])
+    labels = [f"{'  ' * b.depth}{_span_name(b.span, len(services) > 1)}" for b in bars]
+    # left-aligned in a font of fixed width, so that the indent can be seen
+    ax.set_yticks(range(len(bars)), labels, ha="left", fontfamily="monospace", fontsize=9)
+    ax.tick_params(axis="y", pad=5.6 * max(map(len, labels)) + 4, length=0)
+    ax.set(ylim=(len(bars) - 0.4, -0.6), xlim=(0, max(bar.end for bar in bars) * 1.22 or 1))
+    shades: list[tuple[str, dict[str, Any]]] = [
+        ("own time", {"fc": GREY}),
+        ("waiting for its calls", {"fc": GREY, "alpha": 0.3}),
+    ]
+    if any(bar.span.kind == "client" for bar in bars):
+        shades.append(("call as its caller saw it", {"fc": "white", "ec": GREY, "hatch": "////"}))
+    handles = [Patch(label=label, **look) for label, look in shades]
+    ax.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=9, frameon=False)
+    return ax
+
+
+def service_graph(graph: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw who calls whom: callers left, callees right, each arrow with its calls, median and errors.
+
+    Parameters
+    ----------
+    graph : DataFrame
+        Columns caller, callee, calls, errors, p50_ms and p95_ms, as `aiops_lab.service_graph` returns it.
+        A caller that is missing means a request from outside.
+    ax : Axes, optional
+        Where to draw; default a new figure.
+
+    Returns
+    -------
+    Axes
+        Red and dashed: calls that failed.
+    """
+    edges = graph[graph["caller"].notna()]
+    places = _places([*graph["caller"].dropna(), *graph["callee"]], edges)
+    height = max((y for _, y in places.values()), default=0) - min((y for _, y in places.values()), default=0)
+    ax = _dress(ax, (9, 2.2 + 1.1 * height), "Who calls whom", "", "")
+    ax.axis("off")
+    for name, (x, y) in places.items():
+        ax.add_patch(
+            FancyBboxPatch((x - 0.4, y - 0.16), 0.8, 0.32, boxstyle="round,pad=0.06", fc="white", ec=BLUE, lw=1.5)
+        )
+        ax.text(x, y, name.replace(" ", "\n", 1), ha="center", va="center", fontsize=11)
+    for edge in _records(edges):
+        _draw_edge(ax, places[edge.caller], places[edge.callee], edge)
+    xs, ys = zip(*places.values(), strict=True) if places else ((0,), (0,))
+    ax.set(xlim=(min(xs) - 0.6, max(xs) + 0.6), ylim=(min(ys) - 0.4, max(ys) + 0.4))
+    return ax
+
+
+def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
+    """Draw where the excess at the entry was born: each bar starts where the one above it ended.
+
+    Parameters
+    ----------
+    ledger : DataFrame
+        Columns ``account`` and ``excess``; attrs ``unit`` and ``entry``.
+    ax : Axes, optional
+        Where to draw; default a new figure.
+    most : int
+        Accounts to show, the largest first; the rest is added up in one bar.
+
+    Returns
+    -------
+    Axes
+        The last bar is the total at the entry: the sum of all the others.
+    """
+    rows = ledger.sort_values("excess", key=lambda excess: -excess.abs(), kind="stable")
+    names, values = list(rows["account"][:most]), list(rows["excess"][:most])
+    if len(rows) > most:
+        names, values = [*names, f"{len(rows) - most} others"], [*values, rows["excess"][most:].sum()]
+    ends = np.cumsum(values)
+    total = float(ends[-1]) if len(ends) else 0.0
+    entry, unit = ledger.attrs.get("entry", "the entry"), ledger.attrs.get("unit", "")
+    ax = _dress(ax, (9, 1.2 + 0.4 * len(names)), f"Where the excess at {entry} was born", f"excess ({unit})", "")
+    for y, (value, end) in enumerate(zip(values, ends, strict=True)):
+        look: dict[str, Any] = {"color": VERMILLION} if value >= 0 else {"fc": "white", "ec": GREEN, "hatch": "////"}
+        ax.barh(y, value, left=end - value, height=0.6, **look)
+        ax.plot([end, end], [y - 0.3, y + 1.3], color=GREY, lw=0.8)
+    ax.barh(len(names), total, height=0.6, color=BLUE)
+    for y, (value, end) in enumerate(zip([*values, total], [*ends, total], strict=True)):
+        ax.annotate(
+            f"{value:+,.4g}",
+            (max(end, end - value), y),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=10,
+        )
+    ax.set_yticks(range(len(names) + 1), [*names, f"total at {entry}"])
+    ax.set_ylim(len(names) + 0.6, -0.6)
+    ax.axvline(0, color=BLACK, lw=0.8)
+    ax.set_xlim(min([0.0, *ends * 1.15]), max([0.0, *ends * 1.15]) or 1.0)
+    return ax
+
+
+def _dress(ax: Axes | None, size: tuple[float, float], title: str, x: str, y: str) -> Axes:
+    ax = ax or plt.subplots(figsize=size, layout="constrained")[1]
+    ax.set_title(title, fontsize=12, loc="left")
+    ax.set_xlabel(x, fontsize=11)
+    ax.set_ylabel(y, fontsize=11)
+    ax.tick_params(labelsize=10)
+    ax.grid(axis="x" if not y else "both", color="#dddddd", lw=0.6)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def _records(frame: pd.DataFrame) -> list[Any]:
+    return list(frame.itertuples())
+
+
+def _name(rows: pd.DataFrame) -> str:
+    pairs = sorted(set(zip(rows["service"], rows["endpoint"], strict=True)))
+    return " and ".join(f"{endpoint} ({service})" for service, endpoint in pairs) or "nothing"
+
+
+def _rows_of(windows: pd.DataFrame, anomalies: Sequence[Any], endpoint: str | None) -> pd.DataFrame:
+    if endpoint is None and len(windows):
+        endpoint = anomalies[0].endpoint if anomalies else windows["endpoint"].iloc[0]
+    both = windows["service"].astype(str) + " " + windows["endpoint"].astype(str)
+    rows = windows[(windows["endpoint"] == endpoint) | (both == endpoint)]
+    if rows.empty and len(windows):
+        raise ValueError(f"endpoint must be one of {sorted(set(windows['endpoint']))}, got {endpoint!r}")
+    return rows.sort_values("window")
+
+
+def _mark(ax: Axes, rows: pd.DataFrame, anomalies: Iterable[Any], column: str) -> None:
+    # a window in which nothing was answered has no latency: its mark stands on the baseline
+    height = rows[column].fillna(rows["baseline_ms"] if column == "latency_ms" else 0.0)
+    at = dict(zip(zip(rows["service"], rows["endpoint"], rows["window"], strict=True), height, strict=True))
+    for kind, (colour, marker) in MARKS.items():
+        places = [(a.service, a.endpoint, a.window) for a in anomalies if a.type == kind]
+        known = [(key[2] + _width(rows), at[key]) for key in places if key in at]
+        if known:
+            x, y = zip(*known, strict=True)
+            # a ring, so that a second mark on the same window shows inside it
+            fill: dict[str, Any] = {"mfc": "none", "ms": 12, "mew": 2} if marker == "o" else {"mec": "white", "ms": 8}
+            ax.plot(x, y, marker, color=colour, label=kind.replace("_", " "), zorder=5, **fill)
+
+
+def _width(rows: pd.DataFrame) -> pd.Timedelta:
+    starts = rows["window"].drop_duplicates().sort_values()
+    return starts.diff().min() if len(starts) > 1 else pd.Timedelta(0)
+
+
+def _shade(ax: Axes, faults: Any, times: pd.Series) -> None:
+    for fault in _records(faults) if isinstance(faults, pd.DataFrame) else faults:
+        end = times.max() if pd.isna(fault.end) else fault.end
+        label = f"true fault: {fault.kind} at {fault.endpoint}"
+        ax.axvspan(fault.start, end, fc=YELLOW, ec=ORANGE, alpha=0.35, hatch="..", lw=0.5, zorder=0, label=label)
+    locator = AutoDateLocator(maxticks=7)
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def _error_share(rows: pd.DataFrame, anomalies: list[Any], faults: Any, ax: Axes) -> None:
+    _dress(ax, (9, 2), "", "time (UTC)", "errors")
+    times = rows["window"] + _width(rows)
+    ax.plot(times, rows["error_rate"], color=VERMILLION, marker=".", lw=1.2, label="failed share")
+    _mark(ax, rows, [a for a in anomalies if a.type == "error_spike"], "error_rate")
+    _shade(ax, faults, times)
+    ax.set_ylim(-0.05, 1.05)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def _signs(axes: Iterable[Axes]) -> dict[str, Any]:
+    """Each label once, in the order in which it was drawn."""
+    found = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
+    signs: dict[str, Any] = {}
+    for handle, label in found:
+        signs.setdefault(label, handle)
+    return signs
+
+
+class _Bar(NamedTuple):
+    span: Any
+    depth: int
+    start: float  # ms since the trace began
+    end: float
+    waits: list[tuple[float, float]]  # the children, clipped
+
+
+def _bars(trace: pd.DataFrame) -> list[_Bar]:
+    """The spans of one trace in call order. A span whose parent is missing stands at the left."""
+    spans = _records(trace.sort_values(["start", "span_id"]))
+    if not spans:
+        return []
+    begin = spans[0].start
+    starts = {s.span_id: (s.start - begin).total_seconds() * 1e3 for s in spans}
+    ends = {s.span_id: starts[s.span_id] + s.duration_ms for s in spans}
+    last = float(np.nanmax([*ends.values(), *starts.values()]))
+    ends = {key: last if np.isnan(end) else end for key, end in ends.items()}
+    children: dict[Any, list[Any]] = {}
+    for span in spans:
+        children.setdefault(span.parent_id if span.parent_id in starts else None, []).append(span)
+
+    def walk(parent: Any, depth: int) -> Iterator[_Bar]:
+        for span in children.get(parent, []):
+            start, end = starts[span.span_id], ends[span.span_id]
+            below = [(starts[c.span_id], ends[c.span_id]) for c in children.get(span.span_id, [])]
+            waits = [(max(a, start), min(b, end)) for a, b in below if min(b, end) > max(a, start)]
+            yield _Bar(span, depth, start, end, waits)
+            yield from walk(span.span_id, depth + 1)
+
+    return list(walk(None, 0))
+
+
+def _span_name(span: Any, with_service: bool) -> str:
+    arrow = "→ " if span.kind == "client" else ""
+    return f"{arrow}{span.endpoint}{f' ({span.service})' if with_service else ''}"
+
+
+def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str) -> None:
+    length = bar.end - bar.start
+    if bar.span.kind == "client":
+        ax.barh(y, length, left=bar.start, height=0.3, fc="white", ec=colour, hatch="////", lw=0.8)
+    else:
+        ax.barh(y, length, left=bar.start, height=0.62, color=colour)
+        for start, end in bar.waits:  # light over a white ground: overlapping calls do not darken
+            ax.barh(y, end - start, left=start, height=0.62, color="white")
+            ax.barh(y, end - start, left=start, height=0.62, color=colour, alpha=0.3, lw=0)
+    is_open, failed = np.isnan(bar.span.duration_ms), bar.span.status >= 500 or bar.span.error
+    note = "still open" if is_open else f"{length:,.3g} ms"
+    if is_open:
+        ax.plot([bar.end], [y], marker=">", color=colour, ms=11, clip_on=False)
+    elif failed:
+        note += f"  ✗ {bar.span.status or 'no answer'}"
+    style: dict[str, Any] = {"color": VERMILLION, "fontweight": "bold"} if failed else {"color": BLACK}
+    ax.annotate(note, (bar.end, y), (10, 0), textcoords="offset points", va="center", fontsize=9, **style)
+
+
+def _places(names: list[str], edges: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    graph = nx.DiGraph(zip(edges["caller"], edges["callee"], strict=True))
+    graph.add_nodes_from(names)
+    graph.remove_edges_from(list(nx.selfloop_edges(graph)))
+    while not nx.is_directed_acyclic_graph(graph):  # a call back: drawn, but not counted for the layers
+        graph.remove_edge(*nx.find_cycle(graph)[-1][:2])
+    places = {}
+    for x, layer in enumerate(nx.topological_generations(graph)):
+        for row, name in enumerate(sorted(layer)):
+            places[name] = (2.2 * x, (len(layer) - 1) / 2 - row)
+    return places
+
+
+def _draw_edge(ax: Axes, start: tuple[float, float], end: tuple[float, float], edge: Any) -> None:
+    forwards = end[0] > start[0]
+    colour, style = (VERMILLION, "--") if edge.errors else (BLACK, "-")
+    arrow: dict[str, Any] = {
+        "arrowstyle": "-|>",
+        "color": colour,
+        "ls": style,
+        "lw": 1.5,
+        "mutation_scale": 16,
+    }
+    side = 0.46 if forwards else -0.46
+    if not forwards:
+        arrow["connectionstyle"] = "arc3,rad=0.3"
+    ax.annotate("", (end[0] - side, end[1]), (start[0] + side, start[1]), arrowprops=arrow)
+    text = f"{edge.calls:,} calls, p50 {edge.p50_ms:,.3g} ms\n{edge.errors:,} error{'s' * (edge.errors != 1)}"
+    middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + (0 if forwards else 0.35)
+    box = {"fc": "white", "ec": "none", "pad": 1.5, "alpha": 0.9}
+    ax.text(*middle, text, ha="center", va="center", fontsize=9, color=colour, bbox=box)

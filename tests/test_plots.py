@@ -1,0 +1,241 @@
+"""The figures show the numbers they were given. Looks at what was plotted, never at pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.dates import num2date
+
+from aiops_lab import plots
+from aiops_lab.spans import Span, to_frame
+
+START = pd.Timestamp("2026-01-01T10:00:00Z")
+TRACE = "ab" * 16
+
+
+@pytest.fixture(autouse=True)
+def _close_figures() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+def second(n: float) -> pd.Timestamp:
+    return START + pd.Timedelta(seconds=n)
+
+
+def windows(endpoints: tuple[str, ...] = ("/checkout", "/payment")) -> pd.DataFrame:
+    """Six windows of 10 s an endpoint: learning, normal, normal, slow, unanswered, normal."""
+    latency = [100.0, 100.0, 110.0, 900.0, np.nan, 100.0]
+    state = ["learning", "normal", "normal", "anomalous", "anomalous", "normal"]
+    made = {
+        "latency_ms": latency, "error_rate": [0, 0, 0, 0.5, 0, 0], "state": state, "n": [9, 9, 9, 9, 0, 9],
+        "baseline_ms": 100.0, "low_ms": 60.0, "high_ms": 160.0, "window": [second(10 * i) for i in range(6)],
+    }  # fmt: skip
+    return pd.concat([pd.DataFrame(made).assign(service="shop", endpoint=e) for e in endpoints])
+
+
+def anomaly(kind: str, at: float, endpoint: str = "/payment") -> SimpleNamespace:
+    return SimpleNamespace(type=kind, service="shop", endpoint=endpoint, window=second(at))
+
+
+FAULTS = pd.DataFrame([{"kind": "delay", "endpoint": "/payment", "start": second(31), "end": second(50)}])
+
+
+def line(ax: plt.Axes, label: str) -> tuple[list[float], list[float]]:
+    """Seconds since START, and heights, of the line with this label."""
+    (found,) = [made for made in ax.lines if made.get_label() == label]
+    seconds = [(t - START).total_seconds() for t in num2date(ax.convert_xunits(found.get_xdata(orig=True)))]
+    return [round(s, 3) for s in seconds], list(found.get_ydata())
+
+
+def test_a_timeline_shows_each_window_at_its_end() -> None:
+    ax = plots.timeline(windows(), endpoint="/payment")
+    times, latency = line(ax, "latency")
+    assert times == [10, 20, 30, 40, 50, 60]
+    assert latency[:4] == [100, 100, 110, 900]
+    assert line(ax, "baseline")[1] == [100] * 6
+    assert ax.get_yscale() == "log"
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("time (UTC)", "latency (ms)")
+
+
+def test_an_anomaly_is_marked_on_its_window() -> None:
+    ax = plots.timeline(windows(), [anomaly("latency_anomaly", 30)])
+    assert line(ax, "latency anomaly") == ([40], [900])
+
+
+def test_an_anomaly_of_another_endpoint_is_not_marked() -> None:
+    ax = plots.timeline(windows(), [anomaly("latency_anomaly", 30, "/checkout")], endpoint="/payment")
+    assert "latency anomaly" not in [made.get_label() for made in ax.lines]
+
+
+def test_a_window_without_an_answer_is_marked_on_its_baseline() -> None:
+    assert line(plots.timeline(windows(), [anomaly("timeout", 40)]), "timeout") == ([50], [100])
+
+
+def test_the_learning_windows_are_hollow() -> None:
+    times, latency = line(plots.timeline(windows()), "learning")
+    assert [t for t, y in zip(times, latency, strict=True) if y == y] == [10]
+
+
+@pytest.mark.parametrize("faults", [FAULTS, list(FAULTS.itertuples())])
+def test_a_true_fault_is_shaded_from_start_to_end(faults: object) -> None:
+    (span,) = plots.timeline(windows(), faults=faults).patches
+    left, right = (num2date(x) for x in (span.get_x(), span.get_x() + span.get_width()))
+    assert span.get_label() == "true fault: delay at /payment"
+    assert abs(left - second(31)) < pd.Timedelta("1ms")
+    assert abs(right - second(50)) < pd.Timedelta("1ms")
+
+
+def test_without_faults_nothing_is_shaded() -> None:
+    assert not plots.timeline(windows()).patches
+
+
+def test_a_fault_that_goes_on_is_shaded_to_the_end() -> None:
+    (span,) = plots.timeline(windows(), faults=FAULTS.assign(end=pd.NaT)).patches
+    assert abs(num2date(span.get_x() + span.get_width()) - second(60)) < pd.Timedelta("1ms")
+
+
+def test_an_unknown_endpoint_is_refused() -> None:
+    with pytest.raises(ValueError, match="endpoint must be one of"):
+        plots.timeline(windows(), endpoint="/pay")
+
+
+def test_no_windows_give_an_empty_timeline() -> None:
+    assert not plots.timeline(windows()[:0]).lines
+
+
+def test_a_figure_draws_into_the_axes_it_is_given() -> None:
+    ax = plt.figure().add_subplot()
+    assert plots.timeline(windows(), ax=ax) is ax
+
+
+def test_the_overview_has_latency_and_errors_of_every_endpoint() -> None:
+    fig = plots.overview(windows(("/a", "/b", "/c")), [anomaly("error_spike", 30, "/b")], FAULTS)
+    assert [ax.get_title(loc="left") for ax in fig.axes[::2]] == ["/a (shop)", "/b (shop)", "/c (shop)"]
+    assert line(fig.axes[3], "failed share")[1] == [0, 0, 0, 0.5, 0, 0]
+    assert line(fig.axes[3], "error spike") == ([40], [0.5])
+    assert "error spike" not in [made.get_label() for made in fig.axes[1].lines]
+    labels = [text.get_text() for text in fig.legends[0].texts]
+    assert len(labels) == len(set(labels))
+
+
+def span(key: int, parent: int, endpoint: str, kind: str, start: int, ms: int | None, status: int = 200) -> Span:
+    """Times in ms; 0 = no parent."""
+    parent_id = f"{parent:016x}" if parent else None
+    duration = None if ms is None else ms * 10**6
+    return Span(TRACE, f"{key:016x}", parent_id, "shop", endpoint, kind, None, start * 10**6, duration, status, None)
+
+
+# /checkout   0 ------------------------------- 100
+#   → /payment   10 ------------------ 80
+#     /payment     20 ------------ 70
+TRACED = [
+    span(1, 0, "/checkout", "server", 0, 100, 502),
+    span(2, 1, "/payment", "client", 10, 70, 500),
+    span(3, 2, "/payment", "server", 20, 50, 500),
+]
+
+
+def extents(ax: plt.Axes) -> list[tuple[float, float, float]]:
+    """(row, left, right) of each bar, in the order in which they were drawn."""
+    boxes = [bar.get_bbox() for bar in ax.patches]
+    return [(round((b.ymin + b.ymax) / 2), round(b.xmin, 6), round(b.xmax, 6)) for b in boxes]
+
+
+def test_a_waterfall_stands_in_call_order_with_an_indent() -> None:
+    ax = plots.waterfall(to_frame(TRACED), TRACE)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["/checkout", "  → /payment", "    /payment"]
+    assert {(0, 0, 100), (1, 10, 80), (2, 20, 70)} <= set(extents(ax))
+
+
+def test_waiting_is_light_and_own_time_is_not() -> None:
+    ax = plots.waterfall(to_frame(TRACED), TRACE)
+    light = [extents(ax)[i] for i, bar in enumerate(ax.patches) if bar.get_alpha()]
+    assert light == [(0, 10, 80)]
+
+
+def test_an_error_is_named_and_a_good_span_is_not() -> None:
+    notes = [text.get_text() for text in plots.waterfall(to_frame(TRACED), TRACE).texts]
+    assert notes == ["100 ms  ✗ 502", "70 ms  ✗ 500", "50 ms  ✗ 500"]
+    good = [s._replace(status=200) for s in TRACED]
+    assert "✗" not in "".join(text.get_text() for text in plots.waterfall(to_frame(good), TRACE).texts)
+
+
+def test_an_open_span_ends_with_the_trace_and_says_so() -> None:
+    spans = [*TRACED[:2], TRACED[2]._replace(duration_ns=None, status=0)]
+    ax = plots.waterfall(to_frame(spans), TRACE)
+    assert (2, 20, 100) in extents(ax)
+    assert ax.texts[2].get_text() == "still open"
+
+
+def test_a_span_without_its_parent_stands_at_the_left() -> None:
+    ax = plots.waterfall(to_frame(TRACED[1:]), TRACE)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["→ /payment", "  /payment"]
+
+
+def test_an_unknown_trace_is_refused() -> None:
+    with pytest.raises(ValueError, match="trace_id must be in the frame"):
+        plots.waterfall(to_frame(TRACED), "00" * 16)
+
+
+COLUMNS = ["caller", "callee", "calls", "errors", "p50_ms", "p95_ms"]
+
+
+def test_the_graph_puts_callers_left_of_their_callees() -> None:
+    rows = [(None, "/a", 9, 0, 5.0, 9.0), ("/a", "/b", 7, 1, 3.0, 4.0), ("/b", "/c", 1_200, 0, 2.0, 3.0)]
+    ax = plots.service_graph(pd.DataFrame(rows, columns=COLUMNS))
+    texts = {text.get_text(): text.get_position()[0] for text in ax.texts if text.get_text()}
+    assert texts["/a"] < texts["/b"] < texts["/c"]
+    assert {"7 calls, p50 3 ms\n1 error", "1,200 calls, p50 2 ms\n0 errors"} <= set(texts)
+
+
+def test_a_call_back_does_not_hang_the_layout() -> None:
+    rows = [("/a", "/b", 7, 1, 3.0, 4.0), ("/b", "/a", 1, 0, 2.0, 3.0), ("/a", "/a", 1, 0, 2.0, 3.0)]
+    assert len(plots.service_graph(pd.DataFrame(rows, columns=COLUMNS)).patches) == 2
+
+
+def test_no_calls_give_an_empty_graph() -> None:
+    assert not plots.service_graph(pd.DataFrame([], columns=COLUMNS)).patches
+
+
+def book(values: list[float]) -> pd.DataFrame:
+    made = pd.DataFrame({"account": [f"account {v}" for v in values], "excess": values})
+    made.attrs = {"unit": "ms per request", "entry": "/checkout"}
+    return made
+
+
+def test_the_bars_of_a_ledger_add_up_to_the_total() -> None:
+    ax = plots.ledger(book([5.0, 100.0, -20.0]))
+    assert extents(ax) == [(0, 0, 100), (1, 80, 100), (2, 80, 85), (3, 0, 85)]
+    assert [t.get_text() for t in ax.get_yticklabels()][-1] == "total at /checkout"
+    assert ax.get_xlabel() == "excess (ms per request)"
+
+
+def test_the_small_accounts_of_a_ledger_are_one_bar() -> None:
+    ax = plots.ledger(book([100.0, 5.0, 4.0, -1.0]), most=2)
+    assert [t.get_text() for t in ax.get_yticklabels()][2] == "2 others"
+    assert extents(ax)[2:] == [(2, 105, 108), (3, 0, 108)]
+
+
+def test_an_empty_ledger_is_a_total_of_nothing() -> None:
+    assert extents(plots.ledger(book([]))) == [(0, 0, 0)]
+
+
+def test_the_figures_leave_what_they_were_given_untouched() -> None:
+    given, traced, accounts = windows(), to_frame(TRACED), book([1.0, 2.0])
+    copies = given.copy(), traced.copy(), accounts.copy()
+    plots.overview(given, [], FAULTS)
+    plots.waterfall(traced, TRACE)
+    plots.ledger(accounts)
+    for before, after in zip(copies, (given, traced, accounts), strict=True):
+        pd.testing.assert_frame_equal(before, after)
