@@ -103,7 +103,7 @@ def overview(
     names = windows[["service", "endpoint"]].drop_duplicates().sort_values(["service", "endpoint"])
     columns = 1 if len(names) == 1 else 2
     blocks = max(1, -(-len(names) // columns))
-    fig = fig or plt.figure(figsize=(6.5 * columns, 3.4 * blocks + 0.6))
+    fig = fig or Figure(figsize=(6.5 * columns, 3.4 * blocks + 0.6))  # a notebook shows what a cell returns, once
     fig.set_layout_engine("constrained")
     grid = fig.add_gridspec(2 * blocks, columns, height_ratios=[2.2, 1] * blocks)
     first: Axes | None = None
