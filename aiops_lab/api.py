@@ -43,6 +43,7 @@ def json_errors(app: Flask | Blueprint) -> None:
     """Let an app (or one blueprint) answer its errors as JSON, and refuse what is too large to be meant."""
     app.register_error_handler(FieldError, lambda e: problem(400, e.field, e.rule, e.value))
     app.register_error_handler(HTTPException, _http_problem)
+    app.register_error_handler(BackendError, _backend_problem)
     app.before_request(_refuse_oversize)
 
 

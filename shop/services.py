@@ -11,10 +11,9 @@ from typing import Any
 
 import requests
 from flask import Flask, Response, g, jsonify, request
-from werkzeug.exceptions import BadGateway, GatewayTimeout, ServiceUnavailable
 
 from aiops_lab import api
-from aiops_lab.faults import check_number
+from aiops_lab.faults import BackendError, check_number
 from shop.topology import Call, Endpoint, Topology
 
 Answers = dict[str, Any]
@@ -74,7 +73,7 @@ def _bound(app: Flask, endpoints: tuple[Endpoint, ...]) -> None:
         if slot is None:
             return
         if not slot.acquire(blocking=False):
-            raise ServiceUnavailable(f"{request.path} is at its capacity, try again later")
+            raise BackendError(f"{request.path} is at its capacity, try again later", 503)
         g.slot = slot
 
     def leave(_: BaseException | None) -> None:
@@ -130,7 +129,7 @@ class _Caller:
         for _ in range(call.retries):
             try:
                 return self._once(call, order)
-            except (BadGateway, GatewayTimeout):
+            except BackendError:
                 continue
         return self._once(call, order)
 
@@ -140,11 +139,12 @@ class _Caller:
         try:
             answer = self._session.request(method, url, json=sent, timeout=call.timeout_s)
         except requests.Timeout:
-            raise GatewayTimeout(f"{call.endpoint} did not answer within {call.timeout_s:g} s") from None
+            raise BackendError(f"{call.endpoint} did not answer within {call.timeout_s:g} s", 504) from None
         except requests.RequestException as error:
-            raise BadGateway(f"{call.endpoint} could not be reached: {type(error).__name__}") from None
+            reason = type(error).__name__
+            raise BackendError(f"{call.endpoint} could not be reached: {reason}", 502) from None
         if answer.status_code >= 400:
-            raise BadGateway(f"{call.endpoint} answered {answer.status_code}")
+            raise BackendError(f"{call.endpoint} answered {answer.status_code}", 502)
         return answer.json()
 
 

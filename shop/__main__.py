@@ -1,0 +1,145 @@
+"""python -m shop: serve | demo | check | record."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+HELP = argparse.ArgumentDefaultsHelpFormatter
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 1 the answer is no, 2 it could not run."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a console that knows no emoji shows ? instead of failing
+    options = _parser().parse_args(argv)
+    try:
+        return options.run(options)
+    except (ValueError, OSError) as error:
+        print(f"shop {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m shop",
+        description="A small web shop to break on purpose, and the machine that notices, groups and explains it.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_serve, _add_demo, _add_check, _add_record):
+        add(commands)
+    return parser
+
+
+def _add_serve(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "serve",
+        formatter_class=HELP,
+        help="run the shop on a port until Ctrl-C",
+        description="Run the shop on a port, watched by a background worker, until Ctrl-C or SIGTERM. "
+        "Break it with curl (POST /simulate/delay, error, hang), then look at /aiops/incidents.",
+    )
+    parser.add_argument("--port", type=int, default=5000, help="port of the front; 0 = any free one")
+    parser.add_argument("--services", choices=("one", "many"), default="one", help="one port, or one each")
+    parser.add_argument("--db", default="aiops-lab.sqlite", help="file of spans, incidents and baselines")
+    parser.add_argument("--interval", type=float, default=30.0, help="seconds between two analyses")
+    parser.add_argument("--window", type=float, default=10.0, help="seconds of a window of the analysis")
+    parser.add_argument("--traffic", type=float, default=0.0, metavar="RATE", help="normal customers, requests/s")
+    parser.add_argument("--seed", type=int, default=0, help="of service times, faults and customers")
+    parser.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from shop.serve import serve
+
+    given = (options.interval, options.window, options.traffic, options.seed)
+    return serve(options.port, options.services, options.db, *given)
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "demo",
+        formatter_class=HELP,
+        help="see the whole chain at work in less than a minute",
+        description="Start the shop, warm up, break /payment, watch an incident open, and see its root cause "
+        "named with its evidence. Draws timeline.png and ledger.png.",
+    )
+    parser.add_argument("--fault", choices=("error", "delay", "hang"), default="error", help="how /payment breaks")
+    parser.add_argument("--services", choices=("one", "many"), default="one", help="one port, or one each")
+    parser.add_argument("--seed", type=int, default=0, help="of service times, faults and customers")
+    parser.add_argument("--rate", type=float, default=20.0, help="requests/s")
+    parser.add_argument("--out", default="demo", help="folder of the two pictures")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from shop.demo import demo
+
+    return demo(options.fault, options.services, options.seed, options.rate, options.out)
+
+
+def _add_check(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "check",
+        formatter_class=HELP,
+        help="run the scenarios against a server, over HTTP alone",
+        description="Run the latency, error, cascade and hang scenarios over HTTP alone, and print what passed. "
+        "Exit code 1 if anything did not.",
+    )
+    parser.add_argument("--quick", action="store_true", help="short windows: about 20 s instead of 2 minutes")
+    parser.add_argument("--url", help="a shop that is served elsewhere; otherwise it starts its own")
+    parser.add_argument("--rate", type=float, default=20.0, help="requests/s")
+    parser.add_argument("--seed", type=int, default=0, help="of service times, faults and customers")
+    parser.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from shop.check import check
+
+    return check(options.url, options.quick, options.rate, options.seed)
+
+
+def _add_record(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "record",
+        formatter_class=HELP,
+        help="run a scenario; write its spans and the truth",
+        description="Run normal traffic, break an endpoint, mend it. FILE (.csv or .csv.gz) gets one row a span, "
+        "FILE.truth.json what was broken and when.",
+    )
+    parser.add_argument("file", metavar="FILE", help="where the spans go: .csv or .csv.gz")
+    parser.add_argument("--fault", choices=("none", "error", "delay", "hang"), default="error", help="what breaks")
+    parser.add_argument("--endpoint", default="/payment", help="which endpoint breaks")
+    parser.add_argument("--warmup", type=float, default=60.0, help="seconds before the fault")
+    parser.add_argument("--seconds", type=float, default=30.0, help="seconds of the fault")
+    parser.add_argument("--recovery", type=float, default=0.0, help="seconds after it was mended")
+    parser.add_argument("--rate", type=float, default=20.0, help="requests/s")
+    parser.add_argument("--seed", type=int, default=0, help="of service times, faults and customers")
+    parser.add_argument("--services", choices=("one", "many"), default="one", help="one port, or one each")
+    parser.set_defaults(run=_record)
+
+
+def _record(options: argparse.Namespace) -> int:
+    from shop.record import fault_of, record
+
+    spans = record(
+        options.file,
+        fault_of(options.fault, options.services, options.endpoint),
+        warmup_s=options.warmup,
+        fault_s=options.seconds,
+        recovery_s=options.recovery,
+        rate=options.rate,
+        seed=options.seed,
+        services=options.services,
+    )
+    print(f"{len(spans)} spans in {options.file}, the truth in {options.file}.truth.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""How is a run kept? ``python -m shop record FILE``: the spans as CSV, and beside them what was broken.
+
+FILE has one row a span, in the columns of the spans frame; start is ISO 8601 in UTC with nanoseconds, an empty
+cell is a missing value. It is compressed if its name ends in .gz. FILE.truth.json has the faults.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from aiops_lab.faults import Fault, FieldError, check_number
+from aiops_lab.spans import COLUMNS, TEXT_COLUMNS, check
+from shop.live import Shop, running
+from shop.traffic import drive
+
+ENDINGS = (".csv", ".csv.gz")
+
+
+def write_spans(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a spans frame to a file that `read_spans` reads back exactly.
+
+    Raises
+    ------
+    ValueError
+        The name of the file does not end in .csv or .csv.gz.
+    """
+    _check_ending(path)
+    # No time of writing in the file: the same spans give the same bytes.
+    compression: Any = {"method": "gzip", "mtime": 0} if str(path).endswith(".gz") else None
+    frame = check(frame)[list(COLUMNS)]
+    text = frame.assign(start=frame["start"].map(lambda start: start.isoformat(timespec="nanoseconds")))
+    text.to_csv(path, index=False, compression=compression, lineterminator="\n")
+
+
+def read_spans(path: str | Path) -> pd.DataFrame:
+    """Return the spans frame that `write_spans` wrote."""
+    frame = pd.read_csv(
+        path,
+        dtype=dict.fromkeys(TEXT_COLUMNS, object) | {"duration_ms": "float64", "status": "int64"},
+        keep_default_na=False,
+        na_values={column: [""] for column in COLUMNS},
+        float_precision="round_trip",
+    )
+    frame["start"] = pd.to_datetime(frame["start"], utc=True, format="ISO8601").dt.as_unit("ns")
+    frame = frame.astype(dict.fromkeys(TEXT_COLUMNS, object))
+    return check(frame.where(frame.notna() | ~frame.columns.isin(TEXT_COLUMNS), None))
+
+
+def record(
+    path: str | Path,
+    fault: Fault | None,
+    *,
+    warmup_s: float = 60.0,
+    fault_s: float = 30.0,
+    recovery_s: float = 0.0,
+    rate: float = 20.0,
+    seed: int = 0,
+    services: str = "one",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Run normal traffic, then break something, then mend it; write and return the spans.
+
+    Parameters
+    ----------
+    path : path
+        FILE.csv or FILE.csv.gz; FILE.truth.json is written beside it.
+    fault : Fault or None
+        What is broken after `warmup_s` for `fault_s` seconds; None = nothing, a recording of normal days.
+    recovery_s : float
+        Seconds of traffic after it was mended.
+    rate, seed, services, progress
+        As for `drive` and `running`.
+    """
+    _check_ending(path)
+    check_number("warmup_s", warmup_s, 0, 1e6)
+    with running(services, seed=seed) as shop:
+        _phase(shop, warmup_s, rate, seed, progress)
+        if fault is not None:
+            shop.inject(fault)
+        _phase(shop, fault_s, rate, seed + 1, progress)
+        shop.clear()
+        _phase(shop, recovery_s, rate, seed + 2, progress)
+        shop.store.flush()
+        spans, faults = shop.store.spans(), shop.truth.faults()
+    write_spans(spans, path)
+    settings = {"rate": rate, "seed": seed, "services": services}
+    seconds = {"warmup_s": warmup_s, "fault_s": fault_s, "recovery_s": recovery_s}
+    truth = {"faults": json.loads(faults.to_json(orient="records", date_format="iso", date_unit="us"))}
+    Path(f"{path}.truth.json").write_text(json.dumps(truth | settings | seconds, indent=2) + "\n", "utf-8")
+    return spans
+
+
+def _phase(shop: Shop, seconds: float, rate: float, seed: int, progress: bool) -> None:
+    if seconds > 0:
+        drive(shop, seconds, rate, seed=seed, progress=progress, timeout_s=6.0)
+
+
+def _check_ending(path: str | Path) -> None:
+    if not str(path).endswith(ENDINGS):
+        raise FieldError("file", f"must end in one of {', '.join(ENDINGS)}", str(path))
+
+
+def fault_of(kind: str, services: str, endpoint: str = "/payment") -> Fault | None:
+    """Return the fault that a command's ``--fault`` names, at `endpoint` of the seed's shop."""
+    if kind == "none":
+        return None
+    service = "shop" if services == "one" else endpoint.strip("/")
+    numbers: dict[str, Callable[[], Fault]] = {
+        "delay": lambda: Fault("delay", service, endpoint, duration_ms=1000.0, jitter_ms=200.0),
+        "error": lambda: Fault("error", service, endpoint),
+        "hang": lambda: Fault("hang", service, endpoint),
+    }
+    return numbers[kind]()
