@@ -1,0 +1,362 @@
+"""Which anomalies belong together, and what became of them? Incident, Suspect, and the life cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+
+from aiops_lab.detectors import SEVERITIES, TITLES, Anomaly, iso
+from aiops_lab.sensitivity import Sensitivity
+from aiops_lab.windows import Key
+
+ACTIVE, ACKNOWLEDGED, RESOLVED = "active", "acknowledged", "resolved"
+MOVES = {(ACTIVE, ACKNOWLEDGED), (ACTIVE, RESOLVED), (ACKNOWLEDGED, RESOLVED)}
+
+
+class IllegalMoveError(ValueError):
+    """A step of the life cycle that does not exist, such as resolving twice."""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An endpoint that may be the root cause.
+
+    ``score`` is the excess that was born there, in usual requests (1 = as much as a whole usual request costs);
+    ``confidence`` is its share of all excess, ``support`` says in k of n bad requests the largest excess was born
+    there, ``evidence`` holds the ledger rows behind it.
+    """
+
+    service: str
+    endpoint: str
+    score: float
+    confidence: float = 0.0
+    support: tuple[int, int] = (0, 0)
+    evidence: tuple[dict[str, Any], ...] = ()
+    name: str = ""
+
+    @property
+    def key(self) -> Key:
+        return self.service, self.endpoint
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of an explanation: what was done, what came out, and the rows that it rests on."""
+
+    title: str
+    text: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        table = pd.DataFrame(self.rows).to_string(index=False) if self.rows else ""
+        return "\n".join(part for part in (self.title, self.text, table) if part)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What root cause analysis says of an incident, as plain data."""
+
+    suspects: tuple[Suspect, ...] = ()
+    affected: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    ledger: tuple[dict[str, Any], ...] = ()
+    endpoints: tuple[dict[str, Any], ...] = ()
+    sample_traces: tuple[dict[str, Any], ...] = ()
+    total_traces: int = 0
+    traces: tuple[str, ...] = ()
+
+
+@dataclass
+class Incident:
+    """Anomalies that belong together, with their verdict.
+
+    Times are Timestamps in UTC. ``started`` is the start of the first anomalous window, ``first_detected`` its end,
+    ``last_anomaly`` the end of the last one.
+    """
+
+    id: str
+    first_detected: pd.Timestamp
+    started: pd.Timestamp
+    last_anomaly: pd.Timestamp
+    status: str = ACTIVE
+    anomalies: list[Anomaly] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
+    acknowledged_at: pd.Timestamp | None = None
+    resolved_at: pd.Timestamp | None = None
+    reopened: int = 0
+    recurrence_of: str | None = None
+
+    @property
+    def severity(self) -> str:
+        """The worst severity of its anomalies."""
+        return max((a.severity for a in self.anomalies), key=SEVERITIES.index)
+
+    @property
+    def suspects(self) -> list[Suspect]:
+        return list(self.verdict.suspects)
+
+    @property
+    def root_cause(self) -> Suspect | None:
+        """The first suspect, or None where the analysis abstains."""
+        return self.verdict.suspects[0] if self.verdict.suspects else None
+
+    @property
+    def traces(self) -> list[str]:
+        """The trace_ids of its bad requests, the first thousand."""
+        return list(self.verdict.traces)
+
+    @property
+    def affected_endpoints(self) -> list[str]:
+        """The endpoints whose degradation the cause explains; without a cause, those with anomalies."""
+        seen = dict.fromkeys(a.name or a.endpoint for a in self.anomalies)
+        return list(self.verdict.affected) if self.root_cause else list(seen)
+
+    @property
+    def keys(self) -> set[Key]:
+        """The (service, endpoint) of its anomalies."""
+        return {a.key for a in self.anomalies}
+
+    @property
+    def main_anomaly(self) -> Anomaly:
+        """The anomaly to put first: the worst one at the root cause, else the worst of all."""
+        cause = self.root_cause
+        at_cause = [a for a in self.anomalies if cause and a.key == cause.key]
+        return max(at_cause or self.anomalies, key=lambda a: SEVERITIES.index(a.severity))
+
+    @property
+    def title(self) -> str:
+        main = self.main_anomaly
+        return f"{TITLES.get(main.type, main.type)} detected in {main.name or main.endpoint}"
+
+    def explain(self) -> list[Step]:
+        """Return the steps that led to the root cause, each with the rows it used; ``print(*steps)`` reads well."""
+        return list(self.verdict.steps)
+
+    def why_not(self, endpoint: str) -> Step:
+        """Return why `endpoint` (as shown) is not the root cause, or is not held to be.
+
+        Raises
+        ------
+        ValueError
+            If the incident's requests never touched that endpoint.
+        """
+        rows = {row["endpoint"]: row for row in self.verdict.endpoints}
+        if endpoint not in rows:
+            raise ValueError(f"endpoint must be one of {sorted(rows)}, got {endpoint!r}")
+        mine = [row for row in self.verdict.ledger if row["blames"] == endpoint]
+        return Step(f"Why not {endpoint}?", _why_not(rows[endpoint], self.root_cause), mine)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the incident as the HTTP interface shows it."""
+        cause = self.root_cause
+        return {
+            "id": self.id,
+            "severity": self.severity,
+            "status": self.status,
+            "title": self.title,
+            "root_cause": None if cause is None else _cause_dict(cause, self.main_anomaly),
+            "suspects": [_suspect_dict(s) for s in self.suspects],
+            "affected_endpoints": self.affected_endpoints,
+            "anomalies": [a.to_dict() for a in self.anomalies],
+            "trace_correlation": {
+                "total_traces": self.verdict.total_traces,
+                "sample_traces": list(self.verdict.sample_traces),
+            },
+            "first_detected": iso(self.first_detected),
+            "last_anomaly": iso(self.last_anomaly),
+            "acknowledged_at": iso(self.acknowledged_at),
+            "resolved_at": iso(self.resolved_at),
+            "reopened": self.reopened,
+            "recurrence_of": self.recurrence_of,
+        }
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the incident as JSON-ready data that `from_record` reads back exactly."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Incident:
+        """Return the incident that `to_record` wrote."""
+        verdict = record["verdict"]
+        made = Verdict(
+            tuple(
+                Suspect(**s | {"support": tuple(s["support"]), "evidence": tuple(s["evidence"])})
+                for s in verdict["suspects"]
+            ),
+            tuple(verdict["affected"]),
+            tuple(Step(**s) for s in verdict["steps"]),
+            *(tuple(verdict[name]) for name in ("ledger", "endpoints", "sample_traces")),
+            verdict["total_traces"],
+            tuple(verdict["traces"]),
+        )
+        times = ("first_detected", "started", "last_anomaly", "acknowledged_at", "resolved_at")
+        anomalies = [
+            Anomaly(**a | {"window": _time(a["window"]), "end": _time(a["end"]), "traces": tuple(a["traces"])})
+            for a in record["anomalies"]
+        ]
+        known = {name: _time(record[name]) for name in times}
+        rest = {"anomalies": anomalies, "verdict": made}
+        return cls(**record | known | rest)
+
+
+def _time(value: int | None) -> Any:
+    return None if value is None else pd.Timestamp(value, unit="ns", tz="UTC")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pd.Timestamp):
+        return value.as_unit("ns").value
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _cause_dict(cause: Suspect, main: Anomaly) -> dict[str, Any]:
+    return _suspect_dict(cause) | {"description": main.description}
+
+
+def _suspect_dict(suspect: Suspect) -> dict[str, Any]:
+    return {
+        "endpoint": suspect.name or suspect.endpoint,
+        "service": suspect.service,
+        "confidence": suspect.confidence,
+        "score": suspect.score,
+        "support": {"k": suspect.support[0], "n": suspect.support[1]},
+    }
+
+
+def _why_not(row: dict[str, Any], cause: Suspect | None) -> str:
+    name = row["endpoint"]
+    if cause and name == (cause.name or cause.endpoint):
+        return f"{name} is the root cause."
+    if not row["degraded"]:
+        return f"{name} is as usual: {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)."
+    return (
+        f"{name} is degraded: {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms), "
+        f"{row['now_failed']:.0%} failed (usually {row['usual_failed']:.0%}). But of the excess only "
+        f"{row['share']:.0%} was born there; the rest it spent waiting for others, or they failed."
+    )
+
+
+# ---- grouping
+
+Linked = Callable[[Anomaly, Anomaly], bool]
+
+
+class IncidentManager:
+    """Sorts anomalies into incidents, window by window, and moves incidents through their life cycle.
+
+    Parameters
+    ----------
+    sensitivity : Sensitivity
+        ``correlation_s`` and ``resolve_after_s`` are used.
+    incidents : iterable of Incident
+        Those that are known already.
+    """
+
+    def __init__(self, sensitivity: Sensitivity, incidents: Iterable[Incident] = ()) -> None:
+        self.incidents = {incident.id: incident for incident in incidents}
+        self._correlation = pd.Timedelta(sensitivity.correlation_s, unit="s")
+        self._resolve_after = pd.Timedelta(sensitivity.resolve_after_s, unit="s")
+
+    def window(self, end: pd.Timestamp, anomalies: list[Anomaly], linked: Linked) -> list[Incident]:
+        """Take in the anomalies of one window that ends at `end`; return the incidents they went to.
+
+        `linked(a, b)` says whether two anomalies share a trace or a call edge.
+        """
+        self.tick(end)
+        touched: dict[str, Incident] = {}
+        for group in _components(anomalies, linked):
+            incident = self._home(group, end, linked) or self._open(group, end)
+            _take_in(incident, group, end)
+            touched[incident.id] = incident
+        return list(touched.values())
+
+    def tick(self, now: pd.Timestamp) -> list[Incident]:
+        """Resolve the incidents that have been without an anomaly for long enough; return them."""
+        quiet = [
+            i for i in self.incidents.values() if i.status != RESOLVED and now - i.last_anomaly >= self._resolve_after
+        ]
+        for incident in quiet:
+            incident.status, incident.resolved_at = RESOLVED, incident.last_anomaly + self._resolve_after
+        return quiet
+
+    def move(self, incident_id: str, status: str, now: pd.Timestamp) -> Incident:
+        """Acknowledge or resolve an incident by hand.
+
+        Raises
+        ------
+        KeyError
+            If there is no such incident.
+        IllegalMoveError
+            If the life cycle has no such step; the message names the incident and both states.
+        """
+        incident = self.incidents[incident_id]
+        if (incident.status, status) not in MOVES:
+            raise IllegalMoveError(f"incident {incident_id} is {incident.status} and cannot become {status}")
+        incident.status = status
+        if status == ACKNOWLEDGED:
+            incident.acknowledged_at = now
+        else:
+            incident.resolved_at = now
+        return incident
+
+    def _home(self, group: list[Anomaly], end: pd.Timestamp, linked: Linked) -> Incident | None:
+        """Return the oldest recent incident to which the group is linked, reopened if it was resolved."""
+        for incident in sorted(self.incidents.values(), key=lambda i: (i.first_detected, i.id)):
+            recent = end - incident.last_anomaly <= self._correlation
+            if recent and any(linked(a, b) for a in incident.anomalies for b in group):
+                if incident.status == RESOLVED:
+                    incident.status, incident.resolved_at = ACTIVE, None
+                    incident.reopened += 1
+                return incident
+        return None
+
+    def _open(self, group: list[Anomaly], end: pd.Timestamp) -> Incident:
+        second = int(end.timestamp())
+        number = 1 + sum(i.startswith(f"INC-{second}-") for i in self.incidents)
+        keys = {a.key for a in group}
+        earlier = [i for i in self.incidents.values() if i.status == RESOLVED and i.keys & keys]
+        last = max(earlier, key=lambda i: (i.last_anomaly, i.id), default=None)
+        incident = Incident(f"INC-{second}-{number}", end, min(a.window for a in group), end)
+        incident.recurrence_of = last.id if last else None
+        self.incidents[incident.id] = incident
+        return incident
+
+
+def _components(anomalies: list[Anomaly], linked: Linked) -> list[list[Anomaly]]:
+    """Split anomalies into groups that are linked, directly or through others, in their order."""
+    groups: list[list[Anomaly]] = []
+    for anomaly in anomalies:
+        near = [g for g in groups if any(linked(anomaly, other) for other in g)]
+        groups = [g for g in groups if g not in near] + [[a for g in near for a in g] + [anomaly]]
+    return groups
+
+
+def _take_in(incident: Incident, group: list[Anomaly], end: pd.Timestamp) -> None:
+    """Add the anomalies: one entry a type and endpoint, which keeps its first window and its worst numbers."""
+    incident.last_anomaly = end
+    place = {(a.type, a.key): n for n, a in enumerate(incident.anomalies)}
+    for anomaly in group:
+        n = place.get((anomaly.type, anomaly.key))
+        if n is None:
+            incident.anomalies.append(anomaly)
+        else:
+            incident.anomalies[n] = _worse(incident.anomalies[n], anomaly)
+
+
+def _worse(known: Anomaly, new: Anomaly) -> Anomaly:
+    if _badness(new) <= _badness(known):
+        return known
+    return replace(new, window=known.window, end=known.end)
+
+
+def _badness(anomaly: Anomaly) -> tuple[int, float]:
+    e = anomaly.evidence
+    size = e.get("deviation") or e.get("error_rate") or e.get("age_ms") or e.get("expected_requests") or 0.0
+    return SEVERITIES.index(anomaly.severity), float(size)

@@ -1,0 +1,434 @@
+"""The one pipeline, from spans to incidents with a cause: step by step on a live store, or at once on a recording."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from aiops_lab import baselines as b
+from aiops_lab.detectors import DETECTORS, HOURS, Anomaly, Detector, judge
+from aiops_lab.incidents import ACKNOWLEDGED, RESOLVED, Incident, IncidentManager, Suspect, Verdict
+from aiops_lab.rca import Usual, investigate, judge_with, learn
+from aiops_lab.sensitivity import Sensitivity
+from aiops_lab.spans import check
+from aiops_lab.traces import calls_of, names, service_graph
+from aiops_lab.windows import NEVER, Key, codes_of, count, end_ns, given_up_of, requests_of, start_ns
+
+if TYPE_CHECKING:
+    from aiops_lab.store import SpanStore
+
+Rule = Callable[[Usual, pd.DataFrame], list[Suspect]]
+
+_MARGIN_NS = 60_000_000_000  # spans of one request end at most so long before it does: the longest hang
+_METRICS_S = 300.0  # what /aiops/metrics looks back on
+_MOST_TRACES, _MOST_MESSAGES = 50, 3  # that an anomaly carries
+
+
+class Report(NamedTuple):
+    """What a replay found: ``windows`` (a row a judged window and endpoint), ``anomalies``, ``incidents``."""
+
+    windows: pd.DataFrame
+    anomalies: list[Anomaly]
+    incidents: list[Incident]
+
+
+class Pipeline:
+    """Everything that moves with time: baselines, known calls, open incidents. Pure: no clock, no files."""
+
+    def __init__(self, sensitivity: Sensitivity, detectors: Sequence[Detector], rule: Rule | None) -> None:
+        self.sensitivity = sensitivity
+        self.keys: dict[Key, int] = {}
+        self.state = b.fresh(0)
+        self.system = np.zeros(2)  # windows with traffic, requests a window, of all endpoints together
+        self.edges: dict[tuple[Key, Key], int] = {}  # (caller, called): Unix ns of the first call
+        self.done: int | None = None  # Unix ns up to which windows have been judged
+        self.manager = IncidentManager(sensitivity)
+        self._detectors, self._rule = tuple(detectors), rule
+
+    @property
+    def window_ns(self) -> int:
+        return int(self.sensitivity.window_s * 1e9)
+
+    def advance(self, frame: pd.DataFrame, until_ns: int) -> tuple[pd.DataFrame, list[Anomaly], list[Incident]]:
+        """Judge the windows up to `until_ns`, which `frame` must cover since the last call."""
+        s = self.sensitivity
+        requests, given_up = requests_of(frame, self.keys), given_up_of(frame, self.keys)
+        if self.done is None:
+            self.done = _floor(int(np.minimum(requests.end, requests.start).min(initial=until_ns)), self.window_ns)
+        since, until_ns = self.done, max(until_ns, self.done)
+        self.done = until_ns
+        rows = len(self.keys) * (HOURS if s.seasonal else 1)
+        self.state = np.vstack([self.state, b.fresh(rows - len(self.state))])
+        counts = count(
+            requests, given_up, len(self.keys), since, until_ns, self.window_ns,
+            int(s.timeout_s * 1e9), int(s.resolve_after_s * 1e9),
+        )  # fmt: skip
+        windows, usual = judge(counts, list(self.keys), self.state, self.system, s)
+        found = [a for detector in self._detectors for a in detector(windows, usual, s)]
+        if found:
+            self.learn_calls(frame)
+            found = _Evidence(frame, requests, windows, self.keys, s).attach(found)
+        return windows, found, self._group(found, until_ns)
+
+    def learn_calls(self, frame: pd.DataFrame) -> None:
+        """Learn who calls whom, and since when."""
+        calls = calls_of(frame)
+        columns = ["caller_service", "caller_endpoint", "service", "endpoint"]
+        first = calls.groupby(columns)["start"].min() if len(calls) else {}
+        for (s1, e1, s2, e2), start in dict(first).items():
+            pair = (str(s1), str(e1)), (str(s2), str(e2))
+            self.edges[pair] = min(self.edges.get(pair, NEVER), pd.Timestamp(start).as_unit("ns").value)
+
+    def _group(self, found: list[Anomaly], until_ns: int) -> list[Incident]:
+        order = {detector: n for n, detector in enumerate(dict.fromkeys(a.type for a in found))}
+        by_end: dict[pd.Timestamp, list[Anomaly]] = {}
+        for anomaly in sorted(found, key=lambda a: (a.end, a.key, order[a.type])):
+            by_end.setdefault(anomaly.end, []).append(anomaly)
+        touched: dict[str, Incident] = {}
+        for end, group in by_end.items():
+            now = end.as_unit("ns").value
+            for incident in self.manager.window(end, group, lambda x, y, now=now: self._linked(x, y, now)):  # type: ignore[misc]
+                touched[incident.id] = incident
+        for incident in self.manager.tick(_stamp(until_ns)):
+            touched[incident.id] = incident
+        return list(touched.values())
+
+    def _linked(self, x: Anomaly, y: Anomaly, now: int) -> bool:
+        if x.key == y.key or not set(x.traces).isdisjoint(y.traces):
+            return True
+        return min(self.edges.get((x.key, y.key), NEVER), self.edges.get((y.key, x.key), NEVER)) < now
+
+    def reference(self, incident: Incident) -> int:
+        """Return from when on the spans are needed for the verdict on `incident`, in Unix ns."""
+        return incident.started.as_unit("ns").value - int(2e9 * self.sensitivity.half_life_s) - _MARGIN_NS
+
+    def verdict(self, incident: Incident, frame: pd.DataFrame) -> Verdict:
+        """Return the verdict on an incident as of its last anomaly: nothing later is looked at."""
+        until = incident.last_anomaly.as_unit("ns").value
+        normal, abnormal = self._split(incident, as_of(frame, self.reference(incident), until), until)
+        if normal.empty or abnormal.empty:
+            return Verdict()
+        usual = learn(normal)
+        if self._rule is None:
+            return investigate(usual, abnormal, until)
+        return judge_with(self._rule(usual, abnormal), usual, abnormal, until)
+
+    def _split(self, incident: Incident, frame: pd.DataFrame, until: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the traces before the incident and those of it, among the traces that touch its endpoints.
+
+        The window before the first anomaly is left out of the usual: the fault may have begun in it. So are the
+        times of other incidents.
+        """
+        trace = pd.factorize(frame["trace_id"])[0]
+        end = _trace_ends(frame, trace)
+        keys: dict[Key, int] = {}
+        code = codes_of(frame["service"], frame["endpoint"], keys)
+        mine = np.isin(code, [keys[k] for k in incident.keys if k in keys]) & (frame["kind"] == "server").to_numpy()
+        touched = np.zeros(end.size, dtype=bool)
+        touched[trace[mine]] = True
+        started = incident.started.as_unit("ns").value
+        normal = touched & (end < started - self.window_ns) & (end >= self.reference(incident) + _MARGIN_NS)
+        for other in self.manager.incidents.values():
+            if other.id != incident.id:
+                low, high = other.started.as_unit("ns").value, other.last_anomaly.as_unit("ns").value
+                normal &= (end < low) | (end >= high)
+        abnormal = touched & (end >= started)
+        return frame[normal[trace]], frame[abnormal[trace]]
+
+
+def as_of(frame: pd.DataFrame, since_ns: int, until_ns: int) -> pd.DataFrame:
+    """Return the spans as they stood at `until_ns`: what ended later is open, what started later is not there."""
+    start, end = start_ns(frame), end_ns(frame)
+    seen = frame[(start < until_ns) & (end >= since_ns)].copy()
+    later = end_ns(seen) >= until_ns
+    if later.any():
+        seen.loc[later, ["duration_ms", "status"]] = [np.nan, 0]
+        seen.loc[later, "error"] = None
+    return seen.reset_index(drop=True)
+
+
+def _trace_ends(frame: pd.DataFrame, trace: np.ndarray) -> np.ndarray:
+    """Return when the root of each trace ended (Unix ns, NEVER while open); without a root, its last span."""
+    end = end_ns(frame)
+    root = frame["parent_id"].isna().to_numpy()
+    size = int(trace.max(initial=-1)) + 1
+    ends, any_end = np.full(size, -1), np.full(size, -1)
+    np.maximum.at(ends, trace[root], end[root])
+    np.maximum.at(any_end, trace, end)
+    return np.where(ends >= 0, ends, any_end)
+
+
+def _floor(ns: int, step: int) -> int:
+    return ns // step * step
+
+
+def _stamp(ns: int) -> pd.Timestamp:
+    return pd.Timestamp(ns, unit="ns", tz="UTC")
+
+
+class _Evidence:
+    """Finds, for each anomaly, the requests of its window that show it."""
+
+    def __init__(self, frame: pd.DataFrame, requests: Any, windows: pd.DataFrame, keys: dict[Key, int], s: Any) -> None:
+        self._frame, self._requests, self._keys, self._sensitivity = frame, requests, keys, s
+        self._order = np.argsort(requests.end, kind="stable")
+        self._ends = requests.end[self._order]
+        self._seconds = {
+            (w, sv, e): x for w, sv, e, x in zip(windows["window"], windows["service"], windows["endpoint"],
+                                                 windows["seconds"], strict=True)
+        }  # fmt: skip
+        self._names = names(list(keys))
+
+    def attach(self, found: list[Anomaly]) -> list[Anomaly]:
+        return [self._with_traces(a) for a in found]
+
+    def _with_traces(self, a: Anomaly) -> Anomaly:
+        rows = np.sort(self._requests.row[self._shows(a)])
+        traces = a.traces or tuple(dict.fromkeys(self._frame["trace_id"].iloc[rows[:_MOST_TRACES]]))
+        evidence = dict(a.evidence)
+        if a.type == "error_spike":
+            evidence["sample_errors"] = self._messages(rows)
+        return replace(a, evidence=evidence, name=self._names.get(a.key, a.endpoint), traces=traces)
+
+    def _shows(self, a: Anomaly) -> np.ndarray:
+        r, s, until = self._requests, self._sensitivity, a.end.as_unit("ns").value
+        code = self._keys.get(a.key, -1)
+        if a.type == "timeout":
+            return np.flatnonzero((r.code == code) & (r.end >= until) & (r.start <= until - int(s.timeout_s * 1e9)))
+        seconds = self._seconds.get((a.window, a.service, a.endpoint), s.window_s)
+        low, high = np.searchsorted(self._ends, [until - int(seconds * 1e9), until])
+        mine = self._order[low:high]
+        mine = mine[r.code[mine] == code]
+        if a.type == "error_spike":
+            return mine[r.failed[mine]]
+        if "baseline_ms" in a.evidence:
+            least = s.ratio if a.type == "latency_anomaly" else s.drift
+            return mine[r.log_ms[mine] > np.log(least * a.evidence["baseline_ms"])]
+        return mine
+
+    def _messages(self, rows: np.ndarray) -> list[str]:
+        bad = self._frame.iloc[rows]
+        pairs = zip(bad["error"], bad["status"], strict=True)
+        said = [error if isinstance(error, str) else f"HTTP {status}" for error, status in pairs]
+        return list(dict.fromkeys(said))[:_MOST_MESSAGES]
+
+
+# ---- on a recording
+
+
+def replay(
+    frame: pd.DataFrame,
+    sensitivity: Sensitivity | None = None,
+    *,
+    detectors: Sequence[Detector] = DETECTORS,
+    rule: Rule | None = None,
+    causes: bool = True,
+    until: pd.Timestamp | None = None,
+) -> Report:
+    """Run a recording through the pipeline and return what a monitor would have found, step by step, without a clock.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A spans frame.
+    sensitivity : Sensitivity
+    detectors : functions (windows, baselines, sensitivity) -> list of Anomaly
+        Default: the package's own. Whatever they are, baselines stop learning by the package's own rules.
+    rule : function (usual, abnormal) -> list of Suspect
+        What names the root cause. Default: the ledger.
+    causes : bool
+        Whether to look for root causes at all; without, a replay is several times faster.
+    until : Timestamp, optional
+        When the recording ended. Default: with its last span.
+
+    Returns
+    -------
+    Report
+        Equal to that of a live monitor that began with the same spans and stopped at `until`.
+    """
+    check(frame)
+    pipeline = Pipeline(sensitivity or Sensitivity(), detectors, rule)
+    start, end = start_ns(frame), end_ns(frame)
+    last = int(max(start.max(initial=0), end[end != NEVER].max(initial=0)))
+    step = pipeline.window_ns
+    stop = _floor(last, step) + step if until is None else _floor(until.as_unit("ns").value, step)
+    windows, anomalies, _ = pipeline.advance(frame, stop)
+    incidents = sorted(pipeline.manager.incidents.values(), key=_by_time)
+    if causes:
+        for incident in incidents:
+            incident.verdict = pipeline.verdict(incident, frame)
+    return Report(windows, anomalies, incidents)
+
+
+def _by_time(incident: Incident) -> tuple[pd.Timestamp, int]:
+    return incident.first_detected, int(incident.id.rsplit("-", 1)[1])
+
+
+# ---- live
+
+
+class Monitor:
+    """Watches a store: each `step` judges the windows that have ended, and keeps incidents and baselines in the store.
+
+    Safe to use from several threads. After a restart it goes on where it stopped.
+
+    Parameters
+    ----------
+    store : SpanStore
+    sensitivity, detectors, rule
+        As for `replay`.
+    """
+
+    def __init__(
+        self,
+        store: SpanStore,
+        sensitivity: Sensitivity | None = None,
+        *,
+        detectors: Sequence[Detector] = DETECTORS,
+        rule: Rule | None = None,
+    ) -> None:
+        self.store = store
+        self.sensitivity = sensitivity or Sensitivity()
+        self._pipeline = Pipeline(self.sensitivity, detectors, rule)
+        self._lock = threading.RLock()
+        self._load()
+
+    def step(self, now: pd.Timestamp) -> list[Incident]:
+        """Judge the windows that ended before `now` less the grace period; return the incidents that changed."""
+        pipeline = self._pipeline
+        with self._lock:
+            ready = _utc(now).as_unit("ns").value - int(self.sensitivity.grace_s * 1e9)
+            until = _floor(ready, pipeline.window_ns)
+            if pipeline.done is not None and until <= pipeline.done:
+                return []
+            self.store.flush()
+            frame = self.store.spans(since=None if pipeline.done is None else _stamp(pipeline.done))
+            if pipeline.done is None and frame.empty:
+                return []
+            pipeline.learn_calls(frame)
+            _, found, touched = pipeline.advance(frame, until)
+            new = {a.end for a in found}
+            for incident in touched:
+                if incident.last_anomaly in new:
+                    spans = self.store.spans(since=_stamp(pipeline.reference(incident)))
+                    incident.verdict = pipeline.verdict(incident, spans)
+            self._save(touched)
+            return touched
+
+    def incidents(self, status: str | None = None) -> list[Incident]:
+        """Return the incidents in the order of their detection, all or those with one status."""
+        with self._lock:
+            every = sorted(self._pipeline.manager.incidents.values(), key=_by_time)
+            return [i for i in every if status is None or i.status == status]
+
+    def incident(self, incident_id: str) -> Incident:
+        """Return one incident; KeyError if there is none with that id."""
+        with self._lock:
+            return self._pipeline.manager.incidents[incident_id]
+
+    def acknowledge(self, incident_id: str, now: pd.Timestamp) -> Incident:
+        """Say that somebody is at work on it. Raises KeyError, and IllegalMoveError if it is not active."""
+        return self._move(incident_id, ACKNOWLEDGED, now)
+
+    def resolve(self, incident_id: str, now: pd.Timestamp) -> Incident:
+        """Say that it is over. Raises KeyError, and IllegalMoveError if it is resolved already."""
+        return self._move(incident_id, RESOLVED, now)
+
+    def _move(self, incident_id: str, status: str, now: pd.Timestamp) -> Incident:
+        with self._lock:
+            incident = self._pipeline.manager.move(incident_id, status, _utc(now))
+            self._save([incident])
+            return incident
+
+    def metrics(self, now: pd.Timestamp) -> dict[str, dict[str, Any]]:
+        """Return count, latency, errors and health of each endpoint over the last five minutes, by name."""
+        with self._lock:
+            self.store.flush()
+            frame = self.store.spans(since=_utc(now) - pd.Timedelta(_METRICS_S, unit="s"))
+            served = frame[frame["kind"] == "server"]
+            shown = names(list(dict.fromkeys(zip(served["service"], served["endpoint"], strict=True))))
+            return {
+                shown[key]: self._metrics_of(key, group)
+                for key, group in sorted(served.groupby(["service", "endpoint"]), key=lambda kg: shown[kg[0]])
+            }
+
+    def _metrics_of(self, key: Key, requests: pd.DataFrame) -> dict[str, Any]:
+        closed = requests[requests["duration_ms"].notna()]
+        bad = (closed["status"] >= 500) | (closed["status"] == 0) | closed["error"].notna()
+        average = float(closed["duration_ms"].mean()) if len(closed) else None
+        error_rate = float(bad.mean()) if len(closed) else 0.0
+        usual = self.baseline_ms(key)
+        return {
+            "request_count": len(closed),
+            "open_requests": len(requests) - len(closed),
+            "avg_latency_ms": average,
+            "error_rate": error_rate,
+            "baseline_latency_ms": usual,
+            "status_distribution": {str(k): int(v) for k, v in closed["status"].value_counts().sort_index().items()},
+            "health": health(average, usual, error_rate),
+        }
+
+    def baseline_ms(self, key: Key) -> float | None:
+        """Return the usual latency of an endpoint (geometric mean, ms), None while it is being learned."""
+        code = self._pipeline.keys.get(key)
+        if code is None or self.sensitivity.seasonal:
+            return None
+        row = self._pipeline.state[code]
+        return float(np.exp(row[b.MEAN])) if row[b.COUNT] >= self.sensitivity.min_count else None
+
+    def graph(self, now: pd.Timestamp) -> pd.DataFrame:
+        """Return the service graph of the last five minutes."""
+        with self._lock:
+            self.store.flush()
+            return service_graph(self.store.spans(since=_utc(now) - pd.Timedelta(_METRICS_S, unit="s")))
+
+    def _save(self, touched: list[Incident]) -> None:
+        p = self._pipeline
+        hours = HOURS if self.sensitivity.seasonal else 1
+        rows = {json.dumps(key): p.state[n * hours : (n + 1) * hours].tolist() for key, n in p.keys.items()}
+        if touched:
+            self.store.save("incident", {i.id: i.to_record() for i in touched})
+        self.store.save("baseline", rows)
+        edges = [[*pair, first] for pair, first in p.edges.items()]
+        keys = [list(key) for key in p.keys]
+        state = {"done": p.done, "system": p.system.tolist(), "edges": edges, "keys": keys}
+        self.store.save("monitor", {"state": state})
+
+    def _load(self) -> None:
+        p, known = self._pipeline, self.store.load("monitor").get("state")
+        p.manager = IncidentManager(self.sensitivity, map(Incident.from_record, self.store.load("incident").values()))
+        if known is None:
+            return
+        rows = self.store.load("baseline")
+        p.done = None if known["done"] is None else _floor(known["done"], p.window_ns)
+        p.system = np.array(known["system"])
+        p.edges = {(tuple(a), tuple(c)): first for a, c, first in known["edges"]}
+        p.keys = {(s, e): n for n, (s, e) in enumerate(known["keys"])}
+        hours = HOURS if self.sensitivity.seasonal else 1
+        saved = [np.array(rows[json.dumps(key)]) for key in p.keys]
+        fits = all(block.shape == (hours, len(b.FIELDS)) for block in saved)
+        p.state = np.vstack([b.fresh(0), *saved]) if fits else b.fresh(len(p.keys) * hours)
+
+
+def _utc(moment: pd.Timestamp) -> pd.Timestamp:
+    stamp = pd.Timestamp(moment)
+    return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+
+
+def health(average_ms: float | None, usual_ms: float | None, error_rate: float) -> dict[str, Any]:
+    """Return the health of an endpoint: a score from 0 to 100 and its band.
+
+    score = 100 (1 - error_rate) - 25 log2(average / usual), the second part only where the average is above the usual:
+    each doubling costs 25 points. From 90 on it is healthy, from 60 on degraded, below unhealthy; without a baseline
+    the band is "learning".
+    """
+    slower = 0.0 if not average_ms or not usual_ms else max(0.0, float(np.log2(average_ms / usual_ms)))
+    score = round(min(100.0, max(0.0, 100.0 * (1.0 - error_rate) - 25.0 * slower)), 1)
+    band = "healthy" if score >= 90 else "degraded" if score >= 60 else "unhealthy"
+    return {"health_score": score, "status": "learning" if usual_ms is None else band}

@@ -1,0 +1,350 @@
+"""How do the spans of a trace hang together, and where did its time go? Self time, critical path, service graph."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiops_lab.baselines import compiled
+from aiops_lab.spans import check
+from aiops_lab.windows import Key, codes_of, end_ns, failed, start_ns
+
+_HASH = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads keys over a hash table (Knuth, TAOCP 6.4)
+
+
+def names(keys: list[Key]) -> dict[Key, str]:
+    """Return how each (service, endpoint) is shown: by its route, and by "service route" where two share one."""
+    owners: dict[str, set[str]] = {}
+    for service, endpoint in keys:
+        owners.setdefault(endpoint, set()).add(service)
+    return {(s, e): e if len(owners[e]) == 1 else f"{s} {e}" for s, e in keys}
+
+
+# ---- who is whose parent
+
+
+def parents(frame: pd.DataFrame) -> NDArray:
+    """Return for each span the position of its parent in the frame, -1 for none or one that was not recorded.
+
+    Ids are unique within their trace. Of several spans with the same id, the first one is the parent.
+    """
+    trace = _numbers(frame["trace_id"], 32)
+    span = _numbers(frame["span_id"], 16)
+    parent_text = frame["parent_id"].astype(object)
+    has_parent = parent_text.notna().to_numpy()
+    parent = _numbers(parent_text.where(has_parent, "0" * 16), 16)
+    if trace is None or span is None or parent is None:
+        both = pd.concat([frame["span_id"].astype(object), parent_text[has_parent]])
+        codes = pd.factorize(both)[0].astype(np.uint64)
+        span, parent = codes[: len(frame)], np.zeros(len(frame), dtype=np.uint64)
+        parent[has_parent] = codes[len(frame) :]
+        trace = pd.factorize(frame["trace_id"])[0].astype(np.uint64)
+    return _join(span ^ (trace * _HASH), parent ^ (trace * _HASH), has_parent)
+
+
+def _numbers(ids: pd.Series, digits: int) -> NDArray | None:
+    """Return the last 64 bits of hexadecimal ids, None if they are something else."""
+    if isinstance(ids.dtype, pd.CategoricalDtype):
+        values = _numbers(pd.Series(ids.cat.categories, dtype=object), digits)
+        return None if values is None else values[ids.cat.codes.to_numpy()]
+    texts = ids.tolist()
+    try:
+        raw = bytes.fromhex("".join(texts))
+    except (ValueError, TypeError):
+        return None
+    if len(raw) != len(texts) * digits // 2 or any(len(t) != digits for t in texts):
+        return None
+    return np.frombuffer(raw, dtype=">u8").astype(np.uint64)[digits // 16 - 1 :: digits // 16]
+
+
+@compiled
+def _join(keys: NDArray, wanted: NDArray, has: NDArray) -> NDArray:
+    size = 1
+    while size < 2 * keys.size + 2:
+        size *= 2
+    mask = np.uint64(size - 1)
+    factor = np.uint64(0x9E3779B97F4A7C15)
+    shift = np.uint64(20)
+    table = np.full(size, -1, dtype=np.int64)
+    for i in range(keys.size):
+        slot = ((keys[i] * factor) >> shift) & mask
+        while table[slot] >= 0 and keys[table[slot]] != keys[i]:
+            slot = (slot + np.uint64(1)) & mask
+        if table[slot] < 0:
+            table[slot] = i
+    found = np.full(wanted.size, -1, dtype=np.int64)
+    for i in range(wanted.size):
+        if has[i]:
+            slot = ((wanted[i] * factor) >> shift) & mask
+            while table[slot] >= 0 and keys[table[slot]] != wanted[i]:
+                slot = (slot + np.uint64(1)) & mask
+            if table[slot] != i:
+                found[i] = table[slot]
+    return found
+
+
+# ---- self time
+
+
+def self_time(frame: pd.DataFrame) -> pd.Series:
+    """Return the self time of each span: its duration less the union of its children's intervals.
+
+    Children are clipped to their parent, and time in which several ran at once counts once, so that a self time is
+    never negative.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A spans frame.
+
+    Returns
+    -------
+    Series of float, ms, with the frame's index; NaN for spans that are still open.
+
+    Notes
+    -----
+    Trusts the clocks: a child on another host whose clock is ahead hides time of its parent.
+    """
+    check(frame)
+    start, end, parent = start_ns(frame), end_ns(frame), parents(frame)
+    covered = _covered(np.argsort(start, kind="stable"), start, end, parent)
+    own = frame["duration_ms"].to_numpy() - covered / 1e6
+    return pd.Series(own, index=frame.index, name="self_ms")
+
+
+@compiled
+def _covered(order: NDArray, start: NDArray, end: NDArray, parent: NDArray) -> NDArray:
+    """Return the nanoseconds of each span that its children cover: one pass in the order of their starts."""
+    covered = np.zeros(start.size, dtype=np.int64)
+    reach = start.copy()  # up to where the span is covered
+    for i in order:
+        p = parent[i]
+        if p >= 0:
+            low, high = max(start[i], reach[p]), min(end[i], end[p])
+            if high > low:
+                covered[p] += high - low
+                reach[p] = high
+    return covered
+
+
+# ---- the service graph
+
+
+def service_graph(frame: pd.DataFrame, by: str = "endpoint") -> pd.DataFrame:
+    """Return who calls whom, one row a pair.
+
+    A call is a server span with a server span above it (the client span between them counts to the call), or a
+    client span whose call never arrived. Its duration is what the caller saw.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A spans frame.
+    by : {"endpoint", "service"}
+        What the nodes are. Endpoints are named by their route, and by "service route" where two services share one.
+
+    Returns
+    -------
+    DataFrame with the columns caller, callee, calls, errors, p50_ms, p95_ms, sorted by caller and callee.
+
+    Raises
+    ------
+    ValueError
+        If `by` is something else.
+    """
+    if by not in ("endpoint", "service"):
+        raise ValueError(f"by must be 'endpoint' or 'service', got {by!r}")
+    calls = calls_of(check(frame))
+    keys: dict[Key, int] = {}
+    caller = codes_of(calls["caller_service"], calls["caller_endpoint"], keys)
+    callee = codes_of(calls["service"], calls["endpoint"], keys)
+    shown = names(list(keys)) if by == "endpoint" else {key: key[0] for key in keys}
+    labels = np.array([shown[key] for key in keys], dtype=object)
+    table = pd.DataFrame({
+        "caller": labels[caller], "callee": labels[callee],
+        "errors": calls["failed"].astype("int64"), "ms": calls["duration_ms"],
+    })  # fmt: skip
+    groups = table.groupby(["caller", "callee"], sort=True)
+    graph = groups.agg(calls=("errors", "size"), errors=("errors", "sum"))
+    quantiles = groups["ms"].quantile([0.5, 0.95]).unstack() if len(table) else pd.DataFrame(columns=[0.5, 0.95])
+    graph["p50_ms"], graph["p95_ms"] = quantiles[0.5].astype("float64"), quantiles[0.95].astype("float64")
+    return graph.reset_index()
+
+
+def calls_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the calls between server spans, one row a call.
+
+    Columns: caller_service, caller_endpoint, service, endpoint (called), start, duration_ms (as the caller saw it),
+    failed.
+    """
+    parent = parents(frame)
+    server = (frame["kind"] == "server").to_numpy()
+    client = (frame["kind"] == "client").to_numpy()
+    above = _server_above(parent, server)
+    answered = np.zeros(len(frame), dtype=bool)
+    through = np.where(server & (parent >= 0), parent, -1)
+    through[(through >= 0) & ~client[through]] = -1
+    answered[through[through >= 0]] = True
+    rows = np.flatnonzero((server | (client & ~answered & frame["peer"].notna().to_numpy())) & (above >= 0))
+    seen = np.where(through[rows] >= 0, through[rows], rows)
+    bad = failed(frame)
+    service = frame["service"].where(frame["kind"] == "server", frame["peer"])
+    caller = frame.iloc[above[rows]]
+    return pd.DataFrame({
+        "caller_service": caller["service"].to_numpy(),
+        "caller_endpoint": caller["endpoint"].to_numpy(),
+        "service": service.iloc[rows].to_numpy(),
+        "endpoint": frame["endpoint"].iloc[rows].to_numpy(),
+        "start": frame["start"].iloc[rows].to_numpy(),
+        "duration_ms": frame["duration_ms"].to_numpy()[seen],
+        "failed": bad[rows] | bad[seen],
+    })  # fmt: skip
+
+
+@compiled
+def _server_above(parent: NDArray, server: NDArray) -> NDArray:
+    above = np.full(parent.size, -1, dtype=np.int64)
+    for i in range(parent.size):
+        p, steps = parent[i], 0
+        while p >= 0 and not server[p] and steps < parent.size:  # a cycle of parents ends here too
+            p, steps = parent[p], steps + 1
+        above[i] = p if p >= 0 and server[p] else -1
+    return above
+
+
+# ---- the critical path
+
+
+class Forest(NamedTuple):
+    """All traces of a frame as trees of integers; times in ns, aligned and clipped to their ancestors."""
+
+    parent: NDArray
+    root: NDArray  # position of the topmost span, -1 for spans that hang on no root (a cycle of parents)
+    start: NDArray
+    end: NDArray
+    first: NDArray  # children of i, latest end first: child[first[i]:first[i + 1]]
+    child: NDArray
+    server: NDArray
+    log: NDArray
+    failed: NDArray
+    status: NDArray
+    node: NDArray  # code of what the span is about: its own endpoint (server), the called one (client)
+
+
+def forest(frame: pd.DataFrame, keys: dict[Key, int], until_ns: int, offsets: dict[tuple[str, str], int]) -> Forest:
+    """Return the traces of `frame` as they stood at `until_ns` (Unix ns): what was open then ends there.
+
+    `offsets` holds by how many ns the clock of a called service is ahead of its caller's, by (caller, called).
+    """
+    parent = parents(frame)
+    start, end = start_ns(frame), np.minimum(end_ns(frame), until_ns)
+    server = (frame["kind"] == "server").to_numpy()
+    log = (frame["kind"] == "log").to_numpy()
+    service = frame["service"].where(frame["kind"] != "client", frame["peer"]).fillna("?")
+    node = codes_of(service, frame["endpoint"], keys)
+    ahead = np.zeros(len(frame), dtype=np.int64)
+    if offsets:
+        called = np.flatnonzero(server & (parent >= 0))
+        pairs = zip(frame["service"].to_numpy()[parent[called]], frame["service"].to_numpy()[called], strict=True)
+        ahead[called] = [offsets.get(pair, 0) for pair in pairs]
+    first, child = _children(parent, end)
+    root = _align(parent, first, child, ahead, start, end)
+    first, child = _children(parent, end)
+    status = frame["status"].to_numpy()
+    return Forest(parent, root, start, end, first, child, server, log, failed(frame), status, node)
+
+
+def _children(parent: NDArray, end: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the children of each span in compressed rows, latest end first, ties by position."""
+    order = np.lexsort((-end, parent))
+    order = order[np.searchsorted(parent[order], 0) :]
+    return np.searchsorted(parent[order], np.arange(parent.size + 1)), order
+
+
+@compiled
+def _align(parent: NDArray, first: NDArray, child: NDArray, ahead: NDArray, start: NDArray, end: NDArray) -> NDArray:
+    """Shift clocks and clip children to their parents, top down and in place; return each span's root."""
+    root = np.full(parent.size, -1, dtype=np.int64)
+    shift = np.zeros(parent.size, dtype=np.int64)
+    stack = np.empty(parent.size, dtype=np.int64)
+    depth = 0
+    for i in range(parent.size):
+        if parent[i] < 0:
+            end[i] = max(end[i], start[i])
+            root[i] = i
+            stack[depth] = i
+            depth += 1
+    while depth > 0:
+        depth -= 1
+        i = stack[depth]
+        for k in range(first[i], first[i + 1]):
+            c = child[k]
+            shift[c] = shift[i] + ahead[c]
+            start[c] = min(max(start[c] - shift[c], start[i]), end[i])
+            end[c] = min(max(end[c] - shift[c], start[c]), end[i])
+            root[c] = root[i]
+            stack[depth] = c
+            depth += 1
+    return root
+
+
+@compiled
+def _walk(first: NDArray, child: NDArray, log: NDArray, start: NDArray, end: NDArray, top: int, low: int, high: int,
+          span: NDArray, ns: NDArray, stack: NDArray, bounds: NDArray) -> int:  # fmt: skip
+    """Split [low, high] of span `top`, walked backwards from its end; return the number of entries written.
+
+    At each moment the request waits for one span: the child that ended last before it, or the span itself.
+
+        parent    |=====|.............|==|      = self time
+        child a         |-------|               only up to the start of b
+        child b              |========|         ended last, so the parent waited for it
+    """
+    written, depth = 0, 1
+    stack[0], bounds[0, 0], bounds[0, 1] = top, low, high
+    while depth > 0:
+        depth -= 1
+        i, low, t = stack[depth], bounds[depth, 0], bounds[depth, 1]
+        own = np.int64(0)
+        for k in range(first[i], first[i + 1]):
+            c = child[k]
+            until, since = min(end[c], t), max(start[c], low)
+            if log[c] or until <= since:
+                continue
+            own += t - until
+            stack[depth], bounds[depth, 0], bounds[depth, 1] = c, since, until
+            depth += 1
+            t = since
+        own += t - low
+        if own > 0:
+            span[written], ns[written] = i, own
+            written += 1
+    return written
+
+
+@compiled
+def _partition(first: NDArray, child: NDArray, log: NDArray, start: NDArray, end: NDArray, root: NDArray,
+               limit: int) -> tuple[NDArray, NDArray]:  # fmt: skip
+    span = np.empty(limit, dtype=np.int64)
+    ns = np.empty(limit, dtype=np.int64)
+    stack = np.empty(limit, dtype=np.int64)
+    bounds = np.empty((limit, 2), dtype=np.int64)
+    written = 0
+    for i in range(root.size):
+        if root[i] == i:
+            written += _walk(first, child, log, start, end, i, start[i], end[i], span[written:], ns[written:],
+                             stack, bounds)  # fmt: skip
+    return span[:written], ns[:written]
+
+
+def partition(trees: Forest) -> tuple[NDArray, NDArray]:
+    """Return the critical path of every trace as (position of the span, ns that the request waited for it).
+
+    The entries of a trace add up to the duration of its root, to the nanosecond. Every moment belongs to one span;
+    that of a client span is its edge gap, that of a server span its own time. After Yang & Miller's critical path
+    (ICDCS 1988) as CRISP draws it (USENIX ATC 2022); the split is by waiting, so what ran in the shade of a later
+    child is not counted.
+    """
+    return _partition(trees.first, trees.child, trees.log, trees.start, trees.end, trees.root, trees.root.size + 1)

@@ -1,0 +1,152 @@
+"""What happened when? Requests counted on a fixed grid of windows, by the time they ended."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Key = tuple[str, str]  # (service, endpoint)
+NEVER = np.iinfo(np.int64).max
+
+
+class Requests(NamedTuple):
+    """The server spans of a spans frame as arrays; ``row`` is the position in the frame."""
+
+    row: NDArray
+    code: NDArray  # of (service, endpoint)
+    start: NDArray  # Unix ns
+    end: NDArray  # Unix ns; NEVER while open
+    log_ms: NDArray
+    failed: NDArray
+
+
+class GivenUp(NamedTuple):
+    """The calls that a caller gave up on: what was called, and when the caller stopped waiting (Unix ns)."""
+
+    code: NDArray
+    end: NDArray
+
+
+class Counts(NamedTuple):
+    """Counts on the grid, arrays of shape (windows, endpoints); a request counts where it ended."""
+
+    start_ns: int
+    window_ns: int
+    n: NDArray
+    errors: NDArray
+    total: NDArray  # sum of log milliseconds
+    squares: NDArray  # sum of their squares
+    arrivals: NDArray  # by start
+    given_up: NDArray
+    stuck_ptr: NDArray  # stuck requests of window w: rows stuck_ptr[w] to stuck_ptr[w + 1] of the two below
+    stuck_code: NDArray
+    stuck_age_s: NDArray
+
+
+def start_ns(frame: pd.DataFrame) -> NDArray:
+    """Return the starts in Unix nanoseconds."""
+    return np.array(frame["start"].dt.as_unit("ns").astype("int64"))
+
+
+def end_ns(frame: pd.DataFrame) -> NDArray:
+    """Return the ends in Unix nanoseconds, NEVER for spans that are still open."""
+    duration = frame["duration_ms"].to_numpy()
+    closed = ~np.isnan(duration)
+    whole = np.rint(np.where(closed, duration, 0.0) * 1e6).astype(np.int64)
+    return np.where(closed, start_ns(frame) + whole, NEVER)
+
+
+def failed(frame: pd.DataFrame) -> NDArray:
+    """Return which closed spans failed: a 5xx, no response, or an exception."""
+    status = frame["status"].to_numpy()
+    bad = (status >= 500) | (status == 0) | frame["error"].notna().to_numpy()
+    return bad & frame["duration_ms"].notna().to_numpy()
+
+
+def codes_of(service: pd.Series, endpoint: pd.Series, keys: dict[Key, int]) -> NDArray:
+    """Return the code of each (service, endpoint), giving new ones the next number in `keys` (which grows)."""
+    service_code, services = pd.factorize(service)
+    endpoint_code, endpoints = pd.factorize(endpoint)
+    pair = service_code.astype(np.int64) * max(len(endpoints), 1) + endpoint_code
+    order, inverse = np.unique(pair, return_inverse=True)
+    known = [
+        keys.setdefault((str(services[p // len(endpoints)]), str(endpoints[p % len(endpoints)])), len(keys))
+        for p in order
+    ]
+    return np.array(known, dtype=np.int64)[inverse] if known else np.empty(0, dtype=np.int64)
+
+
+def requests_of(frame: pd.DataFrame, keys: dict[Key, int]) -> Requests:
+    """Return the requests (server spans) of a spans frame; `keys` grows by the endpoints that are new."""
+    row = np.flatnonzero((frame["kind"] == "server").to_numpy())
+    served = frame.iloc[row]
+    log_ms = np.log(np.maximum(served["duration_ms"].to_numpy(), 1e-3))  # 1 µs: the log of 0 would be the end
+    code = codes_of(served["service"], served["endpoint"], keys)
+    return Requests(row, code, start_ns(served), end_ns(served), log_ms, failed(served))
+
+
+def given_up_of(frame: pd.DataFrame, keys: dict[Key, int]) -> GivenUp:
+    """Return the calls that ended without an answer because the caller's patience did, not its connection."""
+    unanswered = frame[(frame["status"].to_numpy() == 0) & (frame["kind"] == "client").to_numpy()]
+    unanswered = unanswered[unanswered["duration_ms"].notna() & unanswered["peer"].notna()]
+    timeouts = unanswered[unanswered["error"].astype(str).str.contains("Timeout", regex=False)]
+    return GivenUp(codes_of(timeouts["peer"], timeouts["endpoint"], keys), end_ns(timeouts))
+
+
+def count(
+    requests: Requests, given_up: GivenUp, width: int, since: int, until: int, window_ns: int,
+    stuck_ns: int, lost_ns: int,
+) -> Counts:  # fmt: skip
+    """Count what ended in each window of [since, until).
+
+    Parameters
+    ----------
+    width : int
+        Number of endpoint codes.
+    since, until, window_ns : int
+        The grid in Unix nanoseconds; ``until - since`` is a multiple of ``window_ns``.
+    stuck_ns, lost_ns : int
+        A request is stuck at the end of a window when it is open then and older than the first, unless it is older
+        than the second: then its end was lost.
+    """
+    windows = (until - since) // window_ns
+    size = windows * width
+    ended = (requests.end >= since) & (requests.end < until)
+    cell = (requests.end[ended] - since) // window_ns * width + requests.code[ended]
+    arrived = (requests.start >= since) & (requests.start < until)
+    arrival_cell = (requests.start[arrived] - since) // window_ns * width + requests.code[arrived]
+    gave_up = (given_up.end >= since) & (given_up.end < until)
+    give_up_cell = (given_up.end[gave_up] - since) // window_ns * width + given_up.code[gave_up]
+
+    def table(where: NDArray, weights: NDArray | None = None) -> NDArray:
+        return np.bincount(where, weights, minlength=size).astype(np.float64).reshape(windows, width)
+
+    log_ms = requests.log_ms[ended]
+    return Counts(
+        since, window_ns, table(cell), table(cell, requests.failed[ended]), table(cell, log_ms),
+        table(cell, log_ms * log_ms), table(arrival_cell), table(give_up_cell),
+        *_stuck(requests, since, windows, window_ns, stuck_ns, lost_ns),
+    )  # fmt: skip
+
+
+def _stuck(
+    requests: Requests, since: int, windows: int, window_ns: int, stuck_ns: int, lost_ns: int
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Return the stuck requests at the end of each window, as a table in compressed rows (ptr, code, age)."""
+    long = np.flatnonzero((requests.end - requests.start > stuck_ns) & (requests.end >= since))
+    start, end = requests.start[long], requests.end[long]
+    # A request is open at the window ends t with start + stuck <= t <= min(end, start + lost).
+    first = np.maximum(-((since + window_ns - start - stuck_ns) // window_ns), 0)
+    last_age = np.where(end == NEVER, lost_ns, np.minimum(end - start, lost_ns))
+    last = np.minimum((start + last_age - since) // window_ns - 1, windows - 1)
+    times = np.maximum(last - first + 1, 0)
+    who = np.repeat(np.arange(long.size), times)
+    window = np.arange(who.size) - np.repeat(np.cumsum(times) - times, times) + first[who]
+    order = np.argsort(window, kind="stable")
+    window, who = window[order], who[order]
+    age_s = (since + (window + 1) * window_ns - start[who]) / 1e9
+    ptr = np.searchsorted(window, np.arange(windows + 1))
+    return ptr, requests.code[long][who], age_s
