@@ -1,0 +1,159 @@
+"""The lessons are whole and are really compared: an unexecuted notebook passes nbval, so this looks closer."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+import pytest
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+ROOT = Path(__file__).parents[1]
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MOST_BYTES = 700_000
+
+
+def _script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("execute", ROOT / "notebooks" / "execute.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+execute = _script()
+
+
+def complaints(path: Path) -> list[str]:
+    """What is wrong with a saved notebook; an empty list is good."""
+    notebook = nbformat.v4.reads(path.read_text("utf-8"))  # as it is: nbformat.read would repair it
+    found = [] if path.stat().st_size < MOST_BYTES else [f"larger than {MOST_BYTES} bytes"]
+    if notebook.nbformat != 4 or notebook.nbformat_minor < 5:
+        return [*found, "older than nbformat 4.5: its cells have no ids"]
+    if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
+        found.append("its kernel is not python3")
+    if "widgets" in notebook.metadata:
+        found.append("stores widget state")
+    ids = [cell.get("id") for cell in notebook.cells]
+    if None in ids or len(set(ids)) < len(ids):
+        found.append("a cell has no id of its own")
+    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
+        found.append("was not run once from top to bottom")
+    return found + [complaint for cell in notebook.cells for complaint in _cell_complaints(cell)]
+
+
+def _cell_complaints(cell: NotebookNode) -> list[str]:
+    found = [f"cell {cell.id} stores execution times"] if "execution" in cell.metadata else []
+    errors = any(output.output_type == "error" for output in cell.get("outputs", []))
+    if errors and "raises-exception" not in cell.metadata.get("tags", []):
+        found.append(f"cell {cell.id} ends with an error")
+    return found
+
+
+def nbval(path: Path) -> subprocess.CompletedProcess[str]:
+    flags = ["--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
+    config = ROOT / "notebooks" / "sanitize.cfg"
+    command = [sys.executable, "-m", "pytest", *flags, f"--nbval-sanitize-with={config}", str(path)]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=clean, timeout=120, check=False)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small notebook, run and saved by the script; its text."""
+    path = tmp_path_factory.mktemp("lesson") / "lesson.ipynb"
+    cells = [
+        new_markdown_cell("# How much is it?", id="title"),
+        new_code_cell("20 + 22", id="answer"),
+        new_code_cell("print('at 127.0.0.1:5000, 2026-01-01T10:00:00Z')", id="noise"),
+        new_code_cell("raise ValueError('so')", id="raises", metadata={"tags": ["raises-exception"]}),
+    ]
+    nbformat.write(new_notebook(cells=cells), path)
+    execute.execute(path)
+    return path.read_text("utf-8")
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "lesson.ipynb"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def changed(text: str, change: Callable[[NotebookNode], object]) -> str:
+    notebook = nbformat.v4.reads(text)
+    change(notebook)
+    return nbformat.v4.writes(notebook)
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_is_whole(path: Path) -> None:
+    assert complaints(path) == []
+
+
+def test_a_notebook_that_the_script_saved_is_whole(saved: str, tmp_path: Path) -> None:
+    assert complaints(written(tmp_path, saved)) == []
+    assert [cell.id for cell in nbformat.reads(saved, 4).cells] == ["title", "answer", "noise", "raises"]
+
+
+def test_a_second_run_saves_the_same_bytes(saved: str, tmp_path: Path) -> None:
+    path = written(tmp_path, saved)
+    execute.execute(path)
+    assert path.read_text("utf-8") == saved
+
+
+def test_a_cell_that_raises_stops_the_run_and_saves_nothing(saved: str, tmp_path: Path) -> None:
+    text = changed(saved, lambda n: n.cells[3].metadata.clear())
+    path = written(tmp_path, text)
+    with pytest.raises(CellExecutionError, match="ValueError"):
+        execute.execute(path)
+    assert path.read_text("utf-8") == text
+
+
+WRONGS: dict[str, Callable[[NotebookNode], object]] = {
+    "was not run once from top to bottom": lambda n: n.cells[1].update(execution_count=None, outputs=[]),
+    "cell raises ends with an error": lambda n: n.cells[3].metadata.clear(),
+    "cell answer stores execution times": lambda n: n.cells[1].metadata.update(execution={"x": "y"}),
+    "its kernel is not python3": lambda n: n.metadata.kernelspec.update(name="conda-env-py"),
+    "stores widget state": lambda n: n.metadata.update(widgets={}),
+    "a cell has no id of its own": lambda n: n.cells[1].update(id="title"),
+    f"larger than {MOST_BYTES} bytes": lambda n: n.cells[0].update(source="x" * MOST_BYTES),
+}
+
+
+@pytest.mark.parametrize("complaint", WRONGS)
+def test_a_notebook_that_is_not_whole_is_refused(complaint: str, saved: str, tmp_path: Path) -> None:
+    assert complaints(written(tmp_path, changed(saved, WRONGS[complaint]))) == [complaint]
+
+
+def test_doubled_and_missing_ids_are_made_from_the_text() -> None:
+    notebook = new_notebook(cells=[new_code_cell("1", id="a"), new_code_cell("2"), new_code_cell("3")])
+    notebook.cells[1]["id"] = "a"
+    del notebook.cells[2]["id"]
+    execute.tidy(notebook)
+    first = [cell.id for cell in notebook.cells]
+    execute.tidy(notebook)
+    assert first[0] == "a"
+    assert len(set(first)) == 3
+    assert [cell.id for cell in notebook.cells] == first
+
+
+def test_what_may_differ_passes_nbval(saved: str, tmp_path: Path) -> None:
+    run = nbval(written(tmp_path, saved.replace("127.0.0.1:5000, 2026-01-01T10", "127.0.0.1:41234, 2027-05-05T11")))
+    assert run.returncode == 0, run.stdout
+
+
+def test_one_corrupted_number_fails_nbval(saved: str, tmp_path: Path) -> None:
+    assert '"42"' in saved
+    run = nbval(written(tmp_path, saved.replace('"42"', '"43"')))
+    assert run.returncode == 1, run.stdout
+    assert "1 failed" in run.stdout
