@@ -16,20 +16,15 @@ import pandas as pd
 from cheroot import wsgi
 from requests.adapters import HTTPAdapter
 
-from aiops_lab.api import attach, simulate
+from aiops_lab.api import aiops, attach, simulate
 from aiops_lab.faults import Fault, FaultInjector, FaultLog, FieldError
+from aiops_lab.monitor import Monitor
 from aiops_lab.sensitivity import Sensitivity
 from aiops_lab.store import SpanStore
 from aiops_lab.tracing import Session, instrument
 from shop.services import build
 from shop.topology import SEED_SHOP, Topology
 from shop.traffic import Place, place
-
-try:
-    from aiops_lab.api import aiops
-    from aiops_lab.monitor import Monitor
-except ImportError:  # TEMPORARY
-    aiops = Monitor = None
 
 if TYPE_CHECKING:
     from aiops_lab.incidents import Incident
@@ -148,7 +143,7 @@ def running(
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aiops-lab-"))) / "shop.sqlite"
         store = stack.enter_context(SpanStore(path))
         truth = stack.enter_context(FaultLog(path))
-        monitor = Monitor(store, sensitivity or Sensitivity()) if Monitor else None
+        monitor = Monitor(store, sensitivity or Sensitivity())
         shop = Shop(topology, store, monitor, truth, seed)
         _open(shop, stack, seed, port)
         if interval_s is not None:
@@ -173,8 +168,7 @@ def _open(shop: Shop, stack: ExitStack, seed: int, port: int) -> None:
         attach(shop.injector, app, service)
         if service == topology.front:
             app.register_blueprint(simulate(shop.injector, [e.place for e in topology.endpoints]))
-            if aiops:
-                app.register_blueprint(aiops(shop.monitor))
+            app.register_blueprint(aiops(shop.monitor))
         server.serve_in_thread(instrument(app, shop.store, service=service))
     stack.callback(shop.injector.close)
     stack.callback(stopping.set)

@@ -1,0 +1,175 @@
+"""Does it do what it promises? ``python -m shop check``: the scenarios, over HTTP alone, as curl would."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import requests
+
+from aiops_lab.sensitivity import Sensitivity
+from shop.live import running
+from shop.topology import SEED_SHOP, Topology
+from shop.traffic import background, drive
+
+POLL_S = 0.5
+DEADLINE_S = 90.0
+QUICK_WINDOW_S, WINDOW_S = 2.0, 5.0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Something to break, and what must be said of it."""
+
+    name: str
+    simulate: str
+    cause: str
+    affected: frozenset[str]
+    anomaly: str
+
+
+SCENARIOS = (
+    Scenario(
+        "latency",
+        "/simulate/delay?endpoint=/payment&duration=3000",
+        "/payment",
+        frozenset({"/payment", "/checkout"}),
+        "latency_anomaly",
+    ),
+    Scenario(
+        "errors",
+        "/simulate/error?endpoint=/inventory&rate=0.8",
+        "/inventory",
+        frozenset({"/inventory", "/checkout"}),
+        "error_spike",
+    ),
+    Scenario(
+        "cascade",
+        "/simulate/error?endpoint=/payment&rate=1.0",
+        "/payment",
+        frozenset({"/payment", "/checkout"}),
+        "error_spike",
+    ),
+    Scenario(
+        "hang",
+        "/simulate/hang?endpoint=/payment",
+        "/payment",
+        frozenset({"/payment", "/checkout"}),
+        "timeout",
+    ),
+)
+
+
+class Row(NamedTuple):
+    """One thing that was looked at."""
+
+    scenario: str
+    what: str
+    passed: bool
+
+
+def check(url: str | None, quick: bool, rate: float, seed: int) -> int:
+    """Run every scenario, print a table of what passed, and return 0 if all of it did."""
+    begin = time.monotonic()
+    window_s = QUICK_WINDOW_S if quick else WINDOW_S
+    rows: list[Row] = []
+
+    def run(scenario: Scenario) -> list[Row]:
+        with _server(url, window_s, seed) as address:
+            return _basics(address, scenario.name) + _scenario(address, scenario, window_s, rate, seed)
+
+    print(f"{len(SCENARIOS)} scenarios against {url or 'shops of their own'}", flush=True)
+    # A server elsewhere is only one: breaking it in two ways at once would be another scenario.
+    with ThreadPoolExecutor(len(SCENARIOS) if quick and url is None else 1) as pool:
+        for found in pool.map(run, SCENARIOS):
+            rows += found
+            print("\n".join(f"  {'ok  ' if r.passed else 'FAIL'}  {r.scenario:<10}{r.what}" for r in found), flush=True)
+    failed = sum(not row.passed for row in rows)
+    print(f"{len(rows) - failed} passed, {failed} failed in {time.monotonic() - begin:.0f} s")
+    return 0 if failed == 0 else 1
+
+
+@contextmanager
+def _server(url: str | None, window_s: float, seed: int) -> Iterator[str]:
+    if url is not None:
+        yield url.rstrip("/")
+        return
+    with running(sensitivity=Sensitivity(window_s=window_s), seed=seed, topology=_small()) as shop:
+        yield shop.url
+
+
+def _small() -> Topology:
+    """The seed's shop with fewer threads: several of them run in one process."""
+    return Topology(tuple(replace(endpoint, capacity=64) for endpoint in SEED_SHOP.endpoints))
+
+
+def _ask(method: str, url: str, **given: Any) -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.request(method, url, timeout=15, **given)
+
+
+def _basics(url: str, scenario: str) -> list[Row]:
+    """Look at each endpoint once; only in the first scenario, they are the same in all."""
+    if scenario != SCENARIOS[0].name:
+        return []
+    asked = [(e.method, e.route, 200) for e in SEED_SHOP.endpoints]
+    asked += [("GET", path, 200) for path in ("/aiops/metrics", "/aiops/incidents", "/simulate/status")]
+    asked += [("POST", "/simulate/delay?endpoint=/nowhere&duration=-1", 400), ("GET", "/aiops/incidents/INC-0-0", 404)]
+    return [
+        Row("basics", f"{method} {path} answers {status}", _ask(method, url + path).status_code == status)
+        for method, path, status in asked
+    ]
+
+
+def _scenario(url: str, scenario: Scenario, window_s: float, rate: float, seed: int) -> list[Row]:
+    _ask("POST", f"{url}/simulate/clear").raise_for_status()
+    for old in _ask("GET", f"{url}/aiops/incidents").json()["active_incidents"]:
+        _ask("POST", f"{url}/aiops/incidents/{old['id']}/resolve").raise_for_status()
+    drive(url, 3.5 * window_s, rate, seed=seed, progress=False)
+    _ask("POST", f"{url}/aiops/analyze").raise_for_status()
+    begin = time.monotonic()
+    quiet = _ask("GET", f"{url}/aiops/incidents").json()["incident_count"] == 0
+    _ask("POST", url + scenario.simulate).raise_for_status()
+    try:
+        with background(url, rate, seed=seed + 1, timeout_s=6.0):
+            passed, seconds = _watch(url, scenario, begin)
+    finally:
+        _ask("POST", f"{url}/simulate/clear")
+    rows = [Row(scenario.name, "normal traffic opens no incident", quiet)]
+    rows += [Row(scenario.name, what, ok) for what, ok in passed.items()]
+    return [*rows, Row(scenario.name, f"all of it within {seconds:.0f} s of the fault", seconds < DEADLINE_S)]
+
+
+def _watch(url: str, scenario: Scenario, begin: float) -> tuple[dict[str, bool], float]:
+    """Poll until everything is as it must be, or the deadline has passed."""
+    while True:
+        _ask("POST", f"{url}/aiops/analyze").raise_for_status()
+        incidents = _ask("GET", f"{url}/aiops/incidents").json()["active_incidents"]
+        seconds = time.monotonic() - begin
+        passed = judge(incidents, scenario)
+        if all(passed.values()) or seconds > DEADLINE_S:
+            return passed, seconds
+        time.sleep(POLL_S)
+
+
+def judge(incidents: list[dict[str, Any]], scenario: Scenario) -> dict[str, bool]:
+    """Return what holds of the active incidents: {what: whether}."""
+    incident = incidents[-1] if incidents else {}
+    cause = incident.get("root_cause") or {}
+    mine = [a for a in incident.get("anomalies", []) if a["endpoint"] == scenario.cause]
+    rules: dict[str, Callable[[], bool]] = {
+        "one incident opens": lambda: len(incidents) == 1,
+        f"its root cause is {scenario.cause}": lambda: cause.get("endpoint") == scenario.cause,
+        f"affected: {', '.join(sorted(scenario.affected))}": lambda: (
+            set(incident.get("affected_endpoints", [])) == scenario.affected
+        ),
+        f"{scenario.anomaly} at {scenario.cause}": lambda: any(a["type"] == scenario.anomaly for a in mine),
+    }
+    if scenario.anomaly == "error_spike":
+        rules["sample messages"] = lambda: any(a.get("sample_errors") for a in mine)
+    return {what: rule() for what, rule in rules.items()}
