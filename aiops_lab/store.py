@@ -1,0 +1,515 @@
+"""Where do the spans go? `SpanStore`: one SQLite file that many threads and processes may write at once.
+
+A request pays one append to a deque; a daemon thread writes. Its rows go to the table ``fresh``, which has no index,
+and every `SEAL` rows it moves them to ``spans``, sorted by operation, so that the spans of an endpoint lie side by
+side there. The tiny table ``runs`` says which rows those are::
+
+    fresh   b a c b a ...   | sealed:  spans   a a b b c      runs   a: rows 1-2, ended 09:00:01 to 09:00:04
+                            |                                        b: rows 3-4, ended 09:00:00 to 09:00:03 ...
+
+That finds an endpoint's last minutes about as fast as an index on (endpoint, time) would, for a fraction of its
+bytes and of its writing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import secrets
+import sqlite3
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiops_lab.spans import COLUMNS, Span
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+VERSION = 1  # of the tables; a file with a higher one was written by a later release
+SEAL = 10_000  # rows in ``fresh``: more make a seal cheaper, and each query slower, as it scans them all
+MIRROR_NS = 1_000_000_000  # age at which an open span is worth a row
+BUSY_S = 1.0  # how long one attempt waits for another process to finish its transaction
+OPEN_S = 5.0  # how long construction and `save` try
+CHUNK = 50_000  # rows turned into columns at a time, so that a long read never holds all its tuples
+FOREVER = 2**63 - 1
+
+ROW = "op INTEGER, ended INTEGER, duration INTEGER, status INTEGER, trace BLOB, span BLOB, parent BLOB, error TEXT"
+SCHEMA = (
+    "CREATE TABLE names (id INTEGER PRIMARY KEY, service TEXT, endpoint TEXT, kind TEXT, peer TEXT)",
+    f"CREATE TABLE fresh ({ROW})",
+    f"CREATE TABLE spans ({ROW})",
+    "CREATE TABLE runs (op INTEGER, max_ended INTEGER, min_ended INTEGER, first INTEGER, last INTEGER,"
+    " PRIMARY KEY (op, max_ended, first)) WITHOUT ROWID",
+    "CREATE TABLE open (writer INTEGER, op INTEGER, start INTEGER, status INTEGER,"
+    " trace BLOB, span BLOB, parent BLOB, error TEXT)",
+    "CREATE TABLE stacks (span BLOB PRIMARY KEY, text TEXT)",
+    "CREATE TABLE state (kind TEXT, key TEXT, value TEXT, PRIMARY KEY (kind, key))",
+    f"PRAGMA user_version = {VERSION}",
+)
+INSERT = "INSERT INTO fresh VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_STACK = "INSERT OR REPLACE INTO stacks VALUES (?, ?)"
+INSERT_OPEN = "INSERT INTO open VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+SELECT = """
+WITH ops AS (SELECT id FROM names WHERE :endpoint IS NULL OR endpoint = :endpoint)
+SELECT s.op, s.ended - s.duration, s.duration, s.status, s.trace, s.span, s.parent, s.error
+  FROM runs r CROSS JOIN spans s ON s.rowid BETWEEN r.first AND r.last
+  WHERE r.op IN ops AND r.max_ended >= :since AND r.min_ended < :until AND s.ended >= :since AND s.ended < :until
+UNION ALL SELECT op, ended - duration, duration, status, trace, span, parent, error
+  FROM fresh WHERE ended >= :since AND ended < :until AND op IN ops
+UNION ALL SELECT op, start, NULL, status, trace, span, parent, error FROM open WHERE start < :until AND op IN ops
+"""
+UNFIT = (TypeError, ValueError, OverflowError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError)
+log = logging.getLogger(__name__)
+
+
+class SpanStore:
+    """Spans, stack traces, incidents and baselines in one SQLite file (WAL, synchronous NORMAL).
+
+    Several processes may write to one file, each through a store of its own (make it after a fork). A process
+    that is killed loses at most the last `flush_s`. Requests that it had open stay in the file as open spans:
+    nobody saw them end.
+
+    Parameters
+    ----------
+    path
+        The file; made where there is none. ``":memory:"`` means a temporary file that `close` deletes.
+    flush_s
+        Seconds between two writes, default 0.5: what a crash may cost. Raising it saves little.
+    batch
+        Spans that start a write at once, default 1,000, where the cost of a transaction no longer shows.
+    capacity
+        Spans held while the disk cannot take them, default 100,000 (about 100 MB). Beyond, the newest are dropped
+        and counted in `dropped`.
+
+    Attributes
+    ----------
+    opened
+        Spans that began and have not ended, by span_id. Those older than 1 s are written as rows without a duration
+        and replaced when they end. Hand the ended span over first, then take it out of here.
+    path
+        Where the file is.
+
+    Raises
+    ------
+    ValueError
+        If a parameter breaks its rule, the file is not a database, not a span store, or of a later version.
+    OSError
+        If the file cannot be opened for writing.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, flush_s: float = 0.5, batch: int = 1000, capacity: int = 100_000
+    ) -> None:
+        _check("flush_s", flush_s, 0 < flush_s <= 3600, "> 0 and <= 3600")
+        _check("batch", batch, batch >= 1, ">= 1")
+        _check("capacity", capacity, capacity >= batch, f">= batch ({batch})")
+        self._temporary = tempfile.TemporaryDirectory() if os.fspath(path) == ":memory:" else None
+        self.path = Path(self._temporary.name, "spans.sqlite") if self._temporary else Path(path)
+        self.opened: dict[str, Span] = {}
+        self._flush_s, self._batch, self._capacity = flush_s, batch, capacity
+        self._buffer: deque[Span] = deque()
+        self._stacks: deque[tuple[str, str]] = deque()
+        self._dropped, self._told = 0, False
+        self._drop_lock, self._write_lock, self._read_lock = threading.Lock(), threading.Lock(), threading.Lock()
+        self._codes: dict[tuple[str, str, str, str | None], int] = {}
+        self._names: list[tuple[str, str, str, str | None]] = []
+        self._writer = secrets.randbits(62)  # whose open spans; a process id would come round again
+        self._mirrored = False
+        self._closed = False
+        self._wake = threading.Event()
+        self._db = _open(self.path)
+        self._reader = _connect(self.path)
+        self._thread = threading.Thread(target=self._run, name=f"SpanStore {self.path.name}", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def add(self, span: Span) -> None:
+        """Take a span. Costs a request one append: no lock, no disk; raises ValueError after `close`."""
+        waiting = len(self._buffer)
+        if waiting >= self._capacity:
+            self._drop()
+            return
+        self._buffer.append(span)
+        if waiting == self._batch:
+            self._wake.set()
+        # Asked after the append: either the last write of close() saw this span, or it is refused here.
+        if self._closed:
+            self._refuse(span)
+
+    __call__ = add
+
+    def stack(self, span_id: str, text: str) -> None:
+        """Keep the full stack trace of the exception that ended a span."""
+        if self._closed:
+            raise ValueError(f"the store must be open to keep a stack trace, got one after close(): {self.path}")
+        if len(self._stacks) < self._capacity:
+            self._stacks.append((span_id, text))
+
+    @property
+    def dropped(self) -> int:
+        """How many spans were lost, because the buffer was full or because no table can hold their values."""
+        return self._dropped
+
+    def flush(self, timeout_s: float = 10.0) -> None:
+        """Return when all spans handed over before are on disk, and all spans in `opened` are mirrored.
+
+        Raises
+        ------
+        OSError
+            If the disk is still full or the file still locked after `timeout_s` seconds (default 10). The spans stay
+            in the buffer and are tried again.
+        """
+        self._check_open()
+        self._persist(lambda: self._write(FOREVER), timeout_s)
+
+    def close(self) -> None:
+        """Write what is left and end the thread. A second call does nothing; also called when Python exits."""
+        with self._drop_lock:
+            first, self._closed = not self._closed, True
+        if not first:
+            return
+        atexit.unregister(self.close)
+        self._wake.set()
+        self._thread.join()
+        try:
+            self._persist(lambda: self._write(FOREVER), OPEN_S)
+        finally:
+            with self._write_lock, self._read_lock:
+                self._db.close()
+                self._reader.close()
+            if self._temporary:
+                self._temporary.cleanup()
+
+    def __enter__(self) -> SpanStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def spans(self, since: Any = None, until: Any = None, endpoint: str | None = None) -> pd.DataFrame:
+        """Return the spans frame of what is on disk (call `flush` first to have it all).
+
+        Parameters
+        ----------
+        since, until
+            Take the spans that ended at or after `since` and before `until`: Timestamp, datetime or ISO text, UTC
+            if it names no zone; default: no limit. Open spans are taken if they began before `until`.
+        endpoint
+            A route, such as "/payment"; default: all.
+        """
+        self._check_open()
+        limits = {"since": _nanoseconds("since", since, -FOREVER), "until": _nanoseconds("until", until, FOREVER)}
+        with self._read_lock:
+            cursor = self._reader.execute(SELECT, {**limits, "endpoint": endpoint})
+            chunks = [_columns(rows) for rows in iter(lambda: cursor.fetchmany(CHUNK), [])]
+            self._names += self._reader.execute(
+                "SELECT service, endpoint, kind, peer FROM names WHERE id > ? ORDER BY id", (len(self._names),)
+            ).fetchall()
+        return _frame(chunks or [_columns([])], self._names)
+
+    def stack_of(self, span_id: str) -> str | None:
+        """Return the stack trace kept for a span, or None."""
+        rows = self._read("SELECT text FROM stacks WHERE span = ?", _blob(span_id))
+        return rows[0][0] if rows else None
+
+    def save(self, kind: str, records: dict[str, object]) -> None:
+        """Keep each record as JSON under (kind, key), replacing what was there, in one transaction."""
+        self._change(
+            "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            [(kind, key, json.dumps(value)) for key, value in records.items()],
+        )
+
+    def load(self, kind: str) -> dict[str, Any]:
+        """Return all records of a kind by key, in the order in which their keys were first saved."""
+        rows = self._read("SELECT key, value FROM state WHERE kind = ? ORDER BY rowid", kind)
+        return {key: json.loads(value) for key, value in rows}
+
+    def forget(self, kind: str, keys: Iterable[str]) -> None:
+        """Delete the records of a kind under these keys; unknown keys are ignored."""
+        self._change("DELETE FROM state WHERE kind = ? AND key = ?", [(kind, key) for key in keys])
+
+    def _drop(self, count: int = 1) -> None:
+        with self._drop_lock:
+            self._dropped += count
+
+    def _refuse(self, span: Span) -> None:
+        with self._write_lock:  # before or after the last write, not during it
+            if span not in self._buffer:
+                return  # the last write took it
+            self._buffer.remove(span)
+        raise ValueError(f"the store must be open to add a span, got one after close(): {self.path}")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"the store must be open, got a call after close(): {self.path}")
+
+    def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        self._check_open()
+        with self._read_lock:
+            return self._reader.execute(query, values).fetchall()
+
+    def _change(self, statement: str, rows: list[tuple[str, ...]]) -> None:
+        self._check_open()
+
+        def change() -> None:
+            with self._write_lock, _transaction(self._db):
+                self._db.executemany(statement, rows)
+
+        self._persist(change, OPEN_S)
+
+    def _persist(self, work: Callable[[], None], timeout_s: float) -> None:
+        """Try until it works or the time is over."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                return work()
+            except sqlite3.OperationalError as error:
+                if time.monotonic() >= deadline:
+                    raise OSError(
+                        f"{self.path} must take a write within {timeout_s} s, got: {error} "
+                        f"({len(self._buffer)} spans wait, {self._dropped} dropped)"
+                    ) from error
+            time.sleep(0.02)
+
+    def _run(self) -> None:
+        """Write every flush_s seconds, or as soon as a batch is full; after an error, try again next time."""
+        troubled = False
+        while not self._closed:
+            if troubled or len(self._buffer) < self._batch:
+                self._wake.wait(self._flush_s)
+                self._wake.clear()
+            try:
+                self._write(time.time_ns() - MIRROR_NS)
+                troubled = False
+            except Exception as error:
+                if not troubled:
+                    log.warning("%s takes no spans, they wait: %s", self.path, error)
+                troubled = True
+            if self._dropped and not self._told:
+                log.warning("%s: spans are being dropped, see SpanStore.dropped", self.path)
+                self._told = True
+
+    def _write(self, begun_before: int) -> None:
+        """Move the buffer to disk and renew the mirrors of this store's open spans, in one transaction."""
+        with self._write_lock:
+            # First what is open, then what has ended: a span that ends in between is in both, never in neither.
+            opened = dict(self.opened)
+            taken, stacks = list(self._buffer), list(self._stacks)
+            batch = [s for s in taken if isinstance(s, tuple) and len(s) == len(Span._fields)]
+            begun = {s[1]: s for s in batch if s[8] is None}
+            done = [s for s in batch if s[8] is not None] if begun else batch
+            self.opened.update(begun)
+            ended = {s[1] for s in done} if self.opened or opened else set()
+            waiting = [s for key, s in {**opened, **begun}.items() if s[7] < begun_before and key not in ended]
+            if taken or stacks or waiting or self._mirrored:
+                refused = len(taken) - len(batch) + self._store(done, stacks, waiting)
+                self._mirrored = bool(waiting)
+                self._drop(refused)
+            for key in ended & self.opened.keys():
+                self.opened.pop(key, None)  # the request's thread may be about to do that; until then it is in both
+            _discard(self._buffer, len(taken))
+            _discard(self._stacks, len(stacks))
+            self._seal()
+
+    def _store(self, done: list[Span], stacks: list[tuple[str, str]], waiting: list[Span]) -> int:
+        try:
+            with _transaction(self._db):
+                self._db.execute("DELETE FROM open WHERE writer = ?", (self._writer,))
+                self._insert(INSERT_OPEN, self._open_row, waiting)
+                self._insert(INSERT_STACK, _stack_row, stacks)
+                return self._insert(INSERT, self._row, done)
+        except BaseException:
+            self._codes.clear()  # some may be of names that were rolled back
+            raise
+
+    def _insert(self, statement: str, row: Callable[[Any], tuple[object, ...]], items: list[Any]) -> int:
+        """Insert all items; return how many were refused because no table can hold their values."""
+        if not items:
+            return 0
+        self._db.execute("SAVEPOINT items")
+        try:
+            self._db.executemany(statement, [row(item) for item in items])
+        except UNFIT:
+            self._db.execute("ROLLBACK TO items")
+            self._codes.clear()
+            return 1 if len(items) == 1 else sum(self._insert(statement, row, [item]) for item in items)
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("RELEASE items")
+        return 0
+
+    def _row(self, span: Span) -> tuple[object, ...]:
+        trace, key, parent, _, _, _, _, start, duration, status, error = span
+        blob = None if parent is None else _blob(parent)
+        ended = start + (duration or 0)
+        return self._code(span[3:7]), ended, duration, status, _blob(trace), _blob(key), blob, error
+
+    def _open_row(self, span: Span) -> tuple[object, ...]:
+        code, start, _, *rest = self._row(span)
+        return self._writer, code, start, *rest
+
+    def _code(self, name: tuple[str, str, str, str | None]) -> int:
+        """Return the number of a name; the write lock on the file keeps it the same in all processes."""
+        if name not in self._codes:
+            known = self._db.execute("SELECT * FROM names WHERE id > ?", (len(self._codes),))
+            self._codes.update({tuple(key): code for code, *key in known})
+        if name not in self._codes:
+            made = self._db.execute("INSERT INTO names VALUES (NULL, ?, ?, ?, ?)", name)
+            self._codes[name] = made.lastrowid or 0
+        return self._codes[name]
+
+    def _seal(self) -> None:
+        """Move ``fresh`` to ``spans``, sorted, once it is long enough; a failure only leaves it for the next time."""
+        if (self._db.execute("SELECT max(rowid) FROM fresh").fetchone()[0] or 0) < SEAL:
+            return
+        with suppress(sqlite3.OperationalError), _transaction(self._db) as db:
+            last = db.execute("SELECT coalesce(max(rowid), 0) FROM spans").fetchone()
+            db.execute("INSERT INTO spans SELECT * FROM fresh ORDER BY op, ended")
+            db.execute(
+                "INSERT INTO runs SELECT op, max(ended), min(ended), min(rowid), max(rowid)"
+                " FROM spans WHERE rowid > ? GROUP BY op",
+                last,
+            )
+            db.execute("DELETE FROM fresh")
+
+
+def _check(name: str, value: float, fits: bool, rule: str) -> None:
+    if not fits:
+        raise ValueError(f"{name} must be {rule}, got {value}")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Return a connection to a store whose tables exist."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"path must be a file, got {path}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path must lie in an existing directory, got {path}")
+    db = None
+    try:
+        db = _connect(path)
+        _prepare(db, path)
+        return db
+    except BaseException as error:
+        if db is not None:
+            db.close()
+        if isinstance(error, sqlite3.OperationalError):
+            raise OSError(f"path must be a span store that can be written, got {path}: {error}") from error
+        if isinstance(error, sqlite3.DatabaseError):
+            raise ValueError(f"path must be an SQLite database or a new file, got {path}: {error}") from error
+        raise
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    """Make the tables, unless they are there; wait while another process does."""
+    deadline = time.monotonic() + OPEN_S
+    while True:
+        try:
+            _check_version(db, path)
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            with _transaction(db):
+                for statement in () if _check_version(db, path) else SCHEMA:
+                    db.execute(statement)
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.02)
+
+
+def _check_version(db: sqlite3.Connection, path: Path) -> int:
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise ValueError(f"path must be a span store of version <= {VERSION}, got version {version} in {path}")
+    return version
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield db
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+
+
+def _discard(queue: deque[Any], count: int) -> None:
+    for _ in range(count):
+        queue.popleft()
+
+
+def _blob(text: str) -> bytes | str:
+    """Return hex digits as bytes; any other id stays text."""
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        return text
+    return raw if raw.hex() == text else text
+
+
+def _texts(blobs: Iterable[bytes | str | None]) -> list[str | None]:
+    return [b.hex() if isinstance(b, bytes) else b for b in blobs]
+
+
+def _stack_row(item: tuple[str, str]) -> tuple[object, ...]:
+    return _blob(item[0]), item[1]
+
+
+def _nanoseconds(name: str, value: Any, default: int) -> int:
+    if value is None:
+        return default
+    import pandas as pd
+
+    try:
+        stamp = pd.Timestamp(value)
+        stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp
+        return int(stamp.as_unit("ns").value)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name} must be a time, got {value!r}") from error
+
+
+def _columns(rows: list[tuple[Any, ...]]) -> list[np.ndarray]:
+    import numpy as np
+
+    op, start, duration, status, trace, span, parent, error = zip(*rows, strict=True) if rows else [()] * 8
+    numbers = [
+        np.array(op, "int64"),
+        np.array(start, "int64"),
+        np.array(duration, "float64"),
+        np.array(status, "int64"),
+    ]
+    return numbers + [np.array(c, object) for c in (_texts(trace), _texts(span), _texts(parent), error)]
+
+
+def _frame(chunks: list[list[np.ndarray]], names: list[tuple[Any, ...]]) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
+    op, start, duration, status, trace, span, parent, error = map(np.concatenate, zip(*chunks, strict=True))
+    order = np.argsort(start, kind="stable")
+    if (np.diff(start[order]) == 0).any():
+        order = np.lexsort((span.astype(str), start))
+    named = np.array(names, object).reshape(-1, 4)[op[order] - 1]  # ids are 1, 2, 3, ...: no name is ever deleted
+    made = dict(zip(("service", "endpoint", "kind", "peer"), named.T, strict=True))
+    made |= {"trace_id": trace[order], "span_id": span[order], "parent_id": parent[order], "error": error[order]}
+    columns: dict[str, object] = {c: pd.Series(values, dtype=object) for c, values in made.items()}
+    columns["start"] = pd.DatetimeIndex(start[order].view("datetime64[ns]"), tz="UTC")
+    columns["duration_ms"] = duration[order] / 1e6
+    columns["status"] = status[order]
+    return pd.DataFrame({c: columns[c] for c in COLUMNS})
