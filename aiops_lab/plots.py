@@ -46,7 +46,8 @@ def timeline(
     Parameters
     ----------
     windows : DataFrame
-        One row per (window, service, endpoint), as in ``Report.windows``.
+        One row per (window, service, endpoint), as in ``Report.windows``; without a column ``end`` all windows
+        are taken to be as long as the shortest.
     anomalies : iterable of Anomaly
         Each marks its window; those of other endpoints are left out.
     faults : DataFrame or iterable
@@ -71,7 +72,7 @@ def timeline(
     if rows.empty:
         return ax
     ax.set_yscale("log")
-    times = rows["window"] + _width(rows)
+    times = _ends(rows)
     ax.fill_between(times, rows["low_ms"], rows["high_ms"], color=SKY, alpha=0.35, lw=0, label="usual range")
     ax.plot(times, rows["baseline_ms"], color=BLUE, ls="--", lw=1.5, label="baseline")
     ax.plot(times, rows["latency_ms"], color=BLACK, marker=".", lw=1.2, label="latency")
@@ -277,11 +278,12 @@ def _rows_of(windows: pd.DataFrame, anomalies: Sequence[Any], endpoint: str | No
 
 def _mark(ax: Axes, rows: pd.DataFrame, anomalies: Iterable[Any], column: str) -> None:
     # a window in which nothing was answered has no latency: its mark stands on the baseline
-    height = rows[column].fillna(rows["baseline_ms"] if column == "latency_ms" else 0.0)
-    at = dict(zip(zip(rows["service"], rows["endpoint"], rows["window"], strict=True), height, strict=True))
+    heights = rows[column].fillna(rows["baseline_ms"] if column == "latency_ms" else 0.0)
+    keys = zip(rows["service"], rows["endpoint"], rows["window"], strict=True)
+    at = dict(zip(keys, zip(_ends(rows), heights, strict=True), strict=True))
     for kind, (colour, marker) in MARKS.items():
         places = [(a.service, a.endpoint, a.window) for a in anomalies if a.type == kind]
-        known = [(key[2] + _width(rows), at[key]) for key in places if key in at]
+        known = [at[key] for key in places if key in at]
         if known:
             x, y = zip(*known, strict=True)
             # a ring, so that a second mark on the same window shows inside it
@@ -289,9 +291,11 @@ def _mark(ax: Axes, rows: pd.DataFrame, anomalies: Iterable[Any], column: str) -
             ax.plot(x, y, marker, color=colour, label=kind.replace("_", " "), zorder=5, **fill)
 
 
-def _width(rows: pd.DataFrame) -> pd.Timedelta:
+def _ends(rows: pd.DataFrame) -> pd.Series:
+    if "end" in rows:
+        return rows["end"]
     starts = rows["window"].drop_duplicates().sort_values()
-    return starts.diff().min() if len(starts) > 1 else pd.Timedelta(0)
+    return rows["window"] + (starts.diff().min() if len(starts) > 1 else pd.Timedelta(0))
 
 
 def _shade(ax: Axes, faults: Any, times: pd.Series) -> None:
@@ -306,7 +310,7 @@ def _shade(ax: Axes, faults: Any, times: pd.Series) -> None:
 
 def _error_share(rows: pd.DataFrame, anomalies: list[Any], faults: Any, ax: Axes) -> None:
     _dress(ax, (9, 2), "", "time (UTC)", "errors")
-    times = rows["window"] + _width(rows)
+    times = _ends(rows)
     ax.plot(times, rows["error_rate"], color=VERMILLION, marker=".", lw=1.2, label="failed share")
     _mark(ax, rows, [a for a in anomalies if a.type == "error_spike"], "error_rate")
     _shade(ax, faults, times)

@@ -70,7 +70,7 @@ def grid(
     axes = fig.subplots(len(z), len(ratio), sharex=True, sharey=True, squeeze=False)
     for row, z_here in zip(axes, z, strict=True):
         for ax, ratio_here in zip(row, ratio, strict=True):
-            report = replay(frame, Sensitivity(z=z_here, ratio=ratio_here))
+            report = replay(frame, Sensitivity(z=z_here, ratio=ratio_here), causes=False)
             endpoint = endpoint or _subject(report, faults)
             _draw(report, faults, endpoint, ax)
             ax.set_title(f"z {z_here:g}, ratio {ratio_here:g}: {_count(report)}", fontsize=9, loc="left")

@@ -67,6 +67,14 @@ def test_a_timeline_shows_each_window_at_its_end() -> None:
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("time (UTC)", "latency (ms)")
 
 
+def test_a_pooled_window_is_drawn_at_its_own_end() -> None:
+    rows = windows(("/payment",)).iloc[:3]
+    rows = rows.assign(end=[second(10), second(20), second(50)])
+    ax = plots.timeline(rows, [anomaly("latency_anomaly", 20)])
+    assert line(ax, "latency")[0] == [10, 20, 50]
+    assert line(ax, "latency anomaly") == ([50], [110])
+
+
 def test_an_anomaly_is_marked_on_its_window() -> None:
     ax = plots.timeline(windows(), [anomaly("latency_anomaly", 30)])
     assert line(ax, "latency anomaly") == ([40], [900])

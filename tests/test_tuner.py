@@ -24,7 +24,7 @@ def replayed(monkeypatch: pytest.MonkeyPatch) -> list[Sensitivity]:
     """A replay that finds one anomaly up to ratio 3 and none above; returns what it was asked."""
     asked: list[Sensitivity] = []
 
-    def replay(_frame: pd.DataFrame, sensitivity: Sensitivity) -> SimpleNamespace:
+    def replay(_frame: pd.DataFrame, sensitivity: Sensitivity, causes: bool = True) -> SimpleNamespace:
         asked.append(sensitivity)
         rows = [(START + pd.Timedelta(seconds=10 * i), "shop", e) for e in ("/a", "/payment") for i in range(3)]
         windows = pd.DataFrame(rows, columns=["window", "service", "endpoint"])
