@@ -154,12 +154,12 @@ class Session(requests.Session):
         url = request.url or ""
         parts = urlsplit(url)
         caller = _current.get()
-        context: tuple[str, str | None, int, str]
         if caller is None:
-            context = (new_trace_id(), None, KNOWN_FLAGS, "")
+            span = _Call(self.recorder, new_trace_id(), None, KNOWN_FLAGS, "", parts.path or "/")
         else:
-            context = (caller.trace_id, caller.span_id, caller.flags, caller.tracestate)
-        span = _Call(self.recorder, *context, parts.path or "/")
+            span = _Call(
+                self.recorder, caller.trace_id, caller.span_id, caller.flags, caller.tracestate, parts.path or "/"
+            )
         span.peer = self._peer(url, parts)
         span.show()
         headers = request.headers
