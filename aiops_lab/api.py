@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Flask, Response, current_app, got_request_exception, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from aiops_lab.faults import BackendError, Fault, FaultInjector, FieldError, Injected, show
+from aiops_lab.incidents import RESOLVED, STATUSES, IllegalMoveError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from aiops_lab.incidents import Incident
+    from aiops_lab.monitor import Monitor
 
 QUERY_MAX = 8_192
 """Bytes of query; no call of this interface needs a tenth of it."""
@@ -271,3 +279,99 @@ def _shown(injected: Injected) -> dict[str, Any]:
         "start": utc_text(injected.start_ns),
         "end": utc_text(injected.end_ns),
     }
+
+
+# ---- /aiops
+
+
+def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Blueprint:
+    """Return the blueprint that shows what a monitor knows: /aiops/metrics, incidents, analyze and graph.
+
+    Parameters
+    ----------
+    monitor : Monitor
+    now : function () -> Timestamp, UTC
+        The clock; default the machine's.
+    """
+    blueprint = Blueprint("aiops", __name__, url_prefix="/aiops")
+    json_errors(blueprint)
+    clock = now or _utc_now
+
+    def metrics() -> Response:
+        parameters(())
+        moment = clock()
+        return jsonify(timestamp=int(moment.timestamp()), metrics=monitor.metrics(moment))
+
+    def incidents() -> Response:
+        given = parameters(("status",))
+        if "status" not in given:
+            return jsonify(_active(monitor))
+        status = one_of("status", given["status"], (*STATUSES, "all"))
+        found = monitor.incidents(None if status == "all" else status)
+        return jsonify(incident_count=len(found), incidents=[i.to_dict() for i in found])
+
+    def analyze() -> Response:
+        parameters(())
+        moment = clock()
+        changed = [incident.id for incident in monitor.step(moment)]
+        return jsonify(timestamp=int(moment.timestamp()), changed=changed, **_active(monitor))
+
+    def graph() -> Response:
+        parameters(())
+        edges = monitor.graph(clock()).astype(object)
+        return jsonify(edges=edges.where(edges.notna(), None).to_dict("records"))
+
+    def incident(id: str) -> Response:
+        parameters(())
+        return _of_incident(id, lambda: monitor.incident(id).to_dict())
+
+    def explain(id: str) -> Response:
+        given = parameters(("why_not",))
+        return _of_incident(id, lambda: _explained(monitor.incident(id), given.get("why_not")))
+
+    def resolve(id: str) -> Response:
+        parameters(())
+        return _of_incident(id, lambda: monitor.resolve(id, clock()).to_dict())
+
+    def acknowledge(id: str) -> Response:
+        parameters(())
+        return _of_incident(id, lambda: monitor.acknowledge(id, clock()).to_dict())
+
+    for view in (metrics, incidents, graph):
+        blueprint.add_url_rule(f"/{view.__name__}", view.__name__, view)
+    blueprint.add_url_rule("/analyze", "analyze", analyze, methods=["POST"])
+    blueprint.add_url_rule("/incidents/<id>", "incident", incident)
+    blueprint.add_url_rule("/incidents/<id>/explain", "explain", explain)
+    for view in (resolve, acknowledge):
+        blueprint.add_url_rule(f"/incidents/<id>/{view.__name__}", view.__name__, view, methods=["POST"])
+    return blueprint
+
+
+def _utc_now() -> pd.Timestamp:
+    import pandas as pd
+
+    return pd.Timestamp.now("UTC")
+
+
+def _active(monitor: Monitor) -> dict[str, Any]:
+    found = [i for i in monitor.incidents() if i.status != RESOLVED]
+    return {"incident_count": len(found), "active_incidents": [i.to_dict() for i in found]}
+
+
+def _of_incident(id: str, answer: Callable[[], dict[str, Any]]) -> Response:
+    try:
+        return jsonify(answer())
+    except IllegalMoveError as error:
+        refused = jsonify(error=str(error), field="status", rule="must be a step of the life cycle", value=id)
+        refused.status_code = 409
+        return refused
+    except KeyError:
+        return problem(404, "id", "must be a known incident", id)
+
+
+def _explained(incident: Incident, endpoint: str | None) -> dict[str, Any]:
+    shown: dict[str, Any] = {"id": incident.id, "steps": [asdict(step) for step in incident.explain()]}
+    if endpoint is not None:
+        known = [str(row["endpoint"]) for row in incident.verdict.endpoints]
+        shown["why_not"] = asdict(incident.why_not(one_of("why_not", endpoint, known)))
+    return shown

@@ -12,7 +12,7 @@ from aiops_lab.detectors import SEVERITIES, TITLES, Anomaly, iso
 from aiops_lab.sensitivity import Sensitivity
 from aiops_lab.windows import Key
 
-ACTIVE, ACKNOWLEDGED, RESOLVED = "active", "acknowledged", "resolved"
+STATUSES = ACTIVE, ACKNOWLEDGED, RESOLVED = "active", "acknowledged", "resolved"
 MOVES = {(ACTIVE, ACKNOWLEDGED), (ACTIVE, RESOLVED), (ACKNOWLEDGED, RESOLVED)}
 
 

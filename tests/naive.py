@@ -1,0 +1,128 @@
+"""Slow and obvious versions of what the package does fast: oracles for the tests. They share no code with it."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+import pandas as pd
+
+
+def ewma(values, half_life):
+    """Mean and variance by the definition: weights alpha (1 - alpha)^k, the first value with what is left."""
+    alpha = 1 - 0.5 ** (1 / half_life)
+    means, variances = [], []
+    for i in range(len(values)):
+        weights = [(1 - alpha) ** (i - k) * (alpha if k > 0 else 1) for k in range(i + 1)]
+        mean = sum(w * v for w, v in zip(weights, values, strict=False))
+        means.append(mean)
+        variances.append(sum(w * (v - mean) ** 2 for w, v in zip(weights, values, strict=False)))
+    return means, variances
+
+
+def _rows(frame):
+    rows = frame.to_dict("records")
+    for row in rows:
+        row["from"] = row["start"].value
+        open_span = math.isnan(row["duration_ms"])
+        row["to"] = math.inf if open_span else row["from"] + round(row["duration_ms"] * 1e6)
+        row["parent"] = None if pd.isna(row["parent_id"]) else (row["trace_id"], row["parent_id"])
+        row["id"] = (row["trace_id"], row["span_id"])
+    return rows
+
+
+def self_time(frame):
+    """Milliseconds of each span in which no child runs, counted between all the moments at which anything changes."""
+    rows = _rows(frame)
+    out = []
+    for span in rows:
+        children = [c for c in rows if c["parent"] == span["id"]]
+        edges = {span["from"], span["to"]} | {c["from"] for c in children} | {c["to"] for c in children}
+        edges = sorted(e for e in edges if span["from"] <= e <= span["to"])
+        own = 0
+        for low, high in zip(edges, edges[1:], strict=False):
+            if not any(c["from"] <= low and c["to"] >= high for c in children):
+                own += high - low
+        out.append(math.nan if span["to"] == math.inf else own / 1e6)
+    return out
+
+
+def service_graph(frame):
+    """{(caller, called): [calls, errors, sorted durations]} by endpoint, walking up from each call."""
+    rows = _rows(frame)
+    by_id = {row["id"]: row for row in rows}
+    answered = {row["parent"] for row in rows if row["kind"] == "server"}
+
+    def bad(row):
+        closed = row["to"] != math.inf
+        return closed and (row["status"] >= 500 or row["status"] == 0 or not pd.isna(row["error"]))
+
+    graph = defaultdict(lambda: [0, 0, []])
+    for row in rows:
+        if row["kind"] == "client" and row["id"] in answered:
+            continue
+        above = by_id.get(row["parent"])
+        seen = above if row["kind"] == "server" and above and above["kind"] == "client" else row
+        while above and above["kind"] != "server":
+            above = by_id.get(above["parent"])
+        if above is None:
+            continue
+        called = row["endpoint"]
+        entry = graph[above["endpoint"], called]
+        entry[0] += 1
+        entry[1] += bad(row) or bad(seen)
+        if not math.isnan(seen["duration_ms"]):
+            entry[2].append(seen["duration_ms"])
+    return {k: [n, e, sorted(d)] for k, (n, e, d) in graph.items()}
+
+
+def windows(frame, window_s, stuck_s):
+    """{(window start in s, endpoint): {n, errors, log ms, arrivals, stuck}} by looking at every span for every window."""
+    rows = [r for r in _rows(frame) if r["kind"] == "server"]
+    step = int(window_s * 1e9)
+    first = min(r["from"] for r in rows) // step
+    last = max(r["to"] for r in rows if r["to"] != math.inf) // step
+    table = {}
+    for w in range(first, last + 1):
+        low, high = w * step, (w + 1) * step
+        for endpoint in {r["endpoint"] for r in rows}:
+            mine = [r for r in rows if r["endpoint"] == endpoint]
+            ended = [r for r in mine if low <= r["to"] < high]
+            table[w * window_s, endpoint] = {
+                "n": len(ended),
+                "errors": sum(r["status"] >= 500 or r["status"] == 0 or not pd.isna(r["error"]) for r in ended),
+                "total": sum(math.log(r["duration_ms"]) for r in ended),
+                "arrivals": sum(low <= r["from"] < high for r in mine),
+                "stuck": sum(r["to"] >= high and r["from"] <= high - stuck_s * 1e9 for r in mine),
+            }
+    return table
+
+
+def partition(frame, trace_id):
+    """{account: ns} of one trace, one nanosecond-exact interval at a time: who was waited for between two moments.
+
+    At a moment the request waits for the deepest span on the path that leads, from each span, to the child that ends
+    last among those that have begun by the end of the interval and end after its start.
+    """
+    rows = [r for r in _rows(frame) if r["trace_id"] == trace_id and r["kind"] != "log"]
+    root = next(r for r in rows if r["parent"] is None)
+    total = defaultdict(int)
+
+    def walk(span, low, high):
+        children = [c for c in rows if c["parent"] == span["id"]]
+        t = high
+        while True:
+            running = [(min(c["to"], t), c) for c in children if c["from"] < t and min(c["to"], t) > low]
+            running = [(e, c) for e, c in running if e > max(c["from"], low)]
+            if not running:
+                break
+            end, child = max(running, key=lambda pair: (pair[0], pair[1]["to"]))
+            total[span["span_id"]] += t - end
+            begin = max(child["from"], low)
+            walk(child, begin, end)
+            children.remove(child)
+            t = begin
+        total[span["span_id"]] += t - low
+
+    walk(root, root["from"], root["to"])
+    return {k: v for k, v in total.items() if v}
