@@ -207,6 +207,8 @@ class SpanStore:
             A route, such as "/payment"; default: all.
         """
         self._check_open()
+        if endpoint is not None and not isinstance(endpoint, str):
+            raise ValueError(f"endpoint must be a route or None, got {endpoint!r}")
         limits = {"since": _nanoseconds("since", since, -FOREVER), "until": _nanoseconds("until", until, FOREVER)}
         with self._read_lock:
             cursor = self._reader.execute(SELECT, {**limits, "endpoint": endpoint})
@@ -464,7 +466,7 @@ def _blob(text: str) -> bytes | str:
 
 
 def _texts(blobs: Iterable[bytes | str | None]) -> list[str | None]:
-    return [b.hex() if isinstance(b, bytes) else b for b in blobs]
+    return [b.hex() if type(b) is bytes else b for b in blobs]  # type: ignore[misc]
 
 
 def _stack_row(item: tuple[str, str]) -> tuple[object, ...]:
@@ -478,6 +480,8 @@ def _nanoseconds(name: str, value: Any, default: int) -> int:
 
     try:
         stamp = pd.Timestamp(value)
+        if stamp is pd.NaT:
+            raise ValueError("not a time")
         stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp
         return int(stamp.as_unit("ns").value)
     except (ValueError, TypeError) as error:
