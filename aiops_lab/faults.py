@@ -39,6 +39,8 @@ class FieldError(ValueError):
 class BackendError(Exception):
     """A failure as an endpoint's own backend would raise it; `status` is what the client gets."""
 
+    __module__ = "backend"  # stands in stack traces, where the name of this module would be the answer
+
     def __init__(self, message: str, status: int = 500) -> None:
         super().__init__(message)
         self.status = status

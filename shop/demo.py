@@ -49,9 +49,10 @@ def demo(fault: str, services: str, seed: int, rate: float, out: str) -> int:
         return 1
     for incident in incidents:
         say("\n3. " + verdict(incident))
-        print(ledger_text(incident))
+        if incident.root_cause is not None:
+            say(ledger_text(incident))
     draw(incidents[0], spans, faults, knobs, Path(out))
-    print(f"\n{time.monotonic() - begin:.0f} s in all.")
+    say(f"\n{time.monotonic() - begin:.0f} s in all.")
     return 0 if all(incident.root_cause for incident in incidents) else 1
 
 
@@ -91,7 +92,8 @@ def ledger(incident: Incident, entry: str = ENTRY) -> pd.DataFrame:
     In failures if it fails more than usual, else in milliseconds.
     """
     rows = pd.DataFrame(list(incident.verdict.ledger))
-    now = next(row for row in incident.explain()[0].rows if row["entry"] == entry)
+    entries = {row["entry"]: row for row in incident.explain()[0].rows}
+    now = entries[entry]
     failures = now["now_failed"] - now["usual_failed"]
     unit = "failures" if failures > 0.02 else "ms"
     mine = rows[(rows["entry"] == entry) & (rows["unit"] == unit) & ~rows["masked"].astype(bool)]
@@ -124,9 +126,10 @@ def draw(incident: Incident, spans: pd.DataFrame, faults: pd.DataFrame, knobs: S
     out.mkdir(parents=True, exist_ok=True)
     pictures: dict[str, Any] = {
         "timeline": plots.overview(report.windows, report.anomalies, faults),
-        "ledger": plots.ledger(ledger(incident)),
     }
+    if incident.root_cause is not None:
+        pictures["ledger"] = plots.ledger(ledger(incident))
     for name, drawn in pictures.items():
         figure = getattr(drawn, "figure", drawn)
         figure.savefig(out / f"{name}.png", dpi=120, bbox_inches="tight")
-        print(f"   Drew {out / f'{name}.png'}")
+        say(f"   Drew {out / f'{name}.png'}")

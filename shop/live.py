@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from cheroot import server as cheroot
 from cheroot import wsgi
 from requests.adapters import HTTPAdapter
 
@@ -34,6 +35,10 @@ CONTROL_THREADS = 16
 """Threads that business requests can never take: /aiops and /simulate answer whatever hangs."""
 
 log = logging.getLogger(__name__)
+
+# Of several equal headers cheroot keeps the last, unless it knows that they form a list, as these do (W3C).
+LISTS: list[bytes] = cheroot.comma_separated_headers  # type: ignore[attr-defined]
+LISTS += [name for name in (b"Traceparent", b"Tracestate") if name not in LISTS]
 
 
 class Shop:

@@ -219,8 +219,8 @@ class _Customers:
                         connection.sock.shutdown(socket.SHUT_RDWR)
         self._pool.shutdown()
         for kept in self._idle.values():
-            for _, connection in kept:
-                connection.close()
+            for _, idle in kept:
+                idle.close()
 
     def send(self, arrivals: Iterable[Arrival], stop: threading.Event, answers: list[Answer] | None) -> None:
         """Start each request at its time, until `stop` is set."""
