@@ -303,9 +303,17 @@ def _shade(ax: Axes, faults: Any, times: pd.Series) -> None:
         end = times.max() if pd.isna(fault.end) else fault.end
         label = f"true fault: {fault.kind} at {fault.endpoint}"
         ax.axvspan(fault.start, end, fc=YELLOW, ec=ORANGE, alpha=0.35, hatch="..", lw=0.5, zorder=0, label=label)
-    locator = AutoDateLocator(maxticks=7)
+    inches = ax.bbox.width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
+    locator = AutoDateLocator(minticks=3, maxticks=max(4, round(inches)))
     ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    # whole times on every tick: a bare "30" would leave the reader to guess its unit
+    clock = ["%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M", "%H:%M:%S"]
+    formatter = ConciseDateFormatter(
+        locator, tz="UTC", formats=clock, zero_formats=["", "%Y", "%Y-%m", "%m-%d", *clock[4:]], show_offset=False
+    )
+    ax.xaxis.set_major_formatter(formatter)
+    if len(times) and times.min().date() == times.max().date():
+        ax.set_xlabel(f"time on {times.min():%Y-%m-%d} (UTC)")
 
 
 def _error_share(rows: pd.DataFrame, anomalies: list[Any], faults: Any, ax: Axes) -> None:

@@ -64,7 +64,7 @@ def test_a_timeline_shows_each_window_at_its_end() -> None:
     assert latency[:4] == [100, 100, 110, 900]
     assert line(ax, "baseline")[1] == [100] * 6
     assert ax.get_yscale() == "log"
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("time (UTC)", "latency (ms)")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("time on 2026-01-01 (UTC)", "latency (ms)")
 
 
 def test_a_pooled_window_is_drawn_at_its_own_end() -> None:
