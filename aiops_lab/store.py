@@ -68,6 +68,7 @@ UNION ALL SELECT op, ended - duration, duration, status, trace, span, parent, er
 UNION ALL SELECT op, start, NULL, status, trace, span, parent, error FROM open WHERE start < :until AND op IN ops
 """
 UNFIT = (TypeError, ValueError, OverflowError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError)
+HOPELESS = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 log = logging.getLogger(__name__)
 
 
@@ -118,7 +119,7 @@ class SpanStore:
         self._flush_s, self._batch, self._capacity = flush_s, batch, capacity
         self._buffer: deque[Span] = deque()
         self._stacks: deque[tuple[str, str]] = deque()
-        self._dropped, self._told = 0, False
+        self._dropped = 0
         self._drop_lock, self._write_lock, self._read_lock = threading.Lock(), threading.Lock(), threading.Lock()
         self._codes: dict[tuple[str, str, str, str | None], int] = {}
         self._names: list[tuple[str, str, str, str | None]] = []
@@ -149,8 +150,7 @@ class SpanStore:
 
     def stack(self, span_id: str, text: str) -> None:
         """Keep the full stack trace of the exception that ended a span."""
-        if self._closed:
-            raise ValueError(f"the store must be open to keep a stack trace, got one after close(): {self.path}")
+        self._check_open()
         if len(self._stacks) < self._capacity:
             self._stacks.append((span_id, text))
 
@@ -169,7 +169,7 @@ class SpanStore:
             in the buffer and are tried again.
         """
         self._check_open()
-        self._persist(lambda: self._write(FOREVER), timeout_s)
+        _retry(lambda: self._write(FOREVER), timeout_s, self.path)
 
     def close(self) -> None:
         """Write what is left and end the thread. A second call does nothing; also called when Python exits."""
@@ -181,7 +181,7 @@ class SpanStore:
         self._wake.set()
         self._thread.join()
         try:
-            self._persist(lambda: self._write(FOREVER), OPEN_S)
+            _retry(lambda: self._write(FOREVER), OPEN_S, self.path)
         finally:
             with self._write_lock, self._read_lock:
                 self._db.close()
@@ -248,7 +248,7 @@ class SpanStore:
             if span not in self._buffer:
                 return  # the last write took it
             self._buffer.remove(span)
-        raise ValueError(f"the store must be open to add a span, got one after close(): {self.path}")
+        self._check_open()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -266,25 +266,11 @@ class SpanStore:
             with self._write_lock, _transaction(self._db):
                 self._db.executemany(statement, rows)
 
-        self._persist(change, OPEN_S)
-
-    def _persist(self, work: Callable[[], None], timeout_s: float) -> None:
-        """Try until it works or the time is over."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                return work()
-            except sqlite3.OperationalError as error:
-                if time.monotonic() >= deadline:
-                    raise OSError(
-                        f"{self.path} must take a write within {timeout_s} s, got: {error} "
-                        f"({len(self._buffer)} spans wait, {self._dropped} dropped)"
-                    ) from error
-            time.sleep(0.02)
+        _retry(change, OPEN_S, self.path)
 
     def _run(self) -> None:
         """Write every flush_s seconds, or as soon as a batch is full; after an error, try again next time."""
-        troubled = False
+        troubled = told = False
         while not self._closed:
             if troubled or len(self._buffer) < self._batch:
                 self._wake.wait(self._flush_s)
@@ -296,9 +282,9 @@ class SpanStore:
                 if not troubled:
                     log.warning("%s takes no spans, they wait: %s", self.path, error)
                 troubled = True
-            if self._dropped and not self._told:
+            if self._dropped and not told:
                 log.warning("%s: spans are being dropped, see SpanStore.dropped", self.path)
-                self._told = True
+                told = True
 
     def _write(self, begun_before: int) -> None:
         """Move the buffer to disk and renew the mirrors of this store's open spans, in one transaction."""
@@ -327,7 +313,7 @@ class SpanStore:
             with _transaction(self._db):
                 self._db.execute("DELETE FROM open WHERE writer = ?", (self._writer,))
                 self._insert(INSERT_OPEN, self._open_row, waiting)
-                self._insert(INSERT_STACK, _stack_row, stacks)
+                self._insert(INSERT_STACK, lambda item: (_blob(item[0]), item[1]), stacks)
                 return self._insert(INSERT, self._row, done)
         except BaseException:
             self._codes.clear()  # some may be of names that were rolled back
@@ -399,45 +385,43 @@ def _open(path: Path) -> sqlite3.Connection:
         raise ValueError(f"path must be a file, got {path}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path must lie in an existing directory, got {path}")
-    db = None
+    opened: list[sqlite3.Connection] = []
     try:
-        db = _connect(path)
-        _prepare(db, path)
-        return db
+        _retry(lambda: opened.append(_connect(path)), OPEN_S, path)
+        _retry(lambda: _prepare(opened[0], path), OPEN_S, path)
     except BaseException as error:
-        if db is not None:
+        for db in opened:
             db.close()
-        if isinstance(error, sqlite3.OperationalError):
-            raise OSError(f"path must be a span store that can be written, got {path}: {error}") from error
         if isinstance(error, sqlite3.DatabaseError):
             raise ValueError(f"path must be an SQLite database or a new file, got {path}: {error}") from error
         raise
+    return opened[0]
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    """Make the tables, unless they are there; wait while another process does."""
-    deadline = time.monotonic() + OPEN_S
+    """Make the tables, unless they are there. What is refused stays as it is: WAL mode, too, is set afterwards."""
+    with _transaction(db):
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise ValueError(f"path must be a span store of version <= {VERSION}, got version {version} in {path}")
+        for statement in SCHEMA if version == 0 else ():
+            db.execute(statement)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = NORMAL")
+
+
+def _retry(work: Callable[[], None], seconds: float, path: Path) -> None:
+    """Try until it works, the time is over, or it is clear that waiting does not help."""
+    deadline = time.monotonic() + seconds
     while True:
         try:
-            _check_version(db, path)
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
-            with _transaction(db):
-                for statement in () if _check_version(db, path) else SCHEMA:
-                    db.execute(statement)
-            return
+            return work()
         except sqlite3.OperationalError as error:
-            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not busy or time.monotonic() >= deadline:
-                raise
+            if error.sqlite_errorcode & 0xFF in HOPELESS or time.monotonic() >= deadline:
+                raise OSError(
+                    f"{path} must be a span store that can be written (tried for {seconds} s), got: {error}"
+                ) from error
         time.sleep(0.02)
-
-
-def _check_version(db: sqlite3.Connection, path: Path) -> int:
-    version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > VERSION:
-        raise ValueError(f"path must be a span store of version <= {VERSION}, got version {version} in {path}")
-    return version
 
 
 @contextmanager
@@ -467,10 +451,6 @@ def _blob(text: str) -> bytes | str:
 
 def _texts(blobs: Iterable[bytes | str | None]) -> list[str | None]:
     return [b.hex() if type(b) is bytes else b for b in blobs]  # type: ignore[misc]
-
-
-def _stack_row(item: tuple[str, str]) -> tuple[object, ...]:
-    return _blob(item[0]), item[1]
 
 
 def _nanoseconds(name: str, value: Any, default: int) -> int:
