@@ -418,9 +418,7 @@ def _retry(work: Callable[[], None], seconds: float, path: Path) -> None:
             return work()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF in HOPELESS or time.monotonic() >= deadline:
-                raise OSError(
-                    f"{path} must be a span store that can be written (tried for {seconds} s), got: {error}"
-                ) from error
+                raise OSError(f"{path} must be a span store that can be written, got: {error}") from error
         time.sleep(0.02)
 
 

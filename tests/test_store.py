@@ -350,9 +350,7 @@ def test_a_locked_file_delays_the_spans_and_no_request(path: Path, caplog: pytes
                 store.add(span(i))
                 slowest = max(slowest, time.perf_counter() - begun)
             assert slowest < 0.5
-            with pytest.raises(
-                OSError, match=r"spans\.sqlite must take a write within 0\.1 s.*locked.*1500 spans wait"
-            ):
+            with pytest.raises(OSError, match=r"spans\.sqlite must be a span store that can be written, got: .*locked"):
                 store.flush(timeout_s=0.1)
             assert len(store.spans()) == 0  # reading goes on
             until(lambda: "they wait" in caplog.text)
@@ -547,7 +545,7 @@ def test_a_file_of_a_later_version_is_refused_and_untouched(path: Path) -> None:
 def test_a_file_with_foreign_tables_of_the_same_names_is_refused(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE spans (mine)")
-    with pytest.raises(OSError, match=r"spans\.sqlite must take a write .*already exists"):
+    with pytest.raises(OSError, match=r"spans\.sqlite must be a span store that can be written.*already exists"):
         SpanStore(path)
 
 
@@ -569,7 +567,7 @@ def test_a_directory_or_a_missing_one_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a place where not even root can write")
 def test_a_place_that_cannot_be_written_is_refused() -> None:
-    with pytest.raises(OSError, match="/proc/spans.sqlite must take a write .*unable to open"):
+    with pytest.raises(OSError, match="/proc/spans.sqlite must be a span store that can be written.*unable to open"):
         SpanStore("/proc/spans.sqlite")
 
 
@@ -577,7 +575,7 @@ def test_a_file_locked_for_good_is_refused(path: Path, monkeypatch: pytest.Monke
     SpanStore(path).close()
     monkeypatch.setattr(store_module, "BUSY_S", 0.05)
     monkeypatch.setattr(store_module, "OPEN_S", 0.1)
-    with locked(path), pytest.raises(OSError, match=r"spans\.sqlite must take a write .*locked"):
+    with locked(path), pytest.raises(OSError, match=r"spans\.sqlite must be a span store that can be written.*locked"):
         SpanStore(path)
 
 
