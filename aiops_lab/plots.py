@@ -104,7 +104,7 @@ def overview(
     names = windows[["service", "endpoint"]].drop_duplicates().sort_values(["service", "endpoint"])
     columns = 1 if len(names) == 1 else 2
     blocks = max(1, -(-len(names) // columns))
-    fig = fig or Figure(figsize=(6.5 * columns, 3.4 * blocks + 0.6))  # a notebook shows what a cell returns, once
+    fig = fig or figure((6.5 * columns, 3.4 * blocks + 0.6))
     fig.set_layout_engine("constrained")
     grid = fig.add_gridspec(2 * blocks, columns, height_ratios=[2.2, 1] * blocks)
     first: Axes | None = None
@@ -245,6 +245,13 @@ def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
     return ax
 
 
+def figure(size: tuple[float, float], dpi: float = 100) -> Figure:
+    """Return an empty figure that pyplot has let go of: a notebook shows it once, as what the cell returns."""
+    fig = plt.figure(figsize=size, dpi=dpi, layout="constrained")
+    plt.close(fig)
+    return fig
+
+
 def _dress(ax: Axes | None, size: tuple[float, float], title: str, x: str, y: str) -> Axes:
     ax = ax or plt.subplots(figsize=size, layout="constrained")[1]
     ax.set_title(title, fontsize=12, loc="left")
@@ -304,7 +311,7 @@ def _shade(ax: Axes, faults: Any, times: pd.Series) -> None:
         label = f"true fault: {fault.kind} at {fault.endpoint}"
         ax.axvspan(fault.start, end, fc=YELLOW, ec=ORANGE, alpha=0.35, hatch="..", lw=0.5, zorder=0, label=label)
     inches = ax.bbox.width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
-    locator = AutoDateLocator(minticks=3, maxticks=max(4, round(inches)))
+    locator = AutoDateLocator(minticks=2, maxticks=max(5, round(inches)))
     ax.xaxis.set_major_locator(locator)
     # whole times on every tick: a bare "30" would leave the reader to guess its unit
     clock = ["%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M", "%H:%M:%S"]

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from aiops_lab.monitor import replay
-from aiops_lab.plots import timeline
+from aiops_lab.plots import figure, timeline
 from aiops_lab.sensitivity import Sensitivity
 
 try:
@@ -66,7 +66,7 @@ def grid(
     endpoint: str | None = None,
 ) -> Figure:
     """Draw the same recording at several sensitivities, small: z grows downwards, ratio to the right."""
-    fig = Figure(figsize=(3.4 * len(ratio), 2.1 * len(z) + 0.3), dpi=72, layout="constrained")
+    fig = figure((3.4 * len(ratio), 2.1 * len(z) + 0.3), dpi=72)
     axes = fig.subplots(len(z), len(ratio), sharex=True, sharey=True, squeeze=False)
     for row, z_here in zip(axes, z, strict=True):
         for ax, ratio_here in zip(row, ratio, strict=True):
@@ -74,6 +74,7 @@ def grid(
             endpoint = endpoint or _subject(report, faults)
             _draw(report, faults, endpoint, ax)
             ax.set_title(f"z {z_here:g}, ratio {ratio_here:g}: {_count(report)}", fontsize=9, loc="left")
+            ax.tick_params(axis="x", labelsize=7)
             ax.label_outer()
     return fig
 

@@ -121,6 +121,21 @@ def test_no_windows_give_an_empty_timeline() -> None:
     assert not plots.timeline(windows()[:0]).lines
 
 
+@pytest.mark.parametrize("minutes", [0.2, 1.7, 2.9, 17, 119, 170, 2_879, 80_000])
+def test_the_time_axis_finds_its_ticks(minutes: float) -> None:
+    rows = windows(("/payment",))
+    rows["window"] = [second(60 * minutes * i / 5) for i in range(6)]
+    fig = plots.overview(rows)
+    fig.canvas.draw()  # warnings are errors: the locator warns when it has no interval
+    labels = [label.get_text() for label in fig.axes[1].get_xticklabels()]
+    assert len(labels) >= 2
+
+
+def test_an_overview_is_left_to_the_notebook_to_show_once() -> None:
+    plots.overview(windows())
+    assert plt.get_fignums() == []
+
+
 def test_a_figure_draws_into_the_axes_it_is_given() -> None:
     ax = plt.figure().add_subplot()
     assert plots.timeline(windows(), ax=ax) is ax
