@@ -88,7 +88,7 @@ class SpanStore:
     batch
         Spans that start a write at once, default 1,000, where the cost of a transaction no longer shows.
     capacity
-        Spans held while the disk cannot take them, default 100,000 (about 100 MB). Beyond, the newest are dropped
+        Spans held while the disk cannot take them, default 100,000 (about 50 MB). Beyond, the newest are dropped
         and counted in `dropped`.
 
     Attributes
@@ -140,7 +140,7 @@ class SpanStore:
             self._drop()
             return
         self._buffer.append(span)
-        if waiting == self._batch:
+        if waiting + 1 == self._batch:
             self._wake.set()
         # Asked after the append: either the last write of close() saw this span, or it is refused here.
         if self._closed:
@@ -186,6 +186,7 @@ class SpanStore:
             with self._write_lock, self._read_lock:
                 self._db.close()
                 self._reader.close()
+            self._drop(len(self._buffer))
             if self._temporary:
                 self._temporary.cleanup()
 
@@ -290,9 +291,9 @@ class SpanStore:
         """Move the buffer to disk and renew the mirrors of this store's open spans, in one transaction."""
         with self._write_lock:
             # First what is open, then what has ended: a span that ends in between is in both, never in neither.
-            opened = dict(self.opened)
+            opened = {key: s for key, s in dict(self.opened).items() if _is_span(s)}
             taken, stacks = list(self._buffer), list(self._stacks)
-            batch = [s for s in taken if isinstance(s, tuple) and len(s) == len(Span._fields)]
+            batch = [s for s in taken if _is_span(s)]
             begun = {s[1]: s for s in batch if s[8] is None}
             done = [s for s in batch if s[8] is not None] if begun else batch
             self.opened.update(begun)
@@ -436,6 +437,10 @@ def _transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 def _discard(queue: deque[Any], count: int) -> None:
     for _ in range(count):
         queue.popleft()
+
+
+def _is_span(item: Any) -> bool:
+    return isinstance(item, tuple) and len(item) == 11 and isinstance(item[1], str) and isinstance(item[7], int)
 
 
 def _blob(text: str) -> bytes | str:

@@ -173,6 +173,8 @@ def test_a_span_no_table_can_hold_is_counted_and_keeps_no_other_back(
     store: SpanStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = [span(1, start_ns=2**70), span(2, error="\ud800"), span(3, service=["a"]), span(4, status=object()), None]
+    bad += [span(5, span_id=[]), span(6, start_ns=None), span(7, start_ns="now", duration_ns=None)]
+    store.opened |= {"08": None, "09": span(9, start_ns=None), "0a": span(10, error="\ud800")}  # type: ignore[dict-item]
     good = [span(10), span(11, endpoint="/new"), span(12, service="other")]
     for each in [good[0], *bad, *good[1:]]:
         store.add(each)  # type: ignore[arg-type]
@@ -304,12 +306,12 @@ def test_spans_are_on_disk_after_flush_s_without_a_flush(path: Path) -> None:
 
 def test_a_full_batch_does_not_wait_for_flush_s(path: Path) -> None:
     with SpanStore(path, flush_s=3600, batch=10) as store:
-        for i in range(10):
+        for i in range(9):
             store.add(span(i))
         time.sleep(0.05)
         assert len(store.spans()) == 0
-        store.add(span(10))
-        until(lambda: len(store.spans()) == 11, 5)
+        store.add(span(9))
+        until(lambda: len(store.spans()) == 10, 5)
 
 
 def test_eight_threads_lose_nothing(path: Path) -> None:
@@ -390,6 +392,18 @@ def test_after_close_everything_is_on_disk_and_nothing_runs(path: Path) -> None:
     assert sorted(p.name for p in path.parent.iterdir()) == ["spans.sqlite"]  # no -wal: no connection is left
     with SpanStore(path) as again:
         same(again.spans(), [span()])
+
+
+def test_spans_that_close_could_not_write_are_counted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "OPEN_S", 0.1)
+    monkeypatch.setattr(store_module, "BUSY_S", 0.1)
+    store, before = SpanStore(path), threading.active_count()
+    with locked(path):
+        store.add(span())
+        with pytest.raises(OSError, match=r"spans\.sqlite must be a span store that can be written.*locked"):
+            store.close()
+    assert store.dropped == 1
+    assert threading.active_count() == before - 1
 
 
 def test_after_close_every_call_is_refused(path: Path) -> None:
