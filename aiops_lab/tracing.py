@@ -57,9 +57,9 @@ def instrument(
     """Return `app` so that each of its requests becomes one server span.
 
     A Flask app is wrapped in place, any other WSGI callable comes back wrapped. Every monitored response
-    carries ``X-Trace-Id``. A span ends when its response is complete: closed, exhausted, or as long as its
-    ``Content-Length`` said. So it is in the sink before the caller has the last byte. A stream that nobody
-    closes ends when it is dropped.
+    carries ``X-Trace-Id``. A span ends when its response is complete: when the app returns the whole body, else
+    when the stream is exhausted, closed or dropped. So the span is in the sink before the caller has the last
+    byte.
 
     Parameters
     ----------
@@ -279,60 +279,52 @@ class _Call(_OpenSpan):
 class _Request(_OpenSpan):
     """The server span of one WSGI request, which also stands in for its ``start_response``."""
 
-    __slots__ = ("server", "gone_is_unmatched", "missing", "sent")
+    __slots__ = ("server", "complete")
     server: StartResponse
-    gone_is_unmatched: bool
-    missing: int | None  # bytes of the announced length that were not handed over yet
-    sent: bool
+    complete: bool  # the whole body was there when the application returned
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        self.missing = None
-        kept = []
-        for header in headers:
-            name = header[0].lower()
-            if name == "content-length":
-                self.missing = int(header[1]) if header[1].isdecimal() else None
-            if name != "x-trace-id":
-                kept.append(header)
-        kept.append(("X-Trace-Id", self.trace_id))
+        headers = [header for header in headers if header[0].lower() != "x-trace-id"]
+        headers.append(("X-Trace-Id", self.trace_id))
         if exc_info is None:
-            write = self.server(status, kept)
+            write = self.server(status, headers)
         else:
             self.fail(exc_info[1])
-            write = self.server(status, kept, exc_info)
+            write = self.server(status, headers, exc_info)
         self.status = int(status[:3]) if status[:3].isdecimal() else 0
-        if self.status == 404 and self.gone_is_unmatched:
-            self.endpoint = UNMATCHED
         return write
 
-    def break_off(self, error: BaseException) -> None:
-        """End with an exception that goes on to the server, which answers 500 if it still can."""
+    def break_off(self, error: BaseException, status: int) -> None:
+        """End with an exception that goes on to the server."""
         self.fail(error)
-        if not self.sent:
-            self.status = 500
+        self.status = status
         self.end()
 
-    def count(self, size: int) -> None:
-        if size:
-            self.sent = True
-        if self.missing is not None:
-            self.missing -= size
-            if self.missing <= 0:
-                self.end()
+
+class _PlainRequest(_Request):
+    """A request whose endpoint is its path: known to exist only by its answer."""
+
+    __slots__ = ()
+
+    def end(self) -> None:
+        if self.status == 404:
+            self.endpoint = UNMATCHED
+        super().end()
 
 
 class _Body:
-    """A response body, iterated with its request as the current one: calls made while streaming belong to it.
+    """A response body that is still to be made, iterated with its request as the current one.
 
     Nothing that the application holds refers to this object, so that a body which is dropped is noticed at
     once.
     """
 
-    __slots__ = ("_request", "_body", "_next")
+    __slots__ = ("_request", "_body", "_next", "_sent")
 
     def __init__(self, request: _Request, body: Iterable[bytes]) -> None:
         self._request = request
         self._body = body
+        self._sent = False
         self._next = iter(body).__next__
 
     def __iter__(self) -> Iterator[bytes]:
@@ -340,8 +332,6 @@ class _Body:
 
     def __next__(self) -> bytes:
         request = self._request
-        if request.ended:  # as long as announced: the server only makes sure that no more comes
-            return self._next()
         token = _current.set(request)
         try:
             chunk = self._next()
@@ -349,11 +339,12 @@ class _Body:
             request.end()
             raise
         except BaseException as error:
-            request.break_off(error)
+            # Before the first byte the server can still answer 500.
+            request.break_off(error, request.status if self._sent else 500)
             raise
         finally:
             _current.reset(token)
-        request.count(len(chunk))
+        self._sent = self._sent or len(chunk) > 0
         return chunk
 
     def close(self) -> None:
@@ -369,7 +360,7 @@ class _Body:
             self._request.end()
 
     def __del__(self) -> None:
-        if not self._request.ended and hasattr(self, "_next"):  # else it never became a body
+        if hasattr(self, "_next"):  # else it never became a body
             self._request.end()
 
 
@@ -391,39 +382,37 @@ class _Instrumented:
         self._exclude = tuple(path.rstrip("/") + "/" for path in exclude)
         self._route = route
         self._flask_request = flask_request
-        self._plain = route is None and flask_request is None  # then the endpoint is the path
+        self._make = _PlainRequest if route is None and flask_request is None else _Request
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO") or "/"
         if f"{path}/".startswith(self._exclude):
             return self._pass_by(environ, start_response)
-        endpoint = UNMATCHED if self._flask_request else self._name(environ, path)
-        request = self._begin(environ, endpoint)
+        request = self._begin(environ, path)
         request.server = start_response
+        request.complete = False
         token = _current.set(request)
         try:
             body = self.app(environ, request.start_response)
-            if isinstance(body, (list, tuple)):  # complete, and a server may want its length
+            if request.complete or isinstance(body, (list, tuple)):
                 request.end()
                 return body
             return _Body(request, body)
         except BaseException as error:
-            request.break_off(error)
+            request.break_off(error, 500)
             raise
         finally:
             _current.reset(token)
 
-    def _begin(self, environ: WSGIEnvironment, endpoint: str) -> _Request:
+    def _begin(self, environ: WSGIEnvironment, path: str) -> _Request:
         header = environ.get("HTTP_TRACEPARENT")
         came = None if header is None else parse_traceparent(header)
+        endpoint = UNMATCHED if self._flask_request else self._name(environ, path)
         if came is None:
-            request = _Request(self.recorder, new_trace_id(), None, KNOWN_FLAGS, "", endpoint)
+            request = self._make(self.recorder, new_trace_id(), None, KNOWN_FLAGS, "", endpoint)
         else:
             state = environ.get("HTTP_TRACESTATE")
-            request = _Request(self.recorder, *came, parse_tracestate(state) if state else "", endpoint)
-        request.gone_is_unmatched = self._plain
-        request.missing = None
-        request.sent = False
+            request = self._make(self.recorder, *came, parse_tracestate(state) if state else "", endpoint)
         request.show()
         return request
 
@@ -447,10 +436,17 @@ class _Instrumented:
     def on_matched(self) -> None:
         """Name the endpoint as soon as Flask has matched it: a request that hangs is seen under its name."""
         span = _current.get()
-        rule = self._flask_request().url_rule  # type: ignore[misc]
+        rule = None if self._flask_request is None else self._flask_request().url_rule
         if span is not None and rule is not None:
             span.endpoint = rule.rule
             span.show()
+
+    def on_answer(self, given: object, response: Any) -> None:
+        """Note that Flask has the whole body already: then the request ends when the application returns."""
+        span = _current.get()
+        if isinstance(span, _Request):
+            # Of an abort(404) Flask makes an iterator, over a text that is there.
+            span.complete = response.is_sequence or getattr(given, "response", given) is None
 
     def on_exception(self, _app: object, exception: BaseException, **_: object) -> None:
         """Note an exception that Flask turns into a 500 before it can reach a wrapper."""
@@ -471,24 +467,29 @@ def _instrument_flask(
         exclude = (*exclude, app.static_url_path)
     matched = request._get_current_object if route is None else None  # type: ignore[attr-defined]
     wrapped = _Instrumented(app.wsgi_app, recorder, exclude, route, matched)
-    if matched is not None:
-        _name_when_matched(app, wrapped)
+    _listen(app, wrapped)
     # The signal holds the receiver weakly: it lives as long as the app does.
     got_request_exception.connect(wrapped.on_exception, app)
     app.wsgi_app = wrapped
     app.extensions["aiops_lab"] = wrapped
 
 
-def _name_when_matched(app: Any, wrapped: _Instrumented) -> None:
-    # The first thing that Flask does after routing, before any hook of the app that might hang. Its signal
-    # request_started comes at the same moment and costs 2 microseconds more.
-    preprocess = app.preprocess_request
+def _listen(app: Any, wrapped: _Instrumented) -> None:
+    # Called right after routing, before any hook of the app that might hang, and with the final response. The
+    # signals request_started and request_finished come at the same moments and cost 2 microseconds each.
+    preprocess, finalize = app.preprocess_request, app.finalize_request
 
     def preprocess_request(*args: Any) -> Any:
         wrapped.on_matched()
         return preprocess(*args)
 
+    def finalize_request(*args: Any, **kwargs: Any) -> Any:
+        response = finalize(*args, **kwargs)
+        wrapped.on_answer(args[-1], response)
+        return response
+
     app.preprocess_request = preprocess_request
+    app.finalize_request = finalize_request
 
 
 def _again(app: App, before: Recorder, now: Recorder) -> App:
