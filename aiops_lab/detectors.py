@@ -127,8 +127,8 @@ _slow_k, _failing_k, _stuck_k = compiled(_slow), compiled(_failing), compiled(_s
 _silent_k, _drifting_k, _wilson_k = compiled(_silent), compiled(_drifting), compiled(wilson)
 
 _MIN_SD = 0.1  # of log milliseconds: a service that always takes exactly as long still varies by a tenth elsewhere
-_DRIFT_WINDOWS = 12  # windows before an envelope is worth asking
-_OUT, _BACK = 0.3, 0.01  # gains of the envelope: a new extreme counts at once, an old one is long remembered
+_WARM_WINDOWS = 12  # windows before an envelope or a rate of arrivals is worth asking
+_OUT, _BACK = 0.03, 0.003  # gains of the envelope: a creep must not be able to widen it as fast as it creeps
 _FAST = 10.0  # the fast average forgets ten times faster than the baseline
 _P99 = 2.326  # standard deviations from the mean of a normal distribution to its 99th percentile
 HOURS = 24
@@ -136,7 +136,7 @@ HOURS = 24
 OUT = (
     "w", "code", "seconds", "n", "errors", "mean", "ratio", "z", "error_low", "unanswered", "oldest_s", "missed",
     "gap", "low", "high", "fast", "learning", "abnormal", "base_count", "base_mean", "base_sd", "base_error_rate",
-    "base_rate", "base_high",
+    "base_rate", "base_high", "base_windows",
 )  # fmt: skip
 
 
@@ -181,7 +181,8 @@ def _judge(
             judged = s[b.POOL_N] >= min_window
             unanswered = max(stuck[e], given_up[w, e])
             is_stuck = not learning and _stuck_k(unanswered, min_window)
-            is_silent = not learning and _silent_k(s[b.SILENT], silence)
+            known = not learning and s[b.WINDOWS] >= _WARM_WINDOWS
+            is_silent = known and _silent_k(s[b.SILENT], silence)
 
             mean, var = s[b.MEAN], 0.0
             score, error_low, gap, fast = 0.0, 0.0, 0.0, s[b.FAST]
@@ -203,7 +204,7 @@ def _judge(
                 fast_alpha = 1.0 - 2.0 ** (-_FAST * s[b.POOL_S] / half_life_s)
                 fast = mean if s[b.COUNT] == 0 else s[b.FAST] + fast_alpha * (mean - s[b.FAST])
                 gap = fast - s[b.MEAN] if s[b.COUNT] > 0 else 0.0
-                if not learning and s[b.WINDOWS] >= _DRIFT_WINDOWS and not is_slow and not is_failing:
+                if known and not is_slow and not is_failing:
                     rise = np.exp(fast) - usual_ms
                     is_drifting = _drifting_k(gap, s[b.LOW], s[b.HIGH], rise, min_gap, min_ms)
             abnormal = is_slow or is_failing or is_stuck or is_silent or is_drifting
@@ -216,7 +217,7 @@ def _judge(
                 row[9], row[10], row[11] = unanswered, oldest[e], s[b.SILENT]
                 row[12], row[13], row[14], row[15] = gap, s[b.LOW], s[b.HIGH], fast
                 row[16], row[17], row[18], row[19], row[20] = learning, abnormal, s[b.COUNT], s[b.MEAN], sd
-                row[21], row[22], row[23] = s[b.ERROR_RATE], s[b.RATE], high_ms
+                row[21], row[22], row[23], row[24] = s[b.ERROR_RATE], s[b.RATE], high_ms, s[b.WINDOWS]
 
             # Learn, now that the score is written down. An abnormal window is learned apart.
             first, windows, rate = b.COUNT, b.WINDOWS, b.RATE
@@ -294,8 +295,8 @@ def _frames(
     windows = pd.DataFrame({
         "window": window,
         "end": window + pd.Timedelta(counts.window_ns, unit="ns"),
-        "service": names[code, 0],
-        "endpoint": names[code, 1],
+        "service": pd.array(names[code, 0], dtype="str"),
+        "endpoint": pd.array(names[code, 1], dtype="str"),
         "seconds": col["seconds"],
         "n": col["n"].astype(int),
         "errors": col["errors"].astype(int),
@@ -305,8 +306,8 @@ def _frames(
         "low_ms": usual_ms * spread,
         "high_ms": np.where(learning | (col["base_high"] == 0), np.nan, col["base_high"]),
         "state": np.where(learning, "learning", np.where(abnormal, "anomalous", "normal")),
-        "ratio": col["ratio"],
-        "z": col["z"],
+        "ratio": np.where(col["base_count"] > 0, col["ratio"], np.nan),
+        "z": np.where(col["base_count"] > 0, col["z"], np.nan),
         "error_low": col["error_low"],
         "unanswered": col["unanswered"].astype(int),
         "oldest_s": col["oldest_s"],
@@ -316,6 +317,7 @@ def _frames(
     })  # fmt: skip
     usual = pd.DataFrame({
         "learning": learning,
+        "known": col["base_windows"] >= _WARM_WINDOWS,
         "count": col["base_count"].astype(int),
         "latency_ms": usual_ms,
         "sd_log": col["base_sd"],
@@ -371,7 +373,7 @@ def traffic_drop(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> 
     also divided by the endpoint's own index of dispersion, so that bursts are no promise. The price: when all
     traffic stops at once, this detector is silent.
     """
-    found = _silent(windows["missed"], silence_limit(s.z)) & ~usual["learning"]
+    found = _silent(windows["missed"], silence_limit(s.z)) & (windows["state"] == "anomalous") & usual["known"]
     return [
         _anomaly("traffic_drop", w, "medium", {"expected_requests": w.missed, "requests": 0})
         for w, u in _pairs(windows, usual, found)

@@ -321,6 +321,12 @@ class Monitor:
             self._save(touched)
             return touched
 
+    @property
+    def judged_until(self) -> pd.Timestamp | None:
+        """The end of the last window that was judged, None before the first."""
+        with self._lock:
+            return None if self._pipeline.done is None else _stamp(self._pipeline.done)
+
     def incidents(self, status: str | None = None) -> list[Incident]:
         """Return the incidents in the order of their detection, all or those with one status."""
         with self._lock:

@@ -339,7 +339,7 @@ def _endpoint_stats(trees: Forest, duration: NDArray, is_open: NDArray, bad: NDA
 def _ledger(usual: Usual, books: Books, keys: dict[Key, int]) -> Ledger:
     shown = names(list(keys))
     before, now = _entries(usual.books), _entries(books)
-    entries = before.join(now, how="inner", lsuffix="_usual", rsuffix="_now").sort_index()
+    entries = before.add_suffix("_usual").join(now.add_suffix("_now"), how="inner").sort_index()
     entries["weight"] = entries["n_now"] / max(entries["n_now"].sum(), 1)
     time = _excess(usual.books.time, books.time, "ns", entries)
     time[["usual", "now", "excess", "se"]] /= 1e6
@@ -488,7 +488,7 @@ def _endpoint_rows(
     usual: Usual, books: Books, keys: dict[Key, int], accounts: Ledger, shown: dict[Key, str]
 ) -> list[dict[str, Any]]:
     """Return each endpoint usual and now, whether it is degraded, and its share of all excess."""
-    both = usual.books.endpoints.join(books.endpoints, how="outer", lsuffix="_u", rsuffix="_n").sort_index()
+    both = usual.books.endpoints.add_suffix("_u").join(books.endpoints.add_suffix("_n"), how="outer").sort_index()
     share = _shares(accounts)
     back = {code: key for key, code in keys.items()}
     rows = []

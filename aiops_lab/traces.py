@@ -55,7 +55,7 @@ def _numbers(ids: pd.Series, digits: int) -> NDArray | None:
         raw = bytes.fromhex("".join(texts))
     except (ValueError, TypeError):
         return None
-    if len(raw) != len(texts) * digits // 2 or any(len(t) != digits for t in texts):
+    if set(map(len, texts)) - {digits}:
         return None
     return np.frombuffer(raw, dtype=">u8").astype(np.uint64)[digits // 16 - 1 :: digits // 16]
 

@@ -1,0 +1,297 @@
+import json
+import math
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from made import BEGIN, Shop, fault
+
+import aiops_lab as lab
+from aiops_lab.incidents import Incident, IllegalMoveError
+from aiops_lab.monitor import health
+
+FAULTS = {
+    "latency": (fault, ("/payment", 120, 180, 3000.0)),
+    "errors": (fault, ("/inventory", 120, 180, 0.0, 500, 0.8)),
+    "cascade": (fault, ("/payment", 120, 180, 0.0, 500)),
+    "hang": (fault, ("/payment", 120, 180, 30000.0)),
+}
+CAUSE = {"latency": "/payment", "errors": "/inventory", "cascade": "/payment", "hang": "/payment"}
+
+
+def at(second: float) -> pd.Timestamp:
+    return pd.Timestamp(BEGIN + int(second * 1e9), unit="ns", tz="UTC")
+
+
+@cache
+def recording(name: str, seconds: float = 220) -> pd.DataFrame:
+    make, arguments = FAULTS[name]
+    return Shop(1, make(*arguments)).run(seconds)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_scenario_is_one_incident_with_its_true_cause(name):
+    (incident,) = lab.replay(recording(name)).incidents
+    assert incident.root_cause.endpoint == CAUSE[name]
+    assert incident.affected_endpoints == [CAUSE[name], "/checkout"]
+    assert incident.root_cause.confidence > 0.95
+    k, n = incident.root_cause.support
+    assert k > 0.95 * n > 50
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_clean_traffic_raises_nothing(seed):
+    report = lab.replay(Shop(seed).run(300))
+    assert report.anomalies == []
+    assert len(report.windows) > 100
+
+
+@pytest.mark.parametrize(("name", "interval"), [("latency", 30), ("errors", 13), ("cascade", 30), ("hang", 7)])
+def test_live_equals_replay(tmp_path, name, interval):
+    """Spans reach the store when they end; the monitor steps now and then and sees only what has happened."""
+    frame = recording(name)
+    with lab.SpanStore(tmp_path / "spans.sqlite") as store:
+        monitor = lab.Monitor(store)
+        play(store, monitor, frame, interval, 230)
+        live = monitor.incidents()
+        report = lab.replay(store.spans(), until=monitor.judged_until)
+    assert live
+    assert [i.to_record() for i in live] == [i.to_record() for i in report.incidents]
+
+
+def play(store, monitor, frame, interval, seconds):
+    """Hand each span to the store when it ends, opened before, and step the monitor on the way."""
+    spans = [lab.Span(*row) for row in to_spans(frame)]
+    events = [(s.start_ns, 0, s) for s in spans] + [(s.start_ns + s.duration_ns, 1, s) for s in spans]
+    events += [(BEGIN + int(t * 1e9), 2, None) for t in np.arange(0, seconds, interval)]
+    for moment, what, span in sorted(events, key=lambda e: (e[0], e[1], e[2].span_id if e[2] else "")):
+        if what == 0:
+            store.opened[span.span_id] = span._replace(duration_ns=None, status=0, error=None)
+        elif what == 1:
+            store.add(span)
+            store.opened.pop(span.span_id)
+        else:
+            monitor.step(pd.Timestamp(moment, unit="ns", tz="UTC"))
+
+
+def to_spans(frame):
+    for row in frame.itertuples():
+        yield (row.trace_id, row.span_id, row.parent_id, row.service, row.endpoint, row.kind, row.peer,
+               row.start.value, round(row.duration_ms * 1e6), row.status, row.error)  # fmt: skip
+
+
+def test_a_restart_changes_nothing(tmp_path):
+    frame = recording("latency")
+    path = tmp_path / "spans.sqlite"
+    with lab.SpanStore(path) as store:
+        fill(store, frame)
+        monitor = lab.Monitor(store)
+        for second in (60, 100, 141):
+            monitor.step(at(second))
+        assert monitor.incidents()
+    with lab.SpanStore(path) as store:
+        again = lab.Monitor(store)
+        assert again.incidents() == monitor.incidents()
+        again.step(at(231))
+        once = lab.replay(store.spans(), until=again.judged_until)
+        assert [i.to_record() for i in again.incidents()] == [i.to_record() for i in once.incidents]
+
+
+def fill(store, frame):
+    for row in to_spans(frame):
+        store.add(lab.Span(*row))
+    store.flush()
+
+
+def test_without_a_restart_nothing_is_judged_twice(tmp_path):
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, recording("latency"))
+        monitor = lab.Monitor(store)
+        assert monitor.step(at(230))
+        assert monitor.step(at(230)) == []
+        assert monitor.step(at(100)) == []
+
+
+def test_a_window_waits_for_its_grace(tmp_path):
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, recording("latency"))
+        monitor = lab.Monitor(store, lab.Sensitivity(grace_s=3))
+        monitor.step(at(132.9))
+        assert monitor.judged_until == at(120)
+        monitor.step(at(133))
+        assert monitor.judged_until == at(130)
+
+
+def test_an_empty_store_has_no_windows(tmp_path):
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        monitor = lab.Monitor(store)
+        assert monitor.step(at(100)) == []
+        assert monitor.judged_until is None
+
+
+def test_a_replay_does_not_look_ahead():
+    frame = recording("latency")
+    cut = frame[frame["start"] < at(150)]
+    ended = cut["start"] + pd.to_timedelta(cut["duration_ms"].fillna(0), unit="ms")
+    early = lab.replay(cut[ended < at(150)], until=at(150))
+    whole = lab.replay(frame)
+    before = [a for a in whole.anomalies if a.end <= at(150)]
+    assert [(a.type, a.key, a.evidence) for a in early.anomalies] == [(a.type, a.key, a.evidence) for a in before]
+    pd.testing.assert_frame_equal(early.windows, whole.windows[whole.windows["end"] <= at(150)])
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    frame = recording("errors")
+    shuffled = frame.sample(frac=1, random_state=1).sort_values(["start", "span_id"], ignore_index=True)
+    first, second = lab.replay(frame), lab.replay(shuffled)
+    assert [i.to_record() for i in first.incidents] == [i.to_record() for i in second.incidents]
+
+
+def test_the_truth_stays_out_of_the_answer(tmp_path):
+    """The messages of the errors are free text: renaming them must not change the verdict."""
+    frame = recording("cascade")
+    renamed = frame.assign(error=frame["error"].where(frame["error"].isna(), "X: y"))
+    causes = [[(s.key, s.score) for s in lab.replay(f).incidents[0].suspects] for f in (frame, renamed)]
+    assert causes[0] == causes[1]
+
+
+def test_a_detector_of_ones_own_is_a_function():
+    def busy(windows, baselines, sensitivity):
+        found = windows[windows["n"] > 40]
+        return [
+            lab.Anomaly("busy", w.service, w.endpoint, w.window, w.end, "medium", {"n": w.n})
+            for w in found.itertuples()
+        ]
+
+    report = lab.replay(Shop(0).run(100, rate=20), detectors=[busy])
+    assert {a.type for a in report.anomalies} == {"busy"}
+    assert report.incidents[0].title.startswith("busy detected in /")
+
+
+def test_a_rule_of_ones_own_is_a_function():
+    def blame_health(usual, abnormal):
+        return [lab.Suspect("shop", "/health", 1.0, name="/health")]
+
+    (incident,) = lab.replay(recording("latency"), rule=blame_health).incidents
+    assert incident.root_cause.endpoint == "/health"
+    assert incident.verdict.ledger
+
+
+def test_a_deployment_is_relearned():
+    shop = Shop(2, fault("/payment", 200, 10_000, added_ms=300))
+    sensitivity = lab.Sensitivity(relearn_after_s=120)
+    report = lab.replay(shop.run(600), sensitivity)
+    ends = [a.end for a in report.anomalies]
+    assert at(200) < min(ends) <= at(220)
+    assert max(ends) <= at(345)
+    assert report.windows.query("endpoint == '/payment'")["baseline_ms"].iloc[-1] == pytest.approx(345, rel=0.1)
+
+
+def test_an_outage_does_not_become_normal_meanwhile():
+    report = lab.replay(recording("latency"))
+    payment = report.windows.query("endpoint == '/payment'").set_index("window")["baseline_ms"]
+    assert payment[at(170)] < 1.3 * payment[at(110)]
+
+
+def test_a_creep_below_the_ratio_is_a_drift():
+    def leak(endpoint, second):
+        return (max(0.0, second - 200) * 0.25, 200) if endpoint == "/payment" else (0.0, 200)
+
+    report = lab.replay(Shop(3, leak).run(400))
+    first = report.anomalies[0]
+    assert (first.type, first.endpoint) == ("latency_drift", "/payment")
+    assert report.incidents[0].root_cause.endpoint == "/payment"
+
+
+def test_an_endpoint_that_nobody_reaches_is_missed():
+    frame = Shop(4).run(300)
+    lost = frame[~((frame["endpoint"] == "/inventory") & (frame["start"] > at(200)))]
+    found = {(a.type, a.endpoint) for a in lab.replay(lost).anomalies}
+    assert ("traffic_drop", "/inventory") in found
+
+
+def test_a_shop_that_closes_for_the_night_is_not():
+    frame = Shop(4).run(300)
+    assert lab.replay(frame[frame["start"] < at(200)], until=at(300)).anomalies == []
+
+
+def test_a_quiet_endpoint_is_not_missed():
+    shop = Shop(5)
+    frame = shop.run(400, mix=("/checkout",) * 50 + ("/health",))
+    assert lab.replay(frame).anomalies == []
+
+
+def test_each_hour_has_its_own_baseline_when_seasonal():
+    def rush(endpoint, second):
+        return (400.0 if second % 7200 >= 3600 and endpoint == "/payment" else 0.0), 200
+
+    frame = Shop(6, rush).run(4 * 3600, rate=0.3, mix=("/payment",))
+    # hours 0 to 3 are all different hours of the day: each has a baseline of its own to learn
+    flat = lab.replay(frame, lab.Sensitivity(window_s=60))
+    seasonal = lab.replay(frame, lab.Sensitivity(window_s=60, seasonal=True))
+    assert flat.anomalies
+    assert seasonal.anomalies == []
+
+
+def test_the_life_cycle_is_kept_in_the_store(tmp_path):
+    path = tmp_path / "s.sqlite"
+    with lab.SpanStore(path) as store:
+        fill(store, recording("latency"))
+        monitor = lab.Monitor(store)
+        monitor.step(at(170))
+        (incident,) = monitor.incidents("active")
+        monitor.acknowledge(incident.id, at(171))
+        with pytest.raises(IllegalMoveError, match="is acknowledged and cannot become acknowledged"):
+            monitor.acknowledge(incident.id, at(172))
+    with lab.SpanStore(path) as store:
+        monitor = lab.Monitor(store)
+        assert monitor.incident(incident.id).status == "acknowledged"
+        monitor.resolve(incident.id, at(173))
+        with pytest.raises(KeyError):
+            monitor.resolve("INC-0-1", at(173))
+
+
+def test_metrics_have_the_seeds_fields(tmp_path):
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, recording("cascade"))
+        monitor = lab.Monitor(store)
+        monitor.step(at(170))
+        metrics = monitor.metrics(at(170))
+    assert list(metrics) == ["/checkout", "/health", "/inventory", "/payment"]
+    payment = metrics["/payment"]
+    assert set(payment) >= {"request_count", "avg_latency_ms", "error_rate", "baseline_latency_ms",
+                            "status_distribution", "health"}  # fmt: skip
+    assert payment["request_count"] == sum(payment["status_distribution"].values())
+    assert 0 < payment["error_rate"] < 1
+    assert payment["baseline_latency_ms"] == pytest.approx(45, rel=0.2)
+    assert payment["health"]["status"] == "degraded" or payment["health"]["status"] == "unhealthy"
+    assert metrics["/health"]["health"]["status"] == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("average", "usual", "errors", "score", "band"),
+    [(100, 100, 0.0, 100.0, "healthy"), (200, 100, 0.0, 75.0, "degraded"), (50, 100, 0.5, 50.0, "unhealthy"),
+     (1e9, 1, 1.0, 0.0, "unhealthy"), (10, None, 0.0, 100.0, "learning"), (None, None, 0.0, 100.0, "learning")],
+)  # fmt: skip
+def test_health_by_hand(average, usual, errors, score, band):
+    assert health(average, usual, errors) == {"health_score": score, "status": band}
+
+
+def test_an_incident_survives_as_plain_data():
+    (incident,) = lab.replay(recording("hang")).incidents
+    again = Incident.from_record(json.loads(json.dumps(incident.to_record())))
+    assert again == incident
+    assert again.to_dict() == incident.to_dict()
+    assert not math.isnan(again.root_cause.score)
+
+
+def test_replay_refuses_what_is_no_spans_frame():
+    with pytest.raises(ValueError, match="must have the column 'trace_id'"):
+        lab.replay(pd.DataFrame({"a": [1]}))
+
+
+def test_an_empty_recording_is_an_empty_report():
+    report = lab.replay(lab.to_frame([]))
+    assert report.windows.empty
+    assert report.anomalies == report.incidents == []
