@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from itertools import takewhile
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -187,10 +187,9 @@ def _customer(
     client: int, rate: float, clients: int, mix: Mapping[str, float], seed: int, pattern: str
 ) -> Iterator[Arrival]:
     rng, names, shares = random.Random(f"{seed}/{client}"), list(mix), list(mix.values())
-    gap = clients / rate
-    at = client / rate - gap if pattern == "paced" else 0.0
-    while True:
-        at += gap if pattern == "paced" else rng.expovariate(1 / gap)
+    at = 0.0
+    for n in count():
+        at = (client + n * clients) / rate if pattern == "paced" else at + rng.expovariate(rate / clients)
         yield Arrival(at, client, rng.choices(names, shares)[0])
 
 
