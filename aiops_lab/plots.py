@@ -72,6 +72,7 @@ def timeline(
     if rows.empty:
         return ax
     ax.set_yscale("log")
+    ax.margins(y=0.12)
     times = _ends(rows)
     ax.fill_between(times, rows["low_ms"], rows["high_ms"], color=SKY, alpha=0.35, lw=0, label="usual range")
     ax.plot(times, rows["baseline_ms"], color=BLUE, ls="--", lw=1.5, label="baseline")
@@ -229,9 +230,10 @@ def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
         ax.barh(y, value, left=end - value, height=0.6, **look)
         ax.plot([end, end], [y - 0.3, y + 1.3], color=GREY, lw=0.8)
     ax.barh(len(names), total, height=0.6, color=BLUE)
+    digits = 1 if max([abs(total), *np.abs(values)]) >= 10 else 3
     for y, (value, end) in enumerate(zip([*values, total], [*ends, total], strict=True)):
         ax.annotate(
-            f"{value:+,.4g}",
+            f"{value:+,.{digits}f}",
             (max(end, end - value), y),
             (5, 0),
             textcoords="offset points",
@@ -294,7 +296,7 @@ def _mark(ax: Axes, rows: pd.DataFrame, anomalies: Iterable[Any], column: str) -
         if known:
             x, y = zip(*known, strict=True)
             # a ring, so that a second mark on the same window shows inside it
-            fill: dict[str, Any] = {"mfc": "none", "ms": 12, "mew": 2} if marker == "o" else {"mec": "white", "ms": 8}
+            fill: dict[str, Any] = {"mfc": "none", "ms": 12, "mew": 2} if marker == "o" else {"mec": BLACK, "mew": 0.6, "ms": 10}
             ax.plot(x, y, marker, color=colour, label=kind.replace("_", " "), zorder=5, **fill)
 
 
