@@ -296,7 +296,9 @@ def _mark(ax: Axes, rows: pd.DataFrame, anomalies: Iterable[Any], column: str) -
         if known:
             x, y = zip(*known, strict=True)
             # a ring, so that a second mark on the same window shows inside it
-            fill: dict[str, Any] = {"mfc": "none", "ms": 12, "mew": 2} if marker == "o" else {"mec": BLACK, "mew": 0.6, "ms": 10}
+            fill: dict[str, Any] = (
+                {"mfc": "none", "ms": 12, "mew": 2} if marker == "o" else {"mec": BLACK, "mew": 0.6, "ms": 10}
+            )
             ax.plot(x, y, marker, color=colour, label=kind.replace("_", " "), zorder=5, **fill)
 
 
@@ -331,7 +333,7 @@ def _error_share(rows: pd.DataFrame, anomalies: list[Any], faults: Any, ax: Axes
     ax.plot(times, rows["error_rate"], color=VERMILLION, marker=".", lw=1.2, label="failed share")
     _mark(ax, rows, [a for a in anomalies if a.type == "error_spike"], "error_rate")
     _shade(ax, faults, times)
-    ax.set_ylim(-0.05, 1.05)
+    ax.set_ylim(-0.12, 1.15)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
