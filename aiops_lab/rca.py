@@ -397,21 +397,22 @@ def _excess(before: pd.DataFrame, now: pd.DataFrame, value: str, entries: pd.Dat
 
 def _named(rows: pd.DataFrame, back: dict[int, Key], shown: dict[Key, str]) -> pd.DataFrame:
     blamed = [back[a if a < _EDGE else (a - _EDGE) % _NODES] for a in rows["account"]]
-    labels = []
-    for account, key in zip(rows["account"], blamed, strict=True):
-        caller = (account - _EDGE) // _NODES
-        who = "outside" if caller == _OUTSIDE else shown[back[caller]] if account >= _EDGE else ""
-        labels.append(f"{shown[key]} own time" if account < _EDGE else f"edge {who} → {shown[key]}")
-    named = pd.DataFrame({
-        "entry": [shown[back[e]] for e in rows["entry"]], "account": labels,
-        "service": [k[0] for k in blamed], "endpoint": [k[1] for k in blamed], "blames": [shown[k] for k in blamed],
-    })  # fmt: skip
-    rest = rows[["unit", "masked", "usual", "now", "excess", "se"]].reset_index(drop=True)
-    named.loc[rest["unit"] == "failures", "account"] = named["account"].str.replace(" own time", " itself")
-    table = pd.concat([named, rest], axis=1)
+    table = rows[["unit", "masked", "usual", "now", "excess", "se"]].reset_index(drop=True)
+    table.insert(0, "entry", [shown[back[e]] for e in rows["entry"]])
+    table.insert(1, "account", [_label(a, u, back, shown) for a, u in zip(rows["account"], rows["unit"], strict=True)])
+    table.insert(2, "service", [key[0] for key in blamed])
+    table.insert(3, "endpoint", [key[1] for key in blamed])
+    table.insert(4, "blames", [shown[key] for key in blamed])
     return table.sort_values(
         ["unit", "masked", "entry", "account"], ascending=[False, True, True, True], ignore_index=True
     )
+
+
+def _label(account: int, unit: str, back: dict[int, Key], shown: dict[Key, str]) -> str:
+    if account < _EDGE:
+        return f"{shown[back[account]]} {'own time' if unit == 'ms' else 'itself'}"
+    caller, called = divmod(account - _EDGE, _NODES)
+    return f"edge {'outside' if caller == _OUTSIDE else shown[back[caller]]} → {shown[back[called]]}"
 
 
 def _named_entries(entries: pd.DataFrame, back: dict[int, Key], shown: dict[Key, str]) -> pd.DataFrame:
@@ -553,28 +554,25 @@ def _sample_traces(
     if not suspects:
         return []
     worst = books.requests.sort_values(["failed", "ns", "trace_id"], ascending=[False, False, True])
-    cause = suspects[0]
-    samples = []
-    for trace_id in worst["trace_id"].drop_duplicates():
-        trace = abnormal[(abnormal["trace_id"] == trace_id) & (abnormal["kind"] == "server")]
-        mine = trace[(trace["service"] == cause.service) & (trace["endpoint"] == cause.endpoint)]
-        if len(mine):
-            samples.append(_sample(trace, mine.iloc[-1], cause, shown))
-        if len(samples) == most:
-            break
-    return samples
+    owner = abnormal["service"].where(abnormal["kind"] != "client", abnormal["peer"])
+    blamed = abnormal[(owner == suspects[0].service) & (abnormal["endpoint"] == suspects[0].endpoint)]
+    # The server span comes after the client span that called it, and stands alone where there is none.
+    last = {str(row.trace_id): row for row in blamed.sort_values(["kind", "start", "span_id"]).itertuples()}
+    traces = [t for t in worst["trace_id"].drop_duplicates() if t in last][:most]
+    return [_sample(abnormal[abnormal["trace_id"] == t], last[t], suspects[0], shown) for t in traces]
 
 
-def _sample(trace: pd.DataFrame, blamed: pd.Series, cause: Suspect, shown: dict[Key, str]) -> dict[str, Any]:
-    chain = dict.fromkeys(shown[str(r.service), str(r.endpoint)] for r in trace.itertuples())
-    unanswered = pd.isna(blamed["duration_ms"]) or blamed["status"] == 0
-    bad = blamed["status"] >= 500 or not pd.isna(blamed["error"])
+def _sample(trace: pd.DataFrame, blamed: Any, cause: Suspect, shown: dict[Key, str]) -> dict[str, Any]:
+    served = trace[trace["kind"] == "server"]
+    given_up = trace.loc[trace["span_id"] == blamed.parent_id, "status"].eq(0).any()
+    unanswered = np.isnan(blamed.duration_ms) or blamed.status == 0 or given_up
+    bad = blamed.status >= 500 or isinstance(blamed.error, str)
     return {
-        "trace_id": str(blamed["trace_id"]),
+        "trace_id": str(blamed.trace_id),
         "root_endpoint": cause.name or cause.endpoint,
-        "root_status": int(blamed["status"]),
+        "root_status": int(blamed.status),
         "root_kind": "timeout" if unanswered else "error" if bad else "slow",
-        "affected_chain": list(chain),
+        "affected_chain": list(dict.fromkeys(shown[str(r.service), str(r.endpoint)] for r in served.itertuples())),
     }
 
 
