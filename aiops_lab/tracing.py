@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
+from functools import lru_cache
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -134,11 +135,12 @@ class Session(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request, with its trace context, and record the call."""
-        is_hop = request.headers.get("traceparent", "") == _calling.get()  # a redirect inside of a call
+        calling = _calling.get()
+        is_hop = calling is not None and request.headers.get("traceparent") == calling  # of a redirect
         if is_hop or not isinstance(request, requests.PreparedRequest):
             return super().send(request, **kwargs)
         span = self._begin(request)
-        token = _calling.set(request.headers["traceparent"])
+        token = _calling.set(_inject(span, request))
         try:
             response = super().send(request, **kwargs)
             span.status = response.status_code
@@ -150,7 +152,7 @@ class Session(requests.Session):
             _calling.reset(token)
             span.end()
 
-    def _begin(self, request: requests.PreparedRequest) -> _OpenSpan:
+    def _begin(self, request: requests.PreparedRequest) -> _Call:
         url = request.url or ""
         parts = urlsplit(url)
         caller = _current.get()
@@ -162,19 +164,13 @@ class Session(requests.Session):
             )
         span.peer = self._peer(url, parts)
         span.show()
-        headers = request.headers
-        headers["traceparent"] = format_traceparent(span.trace_id, span.span_id, span.flags)
-        if span.tracestate:
-            headers["tracestate"] = span.tracestate
-        else:
-            headers.pop("tracestate", None)  # a copied header would speak for another trace
         return span
 
     def _peer(self, url: str, parts: SplitResult) -> str:
-        bases = [base for base in self.peers if _is_below(url, base)]
+        bases = [base for base in self.peers if _is_below(url, base)] if self.peers else []
         if bases:
             return self.peers[max(bases, key=len)]
-        return f"{parts.hostname}:{parts.port or PORTS.get(parts.scheme, 0)}"
+        return _host(parts.scheme, parts.netloc)
 
 
 class Recorder:
@@ -391,6 +387,7 @@ class _Instrumented:
         request = self._begin(environ, path)
         request.server = start_response
         request.complete = False
+        request.show()
         token = _current.set(request)
         try:
             body = self.app(environ, request.start_response)
@@ -409,12 +406,11 @@ class _Instrumented:
         came = None if header is None else parse_traceparent(header)
         endpoint = UNMATCHED if self._flask_request else self._name(environ, path)
         if came is None:
-            request = self._make(self.recorder, new_trace_id(), None, KNOWN_FLAGS, "", endpoint)
-        else:
-            state = environ.get("HTTP_TRACESTATE")
-            request = self._make(self.recorder, *came, parse_tracestate(state) if state else "", endpoint)
-        request.show()
-        return request
+            return self._make(self.recorder, new_trace_id(), None, KNOWN_FLAGS, "", endpoint)
+        trace_id, parent_id, flags = came
+        state = environ.get("HTTP_TRACESTATE")
+        tracestate = parse_tracestate(state) if state else ""
+        return self._make(self.recorder, trace_id, parent_id, flags, tracestate, endpoint)
 
     def _pass_by(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         token = _current.set(None)
@@ -499,6 +495,23 @@ def _again(app: App, before: Recorder, now: Recorder) -> App:
         f"app must be instrumented with one sink and service, got service {now.service!r} "
         f"after {before.service!r}; one function can feed several sinks"
     )
+
+
+def _inject(span: _OpenSpan, request: requests.PreparedRequest) -> str:
+    """Write the trace context into the headers of a call and return the traceparent."""
+    traceparent = format_traceparent(span.trace_id, span.span_id, span.flags)
+    request.headers["traceparent"] = traceparent
+    if span.tracestate:
+        request.headers["tracestate"] = span.tracestate
+    else:
+        request.headers.pop("tracestate", None)  # a copied header would speak for another trace
+    return traceparent
+
+
+@lru_cache(maxsize=256)
+def _host(scheme: str, netloc: str) -> str:
+    parts = SplitResult(scheme, netloc, "", "", "")  # leaves user and password out
+    return f"{parts.hostname}:{parts.port or PORTS.get(scheme, 0)}"
 
 
 def _is_below(url: str, base: str) -> bool:
