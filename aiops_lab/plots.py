@@ -394,7 +394,7 @@ def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str) -> None:
             ax.barh(y, end - start, left=start, height=0.62, color="white")
             ax.barh(y, end - start, left=start, height=0.62, color=colour, alpha=0.3, lw=0)
     is_open, failed = np.isnan(bar.span.duration_ms), bar.span.status >= 500 or bar.span.error
-    note = "still open" if is_open else f"{length:,.3g} ms"
+    note = "still open" if is_open else f"{float(f'{length:.3g}'):,g} ms"  # three digits, but never 1e+03
     if is_open:
         ax.plot([bar.end], [y], marker=">", color=colour, ms=11, clip_on=False)
     elif failed:
