@@ -234,6 +234,8 @@ def _why_not(row: dict[str, Any], cause: Suspect | None) -> str:
     name = row["endpoint"]
     if cause and name == (cause.name or cause.endpoint):
         return f"{name} is the root cause."
+    if row["n_now"] == 0 and row["unanswered"] == 0:
+        return f"{name} was not reached by any request of the incident."
     if not row["degraded"]:
         return f"{name} is as usual: {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)."
     return (
