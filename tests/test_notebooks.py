@@ -147,6 +147,15 @@ def test_doubled_and_missing_ids_are_made_from_the_text() -> None:
     assert [cell.id for cell in notebook.cells] == first
 
 
+def test_the_script_takes_out_what_an_editor_left() -> None:
+    notebook = new_notebook(cells=[new_code_cell("1", metadata={"execution": {"x": "y"}, "tags": ["hint"]})])
+    notebook.metadata.update(widgets={}, language_info={"version": "3.12.1"})
+    execute.tidy(notebook)
+    assert notebook.cells[0].metadata == {"tags": ["hint"]}
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert "version" not in notebook.metadata.language_info
+
+
 def test_what_may_differ_passes_nbval(saved: str, tmp_path: Path) -> None:
     run = nbval(written(tmp_path, saved.replace("127.0.0.1:5000, 2026-01-01T10", "127.0.0.1:41234, 2027-05-05T11")))
     assert run.returncode == 0, run.stdout

@@ -80,6 +80,13 @@ def test_an_anomaly_is_marked_on_its_window() -> None:
     assert line(ax, "latency anomaly") == ([40], [900])
 
 
+def test_each_type_of_anomaly_has_a_mark_of_its_own() -> None:
+    ax = plots.timeline(windows(), [anomaly("latency_anomaly", 30), anomaly("error_spike", 20)])
+    assert line(ax, "latency anomaly") == ([40], [900])
+    assert line(ax, "error spike") == ([30], [110])
+    assert len({(colour, marker) for colour, marker in plots.MARKS.values()}) == len(plots.MARKS)
+
+
 def test_an_anomaly_of_another_endpoint_is_not_marked() -> None:
     ax = plots.timeline(windows(), [anomaly("latency_anomaly", 30, "/checkout")], endpoint="/payment")
     assert "latency anomaly" not in [made.get_label() for made in ax.lines]
