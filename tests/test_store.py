@@ -184,6 +184,15 @@ def test_a_span_no_table_can_hold_is_counted_and_keeps_no_other_back(
     until(lambda: "being dropped" in caplog.text)
 
 
+def test_the_spans_before_one_that_no_table_can_hold_are_not_twice(path: Path) -> None:
+    with SpanStore(path, flush_s=3600) as store:
+        for each in (span(1, endpoint="/new"), span(2, error="\ud800"), span(3, endpoint="/newer")):
+            store.add(each)
+        store.flush()
+        same(store.spans(), [span(1, endpoint="/new"), span(3, endpoint="/newer")])
+        assert store.dropped == 1
+
+
 # Open spans.
 
 
@@ -224,6 +233,15 @@ def test_an_open_span_handed_over_as_a_span_is_replaced_when_it_ends(store: Span
         store.add(span(duration_ns=duration_ns))
         store.flush()
         same(store.spans(), [span(duration_ns=duration_ns)])
+
+
+def test_an_open_span_that_is_withdrawn_leaves_no_row(store: SpanStore) -> None:
+    store.opened["01"] = span(duration_ns=None)
+    store.flush()
+    assert len(store.spans()) == 1
+    store.opened.clear()
+    store.flush()
+    assert len(store.spans()) == 0
 
 
 def test_open_spans_are_chosen_by_their_start_and_endpoint(store: SpanStore) -> None:
@@ -386,6 +404,7 @@ def test_after_close_everything_is_on_disk_and_nothing_runs(path: Path) -> None:
     store = SpanStore(path)
     assert threading.active_count() == before + 1
     store.add(span())
+    store.spans()
     store.close()
     store.close()
     assert threading.active_count() == before
