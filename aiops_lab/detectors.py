@@ -359,7 +359,7 @@ def error_spike(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> l
 
 def timeout(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> list[Anomaly]:
     """Find endpoints with requests that hang, or that their callers gave up on. Hanging is an age, not an absence."""
-    found = _stuck(windows["unanswered"], s.min_window) & ~usual["learning"]
+    found = _stuck(_of(windows, "unanswered"), s.min_window) & ~_of(usual, "learning")
     return [
         _anomaly("timeout", w, "high", {"age_ms": 1000 * w.oldest_s, "open_requests": w.unanswered})
         for w, u in _pairs(windows, usual, found)
@@ -373,7 +373,7 @@ def traffic_drop(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> 
     also divided by the endpoint's own index of dispersion, so that bursts are no promise. The price: when all
     traffic stops at once, this detector is silent.
     """
-    found = _silent(windows["missed"], silence_limit(s.z)) & (windows["state"] == "anomalous") & usual["known"]
+    found = _silent(_of(windows, "missed"), silence_limit(s.z)) & _of(usual, "known")
     return [
         _anomaly("traffic_drop", w, "medium", {"expected_requests": w.missed, "requests": 0})
         for w, u in _pairs(windows, usual, found)
@@ -382,9 +382,9 @@ def traffic_drop(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> 
 
 def latency_drift(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> list[Anomaly]:
     """Find a sustained creep too small for the ratio: fast minus slow average, outside of its usual envelope."""
-    rise_ms = windows["fast_ms"] - usual["latency_ms"]
-    found = _drifting(windows["gap"], usual["low"], usual["high"], rise_ms, log(s.drift), s.min_ms)
-    found &= (windows["state"] == "anomalous") & ~_is_slow(windows, usual, s) & ~_is_failing(windows, usual, s)
+    rise_ms = _of(windows, "fast_ms") - _of(usual, "latency_ms")
+    found = _drifting(_of(windows, "gap"), _of(usual, "low"), _of(usual, "high"), rise_ms, log(s.drift), s.min_ms)
+    found &= _of(usual, "known") & ~_is_slow(windows, usual, s) & ~_is_failing(windows, usual, s)
     return [
         _anomaly("latency_drift", w, "medium", {
             "baseline_ms": u.latency_ms, "current_ms": w.fast_ms, "deviation": w.fast_ms / u.latency_ms,
@@ -396,17 +396,24 @@ def latency_drift(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) ->
 DETECTORS: tuple[Detector, ...] = (latency_anomaly, error_spike, timeout, traffic_drop, latency_drift)
 
 
-def _is_slow(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> pd.Series:
-    rise_ms = windows["latency_ms"] - usual["latency_ms"]
-    return _slow(windows["ratio"], windows["z"], rise_ms, s.ratio, s.z, s.min_ms) & ~usual["learning"]
+def _is_slow(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> NDArray:
+    rise_ms = _of(windows, "latency_ms") - _of(usual, "latency_ms")
+    slow = _slow(_of(windows, "ratio"), _of(windows, "z"), rise_ms, s.ratio, s.z, s.min_ms)
+    return slow & ~_of(usual, "learning")
 
 
-def _is_failing(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> pd.Series:
-    return _failing(windows["error_low"], usual["error_rate"], s.error_margin) & ~usual["learning"]
+def _is_failing(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> NDArray:
+    failing = _failing(_of(windows, "error_low"), _of(usual, "error_rate"), s.error_margin)
+    return failing & ~_of(usual, "learning")
 
 
-def _pairs(windows: pd.DataFrame, usual: pd.DataFrame, found: pd.Series) -> Any:
-    return zip(windows[found].itertuples(), usual[found].itertuples(), strict=True)
+def _of(frame: pd.DataFrame, column: str) -> NDArray:
+    return frame[column].to_numpy()
+
+
+def _pairs(windows: pd.DataFrame, usual: pd.DataFrame, found: NDArray) -> Any:
+    rows = np.flatnonzero(found)
+    return zip(windows.iloc[rows].itertuples(), usual.iloc[rows].itertuples(), strict=True) if rows.size else ()
 
 
 def _anomaly(kind: str, window: Any, severity: str, evidence: dict[str, Any]) -> Anomaly:

@@ -79,11 +79,12 @@ class Pipeline:
     def learn_calls(self, frame: pd.DataFrame) -> None:
         """Learn who calls whom, and since when."""
         calls = calls_of(frame)
-        columns = ["caller_service", "caller_endpoint", "service", "endpoint"]
-        first = calls.groupby(columns)["start"].min() if len(calls) else {}
-        for (s1, e1, s2, e2), start in dict(first).items():
-            pair = (str(s1), str(e1)), (str(s2), str(e2))
-            self.edges[pair] = min(self.edges.get(pair, NEVER), pd.Timestamp(start).as_unit("ns").value)
+        pair = calls.caller * len(calls.keys) + calls.callee
+        order = np.argsort(calls.start, kind="stable")
+        for p, n in zip(*np.unique(pair[order], return_index=True), strict=True):
+            caller, callee = divmod(int(p), len(calls.keys))
+            edge = calls.keys[caller], calls.keys[callee]
+            self.edges[edge] = min(self.edges.get(edge, NEVER), int(calls.start[order[n]]))
 
     def _group(self, found: list[Anomaly], until_ns: int) -> list[Incident]:
         order = {detector: n for n, detector in enumerate(dict.fromkeys(a.type for a in found))}

@@ -539,10 +539,10 @@ def _degraded(r: pd.Series) -> bool:
 def _affected(causes: list[Suspect], abnormal: pd.DataFrame, endpoints: list[dict[str, Any]]) -> list[str]:
     """Return the degraded endpoints among the cause and those that wait for it, nearest first."""
     calls = calls_of(abnormal)
-    pairs = set(calls[["caller_service", "caller_endpoint", "service", "endpoint"]].itertuples(index=False, name=None))
+    pairs = {(calls.keys[a], calls.keys[c]) for a, c in set(zip(calls.caller, calls.callee, strict=True))}
     order = [cause.key for cause in causes]
     for key in order:  # grows while it is walked
-        order += sorted({(p[0], p[1]) for p in pairs if (p[2], p[3]) == key} - set(order))
+        order += sorted({caller for caller, callee in pairs if callee == key} - set(order))
     bad = {(row["service"], row["route"]): row["endpoint"] for row in endpoints if row["degraded"]}
     return [bad[key] for key in order if key in bad]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aiops_lab.baselines import compiled
 from aiops_lab.spans import check
-from aiops_lab.windows import Key, codes_of, end_ns, failed, start_ns
+from aiops_lab.windows import Key, codes_of, end_ns, failed, kinds, start_ns
 
 _HASH = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads keys over a hash table (Knuth, TAOCP 6.4)
 
@@ -158,50 +158,64 @@ def service_graph(frame: pd.DataFrame, by: str = "endpoint") -> pd.DataFrame:
     if by not in ("endpoint", "service"):
         raise ValueError(f"by must be 'endpoint' or 'service', got {by!r}")
     calls = calls_of(check(frame))
-    keys: dict[Key, int] = {}
-    caller = codes_of(calls["caller_service"], calls["caller_endpoint"], keys)
-    callee = codes_of(calls["service"], calls["endpoint"], keys)
-    shown = names(list(keys)) if by == "endpoint" else {key: key[0] for key in keys}
-    labels = np.array([shown[key] for key in keys], dtype=object)
-    table = pd.DataFrame({
-        "caller": labels[caller], "callee": labels[callee],
-        "errors": calls["failed"].astype("int64"), "ms": calls["duration_ms"],
+    shown = names(calls.keys) if by == "endpoint" else {key: key[0] for key in calls.keys}
+    labels, place = np.unique(np.array([shown[key] for key in calls.keys], dtype=object), return_inverse=True)
+    pair = place[calls.caller] * max(labels.size, 1) + place[calls.callee]
+    order = np.lexsort((calls.duration_ms, pair))
+    pairs, first, n = np.unique(pair[order], return_index=True, return_counts=True)
+    ms = calls.duration_ms[order]
+    closed = np.add.reduceat(~np.isnan(ms), first) if n.size else n
+    caller, callee = np.divmod(pairs, max(labels.size, 1))
+    return pd.DataFrame({
+        "caller": labels[caller],
+        "callee": labels[callee],
+        "calls": n,
+        "errors": np.add.reduceat(calls.failed[order].astype(np.int64), first) if n.size else n,
+        "p50_ms": _quantile(ms, first, closed, 0.5),
+        "p95_ms": _quantile(ms, first, closed, 0.95),
     })  # fmt: skip
-    groups = table.groupby(["caller", "callee"], sort=True)
-    graph = groups.agg(calls=("errors", "size"), errors=("errors", "sum"))
-    quantiles = groups["ms"].quantile([0.5, 0.95]).unstack() if len(table) else pd.DataFrame(columns=[0.5, 0.95])
-    graph["p50_ms"], graph["p95_ms"] = quantiles[0.5].astype("float64"), quantiles[0.95].astype("float64")
-    return graph.reset_index()
 
 
-def calls_of(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the calls between server spans, one row a call.
+def _quantile(values: NDArray, first: NDArray, n: NDArray, q: float) -> NDArray:
+    """Return a quantile of each run of sorted values, interpolated between neighbours; NaN for empty runs."""
+    at = q * np.maximum(n - 1, 0)
+    low = np.floor(at).astype(np.int64)
+    high = np.minimum(low + 1, np.maximum(n - 1, 0))
+    lower, upper = values[first + low], values[first + high]
+    return np.where(n > 0, lower + (at - low) * (upper - lower), np.nan)
 
-    Columns: caller_service, caller_endpoint, service, endpoint (called), start, duration_ms (as the caller saw it),
-    failed.
-    """
+
+class Calls(NamedTuple):
+    """The calls between server spans as arrays, one entry a call; ``keys[code]`` is a (service, endpoint)."""
+
+    keys: list[Key]
+    caller: NDArray  # code
+    callee: NDArray  # code
+    start: NDArray  # Unix ns, where the call arrived (or left, if it never did)
+    duration_ms: NDArray  # as the caller saw it
+    failed: NDArray
+
+
+def calls_of(frame: pd.DataFrame) -> Calls:
+    """Return the calls between server spans: answered ones, and client spans whose call never arrived."""
     parent = parents(frame)
-    server = (frame["kind"] == "server").to_numpy()
-    client = (frame["kind"] == "client").to_numpy()
+    server, client = kinds(frame, "server"), kinds(frame, "client")
     above = _server_above(parent, server)
-    answered = np.zeros(len(frame), dtype=bool)
-    through = np.where(server & (parent >= 0), parent, -1)
+    through = np.where(server, parent, -1)
     through[(through >= 0) & ~client[through]] = -1
+    answered = np.zeros(len(frame), dtype=bool)
     answered[through[through >= 0]] = True
-    rows = np.flatnonzero((server | (client & ~answered & frame["peer"].notna().to_numpy())) & (above >= 0))
+    lost = client & ~answered & frame["peer"].notna().to_numpy()
+    rows = np.flatnonzero((server | lost) & (above >= 0))
     seen = np.where(through[rows] >= 0, through[rows], rows)
     bad = failed(frame)
-    service = frame["service"].where(frame["kind"] == "server", frame["peer"])
-    caller = frame.iloc[above[rows]]
-    return pd.DataFrame({
-        "caller_service": caller["service"].to_numpy(),
-        "caller_endpoint": caller["endpoint"].to_numpy(),
-        "service": service.iloc[rows].to_numpy(),
-        "endpoint": frame["endpoint"].iloc[rows].to_numpy(),
-        "start": frame["start"].iloc[rows].to_numpy(),
-        "duration_ms": frame["duration_ms"].to_numpy()[seen],
-        "failed": bad[rows] | bad[seen],
-    })  # fmt: skip
+    keys: dict[Key, int] = {}
+    owner = np.where(lost, frame["peer"], frame["service"]) if lost.any() else frame["service"]
+    code = codes_of(owner, frame["endpoint"], keys)
+    return Calls(
+        list(keys), code[above[rows]], code[rows], start_ns(frame)[rows], frame["duration_ms"].to_numpy()[seen],
+        bad[rows] | bad[seen],
+    )  # fmt: skip
 
 
 @compiled
@@ -241,9 +255,8 @@ def forest(frame: pd.DataFrame, keys: dict[Key, int], until_ns: int, offsets: di
     """
     parent = parents(frame)
     start, end = start_ns(frame), np.minimum(end_ns(frame), until_ns)
-    server = (frame["kind"] == "server").to_numpy()
-    log = (frame["kind"] == "log").to_numpy()
-    service = frame["service"].where(frame["kind"] != "client", frame["peer"]).fillna("?")
+    server, log = kinds(frame, "server"), kinds(frame, "log")
+    service = frame["service"].where(~kinds(frame, "client"), frame["peer"]).fillna("?")
     node = codes_of(service, frame["endpoint"], keys)
     ahead = np.zeros(len(frame), dtype=np.int64)
     if offsets:

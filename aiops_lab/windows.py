@@ -59,6 +59,12 @@ def end_ns(frame: pd.DataFrame) -> NDArray:
     return np.where(closed, start_ns(frame) + whole, NEVER)
 
 
+def kinds(frame: pd.DataFrame, kind: str) -> NDArray:
+    """Return which spans are of one kind."""
+    code, known = pd.factorize(frame["kind"])
+    return np.asarray(known == kind)[code] if len(known) else np.zeros(0, dtype=bool)
+
+
 def failed(frame: pd.DataFrame) -> NDArray:
     """Return which closed spans failed: a 5xx, no response, or an exception."""
     status = frame["status"].to_numpy()
@@ -66,7 +72,7 @@ def failed(frame: pd.DataFrame) -> NDArray:
     return bad & frame["duration_ms"].notna().to_numpy()
 
 
-def codes_of(service: pd.Series, endpoint: pd.Series, keys: dict[Key, int]) -> NDArray:
+def codes_of(service: pd.Series | NDArray, endpoint: pd.Series | NDArray, keys: dict[Key, int]) -> NDArray:
     """Return the code of each (service, endpoint), giving new ones the next number in `keys` (which grows)."""
     service_code, services = pd.factorize(service)
     endpoint_code, endpoints = pd.factorize(endpoint)
@@ -81,16 +87,17 @@ def codes_of(service: pd.Series, endpoint: pd.Series, keys: dict[Key, int]) -> N
 
 def requests_of(frame: pd.DataFrame, keys: dict[Key, int]) -> Requests:
     """Return the requests (server spans) of a spans frame; `keys` grows by the endpoints that are new."""
-    row = np.flatnonzero((frame["kind"] == "server").to_numpy())
-    served = frame.iloc[row]
-    log_ms = np.log(np.maximum(served["duration_ms"].to_numpy(), 1e-3))  # 1 µs: the log of 0 would be the end
-    code = codes_of(served["service"], served["endpoint"], keys)
-    return Requests(row, code, start_ns(served), end_ns(served), log_ms, failed(served))
+    row = np.flatnonzero(kinds(frame, "server"))
+    code = codes_of(frame["service"].iloc[row], frame["endpoint"].iloc[row], keys)
+    log_ms = np.log(np.maximum(frame["duration_ms"].to_numpy()[row], 1e-3))  # 1 µs: the log of 0 would be the end
+    return Requests(row, code, start_ns(frame)[row], end_ns(frame)[row], log_ms, failed(frame)[row])
 
 
 def given_up_of(frame: pd.DataFrame, keys: dict[Key, int]) -> GivenUp:
     """Return the calls that ended without an answer because the caller's patience did, not its connection."""
-    unanswered = frame[(frame["status"].to_numpy() == 0) & (frame["kind"] == "client").to_numpy()]
+    unanswered = frame[(frame["status"].to_numpy() == 0) & kinds(frame, "client")]
+    if unanswered.empty:
+        return GivenUp(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
     unanswered = unanswered[unanswered["duration_ms"].notna() & unanswered["peer"].notna()]
     timeouts = unanswered[unanswered["error"].astype(str).str.contains("Timeout", regex=False)]
     return GivenUp(codes_of(timeouts["peer"], timeouts["endpoint"], keys), end_ns(timeouts))

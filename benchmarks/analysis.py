@@ -1,0 +1,143 @@
+"""What does the analysis cost? Against pandas, and per step: ``python -m benchmarks.analysis [--spans N]``.
+
+CPU time of this process, after a warm-up that compiles the kernels. Both sides of a ratio run in turn, in one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import aiops_lab as lab
+
+ROUNDS = 3
+BEGIN = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
+GOAL_PANDAS, GOAL_REPLAY_S, GOAL_STEP_MS = 3.0, 1.0, 20.0
+
+
+def recording(requests: int, endpoints: int, rate: float, seed: int = 0) -> pd.DataFrame:
+    """Return a frame of requests, four spans each: server, client, server, and a second server below."""
+    rng = np.random.default_rng(seed)
+    start = BEGIN + np.sort(rng.uniform(0, requests / rate, requests) * 1e9).astype(np.int64)
+    duration = np.exp(rng.normal(3.5, 0.3, requests))
+    first = rng.integers(0, endpoints, requests)
+    parts = []
+    for depth, (kind, shift, share) in enumerate(
+        [("server", 0.0, 1.0), ("client", 0.1, 0.8), ("server", 0.12, 0.75), ("server", 0.2, 0.3)]
+    ):
+        route = (first + (depth + 1) // 2) % endpoints
+        parts.append(
+            pd.DataFrame({
+                "trace": np.arange(requests), "span": np.arange(requests) * 4 + depth + 1,
+                "parent": np.arange(requests) * 4 + depth, "depth": depth, "kind": kind,
+                "endpoint": [f"/r{r:03d}" for r in route], "ns": start + (shift * duration * 1e6).astype(np.int64),
+                "duration_ms": share * duration,
+            })
+        )  # fmt: skip
+    table = pd.concat(parts).sort_values(["ns", "span"], ignore_index=True)
+    parent = [None if d == 0 else f"{p:016x}" for p, d in zip(table["parent"], table["depth"], strict=True)]
+    return pd.DataFrame({
+        "trace_id": [f"{t:032x}" for t in table["trace"]],
+        "span_id": [f"{s:016x}" for s in table["span"]],
+        "parent_id": pd.Series(parent, dtype=object),
+        "service": "shop", "endpoint": table["endpoint"], "kind": table["kind"],
+        "peer": np.where(table["kind"] == "client", "shop", None),
+        "start": pd.to_datetime(table["ns"], utc=True), "duration_ms": table["duration_ms"],
+        "status": 200, "error": pd.Series([None] * len(table), dtype=object),
+    })  # fmt: skip
+
+
+def with_pandas(frame: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
+    """Self time and service graph as one would write them in pandas: merge on the ids, then group.
+
+    It assumes what this recording has, one child a span, and would be wrong for children that overlap.
+    """
+    ids = frame[["trace_id", "span_id", "endpoint", "kind", "duration_ms"]]
+    up = frame.reset_index().merge(
+        ids, left_on=["trace_id", "parent_id"], right_on=["trace_id", "span_id"], suffixes=("", "_up")
+    )
+    covered = up.groupby(["trace_id", "parent_id"])["duration_ms"].sum()
+    key = pd.MultiIndex.from_frame(frame[["trace_id", "span_id"]])
+    own = frame["duration_ms"] - covered.reindex(key).fillna(0.0).to_numpy()
+    served = up[up["kind"] == "server"]
+    graph = served.groupby(["endpoint_up", "endpoint"])["duration_ms"].agg(
+        ["size", lambda d: d.quantile(0.5), lambda d: d.quantile(0.95)]
+    )
+    return own, graph
+
+
+def cpu_s(work: Callable[[], object]) -> float:
+    """Return the CPU seconds of one call."""
+    begin = time.process_time()
+    work()
+    return time.process_time() - begin
+
+
+def traces(spans: int) -> None:
+    """Compare self time and service graph with pandas."""
+    frame = recording(spans // 4, 200, 1000.0)
+    np.testing.assert_allclose(lab.self_time(frame), with_pandas(frame)[0], atol=1e-6)
+    lab.service_graph(frame)
+    ours, theirs = [], []
+    for _ in range(ROUNDS):
+        ours.append(cpu_s(lambda: (lab.self_time(frame), lab.service_graph(frame))))
+        theirs.append(cpu_s(lambda: with_pandas(frame)))
+    a, b = statistics.median(ours), statistics.median(theirs)
+    print(f"self time + service graph, {len(frame):,} spans: {a:.2f} CPU s; pandas merge/groupby {b:.2f} CPU s")
+    print(f"  pandas / ours = {b / a:.1f} (goal >= {GOAL_PANDAS})")
+
+
+def replay() -> None:
+    """Time a replay of 100,000 spans."""
+    frame = recording(25_000, 8, 20.0)
+    slow = frame["start"].between(frame["start"].iloc[60_000], frame["start"].iloc[64_000])
+    frame.loc[slow & (frame["endpoint"] == "/r003"), "duration_ms"] += 2000.0
+    lab.replay(frame.iloc[:20_000])
+    for causes in (False, True):
+        times = [cpu_s(lambda causes=causes: lab.replay(frame, causes=causes)) for _ in range(ROUNDS)]
+        found = len(lab.replay(frame, causes=False).incidents)
+        what = "with root causes" if causes else "without root causes"
+        print(f"replay, {len(frame):,} spans, {found} incidents, {what}: {statistics.median(times):.2f} CPU s", end="")
+        print(f" (goal <= {GOAL_REPLAY_S})")
+
+
+def step() -> None:
+    """Time Monitor.step on a store with 200 endpoints, window after window."""
+    frame = recording(6_000, 200, 20.0)
+    with tempfile.TemporaryDirectory() as folder, lab.SpanStore(Path(folder) / "s.sqlite") as store:
+        spans = [lab.Span(r.trace_id, r.span_id, r.parent_id, r.service, r.endpoint, r.kind, r.peer, r.start.value,
+                          int(r.duration_ms * 1e6), r.status, r.error) for r in frame.itertuples()]  # fmt: skip
+        monitor, times, done = lab.Monitor(store), [], 0
+        for second in range(11, 300, 10):
+            now = BEGIN + second * 10**9
+            while done < len(spans) and spans[done].start_ns < now:
+                store.add(spans[done])
+                done += 1
+            store.flush()
+            times.append(1e3 * cpu_s(lambda now=now: monitor.step(pd.Timestamp(now, unit="ns", tz="UTC"))))
+    middle, worst = statistics.median(times[3:]), max(times[3:])
+    print(
+        f"Monitor.step, 200 endpoints, one window of 800 spans: median {middle:.1f}, worst {worst:.1f} CPU ms", end=""
+    )
+    print(f" (goal <= {GOAL_STEP_MS:.0f})")
+
+
+def main() -> None:
+    """Run all three."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.analysis", description=__doc__)
+    parser.add_argument("--spans", type=int, default=400_000, help="spans for the comparison with pandas")
+    arguments = parser.parse_args()
+    traces(arguments.spans)
+    replay()
+    step()
+
+
+if __name__ == "__main__":
+    main()
