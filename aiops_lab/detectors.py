@@ -285,6 +285,9 @@ def judge(
 def _frames(
     out: NDArray, counts: Counts, keys: Sequence[Key], starts: NDArray, z: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
+    place = {key: rank for rank, key in enumerate(sorted(keys))}
+    rank = np.array([place[key] for key in keys], dtype=np.int64)
+    out = out[np.lexsort((rank[out[:, 1].astype(int)], out[:, 0]))]
     col = dict(zip(OUT, out.T, strict=True))
     code = col["code"].astype(int)
     names = np.array(keys, dtype=object).reshape(-1, 2)
@@ -326,8 +329,7 @@ def _frames(
         "low": col["low"],
         "high": col["high"],
     })  # fmt: skip
-    order = windows.sort_values(["window", "service", "endpoint"]).index
-    return windows.loc[order].reset_index(drop=True), usual.loc[order].reset_index(drop=True)
+    return windows, usual
 
 
 # The detectors. Each takes the two frames of `judge` and returns what it finds, in their order.

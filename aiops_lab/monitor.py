@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -397,11 +396,9 @@ class Monitor:
 
     def _save(self, touched: list[Incident]) -> None:
         p = self._pipeline
-        hours = HOURS if self.sensitivity.seasonal else 1
-        rows = {json.dumps(key): p.state[n * hours : (n + 1) * hours].tolist() for key, n in p.keys.items()}
         if touched:
             self.store.save("incident", {i.id: i.to_record() for i in touched})
-        self.store.save("baseline", rows)
+        self.store.save("baseline", {"rows": p.state.tolist()})
         edges = [[*pair, first] for pair, first in p.edges.items()]
         keys = [list(key) for key in p.keys]
         state = {"done": p.done, "system": p.system.tolist(), "edges": edges, "keys": keys}
@@ -412,15 +409,14 @@ class Monitor:
         p.manager = IncidentManager(self.sensitivity, map(Incident.from_record, self.store.load("incident").values()))
         if known is None:
             return
-        rows = self.store.load("baseline")
+        rows = np.array(self.store.load("baseline")["rows"]).reshape(-1, len(b.FIELDS))
         p.done = None if known["done"] is None else _floor(known["done"], p.window_ns)
         p.system = np.array(known["system"])
         p.edges = {(tuple(a), tuple(c)): first for a, c, first in known["edges"]}
         p.keys = {(s, e): n for n, (s, e) in enumerate(known["keys"])}
         hours = HOURS if self.sensitivity.seasonal else 1
-        saved = [np.array(rows[json.dumps(key)]) for key in p.keys]
-        fits = all(block.shape == (hours, len(b.FIELDS)) for block in saved)
-        p.state = np.vstack([b.fresh(0), *saved]) if fits else b.fresh(len(p.keys) * hours)
+        fits = rows.shape[0] == hours * len(p.keys)  # else it was learned with the other setting of `seasonal`
+        p.state = rows if fits else b.fresh(hours * len(p.keys))
 
 
 def _utc(moment: pd.Timestamp) -> pd.Timestamp:
