@@ -11,7 +11,6 @@ and the exact version of Python are left out. A cell that raises stops the run, 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
 import sys
 import time
@@ -77,6 +76,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.platform == "win32":  # zmq needs a loop that can watch sockets
-        asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
     sys.exit(main())
