@@ -105,7 +105,7 @@ generated = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(generated, max_size=12, unique_by=lambda s: s.span_id))
 def test_the_frame_out_is_the_frame_of_what_went_in(spans: list[Span]) -> None:
     with SpanStore(":memory:") as store:
