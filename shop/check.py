@@ -110,7 +110,10 @@ def _small() -> Topology:
 def _ask(method: str, url: str, **given: Any) -> requests.Response:
     with requests.Session() as session:
         session.trust_env = False
-        return session.request(method, url, timeout=15, **given)
+        try:
+            return session.request(method, url, timeout=15, **given)
+        except requests.RequestException as error:
+            raise OSError(f"{url} must be answered by a running shop, got {type(error).__name__}") from error
 
 
 def _basics(url: str, scenario: str) -> list[Row]:

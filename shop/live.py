@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,10 @@ from cheroot import wsgi
 from requests.adapters import HTTPAdapter
 
 from aiops_lab.api import aiops, attach, simulate
-from aiops_lab.faults import Fault, FaultInjector, FaultLog, FieldError
-from aiops_lab.monitor import Monitor
+from aiops_lab.faults import Fault, FaultInjector, FaultLog, FieldError, check_number
+from aiops_lab.monitor import Monitor, replay
 from aiops_lab.sensitivity import Sensitivity
+from aiops_lab.spans import Span, to_frame
 from aiops_lab.store import SpanStore
 from aiops_lab.tracing import Session, instrument
 from shop.services import build
@@ -142,6 +144,8 @@ def running(
     """
     if services not in ("one", "many"):
         raise FieldError("services", "must be one of one, many", services)
+    if interval_s is not None:
+        check_number("interval_s", interval_s, 0.001, 86_400)
     topology = topology.as_one() if services == "one" else topology
     with ExitStack() as stack:
         if path is None:
@@ -149,6 +153,8 @@ def running(
         store = stack.enter_context(SpanStore(path))
         truth = stack.enter_context(FaultLog(path))
         monitor = Monitor(store, sensitivity or Sensitivity())
+        if interval_s is not None:
+            _compile()
         shop = Shop(topology, store, monitor, truth, seed)
         _open(shop, stack, seed, port)
         if interval_s is not None:
@@ -184,6 +190,23 @@ def _session(shop: Shop, service: str) -> Session:
     session.trust_env = False  # a proxy of the user's has no business between 127.0.0.1 and itself
     session.mount("http://", HTTPAdapter(pool_connections=16, pool_maxsize=1024))
     return session
+
+
+@cache
+def _compile() -> None:
+    """Compile the analysis before anybody is watched: in the background it would slow the very requests down."""
+    replay(to_frame(span for n in range(90) for span in _trace(n, failed=n >= 60)))
+
+
+def _trace(n: int, failed: bool) -> list[Span]:
+    """Return the n-th second's request of a made-up system: a calls b."""
+    trace_id, ids = f"{n:032x}", [f"{3 * n + k:016x}" for k in (1, 2, 3)]
+    times = (n * 1_000_000_000, 900_000_000 if failed else 90_000_000, 500 if failed else 200, None)
+    return [
+        Span(trace_id, ids[0], None, "a", "/a", "server", None, *times),
+        Span(trace_id, ids[1], ids[0], "a", "/b", "client", "b", *times),
+        Span(trace_id, ids[2], ids[1], "b", "/b", "server", None, *times),
+    ]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from aiops_lab.faults import check_number
 from aiops_lab.sensitivity import Sensitivity
 from shop.live import Shop, running
 from shop.traffic import background
@@ -16,8 +17,9 @@ LINE = "=" * 70
 
 def serve(port: int, services: str, db: str, interval_s: float, window_s: float, traffic: float, seed: int) -> int:
     """Serve the shop until it is interrupted; return the exit code."""
-    if hasattr(signal, "SIGTERM"):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as Ctrl-C does
+    check_number("port", port, 0, 65_535)
+    check_number("traffic", traffic, 0, 100_000)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as Ctrl-C does
     try:
         with ExitStack() as stack:
             print(f"{LINE}\nAIOps Lab - Automatic Failure Detection & Root Cause Analysis\n{LINE}\n")
@@ -31,6 +33,8 @@ def serve(port: int, services: str, db: str, interval_s: float, window_s: float,
                 time.sleep(3600)
     except KeyboardInterrupt:
         print("Stopped.", flush=True)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 
