@@ -13,7 +13,7 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import MINUTELY, AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter
@@ -316,6 +316,7 @@ def _shade(ax: Axes, faults: Any, times: pd.Series) -> None:
         ax.axvspan(fault.start, end, fc=YELLOW, ec=ORANGE, alpha=0.35, hatch="..", lw=0.5, zorder=0, label=label)
     inches = ax.bbox.width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
     locator = AutoDateLocator(minticks=2, maxticks=max(5, round(inches)))
+    locator.intervald[MINUTELY] = [1, 2, 5, 10, 15, 30]  # by default no 2: eight minutes would get one tick
     ax.xaxis.set_major_locator(locator)
     # whole times on every tick: a bare "30" would leave the reader to guess its unit
     clock = ["%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M", "%H:%M:%S"]
