@@ -218,7 +218,7 @@ class _Customers:
                         connection.sock.shutdown(socket.SHUT_RDWR)
         self._pool.shutdown()
         for kept in self._idle.values():
-            for _, idle in kept:
+            for _since, idle in kept:
                 idle.close()
 
     def send(self, arrivals: Iterable[Arrival], stop: threading.Event, answers: list[Answer] | None) -> None:

@@ -253,7 +253,20 @@ def test_record_writes_spans_that_read_back_and_the_truth_beside_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "run.csv.gz"
-    words = ["record", str(file), "--fault", "delay", "--warmup", "1", "--seconds", "1", "--rate", "20", "--seed", "7"]
+    words = [
+        "record",
+        str(file),
+        "--fault",
+        "delay",
+        "--warmup",
+        "0.5",
+        "--seconds",
+        "0.5",
+        "--rate",
+        "40",
+        "--seed",
+        "7",
+    ]
     assert main(words) == 0
     spans, truth = read_spans(file), json.loads((tmp_path / "run.csv.gz.truth.json").read_text())
     assert f"{len(spans)} spans in {file}" in capsys.readouterr().out
@@ -261,7 +274,7 @@ def test_record_writes_spans_that_read_back_and_the_truth_beside_them(
     assert (fault["kind"], fault["service"], fault["endpoint"], fault["duration_ms"]) == (
         "delay", "shop", "/payment", 1000,
     )  # fmt: skip
-    assert (truth["seed"], truth["rate"], truth["warmup_s"], truth["fault_s"]) == (7, 20, 1, 1)
+    assert (truth["seed"], truth["rate"], truth["warmup_s"], truth["fault_s"]) == (7, 40, 0.5, 0.5)
     begin, end = pd.Timestamp(fault["start"]), pd.Timestamp(fault["end"])
     payments = spans[(spans["endpoint"] == "/payment") & (spans["kind"] == "server")]
     struck = payments["start"].between(begin, end)
