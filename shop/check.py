@@ -19,6 +19,8 @@ from shop.traffic import background, drive
 POLL_S = 0.5
 DEADLINE_S = 90.0
 QUICK_WINDOW_S, WINDOW_S = 2.0, 5.0
+ELSEWHERE_CALM_S, ELSEWHERE_TRIES = 24.0, 4
+"""A server elsewhere may have windows of 10 s, and incidents that have to be resolved first."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,12 @@ def check(url: str | None, quick: bool, rate: float, seed: int) -> int:
     window_s = QUICK_WINDOW_S if quick else WINDOW_S
     rows: list[Row] = []
 
+    calm_s, tries = (0.0, 1) if url is None else (ELSEWHERE_CALM_S, ELSEWHERE_TRIES)
+
     def run(scenario: Scenario) -> list[Row]:
         with _server(url, window_s, seed) as address:
-            return _basics(address, scenario.name) + _scenario(address, scenario, window_s, rate, seed)
+            basics = _basics(address, scenario.name)
+            return basics + _scenario(address, scenario, window_s, rate, seed, calm_s, tries)
 
     print(f"{len(SCENARIOS)} scenarios against {url or 'shops of their own'}", flush=True)
     # A server elsewhere is only one: breaking it in two ways at once would be another scenario.
@@ -129,14 +134,12 @@ def _basics(url: str, scenario: str) -> list[Row]:
     ]
 
 
-def _scenario(url: str, scenario: Scenario, window_s: float, rate: float, seed: int) -> list[Row]:
+def _scenario(
+    url: str, scenario: Scenario, window_s: float, rate: float, seed: int, calm_s: float, tries: int
+) -> list[Row]:
     _ask("POST", f"{url}/simulate/clear").raise_for_status()
-    for old in _ask("GET", f"{url}/aiops/incidents").json()["active_incidents"]:
-        _ask("POST", f"{url}/aiops/incidents/{old['id']}/resolve").raise_for_status()
-    drive(url, 3.5 * window_s, rate, seed=seed, progress=False)
-    _ask("POST", f"{url}/aiops/analyze").raise_for_status()
+    quiet = _calm(url, max(3.5 * window_s, calm_s), rate, seed, tries)
     begin = time.monotonic()
-    quiet = _ask("GET", f"{url}/aiops/incidents").json()["incident_count"] == 0
     _ask("POST", url + scenario.simulate).raise_for_status()
     try:
         with background(url, rate, seed=seed + 1, timeout_s=6.0):
@@ -146,6 +149,19 @@ def _scenario(url: str, scenario: Scenario, window_s: float, rate: float, seed: 
     rows = [Row(scenario.name, "normal traffic opens no incident", quiet)]
     rows += [Row(scenario.name, what, ok) for what, ok in passed.items()]
     return [*rows, Row(scenario.name, f"all of it within {seconds:.0f} s of the fault", seconds < DEADLINE_S)]
+
+
+def _calm(url: str, seconds: float, rate: float, seed: int, tries: int) -> bool:
+    """Send normal traffic until no incident is active; what an earlier scenario left behind gets resolved."""
+    for _ in range(tries):
+        drive(url, seconds, rate, seed=seed, progress=False)
+        _ask("POST", f"{url}/aiops/analyze").raise_for_status()
+        active = _ask("GET", f"{url}/aiops/incidents").json()["active_incidents"]
+        if not active:
+            return True
+        for old in active:
+            _ask("POST", f"{url}/aiops/incidents/{old['id']}/resolve").raise_for_status()
+    return False
 
 
 def _watch(url: str, scenario: Scenario, begin: float) -> tuple[dict[str, bool], float]:

@@ -202,6 +202,7 @@ def test_check_passes_against_a_server_by_http_alone(
 ) -> None:
     monkeypatch.setattr(check, "SCENARIOS", check.SCENARIOS[2:3])
     monkeypatch.setattr(check, "QUICK_WINDOW_S", 1.0)
+    monkeypatch.setattr(check, "ELSEWHERE_CALM_S", 3.0)
     with shop.running(sensitivity=Sensitivity(window_s=1.0)) as running:
         assert main(["check", "--quick", "--url", running.url, "--rate", "60"]) == 0
         assert running.injector.active() == []
@@ -253,21 +254,8 @@ def test_record_writes_spans_that_read_back_and_the_truth_beside_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "run.csv.gz"
-    words = [
-        "record",
-        str(file),
-        "--fault",
-        "delay",
-        "--warmup",
-        "0.5",
-        "--seconds",
-        "0.5",
-        "--rate",
-        "40",
-        "--seed",
-        "7",
-    ]
-    assert main(words) == 0
+    words = "--fault delay --warmup 0.5 --seconds 0.5 --rate 40 --seed 7"
+    assert main(["record", str(file), *words.split()]) == 0
     spans, truth = read_spans(file), json.loads((tmp_path / "run.csv.gz.truth.json").read_text())
     assert f"{len(spans)} spans in {file}" in capsys.readouterr().out
     (fault,) = truth["faults"]
