@@ -6,6 +6,7 @@ spans        what a span is, the spans frame, the trace context on the wire
 tracing      instrument(app) and Session: server and client spans
 store        SpanStore: one SQLite file of spans, stack traces, incidents and baselines
 sensitivity  Sensitivity: every knob with its unit, default and reason
+windows      requests counted on a fixed grid of windows
 baselines    what is usual: the EWMA recurrences and envelopes
 traces       self time, edge gap, shape, critical path, service graph
 faults       injected faults and the log of the truth

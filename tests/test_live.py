@@ -20,6 +20,7 @@ import requests
 import shop
 from aiops_lab import Sensitivity
 from aiops_lab.faults import Fault
+from shop import live
 from shop.live import Shop
 from shop.topology import SEED_SHOP, Call, Endpoint, Topology
 from shop.traffic import MIX, background
@@ -409,7 +410,7 @@ def test_the_bar_is_on_stderr_and_leaves_no_thread(capsys: pytest.CaptureFixture
     with shop.running(topology=FAST) as running:
         threads = set(threading.enumerate())
         shop.drive(running, 0.3, 20)
-        assert set(threading.enumerate()) == threads
+        wait_until(lambda: set(threading.enumerate()) == threads)
     out, err = capsys.readouterr()
     assert out == ""
     assert "req" in err
@@ -451,3 +452,8 @@ def test_ctrl_c_ends_a_drive_at_once_and_cleanly() -> None:
 def test_traffic_that_makes_no_sense_is_refused_by_name(field: str, given: dict) -> None:
     with pytest.raises(ValueError, match=rf"^{field} must .*, got "):
         shop.drive(**{"target": "http://127.0.0.1:1", "seconds": 1, "rate": 1, "progress": False} | given)
+
+
+@pytest.mark.parametrize(("now", "waits"), [(1000.0, 1.05), (1001.0, 0.05), (1001.1, 9.95), (1009.0, 2.05)])
+def test_the_monitor_steps_when_a_window_has_just_become_ready(now, waits):
+    assert live._until_next_step(now, interval_s=10.0, grace_s=1.0) == pytest.approx(waits)
