@@ -195,12 +195,12 @@ def test_a_fault_starts_and_ends_when_it_says() -> None:
 
 def test_the_same_kind_at_the_same_place_replaces_and_another_kind_joins() -> None:
     injector = FaultInjector()
-    injector.inject(delay(100))
+    injector.inject(delay(5000))
     second = injector.inject(delay(1))
     third = injector.inject(Fault("error", *PAYMENT))
     assert [record.id for record in injector.active()] == [second, third]
     seconds, message = struck(injector)
-    assert seconds < 0.09
+    assert seconds < 4
     assert message is not None
 
 
