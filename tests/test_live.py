@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import gc
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -61,7 +62,7 @@ def test_it_runs_twice_in_a_row_and_leaves_no_thread_no_port_and_no_file(
             assert len(urls) == (1 if services == "one" else 4)
         assert all(is_free(url) for url in urls)
         assert set(threading.enumerate()) <= threads
-        assert not Path(running.store.path).parent.exists()
+        assert list(tmp_path.iterdir()) == []
     gc.collect()  # an unclosed socket or file would warn here, and warnings are errors
 
 
