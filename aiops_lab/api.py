@@ -342,8 +342,8 @@ def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Bl
     blueprint.add_url_rule("/analyze", "analyze", analyze, methods=["POST"])
     blueprint.add_url_rule("/incidents/<id>", "incident", incident)
     blueprint.add_url_rule("/incidents/<id>/explain", "explain", explain)
-    for view in (resolve, acknowledge):
-        blueprint.add_url_rule(f"/incidents/<id>/{view.__name__}", view.__name__, view, methods=["POST"])
+    for move in (resolve, acknowledge):
+        blueprint.add_url_rule(f"/incidents/<id>/{move.__name__}", move.__name__, move, methods=["POST"])
     return blueprint
 
 

@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-try:
-    from numba import njit as _njit
-except ImportError:  # where numba cannot be installed the same lines run as plain Python
-    _njit = None
-
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `function` with numba where it is installed, and keep the result on disk."""
-    return function if _njit is None else _njit(cache=True)(function)
+    """Compile `function` with numba and keep the result on disk; without numba it stays plain Python."""
+    try:
+        from numba import njit
+    except ImportError:  # it cannot be installed everywhere, for example in a browser
+        return function
+    return njit(cache=True)(function)
 
 
 @compiled

@@ -129,7 +129,7 @@ _silent_k, _drifting_k, _wilson_k = compiled(_silent), compiled(_drifting), comp
 _MIN_SD = 0.1  # of log milliseconds: a service that always takes exactly as long still varies by a tenth elsewhere
 _WARM_WINDOWS = 12  # windows before an envelope or a rate of arrivals is worth asking
 _OUT, _BACK = 0.03, 0.003  # gains of the envelope: a creep must not be able to widen it as fast as it creeps
-_FAST = 10.0  # the fast average forgets ten times faster than the baseline
+_FAST, _FAST_WINDOWS = 10.0, 3.0  # the fast average forgets ten times faster, but not sooner than in three windows
 _P99 = 2.326  # standard deviations from the mean of a normal distribution to its 99th percentile
 HOURS = 24
 
@@ -201,7 +201,7 @@ def _judge(
                     rise = np.exp(mean) - usual_ms
                     is_slow = _slow_k(np.exp(mean - s[b.MEAN]), score, rise, ratio, z, min_ms)
                     is_failing = _failing_k(error_low, s[b.ERROR_RATE], margin)
-                fast_alpha = 1.0 - 2.0 ** (-_FAST * s[b.POOL_S] / half_life_s)
+                fast_alpha = 1.0 - 2.0 ** (-s[b.POOL_S] / max(half_life_s / _FAST, _FAST_WINDOWS * window_s))
                 fast = mean if s[b.COUNT] == 0 else s[b.FAST] + fast_alpha * (mean - s[b.FAST])
                 gap = fast - s[b.MEAN] if s[b.COUNT] > 0 else 0.0
                 if known and not is_slow and not is_failing:

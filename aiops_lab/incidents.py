@@ -73,8 +73,9 @@ class Verdict:
 class Incident:
     """Anomalies that belong together, with their verdict.
 
-    Times are Timestamps in UTC. ``started`` is the start of the first anomalous window, ``first_detected`` its end,
-    ``last_anomaly`` the end of the last one.
+    Times are Timestamps in UTC. ``first_detected`` is the end of the first anomalous window, ``last_anomaly`` that of
+    the last one. ``started`` is the start of the first one, or of the first one since it was reopened: the verdict
+    looks at what lies between ``started`` and ``last_anomaly``. ``earlier`` holds these bounds from before.
     """
 
     id: str
@@ -86,7 +87,7 @@ class Incident:
     verdict: Verdict = field(default_factory=Verdict)
     acknowledged_at: pd.Timestamp | None = None
     resolved_at: pd.Timestamp | None = None
-    reopened: int = 0
+    earlier: list[tuple[pd.Timestamp, pd.Timestamp]] = field(default_factory=list)
     recurrence_of: str | None = None
 
     @property
@@ -113,6 +114,11 @@ class Incident:
         """The endpoints whose degradation the cause explains; without a cause, those with anomalies."""
         seen = dict.fromkeys(a.name or a.endpoint for a in self.anomalies)
         return list(self.verdict.affected) if self.root_cause else list(seen)
+
+    @property
+    def episodes(self) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
+        """From when to when it was at work: once, and once more for each time that it was reopened."""
+        return [*self.earlier, (self.started, self.last_anomaly)]
 
     @property
     def keys(self) -> set[Key]:
@@ -169,7 +175,7 @@ class Incident:
             "last_anomaly": iso(self.last_anomaly),
             "acknowledged_at": iso(self.acknowledged_at),
             "resolved_at": iso(self.resolved_at),
-            "reopened": self.reopened,
+            "reopened": len(self.earlier),
             "recurrence_of": self.recurrence_of,
         }
 
@@ -188,7 +194,9 @@ class Incident:
             ),
             tuple(verdict["affected"]),
             tuple(Step(**s) for s in verdict["steps"]),
-            *(tuple(verdict[name]) for name in ("ledger", "endpoints", "sample_traces")),
+            tuple(verdict["ledger"]),
+            tuple(verdict["endpoints"]),
+            tuple(verdict["sample_traces"]),
             verdict["total_traces"],
             tuple(verdict["traces"]),
         )
@@ -198,7 +206,8 @@ class Incident:
             for a in record["anomalies"]
         ]
         known = {name: _time(record[name]) for name in times}
-        rest = {"anomalies": anomalies, "verdict": made}
+        earlier = [(_time(low), _time(high)) for low, high in record["earlier"]]
+        rest = {"anomalies": anomalies, "verdict": made, "earlier": earlier}
         return cls(**record | known | rest)
 
 
@@ -309,13 +318,21 @@ class IncidentManager:
         return incident
 
     def _home(self, group: list[Anomaly], end: pd.Timestamp, linked: Linked) -> Incident | None:
-        """Return the oldest recent incident to which the group is linked, reopened if it was resolved."""
-        for incident in sorted(self.incidents.values(), key=lambda i: (i.first_detected, i.id)):
-            recent = end - incident.last_anomaly <= self._correlation
-            if recent and any(linked(a, b) for a in incident.anomalies for b in group):
-                if incident.status == RESOLVED:
-                    incident.status, incident.resolved_at = ACTIVE, None
-                    incident.reopened += 1
+        """Return the recent incident that goes on with the group: the oldest open one to which it is linked.
+
+        Failing that, the oldest resolved one that comes back: the same kind of anomaly at the same endpoint. Another
+        trouble nearby, soon after the first is mended, is not its recurrence.
+        """
+        recent = [i for i in self.incidents.values() if end - i.last_anomaly <= self._correlation]
+        for incident in sorted(recent, key=lambda i: (i.status == RESOLVED, i.first_detected, i.id)):
+            if incident.status != RESOLVED and any(linked(a, b) for a in incident.anomalies for b in group):
+                return incident
+            if incident.status == RESOLVED and {(a.type, a.key) for a in incident.anomalies} & {
+                (a.type, a.key) for a in group
+            }:
+                incident.earlier.append((incident.started, incident.last_anomaly))
+                incident.started = min(a.window for a in group)
+                incident.status, incident.resolved_at = ACTIVE, None
                 return incident
         return None
 

@@ -17,7 +17,7 @@ from aiops_lab.rca import Usual, investigate, judge_with, learn
 from aiops_lab.sensitivity import Sensitivity
 from aiops_lab.spans import check
 from aiops_lab.traces import calls_of, names, service_graph
-from aiops_lab.windows import NEVER, Key, codes_of, count, end_ns, given_up_of, requests_of, start_ns
+from aiops_lab.windows import NEVER, GivenUp, Key, Requests, codes_of, count, end_ns, given_up_of, requests_of, start_ns
 
 if TYPE_CHECKING:
     from aiops_lab.store import SpanStore
@@ -27,6 +27,7 @@ Rule = Callable[[Usual, pd.DataFrame], list[Suspect]]
 _MARGIN_NS = 60_000_000_000  # spans of one request end at most so long before it does: the longest hang
 _METRICS_S = 300.0  # what /aiops/metrics looks back on
 _MOST_TRACES, _MOST_MESSAGES = 50, 3  # that an anomaly carries
+_MOST_WINDOWS = 10_000  # that are judged in one piece
 
 
 class Report(NamedTuple):
@@ -64,16 +65,24 @@ class Pipeline:
         self.done = until_ns
         rows = len(self.keys) * (HOURS if s.seasonal else 1)
         self.state = np.vstack([self.state, b.fresh(rows - len(self.state))])
-        counts = count(
-            requests, given_up, len(self.keys), since, until_ns, self.window_ns,
-            int(s.timeout_s * 1e9), int(s.resolve_after_s * 1e9),
-        )  # fmt: skip
-        windows, usual = judge(counts, list(self.keys), self.state, self.system, s)
+        windows, usual = self._judge(requests, given_up, since, until_ns)
         found = [a for detector in self._detectors for a in detector(windows, usual, s)]
         if found:
             self.learn_calls(frame)
             found = _Evidence(frame, requests, windows, self.keys, s).attach(found)
         return windows, found, self._group(found, until_ns)
+
+    def _judge(self, requests: Requests, given_up: GivenUp, since: int, until: int) -> list[pd.DataFrame]:
+        """Judge the windows in pieces, so that the grid after a month of silence does not fill the memory."""
+        s, piece = self.sensitivity, _MOST_WINDOWS * self.window_ns
+        judged = []
+        for low in range(since, max(until, since + 1), piece):
+            counts = count(
+                requests, given_up, len(self.keys), low, min(low + piece, until), self.window_ns,
+                int(s.timeout_s * 1e9), int(s.resolve_after_s * 1e9),
+            )  # fmt: skip
+            judged.append(judge(counts, list(self.keys), self.state, self.system, s))
+        return [pd.concat(frames, ignore_index=True) for frames in zip(*judged, strict=True)]
 
     def learn_calls(self, frame: pd.DataFrame) -> None:
         """Learn who calls whom, and since when."""
@@ -135,9 +144,8 @@ class Pipeline:
         started = incident.started.as_unit("ns").value
         normal = touched & (end < started - self.window_ns) & (end >= self.reference(incident) + _MARGIN_NS)
         for other in self.manager.incidents.values():
-            if other.id != incident.id:
-                low, high = other.started.as_unit("ns").value, other.last_anomaly.as_unit("ns").value
-                normal &= (end < low) | (end >= high)
+            for low, high in other.earlier if other is incident else other.episodes:
+                normal &= (end < low.as_unit("ns").value) | (end >= high.as_unit("ns").value)
         abnormal = touched & (end >= started)
         return frame[normal[trace]], frame[abnormal[trace]]
 
@@ -359,17 +367,18 @@ class Monitor:
             frame = self.store.spans(since=_utc(now) - pd.Timedelta(_METRICS_S, unit="s"))
             served = frame[frame["kind"] == "server"]
             shown = names(list(dict.fromkeys(zip(served["service"], served["endpoint"], strict=True))))
+            mine = {key: (served["service"] == key[0]) & (served["endpoint"] == key[1]) for key in shown}
             return {
-                shown[key]: self._metrics_of(key, group)
-                for key, group in sorted(served.groupby(["service", "endpoint"]), key=lambda kg: shown[kg[0]])
+                name: self._metrics_of(key, served[mine[key]], _utc(now))
+                for key, name in sorted(shown.items(), key=lambda item: item[1])
             }
 
-    def _metrics_of(self, key: Key, requests: pd.DataFrame) -> dict[str, Any]:
+    def _metrics_of(self, key: Key, requests: pd.DataFrame, now: pd.Timestamp) -> dict[str, Any]:
         closed = requests[requests["duration_ms"].notna()]
         bad = (closed["status"] >= 500) | (closed["status"] == 0) | closed["error"].notna()
         average = float(closed["duration_ms"].mean()) if len(closed) else None
         error_rate = float(bad.mean()) if len(closed) else 0.0
-        usual = self.baseline_ms(key)
+        usual = self._baseline_ms(key, now)
         return {
             "request_count": len(closed),
             "open_requests": len(requests) - len(closed),
@@ -380,12 +389,12 @@ class Monitor:
             "health": health(average, usual, error_rate),
         }
 
-    def baseline_ms(self, key: Key) -> float | None:
-        """Return the usual latency of an endpoint (geometric mean, ms), None while it is being learned."""
+    def _baseline_ms(self, key: Key, now: pd.Timestamp) -> float | None:
+        """Return the usual latency of an endpoint (geometric mean), None while it is being learned."""
         code = self._pipeline.keys.get(key)
-        if code is None or self.sensitivity.seasonal:
+        if code is None:
             return None
-        row = self._pipeline.state[code]
+        row = self._pipeline.state[code * HOURS + now.hour if self.sensitivity.seasonal else code]
         return float(np.exp(row[b.MEAN])) if row[b.COUNT] >= self.sensitivity.min_count else None
 
     def graph(self, now: pd.Timestamp) -> pd.DataFrame:

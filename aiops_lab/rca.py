@@ -213,8 +213,8 @@ def _books(frame: pd.DataFrame, trees: Forest, usual_ns: NDArray) -> Books:
 
     span, ns = partition(trees)
     counted = np.isin(trees.root[span], top)
-    time = pd.DataFrame({"root": trees.root[span], "account": accounts[span], "ns": ns})[counted]
-    time = time.groupby(["root", "account"], as_index=False, sort=True)["ns"].sum()
+    parts = pd.DataFrame({"root": trees.root[span], "account": accounts[span], "ns": ns})[counted]
+    time = parts.groupby(["root", "account"], sort=True)[["ns"]].sum().reset_index()
     time["entry"] = trees.node[time["root"].to_numpy()]
 
     seen, births = _births(
@@ -371,7 +371,7 @@ def _excess(before: pd.DataFrame, now: pd.DataFrame, value: str, entries: pd.Dat
 
     `smooth` adds one imagined failure to each side, so that no failure in ten requests is not taken for a proof.
     """
-    index = pd.MultiIndex.from_tuples([], names=["entry", "account"])
+    index: pd.Index = pd.MultiIndex.from_tuples([], names=["entry", "account"])
     sides = []
     for table in (before, now):
         table = table.assign(square=table[value].astype(float) ** 2)
@@ -439,11 +439,12 @@ def _suspects(accounts: Ledger, votes: tuple[dict[Key, int], int], shown: dict[K
     scores = groups.groupby(["service", "endpoint"])["score"].sum()
     scores = scores[scores >= FLOOR]
     total = float(scores.sum())
-    found = [
-        Suspect(s, e, float(score), float(score) / total, (votes[0].get((s, e), 0), votes[1]),
-                tuple(_records(_evidence(accounts.rows, s, e))), shown[s, e])
-        for (s, e), score in scores.items()
-    ]  # fmt: skip
+    found = []
+    for (service, endpoint), score in zip(scores.index.tolist(), scores.tolist(), strict=True):
+        key = service, endpoint
+        support = votes[0].get(key, 0), votes[1]
+        evidence = tuple(_records(_evidence(accounts.rows, service, endpoint)))
+        found.append(Suspect(service, endpoint, score, score / total, support, evidence, shown[key]))
     return sorted(found, key=lambda x: (-x.score, x.service, x.endpoint))
 
 
@@ -454,7 +455,8 @@ def _evidence(rows: pd.DataFrame, service: str, endpoint: str) -> pd.DataFrame:
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [
-        {k: v.item() if isinstance(v, np.generic) else v for k, v in row.items()} for row in table.to_dict("records")
+        {str(k): v.item() if isinstance(v, np.generic) else v for k, v in row.items()}
+        for row in table.to_dict("records")
     ]
 
 
@@ -474,8 +476,10 @@ def _votes(usual: Usual, books: Books, keys: dict[Key, int]) -> tuple[dict[Key, 
     at = pd.MultiIndex.from_frame(time[["entry", "account"]])
     n = time["entry"].map(usually["n"]).to_numpy(dtype=float)
     excess = pd.Series(time["ns"].to_numpy() - total.reindex(at, fill_value=0).to_numpy() / n, index=time.index)
-    cause = time.loc[excess.groupby(time["root"]).idxmax()].set_index("root")["account"] if len(time) else {}
-    blamed = dict(cause) | dict(books.failures[~books.failures["masked"]].set_index("root")["account"])
+    largest = time.loc[excess.groupby(time["root"]).idxmax()] if len(time) else time
+    blamed = dict(largest.set_index("root")["account"]) | dict(
+        books.failures[~books.failures["masked"]].set_index("root")["account"]
+    )
     back = {code: key for key, code in keys.items()}
     votes: dict[Key, int] = {}
     for root in bad.index:
@@ -498,7 +502,8 @@ def _endpoint_rows(
         r = r.fillna({c: 0.0 for c in both.columns if not c.startswith(("ms", "var"))})
         rows.append({
             "endpoint": name, "service": back[int(str(node))][0], "route": back[int(str(node))][1],
-            "n_usual": int(r["n_u"]), "n_now": int(r["n_n"]), "usual_ms": _number(r["ms_u"]), "now_ms": _number(r["ms_n"]),
+            "n_usual": int(r["n_u"]), "n_now": int(r["n_n"]),
+            "usual_ms": _number(r["ms_u"]), "now_ms": _number(r["ms_n"]),
             "usual_failed": _share(r["failed_u"], r["n_u"]), "now_failed": _share(r["failed_n"], r["n_n"]),
             "unanswered": int(r["unanswered_n"]), "degraded": bool(_degraded(r)), "share": share.get(name, 0.0),
         })  # fmt: skip

@@ -77,7 +77,7 @@ def service_graph(frame):
 
 
 def windows(frame, window_s, stuck_s):
-    """{(window start in s, endpoint): {n, errors, log ms, arrivals, stuck}} by looking at every span for every window."""
+    """{(window start in s, endpoint): {n, errors, log ms, arrivals, stuck}}: every span is asked for every window."""
     rows = [r for r in _rows(frame) if r["kind"] == "server"]
     step = int(window_s * 1e9)
     first = min(r["from"] for r in rows) // step

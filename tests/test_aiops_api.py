@@ -90,7 +90,7 @@ def test_metrics_have_the_shape_of_the_seeds_sample(url, incident):
 def test_incidents_have_the_shape_of_the_seeds_sample(url, incident):
     shown = requests.get(f"{url}/aiops/incidents", timeout=10).json()
     assert matches(shown, INCIDENTS)
-    assert incident["id"].startswith("INC-") and incident["id"].endswith("-1")
+    assert incident["id"] == f"INC-{int(at(130).timestamp())}-1"
     assert incident["severity"] == "critical"
     assert incident["status"] == "active"
     assert incident["title"] == "Error spike detected in /payment"

@@ -92,9 +92,7 @@ def test_the_changelog_knows_this_version() -> None:
     assert f"## {aiops_lab.__version__}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
-MACHINE_PATH = re.compile(
-    r"(?<![\w.}])/(?:work|root|home|Users|mnt|private|opt)/[\w.]|\b[A-Z]:\\+Users\\", re.ASCII
-)
+MACHINE_PATH = re.compile(r"(?<![\w.}])/(?:work|root|home|Users|mnt|private|opt)/[\w.]|\b[A-Z]:\\+Users\\", re.ASCII)
 TEXT = {".py", ".md", ".toml", ".yml", ".cfg", ".ipynb", ".json", ".txt", ".csv", ""}
 
 
@@ -111,9 +109,7 @@ def test_no_file_names_a_path_of_somebodys_machine() -> None:
     assert named == []
 
 
-@pytest.mark.parametrize(
-    "text", ["open('/home/ann/x')", "/root/.cache", r"C:\Users\ann", "file:///work/main"]
-)
+@pytest.mark.parametrize("text", ["open('/home/ann/x')", "/root/.cache", r"C:\Users\ann", "file:///work/main"])
 def test_a_machine_path_is_seen(text: str) -> None:
     assert MACHINE_PATH.search(text)
 

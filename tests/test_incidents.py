@@ -89,7 +89,19 @@ def test_a_recurrence_soon_after_reopens():
     (incident,) = m.window(at(10), [anomaly("/payment", 10)], CALLS)
     m.move(incident.id, "resolved", at(20))
     assert m.window(at(310), [anomaly("/payment", 310)], CALLS) == [incident]
-    assert (incident.status, incident.reopened, incident.resolved_at) == ("active", 1, None)
+    assert (incident.status, incident.to_dict()["reopened"], incident.resolved_at) == ("active", 1, None)
+    assert incident.episodes == [(at(0), at(10)), (at(300), at(310))]
+
+
+def test_another_trouble_nearby_is_not_a_recurrence():
+    m = manager()
+    (old,) = m.window(at(10), [anomaly("/payment", 10), anomaly("/checkout", 10)], CALLS)
+    m.move(old.id, "resolved", at(20))
+    group = [anomaly(e, 60, "error_spike", error_rate=0.5) for e in ("/inventory", "/checkout")]
+    (new,) = m.window(at(60), group, CALLS)
+    assert new is not old
+    assert old.status == "resolved"
+    assert new.recurrence_of == old.id  # it names the last trouble at one of its endpoints
 
 
 def test_a_later_recurrence_opens_a_new_one_that_names_the_old():

@@ -8,7 +8,7 @@ import pytest
 from made import BEGIN, Shop, fault
 
 import aiops_lab as lab
-from aiops_lab.incidents import Incident, IllegalMoveError
+from aiops_lab.incidents import IllegalMoveError, Incident
 from aiops_lab.monitor import health
 
 FAULTS = {
@@ -232,6 +232,36 @@ def test_each_hour_has_its_own_baseline_when_seasonal():
     seasonal = lab.replay(frame, lab.Sensitivity(window_s=60, seasonal=True))
     assert flat.anomalies
     assert seasonal.anomalies == []
+
+
+def test_after_a_reopening_the_cause_is_that_of_the_new_episode(tmp_path):
+    """/payment is slow and mended; soon after /inventory is slow: /checkout comes back, for another reason."""
+    first, second = fault("/payment", 120, 160, added_ms=3000), fault("/inventory", 260, 300, added_ms=3000)
+
+    def both(endpoint, second_):
+        return first(endpoint, second_) if second_ < 200 else second(endpoint, second_)
+
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, Shop(1, both).run(320))
+        monitor = lab.Monitor(store)
+        monitor.step(at(200))
+        (incident,) = monitor.incidents()
+        assert incident.root_cause.endpoint == "/payment"
+        monitor.resolve(incident.id, at(200))
+        monitor.step(at(330))
+        (incident,) = monitor.incidents()
+    assert incident.to_dict()["reopened"] == 1
+    assert incident.root_cause.endpoint == "/inventory"
+    assert incident.affected_endpoints == ["/inventory", "/checkout"]
+
+
+def test_a_long_silence_is_judged_in_pieces(monkeypatch):
+    frame = Shop(1, fault("/payment", 120, 180, added_ms=3000)).run(220)
+    whole = lab.replay(frame, until=at(3000))
+    monkeypatch.setattr("aiops_lab.monitor._MOST_WINDOWS", 7)
+    pieces = lab.replay(frame, until=at(3000))
+    pd.testing.assert_frame_equal(pieces.windows, whole.windows)
+    assert [i.to_record() for i in pieces.incidents] == [i.to_record() for i in whole.incidents]
 
 
 def test_the_life_cycle_is_kept_in_the_store(tmp_path):

@@ -17,8 +17,8 @@ def span(
 ):
     duration = None if duration_ms is None else int(duration_ms * MS)
     parent_id = None if parent is None else f"{parent:016x}"
-    return lab.Span(f"{trace:032x}", f"{n:016x}", parent_id, service, endpoint, kind, peer, int(start_ms * MS), duration,
-                    status, error)  # fmt: skip
+    ids = f"{trace:032x}", f"{n:016x}", parent_id
+    return lab.Span(*ids, service, endpoint, kind, peer, int(start_ms * MS), duration, status, error)
 
 
 #   /checkout  |==|----------|=|-------|===|        0 to 100
