@@ -12,7 +12,9 @@ traces       self time, edge gap, shape, critical path, service graph
 faults       injected faults and the log of the truth
 detectors    windows that are unusual -> Anomaly
 incidents    anomalies that belong together -> Incident, and its life cycle
+accounts     what each request cost, on whose account
 rca          the ledger: where an incident's excess was born
+verdict      what a verdict rests on: the affected, sample traces, the steps of the explanation
 rules        classic root-cause rules to compare with
 monitor      the one pipeline: Monitor.step live, replay on a recording
 api          the Flask blueprints /aiops and /simulate

@@ -13,10 +13,11 @@ import pandas as pd
 from aiops_lab import baselines as b
 from aiops_lab.detectors import DETECTORS, HOURS, Anomaly, Detector, judge
 from aiops_lab.incidents import ACKNOWLEDGED, RESOLVED, Incident, IncidentManager, Suspect, Verdict
-from aiops_lab.rca import Usual, investigate, judge_with, learn
+from aiops_lab.rca import Usual, learn, open_case, suspects_of
 from aiops_lab.sensitivity import Sensitivity
 from aiops_lab.spans import check
 from aiops_lab.traces import calls_of, names, service_graph
+from aiops_lab.verdict import verdict
 from aiops_lab.windows import NEVER, GivenUp, Key, Requests, codes_of, count, end_ns, given_up_of, requests_of, start_ns
 
 if TYPE_CHECKING:
@@ -124,9 +125,8 @@ class Pipeline:
         if normal.empty or abnormal.empty:
             return Verdict()
         usual = learn(normal)
-        if self._rule is None:
-            return investigate(usual, abnormal, until)
-        return judge_with(self._rule(usual, abnormal), usual, abnormal, until)
+        case = open_case(usual, abnormal, until)
+        return verdict(case, suspects_of(case) if self._rule is None else self._rule(usual, abnormal))
 
     def _split(self, incident: Incident, frame: pd.DataFrame, until: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the traces before the incident and those of it, among the traces that touch its endpoints.

@@ -19,14 +19,27 @@ LAYERS = (
     ("sensitivity", "tracing", "store", "windows", "baselines", "traces", "faults"),
     ("detectors",),
     ("incidents",),
+    ("accounts",),
     ("rca", "rules"),
+    ("verdict",),
     ("monitor",),
     ("evaluation", "datasets"),
     ("api", "plots", "tuner", "integrations"),
 )
 ORDER = [module for layer in LAYERS for module in layer]
 
-PURE = ("sensitivity", "windows", "baselines", "traces", "detectors", "incidents", "rca", "rules")
+PURE = (
+    "sensitivity",
+    "windows",
+    "baselines",
+    "traces",
+    "detectors",
+    "incidents",
+    "accounts",
+    "rca",
+    "verdict",
+    "rules",
+)
 IMPURE_IMPORTS = ("aiops_lab.faults", "aiops_lab.store", "sqlite3", "time", "random", "secrets", "uuid")
 IMPURE_CALLS = re.compile(
     r"\b(datetime|date|Timestamp|pd)\.(now|utcnow|today)\b|\b(np|numpy)\.random\b|Timestamp\(['\"]now"

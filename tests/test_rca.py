@@ -7,6 +7,7 @@ from test_traces import call_trees, span
 
 import aiops_lab as lab
 from aiops_lab import rca
+from aiops_lab.verdict import verdict
 
 USUAL = lab.learn(Shop(1).run(120))
 
@@ -188,10 +189,11 @@ def test_the_ledger_conserves_on_random_call_trees(normal, abnormal):
 @given(call_trees(), call_trees())
 @settings(max_examples=60, deadline=None)
 def test_any_trees_give_a_ranking_and_an_explanation(normal, abnormal):
-    verdict = rca.investigate(lab.learn(normal), abnormal)
-    shares = [s.confidence for s in verdict.suspects]
+    case = rca.open_case(lab.learn(normal), abnormal)
+    found = verdict(case, rca.suspects_of(case))
+    shares = [s.confidence for s in found.suspects]
     assert sum(shares) == pytest.approx(1.0 if shares else 0.0)
-    assert len(verdict.steps) == 4
+    assert len(found.steps) == 4
 
 
 def test_a_wrong_frame_is_refused_by_the_name_of_its_column():

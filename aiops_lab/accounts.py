@@ -1,0 +1,219 @@
+"""What did each request cost, and on whose account? Every moment and every failure is booked once."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiops_lab.baselines import compiled
+from aiops_lab.traces import Forest, forest, parents, partition
+from aiops_lab.windows import NEVER, Key, end_ns, kinds, start_ns
+
+STUCK_NS = 5_000_000_000  # an open request older than this is unanswered; a younger one is just on its way
+REFUSED_NS = 5_000_000  # a call without an answer within 5 ms was refused by the called host
+
+# An account is the code of an endpoint (its own time, or a failure of its own), or _EDGE + caller * _CODES + called:
+# the gap between a client span and the server span that it called.
+_EDGE, _CODES = 1 << 40, 1 << 20
+_OUTSIDE = _CODES - 1  # the caller of what comes from outside
+
+
+class Books(NamedTuple):
+    """What the requests of a frame cost.
+
+    ``requests``: a row a root request: entry, ns, failed, trace_id; indexed by position in the frame.
+    ``time``: root, entry, account, ns: adds up to the ns of the root.
+    ``failures``: root, entry, account, masked (repaired before the entry failed): one a failed root, unless masked.
+    ``endpoints``: a row an endpoint: n, mean ms, var of ms, failed, unanswered.
+    """
+
+    requests: pd.DataFrame
+    time: pd.DataFrame
+    failures: pd.DataFrame
+    endpoints: pd.DataFrame
+
+
+def blamed(account: int) -> int:
+    """Return the code of the endpoint to which an account counts: a slow edge counts to the called."""
+    return account if account < _EDGE else (account - _EDGE) % _CODES
+
+
+def label(account: int, unit: str, shown: dict[int, str]) -> str:
+    """Return how an account is shown."""
+    if account < _EDGE:
+        return f"{shown[account]} {'own time' if unit == 'ms' else 'itself'}"
+    caller, called = divmod(account - _EDGE, _CODES)
+    return f"edge {shown.get(caller, 'outside')} → {shown[called]}"
+
+
+def last_ns(frame: pd.DataFrame) -> int:
+    """Return when a recording ended (Unix ns): with its last start or end."""
+    end = end_ns(frame)
+    return int(max(start_ns(frame).max(initial=0), end[end != NEVER].max(initial=0)))
+
+
+def clock_offsets(frame: pd.DataFrame) -> dict[tuple[str, str], int]:
+    """Return by how many ns a called service's clock is ahead of its caller's, for pairs where it must be.
+
+    The median distance of the midpoints of server and client span (Cristian 1989, doi 10.1007/BF01784024), used only
+    where the typical server span sticks out of its client span: elsewhere the clocks agree well enough.
+    """
+    parent, closed = parents(frame), frame["duration_ms"].notna().to_numpy()
+    called = np.flatnonzero(kinds(frame, "server") & (parent >= 0) & closed)
+    called = called[(kinds(frame, "client") & closed)[parent[called]]]
+    start, end, service, up = start_ns(frame), end_ns(frame), frame["service"].to_numpy(), parent[called]
+    pairs = pd.DataFrame({
+        "caller": service[up],
+        "called": service[called],
+        "out": np.maximum(start[up] - start[called], end[called] - end[up]),
+        "ahead": (start[called] + end[called] - start[up] - end[up]) // 2,
+    })  # fmt: skip
+    middle = pairs.groupby(["caller", "called"]).median()
+    return {pair: int(ahead) for pair, out, ahead in middle.itertuples() if out > 0}
+
+
+def usual_ns(trees: Forest, size: int) -> NDArray:
+    """Return the mean duration of the requests of each endpoint, by code."""
+    code, duration = trees.node[trees.server], (trees.end - trees.start)[trees.server]
+    return np.bincount(code, duration, minlength=size) / np.maximum(np.bincount(code, minlength=size), 1)
+
+
+def keep(
+    frame: pd.DataFrame, keys: dict[Key, int], offsets: dict[tuple[str, str], int], until_ns: int,
+    usually_ns: NDArray | None = None,
+) -> tuple[Books, NDArray]:  # fmt: skip
+    """Return the books of a frame as it stood at `until_ns`, and the mean duration by endpoint.
+
+    Parameters
+    ----------
+    keys : dict
+        Codes of the endpoints; grows by those that are new.
+    offsets : dict
+        From `clock_offsets`.
+    usually_ns : array, optional
+        Mean duration by endpoint when all is well; default that of this frame.
+    """
+    trees = forest(frame, keys, until_ns, offsets)
+    mean_ns = usual_ns(trees, len(keys))
+    usually = mean_ns if usually_ns is None else np.pad(usually_ns, (0, len(keys) - usually_ns.size))
+    duration, is_open = trees.end - trees.start, end_ns(frame) > until_ns
+    bad = (trees.failed & ~is_open) | (is_open & (duration > STUCK_NS))
+    served, account = _accounts(trees)
+    root = np.flatnonzero((trees.root == np.arange(trees.root.size)) & (~is_open | bad) & ~trees.log)
+    requests = pd.DataFrame({
+        "entry": trees.node[root], "ns": duration[root], "failed": bad[root],
+        "trace_id": frame["trace_id"].to_numpy()[root],
+    }, index=root)  # fmt: skip
+
+    span, ns = partition(trees)
+    parts = pd.DataFrame({"root": trees.root[span], "account": account[span], "ns": ns})
+    time = parts.groupby(["root", "account"])[["ns"]].sum().reset_index()
+    seen, born = _births(trees, bad, account, served, usually)
+    failures = pd.DataFrame({"root": trees.root[seen], "account": born, "masked": trees.parent[seen] >= 0})
+    return Books(
+        requests, _of_roots(time, root, trees), _of_roots(failures, root, trees), _stats(trees, duration, is_open, bad)
+    ), mean_ns
+
+
+def _of_roots(table: pd.DataFrame, root: NDArray, trees: Forest) -> pd.DataFrame:
+    """Return the rows of requests that count, with their entry."""
+    table = table[np.isin(table["root"], root)]
+    return table.assign(entry=trees.node[table["root"].to_numpy()])
+
+
+def _accounts(trees: Forest) -> tuple[NDArray, NDArray]:
+    """Return for each client span the server span that it reached (-1: none), and for each span its account."""
+    served = np.full(trees.root.size, -1, dtype=np.int64)
+    below = np.flatnonzero(trees.server & (trees.parent >= 0))
+    below = below[~trees.server[trees.parent[below]]]
+    served[trees.parent[below]] = below
+    called = np.where(served >= 0, trees.node[served], trees.node)
+    caller = np.where(trees.parent >= 0, trees.node[trees.parent], _OUTSIDE)
+    return served, np.where(trees.server, trees.node, _EDGE + caller * _CODES + called)
+
+
+def _stats(trees: Forest, duration: NDArray, is_open: NDArray, bad: NDArray) -> pd.DataFrame:
+    rows = np.flatnonzero(trees.server & (trees.root >= 0))
+    groups = pd.DataFrame({
+        "node": trees.node[rows],
+        "ms": np.where(is_open[rows], np.nan, duration[rows] / 1e6),
+        "failed": (bad & ~is_open)[rows],
+        "unanswered": (bad & is_open)[rows],
+    }).groupby("node")  # fmt: skip
+    stats: Any = groups.agg(
+        n=("ms", "count"), ms=("ms", "mean"), failed=("failed", "sum"), unanswered=("unanswered", "sum")
+    )
+    return stats.assign(var=groups["ms"].var(ddof=0))
+
+
+@compiled
+def _births(
+    trees: Forest, bad: NDArray, account: NDArray, served: NDArray, usually_ns: NDArray
+) -> tuple[NDArray, NDArray]:
+    """Return the topmost spans of all failures, and the accounts where these were born."""
+    seen = np.empty(bad.size, dtype=np.int64)
+    born = np.empty(bad.size, dtype=np.int64)
+    n = 0
+    for top in range(bad.size):
+        above = trees.parent[top]
+        if not bad[top] or trees.root[top] < 0 or trees.log[top] or (above >= 0 and bad[above]):
+            continue  # of a failed caller, the failure is counted there
+        if above >= 0 and trees.server[top] and not trees.server[above]:
+            continue  # the client span above saw a good answer after all
+        seen[n], born[n] = top, _birth(trees, bad, account, served, usually_ns, top)
+        n += 1
+    return seen[:n], born[:n]
+
+
+@compiled
+def _birth(trees: Forest, bad: NDArray, account: NDArray, served: NDArray, usually_ns: NDArray, top: int) -> int:
+    """Follow a failure to where it began: down the last failing calls, and where a caller gave up, down the time."""
+    i = top
+    while True:
+        if trees.server[i]:
+            call = _last_failing(trees, bad, i)
+            if call < 0:  # it failed by itself, or it hangs
+                return account[i] if trees.status[i] != 0 else _time_blame(trees, account, served, usually_ns, i)
+            i = call
+        elif served[i] < 0:
+            refused = trees.status[i] == 0 and trees.end[i] - trees.start[i] < REFUSED_NS
+            return trees.node[i] if refused else account[i]
+        elif trees.status[i] == 0 or not bad[served[i]]:
+            return _time_blame(trees, account, served, usually_ns, i)
+        else:
+            i = served[i]
+
+
+@compiled
+def _last_failing(trees: Forest, bad: NDArray, i: int) -> int:
+    """Return the call of span i that failed last, -1 if none did."""
+    for k in range(trees.first[i], trees.first[i + 1]):  # the latest end comes first
+        if bad[trees.child[k]] and not trees.log[trees.child[k]]:
+            return trees.child[k]
+    return -1
+
+
+@compiled
+def _time_blame(trees: Forest, account: NDArray, served: NDArray, usually_ns: NDArray, top: int) -> int:
+    """Return the account that took most of a span's time beyond the usual, walking down into the worst call."""
+    i = top
+    while True:
+        own, t = float(trees.end[i] - trees.start[i]), trees.end[i]
+        worst, worst_excess = -1, 0.0
+        for k in range(trees.first[i], trees.first[i + 1]):
+            c = trees.child[k]
+            until, since = min(trees.end[c], t), trees.start[c]
+            if trees.log[c] or until <= since:
+                continue
+            own -= until - since
+            t = since
+            called = trees.node[served[c]] if served[c] >= 0 else trees.node[c]
+            excess = until - since - (usually_ns[called] if trees.server[i] else 0.0)
+            if excess > worst_excess:
+                worst, worst_excess = c, excess
+        if worst < 0 or own >= worst_excess:
+            return account[i]
+        i = worst
