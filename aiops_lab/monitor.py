@@ -56,8 +56,16 @@ class Pipeline:
     def window_ns(self) -> int:
         return int(self.sensitivity.window_s * 1e9)
 
+    @property
+    def needed_since(self) -> pd.Timestamp | None:
+        """From when on the next `advance` needs the spans: small windows that still wait for company reach back."""
+        if self.done is None:
+            return None
+        pooled_s = min(self.state[:, b.POOL_S].max(initial=0.0), self.sensitivity.correlation_s)
+        return _stamp(self.done - int(pooled_s * 1e9))
+
     def advance(self, frame: pd.DataFrame, until_ns: int) -> tuple[pd.DataFrame, list[Anomaly], list[Incident]]:
-        """Judge the windows up to `until_ns`, which `frame` must cover since the last call."""
+        """Judge the windows up to `until_ns`; `frame` must hold all spans since `needed_since`."""
         s = self.sensitivity
         requests, given_up = requests_of(frame, self.keys), given_up_of(frame, self.keys)
         if self.done is None:
@@ -209,7 +217,7 @@ class _Evidence:
         code = self._keys.get(a.key, -1)
         if a.type == "timeout":
             return np.flatnonzero((r.code == code) & (r.end >= until) & (r.start <= until - int(s.timeout_s * 1e9)))
-        seconds = self._seconds.get((a.window, a.service, a.endpoint), s.window_s)
+        seconds = min(self._seconds.get((a.window, a.service, a.endpoint), s.window_s), s.correlation_s)
         low, high = np.searchsorted(self._ends, [until - int(seconds * 1e9), until])
         mine = self._order[low:high]
         mine = mine[r.code[mine] == code]
@@ -316,7 +324,7 @@ class Monitor:
             if pipeline.done is not None and until <= pipeline.done:
                 return []
             self.store.flush()
-            frame = self.store.spans(since=None if pipeline.done is None else _stamp(pipeline.done))
+            frame = self.store.spans(since=pipeline.needed_since)
             if pipeline.done is None and frame.empty:
                 return []
             pipeline.learn_calls(frame)

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 import shop
-from aiops_lab import Sensitivity
+from aiops_lab import Sensitivity, replay
 from aiops_lab.faults import Fault
 from shop import live
 from shop.live import Shop
@@ -454,3 +454,20 @@ def test_traffic_that_makes_no_sense_is_refused_by_name(field: str, given: dict)
 @pytest.mark.parametrize(("now", "waits"), [(1000.0, 1.05), (1001.0, 0.05), (1001.1, 9.95), (1009.0, 2.05)])
 def test_the_monitor_steps_when_a_window_has_just_become_ready(now, waits):
     assert live._until_next_step(now, interval_s=10.0, grace_s=1.0) == pytest.approx(waits)
+
+
+def test_a_live_run_and_its_replay_give_the_same_incidents() -> None:
+    """Same ids, causes and numbers, to the last digit: the monitor stepped while the traffic was still on its way."""
+    knobs = Sensitivity(window_s=1, timeout_s=1, grace_s=0.5)
+    with shop.running(topology=FAST, sensitivity=knobs, interval_s=0.5) as running:
+        shop.drive(running, 4, 40, progress=False)
+        running.inject(Fault("hang", "shop", "/payment"))
+        shop.drive(running, 3, 20, progress=False, timeout_s=3)
+        wait_until(running.monitor.incidents)
+        running.clear()
+        running.step()
+        until = running.monitor.judged_until
+        live_incidents = running.monitor.incidents()
+        replayed = replay(running.store.spans(), knobs, until=until).incidents
+    assert [i.to_record() for i in live_incidents] == [i.to_record() for i in replayed]
+    assert live_incidents[0].root_cause.endpoint == "/payment"

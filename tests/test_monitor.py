@@ -60,6 +60,18 @@ def test_live_equals_replay(tmp_path, name, interval):
     assert [i.to_record() for i in live] == [i.to_record() for i in report.incidents]
 
 
+def test_live_equals_replay_where_small_windows_are_pooled(tmp_path):
+    frame = Shop(1, fault("/payment", 300, 500, status=500)).run(600, rate=1)
+    with lab.SpanStore(tmp_path / "spans.sqlite") as store:
+        monitor = lab.Monitor(store)
+        play(store, monitor, frame, 10, 620)
+        live = monitor.incidents()
+        report = lab.replay(store.spans(), until=monitor.judged_until)
+    assert report.windows["seconds"].max() > 10
+    assert live
+    assert [i.to_record() for i in live] == [i.to_record() for i in report.incidents]
+
+
 def play(store, monitor, frame, interval, seconds):
     """Hand each span to the store when it ends, opened before, and step the monitor on the way."""
     spans = [lab.Span(*row) for row in to_spans(frame)]
