@@ -24,7 +24,7 @@ _OUTSIDE = _CODES - 1  # the caller of what comes from outside
 class Books(NamedTuple):
     """What the requests of a frame cost.
 
-    ``requests``: a row a root request: entry, ns, failed, trace_id; indexed by position in the frame.
+    ``requests``: a row a root request: entry, ns, failed, open (no answer yet), trace_id; indexed by position in the frame.
     ``time``: root, entry, account, ns: adds up to the ns of the root.
     ``failures``: root, entry, account, masked (repaired before the entry failed): one a failed root, unless masked.
     ``endpoints``: a row an endpoint: n, mean ms, var of ms, failed, unanswered.
@@ -104,7 +104,7 @@ def keep(
     served, account = _accounts(trees)
     root = np.flatnonzero((trees.root == np.arange(trees.root.size)) & (~is_open | bad) & ~trees.log)
     requests = pd.DataFrame({
-        "entry": trees.node[root], "ns": duration[root], "failed": bad[root],
+        "entry": trees.node[root], "ns": duration[root], "failed": bad[root], "open": is_open[root],
         "trace_id": frame["trace_id"].to_numpy()[root],
     }, index=root)  # fmt: skip
 

@@ -43,7 +43,8 @@ class Ledger:
 
     ``rows``: entry, account (as shown), service, endpoint, blames (the endpoint as shown), unit ("ms" or "failures"),
     masked, usual, now, excess, se (standard error of the excess), cost and noise (excess and se in usual requests).
-    ``entries``: entry, n_usual, n_now, usual_ms, now_ms, usual_failed, now_failed, weight (share of the requests).
+    ``entries``: entry, n_usual, n_now, usual_ms, now_ms, usual_failed, now_failed, open_now (requests without
+    an answer: they cost their age), weight (share of the requests).
     For each entry and unit the excess, masked rows left out, adds up to the entry's own.
     """
 
@@ -197,7 +198,7 @@ def _ledger(case: Case) -> Ledger:
 
 def _entries(books: Books) -> pd.DataFrame:
     requests = books.requests.assign(ms=books.requests["ns"] / 1e6).groupby("entry")
-    table: Any = requests.agg(n=("ms", "size"), ms=("ms", "mean"), failed=("failed", "mean"))
+    table: Any = requests.agg(n=("ms", "size"), ms=("ms", "mean"), failed=("failed", "mean"), open=("open", "sum"))
     return table.assign(sd_ms=requests["ms"].std(ddof=0))
 
 
@@ -252,6 +253,6 @@ def _named_entries(entries: pd.DataFrame, case: Case) -> pd.DataFrame:
         "n_usual": entries["n_usual"].to_numpy(), "n_now": entries["n_now"].to_numpy(),
         "usual_ms": entries["ms_usual"].to_numpy(), "now_ms": entries["ms_now"].to_numpy(),
         "usual_failed": entries["failed_usual"].to_numpy(), "now_failed": entries["failed_now"].to_numpy(),
-        "weight": entries["weight"].to_numpy(),
+        "open_now": entries["open_now"].to_numpy(), "weight": entries["weight"].to_numpy(),
     })  # fmt: skip
     return table.sort_values("entry", ignore_index=True)

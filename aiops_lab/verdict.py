@@ -130,9 +130,10 @@ def _steps(case: Case, suspects: list[Suspect], affected: list[str]) -> list[Ste
 
 
 def _entry_line(e: dict[str, Any]) -> str:
+    still_open = f", {e['open_now']} of them still open" if e["open_now"] else ""
     return (
         f"{e['entry']}: {e['now_ms']:.1f} ms instead of {e['usual_ms']:.1f} ms, "
-        f"{e['now_failed']:.1%} failed instead of {e['usual_failed']:.1%} ({e['n_now']} requests)."
+        f"{e['now_failed']:.1%} failed instead of {e['usual_failed']:.1%} ({e['n_now']} requests{still_open})."
     )
 
 
