@@ -80,19 +80,22 @@ class Case:
         return requests[requests["failed"] | (requests["ns"] / 1e6 > limit)]
 
 
-def learn(normal: pd.DataFrame) -> Usual:
+def learn(normal: pd.DataFrame, resources: None = None) -> Usual:
     """Return what is usual: learn once, use for many incidents.
 
     Parameters
     ----------
     normal : DataFrame
         A spans frame of fault-free requests.
+    resources : None
+        The place of resource metrics; the ledger reads spans only and refuses them.
 
     Raises
     ------
     ValueError
-        Names the column that is missing or mistyped.
+        Names the column that is missing or mistyped; or `resources` is given.
     """
+    _refuse(resources)
     frame, keys = check(normal), dict[Key, int]()
     offsets = clock_offsets(frame)
     books, mean_ns = keep(frame, keys, offsets, last_ns(frame))
@@ -114,7 +117,12 @@ def ledger(usual: Usual, abnormal: pd.DataFrame) -> Ledger:
     return open_case(usual, abnormal).ledger
 
 
-def rank_root_causes(normal: pd.DataFrame | Usual, abnormal: pd.DataFrame) -> list[Suspect]:
+def _refuse(resources: object) -> None:
+    if resources is not None:
+        raise ValueError(f"resources must be None: the ledger reads spans only, got {type(resources).__name__}")
+
+
+def rank_root_causes(normal: pd.DataFrame | Usual, abnormal: pd.DataFrame, resources: None = None) -> list[Suspect]:
     """Return the suspects, best first; empty where no excess stands out of the noise.
 
     Parameters
@@ -123,11 +131,13 @@ def rank_root_causes(normal: pd.DataFrame | Usual, abnormal: pd.DataFrame) -> li
         Fault-free spans, or what `learn` made of them.
     abnormal : DataFrame
         The spans of the incident.
+    resources : None
+        As for `learn`.
 
     Raises
     ------
     ValueError
-        Names the column that is missing or mistyped.
+        Names the column that is missing or mistyped; or `resources` is given.
 
     Notes
     -----
@@ -135,6 +145,7 @@ def rank_root_causes(normal: pd.DataFrame | Usual, abnormal: pd.DataFrame) -> li
     max(0, excess - 3 standard errors), latency in usual requests and failures times 5. A slow edge counts to the
     called endpoint.
     """
+    _refuse(resources)
     return suspects_of(open_case(normal if isinstance(normal, Usual) else learn(normal), abnormal))
 
 

@@ -204,6 +204,15 @@ def test_a_wrong_frame_is_refused_by_the_name_of_its_column():
         lab.rank_root_causes(USUAL, frame.assign(kind="consumer"))
 
 
+def test_resource_metrics_are_refused_rather_than_ignored():
+    frame = broken(None)
+    with pytest.raises(ValueError, match="resources must be None"):
+        lab.learn(frame, resources=frame)
+    with pytest.raises(ValueError, match="resources must be None"):
+        lab.rank_root_causes(USUAL, frame, resources=frame)
+    assert lab.rank_root_causes(lab.learn(frame, resources=None), frame, resources=None) == []
+
+
 def test_the_inputs_stay_untouched():
     normal, abnormal = Shop(1).run(60), broken(always("/payment", added_ms=300))
     before = normal.copy(), abnormal.copy()
