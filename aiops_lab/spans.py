@@ -149,12 +149,12 @@ _getrandbits = _rng.getrandbits
 
 def new_trace_id() -> str:
     """Return 32 random hex digits, not all zero."""
-    return f"{_getrandbits(128) or 1:032x}"
+    return "%032x" % (_getrandbits(128) or 1)  # faster than an f-string
 
 
 def new_span_id() -> str:
     """Return 16 random hex digits, not all zero."""
-    return f"{_getrandbits(64) or 1:016x}"
+    return "%016x" % (_getrandbits(64) or 1)
 
 
 def parse_traceparent(text: str) -> tuple[str, str, int] | None:
@@ -173,7 +173,7 @@ def parse_traceparent(text: str) -> tuple[str, str, int] | None:
     match = _TRACEPARENT.fullmatch(text)
     if match is None:
         return None
-    _, trace_id, span_id, flags = match.groups()
+    trace_id, span_id, flags = match.group(2, 3, 4)
     return trace_id, span_id, int(flags, 16) & KNOWN_FLAGS
 
 

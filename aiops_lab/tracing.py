@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 
 Sink = Callable[[Span], object]
 App = TypeVar("App", bound="WSGIApplication")
+Context = tuple[str, str | None, int, str]  # trace_id, parent_id, flags, tracestate
 
 UNMATCHED = "(unmatched)"
-EXCLUDED = ("/aiops", "/simulate", "/static")
+EXCLUDED = ("/aiops", "/simulate", "/static")  # each with everything below it
 # An error text is a sample for a reader; the stack keeps the whole. A body pasted into a message may be huge.
 MAX_ERROR = 1000
 PORTS = {"http": 80, "https": 443}
@@ -47,20 +48,14 @@ _log = logging.getLogger(__name__)
 _make_span = tuple.__new__  # half the time of Span(...)
 
 
-def instrument(
-    app: App,
-    sink: Sink,
-    service: str = "shop",
-    *,
-    exclude: Iterable[str] = EXCLUDED,
-    route: Callable[[WSGIEnvironment], str | None] | None = None,
-) -> App:
+def instrument(app: App, sink: Sink, service: str = "shop") -> App:
     """Return `app` so that each of its requests becomes one server span.
 
     A Flask app is wrapped in place, any other WSGI callable comes back wrapped. Every monitored response
     carries ``X-Trace-Id``. A span ends when its response is complete: when the app returns the whole body, else
     when the stream is exhausted, closed or dropped. So the span is in the sink before the caller has the last
-    byte.
+    byte. Its endpoint is Flask's route template; for other callables the path, or ``(unmatched)`` where the
+    answer is 404. The laboratory's own paths and static files are not monitored: they would drown the rest.
 
     Parameters
     ----------
@@ -71,12 +66,6 @@ def instrument(
         One that raises is logged once and counted; the request goes on.
     service
         The name of the service in its spans.
-    exclude
-        Paths that are not monitored, each with everything below it. Default: the laboratory's own, and
-        static files, which would drown the rest.
-    route
-        Names the endpoint of a request from its WSGI environ (None = unmatched). Default: Flask's route
-        template; for other callables the path, or ``(unmatched)`` where the answer is 404.
 
     Raises
     ------
@@ -100,15 +89,16 @@ def instrument(
     """
     if not callable(app):
         raise ValueError(f"app must be a Flask app or a WSGI callable, got {type(app).__name__}")
+    recorder = Recorder(sink, service)
     flask = sys.modules.get("flask")  # an app that is Flask's has imported it
     is_flask = flask is not None and isinstance(app, flask.Flask)
     before = app.extensions.get("aiops_lab") if is_flask else app  # type: ignore[attr-defined]
-    recorder = Recorder(sink, service)
     if isinstance(before, _Instrumented):
-        return _again(app, before.recorder, recorder)
-    if not is_flask:
-        return _Instrumented(app, recorder, exclude, route)  # type: ignore[return-value]
-    _instrument_flask(app, recorder, exclude, route)
+        before.recorder.must_equal(recorder)
+    elif is_flask:
+        _instrument_flask(app, recorder)
+    else:
+        return _Instrumented(app, recorder)  # type: ignore[return-value]
     return app
 
 
@@ -139,8 +129,11 @@ class Session(requests.Session):
         is_hop = calling is not None and request.headers.get("traceparent") == calling  # of a redirect
         if is_hop or not isinstance(request, requests.PreparedRequest):
             return super().send(request, **kwargs)
-        span = self._begin(request)
-        token = _calling.set(_inject(span, request))
+        url = urlsplit(request.url or "")
+        span = _Call(self.recorder, url.path or "/", _context_of_call())
+        span.peer = self._peer(request.url or "", url)
+        span.show()
+        token = _calling.set(_inject(span, request.headers))
         try:
             response = super().send(request, **kwargs)
             span.status = response.status_code
@@ -152,22 +145,8 @@ class Session(requests.Session):
             _calling.reset(token)
             span.end()
 
-    def _begin(self, request: requests.PreparedRequest) -> _Call:
-        url = request.url or ""
-        parts = urlsplit(url)
-        caller = _current.get()
-        if caller is None:
-            span = _Call(self.recorder, new_trace_id(), None, KNOWN_FLAGS, "", parts.path or "/")
-        else:
-            span = _Call(
-                self.recorder, caller.trace_id, caller.span_id, caller.flags, caller.tracestate, parts.path or "/"
-            )
-        span.peer = self._peer(url, parts)
-        span.show()
-        return span
-
     def _peer(self, url: str, parts: SplitResult) -> str:
-        bases = [base for base in self.peers if _is_below(url, base)] if self.peers else []
+        bases = [base for base in self.peers if _is_below(url, base.rstrip("/"))] if self.peers else []
         if bases:
             return self.peers[max(bases, key=len)]
         return _host(parts.scheme, parts.netloc)
@@ -183,23 +162,26 @@ class Recorder:
             raise ValueError(f"service must be a non-empty text, got {service!r}")
         self.sink = sink
         self.service = service
-        self.opened: dict[str, tuple] | None = getattr(sink, "opened", None)
-        self.stack: Callable[[str, str], object] | None = getattr(sink, "stack", None)
+        self.opened: dict[str, tuple] = getattr(sink, "opened", {})
+        self.stack: Callable[[str, str], object] = getattr(sink, "stack", lambda span_id, text: None)
         self.failed = 0
 
-    def keep_stack(self, span_id: str, error: BaseException) -> None:
-        if self.stack is None:
-            return
-        try:
-            self.stack(span_id, "".join(traceback.format_exception(error)).encode("utf-8", "replace").decode())
-        except Exception:
-            self.complain()
+    def must_equal(self, other: Recorder) -> None:
+        if (self.sink, self.service) != (other.sink, other.service):
+            raise ValueError(
+                f"app must be instrumented with one sink and service, got service {other.service!r} "
+                f"after {self.service!r}; one function can feed several sinks"
+            )
 
-    def complain(self) -> None:
-        """Count a failure of the sink, and log the first. A warning could be turned into an exception."""
-        self.failed += 1
-        if self.failed == 1:
-            _log.warning("the sink of service %r failed; requests go on", self.service, exc_info=True)
+    def hand_over(self, take: Callable[..., object], *values: object) -> None:
+        """Give the sink its values. Where it fails, count that, and log the first time."""
+        try:
+            take(*values)
+        except Exception:
+            # Not a warning: that could be turned into an exception.
+            self.failed += 1
+            if self.failed == 1:
+                _log.warning("the sink of service %r failed; requests go on", self.service, exc_info=True)
 
 
 class _OpenSpan:
@@ -212,16 +194,11 @@ class _OpenSpan:
     kind = "server"
     peer: str | None = None
 
-    def __init__(
-        self, recorder: Recorder, trace_id: str, parent_id: str | None, flags: int, tracestate: str, endpoint: str
-    ) -> None:
+    def __init__(self, recorder: Recorder, endpoint: str, context: Context) -> None:
         self.recorder = recorder
-        self.trace_id = trace_id
-        self.span_id = new_span_id()
-        self.parent_id = parent_id
-        self.flags = flags
-        self.tracestate = tracestate
         self.endpoint = endpoint
+        self.trace_id, self.parent_id, self.flags, self.tracestate = context
+        self.span_id = new_span_id()
         self.status = 0
         self.error: str | None = None
         self.ended = False
@@ -236,33 +213,23 @@ class _OpenSpan:
 
     def show(self) -> None:
         """Make the span visible while it is open."""
-        opened = self.recorder.opened
-        if opened is not None and not self.ended:
-            opened[self.span_id] = self.fields(None)
+        self.recorder.opened[self.span_id] = self.fields(None)
 
     def fail(self, error: BaseException) -> None:
         """Note the first exception of the request, and its stack."""
         if self.error is None:
             self.error = _describe(error)
-            self.recorder.keep_stack(self.span_id, error)
+            text = _encodable("".join(traceback.format_exception(error)))
+            self.recorder.hand_over(self.recorder.stack, self.span_id, text)
 
     def end(self) -> None:
         if self.ended:
             return
         self.ended = True
         recorder = self.recorder
-        try:
-            recorder.sink(_make_span(Span, self.fields(perf_counter_ns() - self.begun)))
-        except Exception:
-            recorder.complain()
+        recorder.hand_over(recorder.sink, _make_span(Span, self.fields(perf_counter_ns() - self.begun)))
         # Afterwards, so that there is no moment in which the span is in neither place.
-        if recorder.opened is not None:
-            recorder.opened.pop(self.span_id, None)
-
-
-# The span of the request that is being handled here, and the traceparent of the call that is being made.
-_current: ContextVar[_OpenSpan | None] = ContextVar("aiops_lab_current", default=None)
-_calling: ContextVar[str | None] = ContextVar("aiops_lab_calling", default=None)
+        recorder.opened.pop(self.span_id, None)
 
 
 class _Call(_OpenSpan):
@@ -275,20 +242,20 @@ class _Call(_OpenSpan):
 class _Request(_OpenSpan):
     """The server span of one WSGI request, which also stands in for its ``start_response``."""
 
-    __slots__ = ("server", "complete")
+    __slots__ = ("server", "by_path", "complete")
     server: StartResponse
+    by_path: bool  # the endpoint is the path: known to exist only by the answer
     complete: bool  # the whole body was there when the application returned
 
-    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+    def start_response(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        self.status = int(status[:3]) if status[:3].isdecimal() else 0
+        if self.by_path and self.status == 404:
+            self.endpoint = UNMATCHED
+        if exc_info and exc_info[0]:
+            self.fail(exc_info[0][1])
         headers = [header for header in headers if header[0].lower() != "x-trace-id"]
         headers.append(("X-Trace-Id", self.trace_id))
-        if exc_info is None:
-            write = self.server(status, headers)
-        else:
-            self.fail(exc_info[1])
-            write = self.server(status, headers, exc_info)
-        self.status = int(status[:3]) if status[:3].isdecimal() else 0
-        return write
+        return self.server(status, headers, *exc_info)
 
     def break_off(self, error: BaseException, status: int) -> None:
         """End with an exception that goes on to the server."""
@@ -297,15 +264,9 @@ class _Request(_OpenSpan):
         self.end()
 
 
-class _PlainRequest(_Request):
-    """A request whose endpoint is its path: known to exist only by its answer."""
-
-    __slots__ = ()
-
-    def end(self) -> None:
-        if self.status == 404:
-            self.endpoint = UNMATCHED
-        super().end()
+# The span of the request that is being handled here, and the traceparent of the call that is being made.
+_current: ContextVar[_Request | None] = ContextVar("aiops_lab_current", default=None)
+_calling: ContextVar[str | None] = ContextVar("aiops_lab_calling", default=None)
 
 
 class _Body:
@@ -356,37 +317,27 @@ class _Body:
             self._request.end()
 
     def __del__(self) -> None:
-        if hasattr(self, "_next"):  # else it never became a body
-            self._request.end()
+        self._request.end()
 
 
 class _Instrumented:
-    """The WSGI callable around an application."""
+    """The WSGI callable around an application; `routed` where somebody will name the endpoints."""
 
     def __init__(
-        self,
-        app: WSGIApplication,
-        recorder: Recorder,
-        exclude: Iterable[str],
-        route: Callable[[WSGIEnvironment], str | None] | None,
-        flask_request: Callable[[], Any] | None = None,
+        self, app: WSGIApplication, recorder: Recorder, excluded: Iterable[str] = EXCLUDED, routed: bool = False
     ) -> None:
-        if isinstance(exclude, str):
-            raise ValueError(f"exclude must be a tuple of paths, got {exclude!r}")
         self.app = app
         self.recorder = recorder
-        self._exclude = tuple(path.rstrip("/") + "/" for path in exclude)
-        self._route = route
-        self._flask_request = flask_request
-        self._make = _PlainRequest if route is None and flask_request is None else _Request
+        self._excluded = tuple(path.rstrip("/") + "/" for path in excluded)
+        self._routed = routed
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO") or "/"
-        if f"{path}/".startswith(self._exclude):
+        if f"{path}/".startswith(self._excluded):
             return self._pass_by(environ, start_response)
-        request = self._begin(environ, path)
-        request.server = start_response
-        request.complete = False
+        endpoint = UNMATCHED if self._routed else _decode(path)
+        request = _Request(self.recorder, endpoint, _context_of_request(environ))
+        request.server, request.by_path, request.complete = start_response, not self._routed, False
         request.show()
         token = _current.set(request)
         try:
@@ -401,17 +352,6 @@ class _Instrumented:
         finally:
             _current.reset(token)
 
-    def _begin(self, environ: WSGIEnvironment, path: str) -> _Request:
-        header = environ.get("HTTP_TRACEPARENT")
-        came = None if header is None else parse_traceparent(header)
-        endpoint = UNMATCHED if self._flask_request else self._name(environ, path)
-        if came is None:
-            return self._make(self.recorder, new_trace_id(), None, KNOWN_FLAGS, "", endpoint)
-        trace_id, parent_id, flags = came
-        state = environ.get("HTTP_TRACESTATE")
-        tracestate = parse_tracestate(state) if state else ""
-        return self._make(self.recorder, trace_id, parent_id, flags, tracestate, endpoint)
-
     def _pass_by(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         token = _current.set(None)
         try:
@@ -419,92 +359,66 @@ class _Instrumented:
         finally:
             _current.reset(token)
 
-    def _name(self, environ: WSGIEnvironment, path: str) -> str:
-        if self._route is None:
-            # WSGI hands bytes over as Latin-1.
-            return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
-        try:
-            return self._route(environ) or UNMATCHED
-        except Exception:
-            _log.warning("route must not raise; the endpoint is %s", UNMATCHED, exc_info=True)
-            return UNMATCHED
 
-    def on_matched(self) -> None:
-        """Name the endpoint as soon as Flask has matched it: a request that hangs is seen under its name."""
-        span = _current.get()
-        rule = None if self._flask_request is None else self._flask_request().url_rule
+def _instrument_flask(app: Any, recorder: Recorder) -> None:
+    from flask import got_request_exception, request
+
+    excluded = (*EXCLUDED, app.static_url_path) if app.has_static_folder else EXCLUDED
+    wrapped = _Instrumented(app.wsgi_app, recorder, excluded, routed=True)
+    finalize, get_request = app.finalize_request, request._get_current_object  # type: ignore[attr-defined]
+
+    def name(*_: object) -> None:
+        span, rule = _current.get(), get_request().url_rule
         if span is not None and rule is not None:
             span.endpoint = rule.rule
             span.show()
 
-    def on_answer(self, given: object, response: Any) -> None:
-        """Note that Flask has the whole body already: then the request ends when the application returns."""
-        span = _current.get()
-        if isinstance(span, _Request):
-            # Of an abort(404) Flask makes an iterator, over a text that is there.
-            span.complete = response.is_sequence or getattr(given, "response", given) is None
-
-    def on_exception(self, _app: object, exception: BaseException, **_: object) -> None:
-        """Note an exception that Flask turns into a 500 before it can reach a wrapper."""
-        span = _current.get()
+    def finalize_request(*args: Any, **kwargs: Any) -> Any:
+        response, span = finalize(*args, **kwargs), _current.get()
         if span is not None:
-            span.fail(exception)
+            # Then the request ends when the application returns. Of an abort(404) Flask makes an iterator, over
+            # a text that is there.
+            span.complete = response.is_sequence or getattr(args[-1], "response", args[-1]) is None
+        return response
 
-
-def _instrument_flask(
-    app: Any,
-    recorder: Recorder,
-    exclude: Iterable[str],
-    route: Callable[[WSGIEnvironment], str | None] | None,
-) -> None:
-    from flask import got_request_exception, request
-
-    if app.has_static_folder and not isinstance(exclude, str):
-        exclude = (*exclude, app.static_url_path)
-    matched = request._get_current_object if route is None else None  # type: ignore[attr-defined]
-    wrapped = _Instrumented(app.wsgi_app, recorder, exclude, route, matched)
-    _listen(app, wrapped)
-    # The signal holds the receiver weakly: it lives as long as the app does.
-    got_request_exception.connect(wrapped.on_exception, app)
+    # First of all that Flask calls once it has matched the route: a request that hangs is seen under its name.
+    app.url_value_preprocessors[None].insert(0, name)
+    # The signal request_finished comes at the same moment and costs 2 microseconds.
+    app.finalize_request = finalize_request
+    got_request_exception.connect(_on_exception, app)
     app.wsgi_app = wrapped
     app.extensions["aiops_lab"] = wrapped
 
 
-def _listen(app: Any, wrapped: _Instrumented) -> None:
-    # Called right after routing, before any hook of the app that might hang, and with the final response. The
-    # signals request_started and request_finished come at the same moments and cost 2 microseconds each.
-    preprocess, finalize = app.preprocess_request, app.finalize_request
-
-    def preprocess_request(*args: Any) -> Any:
-        wrapped.on_matched()
-        return preprocess(*args)
-
-    def finalize_request(*args: Any, **kwargs: Any) -> Any:
-        response = finalize(*args, **kwargs)
-        wrapped.on_answer(args[-1], response)
-        return response
-
-    app.preprocess_request = preprocess_request
-    app.finalize_request = finalize_request
+def _on_exception(_app: object, exception: BaseException, **_: object) -> None:
+    """Note an exception that Flask turns into a 500 before it can reach a wrapper."""
+    span = _current.get()
+    if span is not None:
+        span.fail(exception)
 
 
-def _again(app: App, before: Recorder, now: Recorder) -> App:
-    if before.sink == now.sink and before.service == now.service:
-        return app
-    raise ValueError(
-        f"app must be instrumented with one sink and service, got service {now.service!r} "
-        f"after {before.service!r}; one function can feed several sinks"
-    )
+def _context_of_request(environ: WSGIEnvironment) -> Context:
+    came = parse_traceparent(environ.get("HTTP_TRACEPARENT", ""))
+    if came is None:
+        return new_trace_id(), None, KNOWN_FLAGS, ""
+    state = environ.get("HTTP_TRACESTATE", "")
+    return *came, state and parse_tracestate(state)
 
 
-def _inject(span: _OpenSpan, request: requests.PreparedRequest) -> str:
+def _context_of_call() -> Context:
+    caller = _current.get()
+    if caller is None:
+        return new_trace_id(), None, KNOWN_FLAGS, ""
+    return caller.trace_id, caller.span_id, caller.flags, caller.tracestate
+
+
+def _inject(span: _Call, headers: Any) -> str:
     """Write the trace context into the headers of a call and return the traceparent."""
-    traceparent = format_traceparent(span.trace_id, span.span_id, span.flags)
-    request.headers["traceparent"] = traceparent
+    traceparent = headers["traceparent"] = format_traceparent(span.trace_id, span.span_id, span.flags)
     if span.tracestate:
-        request.headers["tracestate"] = span.tracestate
+        headers["tracestate"] = span.tracestate
     else:
-        request.headers.pop("tracestate", None)  # a copied header would speak for another trace
+        headers.pop("tracestate", None)  # a copied header would speak for another trace
     return traceparent
 
 
@@ -515,8 +429,12 @@ def _host(scheme: str, netloc: str) -> str:
 
 
 def _is_below(url: str, base: str) -> bool:
-    base = base.rstrip("/")
     return url.startswith(base) and url[len(base) : len(base) + 1] in ("", "/", "?", "#")
+
+
+def _decode(path: str) -> str:
+    """Return the text of a path that WSGI handed over as Latin-1."""
+    return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _describe(error: BaseException) -> str:
@@ -525,4 +443,8 @@ def _describe(error: BaseException) -> str:
         message = str(error)
     except Exception:
         message = "(no text)"
-    return f"{type(error).__name__}: {message}"[:MAX_ERROR].encode("utf-8", "replace").decode()
+    return _encodable(f"{type(error).__name__}: {message}"[:MAX_ERROR])
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
