@@ -26,12 +26,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiops_lab.spans import COLUMNS, Span
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 VERSION = 1  # of the tables; a file with a higher one was written by a later release
@@ -39,8 +38,8 @@ SEAL = 10_000  # rows in ``fresh``: more make a seal cheaper, and each query slo
 MIRROR_NS = 1_000_000_000  # age at which an open span is worth a row
 BUSY_S = 1.0  # how long one attempt waits for another process to finish its transaction
 OPEN_S = 5.0  # how long construction and `save` try
-CHUNK = 50_000  # rows turned into columns at a time, so that a long read never holds all its tuples
 FOREVER = 2**63 - 1
+T = TypeVar("T")
 
 ROW = "op INTEGER, ended INTEGER, duration INTEGER, status INTEGER, trace BLOB, span BLOB, parent BLOB, error TEXT"
 SCHEMA = (
@@ -134,7 +133,14 @@ class SpanStore:
         atexit.register(self.close)
 
     def add(self, span: Span) -> None:
-        """Take a span. Costs a request one append: no lock, no disk; raises ValueError after `close`."""
+        """Take a span. Costs a request one append: no lock, no disk; raises ValueError after `close`.
+
+        One that is still open (no duration) goes to `opened`, until the same span_id comes with its end.
+        """
+        if span.duration_ns is None:
+            self._check_open()
+            self.opened[span.span_id] = span
+            return
         waiting = len(self._buffer)
         if waiting >= self._capacity:
             self._drop()
@@ -212,12 +218,11 @@ class SpanStore:
             raise ValueError(f"endpoint must be a route or None, got {endpoint!r}")
         limits = {"since": _nanoseconds("since", since, -FOREVER), "until": _nanoseconds("until", until, FOREVER)}
         with self._read_lock:
-            cursor = self._reader.execute(SELECT, {**limits, "endpoint": endpoint})
-            chunks = [_columns(rows) for rows in iter(lambda: cursor.fetchmany(CHUNK), [])]
+            rows = self._reader.execute(SELECT, {**limits, "endpoint": endpoint}).fetchall()
             self._names += self._reader.execute(
                 "SELECT service, endpoint, kind, peer FROM names WHERE id > ? ORDER BY id", (len(self._names),)
             ).fetchall()
-        return _frame(chunks or [_columns([])], self._names)
+        return _frame(rows, self._names)
 
     def stack_of(self, span_id: str) -> str | None:
         """Return the stack trace kept for a span, or None."""
@@ -291,28 +296,23 @@ class SpanStore:
         """Move the buffer to disk and renew the mirrors of this store's open spans, in one transaction."""
         with self._write_lock:
             # First what is open, then what has ended: a span that ends in between is in both, never in neither.
-            opened = {key: s for key, s in dict(self.opened).items() if _is_span(s)}
-            taken, stacks = list(self._buffer), list(self._stacks)
-            batch = [s for s in taken if _is_span(s)]
-            begun = {s[1]: s for s in batch if s[8] is None}
-            done = [s for s in batch if s[8] is not None] if begun else batch
-            self.opened.update(begun)
-            ended = {s[1] for s in done} if self.opened or opened else set()
-            waiting = [s for key, s in {**opened, **begun}.items() if s[7] < begun_before and key not in ended]
-            if taken or stacks or waiting or self._mirrored:
-                refused = len(taken) - len(batch) + self._store(done, stacks, waiting)
+            opened, done, stacks = self.opened.copy(), list(self._buffer), list(self._stacks)
+            ended = {span.span_id for span in done} & opened.keys() if opened else ()
+            waiting = [s for key, s in opened.items() if key not in ended and s[7] < begun_before]
+            if done or stacks or waiting or self._mirrored:
+                self._drop(self._store(done, stacks, waiting))
                 self._mirrored = bool(waiting)
-                self._drop(refused)
-            for key in ended & self.opened.keys():
+            for key in ended:
                 self.opened.pop(key, None)  # the request's thread may be about to do that; until then it is in both
-            _discard(self._buffer, len(taken))
-            _discard(self._stacks, len(stacks))
+            for queue, written in ((self._buffer, done), (self._stacks, stacks)):
+                for _ in written:
+                    queue.popleft()
             self._seal()
 
     def _store(self, done: list[Span], stacks: list[tuple[str, str]], waiting: list[Span]) -> int:
         try:
-            with _transaction(self._db):
-                self._db.execute("DELETE FROM open WHERE writer = ?", (self._writer,))
+            with _transaction(self._db) as db:
+                db.execute("DELETE FROM open WHERE writer = ?", (self._writer,))
                 self._insert(INSERT_OPEN, self._open_row, waiting)
                 self._insert(INSERT_STACK, lambda item: (_blob(item[0]), item[1]), stacks)
                 return self._insert(INSERT, self._row, done)
@@ -322,25 +322,22 @@ class SpanStore:
 
     def _insert(self, statement: str, row: Callable[[Any], tuple[object, ...]], items: list[Any]) -> int:
         """Insert all items; return how many were refused because no table can hold their values."""
-        if not items:
-            return 0
+        refused = 0
         self._db.execute("SAVEPOINT items")
         try:
-            self._db.executemany(statement, [row(item) for item in items])
+            self._db.executemany(statement, map(row, items))
         except UNFIT:
             self._db.execute("ROLLBACK TO items")
             self._codes.clear()
-            return 1 if len(items) == 1 else sum(self._insert(statement, row, [item]) for item in items)
-        finally:
-            if self._db.in_transaction:
-                self._db.execute("RELEASE items")
-        return 0
+            refused = 1 if len(items) == 1 else sum(self._insert(statement, row, [item]) for item in items)
+        self._db.execute("RELEASE items")
+        return refused
 
     def _row(self, span: Span) -> tuple[object, ...]:
         trace, key, parent, _, _, _, _, start, duration, status, error = span
-        blob = None if parent is None else _blob(parent)
         ended = start + (duration or 0)
-        return self._code(span[3:7]), ended, duration, status, _blob(trace), _blob(key), blob, error
+        code = self._codes.get(span[3:7]) or self._code(span[3:7])
+        return code, ended, duration, status, _blob(trace), _blob(key), parent and _blob(parent), error
 
     def _open_row(self, span: Span) -> tuple[object, ...]:
         code, start, _, *rest = self._row(span)
@@ -348,12 +345,10 @@ class SpanStore:
 
     def _code(self, name: tuple[str, str, str, str | None]) -> int:
         """Return the number of a name; the write lock on the file keeps it the same in all processes."""
+        known = self._db.execute("SELECT * FROM names WHERE id > ?", (len(self._codes),))
+        self._codes.update({tuple(key): code for code, *key in known})
         if name not in self._codes:
-            known = self._db.execute("SELECT * FROM names WHERE id > ?", (len(self._codes),))
-            self._codes.update({tuple(key): code for code, *key in known})
-        if name not in self._codes:
-            made = self._db.execute("INSERT INTO names VALUES (NULL, ?, ?, ?, ?)", name)
-            self._codes[name] = made.lastrowid or 0
+            self._codes[name] = self._db.execute("INSERT INTO names VALUES (NULL, ?, ?, ?, ?)", name).lastrowid or 0
         return self._codes[name]
 
     def _seal(self) -> None:
@@ -386,17 +381,16 @@ def _open(path: Path) -> sqlite3.Connection:
         raise ValueError(f"path must be a file, got {path}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path must lie in an existing directory, got {path}")
-    opened: list[sqlite3.Connection] = []
+    db = _retry(lambda: _connect(path), OPEN_S, path)
     try:
-        _retry(lambda: opened.append(_connect(path)), OPEN_S, path)
-        _retry(lambda: _prepare(opened[0], path), OPEN_S, path)
-    except BaseException as error:
-        for db in opened:
-            db.close()
-        if isinstance(error, sqlite3.DatabaseError):
-            raise ValueError(f"path must be an SQLite database or a new file, got {path}: {error}") from error
+        _retry(lambda: _prepare(db, path), OPEN_S, path)
+    except sqlite3.DatabaseError as error:
+        db.close()
+        raise ValueError(f"path must be an SQLite database or a new file, got {path}: {error}") from error
+    except BaseException:
+        db.close()
         raise
-    return opened[0]
+    return db
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
@@ -411,7 +405,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA synchronous = NORMAL")
 
 
-def _retry(work: Callable[[], None], seconds: float, path: Path) -> None:
+def _retry(work: Callable[[], T], seconds: float, path: Path) -> T:
     """Try until it works, the time is over, or it is clear that waiting does not help."""
     deadline = time.monotonic() + seconds
     while True:
@@ -432,15 +426,6 @@ def _transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     finally:
         if db.in_transaction:
             db.execute("ROLLBACK")
-
-
-def _discard(queue: deque[Any], count: int) -> None:
-    for _ in range(count):
-        queue.popleft()
-
-
-def _is_span(item: Any) -> bool:
-    return isinstance(item, tuple) and len(item) == 11 and isinstance(item[1], str) and isinstance(item[7], int)
 
 
 def _blob(text: str) -> bytes | str:
@@ -471,32 +456,21 @@ def _nanoseconds(name: str, value: Any, default: int) -> int:
         raise ValueError(f"{name} must be a time, got {value!r}") from error
 
 
-def _columns(rows: list[tuple[Any, ...]]) -> list[np.ndarray]:
-    import numpy as np
-
-    op, start, duration, status, trace, span, parent, error = zip(*rows, strict=True) if rows else [()] * 8
-    numbers = [
-        np.array(op, "int64"),
-        np.array(start, "int64"),
-        np.array(duration, "float64"),
-        np.array(status, "int64"),
-    ]
-    return numbers + [np.array(c, object) for c in (_texts(trace), _texts(span), _texts(parent), error)]
-
-
-def _frame(chunks: list[list[np.ndarray]], names: list[tuple[Any, ...]]) -> pd.DataFrame:
+def _frame(rows: list[tuple[Any, ...]], names: list[tuple[Any, ...]]) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    op, start, duration, status, trace, span, parent, error = map(np.concatenate, zip(*chunks, strict=True))
-    order = np.argsort(start, kind="stable")
-    if (np.diff(start[order]) == 0).any():
-        order = np.lexsort((span.astype(str), start))
-    named = np.array(names, object).reshape(-1, 4)[op[order] - 1]  # ids are 1, 2, 3, ...: no name is ever deleted
+    op, start, duration, status, *texts = zip(*rows, strict=True) if rows else [()] * 8
+    starts = np.array(start, "int64")
+    trace, span, parent, error = (np.array(_texts(column), object) for column in texts)
+    order = np.argsort(starts, kind="stable")
+    if (np.diff(starts[order]) == 0).any():
+        order = np.lexsort((span.astype(str), starts))
+    named = np.array(names, object).reshape(-1, 4)[np.array(op, "int64") - 1]  # ids are 1, 2, 3, ...: none is deleted
     made = dict(zip(("service", "endpoint", "kind", "peer"), named.T, strict=True))
-    made |= {"trace_id": trace[order], "span_id": span[order], "parent_id": parent[order], "error": error[order]}
-    columns: dict[str, object] = {c: pd.Series(values, dtype=object) for c, values in made.items()}
-    columns["start"] = pd.DatetimeIndex(start[order].view("datetime64[ns]"), tz="UTC")
-    columns["duration_ms"] = duration[order] / 1e6
-    columns["status"] = status[order]
+    made |= {"trace_id": trace, "span_id": span, "parent_id": parent, "error": error}
+    columns: dict[str, object] = {c: pd.Series(values[order], dtype=object) for c, values in made.items()}
+    columns["start"] = pd.DatetimeIndex(starts[order].view("datetime64[ns]"), tz="UTC")
+    columns["duration_ms"] = np.array(duration, "float64")[order] / 1e6
+    columns["status"] = np.array(status, "int64")[order]
     return pd.DataFrame({c: columns[c] for c in COLUMNS})
