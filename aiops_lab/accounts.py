@@ -24,7 +24,8 @@ _OUTSIDE = _CODES - 1  # the caller of what comes from outside
 class Books(NamedTuple):
     """What the requests of a frame cost.
 
-    ``requests``: a row a root request: entry, ns, failed, open (no answer yet), trace_id; indexed by position in the frame.
+    ``requests``: a row a root request, indexed by position in the frame: entry, ns, failed, open (no answer yet),
+    trace_id.
     ``time``: root, entry, account, ns: adds up to the ns of the root.
     ``failures``: root, entry, account, masked (repaired before the entry failed): one a failed root, unless masked.
     ``endpoints``: a row an endpoint: n, mean ms, var of ms, failed, unanswered.

@@ -69,7 +69,7 @@ class Verdict:
     traces: tuple[str, ...] = ()
 
 
-@dataclass
+@dataclass(repr=False)
 class Incident:
     """Anomalies that belong together, with their verdict.
 
@@ -89,6 +89,11 @@ class Incident:
     resolved_at: pd.Timestamp | None = None
     earlier: list[tuple[pd.Timestamp, pd.Timestamp]] = field(default_factory=list)
     recurrence_of: str | None = None
+
+    def __repr__(self) -> str:
+        cause = self.root_cause
+        named = "no cause found" if cause is None else f"root cause {cause.name or cause.endpoint}"
+        return f"<Incident {self.id} {self.severity} {self.status}: {self.title}; {named}>"
 
     @property
     def severity(self) -> str:
@@ -256,7 +261,7 @@ def _why_not(row: dict[str, Any], cause: Suspect | None) -> str:
 
 # ---- grouping
 
-Linked = Callable[[Anomaly, Anomaly], bool]
+Calls = Callable[[Key, Key], bool]  # (caller, called): has the one been seen calling the other?
 
 
 class IncidentManager:
@@ -275,15 +280,15 @@ class IncidentManager:
         self._correlation = pd.Timedelta(sensitivity.correlation_s, unit="s")
         self._resolve_after = pd.Timedelta(sensitivity.resolve_after_s, unit="s")
 
-    def window(self, end: pd.Timestamp, anomalies: list[Anomaly], linked: Linked) -> list[Incident]:
+    def window(self, end: pd.Timestamp, anomalies: list[Anomaly], calls: Calls) -> list[Incident]:
         """Take in the anomalies of one window that ends at `end`; return the incidents they went to.
 
-        `linked(a, b)` says whether two anomalies share a trace or a call edge.
+        Two anomalies are linked when they share an endpoint, a trace, or a call edge.
         """
         self.tick(end)
         touched: dict[str, Incident] = {}
-        for group in _components(anomalies, linked):
-            incident = self._home(group, end, linked) or self._open(group, end)
+        for group in _components(anomalies, calls):
+            incident = self._home(group, end, calls) or self._open(group, end)
             _take_in(incident, group, end)
             touched[incident.id] = incident
         return list(touched.values())
@@ -317,19 +322,17 @@ class IncidentManager:
             incident.resolved_at = now
         return incident
 
-    def _home(self, group: list[Anomaly], end: pd.Timestamp, linked: Linked) -> Incident | None:
+    def _home(self, group: list[Anomaly], end: pd.Timestamp, calls: Calls) -> Incident | None:
         """Return the recent incident that goes on with the group: the oldest open one to which it is linked.
 
-        Failing that, the oldest resolved one that comes back: the same kind of anomaly at the same endpoint. Another
-        trouble nearby, soon after the first is mended, is not its recurrence.
+        Failing that, the oldest resolved one that comes back: the same kind of anomaly at the same origin, an endpoint
+        that calls no other abnormal one. A common victim does not make another trouble nearby its recurrence.
         """
         recent = [i for i in self.incidents.values() if end - i.last_anomaly <= self._correlation]
         for incident in sorted(recent, key=lambda i: (i.status == RESOLVED, i.first_detected, i.id)):
-            if incident.status != RESOLVED and any(linked(a, b) for a in incident.anomalies for b in group):
+            if incident.status != RESOLVED and any(_linked(a, b, calls) for a in incident.anomalies for b in group):
                 return incident
-            if incident.status == RESOLVED and {(a.type, a.key) for a in incident.anomalies} & {
-                (a.type, a.key) for a in group
-            }:
+            if incident.status == RESOLVED and _origins(incident.anomalies, calls) & _origins(group, calls):
                 incident.earlier.append((incident.started, incident.last_anomaly))
                 incident.started = min(a.window for a in group)
                 incident.status, incident.resolved_at = ACTIVE, None
@@ -348,11 +351,22 @@ class IncidentManager:
         return incident
 
 
-def _components(anomalies: list[Anomaly], linked: Linked) -> list[list[Anomaly]]:
+def _linked(a: Anomaly, b: Anomaly, calls: Calls) -> bool:
+    share_a_trace = not set(a.traces).isdisjoint(b.traces)
+    return a.key == b.key or share_a_trace or calls(a.key, b.key) or calls(b.key, a.key)
+
+
+def _origins(anomalies: list[Anomaly], calls: Calls) -> set[tuple[str, Key]]:
+    """Return type and place of the anomalies whose endpoint calls none of the others' endpoints."""
+    keys = {a.key for a in anomalies}
+    return {(a.type, a.key) for a in anomalies if not any(calls(a.key, other) for other in keys - {a.key})}
+
+
+def _components(anomalies: list[Anomaly], calls: Calls) -> list[list[Anomaly]]:
     """Split anomalies into groups that are linked, directly or through others, in their order."""
     groups: list[list[Anomaly]] = []
     for anomaly in anomalies:
-        near = [g for g in groups if any(linked(anomaly, other) for other in g)]
+        near = [g for g in groups if any(_linked(anomaly, other, calls) for other in g)]
         groups = [g for g in groups if g not in near] + [[a for g in near for a in g] + [anomaly]]
     return groups
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 
 from aiops_lab import baselines as b
 from aiops_lab.detectors import DETECTORS, HOURS, Anomaly, Detector, judge
-from aiops_lab.incidents import ACKNOWLEDGED, RESOLVED, Incident, IncidentManager, Suspect, Verdict
+from aiops_lab.incidents import ACKNOWLEDGED, RESOLVED, Calls, Incident, IncidentManager, Suspect, Verdict
 from aiops_lab.rca import Usual, learn, open_case, suspects_of
 from aiops_lab.sensitivity import Sensitivity
 from aiops_lab.spans import check
@@ -111,16 +112,14 @@ class Pipeline:
         touched: dict[str, Incident] = {}
         for end, group in by_end.items():
             now = end.as_unit("ns").value
-            for incident in self.manager.window(end, group, lambda x, y, now=now: self._linked(x, y, now)):  # type: ignore[misc]
+            for incident in self.manager.window(end, group, self._calls_before(now)):
                 touched[incident.id] = incident
         for incident in self.manager.tick(_stamp(until_ns)):
             touched[incident.id] = incident
         return list(touched.values())
 
-    def _linked(self, x: Anomaly, y: Anomaly, now: int) -> bool:
-        if x.key == y.key or not set(x.traces).isdisjoint(y.traces):
-            return True
-        return min(self.edges.get((x.key, y.key), NEVER), self.edges.get((y.key, x.key), NEVER)) < now
+    def _calls_before(self, now: int) -> Calls:
+        return lambda caller, called: self.edges.get((caller, called), NEVER) < now
 
     def reference(self, incident: Incident) -> int:
         """Return from when on the spans are needed for the verdict on `incident`, in Unix ns."""
@@ -437,6 +436,8 @@ class Monitor:
 
 
 def _utc(moment: pd.Timestamp) -> pd.Timestamp:
+    if not isinstance(moment, (datetime, np.datetime64, str)):
+        raise ValueError(f"now must be a time, such as pd.Timestamp.now('UTC'), got {moment!r}")
     stamp = pd.Timestamp(moment)
     return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
 

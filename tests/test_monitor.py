@@ -246,25 +246,36 @@ def test_each_hour_has_its_own_baseline_when_seasonal():
     assert seasonal.anomalies == []
 
 
-def test_after_a_reopening_the_cause_is_that_of_the_new_episode(tmp_path):
-    """/payment is slow and mended; soon after /inventory is slow: /checkout comes back, for another reason."""
-    first, second = fault("/payment", 120, 160, added_ms=3000), fault("/inventory", 260, 300, added_ms=3000)
+@pytest.mark.parametrize(("second", "reopened"), [("/payment", 1), ("/inventory", None)])
+def test_only_the_same_trouble_comes_back(tmp_path, second, reopened):
+    """/payment is slow and mended; soon after it, or /inventory, is slow. /checkout suffers each time."""
+    before, after = fault("/payment", 120, 160, added_ms=3000), fault(second, 260, 300, added_ms=3000)
 
-    def both(endpoint, second_):
-        return first(endpoint, second_) if second_ < 200 else second(endpoint, second_)
+    def both(endpoint, moment):
+        return before(endpoint, moment) if moment < 200 else after(endpoint, moment)
 
     with lab.SpanStore(tmp_path / "s.sqlite") as store:
         fill(store, Shop(1, both).run(320))
         monitor = lab.Monitor(store)
         monitor.step(at(200))
-        (incident,) = monitor.incidents()
-        assert incident.root_cause.endpoint == "/payment"
-        monitor.resolve(incident.id, at(200))
+        (old,) = monitor.incidents()
+        monitor.resolve(old.id, at(200))
         monitor.step(at(330))
-        (incident,) = monitor.incidents()
-    assert incident.to_dict()["reopened"] == 1
-    assert incident.root_cause.endpoint == "/inventory"
-    assert incident.affected_endpoints == ["/inventory", "/checkout"]
+        last = monitor.incidents()[-1]
+    assert last.root_cause.endpoint == second
+    assert last.affected_endpoints == [second, "/checkout"]
+    assert old.root_cause.endpoint == "/payment"
+    if reopened:
+        assert last.id == old.id
+        assert last.to_dict()["reopened"] == reopened
+    else:
+        assert last.recurrence_of == old.id
+
+
+@pytest.mark.parametrize("now", [1_767_225_600, 1.5, None])
+def test_a_number_is_no_time(tmp_path, now):
+    with lab.SpanStore(tmp_path / "s.sqlite") as store, pytest.raises(ValueError, match="now must be a time"):
+        lab.Monitor(store).step(now)
 
 
 def test_a_long_silence_is_judged_in_pieces(monkeypatch):
