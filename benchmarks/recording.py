@@ -1,8 +1,12 @@
 """What does recording cost? This project and OpenTelemetry side by side: ``python -m benchmarks.recording``.
 
 CPU time of all threads (``process_time``), direct WSGI calls, so that neither a socket nor a second process is
-in the figures. The variants take turns in one run, so that a busy machine is busy for all of them; the table
-shows what each adds to the bare application at its median round. Every span of ours is durable when the clock stops.
+in the figures. Every span of ours is durable when the clock stops.
+
+The variants take turns in short rounds, so that a busy machine is busy for all three of a round. The ratio is the
+median over the rounds of (ours - bare) / (peer - bare), each within one round. The least cost of each variant would
+compare moments that were minutes apart, and the mean would follow a few disturbed rounds; the median of paired ratios
+does neither, and half of the rounds may be disturbed.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from werkzeug.test import create_environ
 
 from aiops_lab import Session, SpanStore, instrument
 
-ROUNDS, REQUESTS, CALLS = 30, 1000, 1000
+ROUNDS, REQUESTS, CALLS = 40, 1000, 1000
 GOAL_IN, GOAL_OUT, GOAL_IMPORT = 0.08, 0.15, 1.3
 INSTALL = "the peers are missing: pip install -e '.[bench]'"
 Variant = tuple[Callable[[], None], Callable[[], None]]  # one request, wait until all is written
@@ -48,8 +52,8 @@ def main() -> None:
     sys.exit(1 if any(missed) else 0)
 
 
-def measure_inbound(folder: Path) -> dict[str, float]:
-    """Return microseconds of CPU time a request: bare, with ours, with OpenTelemetry."""
+def measure_inbound(folder: Path) -> dict[str, list[float]]:
+    """Return microseconds of CPU time a request, one figure a round: bare, with ours, with OpenTelemetry."""
     from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
     provider, exported = _provider()
@@ -67,7 +71,7 @@ def measure_inbound(folder: Path) -> dict[str, float]:
     return figures
 
 
-def measure_outbound(folder: Path) -> dict[str, float]:
+def measure_outbound(folder: Path) -> dict[str, list[float]]:
     """Return microseconds of CPU time a call, over an adapter that answers without a network."""
     from opentelemetry.instrumentation.requests import RequestsInstrumentor
 
@@ -91,14 +95,17 @@ def measure_outbound(folder: Path) -> dict[str, float]:
     return figures
 
 
-def show(title: str, figures: dict[str, float], goal: float) -> bool:
-    """Print one table and return whether the goal is missed."""
-    bare, peer = figures["bare"], figures["opentelemetry"]
-    print(f"\n{title}\n{'':16}{'µs':>8}{'added':>8}{'÷ opentelemetry':>18}")
-    for name, cost in figures.items():
-        ratio = f"{(cost - bare) / (peer - bare):18.3f}" if name != "bare" else ""
-        print(f"{name:16}{cost:8.1f}{cost - bare:8.1f}{ratio}")
-    return _judge((figures["aiops_lab"] - bare) / (peer - bare), goal)
+def show(title: str, rounds: dict[str, list[float]], goal: float) -> bool:
+    """Print one table of medians and return whether the goal is missed."""
+    bare = rounds["bare"]
+    added = {name: [cost - base for cost, base in zip(costs, bare, strict=True)] for name, costs in rounds.items()}
+    peer = added["opentelemetry"]
+    print(f"\n{title}, medians of {len(bare)} rounds\n{'':16}{'µs':>8}{'added':>8}{'÷ opentelemetry':>18}")
+    for name, costs in rounds.items():
+        ratios = [ours / theirs for ours, theirs in zip(added[name], peer, strict=True)]
+        middle = map(statistics.median, (costs, added[name], ratios))
+        print("{:16}{:8.1f}{:8.1f}{:18.3f}".format(name, *middle))
+    return _judge(statistics.median(ours / theirs for ours, theirs in zip(added["aiops_lab"], peer, strict=True)), goal)
 
 
 def show_imports() -> bool:
@@ -131,8 +138,8 @@ def _take_turns(
     times: int,
     before: dict[str, Callable[[], Any]] | None = None,
     after: dict[str, Callable[[], Any]] | None = None,
-) -> dict[str, float]:
-    """Return the least cost of each variant in µs; the first round warms up and does not count."""
+) -> dict[str, list[float]]:
+    """Return the cost of each variant in µs, round by round; the first round warms up and does not count."""
     costs: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(ROUNDS + 1):
         for name, (act, wait) in variants.items():
@@ -146,7 +153,7 @@ def _take_turns(
             (after or {}).get(name, _nothing)()
             if turn > 0:
                 costs[name].append(cost / times * 1e6)
-    return {name: min(values) for name, values in costs.items()}
+    return costs
 
 
 def _check_all(store: SpanStore, exported: list[int], expected: int) -> None:
