@@ -33,7 +33,7 @@ from aiops_lab.spans import COLUMNS, Span
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 1  # of the tables; a file with a higher one was written by a later release
+VERSION = 2  # of the tables; a file with another one was written by another release
 SEAL = 10_000  # rows in ``fresh``: more make a seal cheaper, and each query slower, as it scans them all
 MIRROR_NS = 1_000_000_000  # age at which an open span is worth a row
 BUSY_S = 1.0  # how long one attempt waits for another process to finish its transaction
@@ -41,30 +41,29 @@ OPEN_S = 5.0  # how long construction and `save` try
 FOREVER = 2**63 - 1
 T = TypeVar("T")
 
-ROW = "op INTEGER, ended INTEGER, duration INTEGER, status INTEGER, trace BLOB, span BLOB, parent BLOB, error TEXT"
+ROW = "op INTEGER, ended INTEGER, duration INTEGER, status INTEGER, ids BLOB, error TEXT"
 SCHEMA = (
     "CREATE TABLE names (id INTEGER PRIMARY KEY, service TEXT, endpoint TEXT, kind TEXT, peer TEXT)",
     f"CREATE TABLE fresh ({ROW})",
     f"CREATE TABLE spans ({ROW})",
     "CREATE TABLE runs (op INTEGER, max_ended INTEGER, min_ended INTEGER, first INTEGER, last INTEGER,"
     " PRIMARY KEY (op, max_ended, first)) WITHOUT ROWID",
-    "CREATE TABLE open (writer INTEGER, op INTEGER, start INTEGER, status INTEGER,"
-    " trace BLOB, span BLOB, parent BLOB, error TEXT)",
-    "CREATE TABLE stacks (span BLOB PRIMARY KEY, text TEXT)",
+    "CREATE TABLE open (writer INTEGER, op INTEGER, start INTEGER, status INTEGER, ids BLOB, error TEXT)",
+    "CREATE TABLE stacks (span TEXT PRIMARY KEY, text TEXT)",
     "CREATE TABLE state (kind TEXT, key TEXT, value TEXT, PRIMARY KEY (kind, key))",
     f"PRAGMA user_version = {VERSION}",
 )
-INSERT = "INSERT INTO fresh VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT = "INSERT INTO fresh VALUES (?, ?, ?, ?, ?, ?)"
 INSERT_STACK = "INSERT OR REPLACE INTO stacks VALUES (?, ?)"
-INSERT_OPEN = "INSERT INTO open VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_OPEN = "INSERT INTO open VALUES (?, ?, ?, ?, ?, ?)"
 SELECT = """
 WITH ops AS (SELECT id FROM names WHERE :endpoint IS NULL OR endpoint = :endpoint)
-SELECT s.op, s.ended - s.duration, s.duration, s.status, s.trace, s.span, s.parent, s.error
+SELECT s.op, s.ended - s.duration, s.duration, s.status, s.ids, s.error
   FROM runs r CROSS JOIN spans s ON s.rowid BETWEEN r.first AND r.last
   WHERE r.op IN ops AND r.max_ended >= :since AND r.min_ended < :until AND s.ended >= :since AND s.ended < :until
-UNION ALL SELECT op, ended - duration, duration, status, trace, span, parent, error
+UNION ALL SELECT op, ended - duration, duration, status, ids, error
   FROM fresh WHERE ended >= :since AND ended < :until AND op IN ops
-UNION ALL SELECT op, start, NULL, status, trace, span, parent, error FROM open WHERE start < :until AND op IN ops
+UNION ALL SELECT op, start, NULL, status, ids, error FROM open WHERE start < :until AND op IN ops
 """
 UNFIT = (TypeError, ValueError, OverflowError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError)
 HOPELESS = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
@@ -226,7 +225,7 @@ class SpanStore:
 
     def stack_of(self, span_id: str) -> str | None:
         """Return the stack trace kept for a span, or None."""
-        rows = self._read("SELECT text FROM stacks WHERE span = ?", _blob(span_id))
+        rows = self._read("SELECT text FROM stacks WHERE span = ?", span_id)
         return rows[0][0] if rows else None
 
     def save(self, kind: str, records: dict[str, object]) -> None:
@@ -314,7 +313,7 @@ class SpanStore:
             with _transaction(self._db) as db:
                 db.execute("DELETE FROM open WHERE writer = ?", (self._writer,))
                 self._insert(INSERT_OPEN, self._open_row, waiting)
-                self._insert(INSERT_STACK, lambda item: (_blob(item[0]), item[1]), stacks)
+                self._insert(INSERT_STACK, tuple, stacks)
                 return self._insert(INSERT, self._row, done)
         except BaseException:
             self._codes.clear()  # some may be of names that were rolled back
@@ -325,7 +324,7 @@ class SpanStore:
         refused = 0
         self._db.execute("SAVEPOINT items")
         try:
-            self._db.executemany(statement, map(row, items))
+            self._db.executemany(statement, [row(item) for item in items])
         except UNFIT:
             self._db.execute("ROLLBACK TO items")
             self._codes.clear()
@@ -337,7 +336,7 @@ class SpanStore:
         trace, key, parent, _, _, _, _, start, duration, status, error = span
         ended = start + (duration or 0)
         code = self._codes.get(span[3:7]) or self._code(span[3:7])
-        return code, ended, duration, status, _blob(trace), _blob(key), parent and _blob(parent), error
+        return code, ended, duration, status, _pack(trace, key, parent), error
 
     def _open_row(self, span: Span) -> tuple[object, ...]:
         code, start, _, *rest = self._row(span)
@@ -397,8 +396,8 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     """Make the tables, unless they are there. What is refused stays as it is: WAL mode, too, is set afterwards."""
     with _transaction(db):
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise ValueError(f"path must be a span store of version <= {VERSION}, got version {version} in {path}")
+        if version not in (0, VERSION):
+            raise ValueError(f"path must be a span store of version {VERSION}, got version {version} in {path}")
         for statement in SCHEMA if version == 0 else ():
             db.execute(statement)
     db.execute("PRAGMA journal_mode = WAL")
@@ -428,17 +427,23 @@ def _transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
             db.execute("ROLLBACK")
 
 
-def _blob(text: str) -> bytes | str:
-    """Return hex digits as bytes; any other id stays text."""
+def _pack(trace: str, span: str, parent: str | None) -> bytes | str:
+    """Return the three ids as their bytes in a row, or as JSON text where they are not of the usual kind."""
+    text = trace + span + (parent or "")
     try:
-        raw = bytes.fromhex(text)
+        ids = bytes.fromhex(text)
     except ValueError:
-        return text
-    return raw if raw.hex() == text else text
+        ids = b""
+    if ids.hex() == text and len(trace) == 32 and len(span) == 16 and (parent is None or len(parent) == 16):
+        return ids
+    return json.dumps([trace, span, parent])
 
 
-def _texts(blobs: Iterable[bytes | str | None]) -> list[str | None]:
-    return [b.hex() if type(b) is bytes else b for b in blobs]  # type: ignore[misc]
+def _unpack(ids: bytes | str) -> tuple[str, str, str | None]:
+    if isinstance(ids, str):
+        return tuple(json.loads(ids))
+    text = ids.hex()
+    return text[:32], text[32:48], text[48:] or None
 
 
 def _nanoseconds(name: str, value: Any, default: int) -> int:
@@ -460,15 +465,15 @@ def _frame(rows: list[tuple[Any, ...]], names: list[tuple[Any, ...]]) -> pd.Data
     import numpy as np
     import pandas as pd
 
-    op, start, duration, status, *texts = zip(*rows, strict=True) if rows else [()] * 8
+    op, start, duration, status, ids, error = zip(*rows, strict=True) if rows else [()] * 6
     starts = np.array(start, "int64")
-    trace, span, parent, error = (np.array(_texts(column), object) for column in texts)
+    trace, span, parent = np.array([_unpack(packed) for packed in ids], object).reshape(-1, 3).T
     order = np.argsort(starts, kind="stable")
     if (np.diff(starts[order]) == 0).any():
         order = np.lexsort((span.astype(str), starts))
     named = np.array(names, object).reshape(-1, 4)[np.array(op, "int64") - 1]  # ids are 1, 2, 3, ...: none is deleted
     made = dict(zip(("service", "endpoint", "kind", "peer"), named.T, strict=True))
-    made |= {"trace_id": trace, "span_id": span, "parent_id": parent, "error": error}
+    made |= {"trace_id": trace, "span_id": span, "parent_id": parent, "error": np.array(error, object)}
     columns: dict[str, object] = {c: pd.Series(values[order], dtype=object) for c, values in made.items()}
     columns["start"] = pd.DatetimeIndex(starts[order].view("datetime64[ns]"), tz="UTC")
     columns["duration_ms"] = np.array(duration, "float64")[order] / 1e6

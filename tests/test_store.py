@@ -566,11 +566,12 @@ def test_a_file_that_is_no_database_is_refused_and_untouched(path: Path) -> None
     assert path.read_bytes() == b"id,name\n" * 200
 
 
-def test_a_file_of_a_later_version_is_refused_and_untouched(path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 99])
+def test_a_file_of_another_version_is_refused_and_untouched(path: Path, version: int) -> None:
     with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 99")
+        db.execute(f"PRAGMA user_version = {version}")
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=r"path must be .* version <= 1, got version 99 in .*spans\.sqlite"):
+    with pytest.raises(ValueError, match=rf"path must be .* version 2, got version {version} in .*spans\.sqlite"):
         SpanStore(path)
     assert path.read_bytes() == before
 
