@@ -17,6 +17,7 @@ from matplotlib.dates import MINUTELY, AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter
+from matplotlib.transforms import ScaledTranslation
 
 # Okabe and Ito's palette
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -96,6 +97,9 @@ def overview(
 ) -> Figure:
     """Draw every endpoint: its `timeline` and below it the share of its requests that failed.
 
+    Error spikes are marked below only: on the latency, which often falls while requests fail, they would seem to
+    say that it was too fast.
+
     Returns
     -------
     Figure
@@ -115,7 +119,7 @@ def overview(
         latency = fig.add_subplot(grid[top, column], sharex=first, sharey=first)
         errors = fig.add_subplot(grid[top + 1, column], sharex=latency)
         here = [a for a in anomalies if (a.service, a.endpoint) == (service, endpoint)]
-        timeline(rows, here, faults, ax=latency, legend=False)
+        timeline(rows, [a for a in here if a.type != "error_spike"], faults, ax=latency, legend=False)
         latency.set_title(_name(rows), loc="left")
         latency.set_xlabel("")
         latency.tick_params(labelbottom=False)
@@ -128,11 +132,23 @@ def overview(
     return fig
 
 
-def waterfall(frame: pd.DataFrame, trace_id: str, ax: Axes | None = None) -> Axes:
+def waterfall(frame: pd.DataFrame, trace_id: str, ax: Axes | None = None, now: pd.Timestamp | None = None) -> Axes:
     """Draw one trace: who called whom, how long each step took, and where the time was really spent.
 
     Dark is a span's own time, light is waiting for its callees. Client spans are thin and hatched: what shows
     of them beside their server span is the way there and back. An arrow: still open.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A spans frame.
+    trace_id : str
+        The trace to draw.
+    ax : Axes, optional
+        Where to draw; default a new figure.
+    now : Timestamp, optional
+        When the frame was read: open spans are drawn up to it and tell their age. Default: they are drawn up to
+        the last moment that the trace itself knows, without an age.
 
     Returns
     -------
@@ -144,13 +160,14 @@ def waterfall(frame: pd.DataFrame, trace_id: str, ax: Axes | None = None) -> Axe
     ValueError
         If the frame has no such trace.
     """
-    bars = _bars(frame[frame["trace_id"] == trace_id])
+    bars = _bars(frame[frame["trace_id"] == trace_id], now)
     if not bars:
         raise ValueError(f"trace_id must be in the frame, got {trace_id!r}")
-    ax = _dress(ax, (9, 0.9 + 0.36 * len(bars)), f"Trace {trace_id[:8]}…", "ms since the trace began", "")
+    ax = _dress(ax, (9, 1.1 + 0.36 * len(bars)), f"Trace {trace_id[:8]}…", "ms since the trace began", "")
     services = list(dict.fromkeys(bar.span.service for bar in bars))
     for y, bar in enumerate(bars):
-        _draw_bar(ax, y, bar, (BLUE, GREEN, ORANGE, PURPLE, SKY)[services.index(bar.span.service) % 5])
+        colour = (BLUE, GREEN, ORANGE, PURPLE, SKY)[services.index(bar.span.service) % 5]
+        _draw_bar(ax, y, bar, colour, aged=now is not None)
     labels = [f"{'  ' * b.depth}{_span_name(b.span, len(services) > 1)}" for b in bars]
     # left-aligned in a font of fixed width, so that the indent can be seen
     ax.set_yticks(range(len(bars)), labels, ha="left", fontfamily="monospace", fontsize=9)
@@ -163,7 +180,12 @@ def waterfall(frame: pd.DataFrame, trace_id: str, ax: Axes | None = None) -> Axe
     if any(bar.span.kind == "client" for bar in bars):
         shades.append(("call as its caller saw it", {"fc": "white", "ec": GREY, "hatch": "////"}))
     handles = [Patch(label=label, **look) for label, look in shades]
-    ax.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=9, frameon=False)
+    # below the axis: long notes make the axes narrow, and beside the title there would be no room. In inches,
+    # since a share of the height would depend on the number of bars
+    fig = ax.get_figure(root=True)
+    below = ax.transAxes + ScaledTranslation(0, -0.5, fig.dpi_scale_trans)  # type: ignore[union-attr]
+    style: dict[str, Any] = {"ncols": 3, "fontsize": 9, "frameon": False, "borderaxespad": 0}
+    ax.legend(handles=handles, loc="upper right", bbox_to_anchor=(1, 0), bbox_transform=below, **style)
     return ax
 
 
@@ -355,7 +377,7 @@ class _Bar(NamedTuple):
     waits: list[tuple[float, float]]  # the children, clipped
 
 
-def _bars(trace: pd.DataFrame) -> list[_Bar]:
+def _bars(trace: pd.DataFrame, now: pd.Timestamp | None) -> list[_Bar]:
     """The spans of one trace in call order. A span whose parent is missing stands at the left."""
     spans = _records(trace.sort_values(["start", "span_id"]))
     if not spans:
@@ -364,7 +386,8 @@ def _bars(trace: pd.DataFrame) -> list[_Bar]:
     starts = {s.span_id: (s.start - begin).total_seconds() * 1e3 for s in spans}
     ends = {s.span_id: starts[s.span_id] + s.duration_ms for s in spans}
     last = float(np.nanmax([*ends.values(), *starts.values()]))
-    ends = {key: last if np.isnan(end) else end for key, end in ends.items()}
+    seen = last if now is None else (now - begin).total_seconds() * 1e3
+    ends = {key: max(seen, starts[key]) if np.isnan(end) else end for key, end in ends.items()}
     children: dict[Any, list[Any]] = {}
     for span in spans:
         children.setdefault(span.parent_id if span.parent_id in starts else None, []).append(span)
@@ -385,7 +408,7 @@ def _span_name(span: Any, with_service: bool) -> str:
     return f"{arrow}{span.endpoint}{f' ({span.service})' if with_service else ''}"
 
 
-def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str) -> None:
+def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str, aged: bool) -> None:
     length = bar.end - bar.start
     if bar.span.kind == "client":
         ax.barh(y, length, left=bar.start, height=0.3, fc="white", ec=colour, hatch="////", lw=0.8)
@@ -395,8 +418,9 @@ def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str) -> None:
             ax.barh(y, end - start, left=start, height=0.62, color="white")
             ax.barh(y, end - start, left=start, height=0.62, color=colour, alpha=0.3, lw=0)
     is_open, failed = np.isnan(bar.span.duration_ms), bar.span.status >= 500 or bar.span.error
-    note = "still open" if is_open else f"{float(f'{length:.3g}'):,g} ms"  # three digits, but never 1e+03
+    note = f"{float(f'{length:.3g}'):,g} ms"  # three digits, but never 1e+03
     if is_open:
+        note = f"still open after {note}" if aged else "still open"
         ax.plot([bar.end], [y], marker=">", color=colour, ms=11, clip_on=False)
     elif failed:
         note += f"  ✗ {bar.span.status or 'no answer'}"

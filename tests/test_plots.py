@@ -154,6 +154,7 @@ def test_the_overview_has_latency_and_errors_of_every_endpoint() -> None:
     assert line(fig.axes[3], "failed share")[1] == [0, 0, 0, 0.5, 0, 0]
     assert line(fig.axes[3], "error spike") == ([40], [0.5])
     assert "error spike" not in [made.get_label() for made in fig.axes[1].lines]
+    assert "error spike" not in [made.get_label() for made in fig.axes[2].lines]
     labels = [text.get_text() for text in fig.legends[0].texts]
     assert len(labels) == len(set(labels))
 
@@ -206,6 +207,32 @@ def test_an_open_span_ends_with_the_trace_and_says_so() -> None:
     ax = plots.waterfall(to_frame(spans), TRACE)
     assert (2, 20, 100) in extents(ax)
     assert ax.texts[2].get_text() == "still open"
+
+
+def test_an_open_span_seen_from_outside_tells_its_age() -> None:
+    spans = [s._replace(duration_ns=None, status=0) for s in TRACED]
+    ax = plots.waterfall(to_frame(spans), TRACE, now=pd.Timestamp(3_000, unit="ms", tz="UTC"))
+    assert {(0, 0, 3000), (2, 20, 3000)} <= set(extents(ax))
+    notes = [f"still open after {ms} ms" for ms in ("3,000", "2,990", "2,980")]
+    assert [text.get_text() for text in ax.texts] == notes
+
+
+def test_a_finished_span_ends_where_it_ended_whenever_it_is_seen() -> None:
+    frame = to_frame(TRACED)
+    late = pd.Timestamp(3_000, unit="ms", tz="UTC")
+    assert extents(plots.waterfall(frame, TRACE, now=late)) == extents(plots.waterfall(frame, TRACE))
+
+
+def test_long_notes_do_not_push_the_legend_into_the_title() -> None:
+    spans = [s._replace(endpoint=s.endpoint * 4, duration_ns=None, status=0) for s in TRACED]
+    ax = plots.waterfall(to_frame(spans), TRACE, now=pd.Timestamp(10**7, unit="ms", tz="UTC"))
+    fig = ax.get_figure(root=True)
+    assert fig
+    fig.canvas.draw()
+    legend = ax.get_legend()
+    assert legend
+    boxes = [part.get_window_extent() for part in (ax._left_title, ax.xaxis.label)]  # type: ignore[attr-defined]
+    assert not any(box.overlaps(legend.get_window_extent()) for box in boxes)
 
 
 def test_a_span_without_its_parent_stands_at_the_left() -> None:
