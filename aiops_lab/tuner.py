@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from aiops_lab.detectors import DETECTORS, Detector
 from aiops_lab.monitor import replay
 from aiops_lab.plots import figure, timeline
 from aiops_lab.sensitivity import Sensitivity
@@ -28,7 +29,13 @@ SLIDERS = {
 }
 
 
-def tuner(frame: pd.DataFrame, faults: Any = None, endpoint: str | None = None, **start: float) -> Any:
+def tuner(
+    frame: pd.DataFrame,
+    faults: Any = None,
+    endpoint: str | None = None,
+    detectors: Sequence[Detector] = DETECTORS,
+    **start: float,
+) -> Any:
     """Show sliders for the sensitivity above the timeline of a recording; each move replays the recording.
 
     Parameters
@@ -39,6 +46,8 @@ def tuner(frame: pd.DataFrame, faults: Any = None, endpoint: str | None = None, 
         The truth, shaded in the picture: kind, endpoint, start, end.
     endpoint : str, optional
         Whose latency to show. Default: that of the first fault, else of the first anomaly, else the first one.
+    detectors : functions, optional
+        What looks for anomalies, as in `replay`; ``(latency_anomaly,)`` leaves what z and ratio govern.
     **start : float
         Where the sliders begin, and other knobs of `Sensitivity`; default its defaults.
 
@@ -54,8 +63,8 @@ def tuner(frame: pd.DataFrame, faults: Any = None, endpoint: str | None = None, 
     """
     sensitivity = Sensitivity(**start)  # type: ignore[arg-type]
     if widgets is None:
-        return Text(_verdict(replay(frame, sensitivity)))
-    return Tuner(frame, faults, endpoint, sensitivity)
+        return Text(_verdict(replay(frame, sensitivity, detectors=detectors)))
+    return Tuner(frame, faults, endpoint, sensitivity, detectors)
 
 
 def grid(
@@ -64,13 +73,14 @@ def grid(
     z: Sequence[float] = (1, 3, 6),
     ratio: Sequence[float] = (1.5, 3, 6),
     endpoint: str | None = None,
+    detectors: Sequence[Detector] = DETECTORS,
 ) -> Figure:
     """Draw the same recording at several sensitivities, small: z grows downwards, ratio to the right."""
     fig = figure((3.4 * len(ratio), 2.1 * len(z) + 0.3), dpi=72)
     axes = fig.subplots(len(z), len(ratio), sharex=True, sharey=True, squeeze=False)
     for row, z_here in zip(axes, z, strict=True):
         for ax, ratio_here in zip(row, ratio, strict=True):
-            report = replay(frame, Sensitivity(z=z_here, ratio=ratio_here), causes=False)
+            report = replay(frame, Sensitivity(z=z_here, ratio=ratio_here), detectors=detectors, causes=False)
             endpoint = endpoint or _subject(report, faults)
             _draw(report, faults, endpoint, ax)
             ax.set_title(f"z {z_here:g}, ratio {ratio_here:g}: {_count(report)}", fontsize=9, loc="left")
@@ -92,8 +102,15 @@ _Box: Any = widgets.VBox if widgets else object
 class Tuner(_Box):
     """The sliders, the picture and the verdict. Its repr names the knobs only, so that it never changes by itself."""
 
-    def __init__(self, frame: pd.DataFrame, faults: Any, endpoint: str | None, start: Sensitivity) -> None:
-        self.frame, self.faults, self.endpoint, self.start = frame, faults, endpoint, start
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        faults: Any,
+        endpoint: str | None,
+        start: Sensitivity,
+        detectors: Sequence[Detector],
+    ) -> None:
+        self.frame, self.faults, self.endpoint, self.start, self.detectors = frame, faults, endpoint, start, detectors
         self.image, self.label = widgets.Image(format="png"), widgets.Label()
         self.sliders = {knob: _slider(knob, getattr(start, knob)) for knob in SLIDERS}
         super().__init__([*self.sliders.values(), self.image, self.label])
@@ -104,7 +121,7 @@ class Tuner(_Box):
     def redraw(self, _change: object = None) -> None:
         """Replay the recording with the knobs as they stand."""
         knobs = vars(self.start) | {knob: slider.value for knob, slider in self.sliders.items()}
-        report = replay(self.frame, Sensitivity(**knobs))
+        report = replay(self.frame, Sensitivity(**knobs), detectors=self.detectors)
         self.endpoint = self.endpoint or _subject(report, self.faults)
         fig = Figure(figsize=(9, 3.4), dpi=80, layout="constrained")
         _draw(report, self.faults, self.endpoint, fig.add_subplot(), legend=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import matplotlib
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 from aiops_lab import tuner as module
+from aiops_lab.detectors import Detector, error_spike, latency_anomaly
 from aiops_lab.sensitivity import Sensitivity
 
 START = pd.Timestamp("2026-01-01T10:00:00Z")
@@ -24,14 +26,16 @@ def replayed(monkeypatch: pytest.MonkeyPatch) -> list[Sensitivity]:
     """A replay that finds one anomaly up to ratio 3 and none above; returns what it was asked."""
     asked: list[Sensitivity] = []
 
-    def replay(_frame: pd.DataFrame, sensitivity: Sensitivity, causes: bool = True) -> SimpleNamespace:
+    def replay(
+        _frame: pd.DataFrame, sensitivity: Sensitivity, *, detectors: Sequence[Detector], causes: bool = True
+    ) -> SimpleNamespace:
         asked.append(sensitivity)
         rows = [(START + pd.Timedelta(seconds=10 * i), "shop", e) for e in ("/a", "/payment") for i in range(3)]
         windows = pd.DataFrame(rows, columns=["window", "service", "endpoint"])
         windows = windows.assign(latency_ms=50.0, baseline_ms=50.0, low_ms=40.0, high_ms=60.0, state="normal")
         anomaly = SimpleNamespace(type="latency_anomaly", service="shop", endpoint="/payment", window=START)
         incident = SimpleNamespace(root_cause=SimpleNamespace(endpoint="/payment"))
-        seen = sensitivity.ratio <= 3
+        seen = sensitivity.ratio <= 3 and latency_anomaly in detectors
         return SimpleNamespace(windows=windows, anomalies=[anomaly] * seen, incidents=[incident] * seen)
 
     monkeypatch.setattr(module, "replay", replay)
@@ -89,6 +93,15 @@ def test_the_endpoint_of_the_fault_stays_while_the_anomalies_go() -> None:
     made.sliders["ratio"].value = 5.0
     assert made.endpoint == "/payment"
     assert module.tuner(FRAME, FAULTS, endpoint="/a").endpoint == "/a"
+
+
+def test_only_the_detectors_that_are_asked_for_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    sliders = module.tuner(FRAME, FAULTS, detectors=(error_spike,))
+    assert sliders.label.value == "0 anomalies, 0 incidents"
+    (ax,) = module.grid(FRAME, FAULTS, z=(2,), ratio=(2,), detectors=(error_spike,)).axes
+    assert ax.get_title(loc="left") == "z 2, ratio 2: 0 anomalies"
+    monkeypatch.setattr(module, "widgets", None)
+    assert repr(module.tuner(FRAME, FAULTS, detectors=(error_spike,))) == "0 anomalies, 0 incidents"
 
 
 def test_without_ipywidgets_the_tuner_is_a_line_of_text(monkeypatch: pytest.MonkeyPatch) -> None:
