@@ -1,7 +1,7 @@
 """Run the lessons from top to bottom and save them so that a second run changes as little as possible.
 
     python notebooks/execute.py                      every lesson
-    python notebooks/execute.py 02_normal.ipynb …    these
+    python notebooks/execute.py FILE …               these
 
 Cell ids stay as they are (a missing or doubled one is made from its cell's text); execution times, widget state
 and the exact version of Python are left out. A cell that raises stops the run, unless it is tagged
@@ -62,15 +62,22 @@ def _own_id(cell: nbformat.NotebookNode, taken: set[str]) -> str:
     return str(own)
 
 
+def _lesson(name: str) -> Path:
+    """Find a notebook from the current folder or from notebooks/; what is missing is an error of one line."""
+    for path in (Path(name), HERE / name):
+        if path.is_file():
+            return path
+    raise argparse.ArgumentTypeError(f"there is no notebook {name}, neither here nor in {HERE.name}/")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the lessons and save them with their outputs.")
-    parser.add_argument("notebook", nargs="*", type=Path, help="default: every lesson in notebooks/")
+    parser.add_argument("notebook", nargs="*", type=_lesson, help="default: every lesson in notebooks/")
     parser.add_argument("--timeout", type=int, default=120, help="seconds a cell may take (default 120)")
     arguments = parser.parse_args()
     for path in arguments.notebook or sorted(HERE.glob("*.ipynb")):
-        path = path if path.exists() else HERE / path
         began = time.monotonic()
-        execute(path, arguments.timeout)
+        execute(path.resolve(), arguments.timeout)
         print(f"{path.name}: {time.monotonic() - began:.0f} s", flush=True)
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -133,6 +134,20 @@ WRONGS: dict[str, Callable[[NotebookNode], object]] = {
 @pytest.mark.parametrize("complaint", WRONGS)
 def test_a_notebook_that_is_not_whole_is_refused(complaint: str, saved: str, tmp_path: Path) -> None:
     assert complaints(written(tmp_path, changed(saved, WRONGS[complaint]))) == [complaint]
+
+
+def test_a_file_that_is_missing_is_named_in_one_line() -> None:
+    command = [sys.executable, str(ROOT / "notebooks" / "execute.py"), "02_normal.ipynb"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 2
+    assert "there is no notebook 02_normal.ipynb" in run.stderr.splitlines()[-1]
+    assert "Traceback" not in run.stderr
+
+
+def test_the_lessons_that_the_texts_name_exist() -> None:
+    named = re.findall(r"execute\.py (\S+\.ipynb)", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))
+    assert named
+    assert all((ROOT / "notebooks" / name).is_file() for name in named)
 
 
 def test_doubled_and_missing_ids_are_made_from_the_text() -> None:
