@@ -94,6 +94,8 @@ class SpanStore:
     opened
         Spans that began and have not ended, by span_id. Those older than 1 s are written as rows without a duration
         and replaced when they end. Hand the ended span over first, then take it out of here.
+    dropped
+        How many spans were lost, because the buffer was full or because no table can hold their values.
     path
         Where the file is.
 
@@ -117,10 +119,9 @@ class SpanStore:
         self._flush_s, self._batch, self._capacity = flush_s, batch, capacity
         self._buffer: deque[Span] = deque()
         self._stacks: deque[tuple[str, str]] = deque()
-        self._dropped = 0
+        self.dropped = 0
         self._drop_lock, self._write_lock, self._read_lock = threading.Lock(), threading.Lock(), threading.Lock()
         self._codes: dict[tuple[str, str, str, str | None], int] = {}
-        self._names: list[tuple[str, str, str, str | None]] = []
         self._writer = secrets.randbits(62)  # whose open spans; a process id would come round again
         self._mirrored = False
         self._closed = False
@@ -159,11 +160,6 @@ class SpanStore:
         if len(self._stacks) < self._capacity:
             self._stacks.append((span_id, text))
 
-    @property
-    def dropped(self) -> int:
-        """How many spans were lost, because the buffer was full or because no table can hold their values."""
-        return self._dropped
-
     def flush(self, timeout_s: float = 10.0) -> None:
         """Return when all spans handed over before are on disk, and all spans in `opened` are mirrored.
 
@@ -179,8 +175,8 @@ class SpanStore:
     def close(self) -> None:
         """Write what is left and end the thread. A second call does nothing; also called when Python exits."""
         with self._drop_lock:
-            first, self._closed = not self._closed, True
-        if not first:
+            closed, self._closed = self._closed, True
+        if closed:
             return
         atexit.unregister(self.close)
         self._wake.set()
@@ -218,10 +214,8 @@ class SpanStore:
         limits = {"since": _nanoseconds("since", since, -FOREVER), "until": _nanoseconds("until", until, FOREVER)}
         with self._read_lock:
             rows = self._reader.execute(SELECT, {**limits, "endpoint": endpoint}).fetchall()
-            self._names += self._reader.execute(
-                "SELECT service, endpoint, kind, peer FROM names WHERE id > ? ORDER BY id", (len(self._names),)
-            ).fetchall()
-        return _frame(rows, self._names)
+            names = self._reader.execute("SELECT service, endpoint, kind, peer FROM names ORDER BY id").fetchall()
+        return _frame(rows, names)
 
     def stack_of(self, span_id: str) -> str | None:
         """Return the stack trace kept for a span, or None."""
@@ -246,7 +240,7 @@ class SpanStore:
 
     def _drop(self, count: int = 1) -> None:
         with self._drop_lock:
-            self._dropped += count
+            self.dropped += count
 
     def _refuse(self, span: Span) -> None:
         with self._write_lock:  # before or after the last write, not during it
@@ -287,7 +281,7 @@ class SpanStore:
                 if not troubled:
                     log.warning("%s takes no spans, they wait: %s", self.path, error)
                 troubled = True
-            if self._dropped and not told:
+            if self.dropped and not told:
                 log.warning("%s: spans are being dropped, see SpanStore.dropped", self.path)
                 told = True
 
