@@ -4,17 +4,39 @@ topology     the shop as data
 services     the Flask apps, built from it
 live         running(): start it in this process
 traffic      drive(): customers
+scenario     what happens, as data: a shop, its traffic, what breaks when, the true cause
+draws        chance, keyed by (seed, request, position, purpose)
+virtual_time virtual(): a scenario as a discrete-event run on a virtual clock
+twins        twin(): the same traffic with and without the fault
+catalogue    the scenarios, each with its true answer
 """
 
 from importlib import import_module
 
-_HOMES = {"running": "live", "Shop": "live", "drive": "traffic", "SEED_SHOP": "topology", "Topology": "topology"}
+_HOMES = {
+    "running": "live",
+    "Shop": "live",
+    "drive": "traffic",
+    "SEED_SHOP": "topology",
+    "Topology": "topology",
+    "Scenario": "scenario",
+    "VirtualFault": "scenario",
+    "virtual": "virtual_time",
+    "stream": "virtual_time",
+    "Twin": "twins",
+    "twin": "twins",
+    "affected": "twins",
+    "SCENARIOS": "catalogue",
+}
+_MODULES = ("catalogue",)
 
-__all__ = sorted(_HOMES)
+__all__ = sorted([*_HOMES, *_MODULES])
 
 
 def __getattr__(name: str) -> object:
     """Load a public name from its module when it is first used."""
+    if name in _MODULES:
+        return import_module(f"shop.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'shop' has no attribute {name!r}")
     value = getattr(import_module(f"shop.{_HOMES[name]}"), name)

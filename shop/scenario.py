@@ -1,0 +1,227 @@
+"""What happens? A scenario as data: a shop, its traffic, what breaks when, and the true cause."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aiops_lab.faults import DAY_S, Fault, FieldError, Wait, check_number
+from aiops_lab.traces import names
+from shop.topology import SEED_SHOP, Topology
+from shop.traffic import MIX
+
+Place = tuple[str, str]  # (service, endpoint)
+EVERYWHERE = "*"
+KINDS = ("slow", "leak", "network", "refuse", "shed", "reject")
+
+
+@dataclass(frozen=True)
+class VirtualFault(Fault):
+    """A fault that only the virtual shop knows: the live one has no hand on the network or on a host's processor.
+
+    Parameters
+    ----------
+    kind : str
+        ``"slow"``: own work takes `factor` times as long. ``"leak"``: a delay that grows from 0 to ``duration_ms``
+        at ``end_s``. ``"network"``: calls of it travel ``duration_ms`` longer (± ``jitter_ms``), there and back
+        together. ``"refuse"``: it takes no connections. ``"shed"``: it answers 503 at once. ``"reject"``: it answers
+        ``status`` at once, as to a bad request.
+    endpoint : str
+        The route; ``"*"`` is every endpoint of the service.
+    factor : float
+        How many times longer, for ``"slow"``.
+    caller : tuple of (service, endpoint), optional
+        Only calls by this endpoint, for ``"network"`` and ``"refuse"``; default all.
+    """
+
+    factor: float = 1.0
+    caller: Place | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind not in KINDS:
+            raise FieldError("kind", f"must be one of {', '.join(KINDS)}", self.kind)
+        check_number("factor", self.factor, 0.01, 1000)
+        if self.kind == "leak" and self.end_s is None:
+            raise FieldError("end_s", "must be given for a leak", None)
+
+    def strike(self, rng: random.Random, wait: Wait) -> None:
+        """Refuse: there is nothing to strike in real time."""
+        raise NotImplementedError(f"a fault of kind {self.kind!r} exists in virtual time only")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A run of the virtual shop, with its true answer.
+
+    Parameters
+    ----------
+    name, defeats, why : str
+        What it is called; which naive rule it defeats; why.
+    causes : tuple of (service, endpoint)
+        Every endpoint that is truly a cause at once; a slow edge counts to the called. Empty: no fault at all.
+    faults : tuple of Fault
+        What breaks, in virtual seconds; the twin without them is the same run without these.
+    topology : Topology
+        Default the seed's shop, as several services.
+    rate, seconds : float
+        Requests a second on average, and how long.
+    mix : mapping, optional
+        Share of each entry by its route, or by "service route" where two services share one; default as `drive`.
+    changes : tuple of Fault
+        What happens in both twins and is no fault: a deployment, a client that sends bad requests.
+    profile : tuple of (second, factor)
+        From each second on, the rate is `factor` times as high.
+    daily : float
+        Amplitude of the day: the rate swings by this share around its average, lowest at 3, highest at 15 o'clock.
+    workers : mapping
+        Requests that a service works on at once, {service: n}; others wait in a queue, first come first served.
+        Default: as many as there are requests (a request beyond an endpoint's capacity gets 503 in any case).
+    backoff_ms : float
+        A caller waits before it tries again, twice as long each time, at random between 50 and 150 % of that;
+        default at once.
+    network_ms, overhead_ms : float
+        Median travelling time of a call, there and back, and what the server takes for each request beside its
+        work; defaults as measured on the live shop.
+    skew_ms : mapping
+        By how much the clock of a service is ahead, {service: ms}; in both twins.
+    lost : float
+        Share of the spans that never arrive at the store; the same spans in both twins.
+    window : tuple of (since, until), optional
+        Seconds to be explained; default from the first start to the last end of faults and changes.
+
+    Raises
+    ------
+    ValueError
+        Names the field, the rule and the value.
+    """
+
+    name: str
+    causes: tuple[Place, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    defeats: str = ""
+    why: str = ""
+    topology: Topology = SEED_SHOP
+    rate: float = 20.0
+    seconds: float = 200.0
+    mix: Mapping[str, float] | None = None
+    changes: tuple[Fault, ...] = ()
+    profile: tuple[tuple[float, float], ...] = ()
+    daily: float = 0.0
+    workers: Mapping[str, int] = field(default_factory=dict)
+    backoff_ms: float = 0.0
+    network_ms: float = 2.0
+    overhead_ms: float = 0.7
+    skew_ms: Mapping[str, float] = field(default_factory=dict)
+    lost: float = 0.0
+    window: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        check_number("rate", self.rate, 0.001, 1e5)
+        check_number("seconds", self.seconds, 0.001, 366 * DAY_S)
+        check_number("daily", self.daily, 0, 1)
+        check_number("lost", self.lost, 0, 0.99)
+        for name in ("backoff_ms", "network_ms", "overhead_ms"):
+            check_number(name, getattr(self, name), 0, 60_000)
+        self._check_services()
+        self._check_traffic()
+        self._check_faults()
+
+    def _check_services(self) -> None:
+        for name, given in (("workers", self.workers), ("skew_ms", self.skew_ms)):
+            for service in given:
+                if service not in self.topology.services:
+                    raise FieldError(name, f"must name services among {', '.join(self.topology.services)}", service)
+        for service, n in self.workers.items():
+            if not isinstance(n, int) or n < 1:
+                raise FieldError(f"workers[{service!r}]", "must be a whole number above 0", n)
+        for service, ms in self.skew_ms.items():
+            check_number(f"skew_ms[{service!r}]", ms, -DAY_S * 1e3, DAY_S * 1e3)
+
+    def _check_traffic(self) -> None:
+        for name, share in self.shares.items():
+            if name not in self.entries:
+                raise FieldError("mix", f"must name endpoints among {', '.join(self.entries)}", name)
+            check_number(f"mix[{name!r}]", share, 0, 1e9)
+        if not any(self.shares.values()):
+            raise FieldError("mix", "must have a share above 0", dict(self.shares))
+        seconds = [second for second, _ in self.profile]
+        if seconds != sorted(set(seconds)):
+            raise FieldError("profile", "must have its seconds in rising order", self.profile)
+        for second, factor in self.profile:
+            check_number("profile", second, 0, self.seconds)
+            check_number("profile", factor, 0, 1e6)
+        if self.window is not None:
+            check_number("window", self.window[0], 0, self.seconds)
+            check_number("window", self.window[1], self.window[0], self.seconds)
+
+    def _check_faults(self) -> None:
+        known, reached = [e.place for e in self.topology.endpoints], self.reached()
+        for place in self.causes:
+            if place not in known:
+                raise FieldError("causes", f"must be among {_listed(known)}", _shown(place))
+        for name, faults in (("faults", self.faults), ("changes", self.changes)):
+            for fault in faults:
+                _check_strikes(name, fault, self.places_of(fault), known, reached)
+                if fault.start_s >= self.seconds:
+                    raise FieldError(f"{name}.start_s", f"must be before the end at {self.seconds:g}", fault.start_s)
+        if bool(self.causes) != bool(self.faults):
+            raise FieldError("causes", "must be given where there are faults, and only there", self.causes)
+
+    @property
+    def entries(self) -> dict[str, Place]:
+        """The endpoints by the name that a mix calls them."""
+        return {name: place for place, name in names([e.place for e in self.topology.endpoints]).items()}
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """Share of each entry."""
+        if self.mix is not None:
+            return self.mix
+        return MIX if set(self.entries) == set(MIX) else dict.fromkeys(self.entries, 1.0)
+
+    def reached(self) -> set[Place]:
+        """Return the endpoints that any request reaches."""
+        entries = {self.entries[name] for name, share in self.shares.items() if share > 0}
+        for endpoint in self.topology.callers_first():
+            if endpoint.place in entries:
+                entries |= {(call.service, call.endpoint) for stage in endpoint.stages for call in stage}
+        return entries
+
+    def places_of(self, fault: Fault) -> list[Place]:
+        """Return the endpoints at which a fault strikes."""
+        if fault.endpoint != EVERYWHERE:
+            return [(fault.service, fault.endpoint)]
+        return [endpoint.place for endpoint in self.topology.of(fault.service)]
+
+    def interval(self) -> tuple[float, float]:
+        """Return the seconds to be explained; where nothing happens, the second half."""
+        if self.window is not None:
+            return self.window
+        happening = self.faults + self.changes
+        if not happening:
+            return self.seconds / 2, self.seconds
+        return min(f.start_s for f in happening), max(end_of(f, self.seconds) for f in happening)
+
+
+def end_of(fault: Fault, seconds: float) -> float:
+    """Return when a fault ends, in virtual seconds; at the latest with the run."""
+    return seconds if fault.length_s is None else min(fault.start_s + fault.length_s, seconds)
+
+
+def _check_strikes(name: str, fault: Fault, places: list[Place], known: list[Place], reached: set[Place]) -> None:
+    caller = getattr(fault, "caller", None)
+    for place in [*places, *([caller] if caller else [])] or [(fault.service, fault.endpoint)]:
+        if place not in known:
+            raise FieldError(name, f"must be at one of {_listed(known)}", _shown(place))
+    if not reached.intersection(places):
+        raise FieldError(name, "must be where requests come by", _shown((fault.service, fault.endpoint)))
+
+
+def _listed(places: list[Place]) -> str:
+    return ", ".join(_shown(place) for place in places)
+
+
+def _shown(place: Place) -> str:
+    return " ".join(place)
