@@ -17,6 +17,7 @@ rca          the ledger: where an incident's excess was born
 verdict      what a verdict rests on: the affected, sample traces, the steps of the explanation
 rules        classic root-cause rules to compare with
 monitor      the one pipeline: Monitor.step live, replay on a recording
+evaluation   incidents against the truth: precision, delay, ranks, calibration, cost; what-if sweeps
 api          the Flask blueprints /aiops and /simulate
 plots        figures
 tuner        the sensitivity sliders
@@ -45,6 +46,8 @@ _HOMES = {
     "Monitor": "monitor",
     "Report": "monitor",
     "replay": "monitor",
+    "score": "evaluation",
+    "sweep": "evaluation",
 }
 
 __all__ = sorted(_HOMES)

@@ -1,0 +1,473 @@
+"""How good is it? Incidents against injected faults, by event and never by point; and how far to believe its words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
+from math import nan
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
+
+from aiops_lab.accounts import last_ns
+from aiops_lab.baselines import fresh
+from aiops_lab.detectors import DETECTORS, HOURS, Anomaly, Detector, judge, wilson
+from aiops_lab.incidents import Incident, Suspect
+from aiops_lab.monitor import _MOST_TRACES, Pipeline, Report, _by_time, _Evidence, _floor
+from aiops_lab.sensitivity import Sensitivity
+from aiops_lab.spans import check
+from aiops_lab.windows import NEVER, GivenUp, Key, Requests, count, given_up_of, requests_of
+
+SLACK_S = 60.0
+"""Seconds after the end of a fault in which an anomaly may still tell of it: no request is held for longer."""
+
+_COLUMNS = ("service", "endpoint", "start", "end")
+
+
+# ---- means with intervals
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The mean of `n` values, with the bounds between which it lies in 95 % of resampled data; NaN for none."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def estimate(values: ArrayLike, *, times: int = 1000, seed: int = 0) -> Estimate:
+    """Return the mean of some values with bootstrap bounds (Efron 1979, doi 10.1214/aos/1176344552).
+
+    Assumes that the values are independent, one a run or incident. Equal values give bounds of no width, however few
+    they are: look at `n`, too.
+
+    Examples
+    --------
+    >>> estimate([1, 1, 0, 1])
+    Estimate(value=0.75, low=0.25, high=1.0, n=4)
+    """
+    known = np.asarray(values, dtype=float)
+    if known.size == 0:
+        return Estimate(nan, nan, nan, 0)
+    draws = np.random.default_rng(seed).integers(0, known.size, (times, known.size))
+    low, high = np.quantile(known[draws].mean(axis=1), [0.025, 0.975])
+    return Estimate(float(known.mean()), float(low), float(high), known.size)
+
+
+# ---- incidents against faults
+
+
+class Event(NamedTuple):
+    """What became of one fault: seconds until it was detected (NaN: never), and the incidents that tell of it."""
+
+    service: str
+    endpoint: str | None
+    start: pd.Timestamp
+    detect_s: float
+    incidents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How the incidents of a recording compare with the faults in it. NaN where there is nothing to divide by.
+
+    ``precision``: share of the incidents that tell of a fault; ``recall``: share of the faults that one tells of.
+    ``median_detect_s``, ``worst_detect_s``: from the start of a fault to the end of the first window that tells of it,
+    over the detected ones. ``missed_minutes``: minutes of fault before that, all of them where it was not detected.
+    ``grouping_f1``: over pairs of anomalies that tell of faults, whether one incident means one fault. ``pages``: how
+    often an incident opened or reopened. ``events``: one a fault. ``ranks``: for each incident that tells of a fault
+    the rank of a true cause, 0 where none was named.
+    """
+
+    faults: int
+    incidents: int
+    hours: float
+    precision: float
+    recall: float
+    median_detect_s: float
+    worst_detect_s: float
+    false_incidents_per_hour: float
+    grouping_f1: float
+    pages: int
+    missed_minutes: float
+    events: tuple[Event, ...] = field(default=(), repr=False)
+    ranks: tuple[int, ...] = ()
+
+    @property
+    def top1(self) -> Estimate:
+        """How often the first suspect is a true cause."""
+        return top(self.ranks, 1)
+
+    @property
+    def top3(self) -> Estimate:
+        """How often one of the first three suspects is a true cause."""
+        return top(self.ranks, 3)
+
+    @property
+    def mean_reciprocal_rank(self) -> Estimate:
+        """The mean of 1/rank, with 0 for a cause that was not named."""
+        return estimate([1 / rank if rank else 0.0 for rank in self.ranks])
+
+    def cost_per_day(self, page: float, missed_minute: float) -> float:
+        """Return what a day costs when a page costs `page` and a minute of an undetected fault `missed_minute`."""
+        return _share(24 * (self.pages * page + self.missed_minutes * missed_minute), self.hours)
+
+
+def rank_of(suspects: Sequence[Suspect], causes: Iterable[Key | tuple[str, None]]) -> int:
+    """Return the rank of the first suspect that is a true cause, 1 for the first, 0 where none is.
+
+    A cause without an endpoint (None) is a whole service.
+    """
+    known = list(causes)
+    return next((n for n, s in enumerate(suspects, 1) if any(_is_at(cause, s.key) for cause in known)), 0)
+
+
+def top(ranks: Sequence[int], k: int) -> Estimate:
+    """Return how often a true cause is among the first `k` suspects; `ranks` as `rank_of` gives them."""
+    return estimate([0 < rank <= k for rank in ranks])
+
+
+def score(report: Report, faults: pd.DataFrame, *, slack_s: float = SLACK_S) -> Score:
+    """Compare what a replay found with what was injected.
+
+    Parameters
+    ----------
+    report : Report
+        From `aiops_lab.replay`; with ``causes=False`` the ranks say nothing.
+    faults : DataFrame
+        A row a fault: service, endpoint, start, end (UTC; NaT = not ended), as ``FaultLog.faults()`` gives it. Without
+        an endpoint it is a whole service. Optional: ``affected``, the (service, endpoint) pairs that it truly touches,
+        as a twin tells (default: any), and ``group``, equal for faults that one incident should hold (default: none).
+    slack_s : float
+        Seconds after the end of a fault in which a new anomaly may still tell of it. Higher: more lenient.
+
+    Raises
+    ------
+    ValueError
+        Names the column that is missing.
+
+    Notes
+    -----
+    An anomaly at the endpoint of a fault in force tells of it; elsewhere it tells of the fault that was the latest to
+    start when the anomaly began, and goes on telling of that one. What began before every fault tells of none, so an
+    incident before its fault is a false one. A fault counts once, however many windows it lasts: there is no point
+    adjustment, which lets a lucky point stand for a whole fault (Kim et al. 2022, arXiv 2109.05257).
+    """
+    return _score(report, _truth(faults), int(slack_s * 1e9))
+
+
+def _score(report: Report, truth: list[_Fault], slack_ns: int) -> Score:
+    told, (end, hours) = _told(report, truth, slack_ns), _length(report.windows)
+    events = [_event(fault, [t for t in told if t.fault == n]) for n, fault in enumerate(truth)]
+    detect_s = [e.detect_s for e in events if e.incidents]
+    lengths_s = [max(min(fault.end, end) - fault.start, 0) / 1e9 for fault in truth]
+    missed_s = sum(np.fmin([e.detect_s for e in events], lengths_s)) if events else 0.0
+    causes: dict[str, set[Any]] = {}
+    for t in told:
+        causes.setdefault(t.incident, set()).add(truth[t.fault].place)
+    known = [i for i in report.incidents if i.id in causes]
+    n = len(report.incidents)
+    return Score(
+        len(truth), n, hours, _share(len(known), n), _share(len(detect_s), len(truth)),
+        float(np.median(detect_s)) if detect_s else nan, max(detect_s, default=nan), _share(n - len(known), hours),
+        _pairwise_f1([(t.incident, truth[t.fault].group) for t in told]),
+        sum(len(i.episodes) for i in report.incidents), float(missed_s / 60),
+        tuple(events), tuple(rank_of(i.suspects, causes[i.id]) for i in known),
+    )  # fmt: skip
+
+
+class _Fault(NamedTuple):
+    place: Any  # (service, endpoint or None)
+    start: int  # Unix ns
+    end: int
+    affected: Any  # a set of (service, endpoint), or None for any
+    group: Any
+
+
+class _Told(NamedTuple):
+    """One anomaly that tells of a fault."""
+
+    fault: int
+    incident: str
+    end: int
+
+
+def _truth(faults: pd.DataFrame) -> list[_Fault]:
+    for column in _COLUMNS:
+        if column not in faults.columns:
+            raise ValueError(f"faults must have the column {column!r}, got {list(faults.columns)}")
+    times = [pd.to_datetime(faults[c], utc=True).dt.as_unit("ns") for c in ("start", "end")]
+    start, end = (np.where(t.isna(), NEVER, t.astype("int64")).tolist() for t in times)
+    endpoints = [e if isinstance(e, str) and e else None for e in faults["endpoint"]]
+    affected = [set(map(tuple, a)) for a in faults["affected"]] if "affected" in faults else [None] * len(faults)
+    groups = faults["group"] if "group" in faults else range(len(faults))
+    rows = zip(zip(faults["service"], endpoints, strict=True), start, end, affected, groups, strict=True)
+    return [_Fault(*row) for row in rows]
+
+
+def _is_at(place: Any, key: Key) -> bool:
+    return place[0] == key[0] and place[1] in (None, key[1])
+
+
+def _told(report: Report, truth: list[_Fault], slack_ns: int) -> list[_Told]:
+    """Return the anomalies that tell of a fault, each with its incident."""
+    told, homes = [], _homes(report.incidents)
+    runs: dict[tuple[str, Key], tuple[int, int]] = {}  # of an anomaly that goes on: its last end, and its fault or -1
+    for a in sorted(report.anomalies, key=lambda a: (a.end, a.key, a.type)):
+        low, high = _ns(a.window), _ns(a.end)
+        until, fault = runs.get((a.type, a.key), (-1, -1))
+        in_force = [
+            n for n, f in enumerate(truth)
+            if f.start < high and low - slack_ns < f.end and (f.affected is None or a.key in f.affected)
+        ]  # fmt: skip
+        own = [n for n in in_force if _is_at(truth[n].place, a.key)]
+        if own or until < low:
+            fault = max(own or in_force, key=lambda n: (truth[n].start, n), default=-1)
+        runs[a.type, a.key] = high, fault
+        home = next((name for since, to, name in homes.get((a.type, a.key), ()) if since <= low and high <= to), None)
+        if fault >= 0 and home is not None:
+            told.append(_Told(fault, home, high))
+    return told
+
+
+def _homes(incidents: Sequence[Incident]) -> dict[tuple[str, Key], list[tuple[int, int, str]]]:
+    """Return when (Unix ns) an anomaly of some type and endpoint belonged to which incident, the latest first."""
+    homes: dict[tuple[str, Key], list[tuple[int, int, str]]] = {}
+    for i in incidents:
+        spans = [(_ns(low), _ns(high), i.id) for low, high in i.episodes]
+        for kind in dict.fromkeys((a.type, a.key) for a in i.anomalies):
+            homes.setdefault(kind, []).extend(spans)
+    return {kind: sorted(spans, reverse=True) for kind, spans in homes.items()}
+
+
+def _event(fault: _Fault, told: list[_Told]) -> Event:
+    detect_s = (min(t.end for t in told) - fault.start) / 1e9 if told else nan
+    start = pd.Timestamp(fault.start, unit="ns", tz="UTC")
+    service, endpoint = fault.place
+    return Event(service, endpoint, start, detect_s, tuple(sorted({t.incident for t in told})))
+
+
+def _ns(moment: pd.Timestamp) -> int:
+    return int(moment.as_unit("ns").value)
+
+
+def _length(windows: pd.DataFrame) -> tuple[int, float]:
+    """Return when a recording ended (Unix ns), and how many hours it lasted."""
+    if windows.empty:
+        return 0, 0.0
+    begin, end = _ns(windows["window"].min()), _ns(windows["end"].max())
+    return end, (end - begin) / 3.6e12
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else nan
+
+
+def _pairwise_f1(items: list[tuple[Any, Any]]) -> float:
+    """Return 2 x pairs that are together in both divisions / (pairs together in the one + in the other)."""
+    both, one, other = (
+        sum(n * (n - 1) for n in Counter(column).values())
+        for column in (items, [i for i, _ in items], [g for _, g in items])
+    )
+    return _share(2 * both, one + other)
+
+
+# ---- confidence
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far `n` confidences can be believed.
+
+    ``brier``: mean squared distance of confidence from the outcome (0 or 1). ``ece``: expected calibration error, the
+    mean distance of confidence from the share of right answers, bin by bin. ``ece_perfect`` and ``ece_perfect_high``:
+    mean and 95th percentile of the ece that a perfect model would show with so many answers. ``table``: a row a bin:
+    low, high, n, confidence, right, and the 95 % bounds right_low, right_high (Wilson).
+    """
+
+    n: int
+    brier: float
+    ece: float
+    ece_perfect: float
+    ece_perfect_high: float
+    table: pd.DataFrame = field(repr=False, compare=False)
+
+
+def calibration(
+    confidence: ArrayLike, right: ArrayLike, *, bins: int = 10, times: int = 500, seed: int = 0
+) -> Calibration:
+    """Compare how sure the answers were with how often they were right (Guo et al. 2017, arXiv 1706.04599).
+
+    Parameters
+    ----------
+    confidence : array of float, 0 to 1
+        NaN for no answer: such rows are left out.
+    right : array of bool
+    bins : int
+        Of equal width. More: a finer picture of fewer answers each, and a larger error by chance.
+    times : int
+        How often a perfect model is drawn.
+
+    Raises
+    ------
+    ValueError
+        If a confidence is not between 0 and 1.
+    """
+    p, hit = _answers(confidence, right)
+    hit = hit[~np.isnan(p)]
+    p = p[~np.isnan(p)]
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    inside = (place[:, None] == np.arange(bins)).astype(float)
+    n, sure = inside.sum(axis=0), p @ inside
+
+    def ece(outcomes: NDArray) -> NDArray:
+        return np.abs(outcomes @ inside - sure).sum(axis=-1) / max(p.size, 1)
+
+    perfect = ece((np.random.default_rng(seed).random((times, p.size)) < p).astype(float))
+    full = n > 0
+    low, high = wilson((hit @ inside)[full], n[full], 1.96)
+    edges = np.linspace(0, 1, bins + 1)
+    table = pd.DataFrame({
+        "low": edges[:-1][full], "high": edges[1:][full], "n": n[full].astype(int), "confidence": sure[full] / n[full],
+        "right": (hit @ inside)[full] / n[full], "right_low": low, "right_high": high,
+    })  # fmt: skip
+    if p.size == 0:
+        return Calibration(0, nan, nan, nan, nan, table)
+    brier, high_ece = float(np.mean((p - hit) ** 2)), float(np.quantile(perfect, 0.95))
+    return Calibration(p.size, brier, float(ece(hit)), float(perfect.mean()), high_ece, table)
+
+
+def risk_coverage(confidence: ArrayLike, right: ArrayLike) -> pd.DataFrame:
+    """Return how often the answers are wrong when only the surest are given (El-Yaniv & Wiener 2010, JMLR 11).
+
+    Parameters
+    ----------
+    confidence, right
+        As for `calibration`; NaN is never answered, and counts as a question.
+
+    Returns
+    -------
+    DataFrame
+        A row for each confidence that occurs, from the surest: threshold, answered (answers at least so sure), coverage
+        (their share of the questions), risk (the share of wrong ones among them). Equal confidences come together.
+    """
+    p, hit = _answers(confidence, right)
+    given = pd.DataFrame({"threshold": p, "wrong": 1 - hit}).dropna()
+    groups: Any = given.groupby("threshold")["wrong"].agg(["size", "sum"]).sort_index(ascending=False).cumsum()
+    coverage, risk = groups["size"] / max(p.size, 1), groups["sum"] / groups["size"]
+    return (
+        groups.assign(answered=groups["size"], coverage=coverage, risk=risk).drop(columns=["size", "sum"]).reset_index()
+    )
+
+
+def _answers(confidence: ArrayLike, right: ArrayLike) -> tuple[NDArray, NDArray]:
+    p, hit = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
+    if p.shape != hit.shape:
+        raise ValueError(f"right must be as long as confidence, got {hit.shape} and {p.shape}")
+    wrong = p[(p < 0) | (p > 1)]
+    if wrong.size:
+        raise ValueError(f"confidence must be between 0 and 1, got {wrong[0]}")
+    return p, hit
+
+
+# ---- what if it were more sensitive?
+
+
+def sweep(
+    frame: pd.DataFrame,
+    faults: pd.DataFrame,
+    grid: Mapping[str, Sequence[float]],
+    *,
+    base: Sensitivity | None = None,
+    detectors: Sequence[Detector] = DETECTORS,
+    slack_s: float = SLACK_S,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Replay one recording at each point of a grid of sensitivities, without root causes, and score it.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A spans frame.
+    faults, slack_s
+        As for `score`. The replays do not see them.
+    grid : mapping from knob to values
+        Knobs of `Sensitivity`, such as ``{"z": [2, 3, 4], "ratio": [2, 3]}``: every combination is tried.
+    base : Sensitivity
+        What the other knobs are. Default: its defaults.
+    detectors : functions
+        As for `aiops_lab.replay`.
+    progress : bool
+        Whether to show a bar.
+
+    Returns
+    -------
+    DataFrame
+        A row a combination, the last knob running fastest: the knobs, then the numbers of a `Score` but the ranks.
+
+    Raises
+    ------
+    ValueError
+        Names the knob that is unknown, or its rule and the value.
+    """
+    base, truth, known = base or Sensitivity(), _truth(faults), Pipeline(Sensitivity(), (), None)
+    unknown = [knob for knob in grid if knob not in asdict(base)]
+    if unknown:
+        raise ValueError(f"grid must name knobs of Sensitivity, got {unknown[0]!r}")
+    axes = [[_like(getattr(base, knob), value) for value in values] for knob, values in grid.items()]
+    points = [dict(zip(grid, values, strict=True)) for values in product(*axes)]
+    settings = [replace(base, **point) for point in points]  # type: ignore[arg-type]
+    requests, given_up = requests_of(check(frame), known.keys), given_up_of(frame, known.keys)
+    known.learn_calls(frame)
+    last, trace_id, rows = last_ns(frame), frame["trace_id"].to_numpy(dtype=object), []
+    for point, sensitivity in zip(points, _Bar(settings, disable=not progress, unit="replay"), strict=True):
+        pipeline = Pipeline(sensitivity, detectors, None)
+        pipeline.keys, pipeline.edges = known.keys, known.edges
+        found = _score(_again(pipeline, trace_id, requests, given_up, last), truth, int(slack_s * 1e9))
+        rows.append(point | {name: getattr(found, name) for name in _NUMBERS})
+    return pd.DataFrame(rows, columns=[*grid, *_NUMBERS])
+
+
+_NUMBERS = [name for name in Score.__dataclass_fields__ if name not in ("events", "ranks")]
+
+
+def _like(knob: float, value: Any) -> Any:
+    """Return a value as the plain number that its knob is: a whole number for a float is compiled for all anew."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return float(plain) if type(plain) is int and isinstance(knob, float) else plain
+
+
+class _Bar(tqdm):
+    monitor_interval = 0  # no extra thread, which would outlive the bar
+
+
+class _Traces(_Evidence):
+    """Finds the traces of an anomaly, and none of its other evidence: enough to see what belongs together."""
+
+    def _with_traces(self, a: Anomaly) -> Anomaly:
+        trace_id: Any = self._frame  # all that is needed of it
+        rows = np.sort(self._requests.row[self._shows(a)])[:_MOST_TRACES]
+        return replace(a, traces=a.traces or tuple(dict.fromkeys(trace_id[rows])))
+
+
+def _again(p: Pipeline, trace_id: Any, requests: Requests, given_up: GivenUp, last: int) -> Report:
+    """Replay what was counted and learned before: what does not depend on the sensitivity is done once for all."""
+    s, step = p.sensitivity, p.window_ns
+    until = _floor(last, step) + step
+    since = _floor(int(np.minimum(requests.end, requests.start).min(initial=until)), step)
+    stuck_ns, lost_ns = int(s.timeout_s * 1e9), int(s.resolve_after_s * 1e9)
+    counts = count(requests, given_up, len(p.keys), since, until, step, stuck_ns, lost_ns)
+    state = fresh(len(p.keys) * (HOURS if s.seasonal else 1))
+    windows, usual = judge(counts, list(p.keys), state, p.system, s)
+    found = [a for detector in p._detectors for a in detector(windows, usual, s)]
+    if found:
+        found = _Traces(trace_id, requests, windows, p.keys, s).attach(found)
+    p._group(found, until)
+    return Report(windows, found, sorted(p.manager.incidents.values(), key=_by_time))
