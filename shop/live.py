@@ -9,10 +9,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
 from cheroot import server as cheroot
@@ -38,6 +39,7 @@ CONTROL_THREADS = 16
 """Threads that business requests can never take: /aiops and /simulate answer whatever hangs."""
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # Of several equal headers cheroot keeps the last, unless it knows that they form a list, as these do (W3C).
 LISTS: list[bytes] = cheroot.comma_separated_headers  # type: ignore[attr-defined]
@@ -148,12 +150,49 @@ def running(
     if interval_s is not None:
         check_number("interval_s", interval_s, 0.001, 86_400)
     topology = topology.as_one() if services == "one" else topology
+    knobs = sensitivity or Sensitivity()
+    with undisturbed(_life(topology, path, knobs, seed, port, interval_s)) as shop:
+        yield shop
+
+
+@contextmanager
+def undisturbed(manager: AbstractContextManager[T]) -> Iterator[T]:
+    """Enter and leave `manager` in a thread of its own.
+
+    Ctrl-C interrupts nothing but the main thread, and so neither a start nor a clean-up that is half done.
+    """
+    entered: Future[T] = Future()
+    leave = threading.Event()
+
+    def live() -> None:
+        try:
+            with manager as value:
+                entered.set_result(value)
+                leave.wait()
+        except BaseException as error:
+            if entered.done():
+                raise
+            entered.set_exception(error)
+
+    with ThreadPoolExecutor(1, "shop") as pool:
+        try:
+            life = pool.submit(live)
+            yield entered.result()
+        finally:
+            leave.set()
+    life.result()
+
+
+@contextmanager
+def _life(
+    topology: Topology, path: str | Path | None, knobs: Sensitivity, seed: int, port: int, interval_s: float | None
+) -> Iterator[Shop]:
     with ExitStack() as stack:
         if path is None:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aiops-lab-"))) / "shop.sqlite"
         store = stack.enter_context(SpanStore(path))
         truth = stack.enter_context(FaultLog(path))
-        monitor = Monitor(store, sensitivity or Sensitivity())
+        monitor = Monitor(store, knobs)
         if interval_s is not None:
             _compile()
         shop = Shop(topology, store, monitor, truth, seed)
@@ -250,7 +289,7 @@ class _Server(wsgi.Server):
 
     def open(self) -> str:
         """Take the port and return the URL."""
-        _check_free(self.bind_addr[1])
+        check_free(self.bind_addr[1])
         self.prepare()
         return f"http://{HOST}:{self.bind_addr[1]}"
 
@@ -275,7 +314,7 @@ class _Server(wsgi.Server):
         log.log(level, msg, exc_info=traceback)
 
 
-def _check_free(port: int) -> None:
+def check_free(port: int) -> None:
     """Raise OSError if the port is taken; cheroot's own message names no port and leaks a socket."""
     with socket.socket() as probe:
         if os.name == "posix":

@@ -80,6 +80,7 @@ def drive(
     *,
     arrivals: str = "poisson",
     timeout_s: float = 10.0,
+    stop: threading.Event | None = None,
 ) -> pd.DataFrame:
     """Send traffic to a shop and return what its clients saw.
 
@@ -104,6 +105,8 @@ def drive(
         ``"poisson"``: as independent customers come; ``"paced"``: at equal distances.
     timeout_s : float
         Seconds after which a customer gives up; default 10, twice what the shop allows its own calls.
+    stop : threading.Event, optional
+        Set it in another thread and no further request is sent; default never.
 
     Returns
     -------
@@ -122,7 +125,7 @@ def drive(
     plan = list(takewhile(lambda arrival: arrival.at < seconds, stream))
     answers: list[Answer] = []
     with _Customers(places, timeout_s) as customers, _Bar(plan, disable=not progress, unit="req") as bar:
-        customers.send(bar, threading.Event(), answers)
+        customers.send(bar, stop or threading.Event(), answers)
         customers.finish()
     return _frame(answers)
 

@@ -8,14 +8,17 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pandas as pd
 import pytest
 import requests
+from cheroot.workers.threadpool import ThreadPool
 
 import shop
 from aiops_lab import Sensitivity, replay
@@ -81,6 +84,56 @@ def test_after_an_exception_nothing_is_left_either() -> None:
         fail()
     wait_until(lambda: set(threading.enumerate()) <= threads)
     assert is_free(seen[0])
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        (tempfile, "TemporaryDirectory"),
+        (live, "SpanStore"),
+        (live._Server, "prepare"),
+        (ThreadPool, "grow"),
+        (ThreadPool, "_spawn_worker"),
+        (live, "build"),
+        (live._Server, "serve_in_thread"),
+        (live._Server, "close"),
+    ],
+)
+def test_ctrl_c_at_any_moment_of_the_start_or_end_leaves_nothing(
+    where: object, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted right after each step, while what it made exists and nobody has written it down yet."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    threads, step, calls = set(threading.enumerate()), getattr(where, name), count()
+
+    def interrupted(*args: object, **given: object) -> object:
+        made = step(*args, **given)
+        if next(calls) == 0:
+            _thread.interrupt_main()
+            time.sleep(0.02)  # it comes here, if this is the main thread
+        return made
+
+    monkeypatch.setattr(where, name, interrupted)
+    urls: list[str] = []
+    with pytest.raises(KeyboardInterrupt), shop.running(topology=FAST) as running:  # noqa: PT012
+        urls += running.urls.values()
+        time.sleep(0.2)
+    wait_until(lambda: set(threading.enumerate()) <= threads)
+    assert all(is_free(url) for url in urls)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_goes_wrong_at_the_start_or_the_end_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def failing(early: bool) -> Iterator[int]:
+        if early:
+            raise OSError("early")
+        yield 1
+        raise OSError("late")
+
+    for early, message in ((True, "early"), (False, "late")):
+        with pytest.raises(OSError, match=message), live.undisturbed(failing(early)):
+            pass
 
 
 def test_the_same_port_can_be_taken_again_at_once() -> None:
@@ -401,6 +454,12 @@ def test_a_url_is_a_target_too_and_the_mix_is_kept() -> None:
     for endpoint, share in MIX.items():
         assert shares[endpoint] == pytest.approx(share, abs=0.09)
     assert set(seen["status"]) == {200}
+
+
+def test_a_drive_can_be_stopped_from_another_thread() -> None:
+    stop = threading.Event()
+    stop.set()
+    assert shop.drive("http://127.0.0.1:1", 1000, 1, progress=False, stop=stop).empty
 
 
 def test_the_bar_is_on_stderr_and_leaves_no_thread(capsys: pytest.CaptureFixture[str]) -> None:
