@@ -2,44 +2,71 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-HELP = argparse.ArgumentDefaultsHelpFormatter
+from shop.stopping import Stop
+
+if TYPE_CHECKING:
+    import argparse
+
+AS_TYPED = {"file": "FILE", "path": "--db", "target": "--url", "fault_s": "--seconds"} | {
+    name: "--" + name.removesuffix("_ms").removesuffix("_s")
+    for name in (
+        *("interval_s", "window_s", "warmup_s", "recovery_s", "duration_ms"),
+        *("port", "traffic", "url", "rate", "endpoint", "share", "out"),
+    )
+}
+"""What an error calls a parameter, and what the user typed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 the answer is no, 2 it could not run."""
+    """Run a command and return its exit code: 0 done, 1 the answer is no, 2 it could not run, 130 interrupted."""
+    with Stop() as stop:
+        return run(argv, stop)
+
+
+def run(argv: Sequence[str] | None, stop: Stop) -> int:
+    """Do what `main` does; `stop` is listening already."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console that knows no emoji shows ? instead of failing
     options = _parser().parse_args(argv)
     try:
-        return options.run(options)
+        return options.run(options, stop)
     except (ValueError, OSError) as error:
-        print(f"shop {options.command}: {error}", file=sys.stderr)
+        print(f"shop {options.command}: {_as_typed(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
+    finally:
+        stop.interrupt(False)
+
+
+def _as_typed(message: str) -> str:
+    name, _, rest = message.partition(" ")
+    return f"{AS_TYPED.get(name, name)} {rest}".rstrip()
 
 
 def _parser() -> argparse.ArgumentParser:
+    import argparse
+
     parser = argparse.ArgumentParser(
         "python -m shop",
         description="A small web shop to break on purpose, and the machine that notices, groups and explains it.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_serve, _add_demo, _add_check, _add_record):
-        add(commands)
+        add(commands, argparse.ArgumentDefaultsHelpFormatter)
     return parser
 
 
-def _add_serve(commands: argparse._SubParsersAction) -> None:
+def _add_serve(commands: argparse._SubParsersAction, help: Any) -> None:
     parser = commands.add_parser(
         "serve",
-        formatter_class=HELP,
+        formatter_class=help,
         help="run the shop on a port until Ctrl-C",
         description="Run the shop on a port, watched by a background worker, until Ctrl-C or SIGTERM. "
         "Break it with curl (POST /simulate/delay, error, hang), then look at /aiops/incidents.",
@@ -54,17 +81,17 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_serve)
 
 
-def _serve(options: argparse.Namespace) -> int:
+def _serve(options: argparse.Namespace, stop: Stop) -> int:
     from shop.serve import serve
 
     given = (options.interval, options.window, options.traffic, options.seed)
-    return serve(options.port, options.services, options.db, *given)
+    return serve(options.port, options.services, options.db, *given, stop)
 
 
-def _add_demo(commands: argparse._SubParsersAction) -> None:
+def _add_demo(commands: argparse._SubParsersAction, help: Any) -> None:
     parser = commands.add_parser(
         "demo",
-        formatter_class=HELP,
+        formatter_class=help,
         help="see the whole chain at work in less than a minute",
         description="Start the shop, warm up, break /payment, watch an incident open, and see its root cause "
         "named with its evidence. Draws timeline.png and ledger.png.",
@@ -77,16 +104,17 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_demo)
 
 
-def _demo(options: argparse.Namespace) -> int:
+def _demo(options: argparse.Namespace, stop: Stop) -> int:
     from shop.demo import demo
 
+    stop.interrupt()
     return demo(options.fault, options.services, options.seed, options.rate, options.out)
 
 
-def _add_check(commands: argparse._SubParsersAction) -> None:
+def _add_check(commands: argparse._SubParsersAction, help: Any) -> None:
     parser = commands.add_parser(
         "check",
-        formatter_class=HELP,
+        formatter_class=help,
         help="run the scenarios against a server, over HTTP alone",
         description="Run the latency, error, cascade and hang scenarios over HTTP alone, and print what passed. "
         "Exit code 1 if anything did not.",
@@ -98,16 +126,17 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_check)
 
 
-def _check(options: argparse.Namespace) -> int:
+def _check(options: argparse.Namespace, stop: Stop) -> int:
     from shop.check import check
 
+    stop.interrupt()
     return check(options.url, options.quick, options.rate, options.seed)
 
 
-def _add_record(commands: argparse._SubParsersAction) -> None:
+def _add_record(commands: argparse._SubParsersAction, help: Any) -> None:
     parser = commands.add_parser(
         "record",
-        formatter_class=HELP,
+        formatter_class=help,
         help="run a scenario; write its spans and the truth",
         description="Run normal traffic, break an endpoint, mend it. FILE (.csv or .csv.gz) gets one row a span, "
         "FILE.truth.json what was broken and when.",
@@ -115,31 +144,39 @@ def _add_record(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("file", metavar="FILE", help="where the spans go: .csv or .csv.gz")
     parser.add_argument("--fault", choices=("none", "error", "delay", "hang"), default="error", help="what breaks")
     parser.add_argument("--endpoint", default="/payment", help="which endpoint breaks")
+    parser.add_argument("--duration", type=float, default=1000.0, metavar="MS", help="of a delay, +- a fifth of it")
+    parser.add_argument("--share", type=float, default=1.0, help="share of its requests that break, 0 to 1")
     parser.add_argument("--warmup", type=float, default=60.0, help="seconds before the fault")
     parser.add_argument("--seconds", type=float, default=30.0, help="seconds of the fault")
     parser.add_argument("--recovery", type=float, default=0.0, help="seconds after it was mended")
     parser.add_argument("--rate", type=float, default=20.0, help="requests/s")
     parser.add_argument("--seed", type=int, default=0, help="of service times, faults and customers")
     parser.add_argument("--services", choices=("one", "many"), default="one", help="one port, or one each")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.set_defaults(run=_record)
 
 
-def _record(options: argparse.Namespace) -> int:
+def _record(options: argparse.Namespace, stop: Stop) -> int:
     from shop.record import fault_of, record
 
+    stop.interrupt()
     spans = record(
         options.file,
-        fault_of(options.fault, options.services, options.endpoint),
+        fault_of(options.fault, options.services, options.endpoint, options.duration, options.share),
         warmup_s=options.warmup,
         fault_s=options.seconds,
         recovery_s=options.recovery,
         rate=options.rate,
         seed=options.seed,
         services=options.services,
+        progress=not options.quiet,
     )
     print(f"{len(spans)} spans in {options.file}, the truth in {options.file}.truth.json")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    listening = Stop().listen()
+    code = run(None, listening)
+    listening.ignore()
+    sys.exit(code)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import requests
 
+from aiops_lab.faults import FieldError, check_number
 from aiops_lab.sensitivity import Sensitivity
 from shop.live import running
 from shop.topology import SEED_SHOP, Topology
-from shop.traffic import background, drive
+from shop.traffic import background, drive, place
 
 POLL_S = 0.5
 DEADLINE_S = 90.0
@@ -74,28 +76,61 @@ class Row(NamedTuple):
     passed: bool
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How the scenarios are run; `stop` ends those that are under way."""
+
+    window_s: float
+    rate: float
+    seed: int
+    calm_s: float
+    tries: int
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def go_on(self) -> None:
+        """Raise CancelledError if it is to stop."""
+        if self.stop.is_set():
+            raise CancelledError
+
+
 def check(url: str | None, quick: bool, rate: float, seed: int) -> int:
     """Run every scenario, print a table of what passed, and return 0 if all of it did."""
+    check_number("rate", rate, 0.001, 1e5)
+    calm_s, tries = (0.0, 1) if url is None else (ELSEWHERE_CALM_S, ELSEWHERE_TRIES)
+    if url is not None:
+        _check_url(url)
     begin = time.monotonic()
-    window_s = QUICK_WINDOW_S if quick else WINDOW_S
+    plan = Plan(QUICK_WINDOW_S if quick else WINDOW_S, rate, seed, calm_s, tries)
     rows: list[Row] = []
 
-    calm_s, tries = (0.0, 1) if url is None else (ELSEWHERE_CALM_S, ELSEWHERE_TRIES)
-
     def run(scenario: Scenario) -> list[Row]:
-        with _server(url, window_s, seed) as address:
-            basics = _basics(address, scenario.name)
-            return basics + _scenario(address, scenario, window_s, rate, seed, calm_s, tries)
+        plan.go_on()
+        with _server(url, plan.window_s, seed) as address:
+            return _basics(address, scenario.name) + _scenario(address, scenario, plan)
 
     print(f"{len(SCENARIOS)} scenarios against {url or 'shops of their own'}", flush=True)
     # A server elsewhere is only one: breaking it in two ways at once would be another scenario.
     with ThreadPoolExecutor(len(SCENARIOS) if quick and url is None else 1) as pool:
-        for found in pool.map(run, SCENARIOS):
-            rows += found
-            print("\n".join(f"  {'ok  ' if r.passed else 'FAIL'}  {r.scenario:<10}{r.what}" for r in found), flush=True)
+        try:
+            for found in pool.map(run, SCENARIOS):
+                rows += found
+                lines = [f"  {'ok  ' if r.passed else 'FAIL'}  {r.scenario:<10}{r.what}" for r in found]
+                print("\n".join(lines), flush=True)
+        finally:
+            plan.stop.set()  # Ctrl-C comes to the main thread only
     failed = sum(not row.passed for row in rows)
     print(f"{len(rows) - failed} passed, {failed} failed in {time.monotonic() - begin:.0f} s")
     return 0 if failed == 0 else 1
+
+
+def _check_url(url: str) -> None:
+    place("GET", url, "/")
+    try:
+        if _ask("GET", f"{url.rstrip('/')}/simulate/status").ok:
+            return
+    except OSError:
+        pass
+    raise FieldError("url", "must be that of a running shop", url)
 
 
 @contextmanager
@@ -134,16 +169,14 @@ def _basics(url: str, scenario: str) -> list[Row]:
     ]
 
 
-def _scenario(
-    url: str, scenario: Scenario, window_s: float, rate: float, seed: int, calm_s: float, tries: int
-) -> list[Row]:
+def _scenario(url: str, scenario: Scenario, plan: Plan) -> list[Row]:
     _ask("POST", f"{url}/simulate/clear").raise_for_status()
-    quiet = _calm(url, max(3.5 * window_s, calm_s), rate, seed, tries)
+    quiet = _calm(url, plan)
     begin = time.monotonic()
     _ask("POST", url + scenario.simulate).raise_for_status()
     try:
-        with background(url, rate, seed=seed + 1, timeout_s=6.0):
-            passed, seconds = _watch(url, scenario, begin)
+        with background(url, plan.rate, seed=plan.seed + 1, timeout_s=6.0):
+            passed, seconds = _watch(url, scenario, plan, begin)
     finally:
         _ask("POST", f"{url}/simulate/clear")
     rows = [Row(scenario.name, "normal traffic opens no incident", quiet)]
@@ -151,10 +184,12 @@ def _scenario(
     return [*rows, Row(scenario.name, f"all of it within {seconds:.0f} s of the fault", seconds < DEADLINE_S)]
 
 
-def _calm(url: str, seconds: float, rate: float, seed: int, tries: int) -> bool:
+def _calm(url: str, plan: Plan) -> bool:
     """Send normal traffic until no incident is active; what an earlier scenario left behind gets resolved."""
-    for _ in range(tries):
-        drive(url, seconds, rate, seed=seed, progress=False)
+    seconds = max(3.5 * plan.window_s, plan.calm_s)
+    for _ in range(plan.tries):
+        drive(url, seconds, plan.rate, seed=plan.seed, progress=False, stop=plan.stop)
+        plan.go_on()
         _ask("POST", f"{url}/aiops/analyze").raise_for_status()
         active = _ask("GET", f"{url}/aiops/incidents").json()["active_incidents"]
         if not active:
@@ -164,7 +199,7 @@ def _calm(url: str, seconds: float, rate: float, seed: int, tries: int) -> bool:
     return False
 
 
-def _watch(url: str, scenario: Scenario, begin: float) -> tuple[dict[str, bool], float]:
+def _watch(url: str, scenario: Scenario, plan: Plan, begin: float) -> tuple[dict[str, bool], float]:
     """Poll until everything is as it must be, or the deadline has passed."""
     while True:
         _ask("POST", f"{url}/aiops/analyze").raise_for_status()
@@ -173,7 +208,8 @@ def _watch(url: str, scenario: Scenario, begin: float) -> tuple[dict[str, bool],
         passed = judge(incidents, scenario)
         if all(passed.values()) or seconds > DEADLINE_S:
             return passed, seconds
-        time.sleep(POLL_S)
+        plan.stop.wait(POLL_S)
+        plan.go_on()
 
 
 def judge(incidents: list[dict[str, Any]], scenario: Scenario) -> dict[str, bool]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from aiops_lab.faults import FieldError, check_number
 from aiops_lab.monitor import replay
 from aiops_lab.sensitivity import Sensitivity
 from shop.live import Shop, running
-from shop.record import fault_of
+from shop.record import check_folder, fault_of, replacing
 from shop.topology import SEED_SHOP
 from shop.traffic import drive
 
@@ -26,6 +27,8 @@ ENTRY = "/checkout"
 
 def demo(fault: str, services: str, seed: int, rate: float, out: str) -> int:
     """Run the demo; return 0 if an incident with a cause was found."""
+    check_number("rate", rate, 0.001, 1e5)
+    _check_out(Path(out))
     begin = time.monotonic()
     knobs = Sensitivity(window_s=WINDOW_S)
     print(f"A shop with {len(SEED_SHOP.endpoints)} endpoints; {ENTRY} calls /payment, then /inventory.")
@@ -54,6 +57,13 @@ def demo(fault: str, services: str, seed: int, rate: float, out: str) -> int:
     draw(incidents[0], spans, faults, knobs, Path(out))
     say(f"\n{time.monotonic() - begin:.0f} s in all.")
     return 0 if all(incident.root_cause for incident in incidents) else 1
+
+
+def _check_out(out: Path) -> None:
+    there = next(folder for folder in (out, *out.parents) if folder.exists())
+    if not there.is_dir():
+        raise FieldError("out", "must be a folder", str(out))
+    check_folder("out", there, out)
 
 
 def say(text: str) -> None:
@@ -131,5 +141,6 @@ def draw(incident: Incident, spans: pd.DataFrame, faults: pd.DataFrame, knobs: S
         pictures["ledger"] = plots.ledger(ledger(incident))
     for name, drawn in pictures.items():
         figure = getattr(drawn, "figure", drawn)
-        figure.savefig(out / f"{name}.png", dpi=120, bbox_inches="tight")
+        with replacing(out / f"{name}.png") as part:
+            figure.savefig(part, format="png", dpi=120, bbox_inches="tight")
         say(f"   Drew {out / f'{name}.png'}")

@@ -2,40 +2,63 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from aiops_lab.faults import check_number
+from aiops_lab.faults import FieldError, check_number
 from aiops_lab.sensitivity import Sensitivity
-from shop.live import Shop, running
+from aiops_lab.store import SpanStore
+from shop.live import HOST, Shop, check_free, running
+from shop.stopping import Stop
 from shop.traffic import background
 
 LINE = "=" * 70
+HEAD = f"""{LINE}
+AIOps Lab - Automatic Failure Detection & Root Cause Analysis
+{LINE}
+
+📊 Starting AIOps background analysis... (it compiles at the first start: some seconds more)"""
+POLL_S = 0.1
+"""Nothing that a signal's handler may safely do wakes a waiting thread on every system."""
 
 
-def serve(port: int, services: str, db: str, interval_s: float, window_s: float, traffic: float, seed: int) -> int:
-    """Serve the shop until it is interrupted; return the exit code."""
+def serve(
+    port: int, services: str, db: str, interval_s: float, window_s: float, traffic: float, seed: int, stop: Stop
+) -> int:
+    """Serve the shop until it is asked to stop; return the exit code."""
     check_number("port", port, 0, 65_535)
+    check_number("interval_s", interval_s, 0.001, 86_400)
     check_number("traffic", traffic, 0, 100_000)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as Ctrl-C does
-    try:
-        with ExitStack() as stack:
-            print(f"{LINE}\nAIOps Lab - Automatic Failure Detection & Root Cause Analysis\n{LINE}\n")
-            print("📊 Starting AIOps background analysis...")
-            sensitivity = Sensitivity(window_s=window_s)
+    sensitivity = Sensitivity(window_s=window_s)
+    _check_port(port)
+    _check_db(db)
+    with ExitStack() as stack:
+        if not stop.asked:
+            print(HEAD, flush=True)
             shop = stack.enter_context(running(services, db, sensitivity, seed, port, interval_s))
+        if not stop.asked and traffic > 0:
+            stack.enter_context(background(shop, traffic, seed))
+        if not stop.asked:
             print(banner(shop, db, interval_s, window_s, traffic), flush=True)
-            if traffic > 0:
-                stack.enter_context(background(shop, traffic, seed))
-            while True:
-                time.sleep(3600)
-    except KeyboardInterrupt:
-        print("Stopped.", flush=True)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        while not stop.asked:
+            time.sleep(POLL_S)
+    print("Stopped.", flush=True)
     return 0
+
+
+def _check_port(port: int) -> None:
+    try:
+        check_free(port)
+    except OSError:
+        raise FieldError("port", f"must be free on {HOST}", port) from None
+
+
+def _check_db(db: str) -> None:
+    try:
+        SpanStore(db).close()
+    except OSError:
+        raise FieldError("path", "must be a file that can be written to, in a folder that exists", db) from None
 
 
 def banner(shop: Shop, db: str, interval_s: float, window_s: float, traffic: float) -> str:
@@ -56,14 +79,19 @@ Available endpoints:
 {chr(10).join(business)}
 
   AIOps endpoints:
-    GET  /aiops/metrics    - View endpoint metrics
-    GET  /aiops/incidents  - View active incidents
-    POST /aiops/analyze    - Trigger manual analysis
+    GET  /aiops/metrics                     - View endpoint metrics
+    GET  /aiops/incidents                   - View active incidents (?status=all)
+    GET  /aiops/incidents/<id>              - View one
+    GET  /aiops/incidents/<id>/explain      - Why? (?why_not=/health)
+    POST /aiops/incidents/<id>/acknowledge  - Somebody is at it
+    POST /aiops/incidents/<id>/resolve      - It is over
+    GET  /aiops/graph                       - Who calls whom
+    POST /aiops/analyze                     - Trigger manual analysis
 
   Simulation endpoints:
-    POST /simulate/delay   - Add latency
-    POST /simulate/error   - Inject errors
-    POST /simulate/hang    - Stop answering
+    POST /simulate/delay   - Add latency (?endpoint=/payment&duration=1000)
+    POST /simulate/error   - Inject errors (?endpoint=/payment&rate=0.5)
+    POST /simulate/hang    - Stop answering (?endpoint=/payment)
     POST /simulate/clear   - Clear simulations
     GET  /simulate/status  - View config
 

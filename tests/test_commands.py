@@ -18,13 +18,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import requests
+from flask import Flask
 
 import shop
 from aiops_lab import Sensitivity
+from aiops_lab.api import aiops, simulate
 from aiops_lab.faults import Fault
-from shop import check, demo
+from shop import check, demo, live
+from shop import record as record_module
 from shop.__main__ import main
-from shop.record import fault_of, read_spans, record, write_spans
+from shop.record import fault_of, read_spans, record, replacing, write_spans
+from shop.serve import banner
 
 COMMANDS = ("serve", "demo", "check", "record")
 
@@ -103,23 +107,66 @@ def test_what_is_no_command_is_refused_with_usage(words: list[str], capsys: pyte
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["serve", "--window", "-1"], "window_s must be > 0, got -1.0"),
-        (["serve", "--window", "nan"], "window_s must be a finite number, got nan"),
-        (["serve", "--interval", "0"], "interval_s must be a number between 0.001 and 86400, got 0.0"),
-        (["serve", "--interval", "inf"], "interval_s must be a number between 0.001 and 86400, got inf"),
-        (["serve", "--traffic", "-5"], "traffic must be a number between 0 and 100000, got -5.0"),
-        (["serve", "--port", "70000"], "port must be a number between 0 and 65535, got 70000"),
-        (["record", "x.parquet"], "file must end in one of .csv, .csv.gz, got 'x.parquet'"),
-        (["record", "x.csv", "--endpoint", "/nowhere", "--warmup", "0"], "fault must be at one of"),
-        (["record", "x.csv", "--rate", "0"], "rate must be a number"),
+        (["serve", "--window", "-1"], "--window must be > 0, got -1.0"),
+        (["serve", "--window", "nan"], "--window must be a finite number, got nan"),
+        (["serve", "--interval", "0"], "--interval must be a number between 0.001 and 86400, got 0.0"),
+        (["serve", "--interval", "inf"], "--interval must be a number between 0.001 and 86400, got inf"),
+        (["serve", "--traffic", "-5"], "--traffic must be a number between 0 and 100000, got -5.0"),
+        (["serve", "--port", "70000"], "--port must be a number between 0 and 65535, got 70000"),
+        (
+            ["serve", "--port", "0", "--db", "no/x.sqlite"],
+            "--db must be a file that can be written to, in a folder that",
+        ),
+        (["serve", "--port", "0", "--db", "README.md"], "--db must be an SQLite database or a new file, got README.md"),
+        (["serve", "--port", "0", "--db", "."], "--db must be a file, got ."),
+        (["record", "x.parquet"], "FILE must end in one of .csv, .csv.gz, got 'x.parquet'"),
+        (["record", "no/x.csv"], "FILE must be in a folder that exists, got 'no/x.csv'"),
+        (["record", "README.md/x.csv"], "FILE must be in a folder that exists, got 'README.md/x.csv'"),
+        (["record", "folder.csv"], "FILE must be a file, got 'folder.csv'"),
+        (
+            ["record", "x.csv", "--endpoint", "/nope"],
+            "--endpoint must be one of /health, /inventory, /payment, /checkout, got '/nope'",
+        ),
+        (["record", "x.csv", "--rate", "0"], "--rate must be a number between 0.001 and 100000, got 0.0"),
+        (["record", "x.csv", "--warmup", "-1"], "--warmup must be a number between 0 and 1e+06, got -1.0"),
+        (["record", "x.csv", "--seconds", "nan"], "--seconds must be a number between 0 and 1e+06, got nan"),
+        (["record", "x.csv", "--recovery", "-1"], "--recovery must be a number between 0 and 1e+06, got -1.0"),
+        (["record", "x.csv", "--share", "1.5"], "--share must be a number between 0 and 1, got 1.5"),
+        (
+            ["record", "x.csv", "--fault", "delay", "--duration", "-1"],
+            "--duration must be a number between 0 and 60000,",
+        ),
+        (["demo", "--out", "README.md"], "--out must be a folder, got 'README.md'"),
+        (["demo", "--out", "README.md/x"], "--out must be a folder, got 'README.md/x'"),
+        (["demo", "--rate", "0"], "--rate must be a number between 0.001 and 100000, got 0.0"),
+        (["check", "--rate", "-1"], "--rate must be a number between 0.001 and 100000, got -1.0"),
+        (["check", "--url", "localhost"], "--url must be a running shop or a URL such as http://127.0.0.1:5000, got"),
     ],
 )
-def test_a_number_that_breaks_its_rule_is_named(
+def test_an_option_that_breaks_its_rule_is_named_as_it_was_typed_before_anything_runs(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text("no folder")
+    (tmp_path / "folder.csv").mkdir()
+    for module in (live, record_module, demo, check):
+        monkeypatch.setattr(module, "running", None)  # calling it would be another error
     assert main(words) == 2
-    assert message in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert err.startswith(f"shop {words[0]}: {message}")
+    assert out == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "folder.csv"]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere, Windows knows no mode")
+@pytest.mark.parametrize("words", [["record", "shut/x.csv"], ["demo", "--out", "shut/x"]])
+def test_a_folder_that_cannot_be_written_to_is_named(
+    words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shut").mkdir(mode=0o500)
+    assert main(words) == 2
+    assert "must be in a folder that can be written to, got 'shut/x" in capsys.readouterr().err
 
 
 def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -128,7 +175,9 @@ def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         taken.listen()
         port = str(taken.getsockname()[1])
         assert main(["serve", "--port", port, "--db", str(tmp_path / "x.sqlite")]) == 2
-    assert f"port {port} on 127.0.0.1 is in use; choose another one" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert told.err == f"shop serve: --port must be free on 127.0.0.1, got {port}\n"
+    assert told.out == ""
 
 
 # ---- serve
@@ -174,6 +223,87 @@ def test_serve_stops_on_ctrl_c_and_its_incidents_survive_a_restart(tmp_path: Pat
     with served("--db", "mine.sqlite", "--interval", "60", cwd=tmp_path) as (_, url, _):
         after = requests.get(f"{url}/aiops/incidents", timeout=10).json()
     assert after["active_incidents"][0]["id"] == before["active_incidents"][0]["id"]
+
+
+def test_the_banner_lists_every_path_there_is() -> None:
+    with shop.running() as running:
+        told = banner(running, "x.sqlite", 30, 10, 0)
+        monitor, injector = running.monitor, running.injector
+    app = Flask("all")
+    app.register_blueprint(aiops(monitor))
+    app.register_blueprint(simulate(injector, []))
+    rules = [str(rule) for rule in app.url_map.iter_rules() if not str(rule).startswith("/static")]
+    assert len(rules) == 13
+    assert sorted(re.findall(r"/(?:aiops|simulate)/[^ ?)]+(?= +- )", told)) == sorted(rules)
+
+
+# ---- stopping
+
+
+@contextmanager
+def started(*words: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    """Yield a command that says on stderr which modules it has imported."""
+    temporary = cwd / "tmp"
+    temporary.mkdir()
+    environment = os.environ | {
+        "PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(Path(shop.__file__).parents[1]), "TMPDIR": str(temporary),
+    }  # fmt: skip
+    command = [sys.executable, "-X", "importtime", "-m", "shop", *words]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    with subprocess.Popen(command, cwd=cwd, env=environment, **streams) as process:  # type: ignore[call-overload]
+        killer = threading.Timer(30, process.kill)
+        killer.start()
+        try:
+            yield process
+        finally:
+            killer.cancel()
+            process.kill()
+
+
+POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows sends no signals to another process")
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("words", "imported", "sent", "code"),
+    [
+        ("serve --port 0", "argparse", signal.SIGINT, 0),  # while it imports
+        ("serve --port 0", "shop.serve", signal.SIGTERM, 0),  # while it starts
+        ("demo", "pandas", signal.SIGINT, 130),
+        ("record x.csv --quiet", "shop.record", signal.SIGTERM, 130),
+    ],
+)
+def test_a_signal_at_any_moment_stops_a_command_cleanly_and_a_second_one_does_no_harm(
+    words: str, imported: str, sent: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    with started(*words.split(), cwd=tmp_path) as process:
+        for line in process.stderr:
+            if line.startswith("import time:") and line.split()[-1] == imported:
+                break
+        if imported.startswith("shop."):
+            time.sleep(0.1)  # into the start of the shop
+        process.send_signal(sent)
+        time.sleep(0.05)
+        process.send_signal(sent)
+        out, err = process.communicate(timeout=20)
+    said = [line for line in err.splitlines() if not line.startswith("import time:")]
+    assert process.returncode == code, err[-2000:]
+    assert (out.splitlines()[-1:] if code == 0 else said) == ["Stopped."]
+    assert "Traceback" not in err
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not [path for path in tmp_path.iterdir() if path.suffix in (".csv", ".json", ".part")]
+
+
+@POSIX
+def test_check_stops_within_seconds_on_ctrl_c_in_the_middle_of_its_scenarios(tmp_path: Path) -> None:
+    with started("check", "--quick", cwd=tmp_path) as process:
+        threading.Thread(target=process.stderr.read).start()
+        assert "4 scenarios" in process.stdout.readline()
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        begin = time.monotonic()
+        assert process.wait(20) == 130
+        assert time.monotonic() - begin < 6  # of 12 without
 
 
 # ---- demo and check, with shorter windows
@@ -224,7 +354,9 @@ def test_check_says_what_failed_and_its_exit_code_too(
 
 def test_check_without_a_server_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--quick", "--url", "http://127.0.0.1:1"]) == 2
-    assert "http://127.0.0.1:1" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert told.err == "shop check: --url must be that of a running shop, got 'http://127.0.0.1:1'\n"
+    assert told.out == ""
 
 
 def test_a_wrong_cause_is_judged_wrong() -> None:
@@ -295,3 +427,40 @@ def test_a_recording_of_normal_days_has_no_fault(tmp_path: Path) -> None:
 def test_an_ending_that_is_not_known_is_refused_before_the_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="file must end in one of"):
         record(tmp_path / "x.json", None)
+
+
+def test_a_file_that_cannot_be_finished_leaves_the_old_one_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text("old")
+
+    def fail() -> None:
+        with replacing(file) as part:
+            part.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert file.read_text() == "old"
+    with replacing(file) as part:
+        part.write_text("new")
+    assert file.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("words", "fields"),
+    [
+        ("--fault delay --duration 40 --share 0.5", {"duration_ms": 40, "jitter_ms": 8, "rate": 0.5, "status": 500}),
+        ("--fault error --share 0.25", {"duration_ms": 0, "jitter_ms": 0, "rate": 0.25, "status": 500}),
+    ],
+)
+def test_record_takes_the_size_of_the_fault_and_can_be_quiet(
+    words: str, fields: dict[str, float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "run.csv"
+    length = "--warmup 0 --seconds 0.3 --rate 10 --services many --endpoint /inventory --quiet"
+    assert main(["record", str(file), *length.split(), *words.split()]) == 0
+    (fault,) = json.loads((tmp_path / "run.csv.truth.json").read_text())["faults"]
+    assert (fault["service"], fault["endpoint"]) == ("inventory", "/inventory")
+    assert {name: fault[name] for name in fields} == fields
+    assert capsys.readouterr().err == ""
