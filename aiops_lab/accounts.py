@@ -12,7 +12,7 @@ from aiops_lab.baselines import compiled
 from aiops_lab.traces import Forest, forest, parents, partition
 from aiops_lab.windows import NEVER, Key, end_ns, kinds, start_ns
 
-STUCK_NS = 5_000_000_000  # an open request older than this is unanswered; a younger one is just on its way
+STUCK_NS, STUCK_USUAL = 5_000_000_000, 5  # an open request older than this, and than so many usual ones, is unanswered
 REFUSED_NS = 5_000_000  # a call without an answer within 5 ms was refused by the called host
 
 # An account is the code of an endpoint (its own time, or a failure of its own), or _EDGE + caller * _CODES + called:
@@ -76,17 +76,58 @@ def clock_offsets(frame: pd.DataFrame) -> dict[tuple[str, str], int]:
     return {pair: int(ahead) for pair, out, ahead in middle.itertuples() if out > 0}
 
 
-def usual_ns(trees: Forest, size: int) -> NDArray:
-    """Return the mean duration of the requests of each endpoint, by code."""
+class Habits(NamedTuple):
+    """What endpoints are like when all is well.
+
+    ``mean_ns`` and ``failed`` (share) by code of the endpoint; ``calls``: how many calls a caller makes to a callee at
+    most, as a rule, by (caller, callee).
+    """
+
+    mean_ns: NDArray
+    failed: NDArray
+    calls: dict[tuple[int, int], int]
+
+
+def habits(frame: pd.DataFrame, keys: dict[Key, int], offsets: dict[tuple[str, str], int], until_ns: int) -> Habits:
+    """Return the habits that a fault-free frame shows; `keys` (codes of the endpoints) grows by those that are new."""
+    trees = forest(frame, keys, until_ns, offsets)
     code, duration = trees.node[trees.server], (trees.end - trees.start)[trees.server]
-    return np.bincount(code, duration, minlength=size) / np.maximum(np.bincount(code, minlength=size), 1)
+    n = np.maximum(np.bincount(code, minlength=len(keys)), 1)
+    mean_ns = np.bincount(code, duration, minlength=len(keys)) / n
+    failures = np.bincount(code, trees.failed[trees.server], minlength=len(keys)) / n
+    called, rank = _call_ranks(trees)
+    calls = pd.DataFrame({"caller": trees.node[trees.parent[called]], "callee": trees.node[called], "rank": rank})
+    top = calls[calls["rank"] > 0].groupby(["caller", "callee"])["rank"].quantile(0.99, interpolation="lower")
+    most = zip(top.index.tolist(), top.tolist(), strict=True)
+    return Habits(mean_ns, failures, {pair: int(count) for pair, count in most})
+
+
+def _call_ranks(trees: Forest) -> tuple[NDArray, NDArray]:
+    """Return the calls that spans make, and which call of its caller to the same callee each of them is: 1, 2, …"""
+    called = np.flatnonzero((trees.parent >= 0) & ~trees.log)
+    called = called[trees.server[trees.parent[called]]]
+    order = np.lexsort((called, trees.start[called], trees.node[called], trees.parent[called]))
+    called = called[order]
+    new = np.ones(called.size, dtype=bool)
+    new[1:] = (np.diff(trees.parent[called]) != 0) | (np.diff(trees.node[called]) != 0)
+    begin = np.flatnonzero(new)
+    return called, np.arange(called.size) - np.repeat(begin, np.diff(np.append(begin, called.size))) + 1
+
+
+def _without_extra_calls(trees: Forest, usual: Habits) -> Forest:
+    """Return the trees with the calls beyond the usual number hidden, so that their time is their caller's own."""
+    called, rank = _call_ranks(trees)
+    pairs = zip(trees.node[trees.parent[called]].tolist(), trees.node[called].tolist(), strict=True)
+    most = np.array([usual.calls.get(pair, 1) for pair in pairs], dtype=np.int64)
+    hidden = trees.log.copy()
+    hidden[called[rank > most]] = True
+    return trees._replace(log=hidden)
 
 
 def keep(
-    frame: pd.DataFrame, keys: dict[Key, int], offsets: dict[tuple[str, str], int], until_ns: int,
-    usually_ns: NDArray | None = None,
-) -> tuple[Books, NDArray]:  # fmt: skip
-    """Return the books of a frame as it stood at `until_ns`, and the mean duration by endpoint.
+    frame: pd.DataFrame, keys: dict[Key, int], offsets: dict[tuple[str, str], int], until_ns: int, usual: Habits
+) -> Books:
+    """Return the books of a frame as it stood at `until_ns`.
 
     Parameters
     ----------
@@ -94,14 +135,16 @@ def keep(
         Codes of the endpoints; grows by those that are new.
     offsets : dict
         From `clock_offsets`.
-    usually_ns : array, optional
-        Mean duration by endpoint when all is well; default that of this frame.
+    usual : Habits
+        A call beyond the usual number is its caller's; what usually fails explains no failure.
     """
     trees = forest(frame, keys, until_ns, offsets)
-    mean_ns = usual_ns(trees, len(keys))
-    usually = mean_ns if usually_ns is None else np.pad(usually_ns, (0, len(keys) - usually_ns.size))
+    usually = np.pad(usual.mean_ns, (0, len(keys) - usual.mean_ns.size))
+    fails = np.pad(usual.failed, (0, len(keys) - usual.failed.size)) > 0.5
     duration, is_open = trees.end - trees.start, end_ns(frame) > until_ns
-    bad = (trees.failed & ~is_open) | (is_open & (duration > STUCK_NS))
+    stuck = duration > np.maximum(STUCK_NS, STUCK_USUAL * usually[trees.node])
+    bad = (trees.failed & ~is_open) | (is_open & stuck)
+    bad &= ~fails[trees.node] | (trees.parent < 0)
     served, account = _accounts(trees)
     root = np.flatnonzero((trees.root == np.arange(trees.root.size)) & (~is_open | bad) & ~trees.log)
     requests = pd.DataFrame({
@@ -109,14 +152,13 @@ def keep(
         "trace_id": frame["trace_id"].to_numpy()[root],
     }, index=root)  # fmt: skip
 
-    span, ns = partition(trees)
+    span, ns = partition(_without_extra_calls(trees, usual))
     parts = pd.DataFrame({"root": trees.root[span], "account": account[span], "ns": ns})
     time = parts.groupby(["root", "account"])[["ns"]].sum().reset_index()
     seen, born = _births(trees, bad, account, served, usually)
     failures = pd.DataFrame({"root": trees.root[seen], "account": born, "masked": trees.parent[seen] >= 0})
-    return Books(
-        requests, _of_roots(time, root, trees), _of_roots(failures, root, trees), _stats(trees, duration, is_open, bad)
-    ), mean_ns
+    stats = _stats(trees, duration, is_open, bad)
+    return Books(requests, _of_roots(time, root, trees), _of_roots(failures, root, trees), stats)
 
 
 def _of_roots(table: pd.DataFrame, root: NDArray, trees: Forest) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,8 @@ def ewma(values: ArrayLike, half_life: float) -> tuple[NDArray, NDArray]:
     ([0.0, 2.0, 3.0], [0.0, 4.0, 3.0])
     """
     series = np.asarray(values, dtype=np.float64)
+    if isinstance(half_life, bool) or not isinstance(half_life, Real):
+        raise ValueError(f"half_life must be a number, got {half_life!r}")
     if series.ndim != 1:
         raise ValueError(f"values must be one-dimensional, got shape {series.shape}")
     if not half_life > 0:
@@ -106,12 +109,12 @@ FIELDS = (
     "abnormal_since",  # Unix s, NaN while normal
     "new_count", "new_mean", "new_var", "new_error_rate", "new_windows", "new_rate",  # the level since then
     "pool_n", "pool_errors", "pool_total", "pool_squares", "pool_s",  # small windows waiting for company
-    "silent",  # requests that should have come since the last one came
+    "silent", "longest",  # requests that should have come since the last one came; the most there ever were
 )  # fmt: skip
 (
     COUNT, MEAN, VAR, ERROR_RATE, WINDOWS, RATE, RATE_VAR, FAST, LOW, HIGH, SINCE,
     NEW_COUNT, NEW_MEAN, NEW_VAR, NEW_ERROR_RATE, NEW_WINDOWS, NEW_RATE,
-    POOL_N, POOL_ERRORS, POOL_TOTAL, POOL_SQUARES, POOL_S, SILENT,
+    POOL_N, POOL_ERRORS, POOL_TOTAL, POOL_SQUARES, POOL_S, SILENT, LONGEST,
 ) = range(len(FIELDS))  # fmt: skip
 
 
@@ -122,15 +125,19 @@ def fresh(rows: int) -> NDArray:
     return state
 
 
+MEMORY = 100.0  # requests that a baseline remembers at least, however few come in a half-life
+
+
 @compiled
 def learn_requests(row: NDArray, first: int, n: float, errors: float, mean: float, var: float, alpha: float) -> None:
     """Fold one window's requests into the group (count, mean, var, error_rate) that begins at ``row[first]``.
 
     Until the moving average has seen enough, the weight is the window's share of all requests so far, so that a cold
-    start is a plain average and not a memory of the first window.
+    start is a plain average and not a memory of the first window. A quiet endpoint forgets by requests, not by time:
+    the spread of a handful of requests is no measure of anything.
     """
     row[first] += n
-    weight = max(alpha, n / row[first])
+    weight = max(min(alpha, n / MEMORY), n / row[first])
     row[first + 1], row[first + 2] = ewma_step(row[first + 1], row[first + 2], mean, weight)
     row[first + 2] += weight * var
     row[first + 3] += weight * (errors / n - row[first + 3])

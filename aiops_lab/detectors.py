@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import erfc, log, sqrt
+from math import erfc, lgamma, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,8 @@ _DESCRIPTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     ),
     "timeout": lambda e: (
         f"Timeout: {e['open_requests']} requests without an answer, the oldest for {e['age_ms'] / 1000:.1f} s"
+        if e["open_requests"]
+        else f"Timeout: {e['given_up_calls']} calls were given up by their callers"
     ),
     "traffic_drop": lambda e: f"Traffic drop: no requests where {e['expected_requests']:.0f} were due",
     "latency_drift": lambda e: (
@@ -91,20 +93,20 @@ def _slow(ratio: Any, z: Any, rise_ms: Any, min_ratio: float, min_z: float, min_
     return (ratio > min_ratio) & (z > min_z) & (rise_ms > min_ms)
 
 
-def _failing(error_low: Any, usual_rate: Any, margin: float) -> Any:
-    return error_low > usual_rate + margin
+def _failing(error_low: Any, error_chance: Any, usual_rate: Any, margin: float, chance: float) -> Any:
+    return (error_low > usual_rate + margin) & (error_chance < chance)
 
 
 def _stuck(unanswered: Any, enough: float) -> Any:
     return unanswered >= enough
 
 
-def _silent(missed: Any, limit: float) -> Any:
-    return missed > limit
+def _silent(missed: Any, longest: Any, limit: float) -> Any:
+    return (missed > limit) & (missed > 1.5 * longest)
 
 
-def _drifting(gap: Any, low: Any, high: Any, rise_ms: Any, min_gap: float, min_ms: float) -> Any:
-    return (gap > min_gap) & (gap > 2 * high - low) & (rise_ms > min_ms)
+def _drifting(gap: Any, gap_z: Any, low: Any, high: Any, rise_ms: Any, min_gap: float, z: float, min_ms: float) -> Any:
+    return (gap > min_gap) & (gap_z > z) & (gap > 2 * high - low) & (rise_ms > min_ms)
 
 
 def wilson(k: Any, n: Any, z: float) -> tuple[Any, Any]:
@@ -123,20 +125,35 @@ def wilson(k: Any, n: Any, z: float) -> tuple[Any, Any]:
     return middle - half, middle + half
 
 
+@compiled
+def _chance(k: float, n: float, p: float) -> float:
+    """Return the chance of at least k failures in n requests that fail with probability p: exact, as n may be 3."""
+    if k <= n * p:
+        return 1.0
+    term = np.exp(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(p) + (n - k) * log(1 - p))
+    total = 0.0
+    while k <= n and term > 1e-15:
+        total += term
+        term *= (n - k) / (k + 1) * p / (1 - p)
+        k += 1
+    return total
+
+
 _slow_k, _failing_k, _stuck_k = compiled(_slow), compiled(_failing), compiled(_stuck)
 _silent_k, _drifting_k, _wilson_k = compiled(_silent), compiled(_drifting), compiled(wilson)
 
 _MIN_SD = 0.1  # of log milliseconds: a service that always takes exactly as long still varies by a tenth elsewhere
 _WARM_WINDOWS = 12  # windows before an envelope or a rate of arrivals is worth asking
 _OUT, _BACK = 0.03, 0.003  # gains of the envelope: a creep must not be able to widen it as fast as it creeps
+_RATE = 12.0  # the rate of arrivals is remembered so many times longer: an hour of bursts and gaps by default
 _FAST, _FAST_WINDOWS = 10.0, 3.0  # the fast average forgets ten times faster, but not sooner than in three windows
 _P99 = 2.326  # standard deviations from the mean of a normal distribution to its 99th percentile
 HOURS = 24
 
 OUT = (
-    "w", "code", "seconds", "n", "errors", "mean", "ratio", "z", "error_low", "unanswered", "oldest_s", "missed",
-    "gap", "low", "high", "fast", "learning", "abnormal", "base_count", "base_mean", "base_sd", "base_error_rate",
-    "base_rate", "base_high", "base_windows",
+    "w", "code", "seconds", "n", "errors", "mean", "ratio", "z", "error_low", "error_chance", "stuck", "given_up",
+    "oldest_s", "missed", "longest", "gap", "gap_z", "low", "high", "fast", "learning", "abnormal", "base_count",
+    "base_mean", "base_sd", "base_error_rate", "base_rate", "base_high", "base_windows",
 )  # fmt: skip
 
 
@@ -146,14 +163,15 @@ def _judge(
     total: NDArray, squares: NDArray, arrivals: NDArray, given_up: NDArray, stuck_ptr: NDArray, stuck_code: NDArray,
     stuck_age_s: NDArray, hours: int, z: float, ratio: float, half_life_s: float, min_count: float,
     min_window: float, relearn_after_s: float, min_ms: float, margin: float, min_gap: float, timeout_s: float,
-    silence: float, out: NDArray,
+    chance: float, out: NDArray,
 ) -> int:  # fmt: skip
     """Judge each window in the order of time, then learn from it; return the number of rows written to `out`."""
     rows = 0
     width = n.shape[1]
     stuck = np.zeros(width)
     oldest = np.zeros(width)
-    alpha = 1.0 - 2.0 ** (-window_s / half_life_s)
+    alpha = 1.0 - 2.0 ** (-window_s / (_RATE * half_life_s))
+    silence = -log(max(chance, 1e-300))
     for w in range(n.shape[0]):
         arrived = arrivals[w].sum()
         activity = min(1.0, arrived / system[1]) if system[1] > 0 else 0.0
@@ -174,18 +192,20 @@ def _judge(
             s[b.POOL_SQUARES] += squares[w, e]
             if s[b.POOL_N] > 0:
                 s[b.POOL_S] += window_s
-            s[b.SILENT] += s[b.RATE] / max(1.0, s[b.RATE_VAR] / max(s[b.RATE], 1e-9)) * activity
             if arrivals[w, e] > 0:
+                s[b.LONGEST] = max(s[b.LONGEST], s[b.SILENT])
                 s[b.SILENT] = 0.0
+            else:
+                s[b.SILENT] += s[b.RATE] / max(1.0, s[b.RATE_VAR] / max(s[b.RATE], 1e-9)) * activity
             learning = s[b.COUNT] < min_count
             judged = s[b.POOL_N] >= min_window
             unanswered = max(stuck[e], given_up[w, e])
             is_stuck = not learning and _stuck_k(unanswered, min_window)
             known = not learning and s[b.WINDOWS] >= _WARM_WINDOWS
-            is_silent = known and _silent_k(s[b.SILENT], silence)
+            is_silent = known and _silent_k(s[b.SILENT], s[b.LONGEST], silence)
 
             mean, var = s[b.MEAN], 0.0
-            score, error_low, gap, fast = 0.0, 0.0, 0.0, s[b.FAST]
+            score, error_low, error_chance, gap, gap_z, fast = 0.0, 0.0, 1.0, 0.0, 0.0, s[b.FAST]
             sd = max(np.sqrt(s[b.VAR]), _MIN_SD)
             high_ms = 0.0
             is_slow, is_failing, is_drifting = False, False, False
@@ -195,18 +215,24 @@ def _judge(
                 var = max(s[b.POOL_SQUARES] / count - mean * mean, 0.0)
                 score = (mean - s[b.MEAN]) / (sd / np.sqrt(count))
                 error_low = _wilson_k(s[b.POOL_ERRORS], count, z)[0]
+                error_chance = _chance(s[b.POOL_ERRORS], count, min(s[b.ERROR_RATE] + margin, 0.999))
                 usual_ms = np.exp(s[b.MEAN])
                 high_ms = max(np.exp(s[b.MEAN] + z * sd / np.sqrt(count)), ratio * usual_ms, usual_ms + min_ms)
                 if not learning:
                     rise = np.exp(mean) - usual_ms
                     is_slow = _slow_k(np.exp(mean - s[b.MEAN]), score, rise, ratio, z, min_ms)
-                    is_failing = _failing_k(error_low, s[b.ERROR_RATE], margin)
+                    is_failing = _failing_k(error_low, error_chance, s[b.ERROR_RATE], margin, chance)
                 fast_alpha = 1.0 - 2.0 ** (-s[b.POOL_S] / max(half_life_s / _FAST, _FAST_WINDOWS * window_s))
                 fast = mean if s[b.COUNT] == 0 else s[b.FAST] + fast_alpha * (mean - s[b.FAST])
                 gap = fast - s[b.MEAN] if s[b.COUNT] > 0 else 0.0
+                slow_alpha = max(
+                    min(1.0 - 2.0 ** (-s[b.POOL_S] / half_life_s), count / b.MEMORY), count / (s[b.COUNT] + count)
+                )
+                # An average with weight a has the variance a / (2 - a) of a single value.
+                gap_z = gap / (sd * np.sqrt((fast_alpha / (2 - fast_alpha) + slow_alpha / (2 - slow_alpha)) / count))
                 if known and not is_slow and not is_failing:
                     rise = np.exp(fast) - usual_ms
-                    is_drifting = _drifting_k(gap, s[b.LOW], s[b.HIGH], rise, min_gap, min_ms)
+                    is_drifting = _drifting_k(gap, gap_z, s[b.LOW], s[b.HIGH], rise, min_gap, z, min_ms)
             abnormal = is_slow or is_failing or is_stuck or is_silent or is_drifting
 
             if judged or abnormal:
@@ -214,10 +240,11 @@ def _judge(
                 rows += 1
                 row[0], row[1], row[2], row[3], row[4] = w, e, s[b.POOL_S], s[b.POOL_N], s[b.POOL_ERRORS]
                 row[5], row[6], row[7], row[8] = mean, np.exp(mean - s[b.MEAN]), score, error_low
-                row[9], row[10], row[11] = unanswered, oldest[e], s[b.SILENT]
-                row[12], row[13], row[14], row[15] = gap, s[b.LOW], s[b.HIGH], fast
-                row[16], row[17], row[18], row[19], row[20] = learning, abnormal, s[b.COUNT], s[b.MEAN], sd
-                row[21], row[22], row[23], row[24] = s[b.ERROR_RATE], s[b.RATE], high_ms, s[b.WINDOWS]
+                row[9], row[10], row[11], row[12] = error_chance, stuck[e], given_up[w, e], oldest[e]
+                row[13], row[14], row[15], row[16] = s[b.SILENT], s[b.LONGEST], gap, gap_z
+                row[17], row[18], row[19], row[20], row[21] = s[b.LOW], s[b.HIGH], fast, learning, abnormal
+                row[22], row[23], row[24], row[25] = s[b.COUNT], s[b.MEAN], sd, s[b.ERROR_RATE]
+                row[26], row[27], row[28] = s[b.RATE], high_ms, s[b.WINDOWS]
 
             # Learn, now that the score is written down. An abnormal window is learned apart.
             first, windows, rate = b.COUNT, b.WINDOWS, b.RATE
@@ -246,7 +273,7 @@ def _judge(
             if abnormal and start_s + (w + 1) * window_s - s[b.SINCE] >= relearn_after_s:
                 if s[b.NEW_COUNT] > 0:
                     s[b.COUNT : b.ERROR_RATE + 1] = s[b.NEW_COUNT : b.NEW_ERROR_RATE + 1]
-                s[b.WINDOWS], s[b.RATE], s[b.SILENT] = s[b.NEW_WINDOWS], s[b.NEW_RATE], 0.0
+                s[b.WINDOWS], s[b.RATE], s[b.SILENT], s[b.LONGEST] = s[b.NEW_WINDOWS], s[b.NEW_RATE], 0.0, 0.0
                 s[b.FAST], s[b.LOW], s[b.HIGH], s[b.SINCE] = s[b.MEAN], 0.0, 0.0, np.nan
         if arrived > 0:
             system[0] += 1.0
@@ -254,9 +281,14 @@ def _judge(
     return rows
 
 
+def chance_of(z: float) -> float:
+    """Return the chance that a normal variable exceeds its mean by `z` standard deviations: 1 in 741 for 3."""
+    return erfc(z / sqrt(2)) / 2
+
+
 def silence_limit(z: float) -> float:
     """Return how many requests must fail to come until the chance of none (Poisson) is as small as that of `z`."""
-    return -log(max(erfc(z / sqrt(2)) / 2, 1e-300))
+    return -log(max(chance_of(z), 1e-300))
 
 
 def judge(
@@ -277,7 +309,7 @@ def judge(
     rows = _judge(
         state, system, hour, counts.start_ns / 1e9, counts.window_ns / 1e9, *counts[2:], hours,
         s.z, s.ratio, s.half_life_s, s.min_count, s.min_window, s.relearn_after_s, s.min_ms, s.error_margin,
-        log(s.drift), s.timeout_s, silence_limit(s.z), out,
+        log(s.drift), s.timeout_s, chance_of(s.z), out,
     )  # fmt: skip
     return _frames(out[:rows], counts, keys, starts, s.z)
 
@@ -312,10 +344,14 @@ def _frames(
         "ratio": np.where(col["base_count"] > 0, col["ratio"], np.nan),
         "z": np.where(col["base_count"] > 0, col["z"], np.nan),
         "error_low": col["error_low"],
-        "unanswered": col["unanswered"].astype(int),
+        "error_chance": col["error_chance"],
+        "stuck": col["stuck"].astype(int),
+        "given_up": col["given_up"].astype(int),
         "oldest_s": col["oldest_s"],
         "missed": col["missed"],
+        "longest": col["longest"],
         "gap": col["gap"],
+        "gap_z": col["gap_z"],
         "fast_ms": np.exp(col["fast"]),
     })  # fmt: skip
     usual = pd.DataFrame({
@@ -350,7 +386,10 @@ def latency_anomaly(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) 
 
 
 def error_spike(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> list[Anomaly]:
-    """Find windows whose share of errors is surely (Wilson's lower bound) above the usual share plus a margin."""
+    """Find windows whose share of errors is surely above the usual share plus a margin.
+
+    By Wilson's lower bound, and by the exact chance of so many: at three requests the bound alone is too eager.
+    """
     return [
         _anomaly("error_spike", w, _error_severity(w.error_rate), {
             "error_rate": w.error_rate, "baseline_error_rate": u.error_rate, "errors": w.errors, "requests": w.n,
@@ -361,21 +400,24 @@ def error_spike(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> l
 
 def timeout(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> list[Anomaly]:
     """Find endpoints with requests that hang, or that their callers gave up on. Hanging is an age, not an absence."""
-    found = _stuck(_of(windows, "unanswered"), s.min_window) & ~_of(usual, "learning")
+    unanswered = np.maximum(_of(windows, "stuck"), _of(windows, "given_up"))
+    found = _stuck(unanswered, s.min_window) & ~_of(usual, "learning")
     return [
-        _anomaly("timeout", w, "high", {"age_ms": 1000 * w.oldest_s, "open_requests": w.unanswered})
+        _anomaly("timeout", w, "high", {
+            "age_ms": 1000 * w.oldest_s, "open_requests": w.stuck, "given_up_calls": w.given_up,
+        })
         for w, u in _pairs(windows, usual, found)
-    ]
+    ]  # fmt: skip
 
 
 def traffic_drop(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> list[Anomaly]:
     """Find endpoints that no request reaches although the Poisson tail says that some should have come.
 
     What is due is scaled by the traffic of the whole system, at most 1: in a quiet night nobody is missing. It is
-    also divided by the endpoint's own index of dispersion, so that bursts are no promise. The price: when all
-    traffic stops at once, this detector is silent.
+    also divided by the endpoint's own index of dispersion, so that bursts are no promise, and must exceed the longest
+    silence so far by half. The price: when all traffic stops at once, this detector is silent.
     """
-    found = _silent(_of(windows, "missed"), silence_limit(s.z)) & _of(usual, "known")
+    found = _silent(_of(windows, "missed"), _of(windows, "longest"), silence_limit(s.z)) & _of(usual, "known")
     return [
         _anomaly("traffic_drop", w, "medium", {"expected_requests": w.missed, "requests": 0})
         for w, u in _pairs(windows, usual, found)
@@ -385,7 +427,8 @@ def traffic_drop(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> 
 def latency_drift(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> list[Anomaly]:
     """Find a sustained creep too small for the ratio: fast minus slow average, outside of its usual envelope."""
     rise_ms = _of(windows, "fast_ms") - _of(usual, "latency_ms")
-    found = _drifting(_of(windows, "gap"), _of(usual, "low"), _of(usual, "high"), rise_ms, log(s.drift), s.min_ms)
+    low, high = _of(usual, "low"), _of(usual, "high")
+    found = _drifting(_of(windows, "gap"), _of(windows, "gap_z"), low, high, rise_ms, log(s.drift), s.z, s.min_ms)
     found &= _of(usual, "known") & ~_is_slow(windows, usual, s) & ~_is_failing(windows, usual, s)
     return [
         _anomaly("latency_drift", w, "medium", {
@@ -405,7 +448,8 @@ def _is_slow(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> NDAr
 
 
 def _is_failing(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> NDArray:
-    failing = _failing(_of(windows, "error_low"), _of(usual, "error_rate"), s.error_margin)
+    usually, chance = _of(usual, "error_rate"), chance_of(s.z)
+    failing = _failing(_of(windows, "error_low"), _of(windows, "error_chance"), usually, s.error_margin, chance)
     return failing & ~_of(usual, "learning")
 
 

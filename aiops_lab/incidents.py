@@ -343,7 +343,7 @@ class IncidentManager:
         second = int(end.timestamp())
         number = 1 + sum(i.startswith(f"INC-{second}-") for i in self.incidents)
         keys = {a.key for a in group}
-        earlier = [i for i in self.incidents.values() if i.status == RESOLVED and i.keys & keys]
+        earlier = [i for i in self.incidents.values() if i.keys & keys]
         last = max(earlier, key=lambda i: (i.last_anomaly, i.id), default=None)
         incident = Incident(f"INC-{second}-{number}", end, min(a.window for a in group), end)
         incident.recurrence_of = last.id if last else None

@@ -12,14 +12,27 @@ import numpy as np
 import pandas as pd
 
 from aiops_lab import baselines as b
+from aiops_lab.accounts import last_ns
 from aiops_lab.detectors import DETECTORS, HOURS, Anomaly, Detector, judge
 from aiops_lab.incidents import ACKNOWLEDGED, RESOLVED, Calls, Incident, IncidentManager, Suspect, Verdict
 from aiops_lab.rca import Usual, learn, open_case, suspects_of
 from aiops_lab.sensitivity import Sensitivity
 from aiops_lab.spans import check
-from aiops_lab.traces import calls_of, names, service_graph
+from aiops_lab.traces import called_endpoints, calls_of, names, service_graph
 from aiops_lab.verdict import verdict
-from aiops_lab.windows import NEVER, GivenUp, Key, Requests, codes_of, count, end_ns, given_up_of, requests_of, start_ns
+from aiops_lab.windows import (
+    NEVER,
+    GivenUp,
+    Key,
+    Requests,
+    codes_of,
+    count,
+    end_ns,
+    failed,
+    given_up_of,
+    requests_of,
+    start_ns,
+)
 
 if TYPE_CHECKING:
     from aiops_lab.store import SpanStore
@@ -68,7 +81,8 @@ class Pipeline:
     def advance(self, frame: pd.DataFrame, until_ns: int) -> tuple[pd.DataFrame, list[Anomaly], list[Incident]]:
         """Judge the windows up to `until_ns`; `frame` must hold all spans since `needed_since`."""
         s = self.sensitivity
-        requests, given_up = requests_of(frame, self.keys), given_up_of(frame, self.keys)
+        requests = requests_of(frame, self.keys)
+        given_up = given_up_of(frame, self.keys, called_endpoints(frame, self.keys))
         if self.done is None:
             self.done = _floor(int(np.minimum(requests.end, requests.start).min(initial=until_ns)), self.window_ns)
         since, until_ns = self.done, max(until_ns, self.done)
@@ -102,6 +116,8 @@ class Pipeline:
         for p, n in zip(*np.unique(pair[order], return_index=True), strict=True):
             caller, callee = divmod(int(p), len(calls.keys))
             edge = calls.keys[caller], calls.keys[callee]
+            if edge[1] not in self.keys:
+                continue  # it never answered: it has no baseline, so it can have no anomaly
             self.edges[edge] = min(self.edges.get(edge, NEVER), int(calls.start[order[n]]))
 
     def _group(self, found: list[Anomaly], until_ns: int) -> list[Incident]:
@@ -269,10 +285,8 @@ def replay(
     """
     check(frame)
     pipeline = Pipeline(sensitivity or Sensitivity(), detectors, rule)
-    start, end = start_ns(frame), end_ns(frame)
-    last = int(max(start.max(initial=0), end[end != NEVER].max(initial=0)))
-    step = pipeline.window_ns
-    stop = _floor(last, step) + step if until is None else _floor(until.as_unit("ns").value, step)
+    last, step = last_ns(frame), pipeline.window_ns
+    stop = _floor(last, step) + step if until is None else _floor(_utc(until).as_unit("ns").value, step)
     windows, anomalies, _ = pipeline.advance(frame, stop)
     incidents = sorted(pipeline.manager.incidents.values(), key=_by_time)
     if causes:
@@ -374,15 +388,15 @@ class Monitor:
             frame = self.store.spans(since=_utc(now) - pd.Timedelta(_METRICS_S, unit="s"))
             served = frame[frame["kind"] == "server"]
             shown = names(list(dict.fromkeys(zip(served["service"], served["endpoint"], strict=True))))
-            mine = {key: (served["service"] == key[0]) & (served["endpoint"] == key[1]) for key in shown}
+            groups = {(str(s), str(e)): rows for (s, e), rows in served.groupby(["service", "endpoint"])}  # type: ignore[misc]
             return {
-                name: self._metrics_of(key, served[mine[key]], _utc(now))
+                name: self._metrics_of(key, groups[key], _utc(now))
                 for key, name in sorted(shown.items(), key=lambda item: item[1])
             }
 
     def _metrics_of(self, key: Key, requests: pd.DataFrame, now: pd.Timestamp) -> dict[str, Any]:
         closed = requests[requests["duration_ms"].notna()]
-        bad = (closed["status"] >= 500) | (closed["status"] == 0) | closed["error"].notna()
+        bad = failed(closed)
         average = float(closed["duration_ms"].mean()) if len(closed) else None
         error_rate = float(bad.mean()) if len(closed) else 0.0
         usual = self._baseline_ms(key, now)
@@ -437,7 +451,7 @@ class Monitor:
 
 def _utc(moment: pd.Timestamp) -> pd.Timestamp:
     if not isinstance(moment, (datetime, np.datetime64, str)):
-        raise ValueError(f"now must be a time, such as pd.Timestamp.now('UTC'), got {moment!r}")
+        raise ValueError(f"now and until must be a time, such as pd.Timestamp.now('UTC'), got {moment!r}")
     stamp = pd.Timestamp(moment)
     return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from aiops_lab.accounts import Books, blamed, clock_offsets, keep, label, last_ns
+from aiops_lab.accounts import Books, Habits, blamed, clock_offsets, habits, keep, label, last_ns
 from aiops_lab.incidents import Suspect
 from aiops_lab.spans import check
 from aiops_lab.traces import names
@@ -24,6 +23,7 @@ from aiops_lab.windows import Key
 FLOOR = 0.02  # abstain below two hundredths of a usual request
 FAILURE_WEIGHT = 5.0  # a failed request costs as much as five usual requests: users feel it more than a delay
 NOISE = 3.0  # standard errors that an excess must exceed
+LEAST_MS = 10.0  # a request that usually takes less counts as this: half a millisecond more of 2 ms is no trouble
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Usual:
     keys: dict[Key, int] = field(repr=False)
     offsets: dict[tuple[str, str], int] = field(repr=False)
     books: Books = field(repr=False)
-    mean_ns: NDArray = field(repr=False)
+    habits: Habits = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Ledger:
     """The excess of an incident, by account, per request at the entries.
 
     ``rows``: entry, account (as shown), service, endpoint, blames (the endpoint as shown), unit ("ms" or "failures"),
-    masked, usual, now, excess, se (standard error of the excess), cost and noise (excess and se in usual requests).
+    masked, usual, now, excess, se (standard error of the excess), cost and noise (excess and se in usual requests of
+    their entry, times its weight).
     ``entries``: entry, n_usual, n_now, usual_ms, now_ms, usual_failed, now_failed, open_now (requests without
     an answer: they cost their age), weight (share of the requests).
     For each entry and unit the excess, masked rows left out, adds up to the entry's own.
@@ -98,15 +99,15 @@ def learn(normal: pd.DataFrame, resources: None = None) -> Usual:
     _refuse(resources)
     frame, keys = check(normal), dict[Key, int]()
     offsets = clock_offsets(frame)
-    books, mean_ns = keep(frame, keys, offsets, last_ns(frame))
-    return Usual(frame, keys, offsets, books, mean_ns)
+    seen = habits(frame, keys, offsets, last_ns(frame))
+    return Usual(frame, keys, offsets, keep(frame, keys, offsets, last_ns(frame), seen), seen)
 
 
 def open_case(usual: Usual, abnormal: pd.DataFrame, until_ns: int | None = None) -> Case:
     """Return the abnormal requests beside the usual ones, as they stood at `until_ns` (default: their last span)."""
     keys = dict(usual.keys)
     until = last_ns(check(abnormal)) if until_ns is None else until_ns
-    return Case(usual, abnormal, keys, keep(abnormal, keys, usual.offsets, until, usual.mean_ns)[0])
+    return Case(usual, abnormal, keys, keep(abnormal, keys, usual.offsets, until, usual.habits))
 
 
 def ledger(usual: Usual, abnormal: pd.DataFrame) -> Ledger:
@@ -200,7 +201,8 @@ def _ledger(case: Case) -> Ledger:
         failures = _excess(_counted(before, masked), _counted(now, masked), "failures", entries)
         parts.append(failures.assign(unit="failures", masked=masked))
     rows = pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True)
-    usual_ms = max(float((entries["weight"] * entries["ms_usual"]).sum()), 1e-6)
+    # Each entry in its own usual requests: else one heavy neighbour hides what all others lose.
+    usual_ms = rows["entry"].map(entries["ms_usual"].clip(lower=LEAST_MS)).to_numpy(dtype=float)
     in_requests = np.where(rows["unit"] == "ms", 1.0 / usual_ms, FAILURE_WEIGHT)
     in_requests *= rows["entry"].map(entries["weight"]).to_numpy(dtype=float)
     rows["cost"], rows["noise"] = rows["excess"] * in_requests, rows["se"] * in_requests

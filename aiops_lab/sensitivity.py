@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from math import isfinite
+from numbers import Real
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Sensitivity:
         for name, value in asdict(self).items():
             if name != "seasonal":
                 _check_knob(name, value)
+        if not isinstance(self.seasonal, bool):
+            raise ValueError(f"seasonal must be True or False, got {self.seasonal!r}")
 
     @classmethod
     def classic(cls) -> Sensitivity:
@@ -89,11 +92,13 @@ _AT_LEAST_ONE = ("ratio", "min_count", "min_window", "drift")
 
 
 def _check_knob(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
         raise ValueError(f"{name} must be a finite number, got {value!r}")
     if name in _AT_LEAST_ZERO and value < 0:
         raise ValueError(f"{name} must be >= 0, got {value!r}")
     if name in _AT_LEAST_ONE and value < 1:
         raise ValueError(f"{name} must be >= 1, got {value!r}")
+    if name == "window_s" and value < 0.001:
+        raise ValueError(f"window_s must be >= 0.001, got {value!r}")
     if name not in _AT_LEAST_ZERO and value <= 0:
         raise ValueError(f"{name} must be > 0, got {value!r}")

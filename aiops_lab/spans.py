@@ -110,9 +110,9 @@ def _check_types(frame: pd.DataFrame) -> None:
 def _check_values(frame: pd.DataFrame) -> None:
     if frame["start"].isna().any():
         raise ValueError("column 'start' must not be missing, got NaT")
-    wrong = frame["duration_ms"] < 0
+    wrong = (frame["duration_ms"] < 0) | (frame["duration_ms"] == float("inf"))
     if wrong.any():
-        raise ValueError(f"column 'duration_ms' must be >= 0, got {frame.loc[wrong, 'duration_ms'].iloc[0]}")
+        raise ValueError(f"column 'duration_ms' must be >= 0 and finite, got {frame['duration_ms'][wrong].iloc[0]}")
     wrong = ~frame["kind"].isin(KINDS)
     if wrong.any():
         raise ValueError(f"column 'kind' must be one of {KINDS}, got {frame.loc[wrong, 'kind'].iloc[0]!r}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -210,12 +213,39 @@ def calls_of(frame: pd.DataFrame) -> Calls:
     seen = np.where(through[rows] >= 0, through[rows], rows)
     bad = failed(frame)
     keys: dict[Key, int] = {}
-    owner = np.where(lost, frame["peer"], frame["service"]) if lost.any() else frame["service"]
-    code = codes_of(owner, frame["endpoint"], keys)
+    code = np.full(len(frame), -1)
+    code[server] = codes_of(frame["service"][server], frame["endpoint"][server], keys)
+    code[lost] = codes_of(frame["peer"][lost], called_endpoints(frame, keys)[lost], keys)
     return Calls(
         list(keys), code[above[rows]], code[rows], start_ns(frame)[rows], frame["duration_ms"].to_numpy()[seen],
         bad[rows] | bad[seen],
     )  # fmt: skip
+
+
+def called_endpoints(frame: pd.DataFrame, keys: Iterable[Key]) -> pd.Series:
+    """Return the endpoints, with the paths of client spans folded to the routes that the called service is known for.
+
+    A client sees ``/orders/17`` where the service has the route ``/orders/<id>``.
+    """
+    routes = {key for key in keys if "<" in key[1]}
+    client = kinds(frame, "client")
+    if not routes or not client.any():
+        return frame["endpoint"]
+    patterns = [(service, route, _pattern(route)) for service, route in sorted(routes)]
+
+    @cache
+    def fold(peer: object, path: str) -> str:
+        return next((r for s, r, pattern in patterns if s == peer and pattern.fullmatch(path)), path)
+
+    folded = frame["endpoint"].astype(object)
+    folded[client] = [fold(*call) for call in zip(frame["peer"][client], frame["endpoint"][client], strict=True)]
+    return folded
+
+
+def _pattern(route: str) -> re.Pattern[str]:
+    """Return what a route of Flask matches: a parameter is anything without a slash, ``path`` parameters anything."""
+    pattern = re.escape(re.sub(r"<path:[^>]*>", "\0", re.sub(r"<(?!path:)[^>]*>", "\1", route)))
+    return re.compile(pattern.replace("\0", ".+").replace("\1", "[^/]+"))
 
 
 @compiled
@@ -256,8 +286,10 @@ def forest(frame: pd.DataFrame, keys: dict[Key, int], until_ns: int, offsets: di
     parent = parents(frame)
     start, end = start_ns(frame), np.minimum(end_ns(frame), until_ns)
     server, log = kinds(frame, "server"), kinds(frame, "log")
-    service = frame["service"].where(~kinds(frame, "client"), frame["peer"]).fillna("?")
-    node = codes_of(service, frame["endpoint"], keys)
+    client = kinds(frame, "client")
+    node = np.empty(len(frame), dtype=np.int64)
+    node[~client] = codes_of(frame["service"][~client], frame["endpoint"][~client], keys)
+    node[client] = codes_of(frame["peer"][client].fillna("?"), called_endpoints(frame, keys)[client], keys)
     ahead = np.zeros(len(frame), dtype=np.int64)
     if offsets:
         called = np.flatnonzero(server & (parent >= 0))

@@ -93,14 +93,21 @@ def requests_of(frame: pd.DataFrame, keys: dict[Key, int]) -> Requests:
     return Requests(row, code, start_ns(frame)[row], end_ns(frame)[row], log_ms, failed(frame)[row])
 
 
-def given_up_of(frame: pd.DataFrame, keys: dict[Key, int]) -> GivenUp:
-    """Return the calls that ended without an answer because the caller's patience did, not its connection."""
+def given_up_of(frame: pd.DataFrame, keys: dict[Key, int], endpoint: pd.Series | None = None) -> GivenUp:
+    """Return the calls that ended without an answer because the caller's patience did, not its connection.
+
+    `endpoint` holds the endpoints by route (default: as they are in the frame); calls of endpoints that have never been
+    seen serving are left out.
+    """
     unanswered = frame[(frame["status"].to_numpy() == 0) & kinds(frame, "client")]
     if unanswered.empty:
         return GivenUp(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
     unanswered = unanswered[unanswered["duration_ms"].notna() & unanswered["peer"].notna()]
     timeouts = unanswered[unanswered["error"].astype(str).str.contains("Timeout", regex=False)]
-    return GivenUp(codes_of(timeouts["peer"], timeouts["endpoint"], keys), end_ns(timeouts))
+    called = timeouts["endpoint"] if endpoint is None else endpoint[timeouts.index]
+    calls = zip(timeouts["peer"], called, strict=True)
+    code = np.array([keys.get(call, -1) for call in calls], dtype=np.int64)
+    return GivenUp(code[code >= 0], end_ns(timeouts)[code >= 0])
 
 
 def count(

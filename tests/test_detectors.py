@@ -3,6 +3,7 @@ import doctest
 import numpy as np
 import pandas as pd
 import pytest
+from made import Shop
 
 import aiops_lab as lab
 from aiops_lab import baselines, detectors, incidents, rca, traces
@@ -79,7 +80,15 @@ def test_a_rise_of_a_few_milliseconds_is_no_anomaly():
 
 @pytest.mark.parametrize(
     ("errors", "n", "severity"),
-    [(1, 30, None), (1, 3, None), (6, 30, "medium"), (9, 30, "high"), (16, 30, "critical"), (3, 3, "critical")],
+    [
+        (1, 30, None),
+        (1, 3, None),
+        (2, 3, None),
+        (12, 60, "medium"),
+        (9, 30, "high"),
+        (16, 30, "critical"),
+        (3, 3, "critical"),
+    ],
 )
 def test_errors_are_judged_by_their_lower_bound_and_graded_by_their_rate(errors, n, severity):
     found, _, _ = run([*USUAL, ({"n": n, "errors": errors}, {"n": 10, "ms": 2.0})])
@@ -98,7 +107,7 @@ def test_hanging_is_an_age(ages, expected):
     found, _, _ = run([*USUAL, ({"stuck": ages, "arrivals": 4}, {"n": 10, "ms": 2.0})])
     assert (("timeout", "/payment", "high") in kinds(found)) == expected
     if expected:
-        assert found[0].evidence == {"age_ms": 8000.0, "open_requests": 3}
+        assert found[0].evidence == {"age_ms": 8000.0, "open_requests": 3, "given_up_calls": 0}
 
 
 def test_a_slow_endpoint_may_take_five_times_its_own_99th_percentile():
@@ -110,6 +119,7 @@ def test_a_slow_endpoint_may_take_five_times_its_own_99th_percentile():
 def test_calls_that_were_given_up_are_timeouts():
     found, _, _ = run([*USUAL, ({"n": 3, "given_up": 3}, {"n": 10, "ms": 2.0})])
     assert kinds(found) == [("timeout", "/payment", "high")]
+    assert found[0].description == "Timeout: 3 calls were given up by their callers"
 
 
 def test_silence_of_one_endpoint_among_busy_ones_is_a_traffic_drop():
@@ -125,6 +135,34 @@ def test_silence_of_everything_is_not():
 def test_bursts_are_no_promise():
     burst = [({"n": 60}, {"n": 40, "ms": 2.0}), ({}, {"n": 40, "ms": 2.0}), ({}, {"n": 40, "ms": 2.0})] * 15
     assert run([*burst, ({}, {"n": 40, "ms": 2.0})])[0] == []
+
+
+def test_a_silence_as_long_as_some_before_is_no_drop():
+    shop_open = ({"n": 30}, {"n": 10, "ms": 2.0})
+    pause = ({}, {"n": 40, "ms": 2.0})
+    first = run([*[shop_open] * 30, pause, pause, shop_open])[0]
+    _, _, state = run([*[shop_open] * 30])
+    state[:, baselines.LONGEST] = 60.0
+    assert kinds(first)[0] == ("traffic_drop", "/payment", "medium")
+    assert run([pause, pause, shop_open], state=state, system=np.array([30.0, 40.0]))[0] == []
+
+
+def test_quiet_traffic_that_scatters_widely_raises_little():
+    """Three requests a minute, lognormal with sigma 1, nothing wrong, for a day: dozens without significance."""
+    rng = np.random.default_rng(0)
+    frame = Shop(0).run(10, rate=1)
+    at = np.sort(rng.uniform(0, 86_400, 4_320))
+    quiet = pd.concat([frame.iloc[[0]]] * at.size, ignore_index=True).assign(
+        trace_id=[f"{k:032x}" for k in range(at.size)],
+        span_id=[f"{k:016x}" for k in range(at.size)],
+        parent_id=None,
+        kind="server",
+        endpoint="/report",
+        peer=None,
+        start=frame["start"].iloc[0] + pd.to_timedelta(at, unit="s"),
+        duration_ms=45 * np.exp(rng.standard_normal(at.size)),
+    )
+    assert len(lab.replay(quiet, causes=False).incidents) <= 6
 
 
 def test_below_min_count_nothing_is_an_anomaly():

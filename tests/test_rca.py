@@ -179,6 +179,96 @@ def test_parallel_calls_are_booked_to_the_one_that_was_waited_for():
     assert left == pytest.approx(-48)  # it was waited for before, and is not any more
 
 
+JITTER = np.random.default_rng(0).uniform(0.9, 1.1, 1000)
+
+
+def orders(trace_spans, n=40, first=0):
+    """Return n traces, one a second; ``trace_spans(trace, start_ms, jitter)`` gives the spans of one."""
+    return lab.to_frame([s for k in range(first, first + n) for s in trace_spans(k + 1, 1000.0 * k, JITTER[k])])
+
+
+def test_calls_beyond_the_usual_number_are_their_callers():
+    """/checkout asks /payment six times instead of once; each answer is as fast as usual."""
+
+    def order(times):
+        def one(trace, t, j):
+            made = [span(1, None, "/checkout", "server", t, (10 + 50 * times) * j, trace=trace)]
+            for k in range(times):
+                at = t + (5 + 50 * k) * j
+                made.append(span(2 + 2 * k, 1, "/payment", "client", at, 48 * j, peer="shop", trace=trace))
+                made.append(span(3 + 2 * k, 2 + 2 * k, "/payment", "server", at + 1, 46 * j, trace=trace))
+            return made
+
+        return one
+
+    usual, now = lab.learn(orders(order(1))), orders(order(6), first=100)
+    (first, *_) = lab.rank_root_causes(usual, now)
+    assert first.endpoint == "/checkout"
+    conserves(rca.ledger(usual, now))
+
+
+def test_a_heavy_neighbour_does_not_hide_the_cause():
+    """Most requests are reports of 12 s; /checkout goes from 60 ms to 260."""
+
+    def traffic(added):
+        def one(trace, t, j):
+            if trace % 5 < 3:
+                return [span(1, None, "/report", "server", t, 12_000 * j, trace=trace)]
+            return [span(1, None, "/checkout", "server", t, 60 * j + added, trace=trace),
+                    span(2, 1, "/payment", "server", t + 5, 50 * j + added, trace=trace)]  # fmt: skip
+
+        return one
+
+    (first, *_) = lab.rank_root_causes(orders(traffic(0), 200), orders(traffic(200), 200, first=300))
+    assert first.endpoint == "/payment"
+    assert first.confidence > 0.9
+
+
+def test_what_usually_fails_explains_no_outage():
+    """An optional call always fails, after the one that matters, and nobody minds; now the one that matters fails."""
+
+    def order(status):
+        def one(trace, t, j):
+            top = 200 if status == 200 else 502
+            return [span(1, None, "/checkout", "server", t, 60 * j, status=top, trace=trace),
+                    span(2, 1, "/payment", "client", t + 2, 30 * j, status=status, peer="shop", trace=trace),
+                    span(3, 2, "/payment", "server", t + 3, 28 * j, status=status, trace=trace),
+                    span(4, 1, "/ads", "client", t + 40, 5 * j, status=500, peer="shop", trace=trace),
+                    span(5, 4, "/ads", "server", t + 41, 3 * j, status=500, trace=trace)]  # fmt: skip
+
+        return one
+
+    (first, *_) = lab.rank_root_causes(orders(order(200)), orders(order(500), first=100))
+    assert first.endpoint == "/payment"
+
+
+def test_a_request_that_usually_takes_long_does_not_hang_while_it_is_open():
+    def reports(trace, t, j):
+        return [span(1, None, "/report", "server", t, 20_000 * j, trace=trace)]
+
+    now = orders(reports, first=100)
+    now.loc[now.index[-10:], ["duration_ms", "status"]] = [np.nan, 0]
+    assert lab.rank_root_causes(orders(reports), now) == []
+
+
+def test_clocks_decide_three_levels_down():
+    """/bank is slow; its clock is 500 ms ahead. Without alignment all of its time would be clipped away."""
+
+    def order(added, ahead):
+        def one(trace, t, j):
+            bank = 20 * j + added
+            return [span(1, None, "/checkout", "server", t, bank + 40, trace=trace, service="checkout"),
+                    span(2, 1, "/payment", "client", t + 5, bank + 30, peer="payment", trace=trace, service="checkout"),
+                    span(3, 2, "/payment", "server", t + 6, bank + 28, trace=trace, service="payment"),
+                    span(4, 3, "/bank", "client", t + 16, bank + 8, peer="bank", trace=trace, service="payment"),
+                    span(5, 4, "/bank", "server", t + 20 + ahead, bank, trace=trace, service="bank")]  # fmt: skip
+
+        return one
+
+    (first, *_) = lab.rank_root_causes(orders(order(0, 500)), orders(order(200, 500), first=100))
+    assert first.evidence[0]["account"] == "/bank own time"
+
+
 @given(call_trees(), call_trees())
 @settings(max_examples=120, deadline=None)
 def test_the_ledger_conserves_on_random_call_trees(normal, abnormal):

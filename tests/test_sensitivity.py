@@ -1,5 +1,6 @@
 from dataclasses import FrozenInstanceError, fields
 
+import numpy as np
 import pytest
 
 import aiops_lab as lab
@@ -13,8 +14,17 @@ def test_a_bad_value_is_refused_with_knob_rule_and_value(knob, value):
 
 
 def test_a_window_of_no_length_is_refused():
-    with pytest.raises(ValueError, match="window_s must be > 0"):
+    with pytest.raises(ValueError, match="window_s must be >= 0.001"):
         lab.Sensitivity(window_s=0)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert lab.Sensitivity(min_count=np.int64(30), z=np.float64(2)).min_count == 30
+
+
+def test_seasonal_is_a_switch():
+    with pytest.raises(ValueError, match="seasonal must be True or False, got 'no'"):
+        lab.Sensitivity(seasonal="no")
 
 
 def test_the_classic_rule_asks_for_no_significance():

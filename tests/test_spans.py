@@ -72,7 +72,7 @@ def test_columns_of_nothing_but_missing_values_are_text():
         ("start", pd.to_datetime(["2026-01-01"]), "column 'start' must be datetime64\\[ns, UTC\\], got datetime64"),
         ("start", pd.to_datetime([None], utc=True), "column 'start' must not be missing, got NaT"),
         ("duration_ms", [1], "column 'duration_ms' must be float64, got int64"),
-        ("duration_ms", [-1.0], "column 'duration_ms' must be >= 0, got -1.0"),
+        ("duration_ms", [-1.0], "column 'duration_ms' must be >= 0 and finite, got -1.0"),
         ("status", [200.0], "column 'status' must be whole numbers, got float64"),
         ("kind", ["sever"], "column 'kind' must be one of .*, got 'sever'"),
         ("trace_id", [None], "column 'trace_id' must not be missing, got 1 missing values"),

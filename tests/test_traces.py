@@ -216,3 +216,30 @@ def _has_ties(frame):
     clipped = _clipped(frame)
     end = clipped["start"] + pd.to_timedelta(clipped["duration_ms"], unit="ms")
     return pd.DataFrame({"p": clipped["parent_id"], "e": end}).duplicated().any()
+
+
+@pytest.mark.parametrize(
+    ("route", "path", "folds"),
+    [("/orders/<id>", "/orders/17", True), ("/orders/<int:id>", "/orders/17", True), ("/orders/<id>", "/orders/1/2", False),
+     ("/files/<path:name>", "/files/a/b", True), ("/a.b/<id>", "/aXb/1", False)],
+)  # fmt: skip
+def test_a_refused_call_counts_to_the_route_that_its_peer_is_known_for(route, path, folds):
+    served = [span(1, None, "/top", "server", 0, 50), span(2, 1, path, "client", 1, 20, peer="shop"),
+              span(3, 2, route, "server", 2, 18)]  # fmt: skip
+    refused = [
+        span(4, None, "/top", "server", 60, 5, trace=2),
+        span(5, 4, path, "client", 61, 1, peer="shop", status=0, trace=2),
+    ]
+    graph = lab.service_graph(lab.to_frame(served + refused))
+    assert graph["callee"].tolist() == ([route] if folds else sorted([route, path]))
+    assert graph["calls"].sum() == 2
+
+
+def test_the_graph_names_endpoints_as_everything_else_does():
+    """A client span carries its caller's service: that must not make two services of one route."""
+    frame = lab.to_frame([
+        span(1, None, "/checkout", "server", 0, 100, service="checkout"),
+        span(2, 1, "/payment", "client", 10, 50, peer="payment", service="checkout"),
+        span(3, 2, "/payment", "server", 12, 46, service="payment"),
+    ])  # fmt: skip
+    assert lab.service_graph(frame)[["caller", "callee"]].values.tolist() == [["/checkout", "/payment"]]
