@@ -20,7 +20,7 @@ from aiops_lab.accounts import last_ns
 from aiops_lab.incidents import Suspect
 from aiops_lab.rca import Usual, rank_root_causes
 from aiops_lab.spans import check
-from aiops_lab.traces import names, parents, self_time
+from aiops_lab.traces import _server_above, names, parents, self_time
 from aiops_lab.windows import Key, codes_of, end_ns, failed, kinds, start_ns
 
 Rule = Callable[[Usual, pd.DataFrame], list[Suspect]]
@@ -37,13 +37,13 @@ _DAMPING, _BY_CALLS = 0.85, 0.01  # of MicroRank's PageRank: d and omega of the 
 
 def _served(frame: pd.DataFrame, keys: dict[Key, int]) -> pd.DataFrame:
     """Return a row a request: node (code in `keys`), caller (its node, or -1), above (its row, or -1), trace, times."""
-    bad, server, parent = failed(check(frame)), kinds(frame, "server"), parents(frame)
-    age_ms = (last_ns(frame) - start_ns(frame)) / 1e6
-    frame = frame.assign(duration_ms=frame["duration_ms"].fillna(pd.Series(age_ms, frame.index)))
+    bad, server = failed(check(frame)), kinds(frame, "server")
+    age_ms, ms = (last_ns(frame) - start_ns(frame)) / 1e6, frame["duration_ms"].to_numpy()
+    frame = frame.assign(duration_ms=np.where(np.isnan(ms), age_ms, ms))
     row = np.flatnonzero(server)
     place = np.full(len(frame) + 1, -1)  # the last entry is the place of "no parent", which is -1
     place[row] = np.arange(row.size)
-    above = place[_climb(parent, server)[row]]
+    above = place[_server_above(parents(frame), server)[row]]
     node = codes_of(frame["service"].iloc[row], frame["endpoint"].iloc[row], keys)
     return pd.DataFrame({
         "node": node, "caller": np.where(above >= 0, node[above], -1), "above": above,
@@ -51,17 +51,6 @@ def _served(frame: pd.DataFrame, keys: dict[Key, int]) -> pd.DataFrame:
         "start": start_ns(frame)[row], "end": end_ns(frame)[row], "ms": frame["duration_ms"].to_numpy()[row],
         "self_ms": self_time(frame).to_numpy()[row], "failed": bad[row],
     })  # fmt: skip
-
-
-def _climb(parent: NDArray, wanted: NDArray) -> NDArray:
-    """Return the nearest wanted span above each span, -1 for none."""
-    at = parent.copy()
-    for _ in range(_DEEPEST):
-        through = (at >= 0) & ~wanted[at]
-        if not through.any():
-            break
-        at[through] = parent[at[through]]
-    return np.where((at >= 0) & wanted[at], at, -1)
 
 
 def _depth(above: NDArray) -> NDArray:
@@ -153,8 +142,7 @@ def first_by_start(usual: Usual, abnormal: pd.DataFrame) -> list[Suspect]:
     Assumes that the cause comes first; but a caller starts before whom it calls. And hosts' clocks differ: an order of
     timestamps is no order of causes (Lamport 1978, doi 10.1145/359545.359563).
     """
-    _, now, keys = _look(usual, abnormal)
-    return _votes(now[now["abnormal"] & now["bad"]].sort_values(["start", "depth", "node"]), keys)
+    return _first(usual, abnormal, "bad", ["start", "depth", "node"], [True, True, True])
 
 
 def first_by_end(usual: Usual, abnormal: pd.DataFrame) -> list[Suspect]:
@@ -163,9 +151,7 @@ def first_by_end(usual: Usual, abnormal: pd.DataFrame) -> list[Suspect]:
     Assumes that callees end before their callers; wrong when the caller gives up first, and when clocks differ
     (Lamport 1978, doi 10.1145/359545.359563).
     """
-    _, now, keys = _look(usual, abnormal)
-    chosen = now[now["abnormal"] & now["bad"]]
-    return _votes(chosen.sort_values(["end", "depth", "node"], ascending=[True, False, True]), keys)
+    return _first(usual, abnormal, "bad", ["end", "depth", "node"], [True, False, True])
 
 
 def deepest_error(usual: Usual, abnormal: pd.DataFrame) -> list[Suspect]:
@@ -175,9 +161,12 @@ def deepest_error(usual: Usual, abnormal: pd.DataFrame) -> list[Suspect]:
     caller gives up on it. The end of the longest abnormal path, as TraceAnomaly has it (doi
     10.1109/ISSRE5003.2020.00013).
     """
+    return _first(usual, abnormal, "failed", ["depth", "end", "node"], [False, True, True])
+
+
+def _first(usual: Usual, abnormal: pd.DataFrame, what: str, by: list[str], rising: list[bool]) -> list[Suspect]:
     _, now, keys = _look(usual, abnormal)
-    chosen = now[now["abnormal"] & now["failed"]]
-    return _votes(chosen.sort_values(["depth", "end", "node"], ascending=[False, True, True]), keys)
+    return _votes(now[now["abnormal"] & now[what]].sort_values(by, ascending=rising), keys)
 
 
 def walk_down(usual: Usual, abnormal: pd.DataFrame) -> list[Suspect]:

@@ -1,4 +1,5 @@
 import math
+import threading
 
 import numpy as np
 import pandas as pd
@@ -261,6 +262,7 @@ def test_the_error_of_a_perfect_model_by_hand():
 def test_silence_is_no_claim_and_full_confidence_has_a_bin():
     assert calibration([math.nan, 1.0], [False, True]).n == 1
     assert calibration([math.nan, 1.0], [False, True]).ece == 0.0
+    assert calibration([math.nan, 1.0], [False, True]).table["n"].tolist() == [1]
     nothing = calibration([], [])
     assert nothing.n == 0
     assert math.isnan(nothing.ece)
@@ -297,20 +299,40 @@ def test_a_recording_is_scored_from_spans_to_cause():
 GRID = {"z": [0.5, 3.0, 8.0], "ratio": [1.1, 6.0], "window_s": [10.0, 25.0]}
 
 
+def assert_equals_replays(frame, truth, grid):
+    rows = sweep(frame, truth, grid, progress=False)
+    for row in rows.to_dict("records"):
+        knobs = {knob: row[knob] for knob in grid}
+        by_itself = score(lab.replay(frame, lab.Sensitivity(**knobs), causes=False), truth)
+        for name, value in row.items():
+            assert value == pytest.approx(knobs.get(name, getattr(by_itself, name, None)), nan_ok=True)
+    return rows
+
+
 def test_a_sweep_finds_at_each_point_what_a_replay_finds():
-    rows = sweep(RECORDING, TRUTH, GRID, progress=False)
+    rows = assert_equals_replays(RECORDING, TRUTH, GRID)
     assert len(rows) == 12
     assert rows["incidents"].nunique() > 1
-    for row in rows.to_dict("records"):
-        knobs = {knob: row[knob] for knob in GRID}
-        by_itself = score(lab.replay(RECORDING, lab.Sensitivity(**knobs), causes=False), TRUTH)
-        numbers = {name: getattr(by_itself, name) for name in row if name not in knobs}
-        assert _equal(numbers, row)
     assert rows["ratio"].tolist()[:4] == [1.1, 1.1, 6.0, 6.0]  # the last knob runs fastest
 
 
-def _equal(numbers, row):
-    return all(row[name] == value or (math.isnan(value) and math.isnan(row[name])) for name, value in numbers.items())
+def test_a_sweep_sees_requests_that_hang_as_a_replay_does():
+    frame = Shop(1, fault("/payment", 100, 130, added_ms=400_000), patience_ms=1e9).run(400, rate=8)
+    frame.loc[frame["duration_ms"] > 100_000, ["duration_ms", "status"]] = [np.nan, 0]
+    knobs = {"timeout_s": [5.0, 200.0], "resolve_after_s": [30.0, 600.0]}
+    rows = assert_equals_replays(frame, faults(("/payment", 100, 130)), knobs)
+    assert len(set(zip(rows["incidents"], rows["worst_detect_s"], strict=True))) > 1
+
+
+def test_a_sweep_groups_by_shared_traces_as_a_replay_does():
+    """/payment and /inventory do not call each other; only their requests show that they belong together."""
+    slow = fault("/payment", 200, 260, added_ms=130), fault("/inventory", 200, 260, added_ms=60)
+    both = Shop(1, lambda e, t: slow[e == "/inventory"](e, t)).run(400, rate=8, mix=("/checkout",))
+    truth = faults(("/payment", 200, 260), ("/inventory", 200, 260), group="linked")
+    rows = assert_equals_replays(both, truth, {"ratio": [3.82], "drift": [1e9]})
+    assert rows["incidents"].tolist() == [1]
+    places = {a.endpoint for a in lab.replay(both, lab.Sensitivity(ratio=3.82, drift=1e9), causes=False).anomalies}
+    assert places == {"/payment", "/inventory"}
 
 
 def test_the_truth_does_not_flow_into_the_replays():
@@ -328,6 +350,7 @@ def test_a_sweep_leaves_its_frame_alone_and_takes_other_knobs_and_detectors(capf
     assert capfd.readouterr().err == ""
     assert len(sweep(RECORDING, TRUTH, {}, base=seasonal)) == 1
     assert "replay" in capfd.readouterr().err  # the bar
+    assert not [t for t in threading.enumerate() if "TMonitor" in type(t).__name__]
 
 
 def test_an_unknown_knob_and_an_impossible_value_are_named():

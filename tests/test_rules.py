@@ -127,6 +127,33 @@ def test_only_failures_make_an_error_rule_speak():
     assert says("deepest error", *[SLOW] * 8) == []
 
 
+@pytest.mark.parametrize("rule", ["entry", "first by end", "deepest error", "walk down", "Ochiai"])
+def test_a_failure_that_the_entry_repaired_makes_no_abnormal_trace(rule):
+    repaired = [(None, "/a", 0, 100, 200), (0, "/b", 10, 12, 500), (0, "/b", 20, 60, 200), (0, "/c", 70, 90, 200)]
+    assert says(rule, *[repaired] * 8) == []
+
+
+def test_walking_down_prefers_failures_and_then_the_most_unusual():
+    #  /b fails at once, /c is slow and ends last; then both are slow, /b more so than /c
+    assert says("walk down", *[[(None, "/a", 0, 400, 502), (0, "/b", 10, 20, 500), (0, "/c", 30, 390, 200)]] * 8) == [
+        "/b"
+    ]
+    assert says("walk down", *[[(None, "/a", 0, 500, 200), (0, "/b", 10, 360, 200), (0, "/c", 370, 490, 200)]] * 8) == [
+        "/b"
+    ]
+
+
+def test_self_time_leaves_out_the_caller_and_total_time_does_not():
+    assert says("self-time z", *[SLOW] * 8) == ["/b"]
+    assert says("total z", *[SLOW] * 8) == ["/b", "/a"]
+
+
+def test_the_robust_score_of_errors_that_never_happened_before_is_at_most_one():
+    assert [(s.endpoint, s.score) for s in RULES["BARO"](USUAL, drawn(*[ERROR] * 8))] == [("/a", 1.0), ("/b", 1.0)]
+    # usually 49 and 51 ms in turn: the median is 50, the quartiles are 49 and 51
+    assert RULES["BARO"](USUAL, drawn(*[SLOW] * 8))[0].score == (350 - 50) / 2
+
+
 def test_lots_know_nothing_but_are_drawn_from_the_spans():
     frames = [drawn(*[[(None, "/a", 0, 400 + n, 200), *SLOW[1:]]]) for n in range(60)]
     first = [RULES["random"](USUAL, frame)[0].endpoint for frame in frames]
@@ -140,6 +167,7 @@ def test_nothing_usual_or_nothing_abnormal_gives_no_suspects(rule):
     empty, slow = lab.to_frame([]), drawn(*[SLOW] * 8)
     assert RULES[rule](USUAL, empty) == []
     assert RULES[rule](lab.learn(empty), slow) == []
+    assert RULES[rule](lab.learn(empty), drawn(*[ERROR] * 8)) == []
     assert RULES[rule](lab.learn(empty), empty) == []
 
 
@@ -231,3 +259,20 @@ def test_the_weights_of_the_spectrum_are_those_of_dense_matrices():
         nodes, traces = nodes / nodes.max(), traces / traces.max()
     assert touched.tolist() == inside.sum(axis=1).tolist()
     assert rank == pytest.approx(nodes * nodes.sum() / o)
+
+
+def test_the_spectrum_formulas_by_hand():
+    frame = drawn(SLOW, OTHER, WITHOUT)
+    before, now, keys = _look(USUAL, frame)
+    before["trace"] += 3
+    bad, good = now[now["abnormal"]], pd.concat([now[~now["abnormal"]], before], ignore_index=True)
+    (w_bad, n_bad), (w_good, n_good) = _pagerank(bad, len(keys), 0.5), _pagerank(good, len(keys), 1.0)
+    expected = {"Ochiai": {}, "D*": {}}
+    for (_, endpoint), node in keys.items():
+        ef, nf, ep = w_bad[node] * n_bad[node], w_bad[node] * (2 - n_bad[node]), w_good[node] * n_good[node]
+        if ef > 0:
+            expected["Ochiai"][endpoint] = ef / ((ef + nf) * (ef + ep)) ** 0.5
+            expected["D*"][endpoint] = ef * ef / max(ep + nf, 1e-7)
+    assert n_bad.tolist() == [1, 2, 1, 1]  # /a, /b, /c, /d in the two abnormal traces
+    for rule, scores in expected.items():
+        assert {s.endpoint: s.score for s in RULES[rule](USUAL, frame)} == pytest.approx(scores)
