@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -59,6 +60,7 @@ class Pipeline:
     def __init__(self, sensitivity: Sensitivity, detectors: Sequence[Detector], rule: Rule | None) -> None:
         self.sensitivity = sensitivity
         self.keys: dict[Key, int] = {}
+        self.seen: dict[Key, int] = {}  # Unix ns of the first request
         self.state = b.fresh(0)
         self.system = np.zeros(2)  # windows with traffic, requests a window, of all endpoints together
         self.edges: dict[tuple[Key, Key], int] = {}  # (caller, called): Unix ns of the first call
@@ -82,6 +84,7 @@ class Pipeline:
         """Judge the windows up to `until_ns`; `frame` must hold all spans since `needed_since`."""
         s = self.sensitivity
         requests = requests_of(frame, self.keys)
+        self._learn_names(requests)
         given_up = given_up_of(frame, self.keys, called_endpoints(frame, self.keys))
         if self.done is None:
             self.done = _floor(int(np.minimum(requests.end, requests.start).min(initial=until_ns)), self.window_ns)
@@ -93,7 +96,7 @@ class Pipeline:
         found = [a for detector in self._detectors for a in detector(windows, usual, s)]
         if found:
             self.learn_calls(frame)
-            found = _Evidence(frame, requests, windows, self.keys, s).attach(found)
+            found = _Evidence(frame, requests, windows, self).attach(found)
         return windows, found, self._group(found, until_ns)
 
     def _judge(self, requests: Requests, given_up: GivenUp, since: int, until: int) -> list[pd.DataFrame]:
@@ -107,6 +110,16 @@ class Pipeline:
             )  # fmt: skip
             judged.append(judge(counts, list(self.keys), self.state, self.system, s))
         return [pd.concat(frames, ignore_index=True) for frames in zip(*judged, strict=True)]
+
+    def _learn_names(self, requests: Requests) -> None:
+        first = np.full(len(self.keys), NEVER)
+        np.minimum.at(first, requests.code, requests.start)
+        self.seen = {key: min(self.seen.get(key, NEVER), int(first[code])) for key, code in self.keys.items()}
+
+    def names_at(self, moment: pd.Timestamp) -> dict[Key, str]:
+        """Return how the endpoints are shown that were known by then: a later namesake must not rename them."""
+        ns = moment.as_unit("ns").value
+        return names([key for key, first in self.seen.items() if first < ns])
 
     def learn_calls(self, frame: pd.DataFrame) -> None:
         """Learn who calls whom, and since when."""
@@ -148,7 +161,7 @@ class Pipeline:
         if normal.empty or abnormal.empty:
             return Verdict()
         usual = learn(normal)
-        case = open_case(usual, abnormal, until)
+        case = open_case(usual, abnormal, until, self.names_at(incident.last_anomaly))
         return verdict(case, suspects_of(case) if self._rule is None else self._rule(usual, abnormal))
 
     def _split(self, incident: Incident, frame: pd.DataFrame, until: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -206,15 +219,15 @@ def _stamp(ns: int) -> pd.Timestamp:
 class _Evidence:
     """Finds, for each anomaly, the requests of its window that show it."""
 
-    def __init__(self, frame: pd.DataFrame, requests: Any, windows: pd.DataFrame, keys: dict[Key, int], s: Any) -> None:
-        self._frame, self._requests, self._keys, self._sensitivity = frame, requests, keys, s
+    def __init__(self, frame: pd.DataFrame, requests: Requests, windows: pd.DataFrame, pipeline: Pipeline) -> None:
+        self._frame, self._requests, self._keys = frame, requests, pipeline.keys
+        self._sensitivity, self._names_at = pipeline.sensitivity, cache(pipeline.names_at)
         self._order = np.argsort(requests.end, kind="stable")
         self._ends = requests.end[self._order]
         self._seconds = {
             (w, sv, e): x for w, sv, e, x in zip(windows["window"], windows["service"], windows["endpoint"],
                                                  windows["seconds"], strict=True)
         }  # fmt: skip
-        self._names = names(list(keys))
 
     def attach(self, found: list[Anomaly]) -> list[Anomaly]:
         return [self._with_traces(a) for a in found]
@@ -225,7 +238,7 @@ class _Evidence:
         evidence = dict(a.evidence)
         if a.type == "error_spike":
             evidence["sample_errors"] = self._messages(rows)
-        return replace(a, evidence=evidence, name=self._names.get(a.key, a.endpoint), traces=traces)
+        return replace(a, evidence=evidence, name=self._names_at(a.end).get(a.key, a.endpoint), traces=traces)
 
     def _shows(self, a: Anomaly) -> np.ndarray:
         r, s, until = self._requests, self._sensitivity, a.end.as_unit("ns").value
@@ -430,7 +443,7 @@ class Monitor:
             self.store.save("incident", {i.id: i.to_record() for i in touched})
         self.store.save("baseline", {"rows": p.state.tolist()})
         edges = [[*pair, first] for pair, first in p.edges.items()]
-        keys = [list(key) for key in p.keys]
+        keys = [[*key, p.seen[key]] for key in p.keys]
         state = {"done": p.done, "system": p.system.tolist(), "edges": edges, "keys": keys}
         self.store.save("monitor", {"state": state})
 
@@ -439,13 +452,15 @@ class Monitor:
         p.manager = IncidentManager(self.sensitivity, map(Incident.from_record, self.store.load("incident").values()))
         if known is None:
             return
-        rows = np.array(self.store.load("baseline")["rows"]).reshape(-1, len(b.FIELDS))
+        rows = np.array(self.store.load("baseline")["rows"])
         p.done = None if known["done"] is None else _floor(known["done"], p.window_ns)
         p.system = np.array(known["system"])
         p.edges = {(tuple(a), tuple(c)): first for a, c, first in known["edges"]}
-        p.keys = {(s, e): n for n, (s, e) in enumerate(known["keys"])}
+        p.keys = {(s, e): n for n, (s, e, _) in enumerate(known["keys"])}
+        p.seen = {(s, e): first for s, e, first in known["keys"]}
         hours = HOURS if self.sensitivity.seasonal else 1
-        fits = rows.shape[0] == hours * len(p.keys)  # else it was learned with the other setting of `seasonal`
+        # Else they were learned with the other setting of `seasonal`, or by another version.
+        fits = rows.shape == (hours * len(p.keys), len(b.FIELDS))
         p.state = rows if fits else b.fresh(hours * len(p.keys))
 
 

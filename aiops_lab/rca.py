@@ -61,11 +61,12 @@ class Case:
     frame: pd.DataFrame
     keys: dict[Key, int] = field(repr=False)
     books: Books = field(repr=False)
+    named: dict[Key, str] = field(repr=False)
 
     @cached_property
     def shown(self) -> dict[int, str]:
-        """How the endpoints are shown, by code."""
-        return {self.keys[key]: name for key, name in names(list(self.keys)).items()}
+        """How the endpoints are shown, by code: as `named`, else as the endpoints of this case tell them apart."""
+        return {self.keys[key]: self.named.get(key, name) for key, name in names(list(self.keys)).items()}
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -103,11 +104,16 @@ def learn(normal: pd.DataFrame, resources: None = None) -> Usual:
     return Usual(frame, keys, offsets, keep(frame, keys, offsets, last_ns(frame), seen), seen)
 
 
-def open_case(usual: Usual, abnormal: pd.DataFrame, until_ns: int | None = None) -> Case:
-    """Return the abnormal requests beside the usual ones, as they stood at `until_ns` (default: their last span)."""
+def open_case(
+    usual: Usual, abnormal: pd.DataFrame, until_ns: int | None = None, named: dict[Key, str] | None = None
+) -> Case:
+    """Return the abnormal requests beside the usual ones, as they stood at `until_ns` (default: their last span).
+
+    `named` says how endpoints are shown elsewhere.
+    """
     keys = dict(usual.keys)
     until = last_ns(check(abnormal)) if until_ns is None else until_ns
-    return Case(usual, abnormal, keys, keep(abnormal, keys, usual.offsets, until, usual.habits))
+    return Case(usual, abnormal, keys, keep(abnormal, keys, usual.offsets, until, usual.habits), named or {})
 
 
 def ledger(usual: Usual, abnormal: pd.DataFrame) -> Ledger:

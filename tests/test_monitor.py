@@ -272,6 +272,35 @@ def test_only_the_same_trouble_comes_back(tmp_path, second, reopened):
         assert last.recurrence_of == old.id
 
 
+def test_a_later_namesake_renames_nothing():
+    """Another service with the same route appears after the incident."""
+    frame = Shop(1, fault("/payment", 120, 160, added_ms=3000)).run(300)
+    late = other_shop(300)
+    late = late[late["trace_id"].map(late.groupby("trace_id")["start"].min()) > at(220)]
+    both = pd.concat([frame, late]).sort_values(["start", "span_id"], ignore_index=True)
+    before, after = lab.replay(frame).incidents[0], lab.replay(both).incidents[0]
+    assert after.to_record() == before.to_record()
+    assert "/payment" in after.title
+
+
+def other_shop(seconds):
+    twin = Shop(2).run(seconds)
+    for column in ("trace_id", "span_id", "parent_id"):
+        twin[column] = twin[column].map(lambda i: f"f{i[1:]}", na_action="ignore")
+    return twin.assign(service="other", peer=twin["peer"].where(twin["peer"].isna(), "other"))
+
+
+def test_one_incident_uses_one_name_for_an_endpoint():
+    """Two services share the route /payment; only one of them is touched by the incident."""
+    frame = Shop(1, fault("/payment", 120, 160, added_ms=3000)).run(220)
+    both = pd.concat([frame, other_shop(220)])
+    (incident,) = lab.replay(both.sort_values(["start", "span_id"], ignore_index=True)).incidents
+    assert incident.root_cause.name == "shop /payment"
+    assert incident.affected_endpoints == ["shop /payment", "shop /checkout"]
+    assert {a.name for a in incident.anomalies} == {"shop /payment", "shop /checkout"}
+    assert incident.why_not("shop /checkout")
+
+
 @pytest.mark.parametrize("now", [1_767_225_600, 1.5, None])
 def test_a_number_is_no_time(tmp_path, now):
     with lab.SpanStore(tmp_path / "s.sqlite") as store, pytest.raises(ValueError, match="must be a time"):
