@@ -1,8 +1,9 @@
 """What would happen? The shop as a discrete-event run on a virtual clock: weeks in seconds, always the same.
 
 Time 0 is 2026-01-01T00:00:00Z, and all times are whole microseconds. A request is handled as services.py does it:
-admitted (or 503), struck by faults, own work, then the calls, stage by stage. Of a request one thing happens at a
-time, so the run is a heap of (time, request, ...) and one method for each thing that can happen.
+admitted (or 503), struck by faults, own work, then the calls, stage by stage. Where a service has few workers, the
+request waits for one inside its server span. The run is a heap of (time, request, ...) and one method for each thing
+that can happen.
 
 (The module is not called "virtual": its import would hide the function of that name in the package.)
 """

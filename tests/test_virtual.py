@@ -62,6 +62,7 @@ def seen(frame: pd.DataFrame) -> list[tuple[str, str, float, float, int]]:
 def test_own_work_comes_first_then_the_calls_in_sequence(arriving) -> None:
     arriving(0)
     frame = shop.virtual(world(replace(A, calls=(Call("b", "/b"), Call("c", "/c"))), B, C, seconds=1))
+    assert frame.equals(frame.sort_values(["start", "span_id"], ignore_index=True))  # also where starts are equal
     assert seen(frame) == [
         ("server", "/a", 0, 30, 200),
         ("client", "/b", 10, 20, 200), ("server", "/b", 10, 20, 200),
@@ -120,6 +121,12 @@ def test_beyond_its_capacity_an_endpoint_answers_503_at_once(arriving) -> None:
     assert frame["error"].dropna().tolist() == ["BackendError: /a is at its capacity, try again later"]
 
 
+def test_at_the_same_microsecond_the_earlier_request_comes_first(arriving) -> None:
+    arriving(0, 10, 20)
+    frame = shop.virtual(world(replace(A, capacity=1)))
+    assert [(end, status) for *_, end, status in seen(frame)] == [(10, 200), (20, 200), (30, 200)]
+
+
 def test_a_caller_gives_up_and_the_called_goes_on(arriving) -> None:
     arriving(0)
     frame = shop.virtual(world(replace(A, calls=(Call("b", "/b", timeout_s=0.05),)), replace(B, median_ms=200)))
@@ -131,6 +138,13 @@ def test_a_caller_gives_up_and_the_called_goes_on(arriving) -> None:
     assert errors["client", "/b"].startswith("ReadTimeout: HTTPConnectionPool(")
     assert errors["client", "/b"].endswith("Read timed out. (read timeout=0.05)")
     assert pd.isna(errors["server", "/b"])
+
+
+def test_an_answer_that_is_on_its_way_when_the_caller_gives_up_comes_too_late(arriving) -> None:
+    arriving(0)
+    far = (VirtualFault("network", "b", "/b", duration_ms=40),)
+    frame = shop.virtual(world(replace(A, calls=(Call("b", "/b", timeout_s=0.045),)), B, changes=far))
+    assert seen(frame) == [("server", "/a", 0, 55, 504), ("client", "/b", 10, 55, 0), ("server", "/b", 30, 40, 200)]
 
 
 def test_a_caller_tries_again_at_once_and_its_tries_queue_up(arriving) -> None:
@@ -209,6 +223,20 @@ class Moody(Fault):
     def strike(self, rng, wait) -> None:
         wait(0.1 + 0.1 * rng.random())
         raise KeyError("mine")
+
+
+@dataclass(frozen=True)
+class Endless(Fault):
+    """A fault that would hold for ever."""
+
+    def strike(self, rng, wait) -> None:
+        wait(1e9)
+
+
+def test_no_fault_holds_for_more_than_60_s(arriving) -> None:
+    arriving(0)
+    (only,) = seen(shop.virtual(world(A, changes=(Endless("endless", "a", "/a"),), seconds=100)))
+    assert only[3:] == (60_010, 200)
 
 
 def test_a_fault_of_a_users_own_plugs_in(arriving) -> None:
