@@ -9,6 +9,7 @@ draws        chance, keyed by (seed, request, position, purpose)
 virtual_time virtual(): a scenario as a discrete-event run on a virtual clock
 twins        twin(): the same traffic with and without the fault
 catalogue    the scenarios, each with its true answer
+worlds       random large shops, and a fault somewhere in them
 """
 
 from importlib import import_module
@@ -28,7 +29,7 @@ _HOMES = {
     "affected": "twins",
     "SCENARIOS": "catalogue",
 }
-_MODULES = ("catalogue",)
+_MODULES = ("catalogue", "worlds")
 
 __all__ = sorted([*_HOMES, *_MODULES])
 
