@@ -21,6 +21,7 @@ from aiops_lab.incidents import Incident, Suspect
 from aiops_lab.monitor import _MOST_TRACES, Pipeline, Report, _by_time, _Evidence, _floor
 from aiops_lab.sensitivity import Sensitivity
 from aiops_lab.spans import check
+from aiops_lab.traces import called_endpoints
 from aiops_lab.windows import NEVER, GivenUp, Key, Requests, count, given_up_of, requests_of
 
 SLACK_S = 60.0
@@ -424,7 +425,8 @@ def sweep(
     axes = [[_like(getattr(base, knob), value) for value in values] for knob, values in grid.items()]
     points = [dict(zip(grid, values, strict=True)) for values in product(*axes)]
     settings = [replace(base, **point) for point in points]  # type: ignore[arg-type]
-    requests, given_up = requests_of(check(frame), known.keys), given_up_of(frame, known.keys)
+    requests = requests_of(check(frame), known.keys)
+    given_up = given_up_of(frame, known.keys, called_endpoints(frame, known.keys))
     known.learn_calls(frame)
     last, trace_id, rows = last_ns(frame), frame["trace_id"].to_numpy(dtype=object), []
     for point, sensitivity in zip(points, _Bar(settings, disable=not progress, unit="replay"), strict=True):
@@ -468,6 +470,6 @@ def _again(p: Pipeline, trace_id: Any, requests: Requests, given_up: GivenUp, la
     windows, usual = judge(counts, list(p.keys), state, p.system, s)
     found = [a for detector in p._detectors for a in detector(windows, usual, s)]
     if found:
-        found = _Traces(trace_id, requests, windows, p.keys, s).attach(found)
+        found = _Traces(trace_id, requests, windows, p).attach(found)
     p._group(found, until)
     return Report(windows, found, sorted(p.manager.incidents.values(), key=_by_time))
