@@ -470,6 +470,7 @@ def _again(p: Pipeline, trace_id: Any, requests: Requests, given_up: GivenUp, la
     windows, usual = judge(counts, list(p.keys), state, p.system, s)
     found = [a for detector in p._detectors for a in detector(windows, usual, s)]
     if found:
-        found = _Traces(trace_id, requests, windows, p).attach(found)
+        pooled = windows[windows["seconds"] != s.window_s]  # of the others it knows the length
+        found = _Traces(trace_id, requests, pooled, p).attach(found)
     p._group(found, until)
     return Report(windows, found, sorted(p.manager.incidents.values(), key=_by_time))

@@ -324,6 +324,12 @@ def test_a_sweep_sees_requests_that_hang_as_a_replay_does():
     assert len(set(zip(rows["incidents"], rows["worst_detect_s"], strict=True))) > 1
 
 
+def test_a_sweep_pools_small_windows_as_a_replay_does():
+    frame = Shop(1, fault("/payment", 300, 500, status=500)).run(600, rate=1)
+    rows = assert_equals_replays(frame, faults(("/payment", 300, 500)), {"min_window": [2, 6], "z": [2, 3]})
+    assert rows["recall"].tolist() == [1.0] * 4
+
+
 def test_a_sweep_groups_by_shared_traces_as_a_replay_does():
     """/payment and /inventory do not call each other; only their requests show that they belong together."""
     slow = fault("/payment", 200, 260, added_ms=130), fault("/inventory", 200, 260, added_ms=60)
