@@ -115,12 +115,17 @@ def _call_ranks(trees: Forest) -> tuple[NDArray, NDArray]:
 
 
 def _without_extra_calls(trees: Forest, usual: Habits) -> Forest:
-    """Return the trees with the calls beyond the usual number hidden, so that their time is their caller's own."""
+    """Return the trees with the calls beyond the usual number hidden, so that their time is their caller's own.
+
+    A call that repeats a failed one is no choice of the caller's: it stays.
+    """
     called, rank = _call_ranks(trees)
     pairs = zip(trees.node[trees.parent[called]].tolist(), trees.node[called].tolist(), strict=True)
     most = np.array([usual.calls.get(pair, 1) for pair in pairs], dtype=np.int64)
+    repeats = np.zeros(called.size, dtype=bool)
+    repeats[1:] = (rank[1:] > 1) & trees.failed[called[:-1]]
     hidden = trees.log.copy()
-    hidden[called[rank > most]] = True
+    hidden[called[(rank > most) & ~repeats]] = True
     return trees._replace(log=hidden)
 
 
