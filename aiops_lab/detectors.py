@@ -306,11 +306,13 @@ def judge(
     starts = counts.start_ns + np.arange(counts.n.shape[0]) * counts.window_ns
     hour = starts // 3_600_000_000_000 % hours
     out = np.empty((counts.n.size, len(OUT)))
-    rows = _judge(
-        state, system, hour, counts.start_ns / 1e9, counts.window_ns / 1e9, *counts[2:], hours,
+    # As floats: for whole numbers the kernel would be compiled anew.
+    knobs = map(float, (
         s.z, s.ratio, s.half_life_s, s.min_count, s.min_window, s.relearn_after_s, s.min_ms, s.error_margin,
-        log(s.drift), s.timeout_s, chance_of(s.z), out,
-    )  # fmt: skip
+        log(s.drift), s.timeout_s, chance_of(s.z),
+    ))  # fmt: skip
+    start_s, window_s = counts.start_ns / 1e9, counts.window_ns / 1e9
+    rows = _judge(state, system, hour, start_s, window_s, *counts[2:], hours, *knobs, out)
     return _frames(out[:rows], counts, keys, starts, s.z)
 
 
