@@ -28,7 +28,7 @@ def key(*parts: object) -> int:
     >>> key(0, "checkout /checkout", "own work") == key(0, "checkout /checkout", "own work")
     True
     """
-    return int.from_bytes(blake2b("\\x1f".join(map(str, parts)).encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest(), "big")
 
 
 def mixed(numbers: NDArray) -> NDArray:

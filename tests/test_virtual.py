@@ -345,6 +345,7 @@ def test_a_draw_depends_on_its_key_and_not_on_who_asks_first() -> None:
     first = [forwards[n] for n in asked]
     assert [backwards[n] for n in reversed(asked)] == first[::-1]
     assert [forwards[n] for n in asked] == first
+    assert len(set(first)) == len(first)
     others = [Column(uniform, *parts) for parts in ((2, "x", "y"), (1, "z", "y"), (1, "x", "z"))]
     assert len({first[0], *(other[0] for other in others)}) == 4
 
@@ -465,26 +466,43 @@ def test_a_store_knows_of_older_work_and_not_of_the_future(arriving) -> None:
 # ---- against the live shop
 
 
+LEISURELY = replace(
+    SEED_SHOP,
+    endpoints=tuple(replace(e, median_ms=30 + 3 * e.median_ms, sigma=0.05) for e in SEED_SHOP.endpoints),
+)
+"""Slow and steady, so that neither a busy machine nor chance moves its medians much."""
+
+
+def live_runs(slow: Fault) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The spans of the live shop before and during a fault."""
+    with shop.running("many", seed=1, topology=LEISURELY) as live:
+        frames = []
+        for seed in (1, 2):
+            shop.drive(live, 3, 20, seed=seed, progress=False)
+            live.store.flush()
+            frames.append(live.store.spans())
+            live.inject(slow)
+    broken = frames[1][~frames[1]["trace_id"].isin(frames[0]["trace_id"])]
+    return frames[0], broken.reset_index(drop=True)
+
+
+def medians(frame: pd.DataFrame) -> dict:
+    return frame.groupby(["kind", "service", "endpoint"])["duration_ms"].median().to_dict()
+
+
 def test_live_and_virtual_agree() -> None:
-    slow = Fault("delay", *PAYMENT, duration_ms=150)
-    with shop.running("many", seed=1) as live:
-        shop.drive(live, 4, 30, seed=1, progress=False)
-        live.store.flush()
-        calm = live.store.spans()
-        live.inject(slow)
-        shop.drive(live, 3, 30, seed=2, progress=False)
-        live.store.flush()
-        broken = live.store.spans()
-    broken = broken[~broken["trace_id"].isin(calm["trace_id"])].reset_index(drop=True)
-    scenario = Scenario("slow", (PAYMENT,), (replace(slow, start_s=60.0),), rate=30, seconds=120)
-    now = shop.virtual(scenario, 1)
-    usual, struck = windows_of(scenario, now)
-    for real, imagined in ((calm, usual), (broken, struck)):
-        medians = [frame.groupby(["kind", "service", "endpoint"])["duration_ms"].median() for frame in (real, imagined)]
-        assert set(medians[0].index) == set(medians[1].index)
-        for place, ms in medians[0].items():
-            assert medians[1][place] == pytest.approx(ms, rel=0.15, abs=1.5), place  # 1.5 ms: a busy machine
-    causes = [lab.rank_root_causes(*frames)[0] for frames in ((calm, broken), (usual, struck))]
+    slow = Fault("delay", *PAYMENT, duration_ms=400)
+    scenario = Scenario("slow", (PAYMENT,), (replace(slow, start_s=60.0),), topology=LEISURELY, rate=20, seconds=120)
+    imagined = windows_of(scenario, shop.virtual(scenario, 1))
+    for _ in range(3):  # another process may spoil one run
+        real = live_runs(slow)
+        agreeing = [
+            medians(r) == pytest.approx(medians(i), rel=0.15, abs=2) for r, i in zip(real, imagined, strict=True)
+        ]
+        if all(agreeing):
+            break
+    assert all(agreeing), [(medians(r), medians(i)) for r, i in zip(real, imagined, strict=True)]
+    causes = [lab.rank_root_causes(*frames)[0] for frames in (real, imagined)]
     assert [(cause.service, cause.endpoint) for cause in causes] == [PAYMENT, PAYMENT]
 
 
