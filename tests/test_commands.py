@@ -107,7 +107,7 @@ def test_what_is_no_command_is_refused_with_usage(words: list[str], capsys: pyte
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["serve", "--window", "-1"], "--window must be > 0, got -1.0"),
+        (["serve", "--window", "-1"], "--window must be >= 0.001, got -1.0"),
         (["serve", "--window", "nan"], "--window must be a finite number, got nan"),
         (["serve", "--interval", "0"], "--interval must be a number between 0.001 and 86400, got 0.0"),
         (["serve", "--interval", "inf"], "--interval must be a number between 0.001 and 86400, got inf"),
