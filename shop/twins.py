@@ -17,6 +17,8 @@ from shop.virtual_time import BEGIN_NS, FIELDS, Records, _Run, frame_of, trace_i
 
 UNANSWERED_US = 5_000_000
 """A request without an answer for as long as calls wait by default has failed."""
+REFUSED = -2
+"""The end of a request that left no span; that of an open one is -1."""
 
 
 class Twin(NamedTuple):
@@ -63,6 +65,7 @@ def _effect(with_fault: Records, without: Records, scenario: Scenario, seed: int
     both = sides[0].add_suffix("_with").join(sides[1].add_suffix("_without"), how="outer")
     code = both["code_without"].fillna(both["code_with"]).to_numpy(dtype=np.int64)
     start = both["start_without"].fillna(both["start_with"]).to_numpy(dtype=np.int64)
+    both = both.fillna(REFUSED)
     entries = {place: name for name, place in scenario.entries.items()}
     entry = [entries[without.nodes[c // 2].spot.endpoint.place] for c in code]
     ms: dict[str, NDArray] = {}
@@ -70,10 +73,8 @@ def _effect(with_fault: Records, without: Records, scenario: Scenario, seed: int
     for side in ("with", "without"):
         closed, status = both[f"end_{side}"].to_numpy(float), both[f"status_{side}"].to_numpy(float)
         ms[side] = np.where(closed >= 0, closed - start, np.nan) / 1e3
-        refused, stuck = np.isnan(closed), (closed < 0) & (end - start >= UNANSWERED_US)
-        failed[side] = refused | stuck | (status >= 500)
-    refused = -2  # no span at all; still open is -1
-    both = both.fillna(refused)
+        stuck = (closed < 0) & (end - start >= UNANSWERED_US)
+        failed[side] = (closed == REFUSED) | stuck | (status >= 500)
     changed = (both["end_with"] != both["end_without"]) | (both["status_with"] != both["status_without"])
     return pd.DataFrame({
         "trace_id": pd.Series(trace_ids_of(both.index.to_numpy(), seed), dtype=object),

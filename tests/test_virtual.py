@@ -341,7 +341,7 @@ def test_lost_spans_are_missing_and_the_others_stay_as_they_were() -> None:
 
 def test_a_draw_depends_on_its_key_and_not_on_who_asks_first() -> None:
     forwards, backwards = Column(uniform, 1, "x", "y"), Column(uniform, 1, "x", "y")
-    asked = list(range(0, BLOCK * (KEPT + 2), 97))
+    asked = list(range(0, BLOCK * (KEPT + 2), 64))
     first = [forwards[n] for n in asked]
     assert [backwards[n] for n in reversed(asked)] == first[::-1]
     assert [forwards[n] for n in asked] == first
@@ -432,16 +432,18 @@ def test_the_effect_of_a_delay_is_that_delay_on_each_request_that_it_strikes() -
 
 
 def test_refused_and_unanswered_requests_count_as_failed() -> None:
-    refused = shop.twin(SCENARIOS["refused"], 1).effect
+    to_the_end = replace(SCENARIOS["refused"], seconds=180.0)
+    refused = shop.twin(to_the_end, 1).effect
     at_the_door = refused[(refused["entry"] == "/payment") & refused["changed"]]
     assert at_the_door["failed_with"].all()
     assert at_the_door["ms_with"].isna().all()
     assert at_the_door["ms_without"].notna().all()
-    endless = replace(SCENARIOS["hang"], seconds=150.0, faults=(Fault("hang", *PAYMENT, start_s=120),))
+    endless = replace(SCENARIOS["hang"], seconds=150.0, faults=(Fault("hang", *PAYMENT, start_s=142),))
     hung = shop.twin(endless, 1).effect
     young = hung["start"] > pd.Timestamp("2026-01-01T00:02:25Z")
     open_ = hung["ms_with"].isna()
     assert hung.loc[open_ & ~young, "failed_with"].all()
+    assert min((open_ & young).sum(), (open_ & ~young).sum()) > 5
     assert not hung.loc[open_ & young, "failed_with"].any()
 
 
