@@ -130,8 +130,9 @@ def _without_extra_calls(trees: Forest, usual: Habits) -> Forest:
 
 
 def keep(
-    frame: pd.DataFrame, keys: dict[Key, int], offsets: dict[tuple[str, str], int], until_ns: int, usual: Habits
-) -> Books:
+    frame: pd.DataFrame, keys: dict[Key, int], offsets: dict[tuple[str, str], int], until_ns: int, usual: Habits,
+    stuck_ns: int = STUCK_NS,
+) -> Books:  # fmt: skip
     """Return the books of a frame as it stood at `until_ns`.
 
     Parameters
@@ -142,12 +143,14 @@ def keep(
         From `clock_offsets`.
     usual : Habits
         A call beyond the usual number is its caller's; what usually fails explains no failure.
+    stuck_ns : int
+        Age from which an open request counts as unanswered.
     """
     trees = forest(frame, keys, until_ns, offsets)
     usually = np.pad(usual.mean_ns, (0, len(keys) - usual.mean_ns.size))
     fails = np.pad(usual.failed, (0, len(keys) - usual.failed.size)) > 0.5
     duration, is_open = trees.end - trees.start, end_ns(frame) > until_ns
-    stuck = duration > np.maximum(STUCK_NS, STUCK_USUAL * usually[trees.node])
+    stuck = duration > np.maximum(stuck_ns, STUCK_USUAL * usually[trees.node])
     bad = (trees.failed & ~is_open) | (is_open & stuck)
     bad &= ~fails[trees.node] | (trees.parent < 0)
     served, account = _accounts(trees)

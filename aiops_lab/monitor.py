@@ -161,7 +161,8 @@ class Pipeline:
         if normal.empty or abnormal.empty:
             return Verdict()
         usual = learn(normal)
-        case = open_case(usual, abnormal, until, self.names_at(incident.last_anomaly))
+        stuck_ns = int(self.sensitivity.timeout_s * 1e9)
+        case = open_case(usual, abnormal, until, self.names_at(incident.last_anomaly), stuck_ns)
         return verdict(case, suspects_of(case) if self._rule is None else self._rule(usual, abnormal))
 
     def _split(self, incident: Incident, frame: pd.DataFrame, until: int) -> tuple[pd.DataFrame, pd.DataFrame]:

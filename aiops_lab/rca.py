@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiops_lab.accounts import Books, Habits, blamed, clock_offsets, habits, keep, label, last_ns
+from aiops_lab.accounts import STUCK_NS, Books, Habits, blamed, clock_offsets, habits, keep, label, last_ns
 from aiops_lab.incidents import Suspect
 from aiops_lab.spans import check
 from aiops_lab.traces import names
@@ -105,15 +105,16 @@ def learn(normal: pd.DataFrame, resources: None = None) -> Usual:
 
 
 def open_case(
-    usual: Usual, abnormal: pd.DataFrame, until_ns: int | None = None, named: dict[Key, str] | None = None
-) -> Case:
+    usual: Usual, abnormal: pd.DataFrame, until_ns: int | None = None, named: dict[Key, str] | None = None,
+    stuck_ns: int = STUCK_NS,
+) -> Case:  # fmt: skip
     """Return the abnormal requests beside the usual ones, as they stood at `until_ns` (default: their last span).
 
-    `named` says how endpoints are shown elsewhere.
+    `named` says how endpoints are shown elsewhere; an open request older than `stuck_ns` is unanswered.
     """
     keys = dict(usual.keys)
     until = last_ns(check(abnormal)) if until_ns is None else until_ns
-    return Case(usual, abnormal, keys, keep(abnormal, keys, usual.offsets, until, usual.habits), named or {})
+    return Case(usual, abnormal, keys, keep(abnormal, keys, usual.offsets, until, usual.habits, stuck_ns), named or {})
 
 
 def ledger(usual: Usual, abnormal: pd.DataFrame) -> Ledger:

@@ -30,6 +30,16 @@ def recording(name: str, seconds: float = 220) -> pd.DataFrame:
     return Shop(1, make(*arguments)).run(seconds)
 
 
+def test_a_shorter_patience_names_the_cause_sooner():
+    """Requests that have hung for two seconds count as unanswered where the knob says so."""
+    frame = Shop(1, fault("/payment", 120, 180, added_ms=30_000)).run(123)
+    frame.loc[frame["duration_ms"] > 1000, ["duration_ms", "status"]] = [np.nan, 0]
+    knobs = lab.Sensitivity(window_s=1, timeout_s=1)
+    (incident,) = lab.replay(frame, knobs, until=at(123)).incidents
+    assert incident.root_cause.endpoint == "/payment"
+    assert lab.replay(frame, lab.Sensitivity(window_s=1), until=at(123)).incidents == []
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_scenario_is_one_incident_with_its_true_cause(name):
     (incident,) = lab.replay(recording(name)).incidents
