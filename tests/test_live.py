@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import gc
+import signal
 import socket
 import tempfile
 import threading
@@ -29,6 +30,14 @@ from shop.topology import SEED_SHOP, Call, Endpoint, Topology
 from shop.traffic import MIX, background
 
 FAST = Topology(tuple(replace(e, median_ms=e.median_ms / 10) for e in SEED_SHOP.endpoints))
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_interrupts() -> Iterator[None]:
+    """Let SIGINT raise KeyboardInterrupt: in the background of a script it is ignored, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def ask(method: str, url: str, timeout: float = 10, **given: object) -> requests.Response:

@@ -220,9 +220,14 @@ def _has_ties(frame):
 
 @pytest.mark.parametrize(
     ("route", "path", "folds"),
-    [("/orders/<id>", "/orders/17", True), ("/orders/<int:id>", "/orders/17", True), ("/orders/<id>", "/orders/1/2", False),
-     ("/files/<path:name>", "/files/a/b", True), ("/a.b/<id>", "/aXb/1", False)],
-)  # fmt: skip
+    [
+        ("/orders/<id>", "/orders/17", True),
+        ("/orders/<int:id>", "/orders/17", True),
+        ("/orders/<id>", "/orders/1/2", False),
+        ("/files/<path:name>", "/files/a/b", True),
+        ("/a.b/<id>", "/aXb/1", False),
+    ],
+)
 def test_a_refused_call_counts_to_the_route_that_its_peer_is_known_for(route, path, folds):
     served = [span(1, None, "/top", "server", 0, 50), span(2, 1, path, "client", 1, 20, peer="shop"),
               span(3, 2, route, "server", 2, 18)]  # fmt: skip
