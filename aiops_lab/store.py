@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -233,10 +233,6 @@ class SpanStore:
         """Return all records of a kind by key, in the order in which their keys were first saved."""
         rows = self._read("SELECT key, value FROM state WHERE kind = ? ORDER BY rowid", kind)
         return {key: json.loads(value) for key, value in rows}
-
-    def forget(self, kind: str, keys: Iterable[str]) -> None:
-        """Delete the records of a kind under these keys; unknown keys are ignored."""
-        self._change("DELETE FROM state WHERE kind = ? AND key = ?", [(kind, key) for key in keys])
 
     def _drop(self, count: int = 1) -> None:
         with self._drop_lock:

@@ -109,7 +109,7 @@ def test_no_file_names_a_path_of_somebodys_machine() -> None:
     assert named == []
 
 
-@pytest.mark.parametrize("text", ["open('/home/ann/x')", "/root/.cache", r"C:\Users\ann", "file:///work/main"])
+@pytest.mark.parametrize("text", ["open('/home/ann/x')", "file:///mnt/x", r"C:\Users\ann", "cd /opt/x"])
 def test_a_machine_path_is_seen(text: str) -> None:
     assert MACHINE_PATH.search(text)
 
