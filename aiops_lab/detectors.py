@@ -377,7 +377,8 @@ Detector = Callable[[pd.DataFrame, pd.DataFrame, Sensitivity], list[Anomaly]]
 def latency_anomaly(windows: pd.DataFrame, usual: pd.DataFrame, s: Sensitivity) -> list[Anomaly]:
     """Find windows slower than usual, both by effect size (ratio) and by significance (z).
 
-    The test is on the mean of log milliseconds: latencies are skewed to the right, their logarithms hardly.
+    The test is on the mean of log milliseconds: latencies are skewed to the right, their logarithms hardly. It errs
+    where these have two modes (cache hit or miss) and a window few requests: chance alone makes slow windows there.
     """
     return [
         _anomaly("latency_anomaly", w, "high" if w.ratio > 5 else "medium", {

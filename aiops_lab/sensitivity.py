@@ -15,7 +15,8 @@ class Sensitivity:
     ----------
     z : float
         Significance: how many standard errors a window must lie above its baseline. Higher: fewer alarms. The
-        default 3 leaves about one chance alarm in 700 windows, which ``ratio`` then has to agree with.
+        default 3 leaves one chance alarm in 741 windows if log latencies are normal, more where they are not; the
+        effect size then has to agree. Also asked of drifts, failures and silences.
     ratio : float
         Effect size: how many times slower than usual. Higher: only large slowdowns alarm. 3 is the usual rule.
     half_life_s : float
