@@ -153,7 +153,7 @@ def keep(
     stuck = duration > np.maximum(stuck_ns, STUCK_USUAL * usually[trees.node])
     bad = (trees.failed & ~is_open) | (is_open & stuck)
     bad &= ~fails[trees.node] | (trees.parent < 0)
-    served, account = _accounts(trees)
+    served, account = accounts_of(trees)
     root = np.flatnonzero((trees.root == np.arange(trees.root.size)) & (~is_open | bad) & ~trees.log)
     requests = pd.DataFrame({
         "entry": trees.node[root], "ns": duration[root], "failed": bad[root], "open": is_open[root],
@@ -175,7 +175,7 @@ def _of_roots(table: pd.DataFrame, root: NDArray, trees: Forest) -> pd.DataFrame
     return table.assign(entry=trees.node[table["root"].to_numpy()])
 
 
-def _accounts(trees: Forest) -> tuple[NDArray, NDArray]:
+def accounts_of(trees: Forest) -> tuple[NDArray, NDArray]:
     """Return for each client span the server span that it reached (-1: none), and for each span its account."""
     served = np.full(trees.root.size, -1, dtype=np.int64)
     below = np.flatnonzero(trees.server & (trees.parent >= 0))

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from aiops_lab.accounts import STUCK_NS, Books, Habits, blamed, clock_offsets, habits, keep, label, last_ns
+from aiops_lab.holding import Held, held_up
 from aiops_lab.incidents import Suspect
 from aiops_lab.spans import check
 from aiops_lab.traces import names
@@ -42,7 +43,8 @@ class Ledger:
     """The excess of an incident, by account, per request at the entries.
 
     ``rows``: entry, account (as shown), service, endpoint, blames (the endpoint as shown), unit ("ms" or "failures"),
-    masked, usual, now, excess, se (standard error of the excess), cost and noise (excess and se in usual requests of
+    masked, usual, now, handed (what waiting for a held-up service hands on: `aiops_lab.holding`; adds up to 0), excess
+    (now - usual + handed), se (standard error of the excess), cost and noise (excess and se in usual requests of
     their entry, times its weight).
     ``entries``: entry, n_usual, n_now, usual_ms, now_ms, usual_failed, now_failed, open_now (requests without
     an answer: they cost their age), weight (share of the requests).
@@ -62,6 +64,7 @@ class Case:
     keys: dict[Key, int] = field(repr=False)
     books: Books = field(repr=False)
     named: dict[Key, str] = field(repr=False)
+    until_ns: int
 
     @cached_property
     def shown(self) -> dict[int, str]:
@@ -114,7 +117,8 @@ def open_case(
     """
     keys = dict(usual.keys)
     until = last_ns(check(abnormal)) if until_ns is None else until_ns
-    return Case(usual, abnormal, keys, keep(abnormal, keys, usual.offsets, until, usual.habits, stuck_ns), named or {})
+    books = keep(abnormal, keys, usual.offsets, until, usual.habits, stuck_ns)
+    return Case(usual, abnormal, keys, books, named or {}, until)
 
 
 def ledger(usual: Usual, abnormal: pd.DataFrame) -> Ledger:
@@ -208,12 +212,60 @@ def _ledger(case: Case) -> Ledger:
         failures = _excess(_counted(before, masked), _counted(now, masked), "failures", entries)
         parts.append(failures.assign(unit="failures", masked=masked))
     rows = pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True)
+    rows = _hand_on(rows, case)
     # Each entry in its own usual requests: else one heavy neighbour hides what all others lose.
     usual_ms = rows["entry"].map(entries["ms_usual"].clip(lower=LEAST_MS)).to_numpy(dtype=float)
     in_requests = np.where(rows["unit"] == "ms", 1.0 / usual_ms, FAILURE_WEIGHT)
     in_requests *= rows["entry"].map(entries["weight"]).to_numpy(dtype=float)
     rows["cost"], rows["noise"] = rows["excess"] * in_requests, rows["se"] * in_requests
     return Ledger(_named(rows, case), _named_entries(entries, case))
+
+
+def _hand_on(rows: pd.DataFrame, case: Case) -> pd.DataFrame:
+    """Hand what waited for held-up services on to whatever held them; ``handed`` says how much, in sum nothing."""
+    held = _held_up(rows, case)
+    column = rows.assign(handed=0.0)
+    for _ in held:  # what holds one service up may itself be waiting for the next
+        moves = [_moves(column, nodes, how) for nodes, how in held]
+        if not any(len(move) for move in moves):
+            break
+        column = _summed([column, *moves])
+    return column
+
+
+def _held_up(rows: pd.DataFrame, case: Case) -> list[tuple[list[int], Held]]:
+    """Return, for each service that is held up and suspected, the codes of its endpoints and what holds it."""
+    service = {code: key[0] for key, code in case.keys.items()}
+    excess = rows[rows["excess"] > NOISE * rows["se"]]
+    suspected = dict.fromkeys(service[blamed(account)] for account in excess["account"])
+    found = []
+    for name in suspected:
+        frames = case.usual.frame, last_ns(case.usual.frame), case.frame, case.until_ns
+        how = held_up(name, *frames, case.keys, case.usual.offsets)
+        if how is not None:
+            found.append(([code for code, home in service.items() if home == name], how))
+    return found
+
+
+def _moves(rows: pd.DataFrame, nodes: list[int], how: Held) -> pd.DataFrame:
+    """Return what leaves the accounts of one held-up service, and where it goes, as rows to be added."""
+    waits = (rows["unit"] == "ms") & how.queues | (rows["unit"] == "failures") & how.full
+    away = rows[waits & rows["account"].map(blamed).isin(nodes) & (rows["excess"] > NOISE * rows["se"])]
+    moved = [away.assign(excess=-away["excess"], handed=-away["excess"], usual=0.0, now=0.0, se=0.0)]
+    for account, share in how.share.items():
+        there = share * away["excess"]
+        moved.append(away.assign(account=account, excess=there, handed=there, usual=0.0, now=0.0, se=share * away["se"]))
+    return pd.concat(moved, ignore_index=True)
+
+
+def _summed(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    every = pd.concat([t for t in tables if len(t)], ignore_index=True)
+    every["se"] **= 2
+    sums = every.groupby(["entry", "account", "unit", "masked"], as_index=False)[[*_AMOUNTS, "se"]].sum()
+    return sums.assign(se=np.sqrt(sums["se"]))
+
+
+_AMOUNTS = ["usual", "now", "excess", "handed"]
 
 
 def _entries(books: Books) -> pd.DataFrame:
@@ -261,7 +313,7 @@ def _named(rows: pd.DataFrame, case: Case) -> pd.DataFrame:
         "endpoint": [back[code][1] for code in mine],
         "blames": [case.shown[code] for code in mine],
     }
-    numbers = rows[["unit", "masked", "usual", "now", "excess", "se", "cost", "noise"]]
+    numbers = rows[["unit", "masked", "usual", "now", "handed", "excess", "se", "cost", "noise"]]
     table = pd.concat([pd.DataFrame(named, index=rows.index), numbers], axis=1)
     by = ["unit", "masked", "entry", "account"]
     return table.sort_values(by, ascending=[False, True, True, True], ignore_index=True)

@@ -278,12 +278,18 @@ class Forest(NamedTuple):
     node: NDArray  # code of what the span is about: its own endpoint (server), the called one (client)
 
 
-def forest(frame: pd.DataFrame, keys: dict[Key, int], until_ns: int, offsets: dict[tuple[str, str], int]) -> Forest:
+def forest(
+    frame: pd.DataFrame, keys: dict[Key, int], until_ns: int, offsets: dict[tuple[str, str], int],
+    tops: NDArray | None = None,
+) -> Forest:  # fmt: skip
     """Return the traces of `frame` as they stood at `until_ns` (Unix ns): what was open then ends there.
 
-    `offsets` holds by how many ns the clock of a called service is ahead of its caller's, by (caller, called).
+    `offsets` holds by how many ns the clock of a called service is ahead of its caller's, by (caller, called). The spans
+    in `tops` (a mask) become roots of their own.
     """
     parent = parents(frame)
+    if tops is not None:
+        parent[tops] = -1
     start, end = start_ns(frame), np.minimum(end_ns(frame), until_ns)
     server, log = kinds(frame, "server"), kinds(frame, "log")
     client = kinds(frame, "client")

@@ -21,7 +21,6 @@ NO_FAULTS = [name for name, scenario in SCENARIOS.items() if not scenario.causes
 WEAK = [name for name in FAULTS if name.startswith("weak")]
 
 BEYOND_THE_LEDGER = {
-    "upstream saturated": "waiting for a saturated service is not yet passed on to what holds its workers",
     "deployment": "by its size alone a new normal is a weak fault; only relearning, which takes time, separates them",
 }
 
