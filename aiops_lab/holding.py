@@ -71,8 +71,7 @@ def held_up(
     usually = float((before.end - before.start).mean())
     if more.sum() < (HELD - 1) * usually or usually == 0:
         return None
-    queues = _correlation(after.own, _in_hand(after.start, after.start, after.end)) >= QUEUES
-    return Held((more / more.sum()).to_dict(), queues, _is_full(after))
+    return Held((more / more.sum()).to_dict(), _queues(after, now_ns), _is_full(after))
 
 
 def _stay(
@@ -106,6 +105,12 @@ def _gap(frame: pd.DataFrame, mine: NDArray) -> NDArray:
 def _in_hand(at: NDArray, start: NDArray, end: NDArray) -> NDArray:
     """Return how many of the requests with these starts and ends were there at each of some moments."""
     return np.searchsorted(np.sort(start), at) - np.searchsorted(np.sort(end), at)
+
+
+def _queues(stay: _Stay, now_ns: int) -> bool:
+    """Return whether requests wait the longer the more of them are there already. Who still waits says nothing yet."""
+    over = (stay.end < now_ns) & ~stay.failed
+    return _correlation(stay.own[over], _in_hand(stay.start, stay.start, stay.end)[over]) >= QUEUES
 
 
 def _is_full(stay: _Stay) -> bool:

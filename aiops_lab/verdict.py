@@ -13,12 +13,13 @@ from aiops_lab.rca import NOISE, Case, records
 from aiops_lab.traces import calls_of
 
 _MOST_TRACES, _MOST_SAMPLES = 1000, 5  # that an incident lists, and shows in detail
+_FEW = 5
 
 
 def verdict(case: Case, suspects: list[Suspect]) -> Verdict:
     """Return the verdict that names these suspects, whichever rule found them, with the books as evidence."""
     endpoints = _endpoints(case)
-    affected = _affected(suspects[:1], case, endpoints)
+    affected = _affected(suspects, case, endpoints)
     traces = case.bad["trace_id"].drop_duplicates().tolist()
     return Verdict(
         suspects=tuple(suspects),
@@ -58,10 +59,14 @@ def _endpoints(case: Case) -> list[dict[str, Any]]:
 
 
 def _degraded(e: pd.DataFrame) -> pd.Series:
-    """Own mean up by more than 10 %, 3 ms and 3 standard errors; or own failures by 2 points and 3; or 3 unanswered."""
+    """Own mean up by more than 10 %, 3 ms and 3 standard errors; or own failures by 2 points and 3; or 3 unanswered.
+
+    Fewer than 5 requests show no mean: those in progress when the trouble begins are the long ones.
+    """
     n, m = e["n_usual"].clip(lower=1), e["n_now"].clip(lower=1)
     error = np.sqrt(e["var_usual"] / n + e["var_now"] / m)
     slower = e["ms_now"] - e["ms_usual"] > np.maximum(np.maximum(0.1 * e["ms_usual"], 3.0), NOISE * error)
+    slower &= e["n_now"] >= _FEW
     both = (e["failed_usual"] + e["failed_now"] + 1) / (n + m + 2)
     sd = np.sqrt(both * (1 - both) * (1 / n + 1 / m))
     failing = e["failed_now"] / m - e["failed_usual"] / n > np.maximum(0.02, NOISE * sd)
