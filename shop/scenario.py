@@ -212,10 +212,12 @@ def end_of(fault: Fault, seconds: float) -> float:
 
 
 def _check_strikes(name: str, fault: Fault, places: list[Place], known: list[Place], reached: set[Place]) -> None:
-    caller = getattr(fault, "caller", None)
-    for place in [*places, *([caller] if caller else [])] or [(fault.service, fault.endpoint)]:
+    for place in places or [(fault.service, fault.endpoint)]:
         if place not in known:
             raise FieldError(name, f"must be at one of {_listed(known)}", _shown(place))
+    caller = getattr(fault, "caller", None)
+    if caller is not None and caller not in known:
+        raise FieldError(f"{name}.caller", f"must be one of {_listed(known)}", _shown(caller))
     if not reached.intersection(places):
         raise FieldError(name, "must be where requests come by", _shown((fault.service, fault.endpoint)))
 

@@ -167,14 +167,14 @@ def scenario(**changes) -> Scenario:
         (lambda: scenario(causes=(PAYMENT,)), r"causes must be given where there are faults, and only there, got"),
         (lambda: broken(Fault("delay", "payment", "/pay")), r"faults\[0\] must be at one of .*, got 'payment /pay'"),
         (lambda: broken(VirtualFault("slow", "bank", "*")), r"faults\[0\] must be at one of .*, got 'bank \*'"),
-        (lambda: broken(VirtualFault("network", *PAYMENT, caller=("x", "/x"))), r"faults\[0\] must be at one .*'x /x'"),
+        (lambda: broken(VirtualFault("network", *PAYMENT, caller=("x", "/x"))), r"faults\[0\].caller must .*'x /x'"),
         (lambda: broken(Fault("delay", *PAYMENT, start_s=-1)), r"start_s must be a number .*, got -1"),
         (lambda: broken(Fault("delay", *PAYMENT, start_s=500)), r"faults\[0\].start_s must be before .* 200, got 500"),
-        (lambda: broken(Fault("delay", *PAYMENT), mix={"/health": 1}), r"faults\[0\] must be where requests come by, got"),
+        (lambda: broken(Fault("delay", *PAYMENT), mix={"/health": 1}), r"faults\[0\] must be where requests come by"),
         (lambda: VirtualFault("melt", *PAYMENT), r"kind must be one of slow, .*, got 'melt'"),
         (lambda: VirtualFault("slow", *PAYMENT, factor=0), r"factor must be a number .*, got 0"),
         (lambda: VirtualFault("leak", *PAYMENT), r"end_s must be given for a leak, got None"),
-        (lambda: scenario(topology=circle()), r"endpoints\[0\].calls must not lead in a circle, got 'a /a -> b /b -> a /a'"),
+        (lambda: scenario(topology=circle()), r"endpoints\[0\].calls must not .* circle, got 'a /a -> b /b -> a /a'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_by_its_name_and_value(make, message: str) -> None:
