@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from shop.record import record_scenario, rows_of, write_recording
 
 HERE = Path(__file__).parent
 SEED = 1
-BY_NAME = shop.SCENARIOS
 
 
 def shorter(name: str, at_s: tuple[float, float, float], rate: float, **numbers: float) -> shop.Scenario:
@@ -28,8 +26,8 @@ def shorter(name: str, at_s: tuple[float, float, float], rate: float, **numbers:
     `numbers` change the faults.
     """
     start, end, seconds = at_s
-    faults = tuple(replace(fault, start_s=start, end_s=end, **numbers) for fault in BY_NAME[name].faults)
-    return replace(BY_NAME[name], faults=faults, seconds=seconds, rate=rate, window=None)
+    faults = tuple(replace(fault, start_s=start, end_s=end, **numbers) for fault in shop.SCENARIOS[name].faults)
+    return replace(shop.SCENARIOS[name], faults=faults, seconds=seconds, rate=rate, window=None)
 
 
 VIRTUAL = {
@@ -51,17 +49,6 @@ WARMUP_S, FAULT_S, CALM_S, RATE, GRADED_SEED = 120, 30, 60, 0.7, 3
 MIX = {"/payment": 2, "/checkout": 1}
 
 
-def recorded(words: str) -> Callable[[Path], None]:
-    """Return what runs ``python -m shop record`` with these options."""
-
-    def run(path: Path) -> None:
-        code = command(["record", str(path), *words.split()])
-        if code:
-            sys.exit(code)
-
-    return run
-
-
 def graded(path: Path) -> None:
     """Record an endpoint with faults of graded size: its time is lognormal with sigma 0.7."""
     noisy = tuple(replace(e, sigma=0.7) if e.route == "/payment" else e for e in shop.SEED_SHOP.endpoints)
@@ -78,17 +65,27 @@ def graded(path: Path) -> None:
     write_recording(path, spans, {"faults": rows_of(faults)} | settings)
 
 
-LIVE = {
-    "slow_payment": recorded("--fault delay --warmup 180 --seconds 120 --recovery 180 --rate 3 --seed 2"),
-    "graded": graded,
-    "cause_hang": recorded(f"--fault hang {CAUSE} --seed 4"),
-    "cause_latency": recorded(f"--fault delay {CAUSE} --seed 1"),
-    "cause_errors": recorded(f"--fault error --endpoint /inventory {CAUSE} --seed 2"),
-    "cause_cascade": recorded(f"--fault error {CAUSE} --seed 3"),
+RECORD = {
+    "slow_payment": "--fault delay --warmup 180 --seconds 120 --recovery 180 --rate 3 --seed 2",
+    "cause_hang": f"--fault hang {CAUSE} --seed 4",
+    "cause_latency": f"--fault delay {CAUSE} --seed 1",
+    "cause_errors": f"--fault error --endpoint /inventory {CAUSE} --seed 2",
+    "cause_cascade": f"--fault error {CAUSE} --seed 3",
 }
+"""Options of ``python -m shop record``."""
+LIVE = (*RECORD, "graded")
+
+
+def live(name: str, path: Path) -> None:
+    """Make a live recording; stop if it was interrupted."""
+    if name == "graded":
+        return graded(path)
+    code = command(["record", str(path), *RECORD[name].split()])
+    return sys.exit(code) if code else None
 
 
 def main() -> None:
+    """Do what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="which ones; default all of the kind")
     parser.add_argument("--live", action="store_true", help="the live ones, not those in virtual time")
@@ -101,7 +98,7 @@ def main() -> None:
     for name in options.names or known:
         path = options.out / f"{name}.csv.gz"
         if options.live:
-            LIVE[name](path)
+            live(name, path)
         else:
             print(f"{len(record_scenario(path, VIRTUAL[name], SEED))} spans in {path}", flush=True)
 
