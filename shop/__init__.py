@@ -9,6 +9,7 @@ draws        chance, keyed by (seed, request, position, purpose)
 virtual_time virtual(): a scenario as a discrete-event run on a virtual clock
 twins        twin(): the same traffic with and without the fault
 catalogue    the scenarios, each with its true answer
+scenario_file read_scenario(): one of your own, from a TOML file
 worlds       random large shops, and a fault somewhere in them
 """
 
@@ -28,6 +29,7 @@ _HOMES = {
     "twin": "twins",
     "affected": "twins",
     "SCENARIOS": "catalogue",
+    "read_scenario": "scenario_file",
 }
 _MODULES = ("catalogue", "worlds")
 

@@ -1,9 +1,10 @@
-"""python -m shop: serve | demo | check | record."""
+"""python -m shop: serve | demo | check | record | scenarios."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shop.stopping import Stop
@@ -16,6 +17,7 @@ AS_TYPED = {"file": "FILE", "path": "--db", "target": "--url", "fault_s": "--sec
     for name in (
         *("interval_s", "window_s", "warmup_s", "recovery_s", "duration_ms"),
         *("port", "traffic", "url", "rate", "endpoint", "share", "out"),
+        "scenario",
     )
 }
 """What an error calls a parameter, and what the user typed."""
@@ -58,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         description="A small web shop to break on purpose, and the machine that notices, groups and explains it.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_serve, _add_demo, _add_check, _add_record):
+    for add in (_add_serve, _add_demo, _add_check, _add_record, _add_scenarios):
         add(commands, argparse.ArgumentDefaultsHelpFormatter)
     return parser
 
@@ -134,33 +136,58 @@ def _check(options: argparse.Namespace, stop: Stop) -> int:
 
 
 def _add_record(commands: argparse._SubParsersAction, help: Any) -> None:
+    import argparse
+
+    class Live(argparse.Action):
+        """An option of a live run: it is noted that it was given."""
+
+        def __call__(self, parser: Any, options: Any, value: Any, typed: Any = None) -> None:
+            setattr(options, self.dest, value)
+            options.live += ((self.option_strings[0], value),)
+
     parser = commands.add_parser(
         "record",
         formatter_class=help,
         help="run a scenario; write its spans and the truth",
-        description="Run normal traffic, break an endpoint, mend it. FILE (.csv or .csv.gz) gets one row a span, "
-        "FILE.truth.json what was broken and when.",
+        description="Run normal traffic, break an endpoint, mend it; or, with --scenario, do what it says in virtual "
+        "time, within seconds and always the same. FILE (.csv or .csv.gz) gets one row a span, FILE.truth.json what "
+        "was broken and when.",
     )
     parser.add_argument("file", metavar="FILE", help="where the spans go: .csv or .csv.gz")
-    parser.add_argument("--fault", choices=("none", "error", "delay", "hang"), default="error", help="what breaks")
-    parser.add_argument("--endpoint", default="/payment", help="which endpoint breaks")
-    parser.add_argument("--duration", type=float, default=1000.0, metavar="MS", help="of a delay, +- a fifth of it")
-    parser.add_argument("--share", type=float, default=1.0, help="share of its requests that break, 0 to 1")
-    parser.add_argument("--warmup", type=float, default=60.0, help="seconds before the fault")
-    parser.add_argument("--seconds", type=float, default=30.0, help="seconds of the fault")
-    parser.add_argument("--recovery", type=float, default=0.0, help="seconds after it was mended")
-    parser.add_argument("--rate", type=float, default=20.0, help="requests/s")
+    parser.add_argument(
+        "--scenario",
+        metavar="NAME",
+        default=argparse.SUPPRESS,
+        help="run this one in virtual time: a name that `scenarios` lists, or a .toml file of your own",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of service times, faults and customers")
-    parser.add_argument("--services", choices=("one", "many"), default="one", help="one port, or one each")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    parser.set_defaults(run=_record)
+    live = parser.add_argument_group("a live run, without --scenario")
+    add = partial(live.add_argument, action=Live)
+    add("--fault", choices=("none", "error", "delay", "hang"), default="error", help="what breaks")
+    add("--endpoint", default="/payment", help="which endpoint breaks")
+    add("--duration", type=float, default=1000.0, metavar="MS", help="of a delay, +- a fifth of it")
+    add("--share", type=float, default=1.0, help="share of its requests that break, 0 to 1")
+    add("--warmup", type=float, default=60.0, help="seconds before the fault")
+    add("--seconds", type=float, default=30.0, help="seconds of the fault")
+    add("--recovery", type=float, default=0.0, help="seconds after it was mended")
+    add("--rate", type=float, default=20.0, help="requests/s")
+    add("--services", choices=("one", "many"), default="one", help="one port, or one each")
+    parser.set_defaults(run=_record, live=())
 
 
 def _record(options: argparse.Namespace, stop: Stop) -> int:
+    recorded = _recorded_virtually if "scenario" in options else _recorded_live
+    spans = recorded(options, stop)
+    print(f"{len(spans)} spans in {options.file}, the truth in {options.file}.truth.json")
+    return 0
+
+
+def _recorded_live(options: argparse.Namespace, stop: Stop) -> Any:
     from shop.record import fault_of, record
 
     stop.interrupt()
-    spans = record(
+    return record(
         options.file,
         fault_of(options.fault, options.services, options.endpoint, options.duration, options.share),
         warmup_s=options.warmup,
@@ -171,7 +198,36 @@ def _record(options: argparse.Namespace, stop: Stop) -> int:
         services=options.services,
         progress=not options.quiet,
     )
-    print(f"{len(spans)} spans in {options.file}, the truth in {options.file}.truth.json")
+
+
+def _recorded_virtually(options: argparse.Namespace, stop: Stop) -> Any:
+    from aiops_lab.faults import FieldError
+    from shop.record import record_scenario
+    from shop.scenario_file import find_scenario
+
+    stop.interrupt()
+    for name, value in options.live:
+        raise FieldError(name, "must not be given with --scenario, which says itself what happens", value)
+    progress = False if options.quiet else None
+    return record_scenario(options.file, find_scenario(options.scenario), options.seed, progress)
+
+
+def _add_scenarios(commands: argparse._SubParsersAction, help: Any) -> None:
+    parser = commands.add_parser(
+        "scenarios",
+        formatter_class=help,
+        help="list the scenarios of the virtual shop",
+        description="List the scenarios of the virtual shop: name, true causes, which naive rule it defeats, and why. "
+        "`record FILE --scenario NAME` runs one.",
+    )
+    parser.set_defaults(run=_scenarios)
+
+
+def _scenarios(options: argparse.Namespace, stop: Stop) -> int:
+    from shop.catalogue import listing
+
+    stop.interrupt()
+    print(listing())
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from textwrap import fill
 
 from aiops_lab.faults import Fault
 from shop.scenario import EVERYWHERE, Place, Scenario, VirtualFault
@@ -12,6 +13,8 @@ __all__ = ["MARKET", "SCENARIOS", "Scenario", "VirtualFault"]
 
 START, END = 120.0, 180.0
 """When faults strike, in virtual seconds: two minutes of normal days come first."""
+NAME_WIDTH = 21
+"""Of the column of names in `listing`."""
 
 PAYMENT, INVENTORY, CHECKOUT = ("payment", "/payment"), ("inventory", "/inventory"), ("checkout", "/checkout")
 
@@ -126,7 +129,7 @@ _REQUEST_FAULTS = (
         "/charge waits for 1 s and /order for 3: each fails in good order, and the bank answers well, but late.",
     ),
     Scenario(
-        "retry storm", (PAYMENT,), (_fault("delay", PAYMENT, duration_ms=450),), "most called",
+        "retry storm", (PAYMENT,), (_fault("delay", PAYMENT, duration_ms=450),), "largest total z",
         "Each call times out and is made four times; the work that nobody waits for fills the service.",
         topology=STUBBORN, workers={"payment": 24}, backoff_ms=50,
     ),
@@ -232,3 +235,17 @@ SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario for scenario in (*_REQUEST_FAULTS, *_WEAK, *_CONDITIONS, *_NO_FAULT)
 }
 """All scenarios by name; without causes: no fault at all."""
+
+
+def listing(width: int = 100) -> str:
+    """Return all scenarios as text: name, true causes, what it defeats, and why, in lines of at most `width`."""
+    return "\n".join(_entry(scenario, width) for scenario in SCENARIOS.values())
+
+
+def _entry(scenario: Scenario, width: int) -> str:
+    name, below = f"{scenario.name:<{NAME_WIDTH}}", " " * NAME_WIDTH
+    causes = ", ".join(" ".join(place) for place in scenario.causes)
+    label = "causes" if len(scenario.causes) > 1 else "cause"
+    answer = f"{label}: {causes}; defeats: {scenario.defeats}" if causes else "no fault"
+    lines = [fill(text, width, initial_indent=below, subsequent_indent=below) for text in (answer, scenario.why)]
+    return name + "\n".join(lines).removeprefix(below)

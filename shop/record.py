@@ -12,17 +12,24 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from aiops_lab.faults import Fault, FieldError, check_number
 from aiops_lab.spans import COLUMNS, TEXT_COLUMNS, check
 from shop.live import Shop, running
+from shop.scenario import EVERYWHERE, Place, Scenario, end_of
 from shop.topology import SEED_SHOP
 from shop.traffic import drive
+from shop.twins import affected, affected_by_each, twin
+from shop.virtual_time import BEGIN_NS, virtual
 
 ENDINGS = (".csv", ".csv.gz")
+BESIDE = ".truth.json"
 
 
 def write_spans(frame: pd.DataFrame, path: str | Path) -> None:
@@ -82,6 +89,107 @@ def read_spans(path: str | Path) -> pd.DataFrame:
     return check(frame.where(frame.notna() | ~frame.columns.isin(TEXT_COLUMNS), None))
 
 
+def read_truth(path: str | Path) -> pd.DataFrame:
+    """Return the faults of a recording, by its name or that of its truth, as `aiops_lab.score` takes them.
+
+    A row a fault: id, start, end (UTC), kind, service, endpoint (None: all of the service) and its numbers. Only a
+    scenario knows ``affected``, the (service, endpoint) pairs that the fault truly degrades, as its twin tells, and
+    ``group``, equal for faults that one incident should hold. What else is in the file, such as seed, causes and the
+    window to be explained, is in ``attrs``.
+
+    Raises
+    ------
+    ValueError
+        The file beside the recording is not its truth.
+    """
+    truth = json.loads(Path(f"{str(path).removesuffix(BESIDE)}{BESIDE}").read_text("utf-8"))
+    if not isinstance(truth, dict) or "faults" not in truth:
+        raise FieldError("path", "must be a recording with its truth beside it", str(path))
+    rows = truth.pop("faults")
+    faults = pd.DataFrame(rows, columns=None if rows else ["id", "start", "end", "kind", "service", "endpoint"])
+    for column in ("start", "end"):
+        faults[column] = pd.to_datetime(faults[column], utc=True, format="ISO8601").dt.as_unit("ns")
+    if "affected" in faults:
+        faults["affected"] = faults["affected"].map(_places)
+    truth |= {name: _places(truth[name]) for name in ("causes", "affected") if name in truth}
+    truth |= {name: tuple(map(pd.Timestamp, truth[name])) for name in ("window",) if name in truth}
+    faults.attrs |= truth
+    return faults
+
+
+def _places(pairs: list[list[str]]) -> list[Place]:
+    return [(service, endpoint) for service, endpoint in pairs]
+
+
+def record_scenario(path: str | Path, scenario: Scenario, seed: int = 0, progress: bool | None = None) -> pd.DataFrame:
+    """Run a scenario in virtual time; write and return the spans. The same seed gives equal files.
+
+    Parameters
+    ----------
+    path : path
+        FILE.csv or FILE.csv.gz. FILE.truth.json is written beside it: what `read_truth` tells.
+    scenario, seed, progress
+        As for `twin`.
+
+    Raises
+    ------
+    ValueError
+        A parameter breaks its rule; or the faults had no effect on any request.
+    """
+    _check_file(path)
+    if not scenario.faults:
+        spans = virtual(scenario, seed, progress)
+        write_recording(path, spans, _truth_of(scenario, seed, [], []))
+        return spans
+    pair = twin(scenario, seed, progress)
+    touched, by_each = affected(pair, *scenario.interval()), affected_by_each(scenario, seed, pair, progress)
+    write_recording(path, pair.with_fault, _truth_of(scenario, seed, touched, by_each))
+    return pair.with_fault
+
+
+def _truth_of(scenario: Scenario, seed: int, touched: list[Place], by_each: list[list[Place]]) -> dict[str, Any]:
+    faults: list[dict[str, Any]] = []
+    for fault, places, group in zip(scenario.faults, by_each, _groups(scenario, by_each), strict=True):
+        numbers = {name: value for name, value in asdict(fault).items() if name not in ("start_s", "end_s")}
+        told = {
+            "id": len(faults) + 1,
+            "start": _moment(fault.start_s),
+            "end": _moment(end_of(fault, scenario.seconds)),
+        } | numbers
+        told["endpoint"] = None if fault.endpoint == EVERYWHERE else fault.endpoint
+        told["affected"] = places or scenario.places_of(fault)  # too weak to degrade anything: felt where it strikes
+        faults.append(told | {"group": group})
+    return {
+        "name": scenario.name, "causes": scenario.causes, "defeats": scenario.defeats, "why": scenario.why,
+        "faults": faults, "affected": touched, "window": [_moment(second) for second in scenario.interval()],
+        "rate": scenario.rate, "seconds": scenario.seconds, "seed": seed,
+    }  # fmt: skip
+
+
+def _groups(scenario: Scenario, by_each: list[list[Place]]) -> list[int]:
+    """Return a number for each fault, equal for those that degrade a common endpoint at once: they are one incident."""
+    times = [(fault.start_s, end_of(fault, scenario.seconds)) for fault in scenario.faults]
+    groups = list(range(1, len(times) + 1))
+    for (n, (start, end)), (k, (since, until)) in combinations(enumerate(times), 2):
+        if start < until and since < end and set(by_each[n]) & set(by_each[k]):
+            groups = [groups[n] if group == groups[k] else group for group in groups]
+    return groups
+
+
+def _moment(second: float) -> str:
+    """Return a virtual second as the time that the spans have, in ISO 8601."""
+    time = pd.Timestamp(BEGIN_NS + round(second * 1e6) * 1000, tz="UTC")
+    return time.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def write_recording(path: str | Path, spans: pd.DataFrame, truth: dict[str, Any]) -> None:
+    """Write the spans to FILE and the truth to FILE.truth.json: both, or neither."""
+    data, told = _encoded(spans, path), json.dumps(truth, indent=2, default=str) + "\n"
+    with replacing(path) as file, replacing(f"{path}{BESIDE}") as beside:
+        file.write_bytes(data)
+        beside.write_text(told, "utf-8", newline="\n")
+
+
 def record(
     path: str | Path,
     fault: Fault | None,
@@ -127,12 +235,13 @@ def record(
         spans, faults = shop.store.spans(), shop.truth.faults()
     settings = {"rate": rate, "seed": seed, "services": services}
     lengths = {"warmup_s": warmup_s, "fault_s": fault_s, "recovery_s": recovery_s}
-    truth = {"faults": json.loads(faults.to_json(orient="records", date_format="iso", date_unit="us"))}
-    data = _encoded(spans, path)
-    with replacing(path) as file, replacing(f"{path}.truth.json") as beside:
-        file.write_bytes(data)
-        beside.write_text(json.dumps(truth | settings | lengths, indent=2) + "\n", "utf-8")
+    write_recording(path, spans, {"faults": rows_of(faults)} | settings | lengths)
     return spans
+
+
+def rows_of(faults: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a log of faults as JSON has them."""
+    return json.loads(faults.to_json(orient="records", date_format="iso", date_unit="us"))
 
 
 def _phase(shop: Shop, seconds: float, rate: float, seed: int, progress: bool) -> None:

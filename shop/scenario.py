@@ -149,23 +149,24 @@ class Scenario:
         seconds = [second for second, _ in self.profile]
         if seconds != sorted(set(seconds)):
             raise FieldError("profile", "must have its seconds in rising order", self.profile)
-        for second, factor in self.profile:
-            check_number("profile", second, 0, self.seconds)
-            check_number("profile", factor, 0, 1e6)
+        for n, (second, factor) in enumerate(self.profile):
+            check_number(f"profile[{n}][0]", second, 0, self.seconds)
+            check_number(f"profile[{n}][1]", factor, 0, 1e6)
         if self.window is not None:
-            check_number("window", self.window[0], 0, self.seconds)
-            check_number("window", self.window[1], self.window[0], self.seconds)
+            check_number("window[0]", self.window[0], 0, self.seconds)
+            check_number("window[1]", self.window[1], self.window[0], self.seconds)
 
     def _check_faults(self) -> None:
         known, reached = [e.place for e in self.topology.endpoints], self.reached()
-        for place in self.causes:
+        for n, place in enumerate(self.causes):
             if place not in known:
-                raise FieldError("causes", f"must be among {_listed(known)}", _shown(place))
+                raise FieldError(f"causes[{n}]", f"must be among {_listed(known)}", _shown(place))
         for name, faults in (("faults", self.faults), ("changes", self.changes)):
-            for fault in faults:
-                _check_strikes(name, fault, self.places_of(fault), known, reached)
+            for n, fault in enumerate(faults):
+                _check_strikes(f"{name}[{n}]", fault, self.places_of(fault), known, reached)
                 if fault.start_s >= self.seconds:
-                    raise FieldError(f"{name}.start_s", f"must be before the end at {self.seconds:g}", fault.start_s)
+                    rule = f"must be before the end at {self.seconds:g}"
+                    raise FieldError(f"{name}[{n}].start_s", rule, fault.start_s)
         if bool(self.causes) != bool(self.faults):
             raise FieldError("causes", "must be given where there are faults, and only there", self.causes)
 
@@ -211,10 +212,12 @@ def end_of(fault: Fault, seconds: float) -> float:
 
 
 def _check_strikes(name: str, fault: Fault, places: list[Place], known: list[Place], reached: set[Place]) -> None:
-    caller = getattr(fault, "caller", None)
-    for place in [*places, *([caller] if caller else [])] or [(fault.service, fault.endpoint)]:
+    for place in places or [(fault.service, fault.endpoint)]:
         if place not in known:
             raise FieldError(name, f"must be at one of {_listed(known)}", _shown(place))
+    caller = getattr(fault, "caller", None)
+    if caller is not None and caller not in known:
+        raise FieldError(f"{name}.caller", f"must be one of {_listed(known)}", _shown(caller))
     if not reached.intersection(places):
         raise FieldError(name, "must be where requests come by", _shown((fault.service, fault.endpoint)))
 

@@ -111,20 +111,25 @@ class Topology:
 
     def __post_init__(self) -> None:
         places = [endpoint.place for endpoint in self.endpoints]
-        for place in places:
-            if places.count(place) > 1:
-                raise FieldError("endpoints", "must be there once", " ".join(place))
-        for call in self._calls():
+        for n, place in enumerate(places):
+            if place in places[:n]:
+                raise FieldError(f"endpoints[{n}]", "must be there once", " ".join(place))
+        for where, call in self._calls():
             if (call.service, call.endpoint) not in places:
-                raise FieldError("calls", "must lead to a known endpoint", f"{call.service} {call.endpoint}")
+                raise FieldError(where, "must lead to a known endpoint", f"{call.service} {call.endpoint}")
         if self.front not in self.services:
             raise FieldError("front", f"must be one of {', '.join(self.services)}", self.front)
         self.callers_first()
 
-    def _calls(self) -> Iterator[Call]:
-        for endpoint in self.endpoints:
-            for stage in endpoint.stages:
-                yield from stage
+    def _calls(self) -> Iterator[tuple[str, Call]]:
+        """Yield each call with its place in the topology."""
+        for n, endpoint in enumerate(self.endpoints):
+            for k, step in enumerate(endpoint.calls):
+                where = f"endpoints[{n}].calls[{k}]"
+                if isinstance(step, Call):
+                    yield where, step
+                else:
+                    yield from ((f"{where}[{i}]", call) for i, call in enumerate(step))
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -144,15 +149,17 @@ class Topology:
 
     def callers_first(self) -> tuple[Endpoint, ...]:
         """Return the endpoints so that every caller comes before whom it calls."""
-        callees = {
-            endpoint.place: {(call.service, call.endpoint) for stage in endpoint.stages for call in stage}
+        callees = {  # not sets: their order, and so which circle is named, would differ from process to process
+            endpoint.place: [(call.service, call.endpoint) for stage in endpoint.stages for call in stage]
             for endpoint in self.endpoints
         }
         try:
             order = tuple(TopologicalSorter(callees).static_order())
         except CycleError as error:
-            circle = " -> ".join(" ".join(place) for place in reversed(error.args[1]))
-            raise FieldError("calls", "must not lead in a circle", circle) from None
+            circle = error.args[1][::-1]
+            where = f"endpoints[{list(callees).index(circle[0])}].calls"
+            shown = " -> ".join(" ".join(place) for place in circle)
+            raise FieldError(where, "must not lead in a circle", shown) from None
         return tuple(self.at(*place) for place in reversed(order))
 
     def as_one(self, service: str = "shop") -> Topology:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from aiops_lab.faults import FieldError
 from aiops_lab.traces import names
 from shop.scenario import Place, Scenario
-from shop.virtual_time import BEGIN_NS, FIELDS, Records, _Run, frame_of, trace_ids_of
+from shop.virtual_time import BEGIN_NS, FIELDS, Records, _Run, frame_of, trace_ids_of, virtual
 
 UNANSWERED_US = 5_000_000
 """A request without an answer for as long as calls wait by default has failed."""
@@ -109,6 +109,14 @@ def affected(pair: Twin, since_s: float = 0.0, until_s: float = np.inf) -> list[
     slower = (more["ms"] > 3.0) & (more["ms"] > 0.1 * usual["ms"])
     worse = slower | (more["failed"] > 0.02) | (more["stuck"] >= 3)
     return sorted((str(service), str(endpoint)) for service, endpoint in worse.index[worse])
+
+
+def affected_by_each(scenario: Scenario, seed: int, pair: Twin, progress: bool | None = None) -> list[list[Place]]:
+    """Return for each fault which endpoints it degrades by itself; `pair` is the twin of all, with the same seed."""
+    if len(scenario.faults) == 1:
+        return [affected(pair, *scenario.interval())]
+    alone = [replace(scenario, faults=(fault,)) for fault in scenario.faults]
+    return [affected(pair._replace(with_fault=virtual(one, seed, progress)), *one.interval()) for one in alone]
 
 
 def _figures(frame: pd.DataFrame, since_s: float, until_s: float) -> Any:

@@ -1,4 +1,4 @@
-"""python -m shop: serve, demo, check, record."""
+"""python -m shop: serve, demo, check, record; tests/test_recordings.py has what is done with scenarios."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_the_general_help_lists_every_command(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         main(["--help"])
     told = capsys.readouterr().out
-    assert all(command in told for command in COMMANDS)
+    assert all(command in told for command in (*COMMANDS, "scenarios"))
 
 
 @pytest.mark.parametrize(
@@ -271,11 +271,13 @@ POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows sends no signals to 
         ("serve --port 0", "shop.serve", signal.SIGTERM, 0),  # while it starts
         ("demo", "pandas", signal.SIGINT, 130),
         ("record x.csv --quiet", "shop.record", signal.SIGTERM, 130),
+        ("record x.csv --quiet --scenario long.toml", "shop.scenario_file", signal.SIGINT, 130),
     ],
 )
 def test_a_signal_at_any_moment_stops_a_command_cleanly_and_a_second_one_does_no_harm(
     words: str, imported: str, sent: signal.Signals, code: int, tmp_path: Path
 ) -> None:
+    (tmp_path / "long.toml").write_text('name = "a week"\nseconds = 600_000')
     with started(*words.split(), cwd=tmp_path) as process:
         for line in process.stderr:
             if line.startswith("import time:") and line.split()[-1] == imported:
