@@ -24,9 +24,10 @@ class IllegalMoveError(ValueError):
 class Suspect:
     """An endpoint that may be the root cause.
 
-    ``score`` is the excess that was born there, in usual requests (1 = as much as a whole usual request costs);
-    ``confidence`` is its share of all excess, ``support`` says in k of n bad requests the largest excess was born
-    there, ``evidence`` holds the ledger rows behind it.
+    ``score`` is the excess that was born there, in usual requests (1 = as much as a whole usual request costs), and
+    ``share`` its part of all suspects' scores. ``confidence`` is how often such a suspect was right where the truth is
+    known. ``support`` says in k of n bad requests the largest excess was born there, ``evidence`` holds the ledger rows
+    behind it.
     """
 
     service: str
@@ -36,6 +37,7 @@ class Suspect:
     support: tuple[int, int] = (0, 0)
     evidence: tuple[dict[str, Any], ...] = ()
     name: str = ""
+    share: float = 0.0
 
     @property
     def key(self) -> Key:
@@ -240,6 +242,7 @@ def _suspect_dict(suspect: Suspect) -> dict[str, Any]:
         "service": suspect.service,
         "confidence": suspect.confidence,
         "score": suspect.score,
+        "share": suspect.share,
         "support": {"k": suspect.support[0], "n": suspect.support[1]},
     }
 

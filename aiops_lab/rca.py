@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from aiops_lab.accounts import STUCK_NS, Books, Habits, blamed, clock_offsets, habits, keep, label, last_ns
+from aiops_lab.confidence import shipped
 from aiops_lab.holding import Held, held_up
 from aiops_lab.incidents import Suspect
 from aiops_lab.spans import check
@@ -163,18 +164,24 @@ def rank_root_causes(normal: pd.DataFrame | Usual, abnormal: pd.DataFrame, resou
 
 def suspects_of(case: Case) -> list[Suspect]:
     """Return the suspects of a case, best first."""
-    rows, votes = case.ledger.rows, _votes(case)
-    accounts = rows.assign(noise=rows["noise"] ** 2).groupby(["service", "endpoint", "blames", "account", "unit"])
-    sums = accounts[["cost", "noise"]].sum()
-    scores = (sums["cost"] - NOISE * np.sqrt(sums["noise"])).clip(lower=0.0).groupby(level=[0, 1, 2]).sum()
-    scores = scores[scores >= FLOOR]
+    rows, votes, scores = case.ledger.rows, _votes(case), scores_of(case.ledger)
+    shares = scores / scores.sum()
+    sure = shipped()(scores.to_numpy() / FLOOR, shares.to_numpy())
     found = []
-    for (service, endpoint, name), score in zip(scores.index.tolist(), scores.tolist(), strict=True):
+    for (service, endpoint, name), score, share, p in zip(scores.index, scores, shares, sure, strict=True):
         mine = rows[(rows["service"] == service) & (rows["endpoint"] == endpoint)]
         evidence = tuple(records(mine[mine["excess"] > NOISE * mine["se"]]))
         support = votes.get((service, endpoint), 0), len(case.bad)
-        found.append(Suspect(service, endpoint, score, score / float(scores.sum()), support, evidence, name))
+        found.append(Suspect(service, endpoint, score, float(p), support, evidence, name, share))
     return sorted(found, key=lambda x: (-x.score, x.service, x.endpoint))
+
+
+def scores_of(ledger: Ledger) -> pd.Series:
+    """Return the score of each (service, endpoint, name as shown) that reaches the least one."""
+    rows = ledger.rows.assign(noise=ledger.rows["noise"] ** 2)
+    sums = rows.groupby(["service", "endpoint", "blames", "account", "unit"])[["cost", "noise"]].sum()
+    scores = (sums["cost"] - NOISE * np.sqrt(sums["noise"])).clip(lower=0.0).groupby(level=[0, 1, 2]).sum()
+    return scores[scores >= FLOOR]
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -254,7 +261,9 @@ def _moves(rows: pd.DataFrame, nodes: list[int], how: Held) -> pd.DataFrame:
     moved = [away.assign(excess=-away["excess"], handed=-away["excess"], usual=0.0, now=0.0, se=0.0)]
     for account, share in how.share.items():
         there = share * away["excess"]
-        moved.append(away.assign(account=account, excess=there, handed=there, usual=0.0, now=0.0, se=share * away["se"]))
+        moved.append(
+            away.assign(account=account, excess=there, handed=there, usual=0.0, now=0.0, se=share * away["se"])
+        )
     return pd.concat(moved, ignore_index=True)
 
 
@@ -283,7 +292,9 @@ def _excess(before: pd.DataFrame, now: pd.DataFrame, value: str, entries: pd.Dat
     """Return the mean cost per request of each (entry, account) before and now, with the standard error of the gap."""
     tables = {"usual": before, "now": now}
     sums = {
-        name: table.assign(square=table[value].astype(float) ** 2).groupby(["entry", "account"])[[value, "square"]].sum()
+        name: table.assign(square=table[value].astype(float) ** 2)
+        .groupby(["entry", "account"])[[value, "square"]]
+        .sum()
         for name, table in tables.items()
     }
     out = sums["usual"][[]].join(sums["now"][[]], how="outer")

@@ -89,7 +89,8 @@ def _ranked(scores: pd.Series, keys: dict[Key, int], votes: bool = False) -> lis
     suspects = []
     for node, score in zip(scores.index.tolist(), scores.tolist(), strict=True):
         (service, endpoint), support = back[node], (int(score), int(total)) if votes else (0, 0)
-        suspects.append(Suspect(service, endpoint, score, score / total, support, name=shown[back[node]]))
+        share = score / total
+        suspects.append(Suspect(service, endpoint, score, share, support, name=shown[back[node]], share=share))
     return sorted(suspects, key=lambda s: (-s.score, s.key))
 
 

@@ -149,11 +149,15 @@ def _last_step(suspects: list[Suspect], affected: list[str]) -> Step:
     k, n = first.support
     low, high = wilson(k, n, 1.96) if n else (0.0, 1.0)
     text = (
-        f"{first.name} is the root cause: {first.confidence:.0%} of the excess was born there, and in {k} of {n} bad "
-        f"requests ({low:.0%} to {high:.0%}) the largest part. Affected: {', '.join(affected) or 'none'}."
+        f"{first.name} is the root cause: {first.share:.0%} of the excess was born there, and in {k} of {n} bad requests "
+        f"({low:.0%} to {high:.0%}) the largest part. Confidence: {first.confidence:.0%}. "
+        f"Affected: {', '.join(affected) or 'none'}."
     )
     rows = [
-        {"endpoint": s.name, "score": s.score, "confidence": s.confidence, "k": s.support[0], "n": s.support[1]}
+        {
+            "endpoint": s.name, "score": s.score, "share": s.share, "confidence": s.confidence,
+            "k": s.support[0], "n": s.support[1],
+        }
         for s in suspects
-    ]
+    ]  # fmt: skip
     return Step("4. Verdict", text, rows)

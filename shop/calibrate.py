@@ -1,0 +1,103 @@
+"""How sure may the ledger be? Learn its confidence from runs whose true cause is known: ``python -m shop calibrate``.
+
+Each scenario of the catalogue at a random size, from a hundredth of its own up to all of it, scenarios without a fault,
+and random shops. Large faults alone would teach that the ledger is always right.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from aiops_lab import confidence
+from aiops_lab.evaluation import Calibration, calibration
+from aiops_lab.faults import Fault
+from aiops_lab.rca import FLOOR, rank_root_causes
+from shop.catalogue import SCENARIOS
+from shop.processes import spread
+from shop.record import replacing
+from shop.scenario import Scenario, VirtualFault
+from shop.twins import windows_of
+from shop.virtual_time import virtual
+from shop.worlds import anywhere, layered
+
+FIRST_SEED = 50_000
+"""The seeds of the calibration are its own: tests use small ones, the leaderboard 1,000 and more."""
+WORLDS = (8, 15, 30, 50)
+"""Sizes of the random shops."""
+AS_IT_IS = ("metastable",)
+"""A smaller trigger may leave the shop in its good state: there is then no fault any more."""
+
+
+class Answer(NamedTuple):
+    """What the ledger said of one run: score and share of its first suspect, and whether that is a true cause."""
+
+    score: float
+    share: float
+    right: bool
+
+
+def resized(scenario: Scenario, size: float) -> Scenario:
+    """Return a scenario whose faults are `size` times as large; the share of requests where there is no other size."""
+    return replace(scenario, faults=tuple(_resized(fault, size) for fault in scenario.faults))
+
+
+def _resized(fault: Fault, size: float) -> Fault:
+    if isinstance(fault, VirtualFault) and fault.kind == "slow":
+        return replace(fault, factor=1 + (fault.factor - 1) * size)
+    if fault.duration_ms > 0:
+        return replace(fault, duration_ms=fault.duration_ms * size, jitter_ms=fault.jitter_ms * size)
+    return replace(fault, rate=fault.rate * size)
+
+
+def answer(run: tuple[str, int]) -> Answer | None:
+    """Return what the ledger says of a scenario by name, or of a random shop (""), at a random size; None: nothing."""
+    name, seed = run
+    rng = random.Random(f"{seed}/{name}/calibrate")
+    scenario = SCENARIOS[name] if name else anywhere(layered(rng.choice(WORLDS), seed), seed)
+    if scenario.faults and name not in AS_IT_IS:
+        scenario = resized(scenario, 10 ** rng.uniform(-2, 0))
+    suspects = rank_root_causes(*windows_of(scenario, virtual(scenario, seed, progress=False)))
+    if not suspects:
+        return None
+    first = suspects[0]
+    return Answer(first.score, first.share, first.key in scenario.causes)
+
+
+def calibrate(seeds: int, path: str | Path, jobs: int | None = None, progress: bool = True) -> Calibration:
+    """Learn the confidence from two thirds of the seeds, check it on the others, and write it to a file.
+
+    Returns
+    -------
+    Calibration
+        Of the seeds that were not learned from.
+    """
+    names = [*SCENARIOS, *[""] * 8]
+    runs = [(name, FIRST_SEED + 100 * n + k) for n in range(seeds) for k, name in enumerate(names)]
+    answers = spread(answer, runs, jobs, unit="run", progress=progress)
+    cut = len(names) * (2 * seeds // 3)
+    curve = _fitted(answers[:cut])
+    scores, shares, right = _columns(answers[cut:])
+    check = calibration(curve(scores, shares), right)
+    known = {"learned_from": sum(a is not None for a in answers[:cut]), "checked_on": check.n}
+    error = {"error": round(check.ece, 4), "error_of_a_perfect_model": round(check.ece_perfect, 4)}
+    weights = {term: round(weight, 4) for term, weight in zip(confidence.TERMS, curve.weights, strict=True)}
+    table = {"made_by": f"python -m shop calibrate --seeds {seeds}", "weights": weights} | known | error
+    with replacing(path) as part:
+        part.write_text(json.dumps(table, indent=2) + "\n", "utf-8")
+    return check
+
+
+def _fitted(answers: Sequence[Answer | None]) -> confidence.Curve:
+    return confidence.fit(*_columns(answers))
+
+
+def _columns(answers: Sequence[Answer | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    scores, shares, right = (np.array(column) for column in zip(*filter(None, answers), strict=True))
+    return scores / FLOOR, shares, right
