@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from aiops_lab.accounts import last_ns
 from aiops_lab.baselines import fresh
-from aiops_lab.detectors import DETECTORS, HOURS, Anomaly, Detector, judge, wilson
+from aiops_lab.detectors import DETECTORS, Anomaly, Detector, judge, wilson
 from aiops_lab.incidents import Incident, Suspect
 from aiops_lab.monitor import _MOST_TRACES, Pipeline, Report, _by_time, _Evidence, _floor
 from aiops_lab.sensitivity import Sensitivity
@@ -466,7 +466,7 @@ def _again(p: Pipeline, trace_id: Any, requests: Requests, given_up: GivenUp, la
     since = _floor(int(np.minimum(requests.end, requests.start).min(initial=until)), step)
     stuck_ns, lost_ns = int(s.timeout_s * 1e9), int(s.resolve_after_s * 1e9)
     counts = count(requests, given_up, len(p.keys), since, until, step, stuck_ns, lost_ns)
-    state = fresh(len(p.keys) * (HOURS if s.seasonal else 1))
+    state = fresh(len(p.keys) * s.hours)
     windows, usual = judge(counts, list(p.keys), state, p.system, s)
     found = [a for detector in p._detectors for a in detector(windows, usual, s)]
     if found:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from aiops_lab import baselines as b
 from aiops_lab.accounts import last_ns
-from aiops_lab.detectors import DETECTORS, HOURS, Anomaly, Detector, judge
+from aiops_lab.detectors import DETECTORS, Anomaly, Detector, judge
 from aiops_lab.incidents import ACKNOWLEDGED, RESOLVED, Calls, Incident, IncidentManager, Suspect, Verdict
 from aiops_lab.rca import Usual, learn, open_case, suspects_of
 from aiops_lab.sensitivity import Sensitivity
@@ -90,7 +90,7 @@ class Pipeline:
             self.done = _floor(int(np.minimum(requests.end, requests.start).min(initial=until_ns)), self.window_ns)
         since, until_ns = self.done, max(until_ns, self.done)
         self.done = until_ns
-        rows = len(self.keys) * (HOURS if s.seasonal else 1)
+        rows = len(self.keys) * s.hours
         self.state = np.vstack([self.state, b.fresh(rows - len(self.state))])
         windows, usual = self._judge(requests, given_up, since, until_ns)
         found = [a for detector in self._detectors for a in detector(windows, usual, s)]
@@ -429,7 +429,7 @@ class Monitor:
         code = self._pipeline.keys.get(key)
         if code is None:
             return None
-        row = self._pipeline.state[code * HOURS + now.hour if self.sensitivity.seasonal else code]
+        row = self._pipeline.state[code * self.sensitivity.hours + now.hour % self.sensitivity.hours]
         return float(np.exp(row[b.MEAN])) if row[b.COUNT] >= self.sensitivity.min_count else None
 
     def graph(self, now: pd.Timestamp) -> pd.DataFrame:
@@ -459,7 +459,7 @@ class Monitor:
         p.edges = {(tuple(a), tuple(c)): first for a, c, first in known["edges"]}
         p.keys = {(s, e): n for n, (s, e, _) in enumerate(known["keys"])}
         p.seen = {(s, e): first for s, e, first in known["keys"]}
-        hours = HOURS if self.sensitivity.seasonal else 1
+        hours = self.sensitivity.hours
         # Else they were learned with the other setting of `seasonal`, or by another version.
         fits = rows.shape == (hours * len(p.keys), len(b.FIELDS))
         p.state = rows if fits else b.fresh(hours * len(p.keys))
