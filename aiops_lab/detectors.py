@@ -319,7 +319,7 @@ def _frames(
     found: NDArray, usual: dict[str, NDArray], keys: Sequence[Key], starts: NDArray, window_ns: int, z: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     service, endpoint = np.array(keys, dtype=object).reshape(-1, 2)[found["code"]].T
-    window = pd.to_datetime(starts[found["w"]], utc=True)
+    window = pd.DatetimeIndex(starts[found["w"]], tz="UTC")
     n, learning, seen = usual["pool_n"], found["learning"], usual["count"] > 0
     usual_ms = np.where(seen, np.exp(usual["mean"]), np.nan)
     sd = np.maximum(np.sqrt(usual["var"]), _MIN_SD)
