@@ -129,15 +129,21 @@ MEMORY = 100.0  # requests that a baseline remembers at least, however few come 
 
 
 @compiled
-def learn_requests(row: NDArray, first: int, n: float, errors: float, mean: float, var: float, alpha: float) -> None:
-    """Fold one window's requests into the group (count, mean, var, error_rate) that begins at ``row[first]``.
+def weight_of(n: float, count: float, alpha: float) -> float:
+    """Return the weight of n requests in an average that has then seen `count`, for a window of weight `alpha`.
 
     Until the moving average has seen enough, the weight is the window's share of all requests so far, so that a cold
     start is a plain average and not a memory of the first window. A quiet endpoint forgets by requests, not by time:
     the spread of a handful of requests is no measure of anything.
     """
+    return max(min(alpha, n / MEMORY), n / count)
+
+
+@compiled
+def learn_requests(row: NDArray, first: int, n: float, errors: float, mean: float, var: float, alpha: float) -> None:
+    """Fold one window's requests into the group (count, mean, var, error_rate) that begins at ``row[first]``."""
     row[first] += n
-    weight = max(min(alpha, n / MEMORY), n / row[first])
+    weight = weight_of(n, row[first], alpha)
     row[first + 1], row[first + 2] = ewma_step(row[first + 1], row[first + 2], mean, weight)
     row[first + 2] += weight * var
     row[first + 3] += weight * (errors / n - row[first + 3])

@@ -14,15 +14,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from aiops_lab.accounts import last_ns
-from aiops_lab.baselines import fresh
-from aiops_lab.detectors import DETECTORS, HOURS, Anomaly, Detector, judge, wilson
+from aiops_lab.detectors import DETECTORS, Detector, wilson
 from aiops_lab.incidents import Incident, Suspect
-from aiops_lab.monitor import _MOST_TRACES, Pipeline, Report, _by_time, _Evidence, _floor
+from aiops_lab.monitor import Pipeline, Recording, Report
 from aiops_lab.sensitivity import Sensitivity
 from aiops_lab.spans import check
-from aiops_lab.traces import called_endpoints
-from aiops_lab.windows import NEVER, GivenUp, Key, Requests, count, given_up_of, requests_of
+from aiops_lab.windows import NEVER, Key, stamp, unix_ns
 
 SLACK_S = 60.0
 """Seconds after the end of a fault in which an anomaly may still tell of it: no request is held for longer."""
@@ -222,7 +219,7 @@ def _told(report: Report, truth: list[_Fault], slack_ns: int) -> list[_Told]:
     told, homes = [], _homes(report.incidents)
     runs: dict[tuple[str, Key], tuple[int, int]] = {}  # of an anomaly that goes on: its last end, and its fault or -1
     for a in sorted(report.anomalies, key=lambda a: (a.end, a.key, a.type)):
-        low, high = _ns(a.window), _ns(a.end)
+        low, high = unix_ns(a.window), unix_ns(a.end)
         until, fault = runs.get((a.type, a.key), (-1, -1))
         in_force = [
             n for n, f in enumerate(truth)
@@ -242,7 +239,7 @@ def _homes(incidents: Sequence[Incident]) -> dict[tuple[str, Key], list[tuple[in
     """Return when (Unix ns) an anomaly of some type and endpoint belonged to which incident, the latest first."""
     homes: dict[tuple[str, Key], list[tuple[int, int, str]]] = {}
     for i in incidents:
-        spans = [(_ns(low), _ns(high), i.id) for low, high in i.episodes]
+        spans = [(unix_ns(low), unix_ns(high), i.id) for low, high in i.episodes]
         for kind in dict.fromkeys((a.type, a.key) for a in i.anomalies):
             homes.setdefault(kind, []).extend(spans)
     return {kind: sorted(spans, reverse=True) for kind, spans in homes.items()}
@@ -250,20 +247,16 @@ def _homes(incidents: Sequence[Incident]) -> dict[tuple[str, Key], list[tuple[in
 
 def _event(fault: _Fault, told: list[_Told]) -> Event:
     detect_s = (min(t.end for t in told) - fault.start) / 1e9 if told else nan
-    start = pd.Timestamp(fault.start, unit="ns", tz="UTC")
+    start = stamp(fault.start)
     service, endpoint = fault.place
     return Event(service, endpoint, start, detect_s, tuple(sorted({t.incident for t in told})))
-
-
-def _ns(moment: pd.Timestamp) -> int:
-    return int(moment.as_unit("ns").value)
 
 
 def _length(windows: pd.DataFrame) -> tuple[int, float]:
     """Return when a recording ended (Unix ns), and how many hours it lasted."""
     if windows.empty:
         return 0, 0.0
-    begin, end = _ns(windows["window"].min()), _ns(windows["end"].max())
+    begin, end = unix_ns(windows["window"].min()), unix_ns(windows["end"].max())
     return end, (end - begin) / 3.6e12
 
 
@@ -418,21 +411,16 @@ def sweep(
     ValueError
         Names the knob that is unknown, or its rule and the value.
     """
-    base, truth, known = base or Sensitivity(), _truth(faults), Pipeline(Sensitivity(), (), None)
+    base, truth = base or Sensitivity(), _truth(faults)
     unknown = [knob for knob in grid if knob not in asdict(base)]
     if unknown:
         raise ValueError(f"grid must name knobs of Sensitivity, got {unknown[0]!r}")
-    axes = [[_like(getattr(base, knob), value) for value in values] for knob, values in grid.items()]
+    axes = [np.asarray(values).tolist() for values in grid.values()]  # plain numbers, also of numpy's
     points = [dict(zip(grid, values, strict=True)) for values in product(*axes)]
-    settings = [replace(base, **point) for point in points]  # type: ignore[arg-type]
-    requests = requests_of(check(frame), known.keys)
-    given_up = given_up_of(frame, known.keys, called_endpoints(frame, known.keys))
-    known.learn_calls(frame)
-    last, trace_id, rows = last_ns(frame), frame["trace_id"].to_numpy(dtype=object), []
+    settings = [replace(base, **point) for point in points]
+    recording, rows = Recording(check(frame), {}), []
     for point, sensitivity in zip(points, _Bar(settings, disable=not progress, unit="replay"), strict=True):
-        pipeline = Pipeline(sensitivity, detectors, None)
-        pipeline.keys, pipeline.edges = known.keys, known.edges
-        found = _score(_again(pipeline, trace_id, requests, given_up, last), truth, int(slack_s * 1e9))
+        found = _score(Pipeline(sensitivity, detectors).replay(recording), truth, int(slack_s * 1e9))
         rows.append(point | {name: getattr(found, name) for name in _NUMBERS})
     return pd.DataFrame(rows, columns=[*grid, *_NUMBERS])
 
@@ -440,37 +428,5 @@ def sweep(
 _NUMBERS = [name for name in Score.__dataclass_fields__ if name not in ("events", "ranks")]
 
 
-def _like(knob: float, value: Any) -> Any:
-    """Return a value as the plain number that its knob is: a whole number for a float is compiled for all anew."""
-    plain = value.item() if isinstance(value, np.generic) else value
-    return float(plain) if type(plain) is int and isinstance(knob, float) else plain
-
-
 class _Bar(tqdm):
     monitor_interval = 0  # no extra thread, which would outlive the bar
-
-
-class _Traces(_Evidence):
-    """Finds the traces of an anomaly, and none of its other evidence: enough to see what belongs together."""
-
-    def _with_traces(self, a: Anomaly) -> Anomaly:
-        trace_id: Any = self._frame  # all that is needed of it
-        rows = np.sort(self._requests.row[self._shows(a)])[:_MOST_TRACES]
-        return replace(a, traces=a.traces or tuple(dict.fromkeys(trace_id[rows])))
-
-
-def _again(p: Pipeline, trace_id: Any, requests: Requests, given_up: GivenUp, last: int) -> Report:
-    """Replay what was counted and learned before: what does not depend on the sensitivity is done once for all."""
-    s, step = p.sensitivity, p.window_ns
-    until = _floor(last, step) + step
-    since = _floor(int(np.minimum(requests.end, requests.start).min(initial=until)), step)
-    stuck_ns, lost_ns = int(s.timeout_s * 1e9), int(s.resolve_after_s * 1e9)
-    counts = count(requests, given_up, len(p.keys), since, until, step, stuck_ns, lost_ns)
-    state = fresh(len(p.keys) * (HOURS if s.seasonal else 1))
-    windows, usual = judge(counts, list(p.keys), state, p.system, s)
-    found = [a for detector in p._detectors for a in detector(windows, usual, s)]
-    if found:
-        pooled = windows[windows["seconds"] != s.window_s]  # of the others it knows the length
-        found = _Traces(trace_id, requests, pooled, p).attach(found)
-    p._group(found, until)
-    return Report(windows, found, sorted(p.manager.incidents.values(), key=_by_time))

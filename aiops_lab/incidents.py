@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pandas as pd
 
 from aiops_lab.detectors import SEVERITIES, TITLES, Anomaly, iso
 from aiops_lab.sensitivity import Sensitivity
-from aiops_lab.windows import Key
+from aiops_lab.windows import Key, stamp, unix_ns
 
 STATUSES = ACTIVE, ACKNOWLEDGED, RESOLVED = "active", "acknowledged", "resolved"
 MOVES = {(ACTIVE, ACKNOWLEDGED), (ACTIVE, RESOLVED), (ACKNOWLEDGED, RESOLVED)}
@@ -42,6 +43,13 @@ class Suspect:
     @property
     def key(self) -> Key:
         return self.service, self.endpoint
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the suspect as the HTTP interface shows it."""
+        k, n = self.support
+        shown = {"endpoint": self.name or self.endpoint, "service": self.service}
+        numbers = {"confidence": self.confidence, "score": self.score, "share": self.share}
+        return shown | numbers | {"support": {"k": k, "n": n}}
 
 
 @dataclass(frozen=True)
@@ -170,8 +178,8 @@ class Incident:
             "severity": self.severity,
             "status": self.status,
             "title": self.title,
-            "root_cause": None if cause is None else _cause_dict(cause, self.main_anomaly),
-            "suspects": [_suspect_dict(s) for s in self.suspects],
+            "root_cause": cause and cause.to_dict() | {"description": self.main_anomaly.description},
+            "suspects": [s.to_dict() for s in self.suspects],
             "affected_endpoints": self.affected_endpoints,
             "anomalies": [a.to_dict() for a in self.anomalies],
             "trace_correlation": {
@@ -188,63 +196,28 @@ class Incident:
 
     def to_record(self) -> dict[str, Any]:
         """Return the incident as JSON-ready data that `from_record` reads back exactly."""
-        return _plain(asdict(self))
+        return json.loads(json.dumps(asdict(self), default=_plain))
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Incident:
         """Return the incident that `to_record` wrote."""
-        verdict = record["verdict"]
-        made = Verdict(
-            tuple(
-                Suspect(**s | {"support": tuple(s["support"]), "evidence": tuple(s["evidence"])})
-                for s in verdict["suspects"]
-            ),
-            tuple(verdict["affected"]),
-            tuple(Step(**s) for s in verdict["steps"]),
-            tuple(verdict["ledger"]),
-            tuple(verdict["endpoints"]),
-            tuple(verdict["sample_traces"]),
-            verdict["total_traces"],
-            tuple(verdict["traces"]),
-        )
-        times = ("first_detected", "started", "last_anomaly", "acknowledged_at", "resolved_at")
-        anomalies = [
-            Anomaly(**a | {"window": _time(a["window"]), "end": _time(a["end"]), "traces": tuple(a["traces"])})
-            for a in record["anomalies"]
-        ]
-        known = {name: _time(record[name]) for name in times}
-        earlier = [(_time(low), _time(high)) for low, high in record["earlier"]]
-        rest = {"anomalies": anomalies, "verdict": made, "earlier": earlier}
-        return cls(**record | known | rest)
-
-
-def _time(value: int | None) -> Any:
-    return None if value is None else pd.Timestamp(value, unit="ns", tz="UTC")
+        return _read(cls, record)
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, pd.Timestamp):
-        return value.as_unit("ns").value
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
+    return unix_ns(value) if isinstance(value, pd.Timestamp) else value.item()  # else a number of numpy's
 
 
-def _cause_dict(cause: Suspect, main: Anomaly) -> dict[str, Any]:
-    return _suspect_dict(cause) | {"description": main.description}
-
-
-def _suspect_dict(suspect: Suspect) -> dict[str, Any]:
-    return {
-        "endpoint": suspect.name or suspect.endpoint,
-        "service": suspect.service,
-        "confidence": suspect.confidence,
-        "score": suspect.score,
-        "share": suspect.share,
-        "support": {"k": suspect.support[0], "n": suspect.support[1]},
-    }
+def _read(kind: Any, value: Any) -> Any:
+    """Return JSON-ready data as what it was: a dataclass, a list or tuple, or a time, by its type hint `kind`."""
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{name: _read(hints[name], part) for name, part in value.items()})  # type: ignore[operator]
+    container, arguments = get_origin(kind), get_args(kind)
+    if container in (list, tuple):
+        return container(_read(arguments[0], part) for part in value)
+    is_time = value is not None and pd.Timestamp in (kind, *arguments)  # also of Timestamp | None
+    return stamp(value) if is_time else value
 
 
 def _why_not(row: dict[str, Any], cause: Suspect | None) -> str:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 
 from aiops_lab import baselines as b
 from aiops_lab.accounts import last_ns
-from aiops_lab.detectors import DETECTORS, HOURS, Anomaly, Detector, judge
+from aiops_lab.detectors import DETECTORS, Anomaly, Detector, judge
 from aiops_lab.incidents import ACKNOWLEDGED, RESOLVED, Calls, Incident, IncidentManager, Suspect, Verdict
 from aiops_lab.rca import Usual, learn, open_case, suspects_of
 from aiops_lab.sensitivity import Sensitivity
@@ -23,16 +23,17 @@ from aiops_lab.traces import called_endpoints, calls_of, names, service_graph
 from aiops_lab.verdict import verdict
 from aiops_lab.windows import (
     NEVER,
-    GivenUp,
     Key,
-    Requests,
     codes_of,
     count,
     end_ns,
     failed,
     given_up_of,
+    kinds,
     requests_of,
+    stamp,
     start_ns,
+    unix_ns,
 )
 
 if TYPE_CHECKING:
@@ -54,10 +55,46 @@ class Report(NamedTuple):
     incidents: list[Incident]
 
 
+class Recording:
+    """A spans frame, prepared once: what it says at any sensitivity, so that many pipelines may advance over it.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A spans frame.
+    keys : dict
+        Codes of the endpoints; grows by those that are new.
+    """
+
+    def __init__(self, frame: pd.DataFrame, keys: dict[Key, int]) -> None:
+        self.frame, self.keys, self.requests = frame, keys, requests_of(frame, keys)
+        self.given_up = given_up_of(frame, keys, called_endpoints(frame, keys))
+        texts = (frame[column].to_numpy(dtype=object) for column in ("trace_id", "error"))
+        (self.trace_id, self.error), self.status = texts, frame["status"].to_numpy()
+
+    @cached_property
+    def last_ns(self) -> int:
+        """When it ended (Unix ns)."""
+        return last_ns(self.frame)
+
+    @cached_property
+    def by_end(self) -> np.ndarray:
+        """The requests in the order in which they ended."""
+        return np.argsort(self.requests.end, kind="stable")
+
+    @cached_property
+    def calls(self) -> dict[tuple[Key, Key], int]:
+        """Unix ns of the first call of each pair (caller, called)."""
+        calls = calls_of(self.frame)
+        first = pd.Series(calls.start).groupby([calls.caller, calls.callee]).min()
+        pairs = zip(first.index.tolist(), first.tolist(), strict=True)
+        return {(calls.keys[caller], calls.keys[callee]): ns for (caller, callee), ns in pairs}
+
+
 class Pipeline:
     """Everything that moves with time: baselines, known calls, open incidents. Pure: no clock, no files."""
 
-    def __init__(self, sensitivity: Sensitivity, detectors: Sequence[Detector], rule: Rule | None) -> None:
+    def __init__(self, sensitivity: Sensitivity, detectors: Sequence[Detector], rule: Rule | None = None) -> None:
         self.sensitivity = sensitivity
         self.keys: dict[Key, int] = {}
         self.seen: dict[Key, int] = {}  # Unix ns of the first request
@@ -78,60 +115,63 @@ class Pipeline:
         if self.done is None:
             return None
         pooled_s = min(self.state[:, b.POOL_S].max(initial=0.0), self.sensitivity.correlation_s)
-        return _stamp(self.done - int(pooled_s * 1e9))
+        return stamp(self.done - int(pooled_s * 1e9))
 
-    def advance(self, frame: pd.DataFrame, until_ns: int) -> tuple[pd.DataFrame, list[Anomaly], list[Incident]]:
-        """Judge the windows up to `until_ns`; `frame` must hold all spans since `needed_since`."""
-        s = self.sensitivity
-        requests = requests_of(frame, self.keys)
-        self._learn_names(requests)
-        given_up = given_up_of(frame, self.keys, called_endpoints(frame, self.keys))
+    @property
+    def incidents(self) -> list[Incident]:
+        """All incidents in the order of their detection."""
+        return sorted(self.manager.incidents.values(), key=lambda i: (i.first_detected, int(i.id.rsplit("-", 1)[1])))
+
+    def replay(self, recording: Recording, until_ns: int | None = None) -> Report:
+        """Judge a whole recording, without causes: to the window in which it ended, or all windows up to `until_ns`."""
+        until_ns = recording.last_ns + self.window_ns if until_ns is None else until_ns
+        windows, found, _ = self.advance(recording, _floor(until_ns, self.window_ns))
+        return Report(windows, found, self.incidents)
+
+    def advance(self, recording: Recording, until_ns: int) -> tuple[pd.DataFrame, list[Anomaly], list[Incident]]:
+        """Judge the windows up to `until_ns`; return them, their anomalies, and the incidents that changed.
+
+        The recording must hold all spans since `needed_since`. Until the first call, its keys may be of any pipeline.
+        """
+        s, requests = self.sensitivity, recording.requests
+        self.keys = recording.keys
+        first = np.full(len(self.keys), NEVER)
+        np.minimum.at(first, requests.code, requests.start)
+        self.seen = {key: min(self.seen.get(key, NEVER), int(first[code])) for key, code in self.keys.items()}
         if self.done is None:
             self.done = _floor(int(np.minimum(requests.end, requests.start).min(initial=until_ns)), self.window_ns)
-        since, until_ns = self.done, max(until_ns, self.done)
-        self.done = until_ns
-        rows = len(self.keys) * (HOURS if s.seasonal else 1)
-        self.state = np.vstack([self.state, b.fresh(rows - len(self.state))])
-        windows, usual = self._judge(requests, given_up, since, until_ns)
+        since, self.done = self.done, max(until_ns, self.done)
+        self.state = np.vstack([self.state, b.fresh(len(self.keys) * s.hours - len(self.state))])
+        windows, usual = self._judge(recording, since, self.done)
         found = [a for detector in self._detectors for a in detector(windows, usual, s)]
         if found:
-            self.learn_calls(frame)
-            found = _Evidence(frame, requests, windows, self).attach(found)
-        return windows, found, self._group(found, until_ns)
+            self.learn_calls(recording)
+            evidence = _Evidence(recording, windows, self)
+            found = [evidence.attach(a) for a in found]
+        return windows, found, self._group(found, self.done)
 
-    def _judge(self, requests: Requests, given_up: GivenUp, since: int, until: int) -> list[pd.DataFrame]:
+    def _judge(self, recording: Recording, since: int, until: int) -> list[pd.DataFrame]:
         """Judge the windows in pieces, so that the grid after a month of silence does not fill the memory."""
         s, piece = self.sensitivity, _MOST_WINDOWS * self.window_ns
         judged = []
         for low in range(since, max(until, since + 1), piece):
             counts = count(
-                requests, given_up, len(self.keys), low, min(low + piece, until), self.window_ns,
+                recording.requests, recording.given_up, len(self.keys), low, min(low + piece, until), self.window_ns,
                 int(s.timeout_s * 1e9), int(s.resolve_after_s * 1e9),
             )  # fmt: skip
             judged.append(judge(counts, list(self.keys), self.state, self.system, s))
         return [pd.concat(frames, ignore_index=True) for frames in zip(*judged, strict=True)]
 
-    def _learn_names(self, requests: Requests) -> None:
-        first = np.full(len(self.keys), NEVER)
-        np.minimum.at(first, requests.code, requests.start)
-        self.seen = {key: min(self.seen.get(key, NEVER), int(first[code])) for key, code in self.keys.items()}
-
     def names_at(self, moment: pd.Timestamp) -> dict[Key, str]:
         """Return how the endpoints are shown that were known by then: a later namesake must not rename them."""
-        ns = moment.as_unit("ns").value
+        ns = unix_ns(moment)
         return names([key for key, first in self.seen.items() if first < ns])
 
-    def learn_calls(self, frame: pd.DataFrame) -> None:
+    def learn_calls(self, recording: Recording) -> None:
         """Learn who calls whom, and since when."""
-        calls = calls_of(frame)
-        pair = calls.caller * len(calls.keys) + calls.callee
-        order = np.argsort(calls.start, kind="stable")
-        for p, n in zip(*np.unique(pair[order], return_index=True), strict=True):
-            caller, callee = divmod(int(p), len(calls.keys))
-            edge = calls.keys[caller], calls.keys[callee]
-            if edge[1] not in self.keys:
-                continue  # it never answered: it has no baseline, so it can have no anomaly
-            self.edges[edge] = min(self.edges.get(edge, NEVER), int(calls.start[order[n]]))
+        for edge, first in recording.calls.items():
+            if edge[1] in self.keys:  # else it never answered: it has no baseline, so it can have no anomaly
+                self.edges[edge] = min(self.edges.get(edge, NEVER), first)
 
     def _group(self, found: list[Anomaly], until_ns: int) -> list[Incident]:
         order = {detector: n for n, detector in enumerate(dict.fromkeys(a.type for a in found))}
@@ -140,10 +180,10 @@ class Pipeline:
             by_end.setdefault(anomaly.end, []).append(anomaly)
         touched: dict[str, Incident] = {}
         for end, group in by_end.items():
-            now = end.as_unit("ns").value
+            now = unix_ns(end)
             for incident in self.manager.window(end, group, self._calls_before(now)):
                 touched[incident.id] = incident
-        for incident in self.manager.tick(_stamp(until_ns)):
+        for incident in self.manager.tick(stamp(until_ns)):
             touched[incident.id] = incident
         return list(touched.values())
 
@@ -152,11 +192,11 @@ class Pipeline:
 
     def reference(self, incident: Incident) -> int:
         """Return from when on the spans are needed for the verdict on `incident`, in Unix ns."""
-        return incident.started.as_unit("ns").value - int(2e9 * self.sensitivity.half_life_s) - _MARGIN_NS
+        return unix_ns(incident.started) - int(2e9 * self.sensitivity.half_life_s) - _MARGIN_NS
 
     def verdict(self, incident: Incident, frame: pd.DataFrame) -> Verdict:
         """Return the verdict on an incident as of its last anomaly: nothing later is looked at."""
-        until = incident.last_anomaly.as_unit("ns").value
+        until = unix_ns(incident.last_anomaly)
         normal, abnormal = self._split(incident, as_of(frame, self.reference(incident), until), until)
         if normal.empty or abnormal.empty:
             return Verdict()
@@ -175,14 +215,14 @@ class Pipeline:
         end = _trace_ends(frame, trace)
         keys: dict[Key, int] = {}
         code = codes_of(frame["service"], frame["endpoint"], keys)
-        mine = np.isin(code, [keys[k] for k in incident.keys if k in keys]) & (frame["kind"] == "server").to_numpy()
+        mine = np.isin(code, [keys[k] for k in incident.keys if k in keys]) & kinds(frame, "server")
         touched = np.zeros(end.size, dtype=bool)
         touched[trace[mine]] = True
-        started = incident.started.as_unit("ns").value
+        started = unix_ns(incident.started)
         normal = touched & (end < started - self.window_ns) & (end >= self.reference(incident) + _MARGIN_NS)
         for other in self.manager.incidents.values():
             for low, high in other.earlier if other is incident else other.episodes:
-                normal &= (end < low.as_unit("ns").value) | (end >= high.as_unit("ns").value)
+                normal &= (end < unix_ns(low)) | (end >= unix_ns(high))
         abnormal = touched & (end >= started)
         return frame[normal[trace]], frame[abnormal[trace]]
 
@@ -213,42 +253,31 @@ def _floor(ns: int, step: int) -> int:
     return ns // step * step
 
 
-def _stamp(ns: int) -> pd.Timestamp:
-    return pd.Timestamp(ns, unit="ns", tz="UTC")
-
-
 class _Evidence:
     """Finds, for each anomaly, the requests of its window that show it."""
 
-    def __init__(self, frame: pd.DataFrame, requests: Requests, windows: pd.DataFrame, pipeline: Pipeline) -> None:
-        self._frame, self._requests, self._keys = frame, requests, pipeline.keys
-        self._sensitivity, self._names_at = pipeline.sensitivity, cache(pipeline.names_at)
-        self._order = np.argsort(requests.end, kind="stable")
-        self._ends = requests.end[self._order]
-        self._seconds = {
-            (w, sv, e): x for w, sv, e, x in zip(windows["window"], windows["service"], windows["endpoint"],
-                                                 windows["seconds"], strict=True)
-        }  # fmt: skip
+    def __init__(self, recording: Recording, windows: pd.DataFrame, pipeline: Pipeline) -> None:
+        self._recording, self._keys, self._sensitivity = recording, pipeline.keys, pipeline.sensitivity
+        self._names_at, self._ends = cache(pipeline.names_at), recording.requests.end[recording.by_end]
+        pooled = windows["seconds"] != pipeline.sensitivity.window_s  # all others are as long as the knob says
+        rows = windows.loc[pooled, ["window", "service", "endpoint", "seconds"]].itertuples(index=False, name=None)
+        self._seconds = {tuple(place): seconds for *place, seconds in rows}
 
-    def attach(self, found: list[Anomaly]) -> list[Anomaly]:
-        return [self._with_traces(a) for a in found]
-
-    def _with_traces(self, a: Anomaly) -> Anomaly:
-        rows = np.sort(self._requests.row[self._shows(a)])
-        traces = a.traces or tuple(dict.fromkeys(self._frame["trace_id"].iloc[rows[:_MOST_TRACES]]))
-        evidence = dict(a.evidence)
-        if a.type == "error_spike":
-            evidence["sample_errors"] = self._messages(rows)
-        return replace(a, evidence=evidence, name=self._names_at(a.end).get(a.key, a.endpoint), traces=traces)
+    def attach(self, a: Anomaly) -> Anomaly:
+        rows = np.sort(self._recording.requests.row[self._shows(a)])
+        traces = a.traces or tuple(dict.fromkeys(self._recording.trace_id[rows[:_MOST_TRACES]]))
+        messages = {"sample_errors": self._messages(rows)} if a.type == "error_spike" else {}
+        name = self._names_at(a.end).get(a.key, a.endpoint)
+        return replace(a, evidence=a.evidence | messages, name=name, traces=traces)
 
     def _shows(self, a: Anomaly) -> np.ndarray:
-        r, s, until = self._requests, self._sensitivity, a.end.as_unit("ns").value
+        r, s, until = self._recording.requests, self._sensitivity, unix_ns(a.end)
         code = self._keys.get(a.key, -1)
         if a.type == "timeout":
             return np.flatnonzero((r.code == code) & (r.end >= until) & (r.start <= until - int(s.timeout_s * 1e9)))
-        seconds = min(self._seconds.get((a.window, a.service, a.endpoint), s.window_s), s.correlation_s)
+        seconds = min(self._seconds.get((a.window, *a.key), s.window_s), s.correlation_s)
         low, high = np.searchsorted(self._ends, [until - int(seconds * 1e9), until])
-        mine = self._order[low:high]
+        mine = self._recording.by_end[low:high]
         mine = mine[r.code[mine] == code]
         if a.type == "error_spike":
             return mine[r.failed[mine]]
@@ -258,8 +287,7 @@ class _Evidence:
         return mine
 
     def _messages(self, rows: np.ndarray) -> list[str]:
-        bad = self._frame.iloc[rows]
-        pairs = zip(bad["error"], bad["status"], strict=True)
+        pairs = zip(self._recording.error[rows], self._recording.status[rows], strict=True)
         said = [error if isinstance(error, str) else f"HTTP {status}" for error, status in pairs]
         return list(dict.fromkeys(said))[:_MOST_MESSAGES]
 
@@ -297,20 +325,12 @@ def replay(
     Report
         Equal to that of a live monitor that began with the same spans and stopped at `until`.
     """
-    check(frame)
     pipeline = Pipeline(sensitivity or Sensitivity(), detectors, rule)
-    last, step = last_ns(frame), pipeline.window_ns
-    stop = _floor(last, step) + step if until is None else _floor(_utc(until).as_unit("ns").value, step)
-    windows, anomalies, _ = pipeline.advance(frame, stop)
-    incidents = sorted(pipeline.manager.incidents.values(), key=_by_time)
+    report = pipeline.replay(Recording(check(frame), {}), None if until is None else unix_ns(_utc(until)))
     if causes:
-        for incident in incidents:
+        for incident in report.incidents:
             incident.verdict = pipeline.verdict(incident, frame)
-    return Report(windows, anomalies, incidents)
-
-
-def _by_time(incident: Incident) -> tuple[pd.Timestamp, int]:
-    return incident.first_detected, int(incident.id.rsplit("-", 1)[1])
+    return report
 
 
 # ---- live
@@ -346,7 +366,7 @@ class Monitor:
         """Judge the windows that ended before `now` less the grace period; return the incidents that changed."""
         pipeline = self._pipeline
         with self._lock:
-            ready = _utc(now).as_unit("ns").value - int(self.sensitivity.grace_s * 1e9)
+            ready = unix_ns(_utc(now)) - int(self.sensitivity.grace_s * 1e9)
             until = _floor(ready, pipeline.window_ns)
             if pipeline.done is not None and until <= pipeline.done:
                 return []
@@ -354,12 +374,13 @@ class Monitor:
             frame = self.store.spans(since=pipeline.needed_since)
             if pipeline.done is None and frame.empty:
                 return []
-            pipeline.learn_calls(frame)
-            _, found, touched = pipeline.advance(frame, until)
+            recording = Recording(frame, pipeline.keys)
+            pipeline.learn_calls(recording)  # at the next step its spans may not be looked at again
+            _, found, touched = pipeline.advance(recording, until)
             new = {a.end for a in found}
             for incident in touched:
                 if incident.last_anomaly in new:
-                    spans = self.store.spans(since=_stamp(pipeline.reference(incident)))
+                    spans = self.store.spans(since=stamp(pipeline.reference(incident)))
                     incident.verdict = pipeline.verdict(incident, spans)
             self._save(touched)
             return touched
@@ -368,13 +389,12 @@ class Monitor:
     def judged_until(self) -> pd.Timestamp | None:
         """The end of the last window that was judged, None before the first."""
         with self._lock:
-            return None if self._pipeline.done is None else _stamp(self._pipeline.done)
+            return None if self._pipeline.done is None else stamp(self._pipeline.done)
 
     def incidents(self, status: str | None = None) -> list[Incident]:
         """Return the incidents in the order of their detection, all or those with one status."""
         with self._lock:
-            every = sorted(self._pipeline.manager.incidents.values(), key=_by_time)
-            return [i for i in every if status is None or i.status == status]
+            return [i for i in self._pipeline.incidents if status is None or i.status == status]
 
     def incident(self, incident_id: str) -> Incident:
         """Return one incident; KeyError if there is none with that id."""
@@ -398,15 +418,16 @@ class Monitor:
     def metrics(self, now: pd.Timestamp) -> dict[str, dict[str, Any]]:
         """Return count, latency, errors and health of each endpoint over the last five minutes, by name."""
         with self._lock:
-            self.store.flush()
-            frame = self.store.spans(since=_utc(now) - pd.Timedelta(_METRICS_S, unit="s"))
-            served = frame[frame["kind"] == "server"]
-            shown = names(list(dict.fromkeys(zip(served["service"], served["endpoint"], strict=True))))
-            groups = {(str(s), str(e)): rows for (s, e), rows in served.groupby(["service", "endpoint"])}  # type: ignore[misc]
-            return {
-                name: self._metrics_of(key, groups[key], _utc(now))
-                for key, name in sorted(shown.items(), key=lambda item: item[1])
-            }
+            recent = self._recent(now)
+            served = recent[kinds(recent, "server")].groupby(["service", "endpoint"])
+            groups = {(str(s), str(e)): requests for (s, e), requests in served}  # type: ignore[misc]
+            shown = names(list(groups))
+            by_name = sorted(groups, key=shown.__getitem__)
+            return {shown[key]: self._metrics_of(key, groups[key], _utc(now)) for key in by_name}
+
+    def _recent(self, now: pd.Timestamp) -> pd.DataFrame:
+        self.store.flush()
+        return self.store.spans(since=_utc(now) - pd.Timedelta(_METRICS_S, unit="s"))
 
     def _metrics_of(self, key: Key, requests: pd.DataFrame, now: pd.Timestamp) -> dict[str, Any]:
         closed = requests[requests["duration_ms"].notna()]
@@ -429,14 +450,13 @@ class Monitor:
         code = self._pipeline.keys.get(key)
         if code is None:
             return None
-        row = self._pipeline.state[code * HOURS + now.hour if self.sensitivity.seasonal else code]
+        row = self._pipeline.state[code * self.sensitivity.hours + now.hour % self.sensitivity.hours]
         return float(np.exp(row[b.MEAN])) if row[b.COUNT] >= self.sensitivity.min_count else None
 
     def graph(self, now: pd.Timestamp) -> pd.DataFrame:
         """Return the service graph of the last five minutes."""
         with self._lock:
-            self.store.flush()
-            return service_graph(self.store.spans(since=_utc(now) - pd.Timedelta(_METRICS_S, unit="s")))
+            return service_graph(self._recent(now))
 
     def _save(self, touched: list[Incident]) -> None:
         p = self._pipeline
@@ -459,7 +479,7 @@ class Monitor:
         p.edges = {(tuple(a), tuple(c)): first for a, c, first in known["edges"]}
         p.keys = {(s, e): n for n, (s, e, _) in enumerate(known["keys"])}
         p.seen = {(s, e): first for s, e, first in known["keys"]}
-        hours = HOURS if self.sensitivity.seasonal else 1
+        hours = self.sensitivity.hours
         # Else they were learned with the other setting of `seasonal`, or by another version.
         fits = rows.shape == (hours * len(p.keys), len(b.FIELDS))
         p.state = rows if fits else b.fresh(hours * len(p.keys))

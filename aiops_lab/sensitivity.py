@@ -79,6 +79,11 @@ class Sensitivity:
         if not isinstance(self.seasonal, bool):
             raise ValueError(f"seasonal must be True or False, got {self.seasonal!r}")
 
+    @property
+    def hours(self) -> int:
+        """How many baselines an endpoint has: one for each hour of the day, or one for all."""
+        return 24 if self.seasonal else 1
+
     @classmethod
     def classic(cls) -> Sensitivity:
         """Return the simple rule: three times the baseline, at once, however few the requests.

@@ -46,6 +46,16 @@ class Counts(NamedTuple):
     stuck_age_s: NDArray
 
 
+def stamp(ns: int) -> pd.Timestamp:
+    """Return Unix nanoseconds as a Timestamp in UTC."""
+    return pd.Timestamp(ns, unit="ns", tz="UTC")
+
+
+def unix_ns(moment: pd.Timestamp) -> int:
+    """Return a Timestamp as Unix nanoseconds."""
+    return int(moment.as_unit("ns").value)
+
+
 def start_ns(frame: pd.DataFrame) -> NDArray:
     """Return the starts in Unix nanoseconds."""
     return np.array(frame["start"].dt.as_unit("ns").astype("int64"))

@@ -1,8 +1,12 @@
+import json
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 import pytest
 
 import aiops_lab as lab
-from aiops_lab.incidents import IllegalMoveError, IncidentManager
+from aiops_lab.incidents import IllegalMoveError, Incident, IncidentManager, Step, Suspect, Verdict
 
 BEGIN = pd.Timestamp("2026-01-01", tz="UTC")
 
@@ -138,3 +142,21 @@ def test_without_a_cause_it_shows_where_the_anomalies_are():
     assert shown["root_cause"] is None
     assert shown["affected_endpoints"] == ["/payment"]
     assert shown["first_detected"] == "2026-01-01T00:00:10.000000Z"
+
+
+def test_an_incident_is_read_back_as_it_was_written():
+    """Times, tuples and lists have their types again, whatever an own detector put into its evidence."""
+    m = manager()
+    group = [replace(anomaly("/payment", 10, deviation=np.float64(9.0), n=np.int64(7)), traces=("a", "b"))]
+    (incident,) = m.window(at(10), group, calls)
+    m.move(incident.id, "acknowledged", at(15))
+    m.move(incident.id, "resolved", at(20))
+    m.window(at(40), [anomaly("/payment", 40)], calls)
+    cause = Suspect("shop", "/payment", 1.5, 0.9, (3, 4), ({"excess": 2.0},), "/payment")
+    step = Step("1. What", "was compared", [{"n": 3}])
+    incident.verdict = Verdict((cause,), ("/payment",), (step,), ({"cost": 1.0},), total_traces=2, traces=("a",))
+    again = Incident.from_record(json.loads(json.dumps(incident.to_record())))
+    assert again == incident
+    assert again.earlier == [(at(0), at(10))]
+    assert again.acknowledged_at == at(15)
+    assert again.resolved_at is None
