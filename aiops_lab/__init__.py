@@ -13,6 +13,8 @@ faults       injected faults and the log of the truth
 detectors    windows that are unusual -> Anomaly
 incidents    anomalies that belong together -> Incident, and its life cycle
 accounts     what each request cost, on whose account
+holding      who held the workers that others waited for
+confidence   how often such a verdict was right where the truth is known
 rca          the ledger: where an incident's excess was born
 verdict      what a verdict rests on: the affected, sample traces, the steps of the explanation
 rules        classic root-cause rules to compare with

@@ -11,6 +11,7 @@ twins        twin(): the same traffic with and without the fault
 catalogue    the scenarios, each with its true answer
 scenario_file read_scenario(): one of your own, from a TOML file
 worlds       random large shops, and a fault somewhere in them
+calibrate    how sure the ledger may be, learned from runs whose truth is known
 """
 
 from importlib import import_module

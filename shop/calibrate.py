@@ -1,7 +1,8 @@
 """How sure may the ledger be? Learn its confidence from runs whose true cause is known: ``python -m shop calibrate``.
 
-Each scenario of the catalogue at a random size, from a hundredth of its own up to all of it, scenarios without a fault,
-and random shops. Large faults alone would teach that the ledger is always right.
+Large faults in full daylight would teach that the ledger is always right. So each scenario of the catalogue comes at a
+random size, from a hundredth of its own up to all of it, with fewer customers and with lost spans; beside them scenarios
+without a fault, deployments of any size, and random shops.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ FIRST_SEED = 50_000
 """The seeds of the calibration are its own: tests use small ones, the leaderboard 1,000 and more."""
 WORLDS = (8, 15, 30, 50)
 """Sizes of the random shops."""
+SMALLER, FEWER, LOST = (-2.0, 0.0), (-1.3, 0.0), (0.0, 0.0, 0.3, 0.6)
+"""Powers of ten by which faults and customers are fewer, and shares of spans that are lost."""
+RANDOM_SHOPS = 8
+"""For each seed, beside the scenarios of the catalogue."""
 AS_IT_IS = ("metastable",)
 """A smaller trigger may leave the shop in its good state: there is then no fault any more."""
 
@@ -44,8 +49,9 @@ class Answer(NamedTuple):
 
 
 def resized(scenario: Scenario, size: float) -> Scenario:
-    """Return a scenario whose faults are `size` times as large; the share of requests where there is no other size."""
-    return replace(scenario, faults=tuple(_resized(fault, size) for fault in scenario.faults))
+    """Return a scenario whose faults and changes are `size` times as large; the share of requests where there is no other size."""
+    faults, changes = (tuple(_resized(f, size) for f in given) for given in (scenario.faults, scenario.changes))
+    return replace(scenario, faults=faults, changes=changes)
 
 
 def _resized(fault: Fault, size: float) -> Fault:
@@ -56,13 +62,18 @@ def _resized(fault: Fault, size: float) -> Fault:
     return replace(fault, rate=fault.rate * size)
 
 
+def _harder(scenario: Scenario, rng: random.Random) -> Scenario:
+    rate, lost = scenario.rate * 10 ** rng.uniform(*FEWER), max(scenario.lost, rng.choice(LOST))
+    return replace(resized(scenario, 10 ** rng.uniform(*SMALLER)), rate=rate, lost=lost)
+
+
 def answer(run: tuple[str, int]) -> Answer | None:
     """Return what the ledger says of a scenario by name, or of a random shop (""), at a random size; None: nothing."""
     name, seed = run
     rng = random.Random(f"{seed}/{name}/calibrate")
     scenario = SCENARIOS[name] if name else anywhere(layered(rng.choice(WORLDS), seed), seed)
-    if scenario.faults and name not in AS_IT_IS:
-        scenario = resized(scenario, 10 ** rng.uniform(-2, 0))
+    if name not in AS_IT_IS:
+        scenario = _harder(scenario, rng)
     suspects = rank_root_causes(*windows_of(scenario, virtual(scenario, seed, progress=False)))
     if not suspects:
         return None
@@ -78,7 +89,7 @@ def calibrate(seeds: int, path: str | Path, jobs: int | None = None, progress: b
     Calibration
         Of the seeds that were not learned from.
     """
-    names = [*SCENARIOS, *[""] * 8]
+    names = [*SCENARIOS, *[""] * RANDOM_SHOPS]
     runs = [(name, FIRST_SEED + 100 * n + k) for n in range(seeds) for k, name in enumerate(names)]
     answers = spread(answer, runs, jobs, unit="run", progress=progress)
     cut = len(names) * (2 * seeds // 3)

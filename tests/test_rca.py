@@ -281,7 +281,8 @@ def test_the_ledger_conserves_on_random_call_trees(normal, abnormal):
 def test_any_trees_give_a_ranking_and_an_explanation(normal, abnormal):
     case = rca.open_case(lab.learn(normal), abnormal)
     found = verdict(case, rca.suspects_of(case))
-    shares = [s.confidence for s in found.suspects]
+    shares = [s.share for s in found.suspects]
+    assert all(0 < s.confidence < 1 for s in found.suspects)
     assert sum(shares) == pytest.approx(1.0 if shares else 0.0)
     assert len(found.steps) == 4
 

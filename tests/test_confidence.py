@@ -1,0 +1,53 @@
+"""A confidence is a promise: of answers that are 80 % sure, four in five are right."""
+
+import json
+from importlib.resources import files
+
+import numpy as np
+import pytest
+
+from aiops_lab import confidence
+from aiops_lab.evaluation import calibration
+
+
+def answers(n: int, weights: tuple[float, ...], seed: int):
+    rng = np.random.default_rng(seed)
+    scores, shares = np.exp(rng.uniform(0, 4, n)), rng.uniform(0.2, 1, n)
+    right = rng.random(n) < confidence.Curve(weights)(scores, shares)
+    return scores, shares, right
+
+
+def test_a_curve_by_hand():
+    curve = confidence.Curve((0.0, 1.0, 2.0))
+    # at the least score with no share: even odds; odds of e to the power of log 3 + 2 / 2 = 3 e
+    assert curve(np.array([1.0, 3.0]), np.array([0.0, 0.5])).tolist() == pytest.approx([0.5, 3 * np.e / (1 + 3 * np.e)])
+
+
+def test_the_fit_finds_the_curve_that_made_the_answers():
+    made_by = (-2.0, 1.0, 1.5)
+    found = confidence.fit(*answers(20_000, made_by, seed=1))
+    assert found.weights == pytest.approx(made_by, abs=0.2)
+
+
+def test_on_answers_that_it_has_not_seen_the_error_is_that_of_a_perfect_model():
+    curve = confidence.fit(*answers(4_000, (-2.0, 1.0, 1.5), seed=1))
+    scores, shares, right = answers(4_000, (-2.0, 1.0, 1.5), seed=2)
+    told = calibration(curve(scores, shares), right)
+    assert told.ece <= 2 * told.ece_perfect_high
+
+
+def test_answers_that_are_all_right_give_a_finite_curve():
+    scores, shares, _ = answers(200, (0.0, 0.0, 0.0), seed=1)
+    sure = confidence.fit(scores, shares, np.ones(200, dtype=bool))(scores, shares)
+    assert np.isfinite(sure).all()
+    assert sure.min() > 0.9
+
+
+def test_the_curve_that_ships_grows_with_the_score_and_tells_how_it_was_made():
+    curve = confidence.shipped()
+    sure = curve(np.array([1.0, 10.0, 100.0]), np.ones(3))
+    assert sure.tolist() == sorted(sure)
+    assert 0.5 < sure[0] < sure[2] < 1
+    table = json.loads(files("aiops_lab").joinpath("confidence.json").read_text("utf-8"))
+    assert table["made_by"].startswith("python -m shop calibrate --seeds ")
+    assert table["error"] < 0.05
