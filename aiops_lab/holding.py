@@ -64,6 +64,9 @@ def held_up(
     keys, offsets : dict
         As for `aiops_lab.accounts.keep`.
     """
+    calls = kinds(now, "client")
+    if calls.any() and not (calls & (now["service"] == service).to_numpy()).any():
+        return None  # who calls nobody waits for nobody
     before, after = (_stay(service, f, keys, offsets, ns) for f, ns in ((usual, usual_ns), (now, now_ns)))
     if before is None or after is None:
         return None
@@ -71,7 +74,8 @@ def held_up(
     usually = float((before.end - before.start).mean())
     if more.sum() < (HELD - 1) * usually or usually == 0:
         return None
-    return Held((more / more.sum()).to_dict(), _queues(after, now_ns), _is_full(after))
+    share = {int(account): float(part) for account, part in (more / more.sum()).items()}  # type: ignore[call-overload]
+    return Held(share, _queues(after, now_ns), _is_full(after))
 
 
 def _stay(

@@ -38,6 +38,11 @@ class Usual:
     books: Books = field(repr=False)
     habits: Habits = field(repr=False)
 
+    @cached_property
+    def entries(self) -> pd.DataFrame:
+        """What requests usually cost, by entry: n, ms, failed, open, sd_ms."""
+        return _entries(self.books)
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -80,7 +85,7 @@ class Case:
     @cached_property
     def bad(self) -> pd.DataFrame:
         """The requests that failed, or took over 3 standard deviations longer than is usual for their entry."""
-        usually = _entries(self.usual.books)
+        usually = self.usual.entries
         requests = self.books.requests[self.books.requests["entry"].isin(usually.index)]
         limit = requests["entry"].map(usually["ms"] + NOISE * usually["sd_ms"].clip(lower=0.1))
         return requests[requests["failed"] | (requests["ns"] / 1e6 > limit)]
@@ -192,7 +197,7 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _votes(case: Case) -> dict[Key, int]:
     """Return for how many of the bad requests the largest excess was born at each endpoint."""
-    usually = _entries(case.usual.books)
+    usually = case.usual.entries
     time = case.books.time[case.books.time["root"].isin(case.bad.index)].reset_index(drop=True)
     total = case.usual.books.time.groupby(["entry", "account"])["ns"].sum()
     before = total.reindex(pd.MultiIndex.from_frame(time[["entry", "account"]]), fill_value=0).to_numpy()
@@ -210,7 +215,7 @@ def _votes(case: Case) -> dict[Key, int]:
 
 def _ledger(case: Case) -> Ledger:
     before, now = case.usual.books, case.books
-    entries = _entries(before).add_suffix("_usual").join(_entries(now).add_suffix("_now"), how="inner").sort_index()
+    entries = case.usual.entries.add_suffix("_usual").join(_entries(now).add_suffix("_now"), how="inner").sort_index()
     entries["weight"] = entries["n_now"] / max(entries["n_now"].sum(), 1)
     time = _excess(before.time, now.time, "ns", entries).assign(unit="ms", masked=False)
     time[["usual", "now", "excess", "se"]] /= 1e6
