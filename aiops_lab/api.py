@@ -9,22 +9,22 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Flask, Response, current_app, got_request_exception, jsonify, request
+import pandas as pd
+from flask import Blueprint, Flask, current_app, got_request_exception, request
+from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
+from aiops_lab.detectors import iso
 from aiops_lab.faults import BackendError, Fault, FaultInjector, FieldError, Injected, show
-from aiops_lab.incidents import RESOLVED, STATUSES, IllegalMoveError
+from aiops_lab.incidents import RESOLVED, STATUSES, IllegalMoveError, Incident
+from aiops_lab.windows import stamp
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from aiops_lab.incidents import Incident
     from aiops_lab.monitor import Monitor
 
 QUERY_MAX = 8_192
@@ -34,17 +34,16 @@ BODY_MAX = 65_536
 DRAIN_MAX = 16_000_000
 """Bytes of a refused body that are still read: a client that is sending cannot hear the refusal."""
 
+Answer = tuple[dict[str, Any], int]
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 
 
-def problem(status: int, field: str, rule: str, value: object) -> Response:
-    """Return the JSON answer for a refused request."""
-    text = f"{field} {rule}, got {show(value)}"
-    plain = value is None or isinstance(value, (str, int))
-    value = value if plain and len(show(value)) < 80 else show(value)
-    answer = jsonify(error=text, field=field, rule=rule, value=value)
-    answer.status_code = status
-    return answer
+def problem(status: int, field: str, rule: str, value: object, text: str | None = None) -> Answer:
+    """Return the JSON answer for a refused request, with its status."""
+    shown = show(value)
+    plain = (value is None or isinstance(value, (str, int))) and len(shown) < 80
+    text = text or f"{field} {rule}, got {shown}"
+    return {"error": text, "field": field, "rule": rule, "value": value if plain else shown}, status
 
 
 def json_errors(app: Flask | Blueprint) -> None:
@@ -55,23 +54,19 @@ def json_errors(app: Flask | Blueprint) -> None:
     app.before_request(_refuse_oversize)
 
 
-def _http_problem(error: HTTPException) -> Response | HTTPException:
+def _http_problem(error: HTTPException) -> ResponseReturnValue | HTTPException:
     status = error.code or 500
     if status < 400:  # a redirect is an answer, not an error
         return error
     if isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
-        answer = problem(status, "method", f"must be one of {allowed}", request.method)
-        answer.headers["Allow"] = allowed
-        return answer
+        return *problem(status, "method", f"must be one of {allowed}", request.method), {"Allow": allowed}
     if isinstance(error, NotFound):
         return problem(status, "path", "must be one that exists here", request.path)
-    answer = jsonify(error=error.description or error.name)
-    answer.status_code = status
-    return answer
+    return {"error": error.description or error.name}, status
 
 
-def _refuse_oversize() -> Response | None:
+def _refuse_oversize() -> Answer | None:
     if len(request.query_string) > QUERY_MAX:
         return problem(414, "query", f"must be at most {QUERY_MAX} bytes", len(request.query_string))
     length = request.content_length or 0
@@ -159,13 +154,6 @@ def one_of(name: str, value: object, choices: Collection[str]) -> str:
     return value
 
 
-def utc_text(ns: int | None) -> str | None:
-    """Return Unix nanoseconds as ISO 8601 in UTC with Z; None stays None."""
-    if ns is None:
-        return None
-    return datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
 def attach(injector: FaultInjector, app: Flask, service: str) -> None:
     """Let `injector` strike the requests of any Flask app, each before its view works."""
 
@@ -177,7 +165,7 @@ def attach(injector: FaultInjector, app: Flask, service: str) -> None:
     app.register_error_handler(BackendError, _backend_problem)
 
 
-def _backend_problem(error: BackendError) -> tuple[dict[str, str], int]:
+def _backend_problem(error: BackendError) -> Answer:
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     error.__traceback__ = _outside(error.__traceback__)
     # Flask tells its listeners of unhandled exceptions only; for them this one is no different.
@@ -215,7 +203,7 @@ def simulate(injector: FaultInjector, endpoints: Iterable[tuple[str, str]]) -> B
     blueprint = Blueprint("simulate", __name__, url_prefix="/simulate")
     json_errors(blueprint)
 
-    def inject(kind: str) -> Response:
+    def inject(kind: str) -> ResponseReturnValue:
         own = SIMULATIONS[kind]
         given = parameters(("endpoint", *own, "service", "ttl_s"))
         service, endpoint = _place(given, places)
@@ -223,27 +211,26 @@ def simulate(injector: FaultInjector, endpoints: Iterable[tuple[str, str]]) -> B
             required(given, name)
         fault = _fault(kind, service, endpoint, {n: given[n] for n in (*own, "ttl_s") if n in given})
         id = injector.inject(fault)
-        return jsonify(fault=next((_shown(f) for f in injector.active() if f.id == id), None))
-
-    def clear() -> Response:
-        given = parameters(("id",))
-        id = whole("id", given["id"]) if "id" in given else None
-        try:
-            return jsonify(cleared=injector.clear(id))
-        except KeyError:
-            return problem(404, "id", "must be a fault in force", id)
-
-    def status() -> Response:
-        parameters(())
-        return jsonify(
-            active=[_shown(fault) for fault in injector.active()],
-            endpoints=[{"service": service, "endpoint": endpoint} for service, endpoint in places],
-        )
+        return {"fault": next((_shown(f) for f in injector.active() if f.id == id), None)}
 
     for kind in SIMULATIONS:
         blueprint.add_url_rule(f"/{kind}", kind, partial(inject, kind), methods=["POST"])
-    blueprint.add_url_rule("/clear", "clear", clear, methods=["POST"])
-    blueprint.add_url_rule("/status", "status", status)
+
+    @blueprint.post("/clear")
+    def clear() -> ResponseReturnValue:
+        given = parameters(("id",))
+        id = whole("id", given["id"]) if "id" in given else None
+        try:
+            return {"cleared": injector.clear(id)}
+        except KeyError:
+            return problem(404, "id", "must be a fault in force", id)
+
+    @blueprint.get("/status")
+    def status() -> ResponseReturnValue:
+        parameters(())
+        shown = [{"service": service, "endpoint": endpoint} for service, endpoint in places]
+        return {"active": [_shown(fault) for fault in injector.active()], "endpoints": shown}
+
     return blueprint
 
 
@@ -270,15 +257,10 @@ def _fault(kind: str, service: str, endpoint: str, given: dict[str, Any]) -> Fau
 
 def _shown(injected: Injected) -> dict[str, Any]:
     fault = injected.fault
-    shown: dict[str, Any] = {"id": injected.id, "kind": fault.kind}
-    shown |= {"service": fault.service, "endpoint": fault.endpoint}
-    for name in SIMULATIONS.get(fault.kind, ()):
-        shown[name] = getattr(fault, FIELDS.get(name, name))
-    return shown | {
-        "ttl_s": fault.ttl_s,
-        "start": utc_text(injected.start_ns),
-        "end": utc_text(injected.end_ns),
-    }
+    start, end = (None if ns is None else iso(stamp(ns)) for ns in (injected.start_ns, injected.end_ns))
+    place = {"id": injected.id, "kind": fault.kind, "service": fault.service, "endpoint": fault.endpoint}
+    own = {name: getattr(fault, FIELDS.get(name, name)) for name in SIMULATIONS.get(fault.kind, ())}
+    return place | own | {"ttl_s": fault.ttl_s, "start": start, "end": end}
 
 
 # ---- /aiops
@@ -295,62 +277,57 @@ def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Bl
     """
     blueprint = Blueprint("aiops", __name__, url_prefix="/aiops")
     json_errors(blueprint)
-    clock = now or _utc_now
+    clock = now or partial(pd.Timestamp.now, "UTC")
 
-    def metrics() -> Response:
+    @blueprint.get("/metrics")
+    def metrics() -> ResponseReturnValue:
         parameters(())
         moment = clock()
-        return jsonify(timestamp=int(moment.timestamp()), metrics=monitor.metrics(moment))
+        return {"timestamp": int(moment.timestamp()), "metrics": monitor.metrics(moment)}
 
-    def incidents() -> Response:
+    @blueprint.get("/incidents")
+    def incidents() -> ResponseReturnValue:
         given = parameters(("status",))
         if "status" not in given:
-            return jsonify(_active(monitor))
+            return _active(monitor)
         status = one_of("status", given["status"], (*STATUSES, "all"))
         found = monitor.incidents(None if status == "all" else status)
-        return jsonify(incident_count=len(found), incidents=[i.to_dict() for i in found])
+        return {"incident_count": len(found), "incidents": [i.to_dict() for i in found]}
 
-    def analyze() -> Response:
+    @blueprint.post("/analyze")
+    def analyze() -> ResponseReturnValue:
         parameters(())
         moment = clock()
         changed = [incident.id for incident in monitor.step(moment)]
-        return jsonify(timestamp=int(moment.timestamp()), changed=changed, **_active(monitor))
+        return {"timestamp": int(moment.timestamp()), "changed": changed} | _active(monitor)
 
-    def graph() -> Response:
+    @blueprint.get("/graph")
+    def graph() -> ResponseReturnValue:
         parameters(())
         edges = monitor.graph(clock()).astype(object)
-        return jsonify(edges=edges.where(edges.notna(), None).to_dict("records"))
+        return {"edges": edges.where(edges.notna(), None).to_dict("records")}
 
-    def incident(id: str) -> Response:
+    @blueprint.get("/incidents/<id>")
+    def incident(id: str) -> ResponseReturnValue:
         parameters(())
         return _of_incident(id, lambda: monitor.incident(id).to_dict())
 
-    def explain(id: str) -> Response:
+    @blueprint.get("/incidents/<id>/explain")
+    def explain(id: str) -> ResponseReturnValue:
         given = parameters(("why_not",))
         return _of_incident(id, lambda: _explained(monitor.incident(id), given.get("why_not")))
 
-    def resolve(id: str) -> Response:
+    @blueprint.post("/incidents/<id>/resolve")
+    def resolve(id: str) -> ResponseReturnValue:
         parameters(())
         return _of_incident(id, lambda: monitor.resolve(id, clock()).to_dict())
 
-    def acknowledge(id: str) -> Response:
+    @blueprint.post("/incidents/<id>/acknowledge")
+    def acknowledge(id: str) -> ResponseReturnValue:
         parameters(())
         return _of_incident(id, lambda: monitor.acknowledge(id, clock()).to_dict())
 
-    for view in (metrics, incidents, graph):
-        blueprint.add_url_rule(f"/{view.__name__}", view.__name__, view)
-    blueprint.add_url_rule("/analyze", "analyze", analyze, methods=["POST"])
-    blueprint.add_url_rule("/incidents/<id>", "incident", incident)
-    blueprint.add_url_rule("/incidents/<id>/explain", "explain", explain)
-    for move in (resolve, acknowledge):
-        blueprint.add_url_rule(f"/incidents/<id>/{move.__name__}", move.__name__, move, methods=["POST"])
     return blueprint
-
-
-def _utc_now() -> pd.Timestamp:
-    import pandas as pd
-
-    return pd.Timestamp.now("UTC")
 
 
 def _active(monitor: Monitor) -> dict[str, Any]:
@@ -358,13 +335,11 @@ def _active(monitor: Monitor) -> dict[str, Any]:
     return {"incident_count": len(found), "active_incidents": [i.to_dict() for i in found]}
 
 
-def _of_incident(id: str, answer: Callable[[], dict[str, Any]]) -> Response:
+def _of_incident(id: str, answer: Callable[[], dict[str, Any]]) -> ResponseReturnValue:
     try:
-        return jsonify(answer())
+        return answer()
     except IllegalMoveError as error:
-        refused = jsonify(error=str(error), field="status", rule="must be a step of the life cycle", value=id)
-        refused.status_code = 409
-        return refused
+        return problem(409, "status", "must be a step of the life cycle", id, str(error))
     except KeyError:
         return problem(404, "id", "must be a known incident", id)
 

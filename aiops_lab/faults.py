@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import count
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,11 +134,15 @@ class Fault:
             raise FieldError("status", "must be a whole number between 400 and 599", self.status)
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Where it strikes: (service, endpoint)."""
+        return self.service, self.endpoint
+
+    @property
     def length_s(self) -> float | None:
         """Seconds from its start to its planned end; None = until it is cleared."""
-        ends = [self.ttl_s] if self.ttl_s is not None else []
-        ends += [self.end_s - self.start_s] if self.end_s is not None else []
-        return min(ends, default=None)
+        planned_s = None if self.end_s is None else self.end_s - self.start_s
+        return min((s for s in (self.ttl_s, planned_s) if s is not None), default=None)
 
     def strike(self, rng: random.Random, wait: Wait) -> None:
         """Do the damage to one request, before its handler works: wait, raise, or both.
@@ -221,12 +225,11 @@ class FaultInjector:
 
     def inject(self, fault: Fault) -> int:
         """Put `fault` in force and return its id; one of the same kind at the same place is replaced."""
-        place = (fault.kind, fault.service, fault.endpoint)
         start_ns = time.time_ns() + round(fault.start_s * 1e9)
         end_ns = None if fault.length_s is None else start_ns + round(fault.length_s * 1e9)
         with self._lock:
             for id, old in list(self._active.items()):
-                if (old.record.fault.kind, old.record.fault.service, old.record.fault.endpoint) == place:
+                if (old.record.fault.kind, old.record.fault.place) == (fault.kind, fault.place):
                     self._end(id)
             id = self._log.start(fault, start_ns, end_ns) if self._log else next(self._ids)
             starts = time.monotonic() + fault.start_s
@@ -265,7 +268,7 @@ class FaultInjector:
         if not self._active:
             return
         with self._lock:
-            here = [a for a in self._active.values() if _place(a) == (service, endpoint)]
+            here = [a for a in self._active.values() if a.record.fault.place == (service, endpoint)]
         for active in here:
             active.strike()
             if self._closed:
@@ -284,10 +287,6 @@ class FaultInjector:
             self._log.end(id)
 
 
-def _place(active: _Active) -> tuple[str, str]:
-    return active.record.fault.service, active.record.fault.endpoint
-
-
 class FaultLog:
     """The ground truth: which fault was in force where, from when to when.
 
@@ -304,11 +303,8 @@ class FaultLog:
 
     def start(self, fault: Fault, start_ns: int | None = None, end_ns: int | None = None) -> int:
         """Write down a fault that starts now (or at `start_ns`, Unix ns) and return its id."""
-        row = (
-            time.time_ns() if start_ns is None else start_ns,
-            end_ns,
-            json.dumps(asdict(fault), default=str),
-        )
+        start_ns = time.time_ns() if start_ns is None else start_ns
+        row = (start_ns, end_ns, json.dumps(asdict(fault), default=str))
         with self._lock:
             cursor = self._db.execute("INSERT INTO fault_log (start_ns, end_ns, fault) VALUES (?, ?, ?)", row)
             return int(cursor.lastrowid or 0)
@@ -326,13 +322,12 @@ class FaultLog:
         query = "SELECT id, start_ns, end_ns, fault FROM fault_log ORDER BY id"
         with self._lock:
             rows = self._db.execute(query).fetchall()
-        frame = pd.DataFrame([json.loads(row[3]) for row in rows], columns=list(Fault.__dataclass_fields__))
-        frame = frame.drop(columns=["start_s", "end_s"])
-        frame.insert(0, "id", pd.Series([row[0] for row in rows], dtype="int64"))
+        made: dict[str, Any] = {"id": pd.Series([row[0] for row in rows], dtype="int64")}
         for place, name in ((1, "start"), (2, "end")):
             ns = pd.Series([row[place] for row in rows], dtype="Int64")
-            frame.insert(place, name, pd.to_datetime(ns, unit="ns", utc=True))
-        return frame
+            made[name] = pd.to_datetime(ns, unit="ns", utc=True)
+        faults = pd.DataFrame([json.loads(row[3]) for row in rows], columns=list(Fault.__dataclass_fields__))
+        return pd.DataFrame(made).join(faults.drop(columns=["start_s", "end_s"]))
 
     def close(self) -> None:
         """Close the file."""

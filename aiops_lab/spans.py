@@ -6,7 +6,7 @@ import os
 import random
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +43,8 @@ COLUMNS = (
 REQUIRED_TEXT = ("trace_id", "span_id", "service", "endpoint", "kind")
 
 
-def to_frame(spans: Iterable[Span]) -> pd.DataFrame:
-    """Turn spans into the spans frame that all analysis takes.
+def to_frame(spans: Iterable[Span | tuple[Any, ...]]) -> pd.DataFrame:
+    """Turn spans, or tuples of their fields, into the spans frame that all analysis takes.
 
     Returns
     -------
@@ -53,15 +53,22 @@ def to_frame(spans: Iterable[Span]) -> pd.DataFrame:
         datetime64[ns, UTC] instead of ``start_ns`` and ``duration_ms`` (float64, NaN = still open) instead
         of ``duration_ns``.
     """
+    import numpy as np
     import pandas as pd
 
     columns = list(zip(*spans, strict=True)) or [()] * len(Span._fields)
     raw = dict(zip(Span._fields, columns, strict=True))
-    start = pd.to_datetime(pd.Series(raw["start_ns"], dtype="int64"), unit="ns", utc=True)
-    duration_ms = pd.Series(raw["duration_ns"], dtype="float64") / 1e6
-    made = {"start": start, "duration_ms": duration_ms, "status": pd.Series(raw["status"], dtype="int64")}
+    start = np.array(raw["start_ns"], dtype="int64")
+    order = np.argsort(start, kind="stable")
+    if (np.diff(start[order]) == 0).any():
+        order = np.lexsort((np.array(raw["span_id"], dtype=str), start))
+    made = {
+        "start": pd.DatetimeIndex(start, tz="UTC"),
+        "duration_ms": np.array(raw["duration_ns"], dtype="float64") / 1e6,
+        "status": np.array(raw["status"], dtype="int64"),
+    }
     frame = pd.DataFrame({c: made[c] if c in made else pd.Series(raw[c], dtype=object) for c in COLUMNS})
-    return frame.sort_values(["start", "span_id"], ignore_index=True)
+    return frame.take(order).reset_index(drop=True)
 
 
 def check(frame: pd.DataFrame) -> pd.DataFrame:

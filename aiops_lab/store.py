@@ -28,7 +28,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiops_lab.spans import COLUMNS, Span
+from aiops_lab.spans import Span, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -215,7 +215,10 @@ class SpanStore:
         with self._read_lock:
             rows = self._reader.execute(SELECT, {**limits, "endpoint": endpoint}).fetchall()
             names = self._reader.execute("SELECT service, endpoint, kind, peer FROM names ORDER BY id").fetchall()
-        return _frame(rows, names)
+        return to_frame(
+            (*_unpack(ids), *names[op - 1], start, duration, status, error)  # ids of names are 1, 2, 3, ...
+            for op, start, duration, status, ids, error in rows
+        )
 
     def stack_of(self, span_id: str) -> str | None:
         """Return the stack trace kept for a span, or None."""
@@ -224,10 +227,15 @@ class SpanStore:
 
     def save(self, kind: str, records: dict[str, object]) -> None:
         """Keep each record as JSON under (kind, key), replacing what was there, in one transaction."""
-        self._change(
-            "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-            [(kind, key, json.dumps(value)) for key, value in records.items()],
-        )
+        self._check_open()
+        upsert = "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+        rows = [(kind, key, json.dumps(value)) for key, value in records.items()]
+
+        def write() -> None:
+            with self._write_lock, _transaction(self._db) as db:
+                db.executemany(upsert, rows)
+
+        _retry(write, OPEN_S, self.path)
 
     def load(self, kind: str) -> dict[str, Any]:
         """Return all records of a kind by key, in the order in which their keys were first saved."""
@@ -253,15 +261,6 @@ class SpanStore:
         self._check_open()
         with self._read_lock:
             return self._reader.execute(query, values).fetchall()
-
-    def _change(self, statement: str, rows: list[tuple[str, ...]]) -> None:
-        self._check_open()
-
-        def change() -> None:
-            with self._write_lock, _transaction(self._db):
-                self._db.executemany(statement, rows)
-
-        _retry(change, OPEN_S, self.path)
 
     def _run(self) -> None:
         """Write every flush_s seconds, or as soon as a batch is full; after an error, try again next time."""
@@ -449,23 +448,3 @@ def _nanoseconds(name: str, value: Any, default: int) -> int:
         return int(stamp.as_unit("ns").value)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name} must be a time, got {value!r}") from error
-
-
-def _frame(rows: list[tuple[Any, ...]], names: list[tuple[Any, ...]]) -> pd.DataFrame:
-    import numpy as np
-    import pandas as pd
-
-    op, start, duration, status, ids, error = zip(*rows, strict=True) if rows else [()] * 6
-    starts = np.array(start, "int64")
-    trace, span, parent = np.array([_unpack(packed) for packed in ids], object).reshape(-1, 3).T
-    order = np.argsort(starts, kind="stable")
-    if (np.diff(starts[order]) == 0).any():
-        order = np.lexsort((span.astype(str), starts))
-    named = np.array(names, object).reshape(-1, 4)[np.array(op, "int64") - 1]  # ids are 1, 2, 3, ...: none is deleted
-    made = dict(zip(("service", "endpoint", "kind", "peer"), named.T, strict=True))
-    made |= {"trace_id": trace, "span_id": span, "parent_id": parent, "error": np.array(error, object)}
-    columns: dict[str, object] = {c: pd.Series(values[order], dtype=object) for c, values in made.items()}
-    columns["start"] = pd.DatetimeIndex(starts[order].view("datetime64[ns]"), tz="UTC")
-    columns["duration_ms"] = np.array(duration, "float64")[order] / 1e6
-    columns["status"] = np.array(status, "int64")[order]
-    return pd.DataFrame({c: columns[c] for c in COLUMNS})

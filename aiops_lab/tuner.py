@@ -76,13 +76,14 @@ def grid(
     detectors: Sequence[Detector] = DETECTORS,
 ) -> Figure:
     """Draw the same recording at several sensitivities, small: z grows downwards, ratio to the right."""
+    faults = () if faults is None else faults
     fig = figure((3.4 * len(ratio), 2.1 * len(z) + 0.3), dpi=72)
     axes = fig.subplots(len(z), len(ratio), sharex=True, sharey=True, squeeze=False)
     for row, z_here in zip(axes, z, strict=True):
         for ax, ratio_here in zip(row, ratio, strict=True):
             report = replay(frame, Sensitivity(z=z_here, ratio=ratio_here), detectors=detectors, causes=False)
             endpoint = endpoint or _subject(report, faults)
-            _draw(report, faults, endpoint, ax)
+            timeline(report.windows, report.anomalies, faults, endpoint, ax, legend=False)
             ax.set_title(f"z {z_here:g}, ratio {ratio_here:g}: {_count(report)}", fontsize=9, loc="left")
             ax.tick_params(axis="x", labelsize=7)
             ax.label_outer()
@@ -110,7 +111,8 @@ class Tuner(_Box):
         start: Sensitivity,
         detectors: Sequence[Detector],
     ) -> None:
-        self.frame, self.faults, self.endpoint, self.start, self.detectors = frame, faults, endpoint, start, detectors
+        self.frame, self.endpoint, self.start, self.detectors = frame, endpoint, start, detectors
+        self.faults = () if faults is None else faults
         self.image, self.label = widgets.Image(format="png"), widgets.Label()
         self.sliders = {knob: _slider(knob, getattr(start, knob)) for knob in SLIDERS}
         super().__init__([*self.sliders.values(), self.image, self.label])
@@ -124,7 +126,7 @@ class Tuner(_Box):
         report = replay(self.frame, Sensitivity(**knobs), detectors=self.detectors)
         self.endpoint = self.endpoint or _subject(report, self.faults)
         fig = Figure(figsize=(9, 3.4), dpi=80, layout="constrained")
-        _draw(report, self.faults, self.endpoint, fig.add_subplot(), legend=True)
+        timeline(report.windows, report.anomalies, self.faults, self.endpoint, fig.add_subplot())
         picture = BytesIO()
         fig.savefig(picture, format="png")
         self.image.value, self.label.value = picture.getvalue(), _verdict(report)
@@ -142,12 +144,8 @@ def _slider(knob: str, value: float) -> Any:
     return make(value=value, min=low, max=high, step=step, description=text, continuous_update=False, **look)
 
 
-def _draw(report: Any, faults: Any, endpoint: str | None, ax: Any, legend: bool = False) -> None:
-    timeline(report.windows, report.anomalies, () if faults is None else faults, endpoint, ax, legend)
-
-
 def _subject(report: Any, faults: Any) -> str | None:
-    rows = list(faults.itertuples()) if isinstance(faults, pd.DataFrame) else list(faults or ())
+    rows = faults.itertuples() if isinstance(faults, pd.DataFrame) else faults
     return next((row.endpoint for row in [*rows, *report.anomalies]), None)
 
 
@@ -157,6 +155,6 @@ def _count(report: Any) -> str:
 
 
 def _verdict(report: Any) -> str:
-    causes = [f"{i.root_cause.endpoint if i.root_cause else 'no cause found'}" for i in report.incidents]
+    causes = [i.root_cause.endpoint if i.root_cause else "no cause found" for i in report.incidents]
     n = len(causes)
     return f"{_count(report)}, {n} incident{'s' * (n != 1)}" + (f": {', '.join(causes)}" if causes else "")

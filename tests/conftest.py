@@ -1,0 +1,12 @@
+"""One small analysis before all tests: where numba has no cache yet, it compiles now and not while a client waits."""
+
+import pytest
+from made import Shop, fault
+
+import aiops_lab as lab
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled():
+    (incident,) = lab.replay(Shop(1, fault("/payment", 40, 60, status=500)).run(70)).incidents
+    assert incident.root_cause.endpoint == "/payment"
