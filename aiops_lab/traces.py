@@ -284,8 +284,8 @@ def forest(
 ) -> Forest:  # fmt: skip
     """Return the traces of `frame` as they stood at `until_ns` (Unix ns): what was open then ends there.
 
-    `offsets` holds by how many ns the clock of a called service is ahead of its caller's, by (caller, called). The spans
-    in `tops` (a mask) become roots of their own.
+    `offsets` holds by how many ns the clock of a called service is ahead of its caller's, by (caller, called). The
+    spans in `tops` (a mask) become roots of their own.
     """
     parent = parents(frame)
     if tops is not None:

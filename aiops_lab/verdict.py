@@ -149,8 +149,8 @@ def _last_step(suspects: list[Suspect], affected: list[str]) -> Step:
     k, n = first.support
     low, high = wilson(k, n, 1.96) if n else (0.0, 1.0)
     text = (
-        f"{first.name} is the root cause: {first.share:.0%} of the excess was born there, and in {k} of {n} bad requests "
-        f"({low:.0%} to {high:.0%}) the largest part. Confidence: {first.confidence:.0%}. "
+        f"{first.name} is the root cause: {first.share:.0%} of the excess was born there, and in {k} of {n} bad "
+        f"requests ({low:.0%} to {high:.0%}) the largest part. Confidence: {first.confidence:.0%}. "
         f"Affected: {', '.join(affected) or 'none'}."
     )
     rows = [

@@ -1,8 +1,8 @@
 """How sure may the ledger be? Learn its confidence from runs whose true cause is known: ``python -m shop calibrate``.
 
 Large faults in full daylight would teach that the ledger is always right. So each scenario of the catalogue comes at a
-random size, from a hundredth of its own up to all of it, with fewer customers and with lost spans; beside them scenarios
-without a fault, deployments of any size, and random shops.
+random size, from a hundredth of its own up to all of it, with fewer customers and with lost spans; beside them
+scenarios without a fault, deployments of any size, and random shops.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Answer(NamedTuple):
 
 
 def resized(scenario: Scenario, size: float) -> Scenario:
-    """Return a scenario whose faults and changes are `size` times as large; the share of requests where there is no other size."""
+    """Return a scenario whose faults and changes are `size` times as large, or strike so many fewer requests."""
     faults, changes = (tuple(_resized(f, size) for f in given) for given in (scenario.faults, scenario.changes))
     return replace(scenario, faults=faults, changes=changes)
 

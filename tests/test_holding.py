@@ -12,8 +12,8 @@ WORK_MS = 5.0
 
 
 def shop(
-    payment_ms: float, n: int = 60, first: int = 0, workers: int = 2, own_ms: float = WORK_MS, queue_in_span: bool = True,
-    places: int = 1000,
+    payment_ms: float, n: int = 60, first: int = 0, workers: int = 2, own_ms: float = WORK_MS,
+    queue_in_span: bool = True, places: int = 1000,
 ):  # fmt: skip
     """Return the spans of orders that come every 100 ms, on average, to a /checkout that serves first come first."""
     rng = np.random.default_rng(n + first)
