@@ -508,6 +508,28 @@ def test_live_and_virtual_agree() -> None:
     assert [(cause.service, cause.endpoint) for cause in causes] == [PAYMENT, PAYMENT]
 
 
+def test_live_and_virtual_open_the_same_incident() -> None:
+    slow, quick = Fault("delay", *PAYMENT, duration_ms=1000), lab.Sensitivity(window_s=1)
+    scenario = Scenario("slow", (PAYMENT,), (replace(slow, start_s=6.0),), topology=LEISURELY, rate=20, seconds=10)
+    with shop.running("many", seed=1, topology=LEISURELY) as live:
+        shop.drive(live, 6, 20, seed=1, progress=False)
+        live.inject(slow)
+        shop.drive(live, 4, 20, seed=2, progress=False)
+        live.store.flush()
+        real = live.store.spans()
+    told = [told_by(lab.replay(frame, quick)) for frame in (real, shop.virtual(scenario, 1))]
+    assert told[0] == told[1]
+    assert told[0][0][2] == PAYMENT
+
+
+def told_by(report: lab.Report) -> list:
+    """What a person would read of the incidents of a report."""
+    return [
+        (i.title, i.severity, i.root_cause and i.root_cause.key, i.affected_endpoints, sorted(i.keys))
+        for i in report.incidents
+    ]
+
+
 def test_live_and_virtual_write_the_same_errors() -> None:
     failing, topology = Fault("error", *PAYMENT), SEED_SHOP
     with shop.running("many", seed=1) as live:
