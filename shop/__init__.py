@@ -12,6 +12,7 @@ catalogue    the scenarios, each with its true answer
 scenario_file read_scenario(): one of your own, from a TOML file
 worlds       random large shops, and a fault somewhere in them
 calibrate    how sure the ledger may be, learned from runs whose truth is known
+trials       what comes of one run: each rule's answer, and what the whole pipeline finds
 """
 
 from importlib import import_module
