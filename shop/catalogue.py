@@ -1,4 +1,7 @@
-"""What can break, and what only looks like it? Scenarios of the virtual shop, each with its true answer."""
+"""What can break, and what only looks like it? Scenarios of the virtual shop, each with its true answer.
+
+Each fault names a rule of `aiops_lab.rules.RULES` that is wrong there: its first suspect is no cause, or it is silent.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from aiops_lab.faults import Fault
 from shop.scenario import EVERYWHERE, Place, Scenario, VirtualFault
 from shop.topology import SEED_SHOP, Call, Endpoint, Topology
 
-__all__ = ["MARKET", "SCENARIOS", "Scenario", "VirtualFault"]
+__all__ = ["GROUPS", "MARKET", "SCENARIOS", "Scenario", "VirtualFault"]
 
 START, END = 120.0, 180.0
 """When faults strike, in virtual seconds: two minutes of normal days come first."""
@@ -86,7 +89,7 @@ SLOW = _fault("delay", PAYMENT, duration_ms=400)
 
 _REQUEST_FAULTS = (
     Scenario(
-        "delay", (PAYMENT,), (SLOW,), "always the entry",
+        "delay", (PAYMENT,), (SLOW,), "entry",
         "/checkout is slow too, because it waits for /payment.",
     ),
     Scenario(
@@ -94,11 +97,11 @@ _REQUEST_FAULTS = (
         "Nothing fails, and half of the requests are hardly late: a median moves less than a mean.",
     ),
     Scenario(
-        "entry", (CHECKOUT,), (_fault("delay", CHECKOUT, duration_ms=300),), "the deepest slow endpoint",
-        "The entry itself is slow; whom it calls is not.",
+        "entry", (CHECKOUT,), (_fault("delay", CHECKOUT, duration_ms=300),), "deepest error",
+        "The entry itself is slow; whom it calls is not, and nothing fails.",
     ),
     Scenario(
-        "errors", (PAYMENT,), (_fault("error", PAYMENT),), "largest total z",
+        "errors", (PAYMENT,), (_fault("error", PAYMENT),), "total z",
         "What fails, fails fast: the durations of /checkout fall, and /inventory is not called any more.",
     ),
     Scenario(
@@ -106,30 +109,30 @@ _REQUEST_FAULTS = (
         "Three of ten requests fail; time shows nothing.",
     ),
     Scenario(
-        "repaired", (PAYMENT,), (_fault("error", PAYMENT, rate=0.3),), "first failed entry",
+        "repaired", (PAYMENT,), (_fault("error", PAYMENT, rate=0.3),), "total z",
         "Two more tries repair nearly all: customers see no error, but pay for the failures in time.",
         topology=FORGIVING,
     ),
     Scenario(
-        "hang", (PAYMENT,), (_fault("hang", PAYMENT),), "first failure by end",
-        "/payment never answers, so the only failure that ends is that of /checkout, which gave up.",
+        "hang", (PAYMENT,), (_fault("hang", PAYMENT),), "first by start",
+        "/payment never answers; the failure that shows is that of /checkout, which began before and gave up.",
     ),
     Scenario(
-        "refused", (PAYMENT,), (_virtual("refuse", PAYMENT),), "deepest server error",
+        "refused", (PAYMENT,), (_virtual("refuse", PAYMENT),), "deepest error",
         "Who takes no connections writes no spans: only its callers fail.",
     ),
     Scenario(
-        "impatient caller", (PAYMENT,), (_fault("delay", PAYMENT, duration_ms=2000),), "first failure by end",
+        "impatient caller", (PAYMENT,), (_fault("delay", PAYMENT, duration_ms=2000),), "first by end",
         "/checkout gives up after 0.5 s and fails; /payment answers well, when nobody waits any more.",
         topology=IMPATIENT,
     ),
     _market(
         "ordered timeouts", (("bank", "/transfer"),),
-        (_fault("delay", ("bank", "/transfer"), duration_ms=10_000),), "first failure by end",
+        (_fault("delay", ("bank", "/transfer"), duration_ms=10_000),), "first by end",
         "/charge waits for 1 s and /order for 3: each fails in good order, and the bank answers well, but late.",
     ),
     Scenario(
-        "retry storm", (PAYMENT,), (_fault("delay", PAYMENT, duration_ms=450),), "largest total z",
+        "retry storm", (PAYMENT,), (_fault("delay", PAYMENT, duration_ms=450),), "total z",
         "Each call times out and is made four times; the work that nobody waits for fills the service.",
         topology=STUBBORN, workers={"payment": 24}, backoff_ms=50,
     ),
@@ -145,39 +148,39 @@ _REQUEST_FAULTS = (
     ),
     _market(
         "slow parallel child", (("recommend", "/similar"),),
-        (_fault("delay", ("recommend", "/similar"), duration_ms=250),), "sum of the children",
-        "Two calls run at once and the request waits for the slower: their sum is not what it costs.",
+        (_fault("delay", ("recommend", "/similar"), duration_ms=250),), "Ochiai",
+        "Two calls run at once and the request waits for the slower; but every slow request made both.",
     ),
     _market(
         "load shedding", (("stock", "/reserve"),), (_virtual("shed", ("stock", "/reserve"), rate=0.6),),
-        "largest total z", "Who sheds load answers 503 at once: faster than ever, and so are its callers.",
+        "total z", "Who sheds load answers 503 at once: faster than ever, and so are its callers.",
     ),
     _market(
         "leak", (("cart", "/cart"),), (_virtual("leak", ("cart", "/cart"), duration_ms=400),),
-        "any jump", "It grows slowly: no two windows differ much.",
+        "deepest error", "It grows slowly: no two windows differ much, and nothing fails.",
     ),
     _market(
         "processor", (("catalog", "/products"), ("catalog", "/find")),
-        (_virtual("slow", ("catalog", EVERYWHERE), factor=5.0),), "one cause",
+        (_virtual("slow", ("catalog", EVERYWHERE), factor=5.0),), "entry",
         "All endpoints of one service are slow at once, because they share a processor.",
     ),
     _market(
         "two faults", (("warehouse", "/shelf"), ("bank", "/transfer")),
         (_fault("delay", ("warehouse", "/shelf"), duration_ms=300), _fault("error", ("bank", "/transfer"), rate=0.5)),
-        "failures first", "One is slow and one fails, in the same requests: counted by failures, there is only one.",
+        "first by start", "One is slow and one fails, in the same requests: counted by failures, there is only one.",
     ),
     Scenario(
-        "upstream saturated", (PAYMENT,), (SLOW,), "largest own time",
+        "upstream saturated", (PAYMENT,), (SLOW,), "self-time z",
         "/checkout holds its 4 workers while it waits for /payment; the time in its queue looks like its own.",
         workers={"checkout": 4},
     ),
     Scenario(
-        "upstream full", (PAYMENT,), (_fault("hang", PAYMENT),), "most failures",
-        "All 8 places of /checkout wait for /payment, so it turns most customers away, with 503 at once.",
+        "upstream full", (PAYMENT,), (_fault("hang", PAYMENT),), "Ochiai",
+        "All 8 places of /checkout wait for /payment, so it turns most customers away; they never come by the cause.",
         topology=NARROW,
     ),
     Scenario(
-        "metastable", (PAYMENT,), (_fault("delay", PAYMENT, duration_ms=3000, end_s=135.0),), "what changed last",
+        "metastable", (PAYMENT,), (_fault("delay", PAYMENT, duration_ms=3000, end_s=135.0),), "first by start",
         "The trigger is long gone; retries keep /payment saturated, and nearly all its work is for nobody.",
         topology=STUBBORN, workers={"payment": 1}, rate=16.0, window=(150.0, 200.0),
     ),
@@ -185,30 +188,30 @@ _REQUEST_FAULTS = (
 
 _WEAK = tuple(
     Scenario(
-        f"weak {name}", (PAYMENT,), (fault,), "largest total z",
+        f"weak {name}", (PAYMENT,), (fault,), defeats,
         "So small that it has to be told from chance; the curve over its size says more than one verdict.",
     )
-    for name, fault in (
-        ("errors 2 %", _fault("error", PAYMENT, rate=0.02)),
-        ("errors 5 %", _fault("error", PAYMENT, rate=0.05)),
-        ("delay 20 %", _fault("delay", PAYMENT, duration_ms=9)),
-        ("delay 50 %", _fault("delay", PAYMENT, duration_ms=22)),
+    for name, fault, defeats in (
+        ("errors 2 %", _fault("error", PAYMENT, rate=0.02), "self-time z"),
+        ("errors 5 %", _fault("error", PAYMENT, rate=0.05), "self-time z"),
+        ("delay 20 %", _fault("delay", PAYMENT, duration_ms=9), "deepest error"),
+        ("delay 50 %", _fault("delay", PAYMENT, duration_ms=22), "deepest error"),
     )
 )  # fmt: skip
 
 _CONDITIONS = (
     Scenario(
-        "skew 60 ms", (PAYMENT,), (SLOW,), "first by start",
-        "The clock of /payment is ahead: it seems to begin after its caller stopped waiting for it.",
+        "skew 60 ms", (PAYMENT,), (SLOW,), "first by end",
+        "The clock of /payment is ahead: it seems to end after its caller, which waited for it.",
         skew_ms={"payment": 60.0},
     ),
     Scenario(
-        "skew 300 ms", (INVENTORY,), (_fault("error", INVENTORY, rate=0.5),), "first failure by end",
+        "skew 300 ms", (INVENTORY,), (_fault("error", INVENTORY, rate=0.5),), "first by end",
         "The clock of /inventory is ahead: its failures seem to come after those of its caller.",
         skew_ms={"inventory": 300.0},
     ),
     Scenario(
-        "lost spans", (PAYMENT,), (SLOW,), "self-time z",
+        "lost spans", (PAYMENT,), (SLOW,), "entry",
         "Three of ten spans never arrive: callers seem to do themselves what they waited for.",
         lost=0.3,
     ),
@@ -236,6 +239,14 @@ SCENARIOS: dict[str, Scenario] = {
 }
 """All scenarios by name; without causes: no fault at all."""
 
+BY_SIZE = "by size"
+GROUPS: dict[str, tuple[str, ...]] = {
+    "faults": tuple(scenario.name for scenario in _REQUEST_FAULTS),
+    "traces lie": tuple(scenario.name for scenario in _CONDITIONS),
+    "no fault": tuple(scenario.name for scenario in _NO_FAULT if scenario.name != "deployment"),
+    BY_SIZE: (*(scenario.name for scenario in _WEAK), "deployment"),
+}
+"""The names of the scenarios by what they are. Of the last group a curve over size tells more than one verdict."""
 
 def listing(width: int = 100) -> str:
     """Return all scenarios as text: name, true causes, what it defeats, and why, in lines of at most `width`."""

@@ -58,7 +58,7 @@ class Scenario:
     Parameters
     ----------
     name, defeats, why : str
-        What it is called; which naive rule it defeats; why.
+        What it is called; which rule of `aiops_lab.rules.RULES` it defeats; why.
     causes : tuple of (service, endpoint)
         Every endpoint that is truly a cause at once; a slow edge counts to the called. Empty: no fault at all.
     faults : tuple of Fault

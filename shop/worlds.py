@@ -85,4 +85,4 @@ def anywhere(topology: Topology, seed: int = 0, rate: float = 20.0) -> Scenario:
         "shed": VirtualFault("shed", *place, **when, rate=rng.uniform(0.2, 1.0)),
     }
     name = f"{kind} at {place[0]} {place[1]}"
-    return Scenario(name, (place,), (faults[kind],), "luck", "One of many.", topology, rate, 190.0, mix)
+    return Scenario(name, (place,), (faults[kind],), "", "One of many.", topology, rate, 190.0, mix)
