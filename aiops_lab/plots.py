@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import MINUTELY, AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 from matplotlib.transforms import ScaledTranslation
 
 # Okabe and Ito's palette
@@ -266,6 +266,173 @@ def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
     ax.set_ylim(len(names) + 0.6, -0.6)
     ax.axvline(0, color=BLACK, lw=0.8)
     ax.set_xlim(min([0.0, *ends * 1.15]), max([0.0, *ends * 1.15]) or 1.0)
+    return ax
+
+
+def leaderboard(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw how often each rule was right in each scenario: the darker the better, and the number says it, too.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row a (group, scenario), a column a rule, the best first: shares from 0 to 1, NaN = not tried.
+    ax : Axes, optional
+        Where to draw; default a new figure.
+
+    Returns
+    -------
+    Axes
+        Rules from top to bottom, scenarios from left to right, with a gap between groups; numbers in percent.
+    """
+    groups = list(dict.fromkeys(table.index.get_level_values(0)))
+    ax = _dress(ax, (16, 1.9 + 0.42 * table.shape[1]), "", "", "")
+    ax.set_title(
+        "How often each rule names a true cause, in percent; without a fault: says nothing", fontsize=18, loc="left"
+    )
+    edges, left, ticks = np.arange(table.shape[1] + 1) - 0.5, 0.0, list[float]()
+    for group in groups:
+        part = table.loc[[group]]
+        x = left + np.arange(len(part) + 1)
+        ax.pcolormesh(x, edges, part.to_numpy().T, cmap="Blues", vmin=0, vmax=1, edgecolors="white", lw=1.5)
+        ax.text(left, -0.7, group, fontsize=15, fontweight="bold", va="bottom")
+        for place, column in zip(x[:-1] + 0.5, part.to_numpy(), strict=True):
+            _numbers(ax, place, column)
+        ticks += list(x[:-1] + 0.5)
+        left = x[-1] + 0.5
+    ax.set_xticks(ticks, table.index.get_level_values(1), rotation=45, ha="right", rotation_mode="anchor", fontsize=14)
+    ax.set_yticks(range(table.shape[1]), table.columns, fontsize=16)
+    ax.set(xlim=(-0.1, left - 0.4), ylim=(table.shape[1] - 0.5, -1.5))
+    ax.tick_params(length=0)
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def _numbers(ax: Axes, x: float, column: Iterable[float]) -> None:
+    for y, value in enumerate(column):
+        if not np.isnan(value):
+            colour = "white" if value > 0.6 else BLACK
+            ax.text(x, y, f"{100 * value:.0f}", ha="center", va="center", fontsize=12, color=colour)
+
+
+# a colour, a marker and a line for each of the rivals that are told apart
+RIVALS: tuple[tuple[str, str, Any], ...] = (
+    (BLUE, "s", (0, (5, 1.5))), (GREEN, "^", (0, (1, 1))), (ORANGE, "D", (0, (6, 1, 1, 1))),
+    (PURPLE, "v", (0, (3, 1, 1, 1, 1, 1))), (SKY, "P", (0, (9, 2))),
+)  # fmt: skip
+
+
+def size_curve(
+    table: pd.DataFrame,
+    ax: Axes | None = None,
+    value: str = "right",
+    bold: Sequence[str] = ("ledger",),
+    shown: Sequence[str] = (),
+) -> Axes:
+    """Draw a share over the size of a fault, a line a rule.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns size and rule, and `value` with its bounds `value`_low and `value`_high, all shares from 0 to 1.
+    ax : Axes, optional
+        Where to draw; default a new figure.
+    value : str
+        Which column.
+    bold : sequence of str
+        The one or two rules that the figure is about: thick, with their bounds.
+    shown : sequence of str
+        The rivals to tell apart, at most five; the same place gives the same look. All the others are light grey.
+
+    Returns
+    -------
+    Axes
+        x: size on a log scale; y: the share; each line has its name at its right end.
+    """
+    ax = _dress(ax, (9, 5), "", "size of the fault", "")
+    looks: dict[str, dict[str, Any]] = {
+        rule: {"color": c, "marker": m, "ls": ls, "lw": 2.2, "ms": 7, "zorder": 3}
+        for rule, (c, m, ls) in zip(shown, RIVALS, strict=False)
+    }
+    thick = ((VERMILLION, "-", 4.5), (BLACK, (0, (3, 1)), 2.5))
+    looks |= {
+        rule: {"color": c, "marker": "o", "ls": ls, "lw": lw, "ms": 2 * lw, "zorder": 4}
+        for rule, (c, ls, lw) in zip(bold, thick, strict=False)
+    }
+    ends = []
+    for rule, rows in table.groupby("rule", sort=False):
+        look = looks.get(str(rule), {"color": "#cfcfcf", "lw": 1.2, "zorder": 2})
+        ax.plot(rows["size"], rows[value], label=str(rule), clip_on=False, **look)
+        if rule in bold:
+            bounds = rows[f"{value}_low"], rows[f"{value}_high"]
+            ax.fill_between(
+                rows["size"], *bounds, color=look["color"], alpha=0.18 if rule == bold[0] else 0.07, lw=0, zorder=1
+            )
+        if rule in looks:
+            ends.append((float(rows[value].iloc[-1]), str(rule), look["color"]))
+    sizes = table["size"].drop_duplicates().tolist()
+    ax.set_xscale("log")
+    ax.set_xticks(sizes, [f"{100 * size:,.3g}%" for size in sizes], fontsize=13)
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_ylim(-0.02, 1.02)
+    ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0%", "", "50%", "", "100%"], fontsize=13)
+    # of equal ends those in bold stand at the margin, which is where their lines are
+    ends.sort(key=lambda end: (end[0], (end[1] in bold) * (1 if end[0] > 0.5 else -1), end[1]))
+    _name_ends(ax, ends, float(table["size"].max()))
+    return ax
+
+
+def _name_ends(ax: Axes, ends: list[tuple[float, str, str]], x: float) -> None:
+    """Write the names beside the ends of their lines, lowest first, apart where they would lie on each other."""
+    gap, floor, ceiling = 0.075, 0.0, 1.0
+    heights = []
+    for height, _, _ in ends:
+        heights.append(max(height, floor))
+        floor = heights[-1] + gap
+    for place in reversed(range(len(heights))):  # back down from the upper edge
+        heights[place] = min(heights[place], ceiling)
+        ceiling = heights[place] - gap
+    for (_, name, colour), height in zip(ends, heights, strict=True):
+        ax.annotate(
+            name, (x, height), (12, 0), textcoords="offset points", va="center", fontsize=15, color=colour,
+            fontweight="bold" if colour in (VERMILLION, BLACK) else "normal", annotation_clip=False,
+        )  # fmt: skip
+
+
+def reliability(calibration: Any, ax: Axes | None = None) -> Axes:
+    """Draw how often answers were right over how sure they were; on the diagonal words mean what they say.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        As `aiops_lab.evaluation.calibration` returns it.
+    ax : Axes, optional
+        Where to draw; default a new figure.
+
+    Returns
+    -------
+    Axes
+        Each point is a bin with its number of answers and its 95 % bounds; above the diagonal the answers are better
+        than they claim to be.
+    """
+    ax = _dress(ax, (6.5, 6), "", "how sure it said it was", "how often it was right")
+    rows = calibration.table
+    ax.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1.5)
+    ax.text(0.03, 0.1, "as sure as right", color=GREY, rotation=45, rotation_mode="anchor", fontsize=12)
+    below, above = rows["right"] - rows["right_low"], rows["right_high"] - rows["right"]
+    bars: Any = [below.clip(lower=0), above.clip(lower=0)]
+    ax.errorbar(rows["confidence"], rows["right"], bars, color=BLUE, marker="o", ms=10, lw=2, capsize=5, clip_on=False)
+    for row in _records(rows):
+        ax.annotate(f"{row.n:,}", (row.confidence, row.right), (-12, -6), textcoords="offset points", ha="right",
+                    va="top", fontsize=13, color=BLUE)  # fmt: skip
+    c = calibration
+    told = f"{c.n:,} answers\nerror {c.ece:.2f}\nof a perfect model {c.ece_perfect:.2f}" if c.n else "no answers"
+    ax.text(0.03, 0.97, told, va="top", fontsize=14, transform=ax.transAxes)
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0))
+        axis.label.set_fontsize(15)
+    ax.tick_params(labelsize=13)
     return ax
 
 

@@ -297,3 +297,114 @@ def test_the_figures_leave_what_they_were_given_untouched() -> None:
     plots.ledger(accounts)
     for before, after in zip(copies, (given, traced, accounts), strict=True):
         pd.testing.assert_frame_equal(before, after)
+
+
+# ---- leaderboard, sizes, confidence
+
+
+def shares() -> pd.DataFrame:
+    index = pd.MultiIndex.from_tuples(
+        [("all", "faults"), ("faults", "delay"), ("faults", "hang"), ("no fault", "calm")]
+    )
+    return pd.DataFrame({"good": [0.95, 1.0, 0.9, 1.0], "poor": [0.2, 0.4, 0.0, np.nan]}, index=index)
+
+
+def test_the_leaderboard_says_each_share_twice_by_its_number_and_by_its_colour() -> None:
+    ax = plots.leaderboard(shares())
+    numbers = {(round(t.get_position()[0], 3), t.get_position()[1]): t for t in ax.texts if t.get_text().isdigit()}
+    assert {place: t.get_text() for place, t in numbers.items()} == {
+        (0.5, 0): "95", (2.0, 0): "100", (3.0, 0): "90", (4.5, 0): "100", (0.5, 1): "20", (2.0, 1): "40", (3.0, 1): "0",
+    }  # fmt: skip
+    assert numbers[2.0, 0].get_color() == "white"
+    assert numbers[2.0, 1].get_color() == plots.BLACK
+    drawn = [mesh.get_array() for mesh in ax.collections]
+    assert [np.ma.filled(values, -1).tolist() for values in drawn] == [
+        [[0.95], [0.2]], [[1.0, 0.9], [0.4, 0.0]], [[1.0], [-1]],
+    ]  # fmt: skip
+
+
+def test_the_leaderboard_has_the_best_rule_on_top_and_a_name_above_each_group() -> None:
+    ax = plots.leaderboard(shares())
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["good", "poor"]
+    assert ax.yaxis_inverted()
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["faults", "delay", "hang", "calm"]
+    heads = {t.get_text(): t.get_position() for t in ax.texts if t.get_position()[1] < -0.5}
+    assert list(heads) == ["all", "faults", "no fault"]
+    assert [x for x, _ in heads.values()] == [0, 1.5, 4]
+
+
+def curves(**ends: float) -> pd.DataFrame:
+    """A line a rule, from 0 at a size of 1 % to its end at one of 100 %."""
+    rows = [(size, rule, y) for rule, end in ends.items() for size, y in ((0.01, 0.0), (1.0, end))]
+    table = pd.DataFrame(rows, columns=["size", "rule", "right"])
+    return table.assign(right_low=table["right"] / 2, right_high=table["right"])
+
+
+def drawn(ax: plt.Axes) -> dict[str, plt.Line2D]:
+    return {str(found.get_label()): found for found in ax.lines}
+
+
+def test_a_size_curve_puts_one_rule_in_front_tells_some_apart_and_leaves_the_rest_in_grey() -> None:
+    ax = plots.size_curve(curves(ledger=1.0, one=0.6, two=0.3, rest=0.1), shown=("one", "two"))
+    lines = drawn(ax)
+    assert {name: found.get_ydata()[-1] for name, found in lines.items()} == {
+        "ledger": 1,
+        "one": 0.6,
+        "two": 0.3,
+        "rest": 0.1,
+    }
+    assert ax.get_xscale() == "log"
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1%", "100%"]
+    widths = {name: found.get_linewidth() for name, found in lines.items()}
+    assert widths["ledger"] > widths["one"] == widths["two"] > widths["rest"]
+    looks = [
+        (lines[n].get_color(), lines[n].get_marker(), str(lines[n].get_linestyle())) for n in ("ledger", "one", "two")
+    ]
+    assert all(len(set(column)) == 3 for column in list(zip(*looks, strict=True))[:2])
+    assert sorted(t.get_text() for t in ax.texts) == ["ledger", "one", "two"]
+    assert all(t.get_color() == lines[t.get_text()].get_color() for t in ax.texts)
+    (band,) = ax.collections
+    assert band.get_paths()[0].get_extents().y1 == 1.0
+
+
+def test_names_at_equal_ends_lie_apart_and_inside_and_the_one_in_front_has_the_margin() -> None:
+    for end, outermost in ((1.0, max), (0.0, min)):
+        ax = plots.size_curve(curves(ledger=end, a=end, b=end, c=end), shown=("a", "b", "c"))
+        heights = {t.get_text(): t.xy[1] for t in ax.texts}  # type: ignore[attr-defined]
+        ordered = sorted(heights.values())
+        assert all(high - low >= 0.07 for low, high in zip(ordered, ordered[1:], strict=False))
+        assert heights["ledger"] == outermost(ordered) == pytest.approx(end)
+        assert ordered[-1] <= 1
+
+
+def test_another_column_and_two_rules_can_be_in_front() -> None:
+    table = curves(fault=1.0, change=0.5).rename(columns=lambda name: name.replace("right", "speaks"))
+    ax = plots.size_curve(table, value="speaks", bold=("fault", "change"))
+    assert [t.get_fontweight() for t in ax.texts] == ["bold", "bold"]
+    assert drawn(ax)["fault"].get_linestyle() != drawn(ax)["change"].get_linestyle()
+    assert len(ax.collections) == 2
+
+
+def calibrated(**changes: object) -> SimpleNamespace:
+    rows = [(12, 0.55, 0.5, 0.25, 0.75), (30, 0.95, 1.0, 0.88, 1.0)]
+    table = pd.DataFrame(rows, columns=["n", "confidence", "right", "right_low", "right_high"])
+    return SimpleNamespace(**{"n": 42, "ece": 0.051, "ece_perfect": 0.042, "table": table} | changes)
+
+
+def test_a_reliability_diagram_shows_each_bin_with_its_bounds_and_its_number_of_answers() -> None:
+    ax = plots.reliability(calibrated())
+    (points,) = [found for found in ax.lines if found.get_marker() == "o"]
+    assert list(points.get_xdata()) == [0.55, 0.95]
+    assert list(points.get_ydata()) == [0.5, 1.0]
+    (bars,) = [c for c in ax.collections if hasattr(c, "get_segments")]
+    assert [[end[1] for end in bar] for bar in bars.get_segments()] == [[0.25, 0.75], [0.88, 1.0]]  # type: ignore[attr-defined]
+    texts = [t.get_text() for t in ax.texts]
+    assert {"12", "30", "42 answers\nerror 0.05\nof a perfect model 0.04"} <= set(texts)
+    (diagonal,) = [found for found in ax.lines if found.get_linestyle() == "--"]
+    assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [0, 1]
+
+
+def test_no_answers_leave_the_diagonal_alone() -> None:
+    nobody = calibrated(n=0, ece=np.nan, ece_perfect=np.nan, table=calibrated().table.iloc[:0])
+    ax = plots.reliability(nobody)
+    assert [t.get_text() for t in ax.texts] == ["as sure as right", "no answers"]
