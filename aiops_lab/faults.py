@@ -35,6 +35,9 @@ class FieldError(ValueError):
         self.field, self.rule, self.value = field, rule, value
         super().__init__(f"{field} {rule}, got {show(value)}")
 
+    def __reduce__(self) -> tuple[type[FieldError], tuple[str, str, object]]:
+        return type(self), (self.field, self.rule, self.value)  # so that it can come back from another process
+
 
 class BackendError(Exception):
     """A failure as an endpoint's own backend would raise it; `status` is what the client gets."""

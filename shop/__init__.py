@@ -13,6 +13,11 @@ scenario_file read_scenario(): one of your own, from a TOML file
 worlds       random large shops, and a fault somewhere in them
 calibrate    how sure the ledger may be, learned from runs whose truth is known
 trials       what comes of one run: each rule's answer, and what the whole pipeline finds
+sizes        the same fault from too small to see to too large to miss
+entrants     a root-cause rule of the user's own
+processes    many runs at once
+leaderboard  every rule over every scenario, and the summaries
+publish      the leaderboard's tables, files and pictures
 """
 
 from importlib import import_module
@@ -33,7 +38,7 @@ _HOMES = {
     "SCENARIOS": "catalogue",
     "read_scenario": "scenario_file",
 }
-_MODULES = ("catalogue", "worlds")
+_MODULES = ("catalogue", "leaderboard", "worlds")
 
 __all__ = sorted([*_HOMES, *_MODULES])
 

@@ -248,6 +248,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """The names of the scenarios by what they are. Of the last group a curve over size tells more than one verdict."""
 
+
 def listing(width: int = 100) -> str:
     """Return all scenarios as text: name, true causes, what it defeats, and why, in lines of at most `width`."""
     return "\n".join(_entry(scenario, width) for scenario in SCENARIOS.values())

@@ -28,7 +28,7 @@ ENTRY = "/checkout"
 def demo(fault: str, services: str, seed: int, rate: float, out: str) -> int:
     """Run the demo; return 0 if an incident with a cause was found."""
     check_number("rate", rate, 0.001, 1e5)
-    _check_out(Path(out))
+    check_out(Path(out))
     begin = time.monotonic()
     knobs = Sensitivity(window_s=WINDOW_S)
     print(f"A shop with {len(SEED_SHOP.endpoints)} endpoints; {ENTRY} calls /payment, then /inventory.")
@@ -59,7 +59,8 @@ def demo(fault: str, services: str, seed: int, rate: float, out: str) -> int:
     return 0 if all(incident.root_cause for incident in incidents) else 1
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
+    """Raise `FieldError` unless `out` is a folder that files can be written into, or can become one."""
     there = next(folder for folder in (out, *out.parents) if folder.exists())
     if not there.is_dir():
         raise FieldError("out", "must be a folder", str(out))

@@ -30,7 +30,7 @@ from shop.__main__ import main
 from shop.record import fault_of, read_spans, record, replacing, write_spans
 from shop.serve import banner
 
-COMMANDS = ("serve", "demo", "check", "record")
+COMMANDS = ("serve", "demo", "check", "record", "leaderboard")
 
 
 @contextmanager
@@ -139,6 +139,12 @@ def test_what_is_no_command_is_refused_with_usage(words: list[str], capsys: pyte
         (["demo", "--out", "README.md"], "--out must be a folder, got 'README.md'"),
         (["demo", "--out", "README.md/x"], "--out must be a folder, got 'README.md/x'"),
         (["demo", "--rate", "0"], "--rate must be a number between 0.001 and 100000, got 0.0"),
+        (["leaderboard", "--out", "README.md"], "--out must be a folder, got 'README.md'"),
+        (["leaderboard", "--seeds", "0"], "--seeds must be a number between 1 and 10000, got 0"),
+        (["leaderboard", "--first-seed", "-1"], "--first-seed must be a number between 0 and"),
+        (["leaderboard", "--scenario", "fire"], "--scenario must be one of delay, jitter,"),
+        (["leaderboard", "--rule", "mine"], "--rule must be file.py:function or module:function, got 'mine'"),
+        (["leaderboard", "--jobs", "0"], "--jobs must be a whole number above 0, got 0"),
         (["check", "--rate", "-1"], "--rate must be a number between 0.001 and 100000, got -1.0"),
         (["check", "--url", "localhost"], "--url must be a running shop or a URL such as http://127.0.0.1:5000, got"),
     ],
