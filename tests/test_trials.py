@@ -170,13 +170,16 @@ def test_no_incident_may_miss_the_cause() -> None:
     assert [trials._worst(ranks) for ranks in ((1, 3, 2), (1, 0), (0,), (1, 1))] == [3, 0, 0, 1]
 
 
-def test_affected_are_held_against_the_twin() -> None:
+@pytest.mark.parametrize(
+    ("too_much", "jaccard"), [((), 2 / 3), (("/checkout",), 1 / 3)], ids=["one not named", "and one named wrongly"]
+)
+def test_affected_are_held_against_the_twin(too_much: tuple[str, ...], jaccard: float) -> None:
     pair = twins("short")
     usual = pair.without_fault.copy()
-    usual.loc[usual["endpoint"] == "/health", "duration_ms"] /= 10  # as if the fault had slowed it, too
-    usual["duration_ms"] = usual["duration_ms"].where(usual["endpoint"] != "/health", usual["duration_ms"] - 5)
+    usual.loc[usual["endpoint"] == "/health", "duration_ms"] -= 5  # as if the fault had slowed it, too
+    usual.loc[usual["endpoint"].isin(too_much), "duration_ms"] = 10_000  # as if it had always been slow
     found = finding(SHORT, 1, pair._replace(without_fault=usual))
-    assert found.jaccard == pytest.approx(2 / 3)
+    assert found.jaccard == pytest.approx(jaccard)
     assert not found.exact
 
 
