@@ -69,8 +69,8 @@ class Recording:
     def __init__(self, frame: pd.DataFrame, keys: dict[Key, int]) -> None:
         self.frame, self.keys, self.requests = frame, keys, requests_of(frame, keys)
         self.given_up = given_up_of(frame, keys, called_endpoints(frame, keys))
-        texts = (frame[column].to_numpy(dtype=object) for column in ("trace_id", "error"))
-        (self.trace_id, self.error), self.status = texts, frame["status"].to_numpy()
+        self.trace_id, self.error = frame["trace_id"].to_numpy(dtype=object), frame["error"].to_numpy(dtype=object)
+        self.status = frame["status"].to_numpy()
 
     @cached_property
     def last_ns(self) -> int:
