@@ -79,7 +79,7 @@ def timeline(
     ax = _dress(ax, (9, 3.6), f"Latency of {_name(rows)}", "time (UTC)", "latency (ms)")
     if rows.empty:
         return ax
-    ax.set_yscale("log")
+    _log_axis(ax)
     ax.margins(y=0.12)
     times = _ends(rows)
     ax.fill_between(times, rows["low_ms"], rows["high_ms"], color=SKY, alpha=0.35, lw=0, label="usual range")
@@ -90,9 +90,6 @@ def timeline(
         ax.plot(times, learning, "o", mfc="white", mec=GREY, ls="", label="learning")
     _mark(ax, rows, anomalies, "latency_ms")
     _shade(ax, faults, times)
-    ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     if legend:
         signs = _signs([ax])
         ax.legend(signs.values(), signs.keys(), loc="upper left", bbox_to_anchor=(1, 1), fontsize=9, frameon=False)
@@ -329,7 +326,7 @@ def cost_curve(sweep: pd.DataFrame, knob: str, costs: Sequence[str], ax: Axes | 
         x: the knob; y: cost, on a log scale.
     """
     ax = _dress(ax, (7, 4), f"Cost over {knob}", knob, "cost a day")
-    ax.set_yscale("log")
+    _log_axis(ax)
     rows = sweep.sort_values(knob, kind="stable")
     for name, (colour, marker, style) in zip(costs, cycle(_SERIES)):
         ax.plot(rows[knob], rows[name], marker, color=colour, ls=style, ms=6, label=name)
@@ -363,7 +360,7 @@ def heat_map(sweep: pd.DataFrame, x: str, y: str, value: str, ax: Axes | None = 
     ax.grid(False)
     ax.imshow(numbers, cmap="cividis", origin="lower", aspect="auto")
     for (row, column), number in np.ndenumerate(numbers):
-        text = "–" if np.isnan(number) else f"{number:,.3g}"
+        text = "–" if np.isnan(number) else _three_digits(number)
         colour = "white" if number < middle else BLACK
         ax.text(column, row, text, ha="center", va="center", fontsize=10, color=colour)
     ax.set_xticks(range(table.shape[1]), [f"{knob:g}" for knob in table.columns])
@@ -427,6 +424,18 @@ def _dress(ax: Axes | None, size: tuple[float, float], title: str, x: str, y: st
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def _log_axis(ax: Axes) -> None:
+    """Make y logarithmic, with plain numbers beside it."""
+    ax.set_yscale("log")
+    ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+
+
+def _three_digits(number: float) -> str:
+    return f"{float(f'{number:.3g}'):,g}"  # but never 1e+03
 
 
 def _records(frame: pd.DataFrame) -> list[Any]:
@@ -563,7 +572,7 @@ def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str, aged: bool) -> None:
             ax.barh(y, end - start, left=start, height=0.62, color="white")
             ax.barh(y, end - start, left=start, height=0.62, color=colour, alpha=0.3, lw=0)
     is_open, failed = np.isnan(bar.span.duration_ms), bar.span.status >= 500 or bar.span.error
-    note = f"{float(f'{length:.3g}'):,g} ms"  # three digits, but never 1e+03
+    note = f"{_three_digits(length)} ms"
     if is_open:
         note = f"still open after {note}" if aged else "still open"
         ax.plot([bar.end], [y], marker=">", color=colour, ms=11, clip_on=False)

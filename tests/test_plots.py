@@ -332,14 +332,14 @@ def test_the_cheapest_setting_is_ringed_for_each_price() -> None:
 
 
 def test_a_heat_map_has_a_number_for_each_pair_and_a_dash_for_none() -> None:
-    both = pd.concat([SWEEP, SWEEP.assign(z=4.0, precision=0.25)])
+    both = pd.concat([SWEEP, SWEEP.assign(z=4.0, precision=[0.25, 0.25, 1234.0])])
     ax = plots.heat_map(both, "ratio", "z", "precision")
     cells = {text.get_position(): text.get_text() for text in ax.texts}
-    assert cells == {(0, 0): "0.4", (1, 0): "1", (2, 0): "–", (0, 1): "0.25", (1, 1): "0.25", (2, 1): "0.25"}
+    assert cells == {(0, 0): "0.4", (1, 0): "1", (2, 0): "–", (0, 1): "0.25", (1, 1): "1,230", (2, 1): "0.25"}
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1.5", "2", "3"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("ratio", "z")
     colours = {text.get_text(): text.get_color() for text in ax.texts}
-    assert (colours["0.25"], colours["1"]) == ("white", plots.BLACK)
+    assert (colours["0.25"], colours["1,230"]) == ("white", plots.BLACK)
 
 
 def line_of(ax: plt.Axes, label: str) -> tuple[list[float], list[float]]:
