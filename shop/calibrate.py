@@ -18,11 +18,11 @@ import numpy as np
 
 from aiops_lab import confidence
 from aiops_lab.evaluation import Calibration, calibration
-from aiops_lab.faults import Fault
+from aiops_lab.faults import Fault, check_number
 from aiops_lab.rca import FLOOR, rank_root_causes
 from shop.catalogue import SCENARIOS
 from shop.processes import spread
-from shop.record import replacing
+from shop.record import check_folder, replacing
 from shop.scenario import Scenario, VirtualFault
 from shop.twins import windows_of
 from shop.virtual_time import virtual
@@ -81,14 +81,33 @@ def answer(run: tuple[str, int]) -> Answer | None:
     return Answer(first.score, first.share, first.key in scenario.causes)
 
 
-def calibrate(seeds: int, path: str | Path, jobs: int | None = None, progress: bool = True) -> Calibration:
+def calibrate(
+    seeds: int, path: str | Path | None = None, jobs: int | None = None, progress: bool = True
+) -> Calibration:
     """Learn the confidence from two thirds of the seeds, check it on the others, and write it to a file.
+
+    Parameters
+    ----------
+    seeds : int
+        Runs of each scenario, at least 3.
+    path : path, optional
+        Where the curve goes; default the file that the package reads.
+    jobs, progress
+        As for `shop.processes.spread`.
 
     Returns
     -------
     Calibration
         Of the seeds that were not learned from.
+
+    Raises
+    ------
+    ValueError
+        `seeds` is below 3, or `path` lies where no file can be written.
     """
+    check_number("seeds", seeds, 3, 10_000)
+    path = Path(path or confidence.FILE)
+    check_folder("out", path.parent, path)
     names = [*SCENARIOS, *[""] * RANDOM_SHOPS]
     runs = [(name, FIRST_SEED + 100 * n + k) for n in range(seeds) for k, name in enumerate(names)]
     answers = spread(answer, runs, jobs, unit="run", progress=progress)
