@@ -568,6 +568,8 @@ def incidents(incidents: Any, faults: Any = (), ax: Axes | None = None) -> Axes:
     names = [f"{f.kind} at {f.endpoint}" for f in true] + [i.title.replace(" detected in ", ", ") for i in found]
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.use_sticky_edges = False  # else the first bar would begin on the axis
+    ax.margins(x=0.02)
     _time_axis(ax, times)
     signs = _signs([ax])
     ax.legend(signs.values(), signs.keys(), loc="upper left", bbox_to_anchor=(1, 1), fontsize=9, frameon=False)
