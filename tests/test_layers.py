@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("spans",),
     ("sensitivity", "tracing", "store", "windows", "baselines", "traces", "faults"),
-    ("detectors",),
+    ("detectors", "steps"),
     ("incidents",),
     ("accounts",),
     ("rca", "rules"),
@@ -34,6 +34,7 @@ PURE = (
     "baselines",
     "traces",
     "detectors",
+    "steps",
     "incidents",
     "accounts",
     "rca",
