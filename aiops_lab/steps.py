@@ -31,11 +31,8 @@ class Step:
     def _repr_html_(self) -> str:
         # Names of endpoints and messages come from requests: all that is shown is escaped, by pandas in the tables.
         head = f"<p><strong>{escape(self.title)}</strong><br>{escape(self.text).replace(chr(10), '<br>')}</p>"
-        with pd.option_context("display.max_colwidth", None):
-            tables = [
-                _shown(table).to_html(index=False, border=0, escape=True, float_format=_number)
-                for table in self._tables()
-            ]
+        style: dict[str, Any] = {"index": False, "border": 0, "escape": True, "float_format": _number}
+        tables = [_shown(table).to_html(**style) for table in self._tables()]
         more = (f"<p>{line}</p>" for line in self._more())
         # a $ in a name is no formula
         return "\n".join(['<div class="tex2jax_ignore mathjax_ignore">', head, *tables, *more, "</div>"])
