@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("spans",),
     ("sensitivity", "tracing", "store", "windows", "baselines", "traces", "faults"),
-    ("detectors",),
+    ("detectors", "steps"),
     ("incidents",),
     ("accounts", "confidence"),
     ("holding",),
@@ -35,6 +35,7 @@ PURE = (
     "baselines",
     "traces",
     "detectors",
+    "steps",
     "incidents",
     "accounts",
     "holding",
