@@ -245,7 +245,11 @@ def _add_leaderboard(commands: argparse._SubParsersAction, help: Any) -> None:
     parser.add_argument("--seeds", type=int, default=2, metavar="N", help="runs of each scenario")
     parser.add_argument("--first-seed", type=int, default=1000, metavar="N", help="seeds from here on")
     parser.add_argument(
-        "--scenario", action="append", default=[], metavar="NAME", help="only this one, and no sizes; may be repeated"
+        "--scenario",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this one, or a .toml file of your own, and no sizes; may be repeated",
     )
     parser.add_argument(
         "--rule", action="append", default=[], metavar="FILE.py:FUNCTION",
