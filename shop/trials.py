@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterable, Mapping
 from math import nan
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -21,7 +21,8 @@ from aiops_lab.incidents import Incident, Suspect
 from aiops_lab.monitor import replay
 from aiops_lab.rca import Usual, learn
 from aiops_lab.rules import RULES, Rule
-from shop.scenario import EVERYWHERE, Scenario, end_of
+from shop.record import true_faults
+from shop.scenario import Scenario
 from shop.twins import Twin, affected, affected_by_each, shown, windows_of
 from shop.virtual_time import BEGIN_NS
 
@@ -151,17 +152,9 @@ def truth(scenario: Scenario, seed: int, pair: Twin) -> pd.DataFrame:
 
     One that is too weak to degrade anything is felt where it strikes.
     """
-    rows = [
-        (
-            fault.service, None if fault.endpoint == EVERYWHERE else fault.endpoint,
-            _at(fault.start_s), _at(end_of(fault, scenario.seconds)), places or scenario.places_of(fault),
-        ) for fault, places in zip(scenario.faults, affected_by_each(scenario, seed, pair, False), strict=True)
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["service", "endpoint", "start", "end", "affected"])
-
-
-def _at(second: float) -> pd.Timestamp:
-    return BEGIN + pd.Timedelta(seconds=second)
+    by_each = zip(scenario.faults, affected_by_each(scenario, seed, pair, progress=False), strict=True)
+    felt: list[Any] = [places or scenario.places_of(fault) for fault, places in by_each]
+    return true_faults(scenario).assign(affected=felt)
 
 
 def _first(found: Score, telling: Iterable[Incident]) -> tuple[float, str]:
