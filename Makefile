@@ -9,10 +9,10 @@ PY := $(BIN)/python
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with=notebooks/sanitize.cfg --nbval-cell-timeout=120
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check bench clean
+.PHONY: help demo lab test test-browser check bench clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 demo: $(VENV)/set-up-demo  ## start the shop, break /payment, watch the incident and its cause (1 minute)
 	@$(PY) -m shop demo
@@ -23,6 +23,9 @@ lab: $(VENV)/set-up-lab  ## open the lessons in JupyterLab
 test: $(VENV)/set-up-test  ## run all tests, then every lesson, and compare what it prints
 	@$(PY) -m pytest tests
 	@if ls notebooks/*.ipynb >/dev/null 2>&1; then $(PY) -m pytest $(NBVAL) -n 2 --dist loadfile notebooks; fi
+
+test-browser: $(VENV)/set-up-browser  ## open lesson 03 in Chromium, run it and move a slider (needs chromium)
+	@$(PY) -m pytest -m browser -rs tests/browser
 
 check: $(VENV)/set-up-test  ## style, format and types, then the tests
 	@$(PY) -m ruff check .
@@ -41,6 +44,7 @@ clean:  ## remove .venv and what the tools left behind
 $(VENV)/set-up-demo: EXTRAS :=
 $(VENV)/set-up-lab: EXTRAS := [lab]
 $(VENV)/set-up-test: EXTRAS := [dev]
+$(VENV)/set-up-browser: EXTRAS := [browser]
 $(VENV)/set-up-bench: EXTRAS := [dev,bench]
 
 $(VENV)/set-up-%: pyproject.toml

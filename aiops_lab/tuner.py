@@ -175,12 +175,12 @@ class Tuner(_Box):
         report = self._bench.replay(Sensitivity(**knobs))
         self.figures = self._bench.figures(report)
         self.image.value = self._picture(report)
-        self.label.value = f"<pre>{_lines(self.figures)}</pre>"
+        self.label.value = f'<pre style="white-space: pre">{_lines(self.figures)}</pre>'
 
     def _picture(self, report: Report) -> bytes:
-        fig, picture = Figure(figsize=(9, 3.4), dpi=80), BytesIO()
+        fig, picture = Figure(figsize=(7.8, 3.4), dpi=80), BytesIO()
         # at fixed places: a layout or a title that fits itself draws the axes twice
-        ax = fig.add_axes((0.08, 0.16, 0.64, 0.74))
+        ax = fig.add_axes((0.09, 0.16, 0.59, 0.74))
         self._bench.draw(report, ax)
         ax.set_title(ax.get_title(loc="left"), loc="left", y=1.0)
         fig.savefig(picture, format="png")
