@@ -11,6 +11,7 @@ baselines    what is usual: the EWMA recurrences and envelopes
 traces       self time, edge gap, shape, critical path, service graph
 faults       injected faults and the log of the truth
 detectors    windows that are unusual -> Anomaly
+steps        how an explanation reads: as text, and as HTML in a notebook
 incidents    anomalies that belong together -> Incident, and its life cycle
 accounts     what each request cost, on whose account
 holding      who held the workers that others waited for

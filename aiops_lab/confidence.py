@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+FILE = Path(__file__).with_name("confidence.json")
 TERMS = ("1", "log score", "share")
 """What the curve is over: the logarithm of the score as a multiple of the least one, and the share of all scores."""
 
@@ -57,5 +58,5 @@ def fit(scores: NDArray, shares: NDArray, right: NDArray, steps: int = 50) -> Cu
 @cache
 def shipped() -> Curve:
     """Return the curve that comes with the package."""
-    table: dict[str, Any] = json.loads(files("aiops_lab").joinpath("confidence.json").read_text("utf-8"))
+    table: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
     return Curve(tuple(table["weights"][term] for term in TERMS))

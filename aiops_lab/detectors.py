@@ -139,7 +139,6 @@ _ROW = np.dtype(
     + [(name, "?") for name in ("judged", "learning", "known", *RULES, "abnormal")]
 )
 
-
 # As floats: for whole numbers the kernel would be compiled anew.
 _Knobs = namedtuple("_Knobs", [knob.name for knob in fields(Sensitivity)])  # type: ignore[misc]
 
@@ -299,9 +298,19 @@ def judge(
 
     Returns
     -------
-    windows, baselines : DataFrames with the same index, a row for each judged window and endpoint
-        What was seen, and what was usual before. They are what a detector takes. The columns of windows that are named
-        in `RULES` say which of the package's rules a window breaks.
+    windows, usual : DataFrames with the same index, a row for each judged window and endpoint
+        What was seen, and what was usual before it. They are what a detector takes.
+
+    Notes
+    -----
+    Columns of windows: window, end, service, endpoint; seconds (more than a window where small ones were pooled);
+    n, errors, error_rate, error_low (Wilson), error_chance (of so many errors); latency_ms (geometric mean), ratio and
+    z beside the baseline; stuck, oldest_s (requests without an answer, and the greatest age), given_up (by callers);
+    missed, longest (requests due in this silence and in the longest before); fast_ms, gap, gap_z (the fast average,
+    and how far its logarithm is above the slow one); baseline_ms, low_ms, high_ms, baseline_error_rate (usual); state
+    (learning, normal, anomalous); slow, failing, hanging, silent, drifting (which of the package's `RULES` it breaks).
+    Columns of usual: learning, known (long enough for silences and drifts), count (requests), latency_ms, sd_log (of
+    the logarithm), error_rate, rate (requests a window), low, high (the envelope of gap).
     """
     s = sensitivity
     starts = counts.start_ns + np.arange(len(counts.n)) * counts.window_ns

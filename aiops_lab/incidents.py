@@ -11,6 +11,7 @@ import pandas as pd
 
 from aiops_lab.detectors import SEVERITIES, TITLES, Anomaly, iso
 from aiops_lab.sensitivity import Sensitivity
+from aiops_lab.steps import Explanation, Step
 from aiops_lab.windows import Key, stamp, unix_ns
 
 STATUSES = ACTIVE, ACKNOWLEDGED, RESOLVED = "active", "acknowledged", "resolved"
@@ -50,19 +51,6 @@ class Suspect:
         shown = {"endpoint": self.name or self.endpoint, "service": self.service}
         numbers = {"confidence": self.confidence, "score": self.score, "share": self.share}
         return shown | numbers | {"support": {"k": k, "n": n}}
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of an explanation: what was done, what came out, and the rows that it rests on."""
-
-    title: str
-    text: str
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        table = pd.DataFrame(self.rows).to_string(index=False) if self.rows else ""
-        return "\n".join(part for part in (self.title, self.text, table) if part)
 
 
 @dataclass(frozen=True)
@@ -152,9 +140,13 @@ class Incident:
         main = self.main_anomaly
         return f"{TITLES.get(main.type, main.type)} detected in {main.name or main.endpoint}"
 
-    def explain(self) -> list[Step]:
-        """Return the steps that led to the root cause, each with the rows it used; ``print(*steps)`` reads well."""
-        return list(self.verdict.steps)
+    def explain(self) -> Explanation:
+        """Return the steps that led to the root cause, each with the rows it used, the last with traces that show it.
+
+        It is a list; printed it reads as a text, in a notebook as a page.
+        """
+        before, last = self.verdict.steps[:-1], self.verdict.steps[-1:]
+        return Explanation([*before, *(replace(step, traces=list(self.verdict.sample_traces)) for step in last)])
 
     def why_not(self, endpoint: str) -> Step:
         """Return why `endpoint` (as shown) is not the root cause, or is not held to be.
@@ -168,7 +160,8 @@ class Incident:
         if endpoint not in rows:
             raise ValueError(f"endpoint must be one of {sorted(rows)}, got {endpoint!r}")
         mine = [row for row in self.verdict.ledger if row["blames"] == endpoint]
-        return Step(f"Why not {endpoint}?", _why_not(rows[endpoint], self.root_cause), mine)
+        through = [trace for trace in self.verdict.sample_traces if endpoint in trace["affected_chain"]]
+        return Step(f"Why not {endpoint}?", _why_not(rows[endpoint], self.root_cause), mine, through)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the incident as the HTTP interface shows it."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cache, cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -69,8 +70,8 @@ class Recording:
     def __init__(self, frame: pd.DataFrame, keys: dict[Key, int]) -> None:
         self.frame, self.keys, self.requests = frame, keys, requests_of(frame, keys)
         self.given_up = given_up_of(frame, keys, called_endpoints(frame, keys))
-        texts = (frame[column].to_numpy(dtype=object) for column in ("trace_id", "error"))
-        (self.trace_id, self.error), self.status = texts, frame["status"].to_numpy()
+        self.trace_id, self.error = frame["trace_id"].to_numpy(dtype=object), frame["error"].to_numpy(dtype=object)
+        self.status = frame["status"].to_numpy()
 
     @cached_property
     def last_ns(self) -> int:
@@ -174,17 +175,12 @@ class Pipeline:
                 self.edges[edge] = min(self.edges.get(edge, NEVER), first)
 
     def _group(self, found: list[Anomaly], until_ns: int) -> list[Incident]:
-        order = {detector: n for n, detector in enumerate(dict.fromkeys(a.type for a in found))}
-        by_end: dict[pd.Timestamp, list[Anomaly]] = {}
-        for anomaly in sorted(found, key=lambda a: (a.end, a.key, order[a.type])):
-            by_end.setdefault(anomaly.end, []).append(anomaly)
         touched: dict[str, Incident] = {}
-        for end, group in by_end.items():
-            now = unix_ns(end)
-            for incident in self.manager.window(end, group, self._calls_before(now)):
-                touched[incident.id] = incident
-        for incident in self.manager.tick(stamp(until_ns)):
-            touched[incident.id] = incident
+        in_order = sorted(found, key=lambda a: (a.end, a.key))  # of one place and window: as the detectors stand
+        for end, group in groupby(in_order, key=lambda a: a.end):
+            changed = self.manager.window(end, list(group), self._calls_before(unix_ns(end)))
+            touched |= {incident.id: incident for incident in changed}
+        touched |= {incident.id: incident for incident in self.manager.tick(stamp(until_ns))}
         return list(touched.values())
 
     def _calls_before(self, now: int) -> Calls:
@@ -197,7 +193,7 @@ class Pipeline:
     def verdict(self, incident: Incident, frame: pd.DataFrame) -> Verdict:
         """Return the verdict on an incident as of its last anomaly: nothing later is looked at."""
         until = unix_ns(incident.last_anomaly)
-        normal, abnormal = self._split(incident, as_of(frame, self.reference(incident), until), until)
+        normal, abnormal = self._split(incident, as_of(frame, self.reference(incident), until))
         if normal.empty or abnormal.empty:
             return Verdict()
         usual = learn(normal)
@@ -205,7 +201,7 @@ class Pipeline:
         case = open_case(usual, abnormal, until, self.names_at(incident.last_anomaly), stuck_ns)
         return verdict(case, suspects_of(case) if self._rule is None else self._rule(usual, abnormal))
 
-    def _split(self, incident: Incident, frame: pd.DataFrame, until: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def _split(self, incident: Incident, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the traces before the incident and those of it, among the traces that touch its endpoints.
 
         The window before the first anomaly is left out of the usual: the fault may have begun in it. So are the

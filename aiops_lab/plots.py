@@ -5,7 +5,8 @@ Each function takes an optional ``ax``, returns it, and draws what it is given: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -32,6 +33,12 @@ MARKS = {
     "traffic_drop": (BLUE, "v"),
     "latency_drift": (GREEN, "^"),
 }
+
+_SERIES = (
+    (BLUE, "o", "-"), (VERMILLION, "X", "--"), (GREEN, "^", ":"), (PURPLE, "s", "-."),
+    (ORANGE, "D", "-"), (BLACK, "v", "--"),
+)  # fmt: skip
+_SEVERITIES = {"medium": (SKY, ""), "high": (ORANGE, "//"), "critical": (VERMILLION, "xx")}
 
 
 def timeline(
@@ -72,7 +79,7 @@ def timeline(
     ax = _dress(ax, (9, 3.6), f"Latency of {_name(rows)}", "time (UTC)", "latency (ms)")
     if rows.empty:
         return ax
-    ax.set_yscale("log")
+    _log_axis(ax)
     ax.margins(y=0.12)
     times = _ends(rows)
     ax.fill_between(times, rows["low_ms"], rows["high_ms"], color=SKY, alpha=0.35, lw=0, label="usual range")
@@ -83,9 +90,6 @@ def timeline(
         ax.plot(times, learning, "o", mfc="white", mec=GREY, ls="", label="learning")
     _mark(ax, rows, anomalies, "latency_ms")
     _shade(ax, faults, times)
-    ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     if legend:
         signs = _signs([ax])
         ax.legend(signs.values(), signs.keys(), loc="upper left", bbox_to_anchor=(1, 1), fontsize=9, frameon=False)
@@ -436,6 +440,142 @@ def reliability(calibration: Any, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def precision_recall(
+    sweeps: pd.DataFrame | Mapping[str, pd.DataFrame], ax: Axes | None = None, join: bool = False
+) -> Axes:
+    """Draw how much is found against how much of what is found is true.
+
+    Parameters
+    ----------
+    sweeps : DataFrame, or mapping from name to DataFrame
+        Columns recall and precision, as `aiops_lab.sweep` returns them; a row that found nothing has no precision
+        and no point.
+    ax : Axes, optional
+        Where to draw; default a new figure.
+    join : bool
+        Whether to join the points in their order: for a sweep over one knob.
+
+    Returns
+    -------
+    Axes
+        x: recall, y: precision; the best place is the upper right corner.
+    """
+    ax = _dress(ax, (6.5, 4.6), "Precision against recall", "recall: share of the faults found", "precision")
+    named = sweeps if isinstance(sweeps, Mapping) else {"": sweeps}
+    for (name, rows), (colour, marker, style) in zip(named.items(), cycle(_SERIES)):
+        ls = style if join else ""
+        ax.plot(rows["recall"], rows["precision"], marker, color=colour, ls=ls, ms=8, alpha=0.8, label=name)
+    ax.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), ylabel="precision: share of the incidents that are true")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0))
+    if any(named):
+        ax.legend(fontsize=10)
+    return ax
+
+
+def cost_curve(sweep: pd.DataFrame, knob: str, costs: Sequence[str], ax: Axes | None = None) -> Axes:
+    """Draw what each setting of a knob costs, for several prices, and ring the cheapest of each.
+
+    Parameters
+    ----------
+    sweep : DataFrame
+        A row a setting: the column `knob`, and one for each of `costs`.
+    knob : str
+        What was moved.
+    costs : sequence of str
+        Columns; their names are the legend.
+    ax : Axes, optional
+        Where to draw; default a new figure.
+
+    Returns
+    -------
+    Axes
+        x: the knob; y: cost, on a log scale.
+    """
+    ax = _dress(ax, (7, 4), f"Cost over {knob}", knob, "cost a day")
+    _log_axis(ax)
+    rows = sweep.sort_values(knob, kind="stable")
+    for name, (colour, marker, style) in zip(costs, cycle(_SERIES)):
+        ax.plot(rows[knob], rows[name], marker, color=colour, ls=style, ms=6, label=name)
+        least = int(rows[name].argmin())
+        ax.plot(rows[knob].iloc[[least]], rows[name].iloc[[least]], "o", mfc="none", mec=colour, ms=15, mew=2)
+    ax.legend(fontsize=10)
+    return ax
+
+
+def heat_map(sweep: pd.DataFrame, x: str, y: str, value: str, ax: Axes | None = None) -> Axes:
+    """Draw a sweep over two knobs as a table of shades, with the number in each cell.
+
+    Parameters
+    ----------
+    sweep : DataFrame
+        A row for each pair of settings: the columns `x`, `y` and `value`.
+    x, y, value : str
+        The knob that runs to the right, the one that runs upwards, and what is shown.
+    ax : Axes, optional
+        Where to draw; default a new figure.
+
+    Returns
+    -------
+    Axes
+        Light is high. A setting without a value stays white, with a dash.
+    """
+    table = sweep.pivot(index=y, columns=x, values=value)
+    numbers = table.to_numpy(dtype=float)
+    middle = (np.nanmin(numbers) + np.nanmax(numbers)) / 2 if np.isfinite(numbers).any() else 0.0
+    ax = _dress(ax, (1.2 + 0.75 * table.shape[1], 1 + 0.5 * table.shape[0]), value.replace("_", " "), x, y)
+    ax.grid(False)
+    ax.imshow(numbers, cmap="cividis", origin="lower", aspect="auto")
+    for (row, column), number in np.ndenumerate(numbers):
+        text = "–" if np.isnan(number) else _three_digits(number)
+        colour = "white" if number < middle else BLACK
+        ax.text(column, row, text, ha="center", va="center", fontsize=10, color=colour)
+    ax.set_xticks(range(table.shape[1]), [f"{knob:g}" for knob in table.columns])
+    ax.set_yticks(range(table.shape[0]), [f"{knob:g}" for knob in table.index])
+    return ax
+
+
+def incidents(incidents: Any, faults: Any = (), ax: Axes | None = None) -> Axes:
+    """Draw incidents over time, a row each, with what was detected when; above them the faults, if they are known.
+
+    Parameters
+    ----------
+    incidents : Report or iterable of Incident
+    faults : DataFrame or iterable
+        The truth: ``kind``, ``endpoint``, ``start`` and ``end`` of each fault.
+    ax : Axes, optional
+        Where to draw; default a new figure.
+
+    Returns
+    -------
+    Axes
+        x: time (UTC); y: a row a fault, then a row an incident. A bar is an episode, from the first anomalous window to
+        the end of the last one; a dotted line leads to its resolution. Marks stand where an anomaly was detected first.
+    """
+    found = list(getattr(incidents, "incidents", incidents))
+    true = _records(faults) if isinstance(faults, pd.DataFrame) else list(faults)
+    ax = _dress(ax, (9, 1.4 + 0.45 * (len(found) + len(true))), "Incidents", "time (UTC)", "")
+    if not found and not true:
+        return ax
+    moments = [m for i in found for episode in i.episodes for m in episode] + [i.resolved_at for i in found]
+    times = pd.Series([m for m in [*moments, *(t for f in true for t in (f.start, f.end))] if pd.notna(m)])
+    for y, fault in enumerate(true):
+        end = times.max() if pd.isna(fault.end) else fault.end
+        look: dict[str, Any] = {"fc": YELLOW, "ec": ORANGE, "hatch": "..", "lw": 0.5, "label": "true fault"}
+        ax.barh(y, end - fault.start, left=fault.start, height=0.6, **look)
+    for y, incident in enumerate(found, len(true)):
+        _draw_incident(ax, y, incident)
+    names = [f"{f.kind} at {f.endpoint}" for f in true] + [i.title.replace(" detected in ", ", ") for i in found]
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.use_sticky_edges = False  # else the first bar would begin on the axis
+    ax.margins(x=0.02)
+    _time_axis(ax, times)
+    signs = _signs([ax])
+    ax.legend(signs.values(), signs.keys(), loc="upper left", bbox_to_anchor=(1, 1), fontsize=9, frameon=False)
+    return ax
+
+
 def figure(size: tuple[float, float], dpi: float = 100) -> Figure:
     """Return an empty figure that pyplot has let go of: a notebook shows it once, as what the cell returns."""
     fig = plt.figure(figsize=size, dpi=dpi, layout="constrained")
@@ -453,6 +593,18 @@ def _dress(ax: Axes | None, size: tuple[float, float], title: str, x: str, y: st
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def _log_axis(ax: Axes) -> None:
+    """Make y logarithmic, with plain numbers beside it."""
+    ax.set_yscale("log")
+    ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+
+
+def _three_digits(number: float) -> str:
+    return f"{float(f'{number:.3g}'):,g}"  # but never 1e+03
 
 
 def _records(frame: pd.DataFrame) -> list[Any]:
@@ -503,6 +655,10 @@ def _shade(ax: Axes, faults: Any, times: pd.Series) -> None:
         end = times.max() if pd.isna(fault.end) else fault.end
         label = f"true fault: {fault.kind} at {fault.endpoint}"
         ax.axvspan(fault.start, end, fc=YELLOW, ec=ORANGE, alpha=0.35, hatch="..", lw=0.5, zorder=0, label=label)
+    _time_axis(ax, times)
+
+
+def _time_axis(ax: Axes, times: pd.Series) -> None:
     inches = ax.bbox.width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
     locator = AutoDateLocator(minticks=2, maxticks=max(5, round(inches)))
     locator.intervald[MINUTELY] = [1, 2, 5, 10, 15, 30]  # by default no 2: eight minutes would get one tick
@@ -585,7 +741,7 @@ def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str, aged: bool) -> None:
             ax.barh(y, end - start, left=start, height=0.62, color="white")
             ax.barh(y, end - start, left=start, height=0.62, color=colour, alpha=0.3, lw=0)
     is_open, failed = np.isnan(bar.span.duration_ms), bar.span.status >= 500 or bar.span.error
-    note = f"{float(f'{length:.3g}'):,g} ms"  # three digits, but never 1e+03
+    note = f"{_three_digits(length)} ms"
     if is_open:
         note = f"still open after {note}" if aged else "still open"
         ax.plot([bar.end], [y], marker=">", color=colour, ms=11, clip_on=False)
@@ -626,3 +782,19 @@ def _draw_edge(ax: Axes, start: tuple[float, float], end: tuple[float, float], e
     middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + (0 if forwards else 0.35)
     box = {"fc": "white", "ec": "none", "pad": 1.5, "alpha": 0.9}
     ax.text(*middle, text, ha="center", va="center", fontsize=9, color=colour, bbox=box)
+
+
+def _draw_incident(ax: Axes, y: int, incident: Any) -> None:
+    colour, hatch = _SEVERITIES.get(incident.severity, (GREY, ""))
+    for start, end in incident.episodes:
+        look: dict[str, Any] = {"fc": colour, "ec": BLACK, "hatch": hatch, "lw": 0.6, "alpha": 0.7}
+        ax.barh(y, end - start, left=start, height=0.5, label=f"incident, {incident.severity}", **look)
+    if incident.resolved_at is not None:
+        ax.plot([incident.last_anomaly, incident.resolved_at], [y, y], ":", color=GREY, lw=1.5)
+        ax.plot([incident.resolved_at], [y], "|", color=BLACK, ms=14, mew=2, label="resolved")
+    if incident.acknowledged_at is not None:
+        ax.plot([incident.acknowledged_at], [y], "d", mfc="white", mec=BLACK, ms=9, label="acknowledged")
+    for anomaly in incident.anomalies:
+        kind, marker = MARKS.get(anomaly.type, (GREY, "o"))
+        look = {"mfc": kind, "mec": BLACK, "mew": 0.6, "ms": 8}
+        ax.plot([anomaly.end], [y], marker, ls="", label=anomaly.type.replace("_", " "), zorder=5, **look)

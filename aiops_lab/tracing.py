@@ -130,8 +130,8 @@ class Session(requests.Session):
         if is_hop or not isinstance(request, requests.PreparedRequest):
             return super().send(request, **kwargs)
         url = urlsplit(request.url or "")
-        span = _Call(self.recorder, url.path or "/", _context_of_call())
-        span.peer = self._peer(request.url or "", url)
+        peer = self._peer(request.url or "", url)
+        span = _OpenSpan(self.recorder, url.path or "/", _context_of_call(), "client", peer)
         span.show()
         token = _calling.set(_inject(span, request.headers))
         try:
@@ -188,15 +188,15 @@ class _OpenSpan:
     """A span that has begun. Its end hands it to the sink, once."""
 
     __slots__ = (
-        "recorder", "trace_id", "span_id", "parent_id", "flags", "tracestate", "endpoint", "start_ns", "begun",
-        "status", "error", "ended",
+        "recorder", "trace_id", "span_id", "parent_id", "flags", "tracestate", "endpoint", "kind", "peer", "start_ns",
+        "begun", "status", "error", "ended",
     )  # fmt: skip
-    kind = "server"
-    peer: str | None = None
 
-    def __init__(self, recorder: Recorder, endpoint: str, context: Context) -> None:
+    def __init__(
+        self, recorder: Recorder, endpoint: str, context: Context, kind: str = "server", peer: str | None = None
+    ) -> None:
         self.recorder = recorder
-        self.endpoint = endpoint
+        self.endpoint, self.kind, self.peer = endpoint, kind, peer
         self.trace_id, self.parent_id, self.flags, self.tracestate = context
         self.span_id = new_span_id()
         self.status = 0
@@ -230,13 +230,6 @@ class _OpenSpan:
         recorder.hand_over(recorder.sink, _make_span(Span, self.fields(perf_counter_ns() - self.begun)))
         # Afterwards, so that there is no moment in which the span is in neither place.
         recorder.opened.pop(self.span_id, None)
-
-
-class _Call(_OpenSpan):
-    """The client span of one call."""
-
-    __slots__ = ("peer",)
-    kind = "client"
 
 
 class _Request(_OpenSpan):
@@ -414,7 +407,7 @@ def _context_of_call() -> Context:
     return caller.trace_id, caller.span_id, caller.flags, caller.tracestate
 
 
-def _inject(span: _Call, headers: Any) -> str:
+def _inject(span: _OpenSpan, headers: Any) -> str:
     """Write the trace context into the headers of a call and return the traceparent."""
     traceparent = headers["traceparent"] = format_traceparent(span.trace_id, span.span_id, span.flags)
     if span.tracestate:

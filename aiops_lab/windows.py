@@ -58,7 +58,7 @@ def unix_ns(moment: pd.Timestamp) -> int:
 
 def start_ns(frame: pd.DataFrame) -> NDArray:
     """Return the starts in Unix nanoseconds."""
-    return np.array(frame["start"].dt.as_unit("ns").astype("int64"))
+    return frame["start"].to_numpy("datetime64[ns]").astype(np.int64)
 
 
 def end_ns(frame: pd.DataFrame) -> NDArray:
@@ -87,12 +87,10 @@ def codes_of(service: pd.Series | NDArray, endpoint: pd.Series | NDArray, keys: 
     service_code, services = pd.factorize(service)
     endpoint_code, endpoints = pd.factorize(endpoint)
     pair = service_code.astype(np.int64) * max(len(endpoints), 1) + endpoint_code
-    order, inverse = np.unique(pair, return_inverse=True)
-    known = [
-        keys.setdefault((str(services[p // len(endpoints)]), str(endpoints[p % len(endpoints)])), len(keys))
-        for p in order
-    ]
-    return np.array(known, dtype=np.int64)[inverse] if known else np.empty(0, dtype=np.int64)
+    place, pairs = pd.factorize(pair, sort=True)
+    names = [(str(services[p // len(endpoints)]), str(endpoints[p % len(endpoints)])) for p in pairs.tolist()]
+    known = [keys.setdefault(key, len(keys)) for key in names]
+    return np.array(known, dtype=np.int64)[place]
 
 
 def requests_of(frame: pd.DataFrame, keys: dict[Key, int]) -> Requests:
@@ -109,14 +107,11 @@ def given_up_of(frame: pd.DataFrame, keys: dict[Key, int], endpoint: pd.Series |
     `endpoint` holds the endpoints by route (default: as they are in the frame); calls of endpoints that have never been
     seen serving are left out.
     """
-    unanswered = frame[(frame["status"].to_numpy() == 0) & kinds(frame, "client")]
-    if unanswered.empty:
-        return GivenUp(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
-    unanswered = unanswered[unanswered["duration_ms"].notna() & unanswered["peer"].notna()]
-    timeouts = unanswered[unanswered["error"].astype(str).str.contains("Timeout", regex=False)]
+    unanswered = frame[frame["status"].to_numpy() == 0]
+    calls = unanswered[kinds(unanswered, "client") & unanswered["duration_ms"].notna() & unanswered["peer"].notna()]
+    timeouts = calls[calls["error"].astype(str).str.contains("Timeout", regex=False)]
     called = timeouts["endpoint"] if endpoint is None else endpoint[timeouts.index]
-    calls = zip(timeouts["peer"], called, strict=True)
-    code = np.array([keys.get(call, -1) for call in calls], dtype=np.int64)
+    code = np.array([keys.get(call, -1) for call in zip(timeouts["peer"], called, strict=True)], dtype=np.int64)
     return GivenUp(code[code >= 0], end_ns(timeouts)[code >= 0])
 
 
@@ -136,22 +131,17 @@ def count(
         A request is stuck at the end of a window when it is open then and older than the first, unless it is older
         than the second: then its end was lost.
     """
-    windows = (until - since) // window_ns
-    size = windows * width
-    ended = (requests.end >= since) & (requests.end < until)
-    cell = (requests.end[ended] - since) // window_ns * width + requests.code[ended]
-    arrived = (requests.start >= since) & (requests.start < until)
-    arrival_cell = (requests.start[arrived] - since) // window_ns * width + requests.code[arrived]
-    gave_up = (given_up.end >= since) & (given_up.end < until)
-    give_up_cell = (given_up.end[gave_up] - since) // window_ns * width + given_up.code[gave_up]
+    r, windows = requests, (until - since) // window_ns
 
-    def table(where: NDArray, weights: NDArray | None = None) -> NDArray:
-        return np.bincount(where, weights, minlength=size).astype(np.float64).reshape(windows, width)
+    def table(code: NDArray, moment: NDArray, weight: NDArray | None = None) -> NDArray:
+        inside = (moment >= since) & (moment < until)
+        cell = (moment[inside] - since) // window_ns * width + code[inside]
+        sums = np.bincount(cell, None if weight is None else weight[inside], minlength=windows * width)
+        return sums.astype(np.float64).reshape(windows, width)
 
-    log_ms = requests.log_ms[ended]
     return Counts(
-        since, window_ns, table(cell), table(cell, requests.failed[ended]), table(cell, log_ms),
-        table(cell, log_ms * log_ms), table(arrival_cell), table(give_up_cell),
+        since, window_ns, table(r.code, r.end), table(r.code, r.end, r.failed), table(r.code, r.end, r.log_ms),
+        table(r.code, r.end, r.log_ms * r.log_ms), table(r.code, r.start), table(given_up.code, given_up.end),
         *_stuck(requests, since, windows, window_ns, stuck_ns, lost_ns),
     )  # fmt: skip
 

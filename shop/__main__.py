@@ -1,4 +1,4 @@
-"""python -m shop: serve | demo | check | record | scenarios | leaderboard."""
+"""python -m shop: serve | demo | check | record | scenarios | leaderboard | calibrate."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         description="A small web shop to break on purpose, and the machine that notices, groups and explains it.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_serve, _add_demo, _add_check, _add_record, _add_scenarios, _add_leaderboard):
+    for add in (_add_serve, _add_demo, _add_check, _add_record, _add_scenarios, _add_leaderboard, _add_calibrate):
         add(commands, argparse.ArgumentDefaultsHelpFormatter)
     return parser
 
@@ -245,7 +245,11 @@ def _add_leaderboard(commands: argparse._SubParsersAction, help: Any) -> None:
     parser.add_argument("--seeds", type=int, default=2, metavar="N", help="runs of each scenario")
     parser.add_argument("--first-seed", type=int, default=1000, metavar="N", help="seeds from here on")
     parser.add_argument(
-        "--scenario", action="append", default=[], metavar="NAME", help="only this one, and no sizes; may be repeated"
+        "--scenario",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this one, or a .toml file of your own, and no sizes; may be repeated",
     )
     parser.add_argument(
         "--rule", action="append", default=[], metavar="FILE.py:FUNCTION",
@@ -263,6 +267,31 @@ def _leaderboard(options: argparse.Namespace, stop: Stop) -> int:
     stop.interrupt()
     given = (options.seeds, options.first_seed, options.scenario, options.rule, options.pipeline, options.jobs)
     return leaderboard(*given, options.out)
+
+
+def _add_calibrate(commands: argparse._SubParsersAction, help: Any) -> None:
+    parser = commands.add_parser(
+        "calibrate",
+        formatter_class=help,
+        help="learn anew how sure the ledger may be",
+        description="Run faults of all sizes whose true cause is known, learn from two thirds of them how often the "
+        "ledger's first suspect is right, check it on the others, and write the curve that verdicts use.",
+    )
+    parser.add_argument("--seeds", type=int, default=15, metavar="N", help="runs of each scenario; at least 3")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes; None: as many as there are processors")
+    parser.add_argument("--out", default=None, metavar="FILE", help="None: the package's own confidence.json")
+    parser.set_defaults(run=_calibrate)
+
+
+def _calibrate(options: argparse.Namespace, stop: Stop) -> int:
+    from shop.calibrate import calibrate
+
+    stop.interrupt()
+    checked = calibrate(options.seeds, options.out, options.jobs, sys.stderr.isatty())
+    print(
+        f"on {checked.n} answers of other seeds: error {checked.ece:.3f}, of a perfect model {checked.ece_perfect:.3f}"
+    )
+    return 0
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +19,11 @@ import numpy as np
 
 from aiops_lab import confidence
 from aiops_lab.evaluation import Calibration, calibration
-from aiops_lab.faults import Fault
+from aiops_lab.faults import Fault, check_number
 from aiops_lab.rca import FLOOR, rank_root_causes
 from shop.catalogue import SCENARIOS
 from shop.processes import spread
-from shop.record import replacing
+from shop.record import check_folder, replacing
 from shop.scenario import Scenario, VirtualFault
 from shop.twins import windows_of
 from shop.virtual_time import virtual
@@ -41,7 +42,7 @@ AS_IT_IS = ("metastable",)
 
 
 class Answer(NamedTuple):
-    """What the ledger said of one run: score and share of its first suspect, and whether that is a true cause."""
+    """What the ledger said of one suspect: score, share, and whether it is a true cause."""
 
     score: float
     share: float
@@ -67,36 +68,54 @@ def _harder(scenario: Scenario, rng: random.Random) -> Scenario:
     return replace(resized(scenario, 10 ** rng.uniform(*SMALLER)), rate=rate, lost=lost)
 
 
-def answer(run: tuple[str, int]) -> Answer | None:
-    """Return what the ledger says of a scenario by name, or of a random shop (""), at a random size; None: nothing."""
+def answers(run: tuple[str, int]) -> list[Answer]:
+    """Return what the ledger says of a scenario by name, or of a random shop (""), at a random size, best first."""
     name, seed = run
     rng = random.Random(f"{seed}/{name}/calibrate")
     scenario = SCENARIOS[name] if name else anywhere(layered(rng.choice(WORLDS), seed), seed)
     if name not in AS_IT_IS:
         scenario = _harder(scenario, rng)
     suspects = rank_root_causes(*windows_of(scenario, virtual(scenario, seed, progress=False)))
-    if not suspects:
-        return None
-    first = suspects[0]
-    return Answer(first.score, first.share, first.key in scenario.causes)
+    return [Answer(s.score, s.share, s.key in scenario.causes) for s in suspects]
 
 
-def calibrate(seeds: int, path: str | Path, jobs: int | None = None, progress: bool = True) -> Calibration:
+def calibrate(
+    seeds: int, path: str | Path | None = None, jobs: int | None = None, progress: bool = True
+) -> Calibration:
     """Learn the confidence from two thirds of the seeds, check it on the others, and write it to a file.
+
+    It is learned from all suspects, and checked on those that stand first.
+
+    Parameters
+    ----------
+    seeds : int
+        Runs of each scenario, at least 3.
+    path : path, optional
+        Where the curve goes; default the file that the package reads.
+    jobs, progress
+        As for `shop.processes.spread`.
 
     Returns
     -------
     Calibration
         Of the seeds that were not learned from.
+
+    Raises
+    ------
+    ValueError
+        `seeds` is below 3, or `path` lies where no file can be written.
     """
+    check_number("seeds", seeds, 3, 10_000)
+    path = Path(path or confidence.FILE)
+    check_folder("out", path.parent, path)
     names = [*SCENARIOS, *[""] * RANDOM_SHOPS]
     runs = [(name, FIRST_SEED + 100 * n + k) for n in range(seeds) for k, name in enumerate(names)]
-    answers = spread(answer, runs, jobs, unit="run", progress=progress)
+    told = spread(answers, runs, jobs, unit="run", progress=progress)
     cut = len(names) * (2 * seeds // 3)
-    curve = _fitted(answers[:cut])
-    scores, shares, right = _columns(answers[cut:])
-    check = calibration(curve(scores, shares), right)
-    known = {"learned_from": sum(a is not None for a in answers[:cut]), "checked_on": check.n}
+    learned, others = (_columns(part) for part in (chain(*told[:cut]), (run[0] for run in told[cut:] if run)))
+    curve = confidence.fit(*learned)
+    check = calibration(curve(*others[:2]), others[2])
+    known = {"learned_from": len(learned[2]), "checked_on": check.n}
     error = {"error": round(check.ece, 4), "error_of_a_perfect_model": round(check.ece_perfect, 4)}
     weights = {term: round(weight, 4) for term, weight in zip(confidence.TERMS, curve.weights, strict=True)}
     table = {"made_by": f"python -m shop calibrate --seeds {seeds}", "weights": weights} | known | error
@@ -105,10 +124,6 @@ def calibrate(seeds: int, path: str | Path, jobs: int | None = None, progress: b
     return check
 
 
-def _fitted(answers: Sequence[Answer | None]) -> confidence.Curve:
-    return confidence.fit(*_columns(answers))
-
-
-def _columns(answers: Sequence[Answer | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    scores, shares, right = (np.array(column) for column in zip(*filter(None, answers), strict=True))
+def _columns(answers: Iterable[Answer]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    scores, shares, right = (np.array(column) for column in zip(*answers, strict=True))
     return scores / FLOOR, shares, right

@@ -47,7 +47,7 @@ MARKET = Topology(
     ),
     front="front",
 )  # fmt: skip
-"""A market of nine services: three entries, parallel calls, a chain of four, a callee that two paths share."""
+"""A market of ten services: three entries, parallel calls, a chain of four, a callee that two paths share."""
 
 MARKET_MIX = {"/home": 0.4, "/search": 0.2, "/order": 0.4}
 

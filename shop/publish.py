@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from aiops_lab.faults import FieldError, check_number
+from aiops_lab.faults import check_number
 from aiops_lab.rules import RULES
 from shop.catalogue import SCENARIOS
 from shop.demo import check_out, say
@@ -19,6 +19,7 @@ from shop.entrants import entrants
 from shop.leaderboard import Board, by_scenario, by_size, confidences, pipeline_table, play, totals
 from shop.processes import check_jobs
 from shop.record import replacing
+from shop.scenario_file import find_scenario
 
 WIDTH = 110
 LONG_RUN = "--seeds 13"
@@ -42,13 +43,10 @@ def leaderboard(
     """Play, print and save the leaderboard; return 0."""
     check_number("seeds", seeds, 1, 10_000)
     check_number("first-seed", first_seed, 0, 2**31)
-    for name in names:
-        if name not in SCENARIOS:
-            raise FieldError("scenario", f"must be one of {', '.join(SCENARIOS)}", name)
+    chosen = {name: find_scenario(name) for name in names} or SCENARIOS
     check_jobs(jobs)
     check_out(Path(out))
     rules = entrants(specs)
-    chosen = {name: SCENARIOS[name] for name in names or SCENARIOS}
     what = f"{_many(len(chosen), 'scenario')}, {_many(len(rules), 'rule')}"
     head = f"{what}, seeds {first_seed} to {first_seed + seeds - 1}."
     say(f"{head} The figures in the README come from {LONG_RUN}.")

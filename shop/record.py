@@ -121,6 +121,26 @@ def _places(pairs: list[list[str]]) -> list[Place]:
     return [(service, endpoint) for service, endpoint in pairs]
 
 
+def true_faults(scenario: Scenario) -> pd.DataFrame:
+    """Return the faults of a scenario as `aiops_lab.score` takes them, without a file: for spans that `virtual` made.
+
+    A row a fault: start, end (UTC), kind, service, endpoint (None: all of the service) and its numbers. What each fault
+    truly degrades only a twin tells: `record_scenario` writes it down.
+    """
+    columns = ["start", "end", "kind", "service", "endpoint"]
+    rows = [_facts(fault, scenario) for fault in scenario.faults]
+    faults = pd.DataFrame(rows, columns=None if rows else columns)
+    for column in columns[:2]:
+        faults[column] = pd.to_datetime(faults[column], utc=True, format="ISO8601").dt.as_unit("ns")
+    return faults
+
+
+def _facts(fault: Fault, scenario: Scenario) -> dict[str, Any]:
+    numbers = {name: value for name, value in asdict(fault).items() if name not in ("start_s", "end_s")}
+    times = {"start": _moment(fault.start_s), "end": _moment(end_of(fault, scenario.seconds))}
+    return times | numbers | {"endpoint": None if fault.endpoint == EVERYWHERE else fault.endpoint}
+
+
 def record_scenario(path: str | Path, scenario: Scenario, seed: int = 0, progress: bool | None = None) -> pd.DataFrame:
     """Run a scenario in virtual time; write and return the spans. The same seed gives equal files.
 
@@ -150,13 +170,7 @@ def record_scenario(path: str | Path, scenario: Scenario, seed: int = 0, progres
 def _truth_of(scenario: Scenario, seed: int, touched: list[Place], by_each: list[list[Place]]) -> dict[str, Any]:
     faults: list[dict[str, Any]] = []
     for fault, places, group in zip(scenario.faults, by_each, _groups(scenario, by_each), strict=True):
-        numbers = {name: value for name, value in asdict(fault).items() if name not in ("start_s", "end_s")}
-        told = {
-            "id": len(faults) + 1,
-            "start": _moment(fault.start_s),
-            "end": _moment(end_of(fault, scenario.seconds)),
-        } | numbers
-        told["endpoint"] = None if fault.endpoint == EVERYWHERE else fault.endpoint
+        told = {"id": len(faults) + 1} | _facts(fault, scenario)
         told["affected"] = places or scenario.places_of(fault)  # too weak to degrade anything: felt where it strikes
         faults.append(told | {"group": group})
     return {

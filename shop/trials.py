@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterable, Mapping
 from math import nan
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -21,8 +21,9 @@ from aiops_lab.incidents import Incident, Suspect
 from aiops_lab.monitor import replay
 from aiops_lab.rca import Usual, learn
 from aiops_lab.rules import RULES, Rule
-from shop.scenario import EVERYWHERE, Scenario, end_of
-from shop.twins import Twin, affected, shown, windows_of
+from shop.record import true_faults
+from shop.scenario import Scenario
+from shop.twins import Twin, affected, affected_by_each, shown, windows_of
 from shop.virtual_time import BEGIN_NS
 
 BEGIN = pd.Timestamp(BEGIN_NS, unit="ns", tz="UTC")
@@ -129,9 +130,10 @@ class Finding(NamedTuple):
 def finding(scenario: Scenario, seed: int, pair: Twin) -> Finding:
     """Return what the pipeline, with its default sensitivity, finds in the run with the fault.
 
-    An incident tells of the fault as `aiops_lab.score` has it; where the twin shows no effect, no anomaly does.
+    An incident tells of the fault as `aiops_lab.score` has it; an anomaly at an endpoint that the fault leaves alone
+    does not.
     """
-    report, faults = replay(pair.with_fault), truth(scenario, pair)
+    report, faults = replay(pair.with_fault), truth(scenario, seed, pair)
     found = score(report, faults)
     ids = {name for event in found.events for name in event.incidents}
     telling = [incident for incident in report.incidents if incident.id in ids]
@@ -145,20 +147,14 @@ def finding(scenario: Scenario, seed: int, pair: Twin) -> Finding:
     )  # fmt: skip
 
 
-def truth(scenario: Scenario, pair: Twin) -> pd.DataFrame:
-    """Return the faults as `aiops_lab.score` takes them: a row each, with what the twin shows to be affected."""
-    since = min((fault.start_s for fault in scenario.faults), default=0.0)
-    touched = affected(pair, since, scenario.interval()[1])
-    rows = [
-        (f.service, None if f.endpoint == EVERYWHERE else f.endpoint, _at(f.start_s), _at(end_of(f, scenario.seconds)))
-        for f in scenario.faults
-    ]
-    columns = ["service", "endpoint", "start", "end"]
-    return pd.DataFrame([(*row, touched) for row in rows], columns=[*columns, "affected"])
+def truth(scenario: Scenario, seed: int, pair: Twin) -> pd.DataFrame:
+    """Return the faults as `aiops_lab.score` takes them: a row each, with what it degrades by itself.
 
-
-def _at(second: float) -> pd.Timestamp:
-    return BEGIN + pd.Timedelta(seconds=second)
+    One that is too weak to degrade anything is felt where it strikes.
+    """
+    by_each = zip(scenario.faults, affected_by_each(scenario, seed, pair, progress=False), strict=True)
+    felt: list[Any] = [places or scenario.places_of(fault) for fault, places in by_each]
+    return true_faults(scenario).assign(affected=felt)
 
 
 def _first(found: Score, telling: Iterable[Incident]) -> tuple[float, str]:

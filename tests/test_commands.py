@@ -142,7 +142,7 @@ def test_what_is_no_command_is_refused_with_usage(words: list[str], capsys: pyte
         (["leaderboard", "--out", "README.md"], "--out must be a folder, got 'README.md'"),
         (["leaderboard", "--seeds", "0"], "--seeds must be a number between 1 and 10000, got 0"),
         (["leaderboard", "--first-seed", "-1"], "--first-seed must be a number between 0 and"),
-        (["leaderboard", "--scenario", "fire"], "--scenario must be one of delay, jitter,"),
+        (["leaderboard", "--scenario", "fire"], "--scenario must be one that `scenarios` lists, such as"),
         (["leaderboard", "--rule", "mine"], "--rule must be file.py:function or module:function, got 'mine'"),
         (["leaderboard", "--jobs", "0"], "--jobs must be a whole number above 0, got 0"),
         (["check", "--rate", "-1"], "--rate must be a number between 0.001 and 100000, got -1.0"),

@@ -1,13 +1,14 @@
 """A confidence is a promise: of answers that are 80 % sure, four in five are right."""
 
 import json
-from importlib.resources import files
 
 import numpy as np
 import pytest
 
 from aiops_lab import confidence
 from aiops_lab.evaluation import calibration
+from shop import calibrate
+from shop.catalogue import SCENARIOS
 
 
 def answers(n: int, weights: tuple[float, ...], seed: int):
@@ -48,6 +49,37 @@ def test_the_curve_that_ships_grows_with_the_score_and_tells_how_it_was_made():
     sure = curve(np.array([1.0, 10.0, 100.0]), np.ones(3))
     assert sure.tolist() == sorted(sure)
     assert 0.5 < sure[0] < sure[2] < 1
-    table = json.loads(files("aiops_lab").joinpath("confidence.json").read_text("utf-8"))
+    table = json.loads(confidence.FILE.read_text("utf-8"))
     assert table["made_by"].startswith("python -m shop calibrate --seeds ")
     assert table["error"] < 0.05
+
+
+def test_a_curve_is_learned_written_and_read_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate, "RANDOM_SHOPS", 0)
+    monkeypatch.setattr(calibrate, "SCENARIOS", {n: SCENARIOS[n] for n in ("delay", "hang", "deployment")})
+    file = tmp_path / "curve.json"
+    told = calibrate.calibrate(3, file, jobs=1, progress=False)
+    table = json.loads(file.read_text("utf-8"))
+    assert table["checked_on"] == told.n > 0
+    assert list(table["weights"]) == list(confidence.TERMS)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_smaller_fault_is_smaller_in_time_or_strikes_fewer_requests():
+    (delay,) = calibrate.resized(SCENARIOS["jitter"], 0.1).faults
+    assert (delay.duration_ms, delay.jitter_ms, delay.rate) == (30, 30, 1)
+    (slow,) = calibrate.resized(SCENARIOS["processor"], 0.5).faults
+    assert slow.factor == 3
+    (errors,) = calibrate.resized(SCENARIOS["flaky"], 0.5).faults
+    assert errors.rate == 0.15
+    (change,) = calibrate.resized(SCENARIOS["deployment"], 0.5).changes
+    assert change.factor == 1.1
+
+
+@pytest.mark.parametrize(
+    ("seeds", "out", "message"),
+    [(2, "c.json", "seeds must be a number between 3 and"), (3, "no/c.json", "out must be in a folder that exists")],
+)
+def test_what_cannot_be_learned_or_written_is_refused_first(tmp_path, seeds, out, message):
+    with pytest.raises(ValueError, match=message):
+        calibrate.calibrate(seeds, tmp_path / out)

@@ -177,6 +177,15 @@ def test_small_windows_are_pooled_with_the_next():
     assert windows["seconds"].tolist() == [30.0, 30.0]
 
 
+def test_a_window_says_which_rules_it_breaks():
+    """So that a detector of one's own may build on the package's rules, also where it is the only one."""
+    broken = {"n": 30, "ms": 300.0, "errors": 30, "stuck": [9, 9, 9]}
+    _, windows, _ = run([*USUAL, (broken, {"n": 10, "ms": 2.0})])
+    payment = windows[windows["endpoint"] == "/payment"].iloc[-1]
+    assert [rule for rule in detectors.RULES if payment[rule]] == ["slow", "failing", "hanging"]
+    assert (windows["state"] == "anomalous").tolist() == windows[list(detectors.RULES)].any(axis=1).tolist()
+
+
 def test_the_score_knows_nothing_of_its_own_window():
     """Score, then learn: the baseline beside a window is the one before it."""
     _, windows, _ = run([*USUAL, ({"n": 30, "ms": 100.0}, {})])

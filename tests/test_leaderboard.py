@@ -302,6 +302,7 @@ def test_a_usual_request_is_one_of_a_customer_who_comes_by() -> None:
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """The catalogue of these tests."""
     monkeypatch.setattr(publish, "SCENARIOS", SHORT)
+    monkeypatch.setattr(publish, "find_scenario", SHORT.__getitem__)
 
 
 def test_the_command_prints_tables_that_fit_and_saves_them_with_pictures(

@@ -408,3 +408,103 @@ def test_no_answers_leave_the_diagonal_alone() -> None:
     nobody = calibrated(n=0, ece=np.nan, ece_perfect=np.nan, table=calibrated().table.iloc[:0])
     ax = plots.reliability(nobody)
     assert [t.get_text() for t in ax.texts] == ["as sure as right", "no answers"]
+
+
+# ---- sweeps and incidents
+
+
+SWEEP = pd.DataFrame({
+    "ratio": [3.0, 1.5, 2.0], "z": [3.0, 3.0, 3.0], "recall": [0.2, 0.8, 0.5], "precision": [np.nan, 0.4, 1.0],
+    "few pages": [90.0, 30.0, 10.0], "no misses": [9.0, 1.0, 5.0],
+})  # fmt: skip
+
+
+def test_precision_stands_over_recall_and_what_found_nothing_has_no_point() -> None:
+    ax = plots.precision_recall({"mine": SWEEP, "other": SWEEP[1:]}, join=True)
+    recall, precision = line_of(ax, "mine")
+    assert recall == [0.2, 0.8, 0.5]
+    assert precision[1:] == [0.4, 1.0]
+    assert np.isnan(precision[0])
+    assert line_of(ax, "other") == ([0.8, 0.5], [0.4, 1.0])
+    looks = {(made.get_color(), made.get_marker(), made.get_linestyle()) for made in ax.lines}
+    assert all(len({look[n] for look in looks}) == 2 for n in range(3))
+
+
+def test_points_of_several_knobs_are_not_joined() -> None:
+    ax = plots.precision_recall(SWEEP)
+    assert [made.get_linestyle() for made in ax.lines] == ["None"]
+    assert ax.get_legend() is None
+
+
+def test_the_cheapest_setting_is_ringed_for_each_price() -> None:
+    ax = plots.cost_curve(SWEEP, "ratio", ["few pages", "no misses"])
+    assert line_of(ax, "few pages") == ([1.5, 2.0, 3.0], [30.0, 10.0, 90.0])
+    rings = [
+        (next(iter(made.get_xdata())), next(iter(made.get_ydata()))) for made in ax.lines if made.get_markersize() == 15
+    ]
+    assert rings == [(2.0, 10.0), (1.5, 1.0)]
+
+
+def test_a_heat_map_has_a_number_for_each_pair_and_a_dash_for_none() -> None:
+    both = pd.concat([SWEEP, SWEEP.assign(z=4.0, precision=[0.25, 0.25, 1234.0])])
+    ax = plots.heat_map(both, "ratio", "z", "precision")
+    cells = {text.get_position(): text.get_text() for text in ax.texts}
+    assert cells == {(0, 0): "0.4", (1, 0): "1", (2, 0): "–", (0, 1): "0.25", (1, 1): "1,230", (2, 1): "0.25"}
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1.5", "2", "3"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("ratio", "z")
+    colours = {text.get_text(): text.get_color() for text in ax.texts}
+    assert (colours["0.25"], colours["1,230"]) == ("white", plots.BLACK)
+
+
+def line_of(ax: plt.Axes, label: str) -> tuple[list[float], list[float]]:
+    (found,) = [made for made in ax.lines if made.get_label() == label]
+    return list(found.get_xdata()), list(found.get_ydata())
+
+
+def incident(**given: object) -> SimpleNamespace:
+    episode = (second(30), second(60))
+    seen = [SimpleNamespace(type="error_spike", end=second(40)), SimpleNamespace(type="timeout", end=second(50))]
+    plain = {
+        "severity": "high", "title": "Error spike detected in /payment", "episodes": [episode], "anomalies": seen,
+        "last_anomaly": episode[1], "acknowledged_at": None, "resolved_at": None,
+    }  # fmt: skip
+    return SimpleNamespace(**plain | given)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_an_incident_is_a_bar_below_the_faults(wrapped: bool) -> None:
+    found = [incident()]
+    ax = plots.incidents(SimpleNamespace(incidents=found) if wrapped else found, FAULTS)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["delay at /payment", "Error spike, /payment"]
+    bars = [(round(bar.get_y() + bar.get_height() / 2), *bar_s(bar)) for bar in ax.patches]
+    assert bars == [(0, 31, 50), (1, 30, 60)]
+    assert line(ax, "error spike") == ([40], [1])
+    assert line(ax, "timeout") == ([50], [1])
+
+
+def bar_s(bar: object) -> tuple[float, float]:
+    left, width = bar.get_x(), bar.get_width()  # type: ignore[attr-defined]
+    return tuple(round((num2date(x) - START).total_seconds(), 3) for x in (left, left + width))  # type: ignore[return-value]
+
+
+def test_a_reopened_incident_has_two_bars_and_tells_its_moves() -> None:
+    episodes = [(second(30), second(60)), (second(100), second(110))]
+    moves = {"acknowledged_at": second(45), "resolved_at": second(170)}
+    ax = plots.incidents([incident(episodes=episodes, last_anomaly=second(110), **moves)])
+    assert [bar_s(bar) for bar in ax.patches] == episodes_s(episodes)
+    assert line(ax, "acknowledged") == ([45], [0])
+    assert line(ax, "resolved") == ([170], [0])
+
+
+def episodes_s(episodes: list[tuple[pd.Timestamp, pd.Timestamp]]) -> list[tuple[float, float]]:
+    return [((a - START).total_seconds(), (b - START).total_seconds()) for a, b in episodes]
+
+
+def test_each_severity_has_a_colour_and_a_hatch_of_its_own() -> None:
+    ax = plots.incidents([incident(severity=s) for s in ("medium", "high", "critical")])
+    assert len({bar.get_hatch() for bar in ax.patches}) == 3
+    assert len({bar.get_facecolor() for bar in ax.patches}) == 3
+
+
+def test_no_incidents_give_an_empty_timeline_of_incidents() -> None:
+    assert not plots.incidents([]).patches

@@ -23,9 +23,10 @@ from aiops_lab.rules import RULES
 from shop import record as record_module
 from shop.__main__ import _parser, main
 from shop.catalogue import PAYMENT, SCENARIOS, SLOW, listing
-from shop.record import read_spans, read_truth, record_scenario
+from shop.record import read_spans, read_truth, record_scenario, true_faults
 from shop.scenario import Scenario, VirtualFault
 from shop.twins import affected, twin, windows_of
+from shop.virtual_time import virtual
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data"
@@ -102,6 +103,22 @@ def test_a_fault_of_a_whole_service_has_no_endpoint_and_one_that_never_ends_ends
     (fault,) = read_truth(tmp_path / "x.csv").to_dict("records")
     assert (fault["service"], fault["endpoint"], fault["end"]) == ("payment", None, at(25))
     assert (fault["factor"], fault["caller"]) == (9, None)
+
+
+def test_the_faults_of_a_scenario_are_those_that_its_recording_tells(tmp_path: Path) -> None:
+    forever = VirtualFault("slow", "inventory", "*", start_s=5, factor=9)
+    scenario = replace(SHORT, faults=(*SHORT.faults, forever))
+    record_scenario(tmp_path / "x.csv", scenario)
+    told, known = read_truth(tmp_path / "x.csv"), true_faults(scenario)
+    shared = [column for column in known if column != "caller"]  # None there, NaN here
+    assert {"start", "end", "service", "endpoint", "duration_ms", "factor"} <= set(shared)
+    pd.testing.assert_frame_equal(known[shared], told[shared], check_dtype=False)
+
+
+def test_a_scenario_without_faults_can_be_scored_without_a_file() -> None:
+    faults = true_faults(SCENARIOS["calm"])
+    assert faults.empty
+    assert score(lab.replay(virtual(SCENARIOS["calm"])), faults).faults == 0
 
 
 def test_the_truth_of_a_scenario_without_faults_has_none_and_can_be_scored(tmp_path: Path) -> None:

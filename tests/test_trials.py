@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache, partial
 
 import pandas as pd
@@ -147,9 +148,12 @@ def test_an_incident_without_a_fault_is_a_false_one() -> None:
     assert (found.incidents, found.false_incidents) == (0, 1)
 
 
-def test_an_incident_where_the_twin_shows_no_effect_is_a_false_one() -> None:
+def test_an_anomaly_that_the_fault_has_nothing_to_do_with_makes_a_false_incident() -> None:
     pair = twins("short")
-    found = finding(SHORT, 1, pair._replace(without_fault=pair.with_fault))
+    elsewhere = replace(
+        SHORT, faults=(replace(SLOW, service="health", endpoint="/health"),), causes=(("health", "/health"),)
+    )
+    found = finding(elsewhere, 1, pair._replace(without_fault=pair.with_fault))
     assert (found.incidents, found.false_incidents) == (0, 1)
 
 
@@ -184,11 +188,13 @@ def test_affected_are_held_against_the_twin(too_much: tuple[str, ...], jaccard: 
 
 
 def test_the_truth_has_a_row_a_fault_and_a_whole_service_where_all_of_it_is_struck() -> None:
-    both = truth(BOTH, twins("both"))
+    both = truth(BOTH, 1, twins("both"))
     assert both["endpoint"].tolist() == ["/payment", "/inventory"]
     assert [(moment - trials.BEGIN).total_seconds() for moment in both.loc[0, ["start", "end"]]] == [60, 80]
-    assert both["affected"][0] == [CHECKOUT, INVENTORY, PAYMENT]
+    assert both["affected"].tolist() == [[CHECKOUT, PAYMENT], [CHECKOUT, INVENTORY]]
     network = SCENARIOS["host network"]
-    wide = truth(network, twins("both"))
+    wide = truth(network, 1, twins("both"))
     assert wide[["service", "endpoint"]].values.tolist() == [["catalog", None]]
-    assert truth(CALM, twins("calm")).empty
+    weak = truth(SHORT, 1, twins("short")._replace(without_fault=twins("short").with_fault))
+    assert weak["affected"].tolist() == [[PAYMENT]]
+    assert truth(CALM, 1, twins("calm")).empty

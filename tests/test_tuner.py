@@ -2,85 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import SimpleNamespace
-
 import matplotlib
 
 matplotlib.use("Agg")
 
 import pandas as pd
 import pytest
+from made import BEGIN, Shop, fault
 
 from aiops_lab import tuner as module
-from aiops_lab.detectors import Detector, error_spike, latency_anomaly
+from aiops_lab.detectors import error_spike, latency_anomaly
+from aiops_lab.evaluation import score
+from aiops_lab.monitor import replay
 from aiops_lab.sensitivity import Sensitivity
 
-START = pd.Timestamp("2026-01-01T10:00:00Z")
-FRAME = pd.DataFrame()
-FAULTS = pd.DataFrame([{"kind": "delay", "endpoint": "/payment", "start": START, "end": START + pd.Timedelta("9s")}])
+FRAME = Shop(3, fault("/payment", 200, 240, added_ms=150)).run(300)  # about four times slower
+START = pd.Timestamp(BEGIN + 200 * 10**9, tz="UTC")
+FAULTS = pd.DataFrame([
+    {"kind": "delay", "service": "shop", "endpoint": "/payment", "start": START, "end": START + pd.Timedelta("40s")}
+])  # fmt: skip
+ONLY = (latency_anomaly,)
 
 
-@pytest.fixture(autouse=True)
-def replayed(monkeypatch: pytest.MonkeyPatch) -> list[Sensitivity]:
-    """A replay that finds one anomaly up to ratio 3 and none above; returns what it was asked."""
+@pytest.fixture
+def made():
+    return module.tuner(FRAME, FAULTS, detectors=ONLY)
+
+
+def test_the_figures_are_the_score_of_a_replay_at_the_knobs(made) -> None:
+    found = score(replay(FRAME, Sensitivity(), detectors=ONLY), FAULTS)
+    assert (found.recall, found.precision) == (1.0, 1.0)
+    assert made.figures == {
+        "anomalies": str(len(replay(FRAME, Sensitivity(), detectors=ONLY).anomalies)),
+        "incidents": "1",
+        "precision": "100%",
+        "recall": "100%",
+        "delay": f"{found.median_detect_s:.1f} s",
+        "false an hour": "0.0",
+    }
+
+
+def test_moving_a_slider_changes_picture_and_figures(made) -> None:
+    picture, label = bytes(made.image.value), made.label.value
+    made.sliders["ratio"].value = 9.0
+    assert made.figures["recall"] == "0%"
+    assert made.figures["delay"] == made.figures["precision"] == "none"
+    assert picture.startswith(b"\x89PNG")
+    assert bytes(made.image.value) != picture
+    assert made.label.value != label
+    assert all(f"{name:14}{value:>7}" in made.label.value for name, value in made.figures.items())
+    made.sliders["ratio"].value = 3.0
+    assert bytes(made.image.value) == picture
+
+
+@pytest.mark.parametrize("knob", module.SLIDERS)
+def test_each_slider_governs_its_own_knob(knob: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Sensitivity] = []
-
-    def replay(
-        _frame: pd.DataFrame, sensitivity: Sensitivity, *, detectors: Sequence[Detector], causes: bool = True
-    ) -> SimpleNamespace:
-        asked.append(sensitivity)
-        rows = [(START + pd.Timedelta(seconds=10 * i), "shop", e) for e in ("/a", "/payment") for i in range(3)]
-        windows = pd.DataFrame(rows, columns=["window", "service", "endpoint"])
-        windows = windows.assign(latency_ms=50.0, baseline_ms=50.0, low_ms=40.0, high_ms=60.0, state="normal")
-        anomaly = SimpleNamespace(type="latency_anomaly", service="shop", endpoint="/payment", window=START)
-        incident = SimpleNamespace(root_cause=SimpleNamespace(endpoint="/payment"))
-        seen = sensitivity.ratio <= 3 and latency_anomaly in detectors
-        return SimpleNamespace(windows=windows, anomalies=[anomaly] * seen, incidents=[incident] * seen)
-
-    monkeypatch.setattr(module, "replay", replay)
-    return asked
-
-
-def test_the_tuner_begins_with_the_defaults(replayed: list[Sensitivity]) -> None:
-    made = module.tuner(FRAME, FAULTS)
-    assert replayed == [Sensitivity()]
-    assert made.label.value == "1 anomaly, 1 incident: /payment"
-    assert bytes(made.image.value).startswith(b"\x89PNG")
-
-
-def test_moving_a_slider_replays_and_redraws(replayed: list[Sensitivity]) -> None:
-    made = module.tuner(FRAME, FAULTS)
-    before = bytes(made.image.value)
-    made.sliders["ratio"].value = 5.0
-    assert replayed[-1] == Sensitivity(ratio=5.0)
-    assert made.label.value == "0 anomalies, 0 incidents"
-    assert bytes(made.image.value) != before
-
-
-def test_a_slider_that_is_not_moved_replays_nothing(replayed: list[Sensitivity]) -> None:
-    made = module.tuner(FRAME, FAULTS)
-    made.sliders["ratio"].value = made.sliders["ratio"].value
-    assert len(replayed) == 1
-
-
-def test_other_knobs_are_kept_while_sliders_move(replayed: list[Sensitivity]) -> None:
+    there = module._Bench.replay
+    monkeypatch.setattr(module._Bench, "replay", lambda bench, s: (asked.append(s), there(bench, s))[1])
     made = module.tuner(FRAME, FAULTS, z=2.0, correlation_s=60.0)
-    made.sliders["min_count"].value = 7
-    assert replayed[-1] == Sensitivity(z=2.0, correlation_s=60.0, min_count=7)
+    made.sliders[knob].value += 1
+    moved = {**vars(asked[0]), knob: vars(asked[0])[knob] + 1}
+    assert asked == [Sensitivity(z=2.0, correlation_s=60.0), Sensitivity(**moved)]
 
 
-def test_the_sliders_wait_until_the_mouse_is_released() -> None:
-    assert not any(slider.continuous_update for slider in module.tuner(FRAME).sliders.values())
+def test_a_slider_that_is_not_moved_replays_nothing(made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module._Bench, "replay", None)
+    made.sliders["ratio"].value = made.sliders["ratio"].value
 
 
-def test_the_repr_names_the_knobs_and_nothing_that_changes_by_itself() -> None:
-    assert repr(module.tuner(FRAME)) == "Tuner(z=3, ratio=3, half_life_s=300, window_s=10, min_count=20)"
+def test_slider_picture_and_figures_are_one_widget(made) -> None:
+    *sliders, below = made.children
+    assert sliders == list(made.sliders.values())
+    assert below.children == (made.image, made.label)
 
 
-def test_a_start_beyond_a_slider_is_kept(replayed: list[Sensitivity]) -> None:
-    module.tuner(FRAME, half_life_s=7200.0)
-    assert replayed[-1].half_life_s == 7200.0
+def test_the_sliders_wait_until_the_mouse_is_released(made) -> None:
+    assert not any(slider.continuous_update for slider in made.sliders.values())
+
+
+def test_the_repr_names_the_knobs_and_nothing_that_changes_by_itself(made) -> None:
+    assert repr(made) == "Tuner(z=3, ratio=3, half_life_s=300, window_s=10, min_count=20)"
+
+
+def test_a_start_beyond_a_slider_is_kept() -> None:
+    assert module.tuner(FRAME, half_life_s=7200.0).sliders["half_life_s"].value == 7200.0
 
 
 def test_a_start_that_is_no_sensitivity_is_refused() -> None:
@@ -88,31 +94,54 @@ def test_a_start_that_is_no_sensitivity_is_refused() -> None:
         module.tuner(FRAME, ratio=0.0)
 
 
-def test_the_endpoint_of_the_fault_stays_while_the_anomalies_go() -> None:
-    made = module.tuner(FRAME, FAULTS)
-    made.sliders["ratio"].value = 5.0
-    assert made.endpoint == "/payment"
-    assert module.tuner(FRAME, FAULTS, endpoint="/a").endpoint == "/a"
+def test_faults_without_a_service_are_refused() -> None:
+    with pytest.raises(ValueError, match="faults must have the column 'service'"):
+        module.tuner(FRAME, FAULTS.drop(columns="service"))
 
 
-def test_only_the_detectors_that_are_asked_for_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    sliders = module.tuner(FRAME, FAULTS, detectors=(error_spike,))
-    assert sliders.label.value == "0 anomalies, 0 incidents"
-    (ax,) = module.grid(FRAME, FAULTS, z=(2,), ratio=(2,), detectors=(error_spike,)).axes
-    assert ax.get_title(loc="left") == "z 2, ratio 2: 0 anomalies"
+def title(fig) -> str:
+    return fig.axes[0].get_title(loc="left")
+
+
+def test_the_endpoint_of_the_fault_is_shown_while_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    monkeypatch.setattr(module, "timeline", lambda *given, **_: shown.append(given[3]))
+    module.tuner(FRAME, FAULTS, detectors=(error_spike,))
+    module.tuner(FRAME, FAULTS, endpoint="/health")
+    module.tuner(FRAME, detectors=ONLY)
+    module.tuner(FRAME, detectors=(error_spike,))
+    assert shown == ["/payment", "/health", replay(FRAME, detectors=ONLY).anomalies[0].endpoint, None]
+
+
+def test_without_the_truth_there_is_no_score() -> None:
+    assert list(module.tuner(FRAME, detectors=ONLY).figures) == ["anomalies", "incidents"]
+
+
+def test_slack_decides_whether_a_late_anomaly_is_a_false_one() -> None:
+    early = FAULTS.assign(start=START - pd.Timedelta("30s"), end=START - pd.Timedelta("10s"))
+    assert module.tuner(FRAME, early, detectors=ONLY).figures["false an hour"] == "0.0"
+    assert module.tuner(FRAME, early, detectors=ONLY, slack_s=0).figures["false an hour"] == "12.0"
+
+
+def test_without_ipywidgets_the_tuner_is_text(made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "widgets", None)
-    assert repr(module.tuner(FRAME, FAULTS, detectors=(error_spike,))) == "0 anomalies, 0 incidents"
+    assert repr(module.tuner(FRAME, FAULTS, detectors=ONLY)) == module._lines(made.figures)
 
 
-def test_without_ipywidgets_the_tuner_is_a_line_of_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "widgets", None)
-    assert repr(module.tuner(FRAME, FAULTS)) == "1 anomaly, 1 incident: /payment"
-
-
-def test_the_grid_shows_every_pair_of_knobs(replayed: list[Sensitivity]) -> None:
-    fig = module.grid(FRAME, FAULTS, z=(2, 4), ratio=(2, 6))
+def test_the_grid_shows_every_pair_of_knobs() -> None:
+    fig = module.grid(FRAME, FAULTS, z=(2, 200), ratio=(2, 9), detectors=ONLY)
     titles = [ax.get_title(loc="left") for ax in fig.axes]
-    assert titles[:2] == ["z 2, ratio 2: 1 anomaly", "z 2, ratio 6: 0 anomalies"]
-    assert [(s.z, s.ratio) for s in replayed] == [(2, 2), (2, 6), (4, 2), (4, 6)]
+    assert [text.partition("\n")[0] for text in titles] == [
+        "z 2, ratio 2",
+        "z 2, ratio 9",
+        "z 200, ratio 2",
+        "z 200, ratio 9",
+    ]
+    assert ["recall 100%; false an hour 0.0" in text for text in titles] == [True, False, False, False]
     marked = ["latency anomaly" in [line.get_label() for line in ax.lines] for ax in fig.axes]
-    assert marked == [True, False, True, False]
+    assert marked == [True, False, False, False]
+
+
+def test_the_grid_takes_other_knobs_too() -> None:
+    fig = module.grid(FRAME, FAULTS, z=(3,), ratio=(3,), detectors=ONLY, min_count=100_000)
+    assert "anomalies 0; recall 0%" in title(fig)
