@@ -79,12 +79,13 @@ def clock_offsets(frame: pd.DataFrame) -> dict[tuple[str, str], int]:
 class Habits(NamedTuple):
     """What endpoints are like when all is well.
 
-    ``mean_ns`` and ``failed`` (share) by code of the endpoint; ``calls``: how many calls a caller makes to a callee at
-    most, as a rule, by (caller, callee).
+    ``mean_ns``, ``failed`` and ``refused`` (shares of 5xx and of 4xx) by code of the endpoint; ``calls``: how many
+    calls a caller makes to a callee at most, as a rule, by (caller, callee).
     """
 
     mean_ns: NDArray
     failed: NDArray
+    refused: NDArray
     calls: dict[tuple[int, int], int]
 
 
@@ -95,11 +96,16 @@ def habits(frame: pd.DataFrame, keys: dict[Key, int], offsets: dict[tuple[str, s
     n = np.maximum(np.bincount(code, minlength=len(keys)), 1)
     mean_ns = np.bincount(code, duration, minlength=len(keys)) / n
     failures = np.bincount(code, trees.failed[trees.server], minlength=len(keys)) / n
+    refused = np.bincount(code, _is_refusal(trees)[trees.server], minlength=len(keys)) / n
     called, rank = _call_ranks(trees)
     calls = pd.DataFrame({"caller": trees.node[trees.parent[called]], "callee": trees.node[called], "rank": rank})
     top = calls[calls["rank"] > 0].groupby(["caller", "callee"])["rank"].quantile(0.99, interpolation="lower")
     most = zip(top.index.tolist(), top.tolist(), strict=True)
-    return Habits(mean_ns, failures, {pair: int(count) for pair, count in most})
+    return Habits(mean_ns, failures, refused, {pair: int(count) for pair, count in most})
+
+
+def _is_refusal(trees: Forest) -> NDArray:
+    return (trees.status >= 400) & (trees.status < 500)
 
 
 def _call_ranks(trees: Forest) -> tuple[NDArray, NDArray]:
@@ -148,7 +154,7 @@ def keep(
     """
     trees = forest(frame, keys, until_ns, offsets)
     usually = np.pad(usual.mean_ns, (0, len(keys) - usual.mean_ns.size))
-    fails = np.pad(usual.failed, (0, len(keys) - usual.failed.size)) > 0.5
+    fails, refuses = (np.pad(u, (0, len(keys) - u.size)) > 0.5 for u in (usual.failed, usual.refused))
     duration, is_open = trees.end - trees.start, end_ns(frame) > until_ns
     stuck = duration > np.maximum(stuck_ns, STUCK_USUAL * usually[trees.node])
     bad = (trees.failed & ~is_open) | (is_open & stuck)
@@ -163,7 +169,8 @@ def keep(
     span, ns = partition(_without_extra_calls(trees, usual))
     parts = pd.DataFrame({"root": trees.root[span], "account": account[span], "ns": ns})
     time = parts.groupby(["root", "account"])[["ns"]].sum().reset_index()
-    seen, born = _births(trees, bad, account, served, usually)
+    refusal = _is_refusal(trees) & ~refuses[trees.node]
+    seen, born = _births(trees, bad, refusal, account, served, usually)
     failures = pd.DataFrame({"root": trees.root[seen], "account": born, "masked": trees.parent[seen] >= 0})
     stats = _stats(trees, duration, is_open, bad)
     return Books(requests, _of_roots(time, root, trees), _of_roots(failures, root, trees), stats)
@@ -202,7 +209,7 @@ def _stats(trees: Forest, duration: NDArray, is_open: NDArray, bad: NDArray) -> 
 
 @compiled
 def _births(
-    trees: Forest, bad: NDArray, account: NDArray, served: NDArray, usually_ns: NDArray
+    trees: Forest, bad: NDArray, refusal: NDArray, account: NDArray, served: NDArray, usually_ns: NDArray
 ) -> tuple[NDArray, NDArray]:
     """Return the topmost spans of all failures, and the accounts where these were born."""
     seen = np.empty(bad.size, dtype=np.int64)
@@ -214,35 +221,42 @@ def _births(
             continue  # of a failed caller, the failure is counted there
         if above >= 0 and trees.server[top] and not trees.server[above]:
             continue  # the client span above saw a good answer after all
-        seen[n], born[n] = top, _birth(trees, bad, account, served, usually_ns, top)
+        seen[n], born[n] = top, _birth(trees, bad, refusal, account, served, usually_ns, top)
         n += 1
     return seen[:n], born[:n]
 
 
 @compiled
-def _birth(trees: Forest, bad: NDArray, account: NDArray, served: NDArray, usually_ns: NDArray, top: int) -> int:
-    """Follow a failure to where it began: down the last failing calls, and where a caller gave up, down the time."""
+def _birth(
+    trees: Forest, bad: NDArray, refusal: NDArray, account: NDArray, served: NDArray, usually_ns: NDArray, top: int
+) -> int:
+    """Follow a failure to where it began: down the last failing calls, and where a caller gave up, down the time.
+
+    A caller that fails because of an unusual 4xx accuses who answered so.
+    """
     i = top
     while True:
         if trees.server[i]:
-            call = _last_failing(trees, bad, i)
+            call = _last(trees, bad, i)
+            if call < 0 and not refusal[i]:
+                call = _last(trees, refusal, i)
             if call < 0:  # it failed by itself, or it hangs
                 return account[i] if trees.status[i] != 0 else _time_blame(trees, account, served, usually_ns, i)
             i = call
         elif served[i] < 0:
             refused = trees.status[i] == 0 and trees.end[i] - trees.start[i] < REFUSED_NS
             return trees.node[i] if refused else account[i]
-        elif trees.status[i] == 0 or not bad[served[i]]:
+        elif trees.status[i] == 0 or not (bad[served[i]] or refusal[served[i]]):
             return _time_blame(trees, account, served, usually_ns, i)
         else:
             i = served[i]
 
 
 @compiled
-def _last_failing(trees: Forest, bad: NDArray, i: int) -> int:
-    """Return the call of span i that failed last, -1 if none did."""
+def _last(trees: Forest, which: NDArray, i: int) -> int:
+    """Return the call of span i that ended last of those in a mask, -1 if there is none."""
     for k in range(trees.first[i], trees.first[i + 1]):  # the latest end comes first
-        if bad[trees.child[k]] and not trees.log[trees.child[k]]:
+        if which[trees.child[k]] and not trees.log[trees.child[k]]:
             return trees.child[k]
     return -1
 

@@ -5,46 +5,53 @@
                               |...... C waits ....|==C== payment, slow ==|
 
 C's wait lies in /checkout's own time, and no call of C's shows why. It is handed on to what A and B waited for.
+
+First come, first served: with n workers a request begins when fewer than n of those that came before it are there. So
+the waits follow from starts and ends alone, once n is known; and n is the least number whose waits fit into the time
+before the requests' first calls.
 """
 
 from __future__ import annotations
 
+import heapq
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiops_lab.accounts import accounts_of
+from aiops_lab.accounts import accounts_of, blamed
 from aiops_lab.traces import forest, parents, partition
 from aiops_lab.windows import Key, kinds
 
-HELD = 2.0  # a service is held up when its requests keep a worker twice as long as usual
-QUEUES = 0.5  # correlation of a request's own time with how many came before it: in a queue it is near 1
-FULL = 0.9  # share of the most requests at once that a service has in hand when it turns one away
+HELD = 1.5  # a service is held up when its requests keep a worker half as long again as usual
+MISFITS = 0.02  # share of the requests that may contradict a number of workers: other servers are not quite so fair
+PLAIN = 2.0  # who only waits takes, beside the wait, at most so many times its usual time
+FEW, FULL = 5, 0.9  # who turns requests away has worked on some, and on nearly the most it ever has at once
 
 
 class Held(NamedTuple):
     """By what a service is held up, and what that explains.
 
-    ``share``: of each account, by account; sums to 1. ``queues``: its requests wait for each other, so that the excess
-    of their own time is waiting. ``full``: it turned requests away because it was full.
+    ``share``: of each account, by account; sums to 1. ``waiting``: codes of its endpoints whose requests are slow
+    because they wait, and for nothing else. ``full``: endpoints that turn requests away because they have no room.
     """
 
     share: dict[int, float]
-    queues: bool
-    full: bool
+    waiting: set[int]
+    full: set[int]
 
 
 class _Stay(NamedTuple):
-    """The requests of one service as if each were a root: when it came and went, own and travelling time, failures."""
+    """The requests of one service as if each were a root: times in ns, in the order in which they came."""
 
     node: NDArray
     start: NDArray
     end: NDArray
-    own: NDArray
-    failed: NDArray
-    others: pd.Series  # ns a request, by account
+    own: NDArray  # own time, and what the call took longer than the request
+    room: NDArray  # time before the first call
+    failed: NDArray  # by itself
+    others: pd.Series  # ns a request, by account outside of the service
 
 
 def held_up(
@@ -53,8 +60,8 @@ def held_up(
 ) -> Held | None:  # fmt: skip
     """Return by what a service is held up, None if it is not.
 
-    Assumes that its requests share one pool of workers and are served first come first. A caller that gave up does not
-    free the worker, so each request is followed to its own end.
+    Assumes that its requests share one pool of workers and are served first come, first served. A caller that gave up
+    does not free the worker, so each request is followed to its own end.
 
     Parameters
     ----------
@@ -64,18 +71,22 @@ def held_up(
     keys, offsets : dict
         As for `aiops_lab.accounts.keep`.
     """
-    calls = kinds(now, "client")
-    if calls.any() and not (calls & (now["service"] == service).to_numpy()).any():
-        return None  # who calls nobody waits for nobody
     before, after = (_stay(service, f, keys, offsets, ns) for f, ns in ((usual, usual_ns), (now, now_ns)))
     if before is None or after is None:
         return None
+    wait = _wait(after)
+    usually = {int(n): float(before.own[before.node == n].mean()) for n in np.unique(before.node)}
+    plain = {n for n in usually if _only_waits(n, usually[n], after, wait)}
     more = after.others.sub(before.others, fill_value=0.0).clip(lower=0.0)
-    usually = float((before.end - before.start).mean())
-    if more.sum() < (HELD - 1) * usually or usually == 0:
+    for node in set(usually) - plain:  # its own work holds workers, too
+        mine = after.node == node
+        work = (after.own - wait)[mine]
+        more[node] = max(float(work.sum()) - usually[node] * mine.sum(), 0.0) / mine.size
+    hold = float((before.end - before.start).mean())
+    if more.sum() <= (HELD - 1) * hold or hold == 0:
         return None
-    share = {int(account): float(part) for account, part in (more / more.sum()).items()}  # type: ignore[call-overload]
-    return Held(share, _queues(after, now_ns), _is_full(after))
+    share = {int(account): float(part) for account, part in (more / more.sum()).items() if part > 0}  # type: ignore[call-overload]
+    return Held(share, plain, {int(n) for n in np.unique(after.node) if _is_full(after, n)})
 
 
 def _stay(
@@ -93,10 +104,19 @@ def _stay(
     own = np.zeros(len(frame))
     at_home = trees.root[span] == span
     own[span[at_home]] = ns[at_home]
-    others = pd.Series(ns[~at_home]).groupby(account[span[~at_home]]).sum() / mine.sum()
-    start, end = trees.start[mine] - gap, trees.end[mine]
-    failed = trees.failed[mine] & (trees.first[1:] == trees.first[:-1])[mine]
-    return _Stay(trees.node[mine], start, end, own[mine] + gap, failed, others)
+    homes = set(np.unique(trees.node[mine]).tolist())
+    away = pd.Series(ns[~at_home]).groupby(account[span[~at_home]]).sum() / mine.sum()
+    others = away[[blamed(a) not in homes for a in away.index]]  # a call of itself waits in the same queue
+    first_call = trees.end.copy()
+    called = np.flatnonzero((trees.parent >= 0) & ~trees.log)
+    np.minimum.at(first_call, trees.parent[called], trees.start[called])
+    by_itself = trees.failed & (trees.first[1:] == trees.first[:-1])
+    row = np.flatnonzero(mine)
+    start = trees.start[row] - gap
+    order = np.lexsort((row, start))
+    row, gap, start = row[order], gap[order], start[order]
+    room = first_call[row] - start
+    return _Stay(trees.node[row], start, trees.end[row], own[row] + gap, room, by_itself[row], others)
 
 
 def _gap(frame: pd.DataFrame, mine: NDArray) -> NDArray:
@@ -106,26 +126,47 @@ def _gap(frame: pd.DataFrame, mine: NDArray) -> NDArray:
     return np.nan_to_num(np.maximum(called - ms[mine], 0.0) * 1e6).astype(np.int64)
 
 
+def _wait(stay: _Stay) -> NDArray:
+    """Return how long each request waited (ns), with the least number of workers that the times allow."""
+    low, high = 1, max(int(_in_hand(stay.start, stay.start, stay.end).max(initial=0)) + 1, 1)
+    while low < high:
+        n = (low + high) // 2
+        misfit = (_waits(stay, n) > stay.room) & ~stay.failed  # who is turned away does not wait
+        low, high = (low, n) if misfit.mean() <= MISFITS else (n + 1, high)
+    return np.minimum(_waits(stay, low), stay.room)
+
+
+def _waits(stay: _Stay, workers: int) -> NDArray:
+    """Return how long each request waits for one of so many workers: until the n-th last of the earlier ends."""
+    ends: list[int] = []
+    wait = np.zeros(stay.start.size)
+    for i, (start, end) in enumerate(zip(stay.start.tolist(), stay.end.tolist(), strict=True)):
+        if len(ends) < workers:
+            heapq.heappush(ends, end)
+        else:
+            wait[i] = max(ends[0] - start, 0)
+            heapq.heappushpop(ends, end)
+    return wait
+
+
+def _only_waits(node: int, usually: float, stay: _Stay, wait: NDArray) -> bool:
+    """Return whether requests of an endpoint take, beside their wait, about as long of themselves as usual."""
+    mine = (stay.node == node) & ~stay.failed
+    if not mine.any() or wait[mine].mean() == 0:
+        return False
+    work = np.mean(stay.own[mine] - wait[mine])
+    return bool(work <= PLAIN * usually + 0.05 * wait[mine].mean())
+
+
 def _in_hand(at: NDArray, start: NDArray, end: NDArray) -> NDArray:
     """Return how many of the requests with these starts and ends were there at each of some moments."""
     return np.searchsorted(np.sort(start), at) - np.searchsorted(np.sort(end), at)
 
 
-def _queues(stay: _Stay, now_ns: int) -> bool:
-    """Return whether requests wait the longer the more of them are there already. Who still waits says nothing yet."""
-    over = (stay.end < now_ns) & ~stay.failed
-    return _correlation(stay.own[over], _in_hand(stay.start, stay.start, stay.end)[over]) >= QUEUES
-
-
-def _is_full(stay: _Stay) -> bool:
-    """Return whether some endpoint fails by itself only while it works on as many requests as it ever does."""
-    for node in np.unique(stay.node[stay.failed]):
-        at, work = (np.flatnonzero((stay.node == node) & which) for which in (stay.failed, ~stay.failed))
-        in_hand = _in_hand(stay.start[np.append(at, work)], stay.start[work], stay.end[work])
-        if in_hand[: at.size].mean() >= FULL * in_hand.max():
-            return True
-    return False
-
-
-def _correlation(a: NDArray, b: NDArray) -> float:
-    return float(np.corrcoef(a, b)[0, 1]) if a.size > 2 and np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0
+def _is_full(stay: _Stay, node: int) -> bool:
+    """Return whether an endpoint fails by itself only while it works on as many requests as it ever does."""
+    at, work = (np.flatnonzero((stay.node == node) & which) for which in (stay.failed, ~stay.failed))
+    if at.size == 0 or work.size < FEW:
+        return False
+    in_hand = _in_hand(stay.start[np.append(at, work)], stay.start[work], stay.end[work])
+    return bool(in_hand.max() > 1 and in_hand[: at.size].mean() >= FULL * in_hand.max())

@@ -238,31 +238,28 @@ def _hand_on(rows: pd.DataFrame, case: Case) -> pd.DataFrame:
     held = _held_up(rows, case)
     column = rows.assign(handed=0.0)
     for _ in held:  # what holds one service up may itself be waiting for the next
-        moves = [_moves(column, nodes, how) for nodes, how in held]
+        moves = [_moves(column, how) for how in held]
         if not any(len(move) for move in moves):
             break
         column = _summed([column, *moves])
     return column
 
 
-def _held_up(rows: pd.DataFrame, case: Case) -> list[tuple[list[int], Held]]:
-    """Return, for each service that is held up and suspected, the codes of its endpoints and what holds it."""
+def _held_up(rows: pd.DataFrame, case: Case) -> list[Held]:
+    """Return, for each service that is held up and suspected, what holds it."""
     service = {code: key[0] for key, code in case.keys.items()}
     excess = rows[rows["excess"] > NOISE * rows["se"]]
     suspected = dict.fromkeys(service[blamed(account)] for account in excess["account"])
-    found = []
-    for name in suspected:
-        frames = case.usual.frame, last_ns(case.usual.frame), case.frame, case.until_ns
-        how = held_up(name, *frames, case.keys, case.usual.offsets)
-        if how is not None:
-            found.append(([code for code, home in service.items() if home == name], how))
-    return found
+    frames = case.usual.frame, last_ns(case.usual.frame), case.frame, case.until_ns
+    found = (held_up(name, *frames, case.keys, case.usual.offsets) for name in suspected)
+    return [how for how in found if how is not None]
 
 
-def _moves(rows: pd.DataFrame, nodes: list[int], how: Held) -> pd.DataFrame:
+def _moves(rows: pd.DataFrame, how: Held) -> pd.DataFrame:
     """Return what leaves the accounts of one held-up service, and where it goes, as rows to be added."""
-    waits = (rows["unit"] == "ms") & how.queues | (rows["unit"] == "failures") & how.full
-    away = rows[waits & rows["account"].map(blamed).isin(nodes) & (rows["excess"] > NOISE * rows["se"])]
+    node, slow = rows["account"].map(blamed), rows["unit"] == "ms"
+    theirs = (slow & node.isin(how.waiting)) | (~slow & node.isin(how.full))
+    away = rows[theirs & (rows["excess"] > NOISE * rows["se"])]
     moved = [away.assign(excess=-away["excess"], handed=-away["excess"], usual=0.0, now=0.0, se=0.0)]
     for account, share in how.share.items():
         there = share * away["excess"]
@@ -310,7 +307,10 @@ def _excess(before: pd.DataFrame, now: pd.DataFrame, value: str, entries: pd.Dat
         out[f"n_{name}"] = entries[f"n_{name}"].reindex(out.index.get_level_values("entry")).to_numpy(dtype=float)
         out[name] = known[value] / out[f"n_{name}"]
         var[name] = (known["square"] / out[f"n_{name}"] - out[name] ** 2).clip(lower=0.0)
-    se = _se_of_failures(out) if value == "failures" else np.sqrt(sum(var[n] / out[f"n_{n}"] for n in tables))
+    now_var = np.maximum(var["now"], var["usual"])  # a few requests show too little of how they scatter
+    se = (
+        _se_of_failures(out) if value == "failures" else np.sqrt(now_var / out["n_now"] + var["usual"] / out["n_usual"])
+    )
     return out[["usual", "now"]].assign(excess=out["now"] - out["usual"], se=se).reset_index()
 
 
