@@ -85,7 +85,10 @@ def _crew(jobs: int) -> Iterator[ProcessPoolExecutor]:
         for child in set(active_children()) - others:
             child.terminate()
         if isinstance(error, BrokenProcessPool):
-            raise OSError("a process was killed from outside; with too little memory, try fewer jobs") from error
+            raise OSError(
+                "a process ended before it answered: in a script, call this under if __name__ == '__main__'; "
+                "where memory ran out, try fewer jobs"
+            ) from error
         raise
     finally:
         crew.shutdown(cancel_futures=True)

@@ -57,7 +57,7 @@ def _encoded(frame: pd.DataFrame, path: str | Path) -> bytes:
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a name to write to; the file takes its place when the block is done, and is never half-written."""
-    part = Path(f"{path}.part")
+    part = Path(f"{path}.{os.getpid()}.part")  # so that two runs do not write into one file
     try:
         yield part
         os.replace(part, path)

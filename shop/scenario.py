@@ -167,6 +167,9 @@ class Scenario:
                 if fault.start_s >= self.seconds:
                     rule = f"must be before the end at {self.seconds:g}"
                     raise FieldError(f"{name}[{n}].start_s", rule, fault.start_s)
+        for n, place in enumerate(self.causes):
+            if place not in reached or place in self.causes[:n]:
+                raise FieldError(f"causes[{n}]", "must be reached by requests, and there once", _shown(place))
         if bool(self.causes) != bool(self.faults):
             raise FieldError("causes", "must be given where there are faults, and only there", self.causes)
 
@@ -220,6 +223,12 @@ def _check_strikes(name: str, fault: Fault, places: list[Place], known: list[Pla
         raise FieldError(f"{name}.caller", f"must be one of {_listed(known)}", _shown(caller))
     if not reached.intersection(places):
         raise FieldError(name, "must be where requests come by", _shown((fault.service, fault.endpoint)))
+    if fault.rate == 0:
+        raise FieldError(f"{name}.rate", "must be above 0: it strikes nobody", fault.rate)
+    if fault.length_s == 0:
+        raise FieldError(f"{name}.end_s", "must be after start_s: it strikes at no time", fault.end_s)
+    if fault.kind == "slow" and getattr(fault, "factor", None) == 1:
+        raise FieldError(f"{name}.factor", "must not be 1: it slows nothing", 1.0)
 
 
 def _listed(places: list[Place]) -> str:
