@@ -182,7 +182,7 @@ def test_ranks_are_complete_and_the_order_of_the_rows_does_not_matter(rule):
     frame = BROKEN["latency"]
     found = RULES[rule](SHOP, frame)
     assert [(-s.score, s.key) for s in found] == sorted((-s.score, s.key) for s in found)
-    assert sum(s.confidence for s in found) == pytest.approx(1 if found else 0)
+    assert sum(s.share for s in found) == pytest.approx(1 if found else 0)
     shuffled = frame.sample(frac=1, random_state=3).sort_values(["start", "span_id"], ignore_index=True)
     pd.testing.assert_frame_equal(shuffled, frame)
     assert [s.endpoint for s in RULES[rule](SHOP, shuffled)] == [s.endpoint for s in found]

@@ -345,6 +345,6 @@ def test_what_is_no_scenario_is_refused_by_name_and_a_mistake_names_its_file(
 
 
 def test_a_fault_that_changes_no_request_is_refused_when_it_runs(read) -> None:
-    never = document(changed(BASE, ("faults",), [BASE["faults"][0] | {"rate": 0}]))
+    never = document(changed(BASE, ("faults",), [BASE["faults"][0] | {"rate": 1e-9}]))
     with pytest.raises(ValueError, match=r"faults must have an effect on some request \(seed 0\), got 'delay at bank"):
         twin(replace(read(never), seconds=30))
