@@ -180,7 +180,10 @@ def scenario(**changes) -> Scenario:
         (lambda: broken(Fault("error", *PAYMENT, rate=0)), r"faults\[0\].rate must be above 0: .*, got 0"),
         (lambda: broken(Fault("hang", *PAYMENT, start_s=5, end_s=5)), r"faults\[0\].end_s must be after start_s: .* 5"),
         (lambda: broken(VirtualFault("slow", *PAYMENT)), r"faults\[0\].factor must not be 1: .*, got 1"),
-        (lambda: scenario(causes=(PAYMENT, PAYMENT)), r"causes\[1\] must be reached .* and there once, got"),
+        (
+            lambda: scenario(causes=(CHECKOUT,), faults=(Fault("hang", *PAYMENT),), mix={"/payment": 1}),
+            r"causes\[0\] must be where requests come by, got 'checkout /checkout'",
+        ),
         (lambda: VirtualFault("melt", *PAYMENT), r"kind must be one of slow, .*, got 'melt'"),
         (lambda: VirtualFault("slow", *PAYMENT, factor=0), r"factor must be a number .*, got 0"),
         (lambda: VirtualFault("leak", *PAYMENT), r"end_s must be given for a leak, got None"),
