@@ -87,9 +87,10 @@ class Recording:
     def calls(self) -> dict[tuple[Key, Key], int]:
         """Unix ns of the first call of each pair (caller, called)."""
         calls = calls_of(self.frame)
-        first = pd.Series(calls.start).groupby([calls.caller, calls.callee]).min()
+        keys, width = calls.keys, len(calls.keys)
+        first = pd.Series(calls.start).groupby(calls.caller * width + calls.callee).min()
         pairs = zip(first.index.tolist(), first.tolist(), strict=True)
-        return {(calls.keys[caller], calls.keys[callee]): ns for (caller, callee), ns in pairs}
+        return {(keys[pair // width], keys[pair % width]): ns for pair, ns in pairs}
 
 
 class Pipeline:
