@@ -87,9 +87,10 @@ class Recording:
     def calls(self) -> dict[tuple[Key, Key], int]:
         """Unix ns of the first call of each pair (caller, called)."""
         calls = calls_of(self.frame)
-        first = pd.Series(calls.start).groupby([calls.caller, calls.callee]).min()
+        keys, width = calls.keys, len(calls.keys)
+        first = pd.Series(calls.start).groupby(calls.caller * width + calls.callee).min()
         pairs = zip(first.index.tolist(), first.tolist(), strict=True)
-        return {(calls.keys[caller], calls.keys[callee]): ns for (caller, callee), ns in pairs}
+        return {(keys[pair // width], keys[pair % width]): ns for pair, ns in pairs}
 
 
 class Pipeline:
@@ -255,9 +256,10 @@ class _Evidence:
     def __init__(self, recording: Recording, windows: pd.DataFrame, pipeline: Pipeline) -> None:
         self._recording, self._keys, self._sensitivity = recording, pipeline.keys, pipeline.sensitivity
         self._names_at, self._ends = cache(pipeline.names_at), recording.requests.end[recording.by_end]
-        pooled = windows["seconds"] != pipeline.sensitivity.window_s  # all others are as long as the knob says
-        rows = windows.loc[pooled, ["window", "service", "endpoint", "seconds"]].itertuples(index=False, name=None)
-        self._seconds = {tuple(place): seconds for *place, seconds in rows}
+        # Of pooled windows only: all others are as long as the knob says.
+        pooled = np.flatnonzero(windows["seconds"] != pipeline.sensitivity.window_s)
+        columns = (windows[column].iloc[pooled] for column in ("window", "service", "endpoint", "seconds"))
+        self._seconds = {tuple(place): seconds for *place, seconds in zip(*columns, strict=True)}
 
     def attach(self, a: Anomaly) -> Anomaly:
         rows = np.sort(self._recording.requests.row[self._shows(a)])

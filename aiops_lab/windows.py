@@ -108,6 +108,8 @@ def given_up_of(frame: pd.DataFrame, keys: dict[Key, int], endpoint: pd.Series |
     seen serving are left out.
     """
     unanswered = frame[frame["status"].to_numpy() == 0]
+    if unanswered.empty:
+        return GivenUp(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
     calls = unanswered[kinds(unanswered, "client") & unanswered["duration_ms"].notna() & unanswered["peer"].notna()]
     timeouts = calls[calls["error"].astype(str).str.contains("Timeout", regex=False)]
     called = timeouts["endpoint"] if endpoint is None else endpoint[timeouts.index]
