@@ -448,7 +448,7 @@ def test_refused_and_unanswered_requests_count_as_failed() -> None:
 
 
 def test_a_fault_without_an_effect_is_an_error() -> None:
-    never = replace(SCENARIOS["delay"], faults=(Fault("error", *PAYMENT, start_s=120, end_s=180, rate=0.0),))
+    never = replace(SCENARIOS["delay"], faults=(Fault("error", *PAYMENT, start_s=120, end_s=180, rate=1e-9),))
     with pytest.raises(
         ValueError, match=r"faults must have an effect on some request \(seed 1\), got 'error at payment"
     ):
