@@ -1,7 +1,8 @@
 """How sure may the ledger be of a suspect? As sure as it was right in runs whose true cause is known.
 
 ``confidence.json`` holds a logistic curve over score and share; ``python -m shop calibrate`` learns it from the virtual
-shop. A share of votes is no confidence: a rule that is wrong for a reason is wrong in every trace.
+shop. A share of votes is no confidence: a rule that is wrong for a reason is wrong in every trace. The curve that ships
+was learned from first suspects only: of the later ones it says too much.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Large faults in full daylight would teach that the ledger is always right. So each scenario of the catalogue comes at a
 random size, from a hundredth of its own up to all of it, with fewer customers and with lost spans; beside them
-scenarios without a fault, deployments of any size, and random shops.
+scenarios without a fault, deployments that take up to 20 % longer, and random shops.
 """
 
 from __future__ import annotations
