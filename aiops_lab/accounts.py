@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.baselines import compiled
-from aiops_lab.traces import Forest, forest, parents, partition
-from aiops_lab.windows import NEVER, Key, end_ns, kinds, start_ns
+from aiops_lab.traces import Coded, Forest, partition
+from aiops_lab.windows import NEVER, end_ns, start_ns
 
 STUCK_NS, STUCK_USUAL = 5_000_000_000, 5  # an open request older than this, and than so many usual ones, is unanswered
 REFUSED_NS = 5_000_000  # a call without an answer within 5 ms was refused by the called host
@@ -56,24 +56,25 @@ def last_ns(frame: pd.DataFrame) -> int:
     return int(max(start_ns(frame).max(initial=0), end[end != NEVER].max(initial=0)))
 
 
-def clock_offsets(frame: pd.DataFrame) -> dict[tuple[str, str], int]:
+def clock_offsets(spans: Coded) -> dict[tuple[str, str], int]:
     """Return by how many ns a called service's clock is ahead of its caller's, for pairs where it must be.
 
     The median distance of the midpoints of server and client span (Cristian 1989, doi 10.1007/BF01784024), used only
     where the typical server span sticks out of its client span: elsewhere the clocks agree well enough.
     """
-    parent, closed = parents(frame), frame["duration_ms"].notna().to_numpy()
-    called = np.flatnonzero(kinds(frame, "server") & (parent >= 0) & closed)
-    called = called[(kinds(frame, "client") & closed)[parent[called]]]
-    start, end, service, up = start_ns(frame), end_ns(frame), frame["service"].to_numpy(), parent[called]
+    closed, start, end = spans.end != NEVER, spans.start, spans.end
+    called = np.flatnonzero(spans.server & (spans.parent >= 0) & closed)
+    called = called[(spans.client & closed)[spans.parent[called]]]
+    up = spans.parent[called]
     pairs = pd.DataFrame({
-        "caller": service[up],
-        "called": service[called],
+        "caller": spans.service[up],
+        "called": spans.service[called],
         "out": np.maximum(start[up] - start[called], end[called] - end[up]),
         "ahead": (start[called] + end[called] - start[up] - end[up]) // 2,
     })  # fmt: skip
     middle = pairs.groupby(["caller", "called"]).median()
-    return {pair: int(ahead) for pair, out, ahead in middle.itertuples() if out > 0}
+    name = spans.services
+    return {(name[a], name[b]): int(ahead) for (a, b), out, ahead in middle.itertuples() if out > 0}
 
 
 class Habits(NamedTuple):
@@ -89,14 +90,13 @@ class Habits(NamedTuple):
     calls: dict[tuple[int, int], int]
 
 
-def habits(frame: pd.DataFrame, keys: dict[Key, int], offsets: dict[tuple[str, str], int], until_ns: int) -> Habits:
-    """Return the habits that a fault-free frame shows; `keys` (codes of the endpoints) grows by those that are new."""
-    trees = forest(frame, keys, until_ns, offsets)
+def habits(trees: Forest, width: int) -> Habits:
+    """Return the habits of `width` endpoints that fault-free traces show."""
     code, duration = trees.node[trees.server], (trees.end - trees.start)[trees.server]
-    n = np.maximum(np.bincount(code, minlength=len(keys)), 1)
-    mean_ns = np.bincount(code, duration, minlength=len(keys)) / n
-    failures = np.bincount(code, trees.failed[trees.server], minlength=len(keys)) / n
-    refused = np.bincount(code, _is_refusal(trees)[trees.server], minlength=len(keys)) / n
+    n = np.maximum(np.bincount(code, minlength=width), 1)
+    mean_ns = np.bincount(code, duration, minlength=width) / n
+    failures = np.bincount(code, trees.failed[trees.server], minlength=width) / n
+    refused = np.bincount(code, _is_refusal(trees)[trees.server], minlength=width) / n
     called, rank = _call_ranks(trees)
     calls = pd.DataFrame({"caller": trees.node[trees.parent[called]], "callee": trees.node[called], "rank": rank})
     top = calls[calls["rank"] > 0].groupby(["caller", "callee"])["rank"].quantile(0.99, interpolation="lower")
@@ -126,8 +126,8 @@ def _without_extra_calls(trees: Forest, usual: Habits) -> Forest:
     A call that repeats a failed one is no choice of the caller's: it stays.
     """
     called, rank = _call_ranks(trees)
-    pairs = zip(trees.node[trees.parent[called]].tolist(), trees.node[called].tolist(), strict=True)
-    most = np.array([usual.calls.get(pair, 1) for pair in pairs], dtype=np.int64)
+    pair, which = np.unique(trees.node[trees.parent[called]] * _CODES + trees.node[called], return_inverse=True)
+    most = np.array([usual.calls.get(divmod(code, _CODES), 1) for code in pair.tolist()], dtype=np.int64)[which]
     repeats = np.zeros(called.size, dtype=bool)
     repeats[1:] = (rank[1:] > 1) & trees.failed[called[:-1]]
     hidden = trees.log.copy()
@@ -136,26 +136,24 @@ def _without_extra_calls(trees: Forest, usual: Habits) -> Forest:
 
 
 def keep(
-    frame: pd.DataFrame, keys: dict[Key, int], offsets: dict[tuple[str, str], int], until_ns: int, usual: Habits,
-    stuck_ns: int = STUCK_NS,
-) -> Books:  # fmt: skip
+    frame: pd.DataFrame, spans: Coded, trees: Forest, width: int, until_ns: int, usual: Habits, stuck_ns: int = STUCK_NS
+) -> Books:
     """Return the books of a frame as it stood at `until_ns`.
 
     Parameters
     ----------
-    keys : dict
-        Codes of the endpoints; grows by those that are new.
-    offsets : dict
-        From `clock_offsets`.
+    frame, spans, trees
+        The same recording thrice: as a spans frame, from `coded`, and from `forest`.
+    width : int
+        Number of endpoint codes.
     usual : Habits
         A call beyond the usual number is its caller's; what usually fails explains no failure.
     stuck_ns : int
         Age from which an open request counts as unanswered.
     """
-    trees = forest(frame, keys, until_ns, offsets)
-    usually = np.pad(usual.mean_ns, (0, len(keys) - usual.mean_ns.size))
-    fails, refuses = (np.pad(u, (0, len(keys) - u.size)) > 0.5 for u in (usual.failed, usual.refused))
-    duration, is_open = trees.end - trees.start, end_ns(frame) > until_ns
+    usually = np.pad(usual.mean_ns, (0, width - usual.mean_ns.size))
+    fails, refuses = (np.pad(u, (0, width - u.size)) > 0.5 for u in (usual.failed, usual.refused))
+    duration, is_open = trees.end - trees.start, spans.end > until_ns
     stuck = duration > np.maximum(stuck_ns, STUCK_USUAL * usually[trees.node])
     bad = (trees.failed & ~is_open) | (is_open & stuck)
     bad &= ~fails[trees.node] | (trees.parent < 0)

@@ -21,8 +21,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.accounts import accounts_of, blamed
-from aiops_lab.traces import forest, parents, partition
-from aiops_lab.windows import Key, kinds
+from aiops_lab.baselines import compiled
+from aiops_lab.traces import Coded, forest, partition
+from aiops_lab.windows import NEVER
 
 HELD = 1.5  # a service is held up when its requests keep a worker half as long again as usual
 MISFITS = 0.02  # share of the requests that may contradict a number of workers: other servers are not quite so fair
@@ -42,7 +43,7 @@ class Held(NamedTuple):
     full: set[int]
 
 
-class _Stay(NamedTuple):
+class Stay(NamedTuple):
     """The requests of one service as if each were a root: times in ns, in the order in which they came."""
 
     node: NDArray
@@ -54,24 +55,12 @@ class _Stay(NamedTuple):
     others: pd.Series  # ns a request, by account outside of the service
 
 
-def held_up(
-    service: str, usual: pd.DataFrame, usual_ns: int, now: pd.DataFrame, now_ns: int, keys: dict[Key, int],
-    offsets: dict[tuple[str, str], int],
-) -> Held | None:  # fmt: skip
-    """Return by what a service is held up, None if it is not.
+def held_up(before: Stay | None, after: Stay | None) -> Held | None:
+    """Return by what a service is held up, None if it is not, from its requests without and with the trouble.
 
     Assumes that its requests share one pool of workers and are served first come, first served. A caller that gave up
     does not free the worker, so each request is followed to its own end.
-
-    Parameters
-    ----------
-    service : str
-    usual, now : DataFrame
-        Spans frames without and with the trouble, as they stood at `usual_ns` and `now_ns` (Unix ns).
-    keys, offsets : dict
-        As for `aiops_lab.accounts.keep`.
     """
-    before, after = (_stay(service, f, keys, offsets, ns) for f, ns in ((usual, usual_ns), (now, now_ns)))
     if before is None or after is None:
         return None
     wait = _wait(after)
@@ -89,19 +78,20 @@ def held_up(
     return Held(share, plain, {int(n) for n in np.unique(after.node) if _is_full(after, n)})
 
 
-def _stay(
-    service: str, frame: pd.DataFrame, keys: dict[Key, int], offsets: dict[tuple[str, str], int], until_ns: int
-) -> _Stay | None:
-    mine = kinds(frame, "server") & (frame["service"] == service).to_numpy()
+def stay(service: str, spans: Coded, until_ns: int, offsets: dict[tuple[str, str], int]) -> Stay | None:
+    """Return the requests of a service as they stood at `until_ns` (Unix ns), None if it has none."""
+    if service not in spans.services:
+        return None
+    mine = spans.server & (spans.service == spans.services.index(service))
     if not mine.any():
         return None
-    gap = _gap(frame, mine)
-    trees = forest(frame, keys, until_ns, offsets, mine)
+    gap = _gap(spans, mine)
+    trees = forest(spans, until_ns, offsets, mine)
     _, account = accounts_of(trees)
     span, ns = partition(trees)
     inside = mine[trees.root[span]]
     span, ns = span[inside], ns[inside]
-    own = np.zeros(len(frame))
+    own = np.zeros(mine.size)
     at_home = trees.root[span] == span
     own[span[at_home]] = ns[at_home]
     homes = set(np.unique(trees.node[mine]).tolist())
@@ -116,17 +106,18 @@ def _stay(
     order = np.lexsort((row, start))
     row, gap, start = row[order], gap[order], start[order]
     room = first_call[row] - start
-    return _Stay(trees.node[row], start, trees.end[row], own[row] + gap, room, by_itself[row], others)
+    return Stay(trees.node[row], start, trees.end[row], own[row] + gap, room, by_itself[row], others)
 
 
-def _gap(frame: pd.DataFrame, mine: NDArray) -> NDArray:
+def _gap(spans: Coded, mine: NDArray) -> NDArray:
     """Return by how many ns the calls that brought the requests were longer: some servers queue before their span."""
-    ms, parent = frame["duration_ms"].to_numpy(), parents(frame)[mine]
-    called = np.where(kinds(frame, "client")[parent] & (parent >= 0), ms[parent], np.nan)
-    return np.nan_to_num(np.maximum(called - ms[mine], 0.0) * 1e6).astype(np.int64)
+    parent, closed = spans.parent[mine], spans.end != NEVER
+    longer = (spans.end - spans.start)[parent] - (spans.end - spans.start)[mine]
+    known = (parent >= 0) & spans.client[parent] & closed[parent] & closed[mine]
+    return np.where(known, np.maximum(longer, 0), 0)
 
 
-def _wait(stay: _Stay) -> NDArray:
+def _wait(stay: Stay) -> NDArray:
     """Return how long each request waited (ns), with the least number of workers that the times allow."""
     low, high = 1, max(int(_in_hand(stay.start, stay.start, stay.end).max(initial=0)) + 1, 1)
     while low < high:
@@ -136,20 +127,25 @@ def _wait(stay: _Stay) -> NDArray:
     return np.minimum(_waits(stay, low), stay.room)
 
 
-def _waits(stay: _Stay, workers: int) -> NDArray:
+def _waits(stay: Stay, workers: int) -> NDArray:
+    return _queue(stay.start, stay.end, workers)
+
+
+@compiled
+def _queue(start: NDArray, end: NDArray, workers: int) -> NDArray:
     """Return how long each request waits for one of so many workers: until the n-th last of the earlier ends."""
-    ends: list[int] = []
-    wait = np.zeros(stay.start.size)
-    for i, (start, end) in enumerate(zip(stay.start.tolist(), stay.end.tolist(), strict=True)):
+    wait = np.zeros(start.size)
+    ends = [end[0] for _ in range(min(start.size, 1))]  # a heap of the last ends
+    for i in range(1, start.size):
         if len(ends) < workers:
-            heapq.heappush(ends, end)
+            heapq.heappush(ends, end[i])
         else:
-            wait[i] = max(ends[0] - start, 0)
-            heapq.heappushpop(ends, end)
+            wait[i] = max(ends[0] - start[i], 0)
+            heapq.heappushpop(ends, end[i])
     return wait
 
 
-def _only_waits(node: int, usually: float, stay: _Stay, wait: NDArray) -> bool:
+def _only_waits(node: int, usually: float, stay: Stay, wait: NDArray) -> bool:
     """Return whether requests of an endpoint take, beside their wait, about as long of themselves as usual."""
     mine = (stay.node == node) & ~stay.failed
     if not mine.any() or wait[mine].mean() == 0:
@@ -163,7 +159,7 @@ def _in_hand(at: NDArray, start: NDArray, end: NDArray) -> NDArray:
     return np.searchsorted(np.sort(start), at) - np.searchsorted(np.sort(end), at)
 
 
-def _is_full(stay: _Stay, node: int) -> bool:
+def _is_full(stay: Stay, node: int) -> bool:
     """Return whether an endpoint fails by itself only while it works on as many requests as it ever does."""
     at, work = (np.flatnonzero((stay.node == node) & which) for which in (stay.failed, ~stay.failed))
     if at.size == 0 or work.size < FEW:

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aiops_lab.accounts import STUCK_NS, Books, Habits, blamed, clock_offsets, habits, keep, label, last_ns
 from aiops_lab.confidence import shipped
-from aiops_lab.holding import Held, held_up
+from aiops_lab.holding import HELD, Held, Stay, held_up, stay
 from aiops_lab.incidents import Suspect
 from aiops_lab.spans import check
-from aiops_lab.traces import names
+from aiops_lab.traces import Coded, coded, forest, names
 from aiops_lab.windows import Key
 
 FLOOR = 0.02  # abstain below two hundredths of a usual request
@@ -34,14 +35,28 @@ class Usual:
 
     frame: pd.DataFrame
     keys: dict[Key, int] = field(repr=False)
+    spans: Coded = field(repr=False)
     offsets: dict[tuple[str, str], int] = field(repr=False)
     books: Books = field(repr=False)
     habits: Habits = field(repr=False)
+    until_ns: int
+    _stays: dict[str, Stay | None] = field(default_factory=dict, repr=False, compare=False)
+
+    def stay(self, service: str) -> Stay | None:
+        """Return the usual requests of a service, worked out once."""
+        if service not in self._stays:
+            self._stays[service] = stay(service, self.spans, self.until_ns, self.offsets)
+        return self._stays[service]
 
     @cached_property
     def entries(self) -> pd.DataFrame:
         """What requests usually cost, by entry: n, ms, failed, open, sd_ms."""
         return _entries(self.books)
+
+    @cached_property
+    def sums(self) -> dict[str, pd.DataFrame]:
+        """What requests usually cost, by kind of cost and account."""
+        return _sums(self.books)
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,7 @@ class Case:
     usual: Usual
     frame: pd.DataFrame
     keys: dict[Key, int] = field(repr=False)
+    spans: Coded = field(repr=False)
     books: Books = field(repr=False)
     named: dict[Key, str] = field(repr=False)
     until_ns: int
@@ -108,9 +124,11 @@ def learn(normal: pd.DataFrame, resources: None = None) -> Usual:
     """
     _refuse(resources)
     frame, keys = check(normal), dict[Key, int]()
-    offsets = clock_offsets(frame)
-    seen = habits(frame, keys, offsets, last_ns(frame))
-    return Usual(frame, keys, offsets, keep(frame, keys, offsets, last_ns(frame), seen), seen)
+    spans, until = coded(frame, keys), last_ns(frame)
+    offsets = clock_offsets(spans)
+    trees = forest(spans, until, offsets)
+    seen = habits(trees, len(keys))
+    return Usual(frame, keys, spans, offsets, keep(frame, spans, trees, len(keys), until, seen), seen, until)
 
 
 def open_case(
@@ -123,8 +141,9 @@ def open_case(
     """
     keys = dict(usual.keys)
     until = last_ns(check(abnormal)) if until_ns is None else until_ns
-    books = keep(abnormal, keys, usual.offsets, until, usual.habits, stuck_ns)
-    return Case(usual, abnormal, keys, books, named or {}, until)
+    spans = coded(abnormal, keys)
+    books = keep(abnormal, spans, forest(spans, until, usual.offsets), len(keys), until, usual.habits, stuck_ns)
+    return Case(usual, abnormal, keys, spans, books, named or {}, until)
 
 
 def ledger(usual: Usual, abnormal: pd.DataFrame) -> Ledger:
@@ -199,7 +218,7 @@ def _votes(case: Case) -> dict[Key, int]:
     """Return for how many of the bad requests the largest excess was born at each endpoint."""
     usually = case.usual.entries
     time = case.books.time[case.books.time["root"].isin(case.bad.index)].reset_index(drop=True)
-    total = case.usual.books.time.groupby(["entry", "account"])["ns"].sum()
+    total = case.usual.sums["ms"]["cost"]
     before = total.reindex(pd.MultiIndex.from_frame(time[["entry", "account"]]), fill_value=0).to_numpy()
     time["excess"] = time["ns"] - before / time["entry"].map(usually["n"]).to_numpy(dtype=float)
     slow = time.sort_values(["root", "excess", "account"]).groupby("root")["account"].last()
@@ -214,16 +233,14 @@ def _votes(case: Case) -> dict[Key, int]:
 
 
 def _ledger(case: Case) -> Ledger:
-    before, now = case.usual.books, case.books
-    entries = case.usual.entries.add_suffix("_usual").join(_entries(now).add_suffix("_now"), how="inner").sort_index()
+    sums = _sums(case.books)
+    entries = (
+        case.usual.entries.add_suffix("_usual").join(_entries(case.books).add_suffix("_now"), how="inner").sort_index()
+    )
     entries["weight"] = entries["n_now"] / max(entries["n_now"].sum(), 1)
-    time = _excess(before.time, now.time, "ns", entries).assign(unit="ms", masked=False)
+    time, *failures = (_excess(usually, sums[kind], kind, entries) for kind, usually in case.usual.sums.items())
     time[["usual", "now", "excess", "se"]] /= 1e6
-    parts = [time]
-    for masked in (False, True):
-        failures = _excess(_counted(before, masked), _counted(now, masked), "failures", entries)
-        parts.append(failures.assign(unit="failures", masked=masked))
-    rows = pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True)
+    rows = pd.concat([part for part in (time, *failures) if len(part)] or [time], ignore_index=True)
     rows = _hand_on(rows, case)
     # Each entry in its own usual requests: else one heavy neighbour hides what all others lose.
     usual_ms = rows["entry"].map(entries["ms_usual"].clip(lower=LEAST_MS)).to_numpy(dtype=float)
@@ -249,10 +266,18 @@ def _held_up(rows: pd.DataFrame, case: Case) -> list[Held]:
     """Return, for each service that is held up and suspected, what holds it."""
     service = {code: key[0] for key, code in case.keys.items()}
     excess = rows[rows["excess"] > NOISE * rows["se"]]
-    suspected = dict.fromkeys(service[blamed(account)] for account in excess["account"])
-    frames = case.usual.frame, last_ns(case.usual.frame), case.frame, case.until_ns
-    found = (held_up(name, *frames, case.keys, case.usual.offsets) for name in suspected)
+    suspected = {service[blamed(account)] for account in excess["account"]}
+    suspected &= {service[node] for node in _longer(case)}
+    usual, now = case.usual, (case.spans, case.until_ns, case.usual.offsets)
+    found = (held_up(usual.stay(name), stay(name, *now)) for name in sorted(suspected))
     return [how for how in found if how is not None]
+
+
+def _longer(case: Case) -> list[int]:
+    """Return the endpoints whose requests take so much longer, or are not answered, that they may hold up others."""
+    usual, now = case.usual.books.endpoints, case.books.endpoints
+    ratio = now["ms"] / usual["ms"].reindex(now.index)
+    return now.index[~(ratio <= (1 + HELD) / 2) | (now["unanswered"] > 0)].tolist()
 
 
 def _moves(rows: pd.DataFrame, how: Held) -> pd.DataFrame:
@@ -285,44 +310,51 @@ def _entries(books: Books) -> pd.DataFrame:
     return table.assign(sd_ms=requests["ms"].std(ddof=0))
 
 
-def _counted(books: Books, masked: bool) -> pd.DataFrame:
-    rows = books.failures[books.failures["masked"] == masked]
-    return rows.groupby(["root", "entry", "account"]).size().rename("failures").reset_index()
-
-
-def _excess(before: pd.DataFrame, now: pd.DataFrame, value: str, entries: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean cost per request of each (entry, account) before and now, with the standard error of the gap."""
-    tables = {"usual": before, "now": now}
-    sums = {
-        name: table.assign(square=table[value].astype(float) ** 2)
-        .groupby(["entry", "account"])[[value, "square"]]
-        .sum()
-        for name, table in tables.items()
+def _sums(books: Books) -> dict[str, pd.DataFrame]:
+    """Return cost, and the sum of its squares over requests, by (entry, account): of time, failures, masked ones."""
+    masked = books.failures["masked"].to_numpy(dtype=bool)
+    tables = {"ms": books.time.rename(columns={"ns": "cost"})}
+    for kind, which in ((_FAILED, ~masked), (_MASKED, masked)):
+        by = books.failures[which].groupby(["root", "entry", "account"])
+        tables[kind] = by.size().rename("cost").reset_index()
+    return {
+        kind: table.assign(square=table["cost"].astype(float) ** 2).groupby(["entry", "account"])[_COSTS].sum()
+        for kind, table in tables.items()
     }
-    out = sums["usual"][[]].join(sums["now"][[]], how="outer")
-    out = out[out.index.get_level_values("entry").isin(entries.index)]
-    var = {}
-    for name in tables:
-        known = sums[name].reindex(out.index, fill_value=0.0).astype(float)
-        out[f"n_{name}"] = entries[f"n_{name}"].reindex(out.index.get_level_values("entry")).to_numpy(dtype=float)
-        out[name] = known[value] / out[f"n_{name}"]
-        var[name] = (known["square"] / out[f"n_{name}"] - out[name] ** 2).clip(lower=0.0)
-    now_var = np.maximum(var["now"], var["usual"])  # a few requests show too little of how they scatter
-    se = (
-        _se_of_failures(out) if value == "failures" else np.sqrt(now_var / out["n_now"] + var["usual"] / out["n_usual"])
+
+
+_FAILED, _MASKED, _COSTS = "failures", "masked failures", ["cost", "square"]
+
+
+def _excess(before: pd.DataFrame, now: pd.DataFrame, kind: str, entries: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean cost per request of each (entry, account) before and now, with the standard error of the gap."""
+    index = before.index.union(now.index)
+    index = index[index.isin(entries.index, level="entry")]
+    n = entries.loc[index.get_level_values("entry"), ["n_usual", "n_now"]].to_numpy(dtype=float)
+    cost, square = (
+        np.column_stack([table.reindex(index, fill_value=0.0)[c].to_numpy(dtype=float) for table in (before, now)]) / n
+        for c in _COSTS
     )
-    return out[["usual", "now"]].assign(excess=out["now"] - out["usual"], se=se).reset_index()
+    var = (square - cost**2).clip(min=0.0)
+    now_var = var.max(axis=1)  # a few requests show too little of how they scatter
+    se = np.sqrt(now_var / n[:, 1] + var[:, 0] / n[:, 0]) if kind == "ms" else _se_of_failures(cost[:, 0], n)
+    return pd.DataFrame({
+        "entry": index.get_level_values("entry"), "account": index.get_level_values("account"),
+        "usual": cost[:, 0], "now": cost[:, 1], "excess": cost[:, 1] - cost[:, 0], "se": se,
+        "unit": "ms" if kind == "ms" else "failures", "masked": kind == _MASKED,
+    })  # fmt: skip
 
 
-def _se_of_failures(shares: pd.DataFrame) -> pd.Series:
+def _se_of_failures(share: NDArray, n: NDArray) -> NDArray:
     """Return the standard error of a share of failures if it is as usual, with one failure imagined among the usual.
 
     Widened by the skewness of rare events (Cornish & Fisher 1938, doi 10.2307/1400905), so that `NOISE` of it is hardly
     ever exceeded by a lone failure.
     """
-    usual = (shares["usual"] * shares["n_usual"] + 1) / (shares["n_usual"] + 2)
-    sd = np.sqrt(usual * (1 - usual) * (1 / shares["n_now"] + 1 / shares["n_usual"]))
-    return sd + ((NOISE**2 - 1) / 6 + 0.5) / NOISE / shares["n_now"]
+    n_usual, n_now = n.T
+    usual = (share * n_usual + 1) / (n_usual + 2)
+    sd = np.sqrt(usual * (1 - usual) * (1 / n_now + 1 / n_usual))
+    return sd + ((NOISE**2 - 1) / 6 + 0.5) / NOISE / n_now
 
 
 def _named(rows: pd.DataFrame, case: Case) -> pd.DataFrame:

@@ -262,6 +262,35 @@ def _server_above(parent: NDArray, server: NDArray) -> NDArray:
 # ---- the critical path
 
 
+class Coded(NamedTuple):
+    """A spans frame as integers, made once for all that is asked of it; times in Unix ns."""
+
+    parent: NDArray  # position of the parent, -1 = none
+    start: NDArray
+    end: NDArray  # `NEVER` = still open
+    server: NDArray
+    client: NDArray
+    log: NDArray
+    failed: NDArray
+    status: NDArray
+    node: NDArray  # code of what the span is about: its own endpoint (server, log), the called one (client)
+    service: NDArray  # code in `services`
+    services: list[str]
+
+
+def coded(frame: pd.DataFrame, keys: dict[Key, int]) -> Coded:
+    """Return `frame` as integers; `keys` (codes of the endpoints) grows by those that are new."""
+    client = kinds(frame, "client")
+    node = np.empty(len(frame), dtype=np.int64)
+    node[~client] = codes_of(frame["service"][~client], frame["endpoint"][~client], keys)
+    node[client] = codes_of(frame["peer"][client].fillna("?"), called_endpoints(frame, keys)[client], keys)
+    service, services = pd.factorize(frame["service"])
+    return Coded(
+        parents(frame), start_ns(frame), end_ns(frame), kinds(frame, "server"), client, kinds(frame, "log"),
+        failed(frame), frame["status"].to_numpy(), node, service, [str(name) for name in services],
+    )  # fmt: skip
+
+
 class Forest(NamedTuple):
     """All traces of a frame as trees of integers; times in ns, aligned and clipped to their ancestors."""
 
@@ -275,44 +304,46 @@ class Forest(NamedTuple):
     log: NDArray
     failed: NDArray
     status: NDArray
-    node: NDArray  # code of what the span is about: its own endpoint (server), the called one (client)
+    node: NDArray  # as in `Coded`
 
 
-def forest(
-    frame: pd.DataFrame, keys: dict[Key, int], until_ns: int, offsets: dict[tuple[str, str], int],
-    tops: NDArray | None = None,
-) -> Forest:  # fmt: skip
-    """Return the traces of `frame` as they stood at `until_ns` (Unix ns): what was open then ends there.
+def forest(spans: Coded, until_ns: int, offsets: dict[tuple[str, str], int], tops: NDArray | None = None) -> Forest:
+    """Return the traces as they stood at `until_ns` (Unix ns): what was open then ends there.
 
     `offsets` holds by how many ns the clock of a called service is ahead of its caller's, by (caller, called). The
     spans in `tops` (a mask) become roots of their own.
     """
-    parent = parents(frame)
-    if tops is not None:
-        parent[tops] = -1
-    start, end = start_ns(frame), np.minimum(end_ns(frame), until_ns)
-    server, log = kinds(frame, "server"), kinds(frame, "log")
-    client = kinds(frame, "client")
-    node = np.empty(len(frame), dtype=np.int64)
-    node[~client] = codes_of(frame["service"][~client], frame["endpoint"][~client], keys)
-    node[client] = codes_of(frame["peer"][client].fillna("?"), called_endpoints(frame, keys)[client], keys)
-    ahead = np.zeros(len(frame), dtype=np.int64)
-    if offsets:
-        called = np.flatnonzero(server & (parent >= 0))
-        pairs = zip(frame["service"].to_numpy()[parent[called]], frame["service"].to_numpy()[called], strict=True)
-        ahead[called] = [offsets.get(pair, 0) for pair in pairs]
+    parent = spans.parent if tops is None else np.where(tops, -1, spans.parent)
+    start, end = spans.start.copy(), np.minimum(spans.end, until_ns)
+    ahead = _ahead(spans, parent, offsets)
     first, child = _children(parent, end)
+    ended = end.copy()
     root = _align(parent, first, child, ahead, start, end)
-    first, child = _children(parent, end)
-    status = frame["status"].to_numpy()
-    return Forest(parent, root, start, end, first, child, server, log, failed(frame), status, node)
+    if (end != ended).any():
+        first, child = _children(parent, end)
+    return Forest(
+        parent, root, start, end, first, child, spans.server, spans.log, spans.failed, spans.status, spans.node
+    )
+
+
+def _ahead(spans: Coded, parent: NDArray, offsets: dict[tuple[str, str], int]) -> NDArray:
+    """Return by how many ns the clock of each server span is ahead of its parent's."""
+    ahead = np.zeros(parent.size, dtype=np.int64)
+    place = {name: code for code, name in enumerate(spans.services)}
+    table = np.zeros((len(place), len(place)), dtype=np.int64)
+    for (caller, called), ns in offsets.items():
+        if caller in place and called in place:
+            table[place[caller], place[called]] = ns
+    below = np.flatnonzero(spans.server & (parent >= 0))
+    ahead[below] = table[spans.service[parent[below]], spans.service[below]]
+    return ahead
 
 
 def _children(parent: NDArray, end: NDArray) -> tuple[NDArray, NDArray]:
     """Return the children of each span in compressed rows, latest end first, ties by position."""
-    order = np.lexsort((-end, parent))
-    order = order[np.searchsorted(parent[order], 0) :]
-    return np.searchsorted(parent[order], np.arange(parent.size + 1)), order
+    below = np.flatnonzero(parent >= 0)
+    order = below[np.lexsort((-end[below], parent[below]))]
+    return np.append(0, np.cumsum(np.bincount(parent[below], minlength=parent.size))), order
 
 
 @compiled

@@ -170,7 +170,7 @@ def test_the_same_span_id_in_two_traces_is_two_spans():
 def test_a_cycle_of_parents_ends():
     frame = lab.to_frame([span(1, 2, "/a", "client", 0, 10, peer="x"), span(2, 1, "/b", "client", 0, 10, peer="y")])
     assert lab.service_graph(frame).empty
-    trees = traces.forest(frame, {}, 10**18, {})
+    trees = traces.forest(traces.coded(frame, {}), 10**18, {})
     assert (trees.root == -1).all()
     assert traces.partition(trees)[0].size == 0
 
@@ -178,7 +178,7 @@ def test_a_cycle_of_parents_ends():
 @given(call_trees())
 @settings(max_examples=200, deadline=None)
 def test_every_nanosecond_of_a_request_belongs_to_one_span(frame):
-    trees = traces.forest(frame, {}, 10**18, {})
+    trees = traces.forest(traces.coded(frame, {}), 10**18, {})
     position, ns = traces.partition(trees)
     assert ns.sum() == 1000 * MS
     assert (ns > 0).all()
@@ -187,7 +187,7 @@ def test_every_nanosecond_of_a_request_belongs_to_one_span(frame):
 @given(call_trees())
 @settings(max_examples=150, deadline=None)
 def test_the_critical_path_equals_the_slow_way(frame):
-    position, ns = traces.partition(traces.forest(frame, {}, 10**18, {}))
+    position, ns = traces.partition(traces.forest(traces.coded(frame, {}), 10**18, {}))
     fast = pd.Series(ns).groupby(frame["span_id"].to_numpy()[position]).sum()
     slow = naive.partition(_clipped(frame), frame["trace_id"][0])
     assert fast.sum() == sum(slow.values())
