@@ -42,6 +42,11 @@ def blamed(account: int) -> int:
     return account if account < _EDGE else (account - _EDGE) % _CODES
 
 
+def ends(account: int) -> tuple[int, ...]:
+    """Return the codes of the endpoints that an account belongs to: of an edge, the caller and the called."""
+    return (account,) if account < _EDGE else divmod(account - _EDGE, _CODES)
+
+
 def label(account: int, unit: str, shown: dict[int, str]) -> str:
     """Return how an account is shown."""
     if account < _EDGE:

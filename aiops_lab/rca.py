@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiops_lab.accounts import STUCK_NS, Books, Habits, blamed, clock_offsets, habits, keep, label, last_ns
+from aiops_lab.accounts import STUCK_NS, Books, Habits, blamed, clock_offsets, ends, habits, keep, label, last_ns
 from aiops_lab.confidence import shipped
 from aiops_lab.holding import HELD, Held, Stay, held_up, stay
 from aiops_lab.incidents import Suspect
 from aiops_lab.spans import check
-from aiops_lab.traces import Coded, coded, forest, names
+from aiops_lab.symptoms import Custom, custom, most_unusual, symptoms
+from aiops_lab.traces import Coded, Forest, coded, forest, names
 from aiops_lab.windows import Key
 
 FLOOR = 0.02  # abstain below two hundredths of a usual request
@@ -36,6 +37,8 @@ class Usual:
     frame: pd.DataFrame
     keys: dict[Key, int] = field(repr=False)
     spans: Coded = field(repr=False)
+    trees: Forest = field(repr=False)
+    resources: pd.DataFrame | None = field(repr=False)
     offsets: dict[tuple[str, str], int] = field(repr=False)
     books: Books = field(repr=False)
     habits: Habits = field(repr=False)
@@ -52,6 +55,11 @@ class Usual:
     def entries(self) -> pd.DataFrame:
         """What requests usually cost, by entry: n, ms, failed, open, sd_ms."""
         return _entries(self.books)
+
+    @cached_property
+    def custom(self) -> Custom:
+        """How things are usually done."""
+        return custom(self.trees, _began(self.books), self.resources)
 
     @cached_property
     def sums(self) -> dict[str, pd.DataFrame]:
@@ -84,6 +92,8 @@ class Case:
     frame: pd.DataFrame
     keys: dict[Key, int] = field(repr=False)
     spans: Coded = field(repr=False)
+    trees: Forest = field(repr=False)
+    resources: pd.DataFrame | None = field(repr=False)
     books: Books = field(repr=False)
     named: dict[Key, str] = field(repr=False)
     until_ns: int
@@ -92,6 +102,14 @@ class Case:
     def shown(self) -> dict[int, str]:
         """How the endpoints are shown, by code: as `named`, else as the endpoints of this case tell them apart."""
         return {self.keys[key]: self.named.get(key, name) for key, name in names(list(self.keys)).items()}
+
+    @cached_property
+    def symptoms(self) -> pd.DataFrame:
+        """What is unusual, whatever it costs: `aiops_lab.symptoms`."""
+        trees = self.trees
+        hurt = trees.failed | (trees.status >= 400) | (self.spans.end > self.until_ns)
+        in_trouble = np.append(np.bincount(trees.root + 1, hurt, minlength=trees.root.size + 1)[1:] > 0, False)
+        return symptoms(self.usual.custom, trees, _began(self.books), in_trouble[trees.root], self.resources)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -107,33 +125,35 @@ class Case:
         return requests[requests["failed"] | (requests["ns"] / 1e6 > limit)]
 
 
-def learn(normal: pd.DataFrame, resources: None = None) -> Usual:
+def learn(normal: pd.DataFrame, resources: pd.DataFrame | None = None) -> Usual:
     """Return what is usual: learn once, use for many incidents.
 
     Parameters
     ----------
     normal : DataFrame
         A spans frame of fault-free requests.
-    resources : None
-        The place of resource metrics; the ledger reads spans only and refuses them.
+    resources : DataFrame, optional
+        Metrics of the services: index time (UTC), column ``service``, the rest numbers. What is usual of them is taken
+        from all rows: a few minutes of trouble among them do no harm.
 
     Raises
     ------
     ValueError
-        Names the column that is missing or mistyped; or `resources` is given.
+        Names the column that is missing or mistyped.
     """
-    _refuse(resources)
+    check_resources(resources)
     frame, keys = check(normal), dict[Key, int]()
     spans, until = coded(frame, keys), last_ns(frame)
     offsets = clock_offsets(spans)
     trees = forest(spans, until, offsets)
     seen = habits(trees, len(keys))
-    return Usual(frame, keys, spans, offsets, keep(frame, spans, trees, len(keys), until, seen), seen, until)
+    books = keep(frame, spans, trees, len(keys), until, seen)
+    return Usual(frame, keys, spans, trees, resources, offsets, books, seen, until)
 
 
 def open_case(
     usual: Usual, abnormal: pd.DataFrame, until_ns: int | None = None, named: dict[Key, str] | None = None,
-    stuck_ns: int = STUCK_NS,
+    stuck_ns: int = STUCK_NS, resources: pd.DataFrame | None = None,
 ) -> Case:  # fmt: skip
     """Return the abnormal requests beside the usual ones, as they stood at `until_ns` (default: their last span).
 
@@ -142,8 +162,9 @@ def open_case(
     keys = dict(usual.keys)
     until = last_ns(check(abnormal)) if until_ns is None else until_ns
     spans = coded(abnormal, keys)
-    books = keep(abnormal, spans, forest(spans, until, usual.offsets), len(keys), until, usual.habits, stuck_ns)
-    return Case(usual, abnormal, keys, spans, books, named or {}, until)
+    trees = forest(spans, until, usual.offsets)
+    books = keep(abnormal, spans, trees, len(keys), until, usual.habits, stuck_ns)
+    return Case(usual, abnormal, keys, spans, trees, _during(abnormal, resources), books, named or {}, until)
 
 
 def ledger(usual: Usual, abnormal: pd.DataFrame) -> Ledger:
@@ -154,40 +175,70 @@ def ledger(usual: Usual, abnormal: pd.DataFrame) -> Ledger:
     return open_case(usual, abnormal).ledger
 
 
-def _refuse(resources: object) -> None:
-    if resources is not None:
-        raise ValueError(f"resources must be None: the ledger reads spans only, got {type(resources).__name__}")
+def check_resources(resources: pd.DataFrame | None) -> None:
+    """Raise a ValueError that names the rule, unless `resources` are metrics of services by time, or None."""
+    if resources is None:
+        return
+    if not isinstance(resources, pd.DataFrame) or "service" not in resources:
+        raise ValueError(f"resources must be a DataFrame with the column 'service', got {_columns(resources)}")
+    if not isinstance(resources.index, pd.DatetimeIndex) or str(resources.index.tz) != "UTC":
+        raise ValueError(f"resources must have an index of times in UTC, got {resources.index.dtype}")
+    for name in resources.columns.drop("service"):
+        if not pd.api.types.is_numeric_dtype(resources[name].dtype):
+            raise ValueError(f"resources[{name!r}] must be numbers, got {resources[name].dtype}")
 
 
-def rank_root_causes(normal: pd.DataFrame | Usual, abnormal: pd.DataFrame, resources: None = None) -> list[Suspect]:
-    """Return the suspects, best first; empty where no excess stands out of the noise.
+def _columns(value: object) -> object:
+    return list(value.columns) if isinstance(value, pd.DataFrame) else type(value).__name__
+
+
+def _during(frame: pd.DataFrame, resources: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Return the metrics of the time that the spans cover."""
+    check_resources(resources)
+    if resources is None or frame.empty:
+        return None
+    return resources[(resources.index >= frame["start"].min()) & (resources.index <= frame["start"].max())]
+
+
+def rank_root_causes(
+    normal: pd.DataFrame | Usual, abnormal: pd.DataFrame, resources: pd.DataFrame | None = None
+) -> list[Suspect]:
+    """Return the suspects, best first; empty where nothing stands out of the noise.
 
     Parameters
     ----------
     normal : DataFrame or Usual
         Fault-free spans, or what `learn` made of them.
     abnormal : DataFrame
-        The spans of the incident.
-    resources : None
-        As for `learn`.
+        The spans of the incident, of any system: with or without status codes, with log lines as spans of kind
+        ``log`` or without.
+    resources : DataFrame, optional
+        As for `learn`; what lies outside of the incident's time is left out. Looked at only if `learn` was given what
+        is usual; where `normal` is a frame, all of `resources` is.
 
     Raises
     ------
     ValueError
-        Names the column that is missing or mistyped; or `resources` is given.
+        Names the column that is missing or mistyped.
 
     Notes
     -----
-    Assumes that both frames hold requests of the same kinds. Score of an endpoint: the sum over its accounts of
-    max(0, excess - 3 standard errors), latency in usual requests and failures times 5. A slow edge counts to the
-    called endpoint.
+    Assumes that both frames hold requests of the same kinds. First the ledger: the score of an endpoint is the sum over
+    its accounts of max(0, excess - 3 standard errors), latency in usual requests and failures times 5. A slow edge
+    counts to the called endpoint, unless all calls of a service became slow: then it counts to the caller. Where nobody
+    lost as much as `FLOOR`, the symptoms speak: services by how unusual they are (0 to 1), each by its most unusual
+    endpoint.
     """
-    _refuse(resources)
-    return suspects_of(open_case(normal if isinstance(normal, Usual) else learn(normal), abnormal))
+    usual = normal if isinstance(normal, Usual) else learn(normal, resources)
+    return suspects_of(open_case(usual, abnormal, resources=resources))
 
 
 def suspects_of(case: Case) -> list[Suspect]:
     """Return the suspects of a case, best first."""
+    return _by_ledger(case) or _by_symptoms(case)
+
+
+def _by_ledger(case: Case) -> list[Suspect]:
     rows, votes, scores = case.ledger.rows, _votes(case), scores_of(case.ledger)
     shares = scores / scores.sum()
     sure = shipped()(scores.to_numpy() / FLOOR, shares.to_numpy())
@@ -198,6 +249,27 @@ def suspects_of(case: Case) -> list[Suspect]:
         support = votes.get((service, endpoint), 0), len(case.bad)
         found.append(Suspect(service, endpoint, score, float(p), support, evidence, name, share))
     return sorted(found, key=lambda x: (-x.score, x.service, x.endpoint))
+
+
+def _by_symptoms(case: Case) -> list[Suspect]:
+    if case.books.requests["entry"].isin(case.usual.entries.index).sum() == 0:
+        return []  # there is nothing to compare with
+    back = {code: key for key, code in case.keys.items()}
+    found = most_unusual(case.symptoms, {code: service for code, (service, _) in back.items()})
+    total = sum(f.score for f in found)
+    items = case.symptoms.assign(
+        account=[a if isinstance(a, str) else label(a, "", case.shown) for a in case.symptoms["account"]]
+    )
+    return [
+        Suspect(
+            *back[f.node], f.score, 0.0, (0, 0), tuple(records(items.loc[f.rows])), case.shown[f.node], f.score / total
+        )
+        for f in found
+    ]
+
+
+def _began(books: Books) -> NDArray:
+    return books.failures["account"].to_numpy(dtype=np.int64)
 
 
 def scores_of(ledger: Ledger) -> pd.Series:
@@ -252,14 +324,29 @@ def _ledger(case: Case) -> Ledger:
 
 def _hand_on(rows: pd.DataFrame, case: Case) -> pd.DataFrame:
     """Hand what waited for held-up services on to whatever held them; ``handed`` says how much, in sum nothing."""
-    held = _held_up(rows, case)
-    column = rows.assign(handed=0.0)
+    column = _to_callers(rows.assign(handed=0.0), case)
+    held = _held_up(column, case)
     for _ in held:  # what holds one service up may itself be waiting for the next
         moves = [_moves(column, how) for how in held]
         if not any(len(move) for move in moves):
             break
         column = _summed([column, *moves])
     return column
+
+
+def _to_callers(rows: pd.DataFrame, case: Case) -> pd.DataFrame:
+    """Hand slow calls on to a caller that became slow to reach all services that it calls: the trouble is its own."""
+    service = {code: key[0] for key, code in case.keys.items()}
+    pairs = [tuple(service.get(code, "") for code in ends(account)) for account in rows["account"]]
+    slow = (rows["unit"] == "ms") & (rows["excess"] > NOISE * rows["se"])
+    reached: dict[str, dict[str, bool]] = {}
+    for pair, is_slow in zip(pairs, slow, strict=True):
+        if len(set(pair)) == 2:
+            called = reached.setdefault(pair[0], {})
+            called[pair[1]] = called.get(pair[1], False) or is_slow
+    owners = {caller for caller, called in reached.items() if caller and len(called) > 1 and all(called.values())}
+    away = rows[slow & np.array([len(set(pair)) == 2 and pair[0] in owners for pair in pairs], dtype=bool)]
+    return _summed([rows, _taken(away), _given(away, [ends(account)[0] for account in away["account"]])])
 
 
 def _held_up(rows: pd.DataFrame, case: Case) -> list[Held]:
@@ -285,13 +372,18 @@ def _moves(rows: pd.DataFrame, how: Held) -> pd.DataFrame:
     node, slow = rows["account"].map(blamed), rows["unit"] == "ms"
     theirs = (slow & node.isin(how.waiting)) | (~slow & node.isin(how.full))
     away = rows[theirs & (rows["excess"] > NOISE * rows["se"])]
-    moved = [away.assign(excess=-away["excess"], handed=-away["excess"], usual=0.0, now=0.0, se=0.0)]
-    for account, share in how.share.items():
-        there = share * away["excess"]
-        moved.append(
-            away.assign(account=account, excess=there, handed=there, usual=0.0, now=0.0, se=share * away["se"])
-        )
-    return pd.concat(moved, ignore_index=True)
+    return pd.concat(
+        [_taken(away), *(_given(away, account, share) for account, share in how.share.items())], ignore_index=True
+    )
+
+
+def _taken(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(excess=-rows["excess"], handed=-rows["excess"], usual=0.0, now=0.0, se=0.0)
+
+
+def _given(rows: pd.DataFrame, account: int | list[int], share: float = 1.0) -> pd.DataFrame:
+    there = share * rows["excess"]
+    return rows.assign(account=account, excess=there, handed=there, usual=0.0, now=0.0, se=share * rows["se"])
 
 
 def _summed(tables: list[pd.DataFrame]) -> pd.DataFrame:

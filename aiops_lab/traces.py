@@ -133,6 +133,12 @@ def _covered(order: NDArray, start: NDArray, end: NDArray, parent: NDArray) -> N
     return covered
 
 
+def own_ns(trees: Forest) -> NDArray:
+    """Return the self time of each span in ns, after clocks were aligned and children clipped."""
+    covered = _covered(np.argsort(trees.start, kind="stable"), trees.start, trees.end, trees.parent)
+    return trees.end - trees.start - covered
+
+
 # ---- the service graph
 
 

@@ -1,0 +1,235 @@
+"""What is unusual, whatever it costs? Evidence of each kind against the fault-free spans.
+
+The ledger counts what customers lose. Some faults cost them next to nothing, and some systems record no failures. What
+then remains is that something is not done as usual:
+
+errors      failures that began at an account (`aiops_lab.accounts`)
+self        spans of an account that keep more time for themselves than 95 % of the usual ones; of an edge, the gap
+shape       spans that call a set of children which was rare for such a span, and none below them does
+resources   values of a service's metric far beyond 95 % of the usual ones
+
+Of each item counts by how much the unusual part has grown for sure: the lower confidence bound of now less the upper
+one of before. A service is suspected when this adds up at its own items: the cosine of Ochiai, with shares instead of
+counts (MicroRank, doi 10.1145/3442381.3449905, section 4.3). That odd shapes tell of faults which no duration shows,
+once log lines are children too, is Nezha's idea (doi 10.1145/3611643.3616249).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiops_lab.accounts import accounts_of, ends
+from aiops_lab.baselines import compiled
+from aiops_lab.detectors import wilson
+from aiops_lab.traces import Forest, own_ns
+
+KINDS = ("errors", "self", "shape", "resources")
+USUAL = 0.95  # share of the usual values that are no symptom
+SIGMAS = 3.0  # of both confidence bounds
+LEAST_NS = 100_000  # what always takes exactly as long may still vary by so much
+RARER = 5.0  # a set of children is odd where it used to be so many times rarer
+FAR = 3.0  # a metric is unusual so many times beyond what 95 % of its usual values reach
+
+
+class Counts(NamedTuple):
+    """A number for each of some keys, which are sorted."""
+
+    key: NDArray
+    n: NDArray
+
+    def of(self, key: NDArray) -> NDArray:
+        """Return the numbers of other keys, 0 where there is none."""
+        if self.key.size == 0:
+            return np.zeros(key.size)
+        at = np.minimum(np.searchsorted(self.key, key), self.key.size - 1)
+        return np.where(self.key[at] == key, self.n[at], 0.0)
+
+
+def _counted(key: NDArray) -> Counts:
+    seen, n = np.unique(key, return_counts=True)
+    return Counts(seen, n.astype(float))
+
+
+class Custom(NamedTuple):
+    """What is customary in fault-free traces.
+
+    ``spans``, ``failures``: how many an account has; ``limit``: the ns that 95 % of its spans keep for themselves at
+    most. ``shapes``: how often each key of `_shapes` was seen. ``resources``: what 95 % of the values of each metric
+    reach at most, and their number n, by service.
+    """
+
+    spans: Counts
+    failures: Counts
+    limit: Counts
+    shapes: tuple[Counts, ...]
+    resources: pd.DataFrame
+
+
+def custom(trees: Forest, failures: NDArray, resources: pd.DataFrame | None = None) -> Custom:
+    """Return what is customary in fault-free traces, whose `failures` are given by account."""
+    account, own = _kept(trees)
+    limit = pd.Series(own).groupby(account).quantile(USUAL)
+    shapes = tuple(_counted(key) for key in _shapes(trees))
+    limits = Counts(limit.index.to_numpy(), limit.to_numpy())
+    return Custom(_counted(account), _counted(failures), limits, shapes, _limits(resources))
+
+
+def _limits(resources: pd.DataFrame | None) -> pd.DataFrame:
+    if resources is None:
+        return pd.DataFrame(columns=["n"])
+    groups = resources.groupby("service")
+    return groups.quantile(USUAL, numeric_only=True).assign(n=groups.size())
+
+
+def _kept(trees: Forest) -> tuple[NDArray, NDArray]:
+    """Return of each span that takes time its account, and the ns that it keeps for itself."""
+    timed = ~trees.log & (trees.root >= 0)
+    return accounts_of(trees)[1][timed], own_ns(trees)[timed]
+
+
+def symptoms(
+    usual: Custom, trees: Forest, failures: NDArray, hurt: NDArray, resources: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Return the items of evidence that have grown for sure, and how many were looked at.
+
+    Parameters
+    ----------
+    usual : Custom
+    trees : Forest
+        The traces of now.
+    failures : array
+        Of now, by the account at which they began.
+    hurt : array
+        A mask of the spans whose shape follows from a failure.
+    resources : DataFrame, optional
+        The metrics of now: index time, column service, the rest numbers.
+
+    Returns
+    -------
+    DataFrame
+        kind, account (of a resource: the name of the service), what ("" or the name of a metric), n and k of now (k of
+        n are unusual), usual_n, usual_k, share (by how much the unusual part has grown for sure).
+    """
+    account, own = _kept(trees)
+    failed = _counted(failures)
+    at = np.union1d(account, failed.key)
+    n, known = np.maximum(_counted(account).of(at), failed.of(at)), usual.spans.of(at)
+    slow = _counted(account[own > usual.limit.of(account) + LEAST_NS]).of(at)
+    every = accounts_of(trees)[1]
+    odd = _counted(every[_odd(usual, trees) & ~hurt])
+    of_shape = _counted(every).of(odd.key), odd.n, usual.shapes[-1].of(odd.key), np.zeros(odd.key.size)
+    return pd.concat([
+        _items("errors", at, n, failed.of(at), known, usual.failures.of(at)),
+        _items("self", at, n, slow, known, (1 - USUAL) * known),
+        _items("shape", odd.key, *of_shape),
+        _of_resources(usual.resources, resources),
+    ], ignore_index=True)  # fmt: skip
+
+
+def _of_resources(limits: pd.DataFrame, now: pd.DataFrame | None) -> pd.DataFrame:
+    if now is None or limits.empty:
+        return _items("resources", *[np.empty(0)] * 5)
+    metrics = [name for name in limits.columns if name != "n" and name in now]
+    now = now[now["service"].isin(limits.index)]
+    beyond = now[metrics] > FAR * limits.loc[now["service"], metrics].to_numpy()
+    by = beyond.groupby(now["service"].astype(str))
+    k, n = by.sum().stack(), by.size()
+    service = k.index.get_level_values(0)
+    usual_n = limits.loc[service, "n"].to_numpy(dtype=float)
+    numbers = n[service].to_numpy(dtype=float), k.to_numpy(dtype=float), usual_n, np.zeros(len(k))
+    return _items("resources", service.to_numpy(dtype=object), *numbers).assign(what=k.index.get_level_values(1))
+
+
+def _items(kind: str, account: NDArray, n: NDArray, k: NDArray, usual_n: NDArray, usual_k: NDArray) -> pd.DataFrame:
+    known = usual_n > 0
+    account, n, k, usual_n, usual_k = (column[known] for column in (account, n, k, usual_n, usual_k))
+    grown = wilson(k, n, SIGMAS)[0] - wilson(np.minimum(usual_k, usual_n), usual_n, SIGMAS)[1]
+    numbers = {"n": n, "k": k, "usual_n": usual_n, "usual_k": usual_k, "share": np.maximum(grown, 0.0)}
+    return pd.DataFrame({"kind": kind, "account": pd.Series(account, dtype=object), "what": "", **numbers})
+
+
+# ---- shapes
+
+
+def _shapes(trees: Forest) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """Return keys of each span: account with both sets, with its parent's, with its children's, and alone."""
+    account = accounts_of(trees)[1]
+    below = np.flatnonzero(trees.parent >= 0)
+    called = _mixed(account[below])
+    _, one_each = np.unique(called ^ _mixed(_mixed(trees.parent[below])), return_index=True)
+    children = np.zeros(account.size, dtype=np.uint64)
+    np.add.at(children, trees.parent[below][one_each], called[one_each])
+    above = _mixed(account) ^ _mixed(np.where(trees.parent >= 0, children[trees.parent], np.uint64(1)))
+    under = _mixed(children + np.uint64(1))
+    return above ^ under, above, _mixed(account) ^ under, account
+
+
+def _mixed(key: NDArray) -> NDArray:
+    """Return keys spread over 64 bits (splitmix64: Steele et al. 2014, doi 10.1145/2660193.2660195)."""
+    z = key.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _odd(usual: Custom, trees: Forest) -> NDArray:
+    """Return the spans whose set of children was rare for such a span under such a parent, and none below them is odd.
+
+    A span that was never seen before is no odd one; the one that called it is.
+    """
+    both, above, under, account = _shapes(trees)
+    now = _counted(both).of(both) / _counted(above).of(above)
+    times, of = usual.shapes[0].of(both), usual.shapes[1].of(above)
+    anywhere = of == 0  # the parent's set is itself new
+    times, of = np.where(anywhere, (usual.shapes[2].of(under), usual.shapes[3].of(account)), (times, of))
+    return _deepest((of > 0) & (now > RARER * times / np.maximum(of, 1)) & (trees.root >= 0), trees.parent)
+
+
+@compiled
+def _deepest(odd: NDArray, parent: NDArray) -> NDArray:
+    """Return the spans of a mask that have no span of the mask below them."""
+    above = np.zeros(odd.size, dtype=np.bool_)
+    for i in range(odd.size):
+        p = parent[i] if odd[i] else -1
+        while p >= 0 and not above[p]:
+            above[p] = True
+            p = parent[p]
+    return odd & ~above
+
+
+# ---- who shows them
+
+
+class Unusual(NamedTuple):
+    """How unusual a service is (0 to 1), its most unusual endpoint (by code), and the rows of the items that say so."""
+
+    score: float
+    node: int
+    rows: list[int]
+
+
+def most_unusual(items: pd.DataFrame, service: dict[int, str]) -> list[Unusual]:
+    """Return the services that show symptoms, most unusual first; `service` names that of each endpoint's code.
+
+    A slow or broken edge is a symptom of both its ends.
+    """
+    found: dict[str, list[tuple[float, int, int]]] = {}
+    any_node = {name: node for node, name in reversed(service.items())}
+    for row, account, share in zip(items.index, items["account"], items["share"], strict=True):
+        for node in [any_node.get(account, -1)] if isinstance(account, str) else ends(account):
+            if node in service:
+                found.setdefault(service[node], []).append((share, node, row))
+    total = max(float(items["share"].sum()), 1e-12)
+    return sorted(
+        (_unusual(mine, total) for _, mine in sorted(found.items()) if max(mine)[0] > 0), key=lambda u: -u.score
+    )
+
+
+def _unusual(mine: list[tuple[float, int, int]], total: float) -> Unusual:
+    score = sum(share for share, _, _ in mine) / (total * len(mine)) ** 0.5
+    at = max(mine, key=lambda item: (item[0], -item[1]))[1]
+    return Unusual(score, at, [row for share, _, row in sorted(mine, reverse=True) if share > 0])
