@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -170,8 +170,10 @@ def keep(
     }, index=root)  # fmt: skip
 
     span, ns = partition(_without_extra_calls(trees, usual))
-    parts = pd.DataFrame({"root": trees.root[span], "account": account[span], "ns": ns})
-    time = parts.groupby(["root", "account"])[["ns"]].sum().reset_index()
+    top, where, pair = pairs(trees.root[span], account[span])
+    time = pd.DataFrame(
+        {"root": top, "account": where, "ns": np.bincount(pair, ns, minlength=top.size).astype(np.int64)}
+    )
     refusal = _is_refusal(trees) & ~refuses[trees.node]
     seen, born = _births(trees, bad, refusal, account, served, usually)
     failures = pd.DataFrame({"root": trees.root[seen], "account": born, "masked": trees.parent[seen] >= 0})
@@ -198,16 +200,28 @@ def accounts_of(trees: Forest) -> tuple[NDArray, NDArray]:
 
 def _stats(trees: Forest, duration: NDArray, is_open: NDArray, bad: NDArray) -> pd.DataFrame:
     rows = np.flatnonzero(trees.server & (trees.root >= 0))
-    groups = pd.DataFrame({
-        "node": trees.node[rows],
-        "ms": np.where(is_open[rows], np.nan, duration[rows] / 1e6),
-        "failed": (bad & ~is_open)[rows],
-        "unanswered": (bad & is_open)[rows],
-    }).groupby("node")  # fmt: skip
-    stats: Any = groups.agg(
-        n=("ms", "count"), ms=("ms", "mean"), failed=("failed", "sum"), unanswered=("unanswered", "sum")
-    )
-    return stats.assign(var=groups["ms"].var(ddof=0))
+    closed = ~is_open[rows]
+    ms, nodes = duration[rows] / 1e6, trees.node[rows]
+    table = moments(nodes[closed], ms[closed])
+    counted = {name: which[rows] for name, which in (("failed", bad & ~is_open), ("unanswered", bad & is_open))}
+    node, place = np.unique(nodes, return_inverse=True)
+    sums = {name: np.bincount(place, which, minlength=node.size) for name, which in counted.items()}
+    return table.reindex(node).fillna({"n": 0}).assign(**sums).astype({"n": int, "failed": int, "unanswered": int})
+
+
+def moments(group: NDArray, value: NDArray) -> pd.DataFrame:
+    """Return number, mean and variance of the values of each group: n, ms, var."""
+    key, place, n = np.unique(group, return_inverse=True, return_counts=True)
+    mean = np.bincount(place, value, minlength=key.size) / n
+    var = np.bincount(place, (value - mean[place]) ** 2, minlength=key.size) / n
+    return pd.DataFrame({"n": n, "ms": mean, "var": var}, index=key)
+
+
+def pairs(first: NDArray, second: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Return the different pairs of two columns, sorted, and which of them each row is."""
+    values, place = np.unique(second, return_inverse=True)
+    code, which = np.unique(first * max(values.size, 1) + place, return_inverse=True)
+    return code // max(values.size, 1), values[code % max(values.size, 1)], which
 
 
 @compiled

@@ -1,8 +1,8 @@
-"""How sure may the ledger be of a suspect? As sure as it was right in runs whose true cause is known.
+"""How sure may one be of a suspect? As sure as the answers were right in runs whose true cause is known.
 
-``confidence.json`` holds a logistic curve over score and share; ``python -m shop calibrate`` learns it from the virtual
-shop. A share of votes is no confidence: a rule that is wrong for a reason is wrong in every trace. The curve that ships
-was learned from first suspects only: of the later ones it says too much.
+``confidence.json`` holds two logistic curves over score and share, for suspects by excess and for those by symptoms;
+``python -m shop calibrate`` learns them from the virtual shop, from first suspects and later ones. A share of votes is
+no confidence: a rule that is wrong for a reason is wrong in every trace.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 FILE = Path(__file__).with_name("confidence.json")
 TERMS = ("1", "log score", "share")
-"""What the curve is over: the logarithm of the score as a multiple of the least one, and the share of all scores."""
+"""What a curve is over: the logarithm of the score (of excess as a multiple of the least), the share of all scores."""
+BY = ("excess", "symptoms")
+"""Suspects of these two kinds have a curve of their own: their scores are in different units."""
 
 RIDGE = 0.01
 """How much the fit prefers small weights, so that runs in which every answer is right do not drive them to infinity."""
@@ -43,7 +45,7 @@ def fit(scores: NDArray, shares: NDArray, right: NDArray, steps: int = 50) -> Cu
     Parameters
     ----------
     scores, shares : arrays, shape (n,)
-        Of the first suspects; a score as a multiple of the least one.
+        Of suspects of one kind.
     right : array of bool, shape (n,)
     """
     x, y = _design(scores, shares), np.asarray(right, dtype=float)
@@ -57,7 +59,7 @@ def fit(scores: NDArray, shares: NDArray, right: NDArray, steps: int = 50) -> Cu
 
 
 @cache
-def shipped() -> Curve:
-    """Return the curve that comes with the package."""
+def shipped(by: str = "excess") -> Curve:
+    """Return the curve that comes with the package, for suspects of one kind of `BY`."""
     table: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
-    return Curve(tuple(table["weights"][term] for term in TERMS))
+    return Curve(tuple(table["weights"][by][term] for term in TERMS))

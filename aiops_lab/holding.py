@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from aiops_lab.accounts import accounts_of, blamed
 from aiops_lab.baselines import compiled
-from aiops_lab.traces import Coded, forest, partition
+from aiops_lab.traces import Coded, forest, part_of, partition
 from aiops_lab.windows import NEVER
 
 HELD = 1.5  # a service is held up when its requests keep a worker half as long again as usual
@@ -86,11 +86,11 @@ def stay(service: str, spans: Coded, until_ns: int, offsets: dict[tuple[str, str
     if not mine.any():
         return None
     gap = _gap(spans, mine)
+    spans, row = part_of(spans, mine)
+    mine = mine[row]
     trees = forest(spans, until_ns, offsets, mine)
     _, account = accounts_of(trees)
     span, ns = partition(trees)
-    inside = mine[trees.root[span]]
-    span, ns = span[inside], ns[inside]
     own = np.zeros(mine.size)
     at_home = trees.root[span] == span
     own[span[at_home]] = ns[at_home]

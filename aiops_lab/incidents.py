@@ -26,10 +26,11 @@ class IllegalMoveError(ValueError):
 class Suspect:
     """An endpoint that may be the root cause.
 
-    ``score`` is the excess that was born there, in usual requests (1 = as much as a whole usual request costs), and
-    ``share`` its part of all suspects' scores. ``confidence`` is how often such a suspect was right where the truth is
-    known. ``support`` says in k of n bad requests the largest excess was born there, ``evidence`` holds the ledger rows
-    behind it.
+    ``score`` is the excess that was born there, in usual requests (1 = as much as a whole usual request costs); where
+    too little was lost for that, ``by`` is "symptoms" instead of "excess", and ``score`` is how unusual its service is,
+    from 0 to 1. ``share`` is its part of all suspects' scores. ``confidence`` is how often such a suspect was right
+    where the truth is known. ``support`` says in k of n bad requests the largest excess was born there, ``evidence``
+    holds the rows behind it.
     """
 
     service: str
@@ -40,6 +41,7 @@ class Suspect:
     evidence: tuple[dict[str, Any], ...] = ()
     name: str = ""
     share: float = 0.0
+    by: str = "excess"
 
     @property
     def key(self) -> Key:
@@ -49,7 +51,7 @@ class Suspect:
         """Return the suspect as the HTTP interface shows it."""
         k, n = self.support
         shown = {"endpoint": self.name or self.endpoint, "service": self.service}
-        numbers = {"confidence": self.confidence, "score": self.score, "share": self.share}
+        numbers = {"confidence": self.confidence, "score": self.score, "share": self.share, "by": self.by}
         return shown | numbers | {"support": {"k": k, "n": n}}
 
 

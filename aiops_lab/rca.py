@@ -15,7 +15,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiops_lab.accounts import STUCK_NS, Books, Habits, blamed, clock_offsets, ends, habits, keep, label, last_ns
+from aiops_lab.accounts import (
+    STUCK_NS,
+    Books,
+    Habits,
+    blamed,
+    clock_offsets,
+    ends,
+    habits,
+    keep,
+    label,
+    last_ns,
+    moments,
+    pairs,
+)
 from aiops_lab.confidence import shipped
 from aiops_lab.holding import HELD, Held, Stay, held_up, stay
 from aiops_lab.incidents import Suspect
@@ -239,7 +252,10 @@ def suspects_of(case: Case) -> list[Suspect]:
 
 
 def _by_ledger(case: Case) -> list[Suspect]:
-    rows, votes, scores = case.ledger.rows, _votes(case), scores_of(case.ledger)
+    rows, scores = case.ledger.rows, scores_of(case.ledger)
+    if scores.empty:
+        return []
+    votes = _votes(case)
     shares = scores / scores.sum()
     sure = shipped()(scores.to_numpy() / FLOOR, shares.to_numpy())
     found = []
@@ -256,16 +272,18 @@ def _by_symptoms(case: Case) -> list[Suspect]:
         return []  # there is nothing to compare with
     back = {code: key for key, code in case.keys.items()}
     found = most_unusual(case.symptoms, {code: service for code, (service, _) in back.items()})
-    total = sum(f.score for f in found)
-    items = case.symptoms.assign(
-        account=[a if isinstance(a, str) else label(a, "", case.shown) for a in case.symptoms["account"]]
-    )
+    scores = np.array([f.score for f in found])
+    shares = scores / max(scores.sum(), 1e-12)
+    sure = shipped("symptoms")(scores, shares)
+    accounts = [a if isinstance(a, str) else label(a, "", case.shown) for a in case.symptoms["account"]]
+    items = case.symptoms.assign(account=accounts)
     return [
         Suspect(
-            *back[f.node], f.score, 0.0, (0, 0), tuple(records(items.loc[f.rows])), case.shown[f.node], f.score / total
+            *back[f.node], f.score, float(p), evidence=tuple(records(items.loc[f.rows])), name=case.shown[f.node],
+            share=float(share), by="symptoms",
         )
-        for f in found
-    ]
+        for f, share, p in zip(found, shares, sure, strict=True)
+    ]  # fmt: skip
 
 
 def _began(books: Books) -> NDArray:
@@ -288,12 +306,14 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _votes(case: Case) -> dict[Key, int]:
     """Return for how many of the bad requests the largest excess was born at each endpoint."""
-    usually = case.usual.entries
     time = case.books.time[case.books.time["root"].isin(case.bad.index)].reset_index(drop=True)
-    total = case.usual.sums["ms"]["cost"]
-    before = total.reindex(pd.MultiIndex.from_frame(time[["entry", "account"]]), fill_value=0).to_numpy()
-    time["excess"] = time["ns"] - before / time["entry"].map(usually["n"]).to_numpy(dtype=float)
-    slow = time.sort_values(["root", "excess", "account"]).groupby("root")["account"].last()
+    before = case.usual.sums["ms"].merge(time[["entry", "account"]], how="right")["cost"].fillna(0.0)
+    time["excess"] = time["ns"] - before / time["entry"].map(case.usual.entries["n"])
+    slow = (
+        time.sort_values(["root", "excess", "account"])
+        .drop_duplicates("root", keep="last")
+        .set_index("root")["account"]
+    )
     failures = case.books.failures
     failed = failures[~failures["masked"] & failures["root"].isin(case.bad.index)].set_index("root")["account"]
     codes = pd.concat([failed, slow[~slow.index.isin(failed.index)]]).map(blamed).value_counts()
@@ -345,6 +365,8 @@ def _to_callers(rows: pd.DataFrame, case: Case) -> pd.DataFrame:
             called = reached.setdefault(pair[0], {})
             called[pair[1]] = called.get(pair[1], False) or is_slow
     owners = {caller for caller, called in reached.items() if caller and len(called) > 1 and all(called.values())}
+    if not owners:
+        return rows
     away = rows[slow & np.array([len(set(pair)) == 2 and pair[0] in owners for pair in pairs], dtype=bool)]
     return _summed([rows, _taken(away), _given(away, [ends(account)[0] for account in away["account"]])])
 
@@ -397,43 +419,64 @@ _AMOUNTS = ["usual", "now", "excess", "handed"]
 
 
 def _entries(books: Books) -> pd.DataFrame:
-    requests = books.requests.assign(ms=books.requests["ns"] / 1e6).groupby("entry")
-    table: Any = requests.agg(n=("ms", "size"), ms=("ms", "mean"), failed=("failed", "mean"), open=("open", "sum"))
-    return table.assign(sd_ms=requests["ms"].std(ddof=0))
+    requests = books.requests
+    table = moments(requests["entry"].to_numpy(), requests["ns"].to_numpy() / 1e6)
+    entry = np.searchsorted(table.index, requests["entry"])
+    failed, still_open = (np.bincount(entry, requests[name], minlength=len(table)) for name in ("failed", "open"))
+    sd_ms = np.sqrt(table.pop("var"))
+    return table.assign(failed=failed / table["n"], open=still_open.astype(int), sd_ms=sd_ms)
 
 
 def _sums(books: Books) -> dict[str, pd.DataFrame]:
-    """Return cost, and the sum of its squares over requests, by (entry, account): of time, failures, masked ones."""
+    """Return cost, and the sum of its squares over requests, by entry and account: of time, failures, masked ones."""
     masked = books.failures["masked"].to_numpy(dtype=bool)
-    tables = {"ms": books.time.rename(columns={"ns": "cost"})}
-    for kind, which in ((_FAILED, ~masked), (_MASKED, masked)):
-        by = books.failures[which].groupby(["root", "entry", "account"])
-        tables[kind] = by.size().rename("cost").reset_index()
-    return {
-        kind: table.assign(square=table["cost"].astype(float) ** 2).groupby(["entry", "account"])[_COSTS].sum()
-        for kind, table in tables.items()
-    }
+    tables = {kind: books.failures[which] for kind, which in ((_FAILED, ~masked), (_MASKED, masked))}
+    counted = {kind: _per_request(t.assign(ns=1)) for kind, t in tables.items()}
+    return {kind: _per_account(t) for kind, t in ({"ms": books.time} | counted).items()}
 
 
-_FAILED, _MASKED, _COSTS = "failures", "masked failures", ["cost", "square"]
+_FAILED, _MASKED = "failures", "masked failures"
+
+
+def _per_request(table: pd.DataFrame) -> pd.DataFrame:
+    """Add up the rows of one request and account: one may fail at the same place twice."""
+    root, account, which = pairs(table["root"].to_numpy(), table["account"].to_numpy())
+    entry = np.zeros(root.size, dtype=np.int64)
+    entry[which] = table["entry"]
+    return pd.DataFrame(
+        {"entry": entry, "account": account, "ns": np.bincount(which, table["ns"], minlength=root.size)}
+    )
+
+
+def _per_account(table: pd.DataFrame) -> pd.DataFrame:
+    entry, account, which = pairs(table["entry"].to_numpy(), table["account"].to_numpy())
+    cost = table["ns"].to_numpy(dtype=float)
+    sums = {name: np.bincount(which, c, minlength=entry.size) for name, c in (("cost", cost), ("square", cost**2))}
+    return pd.DataFrame({"entry": entry, "account": account} | sums)
+
+
+def _beside(before: pd.DataFrame, now: pd.DataFrame, name: str) -> tuple[NDArray, NDArray, NDArray]:
+    """Return all entries and accounts of two tables, and a column of both, 0 where one has no such row."""
+    both = (np.concatenate([before[column], now[column]]) for column in ("entry", "account"))
+    entry, account, which = pairs(*both)
+    values = np.zeros((entry.size, 2))
+    values[which[: len(before)], 0], values[which[len(before) :], 1] = before[name], now[name]
+    return entry, account, values
 
 
 def _excess(before: pd.DataFrame, now: pd.DataFrame, kind: str, entries: pd.DataFrame) -> pd.DataFrame:
     """Return the mean cost per request of each (entry, account) before and now, with the standard error of the gap."""
-    index = before.index.union(now.index)
-    index = index[index.isin(entries.index, level="entry")]
-    n = entries.loc[index.get_level_values("entry"), ["n_usual", "n_now"]].to_numpy(dtype=float)
-    cost, square = (
-        np.column_stack([table.reindex(index, fill_value=0.0)[c].to_numpy(dtype=float) for table in (before, now)]) / n
-        for c in _COSTS
-    )
+    (entry, account, cost), (*_, square) = (_beside(before, now, name) for name in ("cost", "square"))
+    known = np.isin(entry, entries.index)
+    entry, account, cost, square = entry[known], account[known], cost[known], square[known]
+    n = entries.loc[entry, ["n_usual", "n_now"]].to_numpy(dtype=float)
+    cost, square = cost / n, square / n
     var = (square - cost**2).clip(min=0.0)
     now_var = var.max(axis=1)  # a few requests show too little of how they scatter
     se = np.sqrt(now_var / n[:, 1] + var[:, 0] / n[:, 0]) if kind == "ms" else _se_of_failures(cost[:, 0], n)
     return pd.DataFrame({
-        "entry": index.get_level_values("entry"), "account": index.get_level_values("account"),
-        "usual": cost[:, 0], "now": cost[:, 1], "excess": cost[:, 1] - cost[:, 0], "se": se,
-        "unit": "ms" if kind == "ms" else "failures", "masked": kind == _MASKED,
+        "entry": entry, "account": account, "usual": cost[:, 0], "now": cost[:, 1], "excess": cost[:, 1] - cost[:, 0],
+        "se": se, "unit": "ms" if kind == "ms" else "failures", "masked": kind == _MASKED,
     })  # fmt: skip
 
 

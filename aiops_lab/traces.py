@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.baselines import compiled
-from aiops_lab.spans import check
-from aiops_lab.windows import Key, codes_of, end_ns, failed, kinds, start_ns
+from aiops_lab.spans import KINDS, check
+from aiops_lab.windows import Key, codes_of, end_ns, failed, kinds, pair_codes, start_ns
 
 _HASH = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads keys over a hash table (Knuth, TAOCP 6.4)
 
@@ -234,8 +234,7 @@ def called_endpoints(frame: pd.DataFrame, keys: Iterable[Key]) -> pd.Series:
     A client sees ``/orders/17`` where the service has the route ``/orders/<id>``.
     """
     routes = {key for key in keys if "<" in key[1]}
-    client = kinds(frame, "client")
-    if not routes or not client.any():
+    if not routes or not (client := kinds(frame, "client")).any():
         return frame["endpoint"]
     patterns = [(service, route, _pattern(route)) for service, route in sorted(routes)]
 
@@ -286,15 +285,44 @@ class Coded(NamedTuple):
 
 def coded(frame: pd.DataFrame, keys: dict[Key, int]) -> Coded:
     """Return `frame` as integers; `keys` (codes of the endpoints) grows by those that are new."""
-    client = kinds(frame, "client")
+    kind, known = pd.factorize(frame["kind"])
+    server, client, log = (kind == (known.get_loc(name) if name in known else -1) for name in KINDS)
+    (service, services), endpoint = pd.factorize(frame["service"]), pd.factorize(frame["endpoint"])
     node = np.empty(len(frame), dtype=np.int64)
-    node[~client] = codes_of(frame["service"][~client], frame["endpoint"][~client], keys)
-    node[client] = codes_of(frame["peer"][client].fillna("?"), called_endpoints(frame, keys)[client], keys)
-    service, services = pd.factorize(frame["service"])
+    node[~client] = pair_codes((service[~client], services), (endpoint[0][~client], endpoint[1]), keys)
+    called, peer = called_endpoints(frame, keys), pd.factorize(frame["peer"].fillna("?"))
+    endpoint = endpoint if called is frame["endpoint"] else pd.factorize(called)
+    node[client] = pair_codes((peer[0][client], peer[1]), (endpoint[0][client], endpoint[1]), keys)
     return Coded(
-        parents(frame), start_ns(frame), end_ns(frame), kinds(frame, "server"), client, kinds(frame, "log"),
-        failed(frame), frame["status"].to_numpy(), node, service, [str(name) for name in services],
+        parents(frame), start_ns(frame), end_ns(frame), server, client, log, failed(frame),
+        frame["status"].to_numpy(), node, service, [str(name) for name in services],
     )  # fmt: skip
+
+
+def part_of(spans: Coded, tops: NDArray) -> tuple[Coded, NDArray]:
+    """Return the spans of a mask with all that hangs below them, and where they stand in `spans`."""
+    row = np.flatnonzero(_below(spans.parent, tops))
+    place = np.full(tops.size + 1, -1)  # the last entry is the place of "no parent", which is -1
+    place[row] = np.arange(row.size)
+    columns = {name: getattr(spans, name)[row] for name in Coded._fields if name not in ("parent", "services")}
+    return spans._replace(parent=place[spans.parent[row]], **columns), row
+
+
+@compiled
+def _below(parent: NDArray, tops: NDArray) -> NDArray:
+    """Return which spans are in a mask or hang below one that is."""
+    state = np.where(tops, 1, 0)  # 0 unknown, 1 below, 2 not
+    for i in range(parent.size):
+        p = i
+        while p >= 0 and state[p] == 0:
+            state[p] = 2  # for now; a cycle of parents ends here
+            p = parent[p]
+        if p >= 0 and state[p] == 1:
+            p = i
+            while state[p] == 2:
+                state[p] = 1
+                p = parent[p]
+    return state == 1
 
 
 class Forest(NamedTuple):

@@ -144,13 +144,10 @@ def _entry_line(e: dict[str, Any]) -> str:
 
 def _last_step(suspects: list[Suspect], affected: list[str]) -> Step:
     if not suspects:
-        return Step("4. Verdict", "No cause found: no excess stands out of the noise.")
+        return Step("4. Verdict", "No cause found: nothing stands out of the noise.")
     first = suspects[0]
-    k, n = first.support
-    low, high = wilson(k, n, 1.96) if n else (0.0, 1.0)
     text = (
-        f"{first.name} is the root cause: {first.share:.0%} of the excess was born there, and in {k} of {n} bad "
-        f"requests ({low:.0%} to {high:.0%}) the largest part. Confidence: {first.confidence:.0%}. "
+        f"{first.name} is the root cause: {_reason(first)}. Confidence: {first.confidence:.0%}. "
         f"Affected: {', '.join(affected) or 'none'}."
     )
     rows = [
@@ -161,3 +158,13 @@ def _last_step(suspects: list[Suspect], affected: list[str]) -> Step:
         for s in suspects
     ]  # fmt: skip
     return Step("4. Verdict", text, rows)
+
+
+def _reason(first: Suspect) -> str:
+    if first.by == "symptoms":
+        shown = ", ".join(dict.fromkeys(f"{e['kind']} of {e['account']}" for e in first.evidence[:3]))
+        return f"customers lost too little to tell, but its service is the most unusual one ({shown})"
+    k, n = first.support
+    low, high = wilson(k, n, 1.96) if n else (0.0, 1.0)
+    born = f"{first.share:.0%} of the excess was born there"
+    return f"{born}, and in {k} of {n} bad requests ({low:.0%} to {high:.0%}) the largest part"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -84,11 +84,14 @@ def failed(frame: pd.DataFrame) -> NDArray:
 
 def codes_of(service: pd.Series | NDArray, endpoint: pd.Series | NDArray, keys: dict[Key, int]) -> NDArray:
     """Return the code of each (service, endpoint), giving new ones the next number in `keys` (which grows)."""
-    service_code, services = pd.factorize(service)
-    endpoint_code, endpoints = pd.factorize(endpoint)
-    pair = service_code.astype(np.int64) * max(len(endpoints), 1) + endpoint_code
+    return pair_codes(pd.factorize(service), pd.factorize(endpoint), keys)
+
+
+def pair_codes(service: tuple[NDArray, Any], endpoint: tuple[NDArray, Any], keys: dict[Key, int]) -> NDArray:
+    """Do what `codes_of` does with two columns that `pd.factorize` has seen, of which it may be a part."""
+    pair = service[0].astype(np.int64) * max(len(endpoint[1]), 1) + endpoint[0]
     place, pairs = pd.factorize(pair, sort=True)
-    names = [(str(services[p // len(endpoints)]), str(endpoints[p % len(endpoints)])) for p in pairs.tolist()]
+    names = [(str(service[1][p // len(endpoint[1])]), str(endpoint[1][p % len(endpoint[1])])) for p in pairs.tolist()]
     known = [keys.setdefault(key, len(keys)) for key in names]
     return np.array(known, dtype=np.int64)[place]
 

@@ -1,8 +1,9 @@
 """How sure may the ledger be? Learn its confidence from runs whose true cause is known: ``python -m shop calibrate``.
 
-Large faults in full daylight would teach that the ledger is always right. So each scenario of the catalogue comes at a
-random size, from a hundredth of its own up to all of it, with fewer customers and with lost spans; beside them
-scenarios without a fault, deployments that take up to 20 % longer, and random shops.
+Large faults in full daylight would teach that it is always right. So each scenario of the catalogue comes at a random
+size, from a hundredth of its own up to all of it, with fewer customers and with lost spans; beside them scenarios
+without a fault, deployments that take up to twice as long, and random shops. A fault without effect is no fault: its
+run is left out.
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ import numpy as np
 
 from aiops_lab import confidence
 from aiops_lab.evaluation import Calibration, calibration
-from aiops_lab.faults import Fault, check_number
+from aiops_lab.faults import Fault, FieldError, check_number
 from aiops_lab.rca import FLOOR, rank_root_causes
 from shop.catalogue import SCENARIOS
 from shop.processes import spread
 from shop.record import check_folder, replacing
 from shop.scenario import Scenario, VirtualFault
-from shop.twins import windows_of
-from shop.virtual_time import virtual
+from shop.twins import twin, windows_of
 from shop.worlds import anywhere, layered
 
 FIRST_SEED = 50_000
@@ -37,13 +37,16 @@ SMALLER, FEWER, LOST = (-2.0, 0.0), (-1.3, 0.0), (0.0, 0.0, 0.3, 0.6)
 """Powers of ten by which faults and customers are fewer, and shares of spans that are lost."""
 RANDOM_SHOPS = 8
 """For each seed, beside the scenarios of the catalogue."""
+LARGER = {"deployment": (-1.0, 0.7)}
+"""What comes at sizes of its own, also as powers of ten: a deployment that costs up to five times 20 %."""
 AS_IT_IS = ("metastable",)
 """A smaller trigger may leave the shop in its good state: there is then no fault any more."""
 
 
 class Answer(NamedTuple):
-    """What the ledger said of one suspect: score, share, and whether it is a true cause."""
+    """What was said of one suspect: by excess or by symptoms, score, share, and whether it is a true cause."""
 
+    by: str
     score: float
     share: float
     right: bool
@@ -65,7 +68,8 @@ def _resized(fault: Fault, size: float) -> Fault:
 
 def _harder(scenario: Scenario, rng: random.Random) -> Scenario:
     rate, lost = scenario.rate * 10 ** rng.uniform(*FEWER), max(scenario.lost, rng.choice(LOST))
-    return replace(resized(scenario, 10 ** rng.uniform(*SMALLER)), rate=rate, lost=lost)
+    size = 10 ** rng.uniform(*LARGER.get(scenario.name, SMALLER))
+    return replace(resized(scenario, size), rate=rate, lost=lost)
 
 
 def answers(run: tuple[str, int]) -> list[Answer]:
@@ -75,8 +79,12 @@ def answers(run: tuple[str, int]) -> list[Answer]:
     scenario = SCENARIOS[name] if name else anywhere(layered(rng.choice(WORLDS), seed), seed)
     if name not in AS_IT_IS:
         scenario = _harder(scenario, rng)
-    suspects = rank_root_causes(*windows_of(scenario, virtual(scenario, seed, progress=False)))
-    return [Answer(s.score, s.share, s.key in scenario.causes) for s in suspects]
+    try:
+        spans = twin(scenario, seed, progress=False).with_fault
+    except ValueError:  # the fault had no effect
+        return []
+    suspects = rank_root_causes(*windows_of(scenario, spans))
+    return [Answer(s.by, s.score, s.share, s.key in scenario.causes) for s in suspects]
 
 
 def calibrate(
@@ -106,18 +114,23 @@ def calibrate(
         `seeds` is below 3, or `path` lies where no file can be written.
     """
     check_number("seeds", seeds, 3, 10_000)
+    if not isinstance(seeds, int):
+        raise FieldError("seeds", "must be a whole number", seeds)
     path = Path(path or confidence.FILE)
     check_folder("out", path.parent, path)
     names = [*SCENARIOS, *[""] * RANDOM_SHOPS]
     runs = [(name, FIRST_SEED + 100 * n + k) for n in range(seeds) for k, name in enumerate(names)]
     told = spread(answers, runs, jobs, unit="run", progress=progress)
     cut = len(names) * (2 * seeds // 3)
-    learned, others = (_columns(part) for part in (chain(*told[:cut]), (run[0] for run in told[cut:] if run)))
-    curve = confidence.fit(*learned)
-    check = calibration(curve(*others[:2]), others[2])
-    known = {"learned_from": len(learned[2]), "checked_on": check.n}
+    learned, others = list(chain(*told[:cut])), [run[0] for run in told[cut:] if run]
+    curves = {by: confidence.fit(*_columns(answer for answer in learned if answer.by == by)) for by in confidence.BY}
+    sure = np.array([curves[a.by](*_columns([a])[:2])[0] for a in others])
+    check = calibration(sure, np.array([a.right for a in others]))
+    known = {"learned_from": len(learned), "checked_on": check.n}
     error = {"error": round(check.ece, 4), "error_of_a_perfect_model": round(check.ece_perfect, 4)}
-    weights = {term: round(weight, 4) for term, weight in zip(confidence.TERMS, curve.weights, strict=True)}
+    weights = {
+        by: dict(zip(confidence.TERMS, np.round(c.weights, 4).tolist(), strict=True)) for by, c in curves.items()
+    }
     table = {"made_by": f"python -m shop calibrate --seeds {seeds}", "weights": weights} | known | error
     with replacing(path) as part:
         part.write_text(json.dumps(table, indent=2) + "\n", "utf-8")
@@ -125,5 +138,6 @@ def calibrate(
 
 
 def _columns(answers: Iterable[Answer]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    scores, shares, right = (np.array(column) for column in zip(*answers, strict=True))
-    return scores / FLOOR, shares, right
+    rows = [(a.score / FLOOR if a.by == "excess" else a.score, a.share, a.right) for a in answers]
+    scores, shares, right = np.array(rows, dtype=float).reshape(-1, 3).T
+    return scores, shares, right > 0

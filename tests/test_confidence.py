@@ -44,9 +44,10 @@ def test_answers_that_are_all_right_give_a_finite_curve():
     assert sure.min() > 0.9
 
 
-def test_the_curve_that_ships_grows_with_the_score_and_tells_how_it_was_made():
-    curve = confidence.shipped()
-    sure = curve(np.array([1.0, 10.0, 100.0]), np.ones(3))
+@pytest.mark.parametrize(("by", "scores"), [("excess", (1.0, 10.0, 100.0)), ("symptoms", (0.05, 0.2, 0.8))])
+def test_the_curve_that_ships_grows_with_the_score_and_tells_how_it_was_made(by, scores):
+    curve = confidence.shipped(by)
+    sure = curve(np.array(scores), np.ones(3))
     assert sure.tolist() == sorted(sure)
     assert 0.5 < sure[0] < sure[2] < 1
     table = json.loads(confidence.FILE.read_text("utf-8"))
@@ -61,7 +62,7 @@ def test_a_curve_is_learned_written_and_read_back(tmp_path, monkeypatch):
     told = calibrate.calibrate(3, file, jobs=1, progress=False)
     table = json.loads(file.read_text("utf-8"))
     assert table["checked_on"] == told.n > 0
-    assert list(table["weights"]) == list(confidence.TERMS)
+    assert [list(table["weights"][by]) for by in confidence.BY] == [list(confidence.TERMS)] * 2
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -78,7 +79,11 @@ def test_a_smaller_fault_is_smaller_in_time_or_strikes_fewer_requests():
 
 @pytest.mark.parametrize(
     ("seeds", "out", "message"),
-    [(2, "c.json", "seeds must be a number between 3 and"), (3, "no/c.json", "out must be in a folder that exists")],
+    [
+        (2, "c.json", "seeds must be a number between 3 and"),
+        (3.5, "c.json", "seeds must be a whole number, got 3.5"),
+        (3, "no/c.json", "out must be in a folder that exists"),
+    ],
 )
 def test_what_cannot_be_learned_or_written_is_refused_first(tmp_path, seeds, out, message):
     with pytest.raises(ValueError, match=message):

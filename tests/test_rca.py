@@ -295,13 +295,25 @@ def test_a_wrong_frame_is_refused_by_the_name_of_its_column():
         lab.rank_root_causes(USUAL, frame.assign(kind="consumer"))
 
 
-def test_resource_metrics_are_refused_rather_than_ignored():
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        (pd.DataFrame({"cpu": [1.0]}), r"must be a DataFrame with the column 'service', got \['cpu'\]"),
+        ([1.0], "must be a DataFrame with the column 'service', got list"),
+        (pd.DataFrame({"service": ["shop"]}), "must have an index of times in UTC, got int64"),
+        (
+            pd.DataFrame({"service": ["shop"], "cpu": ["much"]}, index=pd.DatetimeIndex(["2026-01-01"], tz="UTC")),
+            r"resources\['cpu'\] must be numbers",
+        ),
+    ],
+    ids=str,
+)
+def test_resource_metrics_that_are_none_are_refused(resources, message):
     frame = broken(None)
-    with pytest.raises(ValueError, match="resources must be None"):
-        lab.learn(frame, resources=frame)
-    with pytest.raises(ValueError, match="resources must be None"):
-        lab.rank_root_causes(USUAL, frame, resources=frame)
-    assert lab.rank_root_causes(lab.learn(frame, resources=None), frame, resources=None) == []
+    with pytest.raises(ValueError, match=message):
+        lab.learn(frame, resources)
+    with pytest.raises(ValueError, match=message):
+        lab.rank_root_causes(USUAL, frame, resources)
 
 
 def test_the_inputs_stay_untouched():
