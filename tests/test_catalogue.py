@@ -11,7 +11,7 @@ import aiops_lab as lab
 import shop
 from aiops_lab.faults import Fault
 from aiops_lab.rules import RULES
-from shop.catalogue import BY_SIZE, CHECKOUT, GROUPS, MARKET, PAYMENT, SCENARIOS
+from shop.catalogue import BY_SIZE, CHECKOUT, GROUPS, INVENTORY, MARKET, PAYMENT, SCENARIOS
 from shop.scenario import Place, Scenario, VirtualFault
 from shop.topology import SEED_SHOP, Call, Endpoint, Topology
 from shop.trials import Trial, trials
@@ -184,6 +184,28 @@ def scenario(**changes) -> Scenario:
             lambda: scenario(causes=(CHECKOUT,), faults=(Fault("hang", *PAYMENT),), mix={"/payment": 1}),
             r"causes\[0\] must be where requests come by, got 'checkout /checkout'",
         ),
+        (lambda: replace(scenario(), name=""), r"name must be text, got ''"),
+        (lambda: replace(scenario(), name="  "), r"name must be text, got '  '"),
+        (lambda: replace(scenario(), name=None), r"name must be text, got None"),
+        (lambda: late(window=(20, 50)), r"window\[1\] must be after the last fault has started, at 50, got 50"),
+        (lambda: broken(Fault("delay", "payment", "*")), r"faults\[0\].endpoint must be one .* delay, got '\*'"),
+        (
+            lambda: broken(VirtualFault("network", *PAYMENT, caller=("health", "/health"))),
+            r"faults\[0\].caller must be one that calls payment /payment .*, got 'health /health'",
+        ),
+        (
+            lambda: broken(VirtualFault("refuse", *PAYMENT, caller=CHECKOUT), mix={"/payment": 1}),
+            r"faults\[0\].caller must be one that calls payment /payment .*, got 'checkout /checkout'",
+        ),
+        (
+            lambda: scenario(causes=(CHECKOUT,), faults=(VirtualFault("network", *CHECKOUT),)),
+            r"faults\[0\] must be where endpoints call: .*, got 'checkout /checkout'",
+        ),
+        (
+            lambda: scenario(causes=(PAYMENT, INVENTORY), faults=(Fault("hang", *PAYMENT),)),
+            r"causes\[1\] must be at a fault, or among those that call it or .*, got 'inventory /inventory'",
+        ),
+        (lambda: Endpoint("a", "/a", calls=((),)), r"calls\[0\] must hold a call, got \(\)"),
         (lambda: VirtualFault("melt", *PAYMENT), r"kind must be one of slow, .*, got 'melt'"),
         (lambda: VirtualFault("slow", *PAYMENT, factor=0), r"factor must be a number .*, got 0"),
         (lambda: VirtualFault("leak", *PAYMENT), r"end_s must be given for a leak, got None"),
@@ -193,6 +215,24 @@ def scenario(**changes) -> Scenario:
 def test_what_cannot_be_is_refused_by_its_name_and_value(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def late(**more) -> Scenario:
+    return broken(Fault("delay", *PAYMENT, start_s=50), **more)
+
+
+def test_what_is_refused_is_no_more_than_that() -> None:
+    """The twins of the mistakes above: each differs in one thing."""
+    assert late(window=(20, 51)).window == (20, 51)
+    assert scenario(window=(20, 50)).window == (20, 50)
+    assert broken(VirtualFault("slow", "payment", "*", factor=2)).places_of(Fault("hang", *PAYMENT)) == [PAYMENT]
+    assert broken(VirtualFault("network", *PAYMENT, caller=CHECKOUT)).causes == (PAYMENT,)
+    assert broken(VirtualFault("refuse", *PAYMENT, caller=CHECKOUT)).causes == (PAYMENT,)
+    assert scenario(causes=(CHECKOUT,), faults=(VirtualFault("refuse", *CHECKOUT),)).causes == (CHECKOUT,)
+    for linked in (CHECKOUT, INVENTORY):  # who calls the struck one, and whom it calls, may be what is saturated
+        assert scenario(causes=(linked,), faults=(Fault("hang", *CHECKOUT),)).causes == (linked,)
+        assert scenario(causes=(linked,), faults=(Fault("hang", *INVENTORY),)).causes == (linked,)
+    assert Endpoint("a", "/a", calls=((Call("b", "/b"),),)).callees == {("b", "/b")}
 
 
 def circle() -> Topology:
