@@ -7,6 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from aiops_lab.rca import rank_root_causes
 from aiops_lab.rules import RULES
 from shop import calibrate, publish, sizes
 from shop.__main__ import main
-from shop.catalogue import MARKET, PAYMENT, SCENARIOS
+from shop.catalogue import MARKET, PAYMENT
 from shop.entrants import Entrant, entrants
 from shop.leaderboard import by_scenario, by_size, confidences, pipeline_table, play, totals
 from shop.processes import spread
@@ -407,16 +410,54 @@ def test_the_last_seeds_before_them_are_fine(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
-def test_ctrl_c_ends_the_leaderboard_and_all_its_processes(tmp_path: Path) -> None:
-    command = [sys.executable, "-u", "-m", "shop", "leaderboard", "--jobs", "2", "--out", str(tmp_path / "out")]
-    environment = os.environ | {"PYTHONPATH": str(Path(shop.__file__).parents[1])}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
+def test_ctrl_c_ends_the_leaderboard_and_all_its_processes_in_the_midst_of_work(tmp_path: Path) -> None:
+    rule, at_work, out = tmp_path / "noting.py", tmp_path / "at_work", tmp_path / "out"
+    rule.write_text(NOTING, "utf-8")
+    at_work.mkdir()
+    words = ["--scenario", "delay", "--seeds", "9", "--no-pipeline", "--rule", f"{rule}:noting"]
+    command = [sys.executable, "-u", "-m", "shop", "leaderboard", "--jobs", "2", "--out", str(out), *words]
+    environment = os.environ | {"PYTHONPATH": str(Path(shop.__file__).parents[1]), "AT_WORK": str(at_work)}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "start_new_session": True}
     with subprocess.Popen(command, env=environment, **streams) as process:  # type: ignore[call-overload]
         try:
-            assert process.stdout.readline().startswith(f"{len(SCENARIOS)} scenarios")
-            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline().startswith("1 scenario")
+            workers = {int(path.name) for path in waited_for(lambda: list(at_work.iterdir()), 2)}
+            assert process.pid not in workers
+            assert all(alive(pid) for pid in workers)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
             rest, _ = process.communicate(timeout=30)  # ends when nobody holds the other end any more
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     assert (process.returncode, rest) == (130, "Stopped.\n")
-    assert not (tmp_path / "out").exists()
+    assert not any(alive(pid) for pid in workers)
+    assert {path.name for path in tmp_path.iterdir()} <= {"noting.py", "at_work", "__pycache__"}, "nothing half-written"
+
+
+NOTING = """
+import os
+import time
+from pathlib import Path
+
+def noting(usual, abnormal):
+    Path(os.environ["AT_WORK"], str(os.getpid())).touch()
+    time.sleep(60)  # nobody may wait until the work is done
+    return []
+"""
+
+
+def waited_for(look: Callable[[], list[Path]], n: int) -> list[Path]:
+    """What is seen once there are `n` of it."""
+    deadline = time.monotonic() + 120
+    while len(seen := look()) < n:
+        assert time.monotonic() < deadline, f"{len(seen)} of {n} processes are at work"
+        time.sleep(0.05)
+    return seen
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
