@@ -1,6 +1,7 @@
 """What can break, and what only looks like it? Scenarios of the virtual shop, each with its true answer.
 
-Each fault names a rule of `aiops_lab.rules.RULES` that is wrong there: its first suspect is no cause, or it is silent.
+Each fault names a rule of `aiops_lab.rules.RULES` that it defeats: one that names somebody else there, more often than
+not. Where no rule does, it is one that is silent, and the scenario says so.
 """
 
 from __future__ import annotations
@@ -93,12 +94,12 @@ _REQUEST_FAULTS = (
         "/checkout is slow too, because it waits for /payment.",
     ),
     Scenario(
-        "jitter", (PAYMENT,), (_fault("delay", PAYMENT, duration_ms=300, jitter_ms=300),), "deepest error",
-        "Nothing fails, and half of the requests are hardly late: a median moves less than a mean.",
+        "jitter", (PAYMENT,), (_fault("delay", PAYMENT, duration_ms=300, jitter_ms=300),), "entry",
+        "Half of the requests are hardly late, so a median moves less than a mean; the others came in at /checkout.",
     ),
     Scenario(
         "entry", (CHECKOUT,), (_fault("delay", CHECKOUT, duration_ms=300),), "deepest error",
-        "The entry itself is slow; whom it calls is not, and nothing fails.",
+        "The entry itself is slow; whom it calls is not. Nothing fails, so the rule is silent; all others are right.",
     ),
     Scenario(
         "errors", (PAYMENT,), (_fault("error", PAYMENT),), "total z",
@@ -157,7 +158,7 @@ _REQUEST_FAULTS = (
     ),
     _market(
         "leak", (("cart", "/cart"),), (_virtual("leak", ("cart", "/cart"), duration_ms=400),),
-        "deepest error", "It grows slowly: no two windows differ much, and nothing fails.",
+        "Ochiai", "It grows slowly: no two windows differ much. And who came by the cart came by the bank, too.",
     ),
     _market(
         "processor", (("catalog", "/products"), ("catalog", "/find")),
@@ -194,9 +195,23 @@ _WEAK = tuple(
     for name, fault, defeats in (
         ("errors 2 %", _fault("error", PAYMENT, rate=0.02), "self-time z"),
         ("errors 5 %", _fault("error", PAYMENT, rate=0.05), "self-time z"),
-        ("delay 20 %", _fault("delay", PAYMENT, duration_ms=9), "deepest error"),
-        ("delay 50 %", _fault("delay", PAYMENT, duration_ms=22), "deepest error"),
+        ("delay 20 %", _fault("delay", PAYMENT, duration_ms=9), "entry"),
+        ("delay 50 %", _fault("delay", PAYMENT, duration_ms=22), "entry"),
     )
+)  # fmt: skip
+
+_BEYOND_SPANS = (
+    Scenario(
+        "under the noise", (PAYMENT,), (_fault("delay", PAYMENT, duration_ms=0.5),), "entry",
+        "Cannot be solved from spans: chance alone moves the mean of these 800 requests by half a millisecond, and the "
+        "fault by no more. Only the twin knows.",
+    ),
+    _market(
+        "shared host", (("cart", "/cart"), ("mail", "/send")),
+        tuple(_virtual("slow", (service, EVERYWHERE), factor=5.0) for service in ("cart", "mail")), "entry",
+        "Cannot be solved from spans: both run on one host that lacks processor time. Spans name services, not hosts: "
+        "they show that both are slow, and not why.",
+    ),
 )  # fmt: skip
 
 _CONDITIONS = (
@@ -223,7 +238,8 @@ _NO_FAULT = (
              window=(START, END)),
     Scenario(
         "deployment",
-        why="A new /payment takes 20 % longer, for good: a new normal. By its size alone it is a weak fault.",
+        why="A new /payment takes 20 % longer, for good: a new normal. Cannot be solved from spans: by its size alone "
+        "it is a weak fault.",
         changes=(_virtual("slow", PAYMENT, factor=1.2, end_s=None),),
     ),
     Scenario("quiet night", why="Hardly anybody comes: silence is not an outage.", profile=((START, 0.1),),
@@ -235,16 +251,16 @@ _NO_FAULT = (
 )  # fmt: skip
 
 SCENARIOS: dict[str, Scenario] = {
-    scenario.name: scenario for scenario in (*_REQUEST_FAULTS, *_WEAK, *_CONDITIONS, *_NO_FAULT)
+    scenario.name: scenario for scenario in (*_REQUEST_FAULTS, *_WEAK, *_CONDITIONS, *_NO_FAULT, *_BEYOND_SPANS)
 }
 """All scenarios by name; without causes: no fault at all."""
 
 BY_SIZE = "by size"
 GROUPS: dict[str, tuple[str, ...]] = {
-    "faults": tuple(scenario.name for scenario in _REQUEST_FAULTS),
+    "faults": (*(scenario.name for scenario in _REQUEST_FAULTS), "shared host"),
     "traces lie": tuple(scenario.name for scenario in _CONDITIONS),
     "no fault": tuple(scenario.name for scenario in _NO_FAULT if scenario.name != "deployment"),
-    BY_SIZE: (*(scenario.name for scenario in _WEAK), "deployment"),
+    BY_SIZE: (*(scenario.name for scenario in _WEAK), "under the noise", "deployment"),
 }
 """The names of the scenarios by what they are. Of the last group a curve over size tells more than one verdict."""
 

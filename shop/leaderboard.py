@@ -9,7 +9,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from math import nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,8 +137,9 @@ def totals(runs: pd.DataFrame) -> pd.DataFrame:
     """Return a row a rule, the best first: how often it was right, silent or wrong, and what it costs.
 
     Over the faults, with the telemetry good or bad: n, top1, top3, mrr (mean reciprocal rank), each with its 95 %
-    bounds _low and _high (bootstrap), exact (all causes and nothing else in front), silent, wrong (the first suspect is
-    no cause). quiet: how often it was silent where there is no fault. cpu_ms: median of an answer, over all runs.
+    bounds _low and _high (`aiops_lab.evaluation.estimate`, whole scenarios resampled: what other ones may bring), exact
+    (all causes and nothing else in front), silent, wrong (the first suspect is no cause). quiet: how often it was
+    silent where there is no fault. cpu_ms: median of an answer, over all runs.
     """
     counted, calm = runs[(runs["causes"] > 0) & (runs["group"] != BY_SIZE)], runs[runs["group"] == "no fault"]
     cpu_ms = runs.groupby("rule", sort=False)["cpu_s"].median() * 1e3
@@ -161,7 +161,7 @@ def _total(mine: pd.DataFrame) -> dict[str, float]:
     }
     row: dict[str, float] = {"n": len(mine)}
     for name, values in measures.items():
-        mean = estimate(values)
+        mean = estimate(values, mine["scenario"])
         row |= {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
     wrong = (rank != 1) & ~mine["silent"]
     return row | {"exact": mine["exact"].mean(), "silent": mine["silent"].mean(), "wrong": wrong.mean()}
@@ -211,28 +211,31 @@ def confidences(runs: pd.DataFrame, rule: str = "ledger") -> tuple[Calibration, 
 
 
 def pipeline_table(findings: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a (group, scenario), the first for all the faults that count: what the pipeline made of the runs.
+    """Return a row a (group, scenario), first all the faults that count, and all without one: what the pipeline made.
 
-    runs, detected (share), median_s and worst_s (from the start of the fault to the end of the first window that tells
-    of it), first (the detectors that most often saw it first), right (share of the detected of which every incident
-    names a true cause first), named (share of the causes that were named), jaccard and exact (of the affected
-    endpoints), false_per_hour (incidents that tell of no fault).
+    Of all runs: runs, detected (share), right (share that was detected and of which every incident names a true cause
+    first), named (share of the causes that were named), false_runs (share with an incident that tells of no fault),
+    false_per_hour (such incidents). Of the detected ones: median_s and worst_s (from the start of the fault to the end
+    of the first window that tells of it), first (the detectors that most often saw it first), jaccard and exact (of the
+    affected endpoints).
     """
     rows = {key: _found(group) for key, group in findings.groupby(["group", "scenario"], sort=False)}
-    counted = findings[(findings["causes"] > 0) & (findings["group"] != BY_SIZE)]
-    if len(counted):
-        rows["all", "faults that count"] = _found(counted)
+    told = findings[findings["group"] != BY_SIZE]
+    for name, some in (("faults that count", told[told["causes"] > 0]), ("without a fault", told[told["causes"] == 0])):
+        if len(some):
+            rows["all", name] = _found(some)
     return _in_order(pd.DataFrame(rows.values(), pd.MultiIndex.from_tuples(rows, names=["group", "scenario"])))
 
 
 def _found(runs: pd.DataFrame) -> dict[str, Any]:
-    told = runs[runs["incidents"] > 0]
-    faulty = (runs["causes"] > 0).any()
+    told, faulty = runs[runs["incidents"] > 0], runs[runs["causes"] > 0]
     return {
-        "runs": len(runs), "detected": len(told) / len(runs) if faulty else nan,
+        "runs": len(runs), "detected": (faulty["incidents"] > 0).mean(),
         "median_s": told["detect_s"].median(), "worst_s": told["detect_s"].max(),
-        "first": told["detector"].mode().get(0, ""), "right": (told["rank"] == 1).mean(), "named": told["named"].mean(),
+        "first": told["detector"].mode().get(0, ""),
+        "right": (faulty["rank"] == 1).mean(), "named": faulty["named"].fillna(0.0).mean(),
         "jaccard": told["jaccard"].mean(), "exact": told["exact"].astype(float).mean(),
+        "false_runs": (runs["false_incidents"] > 0).mean(),
         "false_per_hour": runs["false_incidents"].sum() / runs["hours"].sum(),
     }  # fmt: skip
 
@@ -241,7 +244,7 @@ def _found(runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def by_size(sizes: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a (kind, size, rule): n, and the shares right, wrong and silent, with 95 % bounds (Wilson).
+    """Return a row a (kind, size, rule): n runs, and the shares right, wrong and silent, with 95 % bounds (Wilson).
 
     Of a change, which is no fault, "right" is silent and "wrong" is that the rule speaks.
     """

@@ -60,7 +60,8 @@ class Scenario:
     name, defeats, why : str
         What it is called; which rule of `aiops_lab.rules.RULES` it defeats; why.
     causes : tuple of (service, endpoint)
-        Every endpoint that is truly a cause at once; a slow edge counts to the called. Empty: no fault at all.
+        Every endpoint that is truly a cause at once; a slow edge counts to the called. Each is at a fault, or calls
+        or is called by one, directly or not. Empty: no fault at all.
     faults : tuple of Fault
         What breaks, in virtual seconds; the twin without them is the same run without these.
     topology : Topology
@@ -89,7 +90,8 @@ class Scenario:
     lost : float
         Share of the spans that never arrive at the store; the same spans in both twins.
     window : tuple of (since, until), optional
-        Seconds to be explained; default from the first start to the last end of faults and changes.
+        Seconds to be explained; they end after every fault has started. Default from the first start to the last end
+        of faults and changes.
 
     Raises
     ------
@@ -118,6 +120,8 @@ class Scenario:
     window: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise FieldError("name", "must be text", self.name)
         check_number("rate", self.rate, 0.001, 1e5)
         check_number("seconds", self.seconds, 0.001, 366 * DAY_S)
         check_number("daily", self.daily, 0, 1)
@@ -164,6 +168,7 @@ class Scenario:
         for name, faults in (("faults", self.faults), ("changes", self.changes)):
             for n, fault in enumerate(faults):
                 _check_strikes(f"{name}[{n}]", fault, self.places_of(fault), known, reached)
+                self._check_calls(f"{name}[{n}]", fault, reached)
                 if fault.start_s >= self.seconds:
                     rule = f"must be before the end at {self.seconds:g}"
                     raise FieldError(f"{name}[{n}].start_s", rule, fault.start_s)
@@ -172,6 +177,32 @@ class Scenario:
                 raise FieldError(f"causes[{n}]", "must be where requests come by", _shown(place))
         if bool(self.causes) != bool(self.faults):
             raise FieldError("causes", "must be given where there are faults, and only there", self.causes)
+        self._check_links()
+        last = max((fault.start_s for fault in self.faults), default=0.0)
+        if self.faults and self.window is not None and self.window[1] <= last:
+            raise FieldError("window[1]", f"must be after the last fault has started, at {last:g}", self.window[1])
+
+    def _check_links(self) -> None:
+        """Refuse a cause that no fault has anything to do with: it is not struck, nor calls or is called by one."""
+        struck = {place for fault in self.faults for place in self.places_of(fault)}
+        linked = self.topology.below(struck) | self.topology.above(struck)
+        for n, place in enumerate(self.causes):
+            if place not in linked:
+                rule = "must be at a fault, or among those that call it or are called by it"
+                raise FieldError(f"causes[{n}]", rule, _shown(place))
+
+    def _check_calls(self, name: str, fault: Fault, reached: set[Place]) -> None:
+        """Refuse a fault on calls that nobody makes."""
+        caller = getattr(fault, "caller", None)
+        if caller is None and fault.kind != "network":
+            return
+        calling = reached if caller is None else reached & {caller}
+        if any(self.topology.at(*place).callees.intersection(self.places_of(fault)) for place in calling):
+            return
+        called = _shown((fault.service, fault.endpoint))
+        if caller is None:
+            raise FieldError(name, "must be where endpoints call: customers travel no network", called)
+        raise FieldError(f"{name}.caller", f"must be one that calls {called} when requests come by", _shown(caller))
 
     @property
     def entries(self) -> dict[str, Place]:
@@ -187,11 +218,7 @@ class Scenario:
 
     def reached(self) -> set[Place]:
         """Return the endpoints that any request reaches."""
-        entries = {self.entries[name] for name, share in self.shares.items() if share > 0}
-        for endpoint in self.topology.callers_first():
-            if endpoint.place in entries:
-                entries |= {(call.service, call.endpoint) for stage in endpoint.stages for call in stage}
-        return entries
+        return self.topology.below({self.entries[name] for name, share in self.shares.items() if share > 0})
 
     def places_of(self, fault: Fault) -> list[Place]:
         """Return the endpoints at which a fault strikes."""
@@ -215,6 +242,8 @@ def end_of(fault: Fault, seconds: float) -> float:
 
 
 def _check_strikes(name: str, fault: Fault, places: list[Place], known: list[Place], reached: set[Place]) -> None:
+    if fault.endpoint == EVERYWHERE and not isinstance(fault, VirtualFault):
+        raise FieldError(f"{name}.endpoint", f"must be one endpoint for a {fault.kind}", fault.endpoint)
     for place in places or [(fault.service, fault.endpoint)]:
         if place not in known:
             raise FieldError(name, f"must be at one of {_listed(known)}", _shown(place))

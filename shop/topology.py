@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 
@@ -74,6 +74,9 @@ class Endpoint:
             raise FieldError("service", "must be text", self.service)
         if self.method not in METHODS:
             raise FieldError("method", f"must be one of {', '.join(METHODS)}", self.method)
+        for k, step in enumerate(self.calls):
+            if not isinstance(step, Call) and not step:
+                raise FieldError(f"calls[{k}]", "must hold a call", step)
         check_number("median_ms", self.median_ms, 0, DAY_MS)
         check_number("sigma", self.sigma, 0, 5)
         if not isinstance(self.capacity, int) or not 1 <= self.capacity <= 4096:
@@ -88,6 +91,11 @@ class Endpoint:
     def stages(self) -> tuple[tuple[Call, ...], ...]:
         """The calls as stages: one stage after the other, the calls of a stage in parallel."""
         return tuple((step,) if isinstance(step, Call) else tuple(step) for step in self.calls)
+
+    @property
+    def callees(self) -> set[tuple[str, str]]:
+        """Whom it calls."""
+        return {(call.service, call.endpoint) for stage in self.stages for call in stage}
 
     def service_time_s(self, rng: random.Random) -> float:
         """Draw how long its own work takes, in seconds."""
@@ -161,6 +169,22 @@ class Topology:
             shown = " -> ".join(" ".join(place) for place in circle)
             raise FieldError(where, "must not lead in a circle", shown) from None
         return tuple(self.at(*place) for place in reversed(order))
+
+    def below(self, places: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return these endpoints and whom they call, directly or not."""
+        found = set(places)
+        for endpoint in self.callers_first():
+            if endpoint.place in found:
+                found |= endpoint.callees
+        return found
+
+    def above(self, places: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return these endpoints and who calls them, directly or not."""
+        found = set(places)
+        for endpoint in reversed(self.callers_first()):
+            if endpoint.callees & found:
+                found.add(endpoint.place)
+        return found
 
     def as_one(self, service: str = "shop") -> Topology:
         """Return the same shop as a single service, which calls itself."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +57,8 @@ class Trial(NamedTuple):
 def trials(scenario: Scenario, seed: int, spans: pd.DataFrame, rules: Mapping[str, Rule] = RULES) -> list[Trial]:
     """Return the answer of each rule, {name: f(usual, abnormal)}, to the spans of a run.
 
+    Each rule gets a copy of its own: what it does to that, no other rule sees.
+
     Raises
     ------
     ValueError
@@ -71,8 +74,9 @@ def ask(scenario: Scenario, seed: int, usual: Usual, now: pd.DataFrame, rules: M
 
 
 def _trial(scenario: Scenario, seed: int, name: str, rule: Rule, usual: Usual, now: pd.DataFrame) -> Trial:
+    own = deepcopy((usual, now))
     begin = time.process_time()
-    suspects = _answer(name, rule, usual, now)
+    suspects = _answer(name, rule, *own)
     cpu_s, causes = time.process_time() - begin, set(scenario.causes)
     first = suspects[0] if suspects else None
     return Trial(

@@ -115,7 +115,9 @@ def affected_by_each(scenario: Scenario, seed: int, pair: Twin, progress: bool |
     """Return for each fault which endpoints it degrades by itself; `pair` is the twin of all, with the same seed."""
     if len(scenario.faults) == 1:
         return [affected(pair, *scenario.interval())]
-    alone = [replace(scenario, faults=(fault,)) for fault in scenario.faults]
+    reached = scenario.reached()
+    struck = [tuple(place for place in scenario.places_of(fault) if place in reached) for fault in scenario.faults]
+    alone = [replace(scenario, faults=(f,), causes=at) for f, at in zip(scenario.faults, struck, strict=True)]
     return [affected(pair._replace(with_fault=virtual(one, seed, progress)), *one.interval()) for one in alone]
 
 

@@ -222,6 +222,39 @@ def test_an_interval_holds_the_truth_as_often_as_it_says():
     assert 0.90 <= np.mean([e.low <= 0.7 <= e.high for e in bounds]) <= 0.98
 
 
+def test_runs_that_belong_together_are_resampled_together():
+    rng, inside = np.random.default_rng(5), []
+    for _ in range(200):
+        of_each = rng.beta(3, 1, size=24)  # some scenarios are harder than others; 0.75 on average
+        hits = (rng.random((24, 13)) < of_each[:, None]).ravel()
+        bounds = [estimate(hits, clusters, times=300) for clusters in (np.repeat(np.arange(24), 13), None)]
+        inside.append([e.low <= 0.75 <= e.high for e in bounds])
+    together, apart = np.mean(inside, axis=0)
+    assert 0.92 <= together <= 0.99
+    assert apart < 0.8
+
+
+@pytest.mark.parametrize(("n", "low"), [(1, 0), (10, 0.75), (300, 0.99)])
+def test_equal_values_are_no_proof_that_there_are_no_others(n, low):
+    right, wrong = estimate([1] * n), estimate([0] * n)
+    assert (right.value, right.low, right.high) == (1, pytest.approx(low, abs=0.01), 1)
+    assert (wrong.value, wrong.low, wrong.high) == (0, 0, pytest.approx(1 - low, abs=0.01))
+    assert estimate([1] * 3 * n, list(range(n)) * 3).low == right.low
+
+
+@pytest.mark.parametrize(
+    ("values", "clusters", "message"),
+    [
+        ([0.5, 1.5], None, "values must be between 0 and 1, got 1.5"),
+        ([0.5, math.nan], None, "values must be between 0 and 1, got nan"),
+        ([0.5, 1], ["a"], r"clusters must be as long as values, got \(1,\) and \(2,\)"),
+    ],
+)
+def test_what_has_no_interval_is_refused(values, clusters, message):
+    with pytest.raises(ValueError, match=message):
+        estimate(values, clusters)
+
+
 def test_an_interval_is_the_same_each_time_and_narrows_with_more_values():
     few, many = estimate([1, 1, 0, 1] * 5), estimate([1, 1, 0, 1] * 500)
     assert estimate([1, 1, 0, 1] * 5) == few

@@ -7,6 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -17,9 +20,9 @@ import shop
 from aiops_lab.faults import Fault
 from aiops_lab.rca import rank_root_causes
 from aiops_lab.rules import RULES
-from shop import publish, sizes
+from shop import calibrate, publish, sizes
 from shop.__main__ import main
-from shop.catalogue import MARKET, PAYMENT, SCENARIOS
+from shop.catalogue import MARKET, PAYMENT
 from shop.entrants import Entrant, entrants
 from shop.leaderboard import by_scenario, by_size, confidences, pipeline_table, play, totals
 from shop.processes import spread
@@ -114,25 +117,30 @@ def finding(scenario: str, **more) -> Finding:
     return missed._replace(**more)
 
 
-def test_the_pipeline_is_told_over_what_it_detected() -> None:
+def test_the_pipeline_is_told_over_all_runs_and_how_it_was_right_over_what_it_detected() -> None:
     seen = {"incidents": 1, "detector": "timeout", "named": 1.0, "jaccard": 1.0, "exact": 1.0}
     rows = [
-        ("no fault", finding("calm", causes=0, false_incidents=1)),
+        ("no fault", finding("calm", causes=0, false_incidents=3)),
+        ("no fault", finding("calm", causes=0)), ("no fault", finding("calm", causes=0)),
+        ("by size", finding("deployment", causes=0, false_incidents=1)),
         ("faults", finding("hang", **seen, detect_s=10.0, rank=1)),
         ("faults", finding("hang", **seen, detect_s=20.0, rank=2) ._replace(jaccard=0.5, exact=0.0)),
         ("faults", finding("hang")),
         ("by size", finding("weak delay 20 %")),
     ]  # fmt: skip
     table = pipeline_table(pd.DataFrame([(g, *f) for g, f in rows], columns=["group", *Finding._fields]))
-    assert list(table.index.get_level_values(1)) == ["faults that count", "hang", "calm", "weak delay 20 %"]
+    assert list(table.index.get_level_values(1)) == [
+        "faults that count", "without a fault", "hang", "calm", "deployment", "weak delay 20 %",
+    ]  # fmt: skip
     hang = table.loc[("faults", "hang")]
     assert hang[["runs", "detected", "median_s", "worst_s", "first"]].tolist() == [3, 2 / 3, 15, 20, "timeout"]
-    assert hang[["right", "named", "jaccard", "exact", "false_per_hour"]].tolist() == [0.5, 1, 0.75, 0.5, 0]
+    assert hang[["right", "named", "false_runs", "false_per_hour"]].tolist() == [1 / 3, 2 / 3, 0, 0]
+    assert hang[["jaccard", "exact"]].tolist() == [0.75, 0.5]
     assert table.loc[("all", "faults that count"), "runs"] == 3
     assert table.loc[("by size", "weak delay 20 %"), "detected"] == 0
-    calm = table.loc[("no fault", "calm")]
-    assert math.isnan(calm["detected"])
-    assert calm["false_per_hour"] == 10
+    for calm in (table.loc[("no fault", "calm")], table.loc[("all", "without a fault")]):
+        assert calm[["detected", "right", "named"]].isna().all()
+        assert calm[["runs", "false_runs", "false_per_hour"]].tolist() == pytest.approx([3, 1 / 3, 10])
 
 
 def test_sizes_are_counted_by_kind_size_and_rule() -> None:
@@ -277,8 +285,19 @@ def test_a_fault_of_each_size_strikes_at_another_place_with_each_seed(monkeypatc
     assert MARKET.endpoints[4].place == ("catalog", "/find")
 
 
+def test_a_fault_that_strikes_nobody_is_no_data_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "RATES", (1e-9, 0.002, 1.0))
+    silent = {"silent": lambda usual, abnormal: []}
+    told = {seed: [size for size, _ in sizes.sized("errors", seed, silent)] for seed in (9, 12)}
+    assert told == {9: [1.0], 12: [0.002, 1.0]}
+    weak = {seed: sizes.stage(seed).scenario("errors", 0.002) for seed in told}
+    assert shop.twin(weak[12], 12, progress=False).effect["changed"].any()
+    with pytest.raises(ValueError, match="faults must have an effect on some request"):
+        shop.twin(weak[9], 9, progress=False)
+
+
 def test_a_delay_and_a_change_of_the_same_size_are_equally_long() -> None:
-    stage = sizes.Stage(0, ("bank", "/transfer"), 200.0, None)  # type: ignore[arg-type]
+    stage = sizes.Stage(0, ("bank", "/transfer"), 200.0, None, None)  # type: ignore[arg-type]
     (delay,), (change,) = stage.scenario("delay", 0.5).faults, stage.scenario("change", 0.5).changes
     assert delay.duration_ms == 100
     assert change.factor == 1 + 100 / 50  # type: ignore[attr-defined]
@@ -325,7 +344,7 @@ def test_the_command_prints_tables_that_fit_and_saves_them_with_pictures(
     }  # fmt: skip
     page = (tmp_path / "out" / "leaderboard.md").read_text("utf-8")
     rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("|")]
-    assert [" ledger ", " 100 (100-100) "] in [row[:2] for row in rows]
+    assert [" ledger ", " 100 (0-100) "] in [row[:2] for row in rows], "one scenario says nothing of others"
     assert len({len(row) for row in rows}) > 1
     assert (tmp_path / "out" / "size_curve.png").read_bytes().startswith(b"\x89PNG")
     assert pd.read_csv(tmp_path / "out" / "runs.csv")["rule"].tolist() == ["ledger", "mine"] * 2
@@ -368,17 +387,77 @@ def test_a_rule_that_raises_is_named_as_typed_and_nothing_is_saved(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("seeds", "first"), [("1", "50000"), ("2", "49999"), ("10000", "40001"), ("1", "2000000000")])
+def test_seeds_that_the_confidence_was_learned_from_are_refused(
+    seeds: str, first: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--seeds", seeds, "--first-seed", first, "--out", str(tmp_path / "out")]
+    assert main(["leaderboard", *words]) == 2
+    told = f"--first-seed must be at most {50_000 - int(seeds)} for {seeds} seed"
+    assert capsys.readouterr().err.startswith(f"shop leaderboard: {told}")
+    assert calibrate.FIRST_SEED == 50_000
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_last_seeds_before_them_are_fine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short(monkeypatch)
+    monkeypatch.setattr(publish, "entrants", lambda specs: {"ledger": RULES["ledger"]})
+    words = ["--scenario", "slow", "--seeds", "1", "--first-seed", "49999", "--jobs", "1", "--no-pipeline"]
+    assert main(["leaderboard", *words, "--out", str(tmp_path / "out")]) == 0
+    assert "seeds 49999 to 49999" in capsys.readouterr().out
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
-def test_ctrl_c_ends_the_leaderboard_and_all_its_processes(tmp_path: Path) -> None:
-    command = [sys.executable, "-u", "-m", "shop", "leaderboard", "--jobs", "2", "--out", str(tmp_path / "out")]
-    environment = os.environ | {"PYTHONPATH": str(Path(shop.__file__).parents[1])}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
+def test_ctrl_c_ends_the_leaderboard_and_all_its_processes_in_the_midst_of_work(tmp_path: Path) -> None:
+    rule, at_work, out = tmp_path / "noting.py", tmp_path / "at_work", tmp_path / "out"
+    rule.write_text(NOTING, "utf-8")
+    at_work.mkdir()
+    words = ["--scenario", "delay", "--seeds", "9", "--no-pipeline", "--rule", f"{rule}:noting"]
+    command = [sys.executable, "-u", "-m", "shop", "leaderboard", "--jobs", "2", "--out", str(out), *words]
+    environment = os.environ | {"PYTHONPATH": str(Path(shop.__file__).parents[1]), "AT_WORK": str(at_work)}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "start_new_session": True}
     with subprocess.Popen(command, env=environment, **streams) as process:  # type: ignore[call-overload]
         try:
-            assert process.stdout.readline().startswith(f"{len(SCENARIOS)} scenarios")
-            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline().startswith("1 scenario")
+            workers = {int(path.name) for path in waited_for(lambda: list(at_work.iterdir()), 2)}
+            assert process.pid not in workers
+            assert all(alive(pid) for pid in workers)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
             rest, _ = process.communicate(timeout=30)  # ends when nobody holds the other end any more
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     assert (process.returncode, rest) == (130, "Stopped.\n")
-    assert not (tmp_path / "out").exists()
+    assert not any(alive(pid) for pid in workers)
+    assert {path.name for path in tmp_path.iterdir()} <= {"noting.py", "at_work", "__pycache__"}, "nothing half-written"
+
+
+NOTING = """
+import os
+import time
+from pathlib import Path
+
+def noting(usual, abnormal):
+    Path(os.environ["AT_WORK"], str(os.getpid())).touch()
+    time.sleep(60)  # nobody may wait until the work is done
+    return []
+"""
+
+
+def waited_for(look: Callable[[], list[Path]], n: int) -> list[Path]:
+    """What is seen once there are `n` of it."""
+    deadline = time.monotonic() + 120
+    while len(seen := look()) < n:
+        assert time.monotonic() < deadline, f"{len(seen)} of {n} processes are at work"
+        time.sleep(0.05)
+    return seen
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -251,6 +251,12 @@ def test_the_base_of_the_mistakes_is_none(read) -> None:
         (("workers", "bank"), 1.0, "workers['bank'] must be a whole number, got 1.0"),
         (("profile",), [[0, 1], [5, -2]], "profile[1][1] must be a number between 0 and 1e+06, got -2"),
         (("window",), [1, 2, 3], "window must be a list of 2, got [1, 2, 3]"),
+        (("window",), [5, 15], "window[1] must be after the last fault has started, at 20, got 15"),
+        (("name",), "", "name must be text, got ''"),
+        (("faults", 1, "caller"), ["bank", "/idle"],
+         "faults[1].caller must be one that calls bank /pay when requests come by, got 'bank /idle'"),
+        (("faults", 0, "endpoint"), "*", "faults[0].endpoint must be one endpoint for a delay, got '*'"),
+        ((*FIRST_CALL,), [], "endpoints[0].calls[0] must hold a call, got ()"),
         (("window",), [20, 10], "window[1] must be a number between 20 and 60, got 10"),
     ],
 )  # fmt: skip
@@ -348,3 +354,10 @@ def test_a_fault_that_changes_no_request_is_refused_when_it_runs(read) -> None:
     never = document(changed(BASE, ("faults",), [BASE["faults"][0] | {"rate": 1e-9}]))
     with pytest.raises(ValueError, match=r"faults must have an effect on some request \(seed 0\), got 'delay at bank"):
         twin(replace(read(never), seconds=30))
+
+
+def test_a_cause_that_no_fault_has_anything_to_do_with_is_refused(read) -> None:
+    idle_too = changed(BASE, ("mix",), {"/order": 1, "/idle": 1})
+    assert read(document(changed(idle_too, ("causes",), [["front", "/order"]]))).causes == (("front", "/order"),)
+    with pytest.raises(FieldError, match=r"^causes\[1\] must be at a fault, or among those .*, got 'bank /idle'"):
+        read(document(changed(idle_too, ("causes",), [["bank", "/pay"], ["bank", "/idle"]])))

@@ -88,10 +88,33 @@ def test_every_rule_gets_the_same_windows_and_what_is_usual_is_learned_once(monk
     told = trials.trials(SHORT, 1, twins("short").with_fault, {"one": look, "two": look})
     assert [trial.rule for trial in told] == ["one", "two"]
     assert len(learned) == 1
-    assert seen[0][0] is seen[1][0] is learned[0]
-    assert seen[0][1] is seen[1][1]
+    for usual, now in seen:
+        pd.testing.assert_frame_equal(usual.frame, learned[0].frame)
+        pd.testing.assert_frame_equal(now, seen[0][1])
     start = (seen[0][1]["start"].min() - trials.BEGIN).total_seconds()
     assert 55 < start < 80
+
+
+def test_what_a_rule_does_to_its_spans_no_other_rule_sees() -> None:
+    spans = twins("short").with_fault
+    before = spans.copy()
+
+    def vandal(usual, abnormal) -> list[Suspect]:
+        abnormal["duration_ms"] = 0.0
+        del abnormal["trace_id"]
+        usual.frame.loc[:, "status"] = 500
+        usual.books.endpoints.loc[:, "mean"] = 0.0
+        usual.habits.mean_ns[:] = 0
+        usual.keys.clear()
+        return []
+
+    alone, after = (
+        trials.trials(SHORT, 1, spans, rules)[-1]
+        for rules in ({"ledger": lab.rank_root_causes}, {"vandal": vandal, "ledger": lab.rank_root_causes})
+    )
+    assert after._replace(cpu_s=0) == alone._replace(cpu_s=0)
+    assert alone.rank == 1
+    pd.testing.assert_frame_equal(spans, before)
 
 
 def test_without_other_rules_all_the_classic_ones_and_the_ledger_answer() -> None:

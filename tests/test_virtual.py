@@ -266,7 +266,7 @@ def test_a_fault_of_a_users_own_plugs_in(arriving) -> None:
 def test_each_kind_of_fault_by_hand(arriving, fault, expected) -> None:
     arriving(0)
     world_of_three = world(replace(A, calls=(Call("b", "/b"),)), B, replace(C, calls=(Call("b", "/b"),)))
-    frame = shop.virtual(replace(world_of_three, changes=(fault,)))
+    frame = shop.virtual(replace(world_of_three, changes=(fault,), mix={"/a": 1, "/c": 1}))
     rows = [(kind, start, end, status) for kind, at, start, end, status in seen(frame) if at == "/b"]
     assert rows == [(kind, start, pytest.approx(end, abs=0.05), status) for kind, start, end, status in expected]
 
