@@ -175,7 +175,7 @@ def waterfall(frame: pd.DataFrame, trace_id: str, ax: Axes | None = None, now: p
     labels = [f"{'  ' * b.depth}{_span_name(b.span, len(services) > 1)}" for b in bars]
     # left-aligned in a font of fixed width, so that the indent can be seen
     ax.set_yticks(range(len(bars)), labels, ha="left", fontfamily="monospace", fontsize=9)
-    ax.tick_params(axis="y", pad=5.6 * max(map(len, labels)) + 4, length=0)
+    ax.tick_params(axis="y", pad=5.8 * max(map(len, labels)) + 6, length=0)
     ax.set(ylim=(len(bars) - 0.4, -0.6), xlim=(0, max(bar.end for bar in bars) * 1.22 or 1))
     shades: list[tuple[str, dict[str, Any]]] = [
         ("own time", {"fc": GREY}),
