@@ -9,7 +9,7 @@ PY := $(BIN)/python
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with=notebooks/sanitize.cfg --nbval-cell-timeout=120
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab students test test-browser check bench clean
+.PHONY: help demo lab students test test-browser test-claims check bench clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -30,6 +30,9 @@ test: $(VENV)/set-up-test  ## run all tests, then every lesson with its solution
 
 test-browser: $(VENV)/set-up-browser  ## open lesson 03 in Chromium, run it and move a slider (needs chromium)
 	@$(PY) -m pytest -m browser -rs tests/browser
+
+test-claims: $(VENV)/set-up-test  ## plant wrong claims in copies of the lessons and see each one found (some minutes)
+	@$(PY) -m pytest -m claims -n 2 --durations=0 --durations-min=1 tests/claims
 
 check: $(VENV)/set-up-test  ## style, format and types, then the tests
 	@$(PY) -m ruff check .
