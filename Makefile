@@ -9,7 +9,7 @@ PY := $(BIN)/python
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with=notebooks/sanitize.cfg --nbval-cell-timeout=120
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-browser check bench clean
+.PHONY: help demo lab students test test-browser test-claims check bench clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -20,12 +20,19 @@ demo: $(VENV)/set-up-demo  ## start the shop, break /payment, watch the incident
 lab: $(VENV)/set-up-lab  ## open the lessons in JupyterLab
 	@$(PY) -m jupyterlab notebooks
 
-test: $(VENV)/set-up-test  ## run all tests, then every lesson, and compare what it prints
+students: $(VENV)/set-up-lab  ## copy the lessons into students/, without their solutions
+	@$(PY) notebooks/copies.py students
+
+test: $(VENV)/set-up-test  ## run all tests, then every lesson with its solutions, and compare what it prints
 	@$(PY) -m pytest tests
-	@if ls notebooks/*.ipynb >/dev/null 2>&1; then $(PY) -m pytest $(NBVAL) -n 2 --dist loadfile notebooks; fi
+	@$(PY) notebooks/copies.py solved --force
+	@$(PY) -m pytest $(NBVAL) -n 2 --dist loadfile solved
 
 test-browser: $(VENV)/set-up-browser  ## open lesson 03 in Chromium, run it and move a slider (needs chromium)
 	@$(PY) -m pytest -m browser -rs tests/browser
+
+test-claims: $(VENV)/set-up-test  ## plant wrong claims in copies of the lessons and see each one found (some minutes)
+	@$(PY) -m pytest -m claims -n 2 --durations=0 --durations-min=1 tests/claims
 
 check: $(VENV)/set-up-test  ## style, format and types, then the tests
 	@$(PY) -m ruff check .
@@ -38,7 +45,7 @@ bench: $(VENV)/set-up-bench  ## measure this project and its peers side by side
 	  echo "== $$file"; $(PY) -m benchmarks.$$(basename $$file .py) || exit 1; done
 
 clean:  ## remove .venv and what the tools left behind
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) solved .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 # One virtual environment for all commands; each adds what it needs, so that the demo does not wait for JupyterLab.
 $(VENV)/set-up-demo: EXTRAS :=

@@ -173,6 +173,27 @@ def test_an_incident_that_was_reopened_paged_twice():
     assert score(report(twice), faults(("/payment", 100, 200))).pages == 2
 
 
+def test_idle_minutes_by_hand():
+    """faults 100-200 and 160-300; at work 90-110 (10 s too early), 150-310 (10 s too long), 400-430 (30 s)"""
+    truth = faults(("/payment", 100, 200), ("/inventory", 160, 300))
+    two = [incident("I", seen("/payment", 100, 110)), incident("J", seen("/payment", 160, 310))]
+    later = incident("K", seen("/health", 410, 430))
+    assert score(report(*two, later), truth).idle_minutes == pytest.approx(50 / 60)
+    at_once = incident("L", seen("/checkout", 410, 420))  # two at once: a minute counts once
+    assert score(report(*two, later, at_once), truth).idle_minutes == pytest.approx(50 / 60)
+    later.earlier.append((at(600), at(660)))
+    assert score(report(*two, later), truth).idle_minutes == pytest.approx(110 / 60)
+    assert score(report(), truth).idle_minutes == 0.0
+
+
+def test_an_incident_that_never_ends_is_found_out_by_its_idle_minutes_only():
+    endless, truth = incident("I", seen("/payment", *range(10, 3610, 10))), faults(("/payment", 600, 900))
+    found = score(report(endless), truth)
+    assert (found.precision, found.recall, found.median_detect_s, found.pages) == (1.0, 1.0, 10.0, 1)
+    assert found.idle_minutes == 55.0
+    assert score(report(endless), faults(("/payment", 600, None))).idle_minutes == 10.0  # it lasts to the end
+
+
 def test_the_cost_of_a_day_counts_pages_and_missed_minutes():
     found = score(report(incident("I", seen("/health", 50)), seconds=7200), faults(("/payment", 100, 700)))
     assert found.cost_per_day(page=5, missed_minute=2) == 24 / 2 * (1 * 5 + 10 * 2)

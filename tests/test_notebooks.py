@@ -181,3 +181,41 @@ def test_one_corrupted_number_fails_nbval(saved: str, tmp_path: Path) -> None:
     run = nbval(written(tmp_path, saved.replace('"42"', '"43"')))
     assert run.returncode == 1, run.stdout
     assert "1 failed" in run.stdout
+
+
+# ---- the map of the course
+
+MAP = ROOT / "notebooks" / "README.md"
+ROW = re.compile(r"^\| \[(\d\d)\]\(([^)]+)\) \| (.+?) \| .+ \| (\d+) \| ([a-z, ]+) \|$", re.MULTILINE)
+RUNS_ON = {"live": r"shop\.running\(", "virtual": r"\b(?:virtual|twin|stream)\(", "data": r"\.\./data/"}
+
+
+def header(path: Path) -> tuple[int, set[str]]:
+    """The minutes that a lesson promises, and what its code runs on."""
+    cells = nbformat.read(path, 4).cells
+    minutes = re.search(r"\*\*Time:?\*\*:? (\d+) minutes", cells[0].source)
+    assert minutes, path.name
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    return int(minutes[1]), {name for name, pattern in RUNS_ON.items() if re.search(pattern, code)}
+
+
+def test_the_map_of_the_course_has_a_row_for_each_lesson_and_no_other() -> None:
+    rows = ROW.findall(MAP.read_text("utf-8"))
+    assert [name for _, name, *_ in rows] == [path.name for path in LESSONS]
+    assert all(name.startswith(f"{number}_") for number, name, *_ in rows)
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_the_map_says_what_the_lesson_says(path: Path) -> None:
+    (row,) = [row for row in ROW.findall(MAP.read_text("utf-8")) if row[1] == path.name]
+    title = nbformat.read(path, 4).cells[0].source.splitlines()[0]
+    question = row[2].replace("`", "")
+    assert question.lower() in title.replace("`", "").lower()
+    assert question.endswith("?")
+    assert (int(row[3]), set(row[4].split(", "))) == header(path)
+
+
+def test_what_the_map_links_to_exists() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", MAP.read_text("utf-8"))
+    assert len(links) > len(LESSONS)
+    assert all((MAP.parent / link).exists() for link in links)

@@ -1,0 +1,183 @@
+"""What students get holds no solution, and what `make test` runs holds every one, in the kernel of its lesson."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from test_notebooks import LESSONS, ROOT, execute, nbval
+
+EXERCISES = """## Exercises
+
+**1. Redo.** How much is 20 + 22?
+
+<details><summary>Hint</summary>
+
+Count with your fingers.
+</details>
+
+<details><summary>Solution</summary>
+
+Two blocks:
+
+```python
+total = 20 + 22
+```
+
+and
+
+```python
+assert total == answer
+```
+</details>
+
+**2. Research.** Why?
+
+<details><summary>Hint</summary>Think.</details>
+<details><summary>Solution</summary>
+
+Nobody knows.
+</details>
+"""
+
+
+def _script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("copies", ROOT / "notebooks" / "copies.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+copies = _script()
+
+
+def lesson(exercises: str = EXERCISES) -> NotebookNode:
+    cells = [new_code_cell("answer = 42\nanswer", id="answer"), new_markdown_cell(exercises, id="exercises")]
+    return new_notebook(cells=[*cells, new_markdown_cell("Read next", id="next")])
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, str(ROOT / "notebooks" / "copies.py"), *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+
+
+def complaints(notebook: NotebookNode) -> list[str]:
+    """What is wrong with a lesson's exercises; an empty list is good."""
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    exercises = [part for text in texts for part in re.split(r"^(?=\*\*\d\. )", text, flags=re.MULTILINE)[1:]]
+    found = [] if len(exercises) >= 3 else [f"{len(exercises)} exercises, three are promised"]
+    for n, text in enumerate(exercises, 1):
+        folds = re.findall(r"^<details><summary>(\w+)</summary>", text, flags=re.MULTILINE)
+        if folds != ["Hint", "Solution"] or text.count("</details>") != 2 or len(copies.SOLUTION.findall(text)) != 1:
+            found.append(f"exercise {n} folds {folds}")
+    blocks = sum(text.count("```python") for text in texts)
+    runnable = sum(len(code) for cell in notebook.cells for code in copies.solutions(cell))
+    return found if blocks == runnable else [*found, f"{blocks - runnable} blocks of Python that nothing runs"]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_has_three_exercises_with_hint_and_solution(path: Path) -> None:
+    assert complaints(nbformat.read(path, 4)) == []
+
+
+def test_a_lesson_without_them_is_named() -> None:
+    third = EXERCISES.replace("## Exercises", "").replace("**1. Redo.**", "**3. Vary.**")
+    whole = EXERCISES + third.split("**2.")[0]
+    assert complaints(lesson(whole)) == []
+    assert complaints(lesson()) == ["2 exercises, three are promised"]
+    assert complaints(lesson(whole.replace("<summary>Hint", "<summary>Help", 1))) == [
+        "exercise 1 folds ['Help', 'Solution']"
+    ]
+    assert complaints(lesson(whole.replace("Solution", "Answer", 1)))[0] == "exercise 1 folds ['Hint', 'Answer']"
+    assert complaints(lesson(whole + "\n```python\nlost = 1\n```")) == ["1 blocks of Python that nothing runs"]
+
+
+def test_students_get_hints_and_neither_solutions_nor_outputs() -> None:
+    notebook = lesson()
+    notebook.cells[0].update(execution_count=1, outputs=[nbformat.v4.new_output("stream", text="42")])
+    copies.without_solutions(notebook)
+    text = notebook.cells[1].source
+    assert text.startswith("## Exercises\n\n**1. Redo.** How much is 20 + 22?\n\n<details><summary>Hint</summary>")
+    assert "Count with your fingers." in text
+    assert text.endswith("**2. Research.** Why?\n\n<details><summary>Hint</summary>Think.</details>\n")
+    assert all(word not in text for word in ("Solution", "total", "Two blocks", "Nobody"))
+    assert (notebook.cells[0].outputs, notebook.cells[0].execution_count) == ([], None)
+
+
+def test_outputs_stay_on_request() -> None:
+    notebook = lesson()
+    notebook.cells[0].update(execution_count=1, outputs=[nbformat.v4.new_output("stream", text="42")])
+    copies.without_solutions(notebook, outputs=True)
+    assert notebook.cells[0].execution_count == 1
+    assert notebook.cells[0].outputs[0].text == "42"
+
+
+def test_each_block_of_a_solution_becomes_a_cell_behind_its_exercise() -> None:
+    notebook = lesson()
+    copies.with_solutions(notebook)
+    assert [cell.id for cell in notebook.cells] == ["answer", "exercises", "exercises-1", "exercises-2", "next"]
+    assert [cell.source for cell in notebook.cells[2:4]] == ["total = 20 + 22", "assert total == answer"]
+    nbformat.validate(notebook)
+
+
+@pytest.mark.parametrize(("claim", "failed"), [("total == answer", 0), ("total == answer + 1", 1)])
+def test_a_solution_that_raises_fails_nbval(claim: str, failed: int, tmp_path: Path) -> None:
+    path = tmp_path / "lesson.ipynb"
+    nbformat.write(lesson(), path)
+    execute.execute(path)
+    notebook = nbformat.read(path, 4)
+    notebook.cells[1].source = EXERCISES.replace("total == answer", claim)
+    copies.with_solutions(notebook)
+    nbformat.write(notebook, path)
+    run = nbval(path)
+    assert run.returncode == failed, run.stdout
+    assert f"{'1 failed, ' if failed else ''}{3 - failed} passed" in run.stdout
+
+
+def test_the_command_writes_every_lesson_for_students(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "class"
+    run = command("students", out)
+    assert (run.returncode, run.stdout.splitlines()[0]) == (0, f"{len(LESSONS)} lessons in {out}")
+    assert "copy the project's data/ beside class/" in run.stdout
+    assert sorted(path.name for path in out.iterdir()) == [path.name for path in LESSONS]
+    for path in out.iterdir():
+        notebook = nbformat.read(path, 4)
+        nbformat.validate(notebook)
+        assert "Solution" not in path.read_text("utf-8")
+        assert not any(cell.outputs for cell in notebook.cells if cell.cell_type == "code")
+
+
+def test_the_command_overwrites_neither_the_lessons_nor_what_somebody_wrote(tmp_path: Path) -> None:
+    before = [path.read_bytes() for path in LESSONS]
+    for folder in (ROOT / "notebooks", ROOT / "notebooks" / "copies", ROOT / "shop" / ".." / "notebooks"):
+        run = command("students", folder, "--force")
+        assert run.returncode == 1
+        assert run.stderr.startswith("copies.py: out must not lie in notebooks/, where the lessons are, got ")
+    assert [path.read_bytes() for path in LESSONS] == before
+    assert not (ROOT / "notebooks" / "copies").exists()
+
+    worked_in = tmp_path / LESSONS[-1].name
+    worked_in.write_text("my notes", "utf-8")
+    run = command("students", tmp_path)
+    assert (run.returncode, worked_in.read_text("utf-8")) == (1, "my notes")
+    assert f"{worked_in} exists already" in run.stderr
+    assert list(tmp_path.iterdir()) == [worked_in]
+    assert command("students", tmp_path, "--force").returncode == 0
+    assert worked_in.read_text("utf-8") != "my notes"
+
+
+def test_the_command_says_what_it_can_do() -> None:
+    run = command("students", "--help")
+    assert run.returncode == 0
+    assert all(word in run.stdout for word in ("--outputs", "--force", "students/"))
+    assert command("teachers").returncode == 2
