@@ -126,3 +126,25 @@ def partition(frame, trace_id):
 
     walk(root, root["from"], root["to"])
     return {k: v for k, v in total.items() if v}
+
+
+def nab_score(series, threshold, false_alarm, missed):
+    """NAB's score of one threshold, row by row as its protocol reads."""
+    raw, count = 0.0, 0
+    for scores, windows in series:
+        begin = min(math.floor(0.15 * len(scores)), 750)
+        windows = [(first, last) for first, last in windows if last >= begin]
+        alarms = [i for i, score in enumerate(scores) if i >= begin and score >= threshold]
+        count += len(windows)
+        for first, last in windows:
+            size = last - first + 1
+            worth = [math.tanh(2.5 * (last - i + 1) / size) / math.tanh(2.5) for i in alarms if first <= i <= last]
+            raw += max(worth) if worth else -missed
+        for i in alarms:
+            if any(first <= i <= last for first, last in windows):
+                continue
+            before = [(first, last) for first, last in windows if last < i]
+            size = before[-1][1] - before[-1][0] if before else 0
+            lengths = (i - before[-1][1]) / size if size else math.inf
+            raw -= false_alarm * (1 if lengths > 3 else math.tanh(2.5 * lengths))
+    return 100 * (raw + missed * count) / (count + missed * count)
