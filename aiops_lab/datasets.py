@@ -236,6 +236,8 @@ def _metrics(path: Path, rows: int | None = None) -> pd.DataFrame:
     from pandas.api.types import is_numeric_dtype
 
     frame = read_csv(path, header=[0, 1, 2], index_col=0)
+    if frame.columns.nlevels != 3:
+        raise wrong(path, "must have three header rows: node, metric, statistic")
     for column, dtype in frame.dtypes.items():
         if not is_numeric_dtype(dtype):
             raise wrong(path, f"column {column!r} must be numbers, got {dtype}")

@@ -39,6 +39,8 @@ def read_csv(path: Path, columns: Iterable[str] = (), **options: Any) -> pd.Data
         frame = pd.read_csv(present(path), low_memory=False, **options)
     except (ValueError, IndexError, OverflowError) as error:  # pandas' parser errors are ValueErrors
         raise wrong(path, f"not a readable CSV ({error})") from error
+    if "index_col" not in options and not isinstance(frame.index, pd.RangeIndex):
+        raise wrong(path, "not a readable CSV (rows have more fields than the header)")
     return _with_columns(path, frame, columns)
 
 
@@ -46,8 +48,9 @@ def read_parquet(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     """Return the table, which has at least `columns`. Needs pyarrow."""
     import pandas as pd
 
+    present(path)
     try:
-        frame = pd.read_parquet(present(path), engine="pyarrow")
+        frame = pd.read_parquet(path, engine="pyarrow")
     except ImportError as error:
         raise ImportError(f'{path}: Parquet needs pyarrow: pip install "aiops-lab[data]"') from error
     except (ValueError, OSError, KeyError, TypeError) as error:  # pyarrow's own errors are these
