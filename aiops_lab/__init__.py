@@ -21,6 +21,10 @@ verdict      what a verdict rests on: the affected, sample traces, the steps of 
 rules        classic root-cause rules to compare with
 monitor      the one pipeline: Monitor.step live, replay on a recording
 evaluation   incidents against the truth: precision, delay, ranks, calibration, cost; what-if sweeps
+files        tables and JSON, read so that an error names the file
+nezha        a day of Nezha's data as spans frames
+nezha_clone  a clone of Nezha's repository -> its days in a compact layout
+datasets     public incident data behind one interface: load(name, directory)
 api          the Flask blueprints /aiops and /simulate
 plots        figures
 tuner        the sensitivity sliders

@@ -126,3 +126,60 @@ def partition(frame, trace_id):
 
     walk(root, root["from"], root["to"])
     return {k: v for k, v in total.items() if v}
+
+
+def nab_score(series, threshold, false_alarm, missed):
+    """NAB's score of one threshold, row by row as its protocol reads."""
+    raw, count = 0.0, 0
+    for scores, windows in series:
+        begin = min(math.floor(0.15 * len(scores)), 750)
+        windows = [(first, last) for first, last in windows if last >= begin]
+        alarms = [i for i, score in enumerate(scores) if i >= begin and score >= threshold]
+        count += len(windows)
+        for first, last in windows:
+            size = last - first + 1
+            worth = [math.tanh(2.5 * (last - i + 1) / size) / math.tanh(2.5) for i in alarms if first <= i <= last]
+            raw += max(worth) if worth else -missed
+        for i in alarms:
+            if any(first <= i <= last for first, last in windows):
+                continue
+            before = [(first, last) for first, last in windows if last < i]
+            size = before[-1][1] - before[-1][0] if before else 0
+            lengths = (i - before[-1][1]) / size if size else math.inf
+            raw -= false_alarm * (1 if lengths > 3 else math.tanh(2.5 * lengths))
+    return 100 * (raw + missed * count) / (count + missed * count)
+
+
+def nezha_rows(spans, logs=()):
+    """The rows of a day's spans frame, in order, as the data's README tells: dicts with `fault` (-1: fault-free)."""
+    by_id = {row["span_id"]: row for row in spans}
+    children = defaultdict(list)
+    for row in sorted(spans, key=lambda row: (row["start_ns"], row["span_id"])):
+        children[row["parent_id"]].append(row)
+    peers = defaultdict(set)
+    for row in spans:
+        for child in children[row["span_id"]]:
+            if child["service"] != row["service"]:
+                peers[row["service"], row["operation"]].add(child["service"])
+    out = []
+    for row in spans:
+        known = peers.get((row["service"], row["operation"]), ())
+        own = [c["service"] for c in children[row["span_id"]] if c["service"] != row["service"]]
+        peer = own[0] if own else list(known)[0] if len(known) == 1 else None
+        out.append({
+            "trace_id": f"{row['trace_id']:032x}", "span_id": f"{row['span_id']:016x}",
+            "parent_id": None if row["parent_id"] == -1 else f"{row['parent_id']:016x}", "service": row["service"],
+            "endpoint": row["operation"], "kind": "client" if known else "server", "peer": peer,
+            "start": row["start_ns"], "duration_ms": row["duration_us"] / 1000, "status": 200, "error": None,
+            "fault": row["window"] if row["abnormal"] else -1,
+        })  # fmt: skip
+    for number, line in enumerate(logs, start=max(by_id) + 1):
+        row = by_id[line["span_id"]]
+        end = row["start_ns"] + row["duration_us"] * 1000
+        out.append({
+            "trace_id": f"{row['trace_id']:032x}", "span_id": f"{number:016x}", "parent_id": f"{row['span_id']:016x}",
+            "service": row["service"], "endpoint": line["location"], "kind": "log", "peer": None,
+            "start": min(max(line["time_ns"], row["start_ns"]), end), "duration_ms": 0.0, "status": 200, "error": None,
+            "fault": row["window"] if row["abnormal"] else -1,
+        })  # fmt: skip
+    return sorted(out, key=lambda row: (row["start"], row["span_id"]))

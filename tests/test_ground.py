@@ -18,10 +18,10 @@ HEAVY = ("pandas", "numpy", "numba", "matplotlib", "flask", "networkx", "request
 
 
 def pip_names() -> tuple[str, set[str]]:
-    """Name, and what pyproject.toml asks for: `dependencies`, the extras lab and dev, python."""
+    """Name, and what pyproject.toml asks for: `dependencies`, the extras lab, data and dev, python."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = {*project["dependencies"], *extras["lab"], *extras["dev"]} - {"aiops-lab[lab]"}
+    wanted = {*project["dependencies"], *extras["lab"], *extras["data"], *extras["dev"]} - {"aiops-lab[data,lab]"}
     return project["name"], wanted | {f"python{project['requires-python']}"}
 
 

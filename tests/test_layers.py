@@ -24,7 +24,7 @@ LAYERS = (
     ("rca", "rules"),
     ("verdict",),
     ("monitor",),
-    ("evaluation", "datasets"),
+    ("evaluation", "files", "nezha", "nezha_clone", "datasets"),
     ("api", "plots", "tuner", "integrations"),
 )
 ORDER = [module for layer in LAYERS for module in layer]

@@ -1,0 +1,149 @@
+"""NAB's score: how good are anomaly scores where early alarms are worth more and false ones cost? Small and exact.
+
+Lavin & Ahmad, "Evaluating Real-time Anomaly Detection Algorithms", ICMLA 2015, arXiv 1510.03336. A row alarms when
+its score reaches a threshold; there is one threshold for all files and each profile, the best one afterwards.
+Of a window only its best alarm counts, which is the earliest::
+
+    row              0    1    2    3    4    5    6    7    8    9
+    a window                   [--------------]                         W = 4 rows, its last is r = 5
+    an alarm earns             1.00 .97  .86  .56                       tanh(2.5 (r - row + 1) / W) / tanh(2.5)
+    or costs (A_FP)  1    1                        .68  .93  .99  1.00  tanh(2.5 (row - r) / (W - 1))
+
+A false alarm costs in full where no window came before, and more than three lengths W - 1 behind one. A window
+without an alarm costs A_FN. 0 is never to alarm, 100 is perfect. A difference of two points between two detectors is
+within the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from aiops_lab.datasets import unscored
+
+STEEP = 2.5
+FAR = 3.0  # window lengths behind a window where a false alarm costs in full
+
+Series = tuple[np.ndarray, Sequence[tuple[int, int]]]  # a file's scores, its windows as (first row, last row)
+
+
+class Profile(NamedTuple):
+    """What a false alarm and a missed window cost; a window found at its first row earns 1."""
+
+    false_alarm: float
+    missed: float
+
+
+PROFILES = {"standard": Profile(0.11, 1), "low_FP": Profile(0.22, 1), "low_FN": Profile(0.11, 2)}
+
+
+class Score(NamedTuple):
+    """What a threshold reaches. `threshold` is infinite where it is best never to alarm."""
+
+    score: float
+    threshold: float
+    found: int  # windows with an alarm, of `windows`
+    windows: int
+    false_alarms: int  # alarms in `usual_rows`, the scored rows outside of all windows
+    usual_rows: int
+
+
+class _Gains(NamedTuple):
+    """A row that is scored, by falling score: what it adds when the threshold falls to its score."""
+
+    score: np.ndarray
+    earns: np.ndarray  # more than the rows of its window that scored higher
+    finds: np.ndarray  # 1 where it is the first of its window to alarm
+    costs: np.ndarray  # as a false alarm, in units of A_FP
+    outside: np.ndarray  # 1 outside of all windows
+
+
+def best(series: Iterable[Series]) -> dict[str, Score]:
+    """Return the best score of each profile, over all thresholds.
+
+    Parameters
+    ----------
+    series : iterable of (scores, windows)
+        Of each file, the score of each row in [0, 1] and the windows as (first row, last row), both included, in
+        order. The first rows of a file (15 %, at most 750) are not scored, nor is a window that lies in them.
+
+    Raises
+    ------
+    ValueError
+        There is no window, a score is not finite, or a window lies outside of its file.
+    """
+    gains = _gains(series)
+    last = np.flatnonzero(np.append(np.diff(gains.score) != 0, True))  # rows that score the same alarm together
+    return {name: _best(gains, last, profile) for name, profile in PROFILES.items()}
+
+
+def at(series: Iterable[Series], threshold: float) -> dict[str, Score]:
+    """Return what a given threshold reaches, by profile. Parameters and errors as of `best`."""
+    gains = _gains(series)
+    alarms = int(np.count_nonzero(gains.score >= threshold))
+    return {name: _score(gains, alarms, threshold, profile) for name, profile in PROFILES.items()}
+
+
+def _best(gains: _Gains, last: np.ndarray, profile: Profile) -> Score:
+    gained = gains.earns + profile.missed * gains.finds - profile.false_alarm * gains.costs
+    total = np.cumsum(gained)[last]
+    if len(total) == 0 or total.max() <= 0:
+        return _score(gains, 0, np.inf, profile)
+    row = last[np.argmax(total)]
+    return _score(gains, int(row) + 1, float(gains.score[row]), profile)
+
+
+def _score(gains: _Gains, alarms: int, threshold: float, profile: Profile) -> Score:
+    """Return the score of alarming at the first `alarms` rows of `gains`."""
+    windows, found = int(gains.finds.sum()), int(gains.finds[:alarms].sum())
+    raw = gains.earns[:alarms].sum() - profile.missed * (windows - found)
+    raw -= profile.false_alarm * gains.costs[:alarms].sum()
+    score = 100 * (raw + profile.missed * windows) / (windows + profile.missed * windows)
+    false_alarms = int(gains.outside[:alarms].sum())
+    return Score(float(score), threshold, found, windows, false_alarms, int(gains.outside.sum()))
+
+
+def _gains(series: Iterable[Series]) -> _Gains:
+    parts = [_file(np.asarray(scores, dtype=float), list(windows)) for scores, windows in series]
+    columns = _Gains(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else None
+    if columns is None or columns.finds.sum() == 0:
+        raise ValueError("series must have at least one window that is scored")
+    order = np.argsort(-columns.score, kind="stable")
+    return _Gains(*(column[order] for column in columns))
+
+
+def _file(scores: np.ndarray, windows: list[tuple[int, int]]) -> _Gains:
+    """Return the gains of a file's scored rows, in order of the rows."""
+    if not np.isfinite(scores).all():
+        raise ValueError(f"scores must be finite, got {scores[~np.isfinite(scores)][0]}")
+    begin, rows = unscored(len(scores)), np.arange(len(scores))
+    earns, finds, costs = np.zeros(len(scores)), np.zeros(len(scores)), np.ones(len(scores))
+    outside, before = np.ones(len(scores)), -1
+    for first, last in windows:
+        if not before < first <= last < len(scores):
+            raise ValueError(f"windows must be in order and within {len(scores)} rows, got {(first, last)}")
+        before = last
+        if last < begin:
+            continue
+        size = last - first + 1
+        inside = rows[max(first, begin) : last + 1]
+        outside[inside], costs[inside] = 0, 0
+        costs[last + 1 :] = _cost_behind(rows[last + 1 :] - last, size)
+        falling = inside[np.argsort(-scores[inside], kind="stable")]
+        reached = np.maximum.accumulate(_worth(last - falling + 1, size))
+        earns[falling] = np.diff(reached, prepend=0)
+        finds[falling[0]] = 1
+    return _Gains(*(column[begin:] for column in (scores, earns, finds, costs, outside)))
+
+
+def _worth(rows_left: np.ndarray, size: int) -> np.ndarray:
+    return np.tanh(STEEP * rows_left / size) / np.tanh(STEEP)
+
+
+def _cost_behind(behind: np.ndarray, size: int) -> np.ndarray:
+    if size == 1:
+        return np.ones(len(behind))  # no length to measure in: everything is far
+    lengths = behind / (size - 1)
+    return np.where(lengths > FAR, 1.0, np.tanh(STEEP * lengths))
