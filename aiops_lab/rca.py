@@ -344,14 +344,13 @@ def _ledger(case: Case) -> Ledger:
 
 def _hand_on(rows: pd.DataFrame, case: Case) -> pd.DataFrame:
     """Hand what waited for held-up services on to whatever held them; ``handed`` says how much, in sum nothing."""
-    column = _to_callers(rows.assign(handed=0.0), case)
-    held = _held_up(column, case)
+    held, column = _held_up(rows, case), rows.assign(handed=0.0)
     for _ in held:  # what holds one service up may itself be waiting for the next
         moves = [_moves(column, how) for how in held]
         if not any(len(move) for move in moves):
             break
         column = _summed([column, *moves])
-    return column
+    return _to_callers(column, case)
 
 
 def _to_callers(rows: pd.DataFrame, case: Case) -> pd.DataFrame:

@@ -119,9 +119,9 @@ def symptoms(
     at = np.union1d(account, failed.key)
     n, known = np.maximum(_counted(account).of(at), failed.of(at)), usual.spans.of(at)
     slow = _counted(account[own > usual.limit.of(account) + LEAST_NS]).of(at)
-    every = accounts_of(trees)[1]
+    every, whole = accounts_of(trees)[1], trees.root >= 0
     odd = _counted(every[_odd(usual, trees) & ~hurt])
-    of_shape = _counted(every).of(odd.key), odd.n, usual.shapes[-1].of(odd.key), np.zeros(odd.key.size)
+    of_shape = _counted(every[whole]).of(odd.key), odd.n, usual.shapes[-1].of(odd.key), np.zeros(odd.key.size)
     return pd.concat([
         _items("errors", at, n, failed.of(at), known, usual.failures.of(at)),
         _items("self", at, n, slow, known, (1 - USUAL) * known),

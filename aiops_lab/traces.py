@@ -32,7 +32,8 @@ def names(keys: list[Key]) -> dict[Key, str]:
 def parents(frame: pd.DataFrame) -> NDArray:
     """Return for each span the position of its parent in the frame, -1 for none or one that was not recorded.
 
-    Ids are unique within their trace. Of several spans with the same id, the first one is the parent.
+    Ids are unique within their trace. Of several spans with the same id, the first one is the parent; each other is its
+    own, and so hangs on nothing.
     """
     trace = _numbers(frame["trace_id"], 32)
     span = _numbers(frame["span_id"], 16)
@@ -72,15 +73,17 @@ def _join(keys: NDArray, wanted: NDArray, has: NDArray) -> NDArray:
     factor = np.uint64(0x9E3779B97F4A7C15)
     shift = np.uint64(20)
     table = np.full(size, -1, dtype=np.int64)
+    found = np.full(wanted.size, -1, dtype=np.int64)
     for i in range(keys.size):
         slot = ((keys[i] * factor) >> shift) & mask
         while table[slot] >= 0 and keys[table[slot]] != keys[i]:
             slot = (slot + np.uint64(1)) & mask
         if table[slot] < 0:
             table[slot] = i
-    found = np.full(wanted.size, -1, dtype=np.int64)
+        else:
+            found[i] = i
     for i in range(wanted.size):
-        if has[i]:
+        if has[i] and found[i] < 0:
             slot = ((wanted[i] * factor) >> shift) & mask
             while table[slot] >= 0 and keys[table[slot]] != wanted[i]:
                 slot = (slot + np.uint64(1)) & mask

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pandas as pd
 
@@ -183,3 +183,52 @@ def nezha_rows(spans, logs=()):
             "fault": row["window"] if row["abnormal"] else -1,
         })  # fmt: skip
     return sorted(out, key=lambda row: (row["start"], row["span_id"]))
+
+
+def odd_shapes(normal, abnormal, rarer):
+    """The spans whose children were rare for such a span under such a parent, and none below is odd: by dictionaries."""
+
+    def seen(frame):
+        rows = frame.to_dict("records")
+        by_id = {row["span_id"]: n for n, row in enumerate(rows)}
+        parent = [by_id.get(row["parent_id"], -1) for row in rows]
+        served = {parent[n]: n for n, row in enumerate(rows) if row["kind"] == "server" and parent[n] >= 0}
+
+        def what(n):  # of a client span: who calls what it reached
+            row = rows[n]
+            if row["kind"] == "server":
+                return row["endpoint"]
+            above = rows[parent[n]]["endpoint"] if parent[n] >= 0 else None
+            return above, rows[served[n]]["endpoint"] if n in served else row["endpoint"]
+
+        node = [what(n) for n in range(len(rows))]
+        sets = [frozenset(node[c] for c in range(len(rows)) if parent[c] == n) for n in range(len(rows))]
+        above = [sets[p] if p >= 0 else None for p in parent]
+        return parent, node, sets, above
+
+    _, *before = seen(normal)
+    parent, *now = seen(abnormal)
+    both, under_parent, alone, anywhere = Counter(), Counter(), Counter(), Counter()
+    for node, children, theirs in zip(*before, strict=True):
+        both[node, theirs, children] += 1
+        under_parent[node, theirs] += 1
+        alone[node, children] += 1
+        anywhere[node] += 1
+    here, there = Counter(zip(*now, strict=True)), Counter((node, theirs) for node, _, theirs in zip(*now, strict=True))
+    odd = set()
+    for n, (node, children, theirs) in enumerate(zip(*now, strict=True)):
+        if under_parent[node, theirs]:
+            usual = both[node, theirs, children] / under_parent[node, theirs]
+        elif anywhere[node]:
+            usual = alone[node, children] / anywhere[node]
+        else:
+            continue
+        if here[node, children, theirs] / there[node, theirs] > rarer * usual:
+            odd.add(n)
+    deep = set(odd)
+    for n in odd:
+        p = parent[n]
+        while p >= 0:
+            deep.discard(p)
+            p = parent[p]
+    return sorted(deep)
