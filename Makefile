@@ -25,7 +25,8 @@ students: $(VENV)/set-up-lab  ## copy the lessons into students/, without their 
 
 test: $(VENV)/set-up-test  ## run all tests, then every lesson with its solutions, and compare what it prints
 	@$(PY) -m pytest tests
-	@$(PY) notebooks/copies.py solved --force
+	@rm -rf solved
+	@$(PY) notebooks/copies.py solved
 	@$(PY) -m pytest $(NBVAL) -n 2 --dist loadfile solved
 
 test-browser: $(VENV)/set-up-browser  ## open lesson 03 in Chromium, run it and move a slider (needs chromium)
