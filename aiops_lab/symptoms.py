@@ -32,6 +32,7 @@ USUAL = 0.95  # share of the usual values that are no symptom
 SIGMAS = 3.0  # of both confidence bounds
 LEAST_NS = 100_000  # what always takes exactly as long may still vary by so much
 RARER = 5.0  # a set of children is odd where it used to be so many times rarer
+FEW = 2  # one span alone proves nothing, whatever it does
 FAR = 3.0  # a metric is unusual so many times beyond what 95 % of its usual values reach
 
 
@@ -141,14 +142,22 @@ def _of_resources(limits: pd.DataFrame, now: pd.DataFrame | None) -> pd.DataFram
     service = k.index.get_level_values(0)
     usual_n = limits.loc[service, "n"].to_numpy(dtype=float)
     numbers = n[service].to_numpy(dtype=float), k.to_numpy(dtype=float), usual_n, np.zeros(len(k))
-    return _items("resources", service.to_numpy(dtype=object), *numbers).assign(what=k.index.get_level_values(1))
+    return _items("resources", service.to_numpy(dtype=object), *numbers, few=1).assign(what=k.index.get_level_values(1))
 
 
-def _items(kind: str, account: NDArray, n: NDArray, k: NDArray, usual_n: NDArray, usual_k: NDArray) -> pd.DataFrame:
+def _items(
+    kind: str, account: NDArray, n: NDArray, k: NDArray, usual_n: NDArray, usual_k: NDArray, *, few: int = FEW
+) -> pd.DataFrame:
     known = usual_n > 0
     account, n, k, usual_n, usual_k = (column[known] for column in (account, n, k, usual_n, usual_k))
     grown = wilson(k, n, SIGMAS)[0] - wilson(np.minimum(usual_k, usual_n), usual_n, SIGMAS)[1]
-    numbers = {"n": n, "k": k, "usual_n": usual_n, "usual_k": usual_k, "share": np.maximum(grown, 0.0)}
+    numbers = {
+        "n": n,
+        "k": k,
+        "usual_n": usual_n,
+        "usual_k": usual_k,
+        "share": np.where(n >= few, np.maximum(grown, 0.0), 0.0),
+    }
     return pd.DataFrame({"kind": kind, "account": pd.Series(account, dtype=object), "what": "", **numbers})
 
 

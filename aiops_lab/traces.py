@@ -33,7 +33,7 @@ def parents(frame: pd.DataFrame) -> NDArray:
     """Return for each span the position of its parent in the frame, -1 for none or one that was not recorded.
 
     Ids are unique within their trace. Of several spans with the same id, the first one is the parent; each other is its
-    own, and so hangs on nothing.
+    own parent, and so hangs on nothing, as does a span that names itself.
     """
     trace = _numbers(frame["trace_id"], 32)
     span = _numbers(frame["span_id"], 16)
@@ -87,8 +87,7 @@ def _join(keys: NDArray, wanted: NDArray, has: NDArray) -> NDArray:
             slot = ((wanted[i] * factor) >> shift) & mask
             while table[slot] >= 0 and keys[table[slot]] != wanted[i]:
                 slot = (slot + np.uint64(1)) & mask
-            if table[slot] != i:
-                found[i] = table[slot]
+            found[i] = table[slot]
     return found
 
 

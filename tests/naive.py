@@ -186,7 +186,7 @@ def nezha_rows(spans, logs=()):
 
 
 def odd_shapes(normal, abnormal, rarer):
-    """The spans whose children were rare for such a span under such a parent, and none below is odd: by dictionaries."""
+    """The spans whose children were rare for such a span under such a parent, and none below them is odd."""
 
     def seen(frame):
         rows = frame.to_dict("records")

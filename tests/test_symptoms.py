@@ -26,7 +26,7 @@ def logging(frame, line, share=1.0, endpoint="/payment"):
     wrote = frame[(frame["endpoint"] == endpoint) & (frame["kind"] == "server")]
     wrote = wrote[np.arange(len(wrote)) % 100 < 100 * share]
     lines = wrote.assign(
-        span_id=[f"{int(i, 16) + (1 << 40):016x}" for i in wrote["span_id"]],
+        span_id=[f"{int(i, 16) + (len(line) << 40):016x}" for i in wrote["span_id"]],
         parent_id=wrote["span_id"], kind="log", endpoint=line, duration_ms=0.0,
     )  # fmt: skip
     return pd.concat([frame, lines]).sort_values(["start", "span_id"], ignore_index=True)
@@ -49,7 +49,7 @@ def test_where_all_is_as_usual_nobody_is_named():
 
 
 def test_a_log_line_that_was_never_written_before_names_who_writes_it():
-    now = logging(logging(run(), "Ledger#12"), "Refused#40", 0.4)
+    now = logging(logging(run(), "Ledger#12"), "Says no#40", 0.4)
     (first,) = lab.rank_root_causes(USUAL, now)
     assert (first.endpoint, first.by) == ("/payment", "symptoms")
     assert first.evidence[0]["kind"] == "shape"
@@ -96,12 +96,12 @@ def test_a_delay_that_costs_too_little_is_still_unusual():
 def resources(cpu):
     usual = [5.0 + (m % 7) / 10 for m in range(len(MINUTE))]
     tables = [pd.DataFrame({"service": name, "cpu_percent": usual}, index=MINUTE) for name in ("shop", "idle")]
-    tables[0].iloc[:2, 1] = cpu
+    tables[0].iloc[:3, 1] = cpu
     return pd.concat(tables)
 
 
 def test_a_processor_far_beyond_its_usual_load_names_the_service():
-    normal, now = logging(run(1, seconds=200), "Ledger#12"), logging(run(), "Ledger#12")
+    normal, now = logging(run(1, seconds=200), "Ledger#12"), logging(run(seconds=150), "Ledger#12")
     (first,) = lab.rank_root_causes(normal, now, resources(90.0))
     assert (first.service, first.by) == ("shop", "symptoms")
     assert first.evidence[0]["kind"] == "resources"
