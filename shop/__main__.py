@@ -243,7 +243,7 @@ def _add_leaderboard(commands: argparse._SubParsersAction, help: Any) -> None:
         "defaults about 2 minutes on 2 processors; the figures in the README come from --seeds 13.",
     )
     parser.add_argument("--seeds", type=int, default=2, metavar="N", help="runs of each scenario")
-    parser.add_argument("--first-seed", type=int, default=1000, metavar="N", help="seeds from here on")
+    parser.add_argument("--first-seed", type=int, default=1000, metavar="N", help="seeds from here on, below 50000")
     parser.add_argument(
         "--scenario",
         action="append",

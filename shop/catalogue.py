@@ -95,11 +95,11 @@ _REQUEST_FAULTS = (
     ),
     Scenario(
         "jitter", (PAYMENT,), (_fault("delay", PAYMENT, duration_ms=300, jitter_ms=300),), "entry",
-        "Half of the requests are hardly late, so a median moves less than a mean; the others came in at /checkout.",
+        "Half of the requests are hardly late, so a median moves less than a mean; /checkout waits for the others.",
     ),
     Scenario(
         "entry", (CHECKOUT,), (_fault("delay", CHECKOUT, duration_ms=300),), "deepest error",
-        "The entry itself is slow; whom it calls is not. Nothing fails, so the rule is silent; all others are right.",
+        "The entry itself is slow; whom it calls is not. Nothing fails, so the rule is silent; most others are right.",
     ),
     Scenario(
         "errors", (PAYMENT,), (_fault("error", PAYMENT),), "total z",

@@ -86,8 +86,8 @@ def sections(board: Board) -> Iterator[Section]:
         note = (
             "It has to find the windows, too. median, worst: seconds from the start of the fault to the end of the "
             "first window that tells of it. right: found, and every incident names a true cause first. named: share of "
-            "causes. Of what was found: Jaccard, exact: the affected endpoints, against the twin. false: share of the "
-            "runs with an incident that tells of no fault; false/h: such incidents an hour."
+            "causes. Of what was found: agree (Jaccard index), exact: the affected endpoints, against the twin. false: "
+            "share of the runs with an incident that tells of no fault; /h: such incidents an hour."
         )
         yield "The whole pipeline", note, _pipeline(pipeline_table(board.findings))
     if len(board.sizes):
@@ -128,10 +128,10 @@ def _pipeline(table: pd.DataFrame) -> pd.DataFrame:
         median=table["median_s"].map(_number), worst=table["worst_s"].map(_number),
         first=[" ".join(SHORT.get(word, word) for word in kinds.split(" + ")) for kinds in table["first"]],
         right=table["right"].map(_percent), named=table["named"].map(_percent),
-        Jaccard=["" if pd.isna(j) else f"{j:.2f}" for j in table["jaccard"]], exact=table["exact"].map(_percent),
+        agree=["" if pd.isna(j) else f"{j:.2f}" for j in table["jaccard"]], exact=table["exact"].map(_percent),
     )  # fmt: skip
     shown["false"] = table["false_runs"].map(_percent)
-    return _headed(shown.assign(**{"false/h": table["false_per_hour"].map("{:.1f}".format)}))
+    return _headed(shown.assign(**{"/h": table["false_per_hour"].map("{:.1f}".format)}))
 
 
 def _sizes(curves: pd.DataFrame, order: pd.Index) -> Iterator[Section]:

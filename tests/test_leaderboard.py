@@ -22,7 +22,7 @@ from aiops_lab.rca import rank_root_causes
 from aiops_lab.rules import RULES
 from shop import calibrate, publish, sizes
 from shop.__main__ import main
-from shop.catalogue import MARKET, PAYMENT
+from shop.catalogue import GROUPS, MARKET, PAYMENT
 from shop.entrants import Entrant, entrants
 from shop.leaderboard import by_scenario, by_size, confidences, pipeline_table, play, totals
 from shop.processes import spread
@@ -141,6 +141,18 @@ def test_the_pipeline_is_told_over_all_runs_and_how_it_was_right_over_what_it_de
     for calm in (table.loc[("no fault", "calm")], table.loc[("all", "without a fault")]):
         assert calm[["detected", "right", "named"]].isna().all()
         assert calm[["runs", "false_runs", "false_per_hour"]].tolist() == pytest.approx([3, 1 / 3, 10])
+
+
+def test_the_table_of_the_pipeline_fits_on_a_page() -> None:
+    seen = {"incidents": 1, "named": 1.0, "jaccard": 1.0, "exact": 1.0, "rank": 1, "detect_s": 10.0}
+    first = " + ".join(("error_spike", "latency_anomaly", "timeout", "traffic_drop"))
+    rows = [("faults", finding(name, **seen, detector=first)) for name in GROUPS["faults"]]
+    table = publish._pipeline(
+        pipeline_table(pd.DataFrame([(g, *f) for g, f in rows], columns=["group", *Finding._fields]))
+    )
+    lines = table.to_string(line_width=publish.WIDTH).splitlines()
+    assert len(lines) == len(table) + 1, "wide tables are cut into several"
+    assert lines[0].split() == ["found", "median", "worst", "first", "right", "named", "agree", "exact", "false", "/h"]
 
 
 def test_sizes_are_counted_by_kind_size_and_rule() -> None:
