@@ -21,7 +21,7 @@ LAYERS = (
     ("incidents",),
     ("accounts", "confidence"),
     ("holding",),
-    ("rca", "rules"),
+    ("rca", "metrics_rca", "rules"),
     ("verdict",),
     ("monitor",),
     ("evaluation", "datasets"),
@@ -41,6 +41,7 @@ PURE = (
     "holding",
     "confidence",
     "rca",
+    "metrics_rca",
     "verdict",
     "rules",
 )
