@@ -17,6 +17,7 @@ accounts     what each request cost, on whose account
 holding      who held the workers that others waited for
 confidence   how often such a verdict was right where the truth is known
 rca          the ledger: where an incident's excess was born
+metrics_rca  the same account where there are only metrics and a call graph
 verdict      what a verdict rests on: the affected, sample traces, the steps of the explanation
 rules        classic root-cause rules to compare with
 monitor      the one pipeline: Monitor.step live, replay on a recording
@@ -50,6 +51,7 @@ _HOMES = {
     "Suspect": "incidents",
     "learn": "rca",
     "rank_root_causes": "rca",
+    "rank_from_metrics": "metrics_rca",
     "Monitor": "monitor",
     "Report": "monitor",
     "replay": "monitor",

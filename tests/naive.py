@@ -232,3 +232,32 @@ def odd_shapes(normal, abnormal, rarer):
             deep.discard(p)
             p = parent[p]
     return sorted(deep)
+
+
+def own_excess(normal, abnormal, calls, metric):
+    """For each node of `abnormal` (row 0: before the alarm): excess, passed_on, own, by loops over the definition."""
+
+    def cost(frame, node, row):
+        value = frame[node, metric, "Average"].iloc[row]
+        return 1 - value / 100 if metric == "availability" else value
+
+    def requests(node, row):
+        return abnormal[node, "requests", "Sum"].iloc[row]
+
+    nodes = list(dict.fromkeys(abnormal.columns.get_level_values(0)))
+    rows = range(1, len(abnormal))
+    out = {}
+    for node in nodes:
+        usual = sorted(cost(normal, node, row) for row in range(len(normal)))
+        middle = (usual[(len(usual) - 1) // 2] + usual[len(usual) // 2]) / 2
+        reference = max(middle, cost(abnormal, node, 0))
+        excess = sum((cost(abnormal, node, row) - reference) * requests(node, row) for row in rows)
+        out[node] = {"usual": reference, "requests": sum(requests(node, row) for row in rows), "excess": excess}
+    for node in nodes:
+        passed_on = 0.0
+        for callee in (b for a, b in calls if a == node):
+            traffic = {a: min(out[a]["requests"], out[callee]["requests"]) for a, b in calls if b == callee}
+            passed_on += max(0.0, out[callee]["excess"]) * traffic[node] / sum(traffic.values())
+        out[node]["passed_on"] = passed_on
+        out[node]["own"] = out[node]["excess"] - passed_on
+    return out

@@ -21,7 +21,7 @@ LAYERS = (
     ("incidents",),
     ("accounts", "confidence"),
     ("holding", "symptoms"),
-    ("rca", "rules"),
+    ("rca", "metrics_rca", "rules"),
     ("verdict",),
     ("monitor",),
     ("evaluation", "files", "nezha", "nezha_clone", "datasets"),
@@ -42,6 +42,7 @@ PURE = (
     "symptoms",
     "confidence",
     "rca",
+    "metrics_rca",
     "verdict",
     "rules",
 )
