@@ -252,9 +252,6 @@ def _metrics(path: Path, rows: int | None = None) -> pd.DataFrame:
 
 
 def _check_metrics(path: Path, frame: pd.DataFrame) -> None:
-    duplicates = frame.columns[frame.columns.duplicated()]
-    if len(duplicates):
-        raise wrong(path, f"column {duplicates[0]!r} stands twice")
     wanted = [(node, *metric) for node in frame.columns.unique(0) for metric in NODE_METRICS]
     for lacking in (column for column in wanted if column not in frame.columns):
         raise wrong(path, f"lacks the column {lacking!r}")

@@ -229,7 +229,7 @@ def read_logs(day: Path, separate: Path, ids: pd.DataFrame) -> pd.DataFrame:
             "level": told[0].fillna(STACK_TRACE), "time_ns": lines["TimeUnixNano"],
         }))  # fmt: skip
     logs = pd.concat(parts[1:] or parts, ignore_index=True).drop_duplicates()  # the minute files overlap
-    logs = logs.sort_values(["time_ns", "span_id"], kind="stable", ignore_index=True)
+    logs = logs.sort_values("time_ns", kind="stable", ignore_index=True)
     return logs.astype({"span_id": "int32", "location": "category", "level": "category", "time_ns": "int64"})
 
 

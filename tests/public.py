@@ -63,13 +63,13 @@ def _metrics(path: Path, rows: int, slow: str = "") -> int:
 
 
 def nab(root: Path) -> Path:
-    """Two files of 100 rows, an hour apart each; the second without an anomaly, its clock set back in row 50."""
+    """Two files of 100 rows, an hour apart each; the second without an anomaly, its clock set back before row 50."""
     times = pd.date_range("2014-04-01", periods=100, freq="h").to_numpy()
     windows = {"realX/a.csv": [[times[40], times[49]], [times[70], times[70]]], "artificialY/b.csv": []}
     for name, labels in windows.items():
         path = root / "data" / name
         path.parent.mkdir(parents=True)
-        shown = times - (np.arange(100) >= 50) * (not labels) * np.timedelta64(1, "h")
+        shown = times - (np.arange(100) >= 50) * (not labels) * np.timedelta64(90, "m")
         pd.DataFrame({"timestamp": shown, "value": np.arange(100)}).to_csv(path, index=False)
         windows[name] = [[f"{pd.Timestamp(t):%Y-%m-%d %H:%M:%S.%f}" for t in pair] for pair in labels]
     (root / "labels").mkdir()
@@ -90,8 +90,8 @@ STEPS = (
     ("b", "a", "ts-front-service-1a-2b", "GET", 10, 80_000),
     ("c", "b", "ts-back-service-3c-4d", "/b", 20, 60_000),
 )
-REQUESTS = {  # trace: starts at second
-    "usual": 3500, "early": 3600 - 131, "late": 3595, "during": 3600, "end": 3779, "after": 3781, "next": 3925,
+REQUESTS = {  # trace: starts at second; the last of `end`'s spans starts after the fault
+    "usual": 3500, "early": 3600 - 131, "late": 3595, "during": 3600, "end": 3779.99, "after": 3781, "next": 3925,
     "second": 4001,
 }  # fmt: skip
 
@@ -124,11 +124,11 @@ def _rows(path: Path, rows: list[dict]) -> None:
         writer.writerows(rows)
 
 
-def _spans(path: Path, traces: dict[str, int]) -> None:
+def _spans(path: Path, traces: dict[str, float]) -> None:
     rows = []
     for trace, second in traces.items():
         for span, parent, pod, operation, after_ms, us in STEPS[: 2 if trace == "second" else 3]:
-            start = DAY_NS + second * SECOND + after_ms * 1_000_000
+            start = DAY_NS + int(second * SECOND) + after_ms * 1_000_000
             rows.append({
                 "TraceID": trace, "SpanID": span, "ParentID": parent, "PodName": pod, "OperationName": operation,
                 "StartTimeUnixNano": start, "EndTimeUnixNano": start + us * 1000, "Duration": us,
@@ -136,7 +136,7 @@ def _spans(path: Path, traces: dict[str, int]) -> None:
     _rows(path, rows)
 
 
-def _logs(path: Path, traces: dict[str, int]) -> None:
+def _logs(path: Path, traces: dict[str, float]) -> None:
     lines = {
         50: "17:00:00.000 INFO  b.c.BackController#48 TraceID: x [get][Get]\n",
         60: "17:00:00.000 WARN  b.c.Back2Controller#9 TraceID: x\n",
@@ -146,7 +146,7 @@ def _logs(path: Path, traces: dict[str, int]) -> None:
     for trace, second in traces.items():
         for after_ms, text in lines.items():
             damaged = trace == "during" and after_ms == 500
-            time = DAY_NS + second * SECOND + after_ms * 1_000_000
+            time = DAY_NS + int(second * SECOND) + after_ms * 1_000_000
             rows.append({
                 "Timestamp": "", "TimeUnixNano": YEAR_1754 if damaged else time,
                 "Node": "1.1.1.1", "PodName": "ts-back-service-3c-4d", "Container": "server", "TraceID": trace,
