@@ -15,6 +15,7 @@ steps        how an explanation reads: as text, and as HTML in a notebook
 incidents    anomalies that belong together -> Incident, and its life cycle
 accounts     what each request cost, on whose account
 holding      who held the workers that others waited for
+symptoms     what is not done as usual, whatever it costs: self time, failures, shapes, resources
 confidence   how often such a verdict was right where the truth is known
 rca          the ledger: where an incident's excess was born
 metrics_rca  the same account where there are only metrics and a call graph

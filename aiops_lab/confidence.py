@@ -42,6 +42,8 @@ def _design(scores: NDArray, shares: NDArray) -> NDArray:
 def fit(scores: NDArray, shares: NDArray, right: NDArray, steps: int = 50) -> Curve:
     """Learn a curve from answers whose truth is known (logistic regression by Newton's method).
 
+    A larger score never makes less sure.
+
     Parameters
     ----------
     scores, shares : arrays, shape (n,)
@@ -49,13 +51,20 @@ def fit(scores: NDArray, shares: NDArray, right: NDArray, steps: int = 50) -> Cu
     right : array of bool, shape (n,)
     """
     x, y = _design(scores, shares), np.asarray(right, dtype=float)
+    weights = _logistic(x, y, steps)
+    if weights[1] < 0:  # who cannot be told from a fault, such as a deployment, may score higher than most faults
+        weights = np.insert(_logistic(x[:, ::2], y, steps), 1, 0.0)
+    return Curve(tuple(map(float, weights)))
+
+
+def _logistic(x: NDArray, y: NDArray, steps: int) -> NDArray:
     weights = np.zeros(x.shape[1])
     for _ in range(steps):
         p = 1 / (1 + np.exp(-x @ weights))
         slope = x.T @ (y - p) - RIDGE * weights
         bend = (x.T * (p * (1 - p))) @ x + RIDGE * np.eye(x.shape[1])
         weights += np.linalg.solve(bend, slope)
-    return Curve(tuple(map(float, weights)))
+    return weights
 
 
 @cache

@@ -5,7 +5,8 @@ then remains is that something is not done as usual:
 
 errors      failures that began at an account (`aiops_lab.accounts`)
 self        spans of an account that keep more time for themselves than 95 % of the usual ones; of an edge, the gap
-shape       spans that call a set of children which was rare for such a span, and none below them does
+shape       spans that call a set of children which was rare for such a span, and none below them does. As many would
+            do so anyhow as usually had a set that was seen only once (Good 1953, doi 10.1093/biomet/40.3-4.237)
 resources   values of a service's metric far beyond 95 % of the usual ones
 
 Of each item counts by how much the unusual part has grown for sure: the lower confidence bound of now less the upper
@@ -30,6 +31,7 @@ from aiops_lab.traces import Forest, own_ns
 KINDS = ("errors", "self", "shape", "resources")
 USUAL = 0.95  # share of the usual values that are no symptom
 SIGMAS = 3.0  # of both confidence bounds
+CALLER = 0.5  # how much the symptom of an edge counts for the caller; for the called it counts in full
 LEAST_NS = 100_000  # what always takes exactly as long may still vary by so much
 RARER = 5.0  # a set of children is odd where it used to be so many times rarer
 FEW = 2  # one span alone proves nothing, whatever it does
@@ -59,7 +61,8 @@ class Custom(NamedTuple):
     """What is customary in fault-free traces.
 
     ``spans``, ``failures``: how many an account has; ``limit``: the ns that 95 % of its spans keep for themselves at
-    most. ``shapes``: how often each key of `_shapes` was seen. ``resources``: what 95 % of the values of each metric
+    most. ``shapes``: how often each key of `_shapes` was seen; ``once``: how many spans of an account have a set that was
+    seen once. ``resources``: what 95 % of the values of each metric
     reach at most, and their number n, by service.
     """
 
@@ -67,6 +70,7 @@ class Custom(NamedTuple):
     failures: Counts
     limit: Counts
     shapes: tuple[Counts, ...]
+    once: Counts
     resources: pd.DataFrame
 
 
@@ -74,9 +78,11 @@ def custom(trees: Forest, failures: NDArray, resources: pd.DataFrame | None = No
     """Return what is customary in fault-free traces, whose `failures` are given by account."""
     account, own = _kept(trees)
     limit = pd.Series(own).groupby(account).quantile(USUAL)
-    shapes = tuple(_counted(key) for key in _shapes(trees))
+    keys = _shapes(trees)
+    shapes = tuple(_counted(key) for key in keys)
+    once = _counted(keys[-1][shapes[0].of(keys[0]) == 1])
     limits = Counts(limit.index.to_numpy(), limit.to_numpy())
-    return Custom(_counted(account), _counted(failures), limits, shapes, _limits(resources))
+    return Custom(_counted(account), _counted(failures), limits, shapes, once, _limits(resources))
 
 
 def _limits(resources: pd.DataFrame | None) -> pd.DataFrame:
@@ -122,7 +128,7 @@ def symptoms(
     slow = _counted(account[own > usual.limit.of(account) + LEAST_NS]).of(at)
     every, whole = accounts_of(trees)[1], trees.root >= 0
     odd = _counted(every[_odd(usual, trees) & ~hurt])
-    of_shape = _counted(every[whole]).of(odd.key), odd.n, usual.shapes[-1].of(odd.key), np.zeros(odd.key.size)
+    of_shape = _counted(every[whole]).of(odd.key), odd.n, usual.shapes[-1].of(odd.key), usual.once.of(odd.key)
     return pd.concat([
         _items("errors", at, n, failed.of(at), known, usual.failures.of(at)),
         _items("self", at, n, slow, known, (1 - USUAL) * known),
@@ -224,14 +230,16 @@ class Unusual(NamedTuple):
 def most_unusual(items: pd.DataFrame, service: dict[int, str]) -> list[Unusual]:
     """Return the services that show symptoms, most unusual first; `service` names that of each endpoint's code.
 
-    A slow or broken edge is a symptom of both its ends.
+    A slow or broken edge is a symptom of the called, and half a one of the caller.
     """
     found: dict[str, list[tuple[float, int, int]]] = {}
     any_node = {name: node for node, name in reversed(service.items())}
     for row, account, share in zip(items.index, items["account"], items["share"], strict=True):
-        for node in [any_node.get(account, -1)] if isinstance(account, str) else ends(account):
+        *caller, called = [any_node.get(account, -1)] if isinstance(account, str) else ends(account)
+        parts = [(node, CALLER) for node in caller if service.get(node) != service.get(called)]
+        for node, part in [*parts, (called, 1.0)]:
             if node in service:
-                found.setdefault(service[node], []).append((share, node, row))
+                found.setdefault(service[node], []).append((part * share, node, row))
     total = max(float(items["share"].sum()), 1e-12)
     return sorted(
         (_unusual(mine, total) for _, mine in sorted(found.items()) if max(mine)[0] > 0), key=lambda u: -u.score

@@ -48,8 +48,8 @@ def test_answers_that_are_all_right_give_a_finite_curve():
 def test_the_curve_that_ships_grows_with_the_score_and_tells_how_it_was_made(by, scores):
     curve = confidence.shipped(by)
     sure = curve(np.array(scores), np.ones(3))
-    assert sure.tolist() == sorted(sure)
-    assert 0.5 < sure[0] < sure[2] < 1
+    assert (np.diff(sure) >= 0).all()
+    assert 0.5 < sure[0] <= sure[2] < 1
     table = json.loads(confidence.FILE.read_text("utf-8"))
     assert table["made_by"].startswith("python -m shop calibrate --seeds ")
     assert table["error"] < 0.05
@@ -88,3 +88,10 @@ def test_a_smaller_fault_is_smaller_in_time_or_strikes_fewer_requests():
 def test_what_cannot_be_learned_or_written_is_refused_first(tmp_path, seeds, out, message):
     with pytest.raises(ValueError, match=message):
         calibrate.calibrate(seeds, tmp_path / out)
+
+
+def test_a_larger_score_never_makes_less_sure():
+    scores, shares, right = answers(500, (2.0, -1.0, 0.5), seed=1)
+    weights = confidence.fit(scores, shares, right).weights
+    assert weights[1] == 0
+    assert weights[0] > 0

@@ -147,13 +147,13 @@ def test_a_share_counts_from_the_upper_bound_of_before_to_the_lower_bound_of_now
 
 
 def test_services_are_ranked_by_the_cosine_of_their_items():
-    """a: (0.8 + 0.2) / sqrt(1.0 * 2), b, the other end of the edge: 0.2 / sqrt(1.0 * 1)."""
+    """a: (0.8 + 0.2 / 2) / sqrt(1.0 * 2), b, which is called: 0.2 / sqrt(1.0 * 1)."""
     from aiops_lab.accounts import _CODES, _EDGE
 
     items = pd.DataFrame({"account": [0, _EDGE + 0 * _CODES + 1], "share": [0.8, 0.2]})
     first, second = symptoms.most_unusual(items, {0: "a", 1: "b"})
     assert (first.node, first.rows) == (0, [0, 1])
-    assert first.score == pytest.approx(1 / np.sqrt(2))
+    assert first.score == pytest.approx(0.9 / np.sqrt(2))
     assert (second.node, second.score, second.rows) == (1, pytest.approx(0.2), [1])
 
 
