@@ -61,9 +61,8 @@ class Custom(NamedTuple):
     """What is customary in fault-free traces.
 
     ``spans``, ``failures``: how many an account has; ``limit``: the ns that 95 % of its spans keep for themselves at
-    most. ``shapes``: how often each key of `_shapes` was seen; ``once``: how many spans of an account have a set that was
-    seen once. ``resources``: what 95 % of the values of each metric
-    reach at most, and their number n, by service.
+    most. ``shapes``: how often each key of `_shapes` was seen; ``once``: how many spans of an account have sets that
+    were seen once. ``resources``: what 95 % of the values of each metric reach at most, and their number n, by service.
     """
 
     spans: Counts
