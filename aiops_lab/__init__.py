@@ -8,6 +8,7 @@ store        SpanStore: one SQLite file of spans, stack traces, incidents and ba
 sensitivity  Sensitivity: every knob with its unit, default and reason
 windows      requests counted on a fixed grid of windows
 baselines    what is usual: the EWMA recurrences and envelopes
+envelopes    how unusual each point of a series is, from its past alone
 traces       self time, edge gap, shape, critical path, service graph
 faults       injected faults and the log of the truth
 detectors    windows that are unusual -> Anomaly
@@ -43,6 +44,7 @@ _HOMES = {
     "SpanStore": "store",
     "Sensitivity": "sensitivity",
     "ewma": "baselines",
+    "anomaly_scores": "envelopes",
     "self_time": "traces",
     "service_graph": "traces",
     "Fault": "faults",

@@ -261,3 +261,40 @@ def own_excess(normal, abnormal, calls, metric):
         out[node]["passed_on"] = passed_on
         out[node]["own"] = out[node]["excess"] - passed_on
     return out
+
+
+def anomaly_scores(values, fast_gain=0.03, slow_gain=0.003, out=0.7, back=3e-5, warm_up=100, half_life=50):
+    """Scores of a series, point by point: how many widths outside its bounds is the worst of three views?"""
+    past, scores, bounds = [], [], [None, None, None]
+    fast = slow = hold = 0.0
+    for value in values:
+        if math.isnan(value):
+            scores.append(0.0)
+            continue
+        past.append(value)
+        if len(past) == 1:
+            fast = slow = value
+            bounds = [(value, value), (0.0, 0.0), (0.0, 0.0)]
+            scores.append(0.0)
+            continue
+        before = slow
+        fast = sum(past) / len(past) if 1 / len(past) >= fast_gain else fast_gain * value + (1 - fast_gain) * fast
+        slow = sum(past) / len(past) if 1 / len(past) >= slow_gain else slow_gain * value + (1 - slow_gain) * slow
+        views = [value, value - before, fast - slow]
+        widths = [_widths_outside(v, *b) for v, b in zip(views, bounds, strict=True)]
+        score = max(1.0 if math.isinf(w) else w / (1 + w) for w in widths) if len(past) > warm_up else 0.0
+        hold = hold * 0.5 ** (1 / half_life)
+        scores.append(score if score > hold else 0.0)
+        hold = max(hold, score)
+        bounds = [
+            (lo + (out if v < lo else back) * (v - lo), hi + (out if v > hi else back) * (v - hi))
+            for v, (lo, hi) in zip(views, bounds, strict=True)
+        ]
+    return scores
+
+
+def _widths_outside(value, low, high):
+    if low <= value <= high:
+        return 0.0
+    away = value - high if value > high else low - value
+    return away / (high - low) if high > low else math.inf

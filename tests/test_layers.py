@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 # A module may import what stands before it: earlier layers, and its left neighbours in its own layer.
 LAYERS = (
     ("spans",),
-    ("sensitivity", "tracing", "store", "windows", "baselines", "traces", "faults"),
+    ("sensitivity", "tracing", "store", "windows", "baselines", "envelopes", "traces", "faults"),
     ("detectors", "steps"),
     ("incidents",),
     ("accounts", "confidence"),
@@ -33,6 +33,7 @@ PURE = (
     "sensitivity",
     "windows",
     "baselines",
+    "envelopes",
     "traces",
     "detectors",
     "steps",
