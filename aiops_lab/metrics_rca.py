@@ -364,7 +364,8 @@ def _suspects(
     }
     positive = np.maximum(score, 0)
     share = positive / max(positive.sum(), np.finfo(float).tiny)
-    confidence = own / (own + SURE * noise + np.finfo(float).tiny)
+    over = np.maximum(own, 0)  # below 0 the sum could be nought
+    confidence = over / (over + SURE * noise + np.finfo(float).tiny)
     best = [k for k in np.argsort(-score, kind="stable") if own[k] > 0]  # nodes are sorted: equal scores go by name
     return [
         Suspect(
