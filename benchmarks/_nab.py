@@ -86,6 +86,18 @@ def at(series: Iterable[Series], threshold: float) -> dict[str, Score]:
     return {name: _score(gains, alarms, threshold, profile) for name, profile in PROFILES.items()}
 
 
+def by_file(series: Iterable[Series], threshold: float, profile: Profile) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each file adds to the score: 100 * gained.sum() / ((1 + profile.missed) * windows.sum()) is it."""
+    gained, windows = [], []
+    for scores, marked in series:
+        gains = _file(np.asarray(scores, dtype=float), list(marked))
+        alarms = gains.score >= threshold
+        worth = gains.earns + profile.missed * gains.finds - profile.false_alarm * gains.costs
+        gained.append(worth[alarms].sum())
+        windows.append(gains.finds.sum())
+    return np.array(gained), np.array(windows)
+
+
 def _best(gains: _Gains, last: np.ndarray, profile: Profile) -> Score:
     gained = gains.earns + profile.missed * gains.finds - profile.false_alarm * gains.costs
     total = np.cumsum(gained)[last]

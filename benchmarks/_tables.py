@@ -1,0 +1,122 @@
+"""How is a comparison shown? Rows with intervals, as markdown and as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+
+from aiops_lab import plots
+from aiops_lab.detectors import wilson
+
+Z_95 = 1.96
+LOOKS = {  # of each family: colour and marker
+    "this package": (plots.BLUE, "o"),
+    "part removed": (plots.SKY, "d"),
+    "conditions": (plots.SKY, "d"),
+    "classic rule": (plots.ORANGE, "s"),
+    "peer": (plots.VERMILLION, "^"),
+    "baseline": (plots.BLACK, "x"),
+    "published": (plots.GREEN, "D"),
+}
+
+
+class Estimate(NamedTuple):
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.1f} ({self.low:.1f}–{self.high:.1f})"
+
+
+class Row(NamedTuple):
+    """What one method reaches. ``others`` fills the table's further columns; ``cpu_s`` is a case's, None: not timed."""
+
+    method: str
+    family: str
+    estimate: Estimate
+    cpu_s: float | None
+    tuned: str
+    others: tuple[str, ...] = ()
+
+
+@dataclass
+class Table:
+    """Rows over the same cases. ``measure`` heads the estimates, ``columns`` what `Row.others` holds."""
+
+    title: str
+    measure: str
+    rows: list[Row]
+    columns: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+
+def share(k: float, n: float) -> Estimate:
+    """Return k of n in percent, with Wilson's interval.
+
+    Examples
+    --------
+    >>> str(share(9, 10))
+    '90.0 (59.6–98.2)'
+    """
+    low, high = wilson(k, n, Z_95)
+    return Estimate(100 * k / n, max(100 * float(low), 0.0), 100 * float(high))
+
+
+def markdown(tables: Iterable[Table], head: str) -> str:
+    """Return all tables, each with its notes, as one text."""
+    return "\n\n".join([head, *(_markdown(table) for table in tables)]) + "\n"
+
+
+def _markdown(table: Table) -> str:
+    head = ["method", "", f"{table.measure} (95 %)", *table.columns, "CPU s a case", "tuned on"]
+    rows = [_cells(row, len(table.columns)) for row in table.rows]
+    lines = [head, ["---"] * len(head), *rows]
+    text = [f"## {table.title}", "\n".join("| " + " | ".join(cells) + " |" for cells in lines)]
+    return "\n\n".join([*text, *(["\n".join(f"* {note}" for note in table.notes)] if table.notes else [])])
+
+
+def _cells(row: Row, width: int) -> list[str]:
+    others = [*row.others, *[""] * (width - len(row.others))]
+    cpu = "" if row.cpu_s is None else f"{row.cpu_s:.2g}"
+    name = f"**{row.method}**" if row.family == "this package" else row.method
+    return [name, row.family, str(row.estimate), *others, cpu, row.tuned]
+
+
+def picture(tables: Sequence[Table], path: Path, columns: int = 2) -> None:
+    """Draw the estimates, a panel a table."""
+    figure = matplotlib.figure.Figure(layout="constrained")
+    rows = -(-len(tables) // columns)
+    heights = [max(len(t.rows) for t in tables[i * columns : (i + 1) * columns]) + 3 for i in range(rows)]
+    figure.set_size_inches(6.6 * columns, 0.27 * sum(heights) + 0.4)
+    panels = figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
+    for axes, table in zip(panels.flat, tables, strict=False):
+        _panel(axes, table)
+    for axes in panels.flat[len(tables) :]:
+        axes.set_axis_off()
+    families = [f for f in LOOKS if any(row.family == f for table in tables for row in table.rows)]
+    marks = [
+        matplotlib.lines.Line2D([], [], color=LOOKS[f][0], marker=LOOKS[f][1], linestyle="", label=f) for f in families
+    ]
+    figure.legend(handles=marks, loc="outside lower center", ncols=len(families), frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def _panel(axes: matplotlib.axes.Axes, table: Table) -> None:
+    for place, row in enumerate(table.rows):
+        colour, marker = LOOKS[row.family]
+        axes.hlines(place, row.estimate.low, row.estimate.high, color=colour, linewidth=2)
+        axes.plot(row.estimate.value, place, marker, color=colour, markersize=7)
+    axes.set_yticks(range(len(table.rows)), [row.method for row in table.rows])
+    axes.set_ylim(len(table.rows) - 0.4, -0.6)
+    axes.set_xlim(-2, 102)
+    axes.set_xlabel(table.measure)
+    axes.set_title(table.title, fontsize=10, loc="left")
+    axes.grid(axis="x", color="#dddddd")
+    axes.spines[["top", "right"]].set_visible(False)
