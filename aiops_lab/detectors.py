@@ -6,6 +6,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, field, fields
 from math import erfc, lgamma, log, sqrt
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -432,7 +433,7 @@ DETECTORS: tuple[Detector, ...] = (latency_anomaly, error_spike, timeout, traffi
 
 def _breaking(rule: str, windows: pd.DataFrame) -> Iterable[Any]:
     rows = np.flatnonzero(windows[rule])
-    return windows.iloc[rows].itertuples() if rows.size else ()
+    return [SimpleNamespace(**row) for row in windows.iloc[rows].to_dict("records")] if rows.size else ()  # type: ignore[arg-type]
 
 
 def _anomaly(kind: str, window: Any, severity: str, **evidence: Any) -> Anomaly:

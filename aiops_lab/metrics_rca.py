@@ -38,10 +38,10 @@ SURE = 3.0
 """Own excess in units of noise at which the confidence is one half. Higher: more silent on normal windows."""
 
 MAIN_PART = 0.5
-"""Two excesses may be one and the same if neither is less than this part of the other."""
+"""An excess can excuse a node if it is at least this part of the node's own. Lower: more is excused by little."""
 
 ALIKE = 0.9
-"""And if their rows are alike: the least cosine between them. Lower: more missing calls are guessed."""
+"""And if their rows run alike: the least cosine between them. Lower: more missing calls are guessed."""
 
 
 class Metrics(NamedTuple):
@@ -88,8 +88,8 @@ def rank_from_metrics(
     each shared among its callers by traffic; the score is the own excess beyond its 99th percentile in normal windows.
 
     Calls may be missing from `calls`: an excess that surfaces at no known caller must have surfaced at one that is not
-    known. It is taken to be the node with the largest own excess of like size and like course, unless that one is
-    reached from it already.
+    known. It is taken to be the node with the largest own excess that runs alike, is at most twice as large and is
+    not itself called from there.
 
     Assumes that callers wait for their callees, and one fault at a time. A node that only answers faster or slower
     because its mix of requests changed looks like a fault.
@@ -168,6 +168,8 @@ def _checked_target(target: Mapping[str, Any]) -> tuple[str, str, float]:
 
 
 def _check_frame(name: str, frame: pd.DataFrame, rows: int) -> None:
+    if not isinstance(frame, pd.DataFrame):
+        raise ValueError(f"{name} must be a DataFrame, got {type(frame).__name__}")
     if frame.columns.nlevels != 3:
         raise ValueError(f"{name} must have columns (node, metric, statistic), got {frame.columns.nlevels} levels")
     if not frame.columns.is_unique:
@@ -194,6 +196,8 @@ def _nodes(abnormal: pd.DataFrame, metric: str, target: str) -> list[str]:
 
 def _metrics(name: str, frame: pd.DataFrame, nodes: list[str], metric: str) -> Metrics:
     known = set(frame.columns)
+    if not any((n, metric, "Average") in known for n in nodes):
+        raise ValueError(f"{name} must have a column (node, {metric!r}, 'Average') of a node of abnormal, got none")
     odd = [n for n in nodes if (n, metric, "Average") in known and (n, "requests", "Sum") not in known]
     if odd:
         raise ValueError(f"{name} must have the column {(odd[0], 'requests', 'Sum')}")
@@ -325,7 +329,7 @@ def _bridged(books: Books, graph: Graph, target: int, noise: NDArray) -> NDArray
     for node in np.argsort(-lost, kind="stable"):
         if lost[node] <= noise[node]:
             continue
-        same = (alike[node] >= ALIKE) & (lost[node] >= MAIN_PART * own) & (own >= MAIN_PART * lost[node])
+        same = (alike[node] >= ALIKE) & (lost[node] >= MAIN_PART * own)
         callers = np.flatnonzero(same & (own > noise) & ~reach[node])
         if callers.size == 0:
             continue
@@ -364,8 +368,6 @@ def _suspects(
     }
     positive = np.maximum(score, 0)
     share = positive / max(positive.sum(), np.finfo(float).tiny)
-    over = np.maximum(own, 0)  # below 0 the sum could be nought
-    confidence = over / (over + SURE * noise + np.finfo(float).tiny)
     best = [k for k in np.argsort(-score, kind="stable") if own[k] > 0]  # nodes are sorted: equal scores go by name
     return [
         Suspect(
@@ -373,7 +375,7 @@ def _suspects(
             endpoint="",
             name=nodes[k],
             score=float(score[k]),
-            confidence=float(confidence[k]),
+            confidence=float(own[k] / (own[k] + SURE * noise[k])),
             share=float(share[k]),
             evidence=({"node": nodes[k], "metric": metric} | {name: float(v[k]) for name, v in table.items()},),
         )

@@ -210,7 +210,8 @@ class Calls(NamedTuple):
 def calls_of(frame: pd.DataFrame) -> Calls:
     """Return the calls between server spans: answered ones, and client spans whose call never arrived."""
     parent = parents(frame)
-    server, client = kinds(frame, "server"), kinds(frame, "client")
+    kind, known = pd.factorize(frame["kind"])
+    server, client = (kind == (known.get_loc(name) if name in known else -1) for name in KINDS[:2])
     above = _server_above(parent, server)
     through = np.where(server, parent, -1)
     through[(through >= 0) & ~client[through]] = -1

@@ -68,9 +68,10 @@ def nezha(sets: Mapping[str, Sequence[TracesCase]], progress: bool) -> list[Tabl
     rows += [_no_logs(settings, sets)] if any(_everything(name) for name in sets) else []
     columns = (*sets, "virtual shop: right", "exact", "wrong")
     notes = [
-        "The symptoms are asked where the ledger is silent. Virtual shop: its catalogue and "
-        f"{WORLDS} random shops of {SIZE} endpoints, with the windows given. Right: the first suspect is a cause; exact: the first suspects are all "
-        "causes; wrong: it speaks, and the first is none. Where nothing is at fault, silence is right.",
+        "The symptoms are asked where the ledger is silent.",
+        f"Virtual shop: its catalogue and {WORLDS} random shops of {SIZE} endpoints, the windows given. Right: the "
+        "first suspect is a cause; exact: the first suspects are all causes; wrong: it speaks, and the first is none. "
+        "Where nothing is at fault, silence is right.",
         "No public set here records failures: what `errors` and the ledger are for shows in the virtual shop alone.",
     ]
     parts = Table("Traces: one part removed", WHERE, "AS@1 of Nezha, %", rows, columns, notes)

@@ -16,7 +16,7 @@ from benchmarks._tables import Estimate, Row, Table
 
 EVERY = 300  # rows from one alarm to the next, of the clock
 BOOTSTRAPS = 2000
-SPEED_POINTS, SPEED_ROUNDS, SPEED_S = 1_000_000, 5, 0.5  # of the walk that speed is measured on, at most
+SPEED_POINTS, SPEED_ROUNDS, SPEED_S = 1_000_000, 3, 0.2  # of the walk that speed is measured on, at most
 Scores = Callable[[np.ndarray], np.ndarray]
 
 

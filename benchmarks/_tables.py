@@ -48,7 +48,7 @@ class Row(NamedTuple):
 
 @dataclass
 class Table:
-    """Rows over the same cases: which, says ``cases``. ``measure`` heads the estimates, ``columns`` what others hold."""
+    """Rows over the same ``cases``. ``measure`` heads the estimates, ``columns`` what `Row.others` hold."""
 
     title: str
     cases: str

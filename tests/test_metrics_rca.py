@@ -161,7 +161,7 @@ def test_two_excesses_are_one_only_if_they_are_alike_in_size_and_course():
     assert bridged(a=(50, 50, 0), b=(60, 60, 0)) == {"a"}
     assert bridged(a=(50, 50, 0), b=(40, 45, 5)) == {"b"}
     assert bridged(a=(50, 50, 0), b=(0, 40, 40)) == set()  # another course
-    assert bridged(a=(100, 100, 0), b=(40, 40, 0)) == set()  # another size
+    assert bridged(a=(100, 100, 0), b=(40, 40, 0)) == {"b"}  # and 40 cannot be what made 100
     assert bridged(a=(50, 50, 0)) == set()
 
 
@@ -194,10 +194,10 @@ def test_a_callee_is_shared_among_its_callers_by_what_they_can_have_sent():
     normal = pd.DataFrame(
         {(n, m, s): v for n, r in (("a", 30), ("b", 500), ("c", 90)) for m, s, v in table(1.0, r)}, 300.0 * np.arange(9)
     )
-    abnormal = normal.iloc[:3].copy()
-    abnormal.loc[300:, ("c", "latency", "Average")] += 1  # 180 s; b serves 500, but c only ever saw 90
-    abnormal.loc[300:, ("a", "latency", "Average")] += 10
-    abnormal.loc[300:, ("b", "latency", "Average")] += 10
+    abnormal = normal.iloc[:5].copy()
+    abnormal.loc[900:, ("c", "latency", "Average")] += 1  # 180 s; b serves 500, but c only ever saw 90
+    abnormal.loc[300:300, ("a", "latency", "Average")] += 10
+    abnormal.loc[600:600, ("b", "latency", "Average")] += 10
     found = lab.rank_from_metrics(normal, abnormal, [("a", "c"), ("b", "c")], alarm(abnormal, node="a"))
     rows = {s.service: s.evidence[0] for s in found}
     assert rows["c"]["excess"] == pytest.approx(180)
@@ -232,6 +232,35 @@ def test_an_interval_without_requests_changes_nothing():
     suspects = ranked(abnormal)
     assert suspects[0].service == "search"
     assert all(np.isfinite([s.score, s.confidence, s.share]).all() for s in suspects)
+
+
+@pytest.mark.parametrize("metric", ["latency", "availability"])
+def test_holes_in_the_frames_are_no_numbers(metric):
+    rng = np.random.default_rng(0)
+    for seed in range(10):
+        abnormal = planted(made(5, seed), "search", metric, 40)
+        suspects = ranked(
+            abnormal.mask(rng.random(abnormal.shape) < 0.2), metric, NORMAL.mask(rng.random(NORMAL.shape) < 0.2)
+        )
+        assert all(np.isfinite([s.score, s.confidence, s.share]).all() for s in suspects)
+        assert all(0 < s.confidence < 1 for s in suspects)
+
+
+def test_a_cost_that_was_not_measured_does_not_count_in_the_mean():
+    abnormal = FAULT["latency"].copy()
+    abnormal.loc[abnormal.index[4], ("search", "latency", "Average")] = np.nan
+    (row,) = ranked(abnormal)[0].evidence
+    served, cost = (abnormal["search", m, s].iloc[1:4] for m, s in (("requests", "Sum"), ("latency", "Average")))
+    assert row["now"] == pytest.approx((served * cost).sum() / served.sum())
+
+
+def test_a_node_that_was_rarely_used_has_no_known_noise():
+    normal = NORMAL.copy()
+    normal.loc[normal.index[6:], ("search", "latency", "Average")] = np.nan
+    normal.loc[normal.index[6:], ("search", "requests", "Sum")] = 0.0
+    (row,) = ranked(FAULT["latency"], normal=normal)[0].evidence
+    assert row["node"] == "search"
+    assert row["noise"] == pytest.approx(0.5 * row["usual"] * row["requests"])
 
 
 def test_a_node_that_is_not_measured_is_bridged():
@@ -282,8 +311,9 @@ def test_without_any_call_every_node_stands_alone():
     assert all(s.evidence[0]["passed_on"] == 0 for s in suspects)
 
 
-def test_a_normal_part_shorter_than_the_window_leaves_the_noise_unknown():
-    first = ranked(FAULT["latency"], normal=NORMAL.iloc[:3])[0]
+@pytest.mark.parametrize("rows", [1, 3, 23])
+def test_a_short_normal_part_leaves_the_noise_unknown(rows):
+    first = ranked(FAULT["latency"], normal=NORMAL.iloc[:rows])[0]
     (row,) = first.evidence
     assert first.service == "search"
     assert row["noise"] == pytest.approx(0.5 * row["usual"] * row["requests"])
@@ -340,6 +370,12 @@ def test_an_availability_above_a_hundred_percent_is_refused():
     ("change", "said"),
     [
         (lambda f: f.iloc[:0], r"normal must have at least 1 interval\(s\), got 0"),
+        (lambda f: None, "normal must be a DataFrame, got NoneType"),
+        (lambda f: f.drop(columns="latency", level=1), r"normal must have a column \(node, 'latency', 'Average'\)"),
+        (
+            lambda f: f.rename(columns=str.upper, level=0),
+            r"normal must have a column .* of a node of abnormal, got none",
+        ),
         (lambda f: f.iloc[::-1], "normal index must increase"),
         (without(("pay", "requests", "Sum")), r"normal must have the column \('pay', 'requests', 'Sum'\)"),
         (put(LATENCY, np.inf), r"normal column \('search', 'latency', 'Average'\) must be finite"),
