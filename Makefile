@@ -43,7 +43,7 @@ check: $(VENV)/set-up-test  ## style, format and types, then the tests
 
 bench: $(VENV)/set-up-bench  ## measure this project and its peers side by side
 	@for file in benchmarks/[a-z]*.py; do \
-	  echo "== $$file"; $(PY) -m benchmarks.$$(basename $$file .py) || exit 1; done
+	  echo "== $$file"; $(PY) -m benchmarks.$$(basename $$file .py) || [ $$? -eq 2 ] || exit 1; done  # 2: no data at hand
 
 clean:  ## remove .venv and what the tools left behind
 	@rm -rf $(VENV) solved .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -62,7 +62,7 @@ def any_service(usual: Usual, abnormal: pd.DataFrame, resources: pd.DataFrame | 
 def slowest(usual: Usual, abnormal: pd.DataFrame, resources: pd.DataFrame | None) -> str:
     """Blame the service whose mean span takes most times as long as usual."""
     before, now = (frame.groupby("service")["duration_ms"].mean() for frame in (usual.frame, abnormal))
-    return str((now / before).dropna().sort_index().idxmax())
+    return _largest(now / before)
 
 
 def busiest(usual: Usual, abnormal: pd.DataFrame, resources: pd.DataFrame | None) -> str:
@@ -70,7 +70,12 @@ def busiest(usual: Usual, abnormal: pd.DataFrame, resources: pd.DataFrame | None
     assert resources is not None
     during = resources[(resources.index >= abnormal["start"].min()) & (resources.index <= abnormal["start"].max())]
     cpu, groups = during.groupby("service")["cpu_percent"].mean(), resources.groupby("service")["cpu_percent"]
-    return str(((cpu - groups.mean()) / groups.std().clip(lower=1e-6)).dropna().sort_index().idxmax())
+    return _largest((cpu - groups.mean()) / groups.std().clip(lower=1e-6))
+
+
+def _largest(scores: pd.Series) -> str:
+    scores = scores.dropna().sort_index()
+    return str(scores.idxmax()) if len(scores) else ""
 
 
 def answers(ask: Ask, cases: Sequence[TracesCase], with_resources: bool) -> tuple[list[str], float]:
@@ -99,12 +104,15 @@ def table(part: str, cases: Sequence[TracesCase], tuned: str, everything: bool, 
         Method("random", "baseline", any_service),
         Method("always the same", "baseline", always(told), "the answers"),
     ]
+    what, day = "traces, logs and metrics" if everything else "traces alone", cases[0].group.replace("_", " ")
     rows = []
-    for method in tqdm(asked, desc=part, leave=False, disable=not progress):
+    for method in tqdm(asked, desc=f"{day}, {what}", leave=False, disable=not progress):
         found, cpu_s = answers(method.ask, cases, everything)
         right = sum(a == b for a, b in zip(found, truths, strict=True))
         rows.append(Row(method.name, method.family, share(right, len(cases)), cpu_s, method.tuned))
-    return Table(f"Nezha, {part}", "AS@1, %", rows, notes=[_told(cases), _PUBLISHED])
+    return Table(
+        f"Nezha: {what}", f"{day}, {len(cases)} faults, {part}", "AS@1, %", rows, notes=[_told(cases), _PUBLISHED]
+    )
 
 
 def _told(cases: Sequence[TracesCase]) -> str:

@@ -187,7 +187,14 @@ def table(part: str, cases: Sequence[MetricsCase], tuned: str, peers: Sequence[M
         "Published for the 48 test issues, top-1: anomaly traversal 58–67 %, ranked correlation 65 %, CIRCA 40 %, "
         "RCD 25 %, random walk 2 % (arXiv 2311.04806, and runs of its code).",
     ]
-    return Table(f"PetShop, {part}", "top-1, %", rows, ("with edges dropped, %", "silent, %"), notes)
+    return Table(
+        "PetShop: metrics and a call graph",
+        f"{len(cases)} issues, {part}",
+        "top-1, %",
+        rows,
+        ("with edges dropped, %", "silent, %"),
+        notes,
+    )
 
 
 def _row(method: Method, judged: Judged) -> Row:

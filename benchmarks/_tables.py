@@ -48,9 +48,10 @@ class Row(NamedTuple):
 
 @dataclass
 class Table:
-    """Rows over the same cases. ``measure`` heads the estimates, ``columns`` what `Row.others` holds."""
+    """Rows over the same cases: which, says ``cases``. ``measure`` heads the estimates, ``columns`` what others hold."""
 
     title: str
+    cases: str
     measure: str
     rows: list[Row]
     columns: tuple[str, ...] = ()
@@ -75,10 +76,15 @@ def markdown(tables: Iterable[Table], head: str) -> str:
 
 
 def _markdown(table: Table) -> str:
-    head = ["method", "", f"{table.measure} (95 %)", *table.columns, "CPU s a case", "tuned on"]
-    rows = [_cells(row, len(table.columns)) for row in table.rows]
+    timed = any(row.cpu_s is not None for row in table.rows)
+    head = ["method", "", f"{table.measure} (95 %)", *table.columns, *["CPU s a case", "tuned on"][: 2 * timed]]
+    rows = [_cells(row, len(table.columns))[: len(head)] for row in table.rows]
     lines = [head, ["---"] * len(head), *rows]
-    text = [f"## {table.title}", "\n".join("| " + " | ".join(cells) + " |" for cells in lines)]
+    text = [
+        f"## {table.title}",
+        table.cases[:1].upper() + table.cases[1:] + ".",
+        "\n".join("| " + " | ".join(cells) + " |" for cells in lines),
+    ]
     return "\n\n".join([*text, *(["\n".join(f"* {note}" for note in table.notes)] if table.notes else [])])
 
 
@@ -93,8 +99,8 @@ def picture(tables: Sequence[Table], path: Path, columns: int = 2) -> None:
     """Draw the estimates, a panel a table."""
     figure = matplotlib.figure.Figure(layout="constrained")
     rows = -(-len(tables) // columns)
-    heights = [max(len(t.rows) for t in tables[i * columns : (i + 1) * columns]) + 3 for i in range(rows)]
-    figure.set_size_inches(6.6 * columns, 0.27 * sum(heights) + 0.4)
+    heights = [max(len(t.rows) for t in tables[i * columns : (i + 1) * columns]) + 4 for i in range(rows)]
+    figure.set_size_inches(6.6 * columns, 0.26 * sum(heights) + 0.4)
     panels = figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
     for axes, table in zip(panels.flat, tables, strict=False):
         _panel(axes, table)
@@ -117,6 +123,6 @@ def _panel(axes: matplotlib.axes.Axes, table: Table) -> None:
     axes.set_ylim(len(table.rows) - 0.4, -0.6)
     axes.set_xlim(-2, 102)
     axes.set_xlabel(table.measure)
-    axes.set_title(table.title, fontsize=10, loc="left")
+    axes.set_title(f"{table.title}\n{table.cases}", fontsize=9, loc="left")
     axes.grid(axis="x", color="#dddddd")
     axes.spines[["top", "right"]].set_visible(False)

@@ -13,20 +13,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from aiops_lab import datasets
-from aiops_lab.datasets import Case
-from benchmarks import _faults, _peers, _petshop, _series
+from aiops_lab.datasets import Case, Dataset
+from benchmarks import _ablation_metrics, _ablation_series, _ablation_traces, _faults, _peers, _petshop, _series
 from benchmarks._tables import Table, markdown, picture
 
-NAMES = ("petshop", "nezha", "nab")
 BESIDE = Path(__file__).parents[2] / "shared" / "data"
 SEEN_DAYS = ("OnlineBoutique_2022-08-22", "TrainTicket_2023-01-29")
 SEEN_SERIES = ("artificialNoAnomaly", "artificialWithAnomaly", "realAdExchange", "realTraffic")
-THESE, OTHERS = "these cases", "other cases"
+Both = tuple[list[Table], Callable[[], list[Table]]]  # the comparison, and what makes the tables of parts
+THESE, OTHERS, PARTLY = "these cases", "other cases", "a part of these"
+SEEN, FRESH = "seen while tuning", "not seen while tuning"
 
 
 def seen(name: str, case: Case) -> bool:
@@ -41,38 +42,47 @@ def parts(name: str, cases: Sequence[Case]) -> Iterator[tuple[str, list[Any], st
     known = [case for case in cases if seen(name, case)]
     fresh = [case for case in cases if not seen(name, case)]
     if known:
-        yield "seen while tuning", known, THESE
+        yield SEEN, known, THESE
     if fresh:
-        yield "not seen while tuning", fresh, OTHERS
+        yield FRESH, fresh, OTHERS
     if known and fresh and name == "nab":
-        yield "all files", list(cases), "a part of these"
+        yield "all", list(cases), PARTLY
 
 
-def accuracy(name: str, folder: Path, progress: bool) -> list[Table]:
-    """Return the tables of a data set."""
-    if name == "nezha":
-        return _nezha(folder, progress)
-    loaded = datasets.load(name, folder)
-    if name == "nab":
-        return [_series.table(part, cases, on, progress) for part, cases, on in parts(name, loaded.cases)]
-    peers = _peers.on_metrics()
-    return [
-        _petshop.table(f"{len(cases)} issues {part}", cases, on, peers) for part, cases, on in parts(name, loaded.cases)
-    ]
+def petshop(folder: Path | None, progress: bool) -> Both:
+    """Return the comparison on PetShop, and how to make the ablation."""
+    cases, peers = datasets.load("petshop", folder).cases, _peers.on_metrics()
+    tables = [_petshop.table(part, some, on, peers) for part, some, on in parts("petshop", cases)]
+    return tables, lambda: _ablation_metrics.petshop([c for c in cases if seen("petshop", c)], progress)
 
 
-def _nezha(folder: Path, progress: bool) -> list[Table]:
-    tables = []
+def nezha(folder: Path | None, progress: bool) -> Both:
+    """Return the comparison on Nezha: each day by traces alone, and where there are logs by everything."""
+    tables, known = [], {}
     for logs in (False, True):
         loaded = datasets.load("nezha", folder, logs=logs)
         for day in sorted({case.group for case in loaded}):
-            if logs and day.startswith("OnlineBoutique"):
-                continue  # it has no logs
-            what = "traces, logs and metrics" if logs else "traces alone"
+            if logs and not _has_logs(loaded, day):
+                continue
             (part, cases, on), *_ = parts("nezha", [case for case in loaded if case.group == day])
-            title = f"{day.replace('_', ' ')}, {what}, {part}"
-            tables.append(_faults.table(title, cases, on, logs, progress))
-    return tables
+            tables.append(_faults.table(part, cases, on, logs, progress))
+            if part == SEEN:
+                known[f"{day.partition('_')[0]}, {'all' if logs else 'traces'}"] = cases
+    return tables, lambda: _ablation_traces.nezha(known, progress)
+
+
+def _has_logs(loaded: Dataset, day: str) -> bool:
+    return any((case.normal["kind"] == "log").any() for case in loaded.cases if case.group == day)
+
+
+def nab(folder: Path | None, progress: bool) -> Both:
+    """Return the comparison on NAB."""
+    cases = datasets.load("nab", folder).cases
+    tables = [_series.table(part, some, on, progress) for part, some, on in parts("nab", cases)]
+    return tables, lambda: _ablation_series.nab([c for c in cases if seen("nab", c)], progress)
+
+
+SETS = {"petshop": petshop, "nezha": nezha, "nab": nab}
 
 
 def data_folder(given: Path | None) -> Path | None:
@@ -86,30 +96,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--data", type=Path, metavar="DIR", help="the folder of the data sets")
-    parser.add_argument("--only", choices=NAMES, action="append", help="this data set (repeat for more); default all")
+    parser.add_argument("--only", choices=sorted(SETS), action="append", help="this data set (repeat for more)")
+    parser.add_argument("--quick", action="store_true", help="only compare: no parts removed, no data lost")
     parser.add_argument("--out", type=Path, default=Path("accuracy"), metavar="FOLDER", help="of tables and pictures")
     asked = parser.parse_args(arguments)
     root, progress = data_folder(asked.data), sys.stderr.isatty()
-    tables: list[Table] = []
-    for name in asked.only or NAMES:
-        try:
-            tables += accuracy(name, root / name if root else None, progress)
-        except FileNotFoundError as error:
-            print(f"{name}: {error}", file=sys.stderr)
-    if not tables:
+    compared: list[Table] = []
+    ablated: list[Table] = []
+    try:
+        for name in asked.only or SETS:
+            mine, ablate = _of(name, root / name if root else None, progress)
+            compared += mine
+            ablated += [] if asked.quick else ablate()
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+    if not compared:
+        print("then name the folder above petshop, nezha and nab: --data DIR", file=sys.stderr)
         return 2
-    save(tables, asked.out)
+    save(compared, asked.out, "accuracy", _head())
+    if ablated:
+        save(ablated, asked.out, "parts", PARTS_HEAD)
     return 0
 
 
-def save(tables: Sequence[Table], folder: Path) -> None:
-    """Print the tables and write them to `folder`."""
-    text = markdown(tables, _head())
+def _of(name: str, folder: Path | None, progress: bool) -> Both:
+    """Return the tables of a data set; where it is not at hand, none, and it is said how to get it."""
+    try:
+        return SETS[name](folder, progress)
+    except (FileNotFoundError, ImportError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return [], list
+
+
+def save(tables: Sequence[Table], folder: Path, name: str, head: str) -> None:
+    """Print the tables, and write them to `folder` as markdown and as a picture."""
+    text = markdown(tables, head)
     print(text)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "accuracy.md").write_text(text, encoding="utf-8")
-    picture(tables, folder / "accuracy.png")
-    print(f"written to {folder}")
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    picture(tables, folder / f"{name}.png")
+    print(f"written: {folder / name}.md, {folder / name}.png\n")
 
 
 def _head() -> str:
@@ -121,6 +148,12 @@ def _head() -> str:
         *_peers.missing(tuple(_peers.INSTALL)),
     ]
     return "\n\n".join(lines)
+
+
+PARTS_HEAD = """# What each part is worth
+
+Made by `python -m benchmarks.accuracy`: one part of a method removed at a time; then data lost, and constants changed.
+All of it on cases that were seen while tuning."""
 
 
 if __name__ == "__main__":

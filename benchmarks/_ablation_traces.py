@@ -1,0 +1,176 @@
+"""Root cause on traces: what is each kind of evidence worth, and what do lost data and other constants do?
+
+The parts are put together here from those of the package, one left out each time; with all of them in, the answers are
+those of `rank_root_causes`, which tests/test_accuracy.py compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+import shop
+from aiops_lab import symptoms
+from aiops_lab.datasets import TracesCase
+from aiops_lab.rca import Case, learn, open_case, scores_of
+from aiops_lab.windows import Key
+from benchmarks._ablation import CONDITIONS, REMOVED, WHOLE, bar, constants, family
+from benchmarks._tables import Row, Table, share
+from shop.twins import windows_of
+from shop.worlds import anywhere, layered
+
+SHOP_SEED, WORLDS, SIZE = 7000, 20, 50  # the virtual shop's catalogue once, and random shops of 50 endpoints
+DRAWS = 3
+WHERE = "Nezha, days that were seen while tuning"
+
+
+class Settled(NamedTuple):
+    """The cases of one setting, opened once, with their truths."""
+
+    name: str
+    cases: list[Case]
+    truths: list[Any]
+
+
+def ranked(case: Case, kinds: Collection[str] = symptoms.KINDS, ledger: bool = True) -> list[Key]:
+    """Return the suspects by the ledger, and where that is silent by the symptoms of some kinds."""
+    scores = scores_of(case.ledger) if ledger else pd.Series(dtype=float)
+    if len(scores):
+        return [key[:2] for key, _ in sorted(scores.items(), key=lambda item: (-item[1], item[0]))]
+    if not case.books.requests["entry"].isin(case.usual.entries.index).any():
+        return []
+    items = case.symptoms[case.symptoms["kind"].isin(kinds)]
+    back = {code: key for key, code in case.keys.items()}
+    found = symptoms.most_unusual(items, {code: service for code, (service, _) in back.items()})
+    return [back[one.node] for one in found]
+
+
+PARTS: dict[str, dict[str, Any]] = {
+    WHOLE: {},
+    "without the ledger": {"ledger": False},
+    "without symptoms": {"kinds": ()},
+    **{f"without {kind}": {"kinds": [k for k in symptoms.KINDS if k != kind]} for kind in symptoms.KINDS},
+}
+
+
+def nezha(sets: Mapping[str, Sequence[TracesCase]], progress: bool) -> list[Table]:
+    """Return what each kind of evidence is worth, and what loss and other constants do.
+
+    `sets` holds the faults of a day by setting; where its name ends with "all", resources are given, too.
+    """
+    settings = [_opened(name, cases) for name, cases in sets.items()]
+    virtual = _virtual(progress)
+    rows = [_parts_row(name, settings, virtual, how) for name, how in PARTS.items()]
+    rows += [_no_logs(settings, sets)] if any(_everything(name) for name in sets) else []
+    columns = (*sets, "virtual shop: right", "exact", "wrong")
+    notes = [
+        "The symptoms are asked where the ledger is silent. Virtual shop: its catalogue and "
+        f"{WORLDS} random shops of {SIZE} endpoints, with the windows given. Right: the first suspect is a cause; exact: the first suspects are all "
+        "causes; wrong: it speaks, and the first is none. Where nothing is at fault, silence is right.",
+        "No public set here records failures: what `errors` and the ledger are for shows in the virtual shop alone.",
+    ]
+    parts = Table("Traces: one part removed", WHERE, "AS@1 of Nezha, %", rows, columns, notes)
+    return [parts, _hardships(sets, progress)]
+
+
+def _everything(name: str) -> bool:
+    return name.endswith("all")
+
+
+def _opened(
+    name: str, cases: Sequence[TracesCase], change: Callable[[pd.DataFrame], pd.DataFrame] = lambda f: f
+) -> Settled:
+    metrics = cases[0].resources if _everything(name) else None
+    usual = learn(change(cases[0].normal), metrics)
+    return Settled(
+        name, [open_case(usual, change(c.abnormal), resources=metrics) for c in cases], [c.truth for c in cases]
+    )
+
+
+def _right(settled: Settled, **how: Any) -> int:
+    found = [ranked(case, **how)[:1] for case in settled.cases]
+    return sum([service for service, _ in keys] == [truth] for keys, truth in zip(found, settled.truths, strict=True))
+
+
+def _virtual(progress: bool) -> Settled:
+    """Return every scenario of the virtual shop and faults in random shops, opened; the truths are sets of causes."""
+    random = [anywhere(layered(SIZE, SHOP_SEED + seed), seed) for seed in range(WORLDS)]
+    scenarios = [*shop.SCENARIOS.values(), *random]
+    cases = []
+    for scenario in bar(scenarios, "virtual shop", progress):
+        before, now = windows_of(scenario, shop.virtual(scenario, SHOP_SEED, progress=False))
+        cases.append(open_case(learn(before), now))
+    return Settled("virtual shop", cases, [set(scenario.causes) for scenario in scenarios])
+
+
+def _in_the_shop(virtual: Settled, how: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return how often the first suspect is a cause, and the first ones are all causes; and how often it is wrong."""
+    found = [(ranked(case, **how), causes) for case, causes in zip(virtual.cases, virtual.truths, strict=True)]
+    right = sum(keys[0] in causes if keys and causes else not keys and not causes for keys, causes in found)
+    exact = sum(set(keys[: len(causes)]) == causes if causes else not keys for keys, causes in found)
+    wrong = sum(bool(keys) and keys[0] not in causes for keys, causes in found)
+    return f"{right} of {len(found)}", f"{exact}", f"{wrong}"
+
+
+def _parts_row(name: str, settings: Sequence[Settled], virtual: Settled, how: Mapping[str, Any]) -> Row:
+    return _row(name, [(_right(s, **how), len(s.cases)) for s in settings], _in_the_shop(virtual, how))
+
+
+def _row(name: str, counted: Sequence[tuple[float, int]], others: tuple[str, ...] = (), kind: str = REMOVED) -> Row:
+    right, asked = (sum(column) for column in zip(*counted, strict=True))
+    shown = tuple(f"{k:.3g} of {n}" for k, n in counted)
+    return Row(name, family(name, kind), share(right, asked), None, "", shown + others)
+
+
+def _no_logs(settings: Sequence[Settled], sets: Mapping[str, Sequence[TracesCase]]) -> Row:
+    counted = [
+        (_right(_opened(s.name, sets[s.name], without_logs) if _everything(s.name) else s), len(s.cases))
+        for s in settings
+    ]
+    return _row("without log lines", counted)
+
+
+def without_logs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the spans that are no log lines."""
+    return frame[frame["kind"] != "log"].reset_index(drop=True)
+
+
+def fewer_spans(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Return nine tenths of the spans; who loses a parent keeps its id."""
+    return frame[rng.random(len(frame)) >= 0.1].reset_index(drop=True)
+
+
+def fewer_traces(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Return half of the traces."""
+    code, traces = pd.factorize(frame["trace_id"])
+    return frame[(rng.random(len(traces)) < 0.5)[code]].reset_index(drop=True)
+
+
+OTHER_CONSTANTS = (("USUAL", 0.9, 0.98), ("RARER", 2.0, 10.0), ("SIGMAS", 2.0, 4.0), ("FAR", 2.0, 5.0))
+
+
+def _hardships(sets: Mapping[str, Sequence[TracesCase]], progress: bool) -> Table:
+    """Return what becomes of the answers: lost data, averaged over some draws, and other constants."""
+    rows = [_row(WHOLE, _counted(sets))]
+    for name, lose in (("10 % of the spans lost", fewer_spans), ("half of the traces lost", fewer_traces)):
+        rngs = [np.random.default_rng(seed) for seed in range(DRAWS)]
+        draws = [_counted(sets, partial(lose, rng=rng)) for rng in bar(rngs, name, progress)]
+        mean = np.mean([[k for k, _ in draw] for draw in draws], axis=0)
+        rows.append(_row(name, [(float(k), n) for k, (_, n) in zip(mean, draws[0], strict=True)], kind=CONDITIONS))
+    for constant, value in bar([(c, v) for c, *both in OTHER_CONSTANTS for v in both], "constants", progress):
+        name = f"{constant} {value:g} instead of {getattr(symptoms, constant):g}"
+        with constants(symptoms, **{constant: value}):
+            rows.append(_row(name, _counted(sets), kind=CONDITIONS))
+    notes = [f"Lost from what is usual and from the fault, {DRAWS} draws. Constants: aiops_lab/symptoms.py tells each."]
+    return Table("Traces: data lost, other constants", WHERE, "AS@1 of Nezha, %", rows, tuple(sets), notes)
+
+
+def _counted(
+    sets: Mapping[str, Sequence[TracesCase]], change: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame
+) -> list[tuple[float, int]]:
+    """Return right of asked for each setting, all spans changed."""
+    return [(_right(_opened(name, cases, change)), len(cases)) for name, cases in sets.items()]
