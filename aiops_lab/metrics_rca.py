@@ -37,8 +37,11 @@ WINDOWS = 20
 SURE = 3.0
 """Own excess in units of noise at which the confidence is one half. Higher: more silent on normal windows."""
 
+MAIN_PART = 0.5
+"""An excess can excuse a node if it is at least this part of the node's own. Lower: more is excused by little."""
+
 ALIKE = 0.9
-"""Two excesses may be one and the same if their rows run alike: the least cosine. Lower: more calls are guessed."""
+"""And if their rows run alike: the least cosine between them. Lower: more missing calls are guessed."""
 
 
 class Metrics(NamedTuple):
@@ -85,8 +88,8 @@ def rank_from_metrics(
     each shared among its callers by traffic; the score is the own excess beyond its 99th percentile in normal windows.
 
     Calls may be missing from `calls`: an excess that surfaces at no known caller must have surfaced at one that is not
-    known. It is taken to be the node with the largest own excess whose rows run alike, if it is not itself called from
-    there, by whatever way.
+    known. It is taken to be the node with the largest own excess that runs alike, is at most twice as large and is
+    not itself called from there.
 
     Assumes that callers wait for their callees, and one fault at a time. A node that only answers faster or slower
     because its mix of requests changed looks like a fault.
@@ -307,7 +310,7 @@ def _noise(normal: Books, books: Books, metric: str, measured: NDArray) -> NDArr
     spent = np.nan_to_num(books.reference[0]) * books.requests[0]
     least = LEAST[metric] * (spent if metric == "latency" else np.ones_like(spent))
     unknown = np.maximum(UNKNOWN * spent, least)
-    if len(normal.requests) == 0:
+    if len(normal.requests) < WINDOWS:
         return unknown
     known = measured & ((normal.requests > 0).sum(axis=0) >= WINDOWS)
     return np.where(known, np.maximum(np.quantile(normal.own, QUANTILE, axis=0), least), unknown)
@@ -326,7 +329,8 @@ def _bridged(books: Books, graph: Graph, target: int, noise: NDArray) -> NDArray
     for node in np.argsort(-lost, kind="stable"):
         if lost[node] <= noise[node]:
             continue
-        callers = np.flatnonzero((alike[node] >= ALIKE) & (own > noise) & ~reach[node])
+        same = (alike[node] >= ALIKE) & (lost[node] >= MAIN_PART * own)
+        callers = np.flatnonzero(same & (own > noise) & ~reach[node])
         if callers.size == 0:
             continue
         caller = callers[np.argmax(own[callers])]

@@ -156,11 +156,12 @@ def table(latency, requests):
     return ("latency", "Average", latency), ("requests", "Sum", float(requests))
 
 
-def test_two_excesses_are_one_only_if_they_run_alike():
+def test_two_excesses_are_one_only_if_they_are_alike_in_size_and_course():
     assert bridged(a=(50, 50, 0), b=(40, 40, 0)) == {"b"}  # with nothing else to go by, the smaller is the caller
     assert bridged(a=(50, 50, 0), b=(60, 60, 0)) == {"a"}
     assert bridged(a=(50, 50, 0), b=(40, 45, 5)) == {"b"}
     assert bridged(a=(50, 50, 0), b=(0, 40, 40)) == set()  # another course
+    assert bridged(a=(100, 100, 0), b=(40, 40, 0)) == {"b"}  # and 40 cannot be what made 100
     assert bridged(a=(50, 50, 0)) == set()
 
 
