@@ -52,7 +52,7 @@ def fit(scores: NDArray, shares: NDArray, right: NDArray, steps: int = 50) -> Cu
     """
     x, y = _design(scores, shares), np.asarray(right, dtype=float)
     weights = _logistic(x, y, steps)
-    if weights[1] < 0:  # who cannot be told from a fault, such as a deployment, may score higher than most faults
+    if weights[1] < 0:  # echoes of a large fault score high, and so does a large deployment
         weights = np.insert(_logistic(x[:, ::2], y, steps), 1, 0.0)
     return Curve(tuple(map(float, weights)))
 

@@ -310,7 +310,7 @@ def _noise(normal: Books, books: Books, metric: str, measured: NDArray) -> NDArr
     spent = np.nan_to_num(books.reference[0]) * books.requests[0]
     least = LEAST[metric] * (spent if metric == "latency" else np.ones_like(spent))
     unknown = np.maximum(UNKNOWN * spent, least)
-    if len(normal.requests) < WINDOWS:
+    if len(normal.requests) == 0:
         return unknown
     known = measured & ((normal.requests > 0).sum(axis=0) >= WINDOWS)
     return np.where(known, np.maximum(np.quantile(normal.own, QUANTILE, axis=0), least), unknown)

@@ -141,7 +141,7 @@ def test_a_missing_call_is_bridged_and_said_so():
 
 def bridged(**courses):
     """The nodes that a callee of theirs excuses, where no call is known and these are their excesses, row by row."""
-    nodes = {"top": (0, 0, 0)} | courses
+    nodes = {"top": (0, 0, 0)} | courses  # the alarm is at the top, which has no callers
     steady = {(n, m, s): v for n in nodes for m, s, v in table(0.1, 100)}
     normal = pd.DataFrame(steady, 300.0 * np.arange(9))
     abnormal = normal.iloc[:4].copy()
@@ -161,7 +161,8 @@ def test_two_excesses_are_one_only_if_they_are_alike_in_size_and_course():
     assert bridged(a=(50, 50, 0), b=(60, 60, 0)) == {"a"}
     assert bridged(a=(50, 50, 0), b=(40, 45, 5)) == {"b"}
     assert bridged(a=(50, 50, 0), b=(0, 40, 40)) == set()  # another course
-    assert bridged(a=(100, 100, 0), b=(40, 40, 0)) == {"b"}  # and 40 cannot be what made 100
+    assert bridged(top=(60, 60, 0), b=(40, 40, 0)) == {"top"}
+    assert bridged(top=(90, 90, 0), b=(40, 40, 0)) == set()  # another size: 80 s are not what made 180 s
     assert bridged(a=(50, 50, 0)) == set()
 
 
