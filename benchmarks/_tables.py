@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from aiops_lab import plots
 from aiops_lab.detectors import wilson
@@ -95,9 +96,9 @@ def _cells(row: Row, width: int) -> list[str]:
     return [name, row.family, str(row.estimate), *others, cpu, row.tuned]
 
 
-def picture(tables: Sequence[Table], path: Path, columns: int = 2) -> None:
-    """Draw the estimates, a panel a table."""
-    figure = matplotlib.figure.Figure(layout="constrained")
+def picture(tables: Sequence[Table], columns: int = 2) -> Figure:
+    """Return the estimates as a figure, a panel a table."""
+    figure = Figure(layout="constrained")
     rows = -(-len(tables) // columns)
     heights = [max(len(t.rows) for t in tables[i * columns : (i + 1) * columns]) + 4 for i in range(rows)]
     figure.set_size_inches(6.6 * columns, 0.26 * sum(heights) + 0.4)
@@ -107,14 +108,12 @@ def picture(tables: Sequence[Table], path: Path, columns: int = 2) -> None:
     for axes in panels.flat[len(tables) :]:
         axes.set_axis_off()
     families = [f for f in LOOKS if any(row.family == f for table in tables for row in table.rows)]
-    marks = [
-        matplotlib.lines.Line2D([], [], color=LOOKS[f][0], marker=LOOKS[f][1], linestyle="", label=f) for f in families
-    ]
+    marks = [Line2D([], [], color=LOOKS[f][0], marker=LOOKS[f][1], linestyle="", label=f) for f in families]
     figure.legend(handles=marks, loc="outside lower center", ncols=len(families), frameon=False)
-    figure.savefig(path, dpi=110)
+    return figure
 
 
-def _panel(axes: matplotlib.axes.Axes, table: Table) -> None:
+def _panel(axes: Axes, table: Table) -> None:
     for place, row in enumerate(table.rows):
         colour, marker = LOOKS[row.family]
         axes.hlines(place, row.estimate.low, row.estimate.high, color=colour, linewidth=2)

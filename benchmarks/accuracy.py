@@ -100,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="only compare: no parts removed, no data lost")
     parser.add_argument("--out", type=Path, default=Path("accuracy"), metavar="FOLDER", help="of tables and pictures")
     asked = parser.parse_args(arguments)
+    if asked.out.exists() and not asked.out.is_dir():
+        parser.error(f"--out must be a folder, got {asked.out}")  # better now than after ten minutes
     root, progress = data_folder(asked.data), sys.stderr.isatty()
     compared: list[Table] = []
     ablated: list[Table] = []
@@ -135,7 +137,7 @@ def save(tables: Sequence[Table], folder: Path, name: str, head: str) -> None:
     print(text)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    picture(tables, folder / f"{name}.png")
+    picture(tables).savefig(folder / f"{name}.png", dpi=110)
     print(f"written: {folder / name}.md, {folder / name}.png\n")
 
 

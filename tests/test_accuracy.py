@@ -100,10 +100,15 @@ def test_a_row_without_further_columns_is_filled_up() -> None:
     assert lines[-1] == "* so"
 
 
-def test_a_picture_has_a_panel_a_table(tmp_path: Path) -> None:
-    table = Table("T", "all", "share", [Row("mine", "this package", share(1, 2), None, "")])
-    picture([table] * 3, tmp_path / "p.png")
-    assert (tmp_path / "p.png").stat().st_size > 5000
+def test_a_picture_has_a_panel_a_table_and_a_mark_a_row() -> None:
+    table = Table(
+        "T", "all", "share", [Row("a", "this package", share(1, 2), None, ""), Row("b", "peer", share(2, 2), None, "")]
+    )
+    panels = [axes for axes in picture([table] * 3).axes if axes.axison]
+    assert [axes.get_title(loc="left") for axes in panels] == ["T\nall"] * 3
+    for axes in panels:
+        assert [line.get_xdata().tolist() for line in axes.lines] == [[50.0], [100.0]]
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
 
 
 # PetShop
@@ -149,7 +154,7 @@ def test_constants_are_put_back_after_an_error() -> None:
     assert symptoms.USUAL == 0.95
 
 
-@pytest.mark.parametrize("name", ["delay", "errors", "weak errors 2 %", "calm"])
+@pytest.mark.parametrize("name", ["delay", "errors", "weak errors 2 %", "two faults", "calm"])
 def test_all_parts_together_answer_as_the_package(name: str) -> None:
     scenario = shop.SCENARIOS[name]
     before, now = windows_of(scenario, shop.virtual(scenario, 3, progress=False))
