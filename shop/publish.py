@@ -23,8 +23,8 @@ from shop.record import replacing
 from shop.scenario_file import find_scenario
 
 WIDTH = 110
-LONG_RUN = "--seeds 13"
-"""What the figures in the README come from: with 13 seeds each endpoint of the market has its turn in the curves."""
+LONG_RUN = "--seeds 30 --first-seed 20000"
+"""What the figures in the README come from: each endpoint of the market has its turn in the curves, twice or more."""
 SHORT = {
     "most called": "called", "first by start": "start", "first by end": "end", "deepest error": "deepest",
     "total z": "total", "self-time z": "self", "walk down": "walk",
