@@ -17,11 +17,10 @@ Z_95 = 1.96
 LOOKS = {  # of each family: colour and marker
     "this package": (plots.BLUE, "o"),
     "part removed": (plots.SKY, "d"),
-    "conditions": (plots.SKY, "d"),
+    "conditions": (plots.GREEN, "v"),
     "classic rule": (plots.ORANGE, "s"),
     "peer": (plots.VERMILLION, "^"),
     "baseline": (plots.BLACK, "x"),
-    "published": (plots.GREEN, "D"),
 }
 
 

@@ -68,6 +68,7 @@ def nezha(folder: Path | None, progress: bool) -> Both:
             tables.append(_faults.table(part, cases, on, logs, progress))
             if part == SEEN:
                 known[f"{day.partition('_')[0]}, {'all' if logs else 'traces'}"] = cases
+    tables[-1].notes.append(_faults.PUBLISHED)
     return tables, lambda: _ablation_traces.nezha(known, progress)
 
 
@@ -145,8 +146,8 @@ def _head() -> str:
     lines = [
         "# On public data",
         "Made by `python -m benchmarks.accuracy`. Shares with Wilson's 95 % interval, NAB's score with a bootstrap "
-        "over files; CPU seconds of this process. *Tuned on*: what the constants of a method were chosen on; nothing: "
-        "as published, or the defaults of its package.",
+        "over files; CPU seconds of this process, compiling left out. *Tuned on*: what the constants of a method were "
+        "chosen on; nothing: as published, or the defaults of its package.",
         *_peers.missing(tuple(_peers.INSTALL)),
     ]
     return "\n\n".join(lines)
