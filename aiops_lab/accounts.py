@@ -204,17 +204,19 @@ def _stats(trees: Forest, duration: NDArray, is_open: NDArray, bad: NDArray) -> 
     ms, nodes = duration[rows] / 1e6, trees.node[rows]
     table = moments(nodes[closed], ms[closed])
     counted = {name: which[rows] for name, which in (("failed", bad & ~is_open), ("unanswered", bad & is_open))}
-    node, place = np.unique(nodes, return_inverse=True)
-    sums = {name: np.bincount(place, which, minlength=node.size) for name, which in counted.items()}
-    return table.reindex(node).fillna({"n": 0}).assign(**sums).astype({"n": int, "failed": int, "unanswered": int})
+    width = int(nodes.max(initial=-1)) + 1
+    sums = {name: np.bincount(nodes, which, minlength=width).astype(int) for name, which in counted.items()}
+    seen = np.bincount(nodes, minlength=width) > 0
+    return table.reindex(np.arange(width)).assign(**sums).fillna({"n": 0}).astype({"n": int})[seen]
 
 
 def moments(group: NDArray, value: NDArray) -> pd.DataFrame:
-    """Return number, mean and variance of the values of each group: n, ms, var."""
-    key, place, n = np.unique(group, return_inverse=True, return_counts=True)
-    mean = np.bincount(place, value, minlength=key.size) / n
-    var = np.bincount(place, (value - mean[place]) ** 2, minlength=key.size) / n
-    return pd.DataFrame({"n": n, "ms": mean, "var": var}, index=key)
+    """Return number, mean and variance of the values of each group, which are small whole numbers: n, ms, var."""
+    n = np.bincount(group)
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(group, value, minlength=n.size) / n
+        var = np.bincount(group, (value - mean[group]) ** 2, minlength=n.size) / n
+    return pd.DataFrame({"n": n, "ms": mean, "var": var})[n > 0]
 
 
 def pairs(first: NDArray, second: NDArray) -> tuple[NDArray, NDArray, NDArray]:

@@ -64,7 +64,9 @@ def held_up(before: Stay | None, after: Stay | None) -> Held | None:
     if before is None or after is None:
         return None
     wait = _wait(after)
-    usually = {int(n): float(before.own[before.node == n].mean()) for n in np.unique(before.node)}
+    times = np.bincount(before.node)
+    own = np.bincount(before.node, before.own)
+    usually = {int(n): own[n] / times[n] for n in np.flatnonzero(times)}
     plain = {n for n in usually if _only_waits(n, usually[n], after, wait)}
     more = after.others.sub(before.others, fill_value=0.0).clip(lower=0.0)
     for node in set(usually) - plain:  # its own work holds workers, too

@@ -307,8 +307,10 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _votes(case: Case) -> dict[Key, int]:
     """Return for how many of the bad requests the largest excess was born at each endpoint."""
     time = case.books.time[case.books.time["root"].isin(case.bad.index)].reset_index(drop=True)
-    before = case.usual.sums["ms"].merge(time[["entry", "account"]], how="right")["cost"].fillna(0.0)
-    time["excess"] = time["ns"] - before / time["entry"].map(case.usual.entries["n"])
+    usual = case.usual.sums["ms"]
+    *_, which = pairs(*(np.concatenate([usual[c], time[c]]) for c in ("entry", "account")))
+    cost = np.bincount(which[: len(usual)], usual["cost"], minlength=which.max(initial=0) + 1)[which[len(usual) :]]
+    time["excess"] = time["ns"] - cost / time["entry"].map(case.usual.entries["n"])
     slow = (
         time.sort_values(["root", "excess", "account"])
         .drop_duplicates("root", keep="last")
@@ -393,16 +395,17 @@ def _moves(rows: pd.DataFrame, how: Held) -> pd.DataFrame:
     node, slow = rows["account"].map(blamed), rows["unit"] == "ms"
     theirs = (slow & node.isin(how.waiting)) | (~slow & node.isin(how.full))
     away = rows[theirs & (rows["excess"] > NOISE * rows["se"])]
-    return pd.concat(
-        [_taken(away), *(_given(away, account, share) for account, share in how.share.items())], ignore_index=True
-    )
+    share = np.tile(np.fromiter(how.share.values(), dtype=float), len(away))
+    account = np.tile(np.fromiter(how.share, dtype=np.int64), len(away))
+    each = away.iloc[np.repeat(np.arange(len(away)), len(how.share))]
+    return pd.concat([_taken(away), _given(each, account, share)], ignore_index=True)
 
 
 def _taken(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(excess=-rows["excess"], handed=-rows["excess"], usual=0.0, now=0.0, se=0.0)
 
 
-def _given(rows: pd.DataFrame, account: int | list[int], share: float = 1.0) -> pd.DataFrame:
+def _given(rows: pd.DataFrame, account: NDArray | list[int], share: NDArray | float = 1.0) -> pd.DataFrame:
     there = share * rows["excess"]
     return rows.assign(account=account, excess=there, handed=there, usual=0.0, now=0.0, se=share * rows["se"])
 
