@@ -292,8 +292,9 @@ def _began(books: Books) -> NDArray:
 
 def scores_of(ledger: Ledger) -> pd.Series:
     """Return the score of each (service, endpoint, name as shown) that reaches the least one."""
-    rows = ledger.rows.assign(noise=ledger.rows["noise"] ** 2)
-    sums = rows.groupby(["service", "endpoint", "blames", "account", "unit"])[["cost", "noise"]].sum()
+    rows = ledger.rows[["service", "endpoint", "blames", "account", "unit", "cost"]]
+    rows = rows.assign(noise=ledger.rows["noise"] ** 2)
+    sums = rows.groupby(["service", "endpoint", "blames", "account", "unit"]).sum()
     scores = (sums["cost"] - NOISE * np.sqrt(sums["noise"])).clip(lower=0.0).groupby(level=[0, 1, 2]).sum()
     return scores[scores >= FLOOR]
 
@@ -332,10 +333,11 @@ def _ledger(case: Case) -> Ledger:
         case.usual.entries.add_suffix("_usual").join(_entries(case.books).add_suffix("_now"), how="inner").sort_index()
     )
     entries["weight"] = entries["n_now"] / max(entries["n_now"].sum(), 1)
-    time, *failures = (_excess(usually, sums[kind], kind, entries) for kind, usually in case.usual.sums.items())
-    time[["usual", "now", "excess", "se"]] /= 1e6
-    rows = pd.concat([part for part in (time, *failures) if len(part)] or [time], ignore_index=True)
-    rows = _hand_on(rows, case)
+    costs = {kind: (usually, sums[kind]) for kind, usually in case.usual.sums.items()}
+    tables = [
+        _excess(*both, kind, entries) for kind, both in costs.items() if kind == "ms" or any(len(t) for t in both)
+    ]
+    rows = _hand_on(pd.concat(tables, ignore_index=True), case)
     # Each entry in its own usual requests: else one heavy neighbour hides what all others lose.
     usual_ms = rows["entry"].map(entries["ms_usual"].clip(lower=LEAST_MS)).to_numpy(dtype=float)
     in_requests = np.where(rows["unit"] == "ms", 1.0 / usual_ms, FAILURE_WEIGHT)
@@ -472,7 +474,8 @@ def _excess(before: pd.DataFrame, now: pd.DataFrame, kind: str, entries: pd.Data
     known = np.isin(entry, entries.index)
     entry, account, cost, square = entry[known], account[known], cost[known], square[known]
     n = entries.loc[entry, ["n_usual", "n_now"]].to_numpy(dtype=float)
-    cost, square = cost / n, square / n
+    unit = 1e6 if kind == "ms" else 1.0
+    cost, square = cost / n / unit, square / n / unit**2
     var = (square - cost**2).clip(min=0.0)
     now_var = var.max(axis=1)  # a few requests show too little of how they scatter
     se = np.sqrt(now_var / n[:, 1] + var[:, 0] / n[:, 0]) if kind == "ms" else _se_of_failures(cost[:, 0], n)

@@ -37,11 +37,13 @@ def parents(frame: pd.DataFrame) -> NDArray:
     """
     trace = _numbers(frame["trace_id"], 32)
     span = _numbers(frame["span_id"], 16)
-    parent_text = frame["parent_id"].astype(object)
+    parent_text = frame["parent_id"]
+    if not isinstance(parent_text.dtype, pd.StringDtype):
+        parent_text = parent_text.astype(object)
     has_parent = parent_text.notna().to_numpy()
     parent = _numbers(parent_text.where(has_parent, "0" * 16), 16)
     if trace is None or span is None or parent is None:
-        both = pd.concat([frame["span_id"].astype(object), parent_text[has_parent]])
+        both = pd.concat([frame["span_id"].astype(object), parent_text[has_parent].astype(object)])
         codes = pd.factorize(both)[0].astype(np.uint64)
         span, parent = codes[: len(frame)], np.zeros(len(frame), dtype=np.uint64)
         parent[has_parent] = codes[len(frame) :]
@@ -59,7 +61,8 @@ def _numbers(ids: pd.Series, digits: int) -> NDArray | None:
         raw = bytes.fromhex("".join(texts))
     except (ValueError, TypeError):
         return None
-    if set(map(len, texts)) - {digits}:
+    known = isinstance(ids.dtype, pd.StringDtype)  # then pandas counts faster
+    if (ids.str.len() != digits).any() if known else set(map(len, texts)) - {digits}:
         return None
     return np.frombuffer(raw, dtype=">u8").astype(np.uint64)[digits // 16 - 1 :: digits // 16]
 
