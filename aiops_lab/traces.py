@@ -307,7 +307,9 @@ def coded(frame: pd.DataFrame, keys: dict[Key, int]) -> Coded:
 
 def part_of(spans: Coded, tops: NDArray) -> tuple[Coded, NDArray]:
     """Return the spans of a mask with all that hangs below them, and where they stand in `spans`."""
-    row = np.flatnonzero(_below(spans.parent, tops))
+    state = tops.astype(np.int64)  # 0 unknown, 1 below, 2 not
+    _below(spans.parent, state)
+    row = np.flatnonzero(state == 1)
     place = np.full(tops.size + 1, -1)  # the last entry is the place of "no parent", which is -1
     place[row] = np.arange(row.size)
     columns = {name: getattr(spans, name)[row] for name in Coded._fields if name not in ("parent", "services")}
@@ -315,9 +317,8 @@ def part_of(spans: Coded, tops: NDArray) -> tuple[Coded, NDArray]:
 
 
 @compiled
-def _below(parent: NDArray, tops: NDArray) -> NDArray:
-    """Return which spans are in a mask or hang below one that is."""
-    state = np.where(tops, 1, 0)  # 0 unknown, 1 below, 2 not
+def _below(parent: NDArray, state: NDArray) -> None:
+    """Find out of which spans that are unknown the parent's parent, and so on, is one that is below."""
     for i in range(parent.size):
         p = i
         while p >= 0 and state[p] == 0:
@@ -328,7 +329,6 @@ def _below(parent: NDArray, tops: NDArray) -> NDArray:
             while state[p] == 2:
                 state[p] = 1
                 p = parent[p]
-    return state == 1
 
 
 class Forest(NamedTuple):
