@@ -226,8 +226,10 @@ def calls_of(frame: pd.DataFrame) -> Calls:
     bad = failed(frame)
     keys: dict[Key, int] = {}
     code = np.full(len(frame), -1)
-    code[server] = codes_of(frame["service"][server], frame["endpoint"][server], keys)
-    code[lost] = codes_of(frame["peer"][lost], called_endpoints(frame, keys)[lost], keys)
+    (service, services), (endpoint, endpoints) = pd.factorize(frame["service"]), pd.factorize(frame["endpoint"])
+    code[server] = pair_codes((service[server], services), (endpoint[server], endpoints), keys)
+    if lost.any():
+        code[lost] = codes_of(frame["peer"][lost], called_endpoints(frame, keys)[lost], keys)
     return Calls(
         list(keys), code[above[rows]], code[rows], start_ns(frame)[rows], frame["duration_ms"].to_numpy()[seen],
         bad[rows] | bad[seen],
