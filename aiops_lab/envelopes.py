@@ -74,7 +74,7 @@ def anomaly_scores(values: ArrayLike) -> NDArray:
 
     The score of a point depends on no later one, and on no scale: a * values + b has the same scores for a other than
     0, but for rounding. The first 100 points score 0. An alarm at 0.1 (a ninth of a width outside) is raised
-    by fewer than 1 in 1,000 points of steady noise, also of heavy-tailed noise.
+    by about 5 in 1,000 points of steady noise while the envelope is young (1,000 points), by fewer than 1 after 10,000.
 
     Assumes that what was seen once is usual: an envelope that is wide already hides what creeps inside it.
 

@@ -141,6 +141,7 @@ def rank_from_metrics(
     metric, node, when = _checked_target(target)
     _check_frame("normal", normal, rows=1)
     _check_frame("abnormal", abnormal, rows=2)
+    _check_steps(normal, abnormal)
     nodes = _nodes(abnormal, metric, node)
     now, usual = _metrics("abnormal", abnormal, nodes, metric), _metrics("normal", normal, nodes, metric)
     graph = _graph(calls, nodes)
@@ -156,6 +157,8 @@ def rank_from_metrics(
 
 
 def _checked_target(target: Mapping[str, Any]) -> tuple[str, str, float]:
+    if not isinstance(target, Mapping):
+        raise ValueError(f"target must be a mapping, got {type(target).__name__}")
     missing = [key for key in ("node", "metric", "timestamp") if key not in target]
     if missing:
         raise ValueError(f"target must have {missing[0]!r}, got {sorted(target)}")
@@ -182,6 +185,17 @@ def _check_frame(name: str, frame: pd.DataFrame, rows: int) -> None:
     late = np.flatnonzero(np.diff(index.to_numpy(dtype=float)) <= 0)
     if late.size:
         raise ValueError(f"{name} index must increase, got {index[late[0]]} before {index[late[0] + 1]}")
+
+
+def _check_steps(normal: pd.DataFrame, abnormal: pd.DataFrame) -> None:
+    """Costs of a minute and of an hour scatter differently: one cannot be the measure of the other."""
+    steps = [
+        float(np.median(np.diff(frame.index.to_numpy(dtype=float)))) for frame in (normal, abnormal) if len(frame) > 1
+    ]
+    if max(steps) > 1.01 * min(steps):
+        raise ValueError(
+            f"normal and abnormal must have intervals of one length, got {steps[0]:g} s and {steps[1]:g} s"
+        )
 
 
 def _nodes(abnormal: pd.DataFrame, metric: str, target: str) -> list[str]:
@@ -223,8 +237,10 @@ def _table(name: str, frame: pd.DataFrame, nodes: list[str], metric: str, statis
 def _graph(calls: Iterable[tuple[str, str]], nodes: list[str]) -> Graph:
     """Return the calls between `nodes`, with paths through other nodes drawn together to one call."""
     callees: dict[str, set[str]] = {}
+    if isinstance(calls, str) or not isinstance(calls, Iterable):
+        raise ValueError(f"calls must be pairs (caller, callee), got {calls!r}")
     for call in calls:
-        if isinstance(call, str) or len(call) != 2:
+        if not isinstance(call, (tuple, list)) or len(call) != 2 or not all(isinstance(n, str) for n in call):
             raise ValueError(f"calls must be pairs (caller, callee), got {call!r}")
         callees.setdefault(call[0], set()).add(call[1])
     place = {node: k for k, node in enumerate(nodes)}

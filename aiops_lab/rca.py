@@ -19,6 +19,7 @@ from aiops_lab.accounts import (
     STUCK_NS,
     Books,
     Habits,
+    accounts_of,
     blamed,
     clock_offsets,
     ends,
@@ -34,12 +35,13 @@ from aiops_lab.holding import HELD, Held, Stay, held_up, stay
 from aiops_lab.incidents import Suspect
 from aiops_lab.spans import check
 from aiops_lab.symptoms import Custom, custom, most_unusual, symptoms
-from aiops_lab.traces import Coded, Forest, coded, forest, names
+from aiops_lab.traces import Coded, Forest, coded, forest, names, own_ns
 from aiops_lab.windows import Key
 
 FLOOR = 0.02  # abstain below two hundredths of a usual request
 FAILURE_WEIGHT = 5.0  # a failed request costs as much as five usual requests: users feel it more than a delay
 NOISE = 3.0  # standard errors that an excess must exceed
+ALIKE = 0.3  # calls to all services are slow for one reason if each takes longer by such a part of the most
 LEAST_MS = 10.0  # a request that usually takes less counts as this: half a millisecond more of 2 ms is no trouble
 
 
@@ -73,6 +75,11 @@ class Usual:
     def custom(self) -> Custom:
         """How things are usually done."""
         return custom(self.trees, _began(self.books), self.resources)
+
+    @cached_property
+    def gaps(self) -> tuple[pd.Series, pd.Series]:
+        """The mean self time of the spans of each account in ns, and their number."""
+        return _gaps(self.trees)
 
     @cached_property
     def sums(self) -> dict[str, pd.DataFrame]:
@@ -120,7 +127,7 @@ class Case:
     def symptoms(self) -> pd.DataFrame:
         """What is unusual, whatever it costs: `aiops_lab.symptoms`."""
         trees = self.trees
-        hurt = trees.failed | (trees.status >= 400) | (self.spans.end > self.until_ns)
+        hurt = (trees.failed | (trees.status >= 400) | (self.spans.end > self.until_ns)) & ~trees.log
         in_trouble = np.append(np.bincount(trees.root + 1, hurt, minlength=trees.root.size + 1)[1:] > 0, False)
         return symptoms(self.usual.custom, trees, _began(self.books), in_trouble[trees.root], self.resources)
 
@@ -196,8 +203,12 @@ def check_resources(resources: pd.DataFrame | None) -> None:
         raise ValueError(f"resources must be a DataFrame with the column 'service', got {_columns(resources)}")
     if not isinstance(resources.index, pd.DatetimeIndex) or str(resources.index.tz) != "UTC":
         raise ValueError(f"resources must have an index of times in UTC, got {resources.index.dtype}")
+    if not resources.columns.is_unique:
+        raise ValueError(f"resources must have each column once, got {list(resources.columns)}")
+    if not all(isinstance(name, str) for name in resources["service"]):
+        raise ValueError(f"resources['service'] must be text, got {resources['service'].dtype}")
     for name in resources.columns.drop("service"):
-        if not pd.api.types.is_numeric_dtype(resources[name].dtype):
+        if resources[name].dtype.kind not in "iuf":
             raise ValueError(f"resources[{name!r}] must be numbers, got {resources[name].dtype}")
 
 
@@ -271,12 +282,13 @@ def _by_symptoms(case: Case) -> list[Suspect]:
     if case.books.requests["entry"].isin(case.usual.entries.index).sum() == 0:
         return []  # there is nothing to compare with
     back = {code: key for key, code in case.keys.items()}
-    found = most_unusual(case.symptoms, {code: service for code, (service, _) in back.items()})
+    found = most_unusual(case.symptoms, back)
     scores = np.array([f.score for f in found])
     shares = scores / max(scores.sum(), 1e-12)
     sure = shipped("symptoms")(scores, shares)
-    accounts = [a if isinstance(a, str) else label(a, "", case.shown) for a in case.symptoms["account"]]
-    items = case.symptoms.assign(account=accounts)
+    units = case.symptoms["kind"].map({"self": "ms"})
+    accounts = zip(case.symptoms["account"], units, strict=True)
+    items = case.symptoms.assign(account=[a if isinstance(a, str) else label(a, u, case.shown) for a, u in accounts])
     return [
         Suspect(
             *back[f.node], f.score, float(p), evidence=tuple(records(items.loc[f.rows])), name=case.shown[f.node],
@@ -361,17 +373,36 @@ def _to_callers(rows: pd.DataFrame, case: Case) -> pd.DataFrame:
     """Hand slow calls on to a caller that became slow to reach all services that it calls: the trouble is its own."""
     service = {code: key[0] for key, code in case.keys.items()}
     pairs = [tuple(service.get(code, "") for code in ends(account)) for account in rows["account"]]
-    slow = (rows["unit"] == "ms") & (rows["excess"] > NOISE * rows["se"])
-    reached: dict[str, dict[str, bool]] = {}
+    slow = ((rows["unit"] == "ms") & (rows["excess"] > NOISE * rows["se"])).to_numpy()
+    reached: dict[str, dict[str, list[bool]]] = {}
     for pair, is_slow in zip(pairs, slow, strict=True):
-        if len(set(pair)) == 2:
-            called = reached.setdefault(pair[0], {})
-            called[pair[1]] = called.get(pair[1], False) or is_slow
-    owners = {caller for caller, called in reached.items() if caller and len(called) > 1 and all(called.values())}
-    if not owners:
-        return rows
+        if len(set(pair)) == 2 and pair[0]:
+            reached.setdefault(pair[0], {}).setdefault(pair[1], []).append(bool(is_slow))
+    owners = [a for a, called in reached.items() if len(called) > 1 and all(map(any, called.values()))]
+    longer = _longer_calls(case, service) if owners else pd.Series()
+    owners = [a for a in owners if longer[a].min() >= ALIKE * longer[a].max()]
     away = rows[slow & np.array([len(set(pair)) == 2 and pair[0] in owners for pair in pairs], dtype=bool)]
+    if away.empty:
+        return rows
     return _summed([rows, _taken(away), _given(away, [ends(account)[0] for account in away["account"]])])
+
+
+def _longer_calls(case: Case, service: dict[int, str]) -> pd.Series:
+    """Return by how many ns the gap of a call became longer, by (calling service, called service)."""
+    (usual, _), (now, now_n) = case.usual.gaps, _gaps(case.trees)
+    at = [a for a in now.index.intersection(usual.index) if len({service.get(code, "") for code in ends(a)}) == 2]
+    who = pd.DataFrame(
+        [[service.get(code, "") for code in ends(a)] for a in at], index=at, columns=["caller", "called"]
+    )
+    sums = who.assign(ns=(now - usual)[at] * now_n[at], n=now_n[at]).groupby(["caller", "called"]).sum()
+    return sums["ns"] / sums["n"]
+
+
+def _gaps(trees: Forest) -> tuple[pd.Series, pd.Series]:
+    """Return the mean self time of the spans of each account in ns, and their number."""
+    whole = trees.root >= 0
+    by = pd.Series(own_ns(trees)[whole]).groupby(accounts_of(trees)[1][whole])
+    return by.mean(), by.size()
 
 
 def _held_up(rows: pd.DataFrame, case: Case) -> list[Held]:
@@ -493,7 +524,8 @@ def _se_of_failures(share: NDArray, n: NDArray) -> NDArray:
     """
     n_usual, n_now = n.T
     usual = (share * n_usual + 1) / (n_usual + 2)
-    sd = np.sqrt(usual * (1 - usual) * (1 / n_now + 1 / n_usual))
+    scatter = usual * np.maximum(1 - usual, 0.25)  # a request may fail at one place more than once
+    sd = np.sqrt(scatter * (1 / n_now + 1 / n_usual))
     return sd + ((NOISE**2 - 1) / 6 + 0.5) / NOISE / n_now
 
 

@@ -27,6 +27,7 @@ from aiops_lab.accounts import accounts_of, ends
 from aiops_lab.baselines import compiled
 from aiops_lab.detectors import wilson
 from aiops_lab.traces import Forest, own_ns
+from aiops_lab.windows import Key
 
 KINDS = ("errors", "self", "shape", "resources")
 USUAL = 0.95  # share of the usual values that are no symptom
@@ -34,8 +35,8 @@ SIGMAS = 3.0  # of both confidence bounds
 CALLER = 0.5  # how much the symptom of an edge counts for the caller; for the called it counts in full
 LEAST_NS = 100_000  # what always takes exactly as long may still vary by so much
 RARER = 5.0  # a set of children is odd where it used to be so many times rarer
-FEW = 2  # one span alone proves nothing, whatever it does
-FAR = 3.0  # a metric is unusual so many times beyond what 95 % of its usual values reach
+FEW = 2  # one alone proves nothing, whatever it does
+FAR = 2.0  # a metric is unusual so many times its usual size, or its usual spread, beyond 95 % of its usual values
 
 
 class Counts(NamedTuple):
@@ -62,7 +63,8 @@ class Custom(NamedTuple):
 
     ``spans``, ``failures``: how many an account has; ``limit``: the ns that 95 % of its spans keep for themselves at
     most. ``shapes``: how often each key of `_shapes` was seen; ``once``: how many spans of an account have sets that
-    were seen once. ``resources``: what 95 % of the values of each metric reach at most, and their number n, by service.
+    were seen once. ``resources``: by service and metric, the limit of its values, how many there are (n) and how many
+    of them lie beyond (k).
     """
 
     spans: Counts
@@ -85,10 +87,22 @@ def custom(trees: Forest, failures: NDArray, resources: pd.DataFrame | None = No
 
 
 def _limits(resources: pd.DataFrame | None) -> pd.DataFrame:
-    if resources is None:
-        return pd.DataFrame(columns=["n"])
-    groups = resources.groupby("service")
-    return groups.quantile(USUAL, numeric_only=True).assign(n=groups.size())
+    """Return a row a service and metric: limit, n values, k of them beyond it."""
+    if resources is None or resources.empty:
+        return pd.DataFrame({"limit": [], "n": [], "k": []}, index=pd.MultiIndex.from_arrays([[], []]))
+    low, high = (resources.groupby("service").quantile(q, numeric_only=True) for q in (1 - USUAL, USUAL))
+    limits = high + FAR * np.maximum(high - low, high.abs())
+    table = _beyond(limits, resources)
+    table["limit"] = limits.stack()
+    return table
+
+
+def _beyond(limits: pd.DataFrame, resources: pd.DataFrame) -> pd.DataFrame:
+    """Return how many values of each metric there are, and how many lie beyond their limits."""
+    values = resources.set_index("service")[list(limits.columns)]
+    beyond = values > limits.reindex(values.index).to_numpy()
+    counts = {name: t.groupby(level=0).sum().stack() for name, t in (("n", values.notna()), ("k", beyond))}
+    return pd.DataFrame(counts).astype(float)
 
 
 def _kept(trees: Forest) -> tuple[NDArray, NDArray]:
@@ -136,34 +150,28 @@ def symptoms(
     ], ignore_index=True)  # fmt: skip
 
 
-def _of_resources(limits: pd.DataFrame, now: pd.DataFrame | None) -> pd.DataFrame:
-    if now is None or limits.empty:
-        return _items("resources", *[np.empty(0)] * 5)
-    metrics = [name for name in limits.columns if name != "n" and name in now]
-    now = now[now["service"].isin(limits.index)]
-    beyond = now[metrics] > FAR * limits.loc[now["service"], metrics].to_numpy()
-    by = beyond.groupby(now["service"].astype(str))
-    k, n = by.sum().stack(), by.size()
-    service = k.index.get_level_values(0)
-    usual_n = limits.loc[service, "n"].to_numpy(dtype=float)
-    numbers = n[service].to_numpy(dtype=float), k.to_numpy(dtype=float), usual_n, np.zeros(len(k))
-    return _items("resources", service.to_numpy(dtype=object), *numbers, few=1).assign(what=k.index.get_level_values(1))
+def _of_resources(usual: pd.DataFrame, now: pd.DataFrame | None) -> pd.DataFrame:
+    limits = usual["limit"].unstack()
+    if now is None or limits.empty or not set(limits.columns) <= set(now.columns):
+        nothing = np.empty(0)
+        return _items("resources", nothing, nothing, nothing, nothing, nothing)
+    counts = _beyond(limits, now[now["service"].isin(limits.index)])
+    before = usual.reindex(counts.index).fillna(0.0)
+    service, metric = (counts.index.get_level_values(k).to_numpy(dtype=object) for k in (0, 1))
+    n, k, usual_n, usual_k = (t[c].to_numpy(dtype=float) for t in (counts, before) for c in ("n", "k"))
+    return _items("resources", service, n, k, usual_n, usual_k, metric)
 
 
 def _items(
-    kind: str, account: NDArray, n: NDArray, k: NDArray, usual_n: NDArray, usual_k: NDArray, *, few: int = FEW
+    kind: str, account: NDArray, n: NDArray, k: NDArray, usual_n: NDArray, usual_k: NDArray, what: NDArray | None = None
 ) -> pd.DataFrame:
-    known = usual_n > 0
-    account, n, k, usual_n, usual_k = (column[known] for column in (account, n, k, usual_n, usual_k))
+    what = np.full(account.size, "", dtype=object) if what is None else what
+    known = (usual_n > 0) & (n > 0)
+    account, what, n, k, usual_n, usual_k = (column[known] for column in (account, what, n, k, usual_n, usual_k))
     grown = wilson(k, n, SIGMAS)[0] - wilson(np.minimum(usual_k, usual_n), usual_n, SIGMAS)[1]
-    numbers = {
-        "n": n,
-        "k": k,
-        "usual_n": usual_n,
-        "usual_k": usual_k,
-        "share": np.where(n >= few, np.maximum(grown, 0.0), 0.0),
-    }
-    return pd.DataFrame({"kind": kind, "account": pd.Series(account, dtype=object), "what": "", **numbers})
+    share = np.where(n >= FEW, np.maximum(grown, 0.0), 0.0)
+    numbers = {"n": n, "k": k, "usual_n": usual_n, "usual_k": usual_k, "share": share}
+    return pd.DataFrame({"kind": kind, "account": pd.Series(account, dtype=object), "what": what, **numbers})
 
 
 # ---- shapes
@@ -226,13 +234,14 @@ class Unusual(NamedTuple):
     rows: list[int]
 
 
-def most_unusual(items: pd.DataFrame, service: dict[int, str]) -> list[Unusual]:
-    """Return the services that show symptoms, most unusual first; `service` names that of each endpoint's code.
+def most_unusual(items: pd.DataFrame, keys: dict[int, Key]) -> list[Unusual]:
+    """Return the services that show symptoms, most unusual first; `keys` holds (service, endpoint) by code.
 
     A slow or broken edge is a symptom of the called, and half a one of the caller.
     """
     found: dict[str, list[tuple[float, int, int]]] = {}
-    any_node = {name: node for node, name in reversed(service.items())}
+    service = {node: key[0] for node, key in keys.items()}
+    any_node = {service[node]: node for node in sorted(keys, key=keys.__getitem__, reverse=True)}
     for row, account, share in zip(items.index, items["account"], items["share"], strict=True):
         *caller, called = [any_node.get(account, -1)] if isinstance(account, str) else ends(account)
         parts = [(node, CALLER) for node in caller if service.get(node) != service.get(called)]
@@ -240,12 +249,11 @@ def most_unusual(items: pd.DataFrame, service: dict[int, str]) -> list[Unusual]:
             if node in service:
                 found.setdefault(service[node], []).append((part * share, node, row))
     total = max(float(items["share"].sum()), 1e-12)
-    return sorted(
-        (_unusual(mine, total) for _, mine in sorted(found.items()) if max(mine)[0] > 0), key=lambda u: -u.score
-    )
+    shown = {name: mine for name, mine in sorted(found.items()) if max(mine)[0] > 0}
+    return sorted((_unusual(mine, total, keys) for mine in shown.values()), key=lambda unusual: -unusual.score)
 
 
-def _unusual(mine: list[tuple[float, int, int]], total: float) -> Unusual:
+def _unusual(mine: list[tuple[float, int, int]], total: float, keys: dict[int, Key]) -> Unusual:
     score = sum(share for share, _, _ in mine) / (total * len(mine)) ** 0.5
-    at = max(mine, key=lambda item: (item[0], -item[1]))[1]
+    at = min(mine, key=lambda item: (-item[0], keys[item[1]]))[1]
     return Unusual(score, at, [row for share, _, row in sorted(mine, reverse=True) if share > 0])

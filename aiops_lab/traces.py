@@ -32,9 +32,13 @@ def names(keys: list[Key]) -> dict[Key, str]:
 def parents(frame: pd.DataFrame) -> NDArray:
     """Return for each span the position of its parent in the frame, -1 for none or one that was not recorded.
 
-    Ids are unique within their trace. Of several spans with the same id, the first one is the parent; each other is its
-    own parent, and so hangs on nothing, as does a span that names itself.
+    Ids are unique within their trace. Of several spans with the same id, the first one is the parent.
     """
+    return _parents(frame)[0]
+
+
+def _parents(frame: pd.DataFrame) -> tuple[NDArray, NDArray]:
+    """Return what `parents` does, and which spans have an id that came before."""
     trace = _numbers(frame["trace_id"], 32)
     span = _numbers(frame["span_id"], 16)
     parent_text = frame["parent_id"]
@@ -52,7 +56,7 @@ def parents(frame: pd.DataFrame) -> NDArray:
 
 
 def _numbers(ids: pd.Series, digits: int) -> NDArray | None:
-    """Return the last 64 bits of hexadecimal ids, None if they are something else."""
+    """Return hexadecimal ids as 64 bits, None if they are something else."""
     if isinstance(ids.dtype, pd.CategoricalDtype):
         values = _numbers(pd.Series(ids.cat.categories, dtype=object), digits)
         return None if values is None else values[ids.cat.codes.to_numpy()]
@@ -64,11 +68,14 @@ def _numbers(ids: pd.Series, digits: int) -> NDArray | None:
     known = isinstance(ids.dtype, pd.StringDtype)  # then pandas counts faster
     if (ids.str.len() != digits).any() if known else set(map(len, texts)) - {digits}:
         return None
-    return np.frombuffer(raw, dtype=">u8").astype(np.uint64)[digits // 16 - 1 :: digits // 16]
+    if 2 * len(raw) != digits * len(texts):  # blanks among the digits
+        return None
+    *high, low = np.frombuffer(raw, dtype=">u8").astype(np.uint64).reshape(-1, digits // 16).T
+    return low ^ (high[0] * _HASH + high[0]) if high else low
 
 
 @compiled
-def _join(keys: NDArray, wanted: NDArray, has: NDArray) -> NDArray:
+def _join(keys: NDArray, wanted: NDArray, has: NDArray) -> tuple[NDArray, NDArray]:
     size = 1
     while size < 2 * keys.size + 2:
         size *= 2
@@ -77,6 +84,7 @@ def _join(keys: NDArray, wanted: NDArray, has: NDArray) -> NDArray:
     shift = np.uint64(20)
     table = np.full(size, -1, dtype=np.int64)
     found = np.full(wanted.size, -1, dtype=np.int64)
+    again = np.zeros(keys.size, dtype=np.bool_)
     for i in range(keys.size):
         slot = ((keys[i] * factor) >> shift) & mask
         while table[slot] >= 0 and keys[table[slot]] != keys[i]:
@@ -84,14 +92,15 @@ def _join(keys: NDArray, wanted: NDArray, has: NDArray) -> NDArray:
         if table[slot] < 0:
             table[slot] = i
         else:
-            found[i] = i
+            again[i] = True
     for i in range(wanted.size):
-        if has[i] and found[i] < 0:
+        if has[i]:
             slot = ((wanted[i] * factor) >> shift) & mask
             while table[slot] >= 0 and keys[table[slot]] != wanted[i]:
                 slot = (slot + np.uint64(1)) & mask
-            found[i] = table[slot]
-    return found
+            if table[slot] != i:
+                found[i] = table[slot]
+    return found, again
 
 
 # ---- self time
@@ -292,18 +301,23 @@ class Coded(NamedTuple):
 
 
 def coded(frame: pd.DataFrame, keys: dict[Key, int]) -> Coded:
-    """Return `frame` as integers; `keys` (codes of the endpoints) grows by those that are new."""
+    """Return `frame` as integers; `keys` (codes of the endpoints) grows by those that are new.
+
+    A span with an id that came before is its own parent here: it hangs on no root, and counts for nothing.
+    """
     kind, known = pd.factorize(frame["kind"])
     server, client, log = (kind == (known.get_loc(name) if name in known else -1) for name in KINDS)
     (service, services), endpoint = pd.factorize(frame["service"]), pd.factorize(frame["endpoint"])
     node = np.empty(len(frame), dtype=np.int64)
     node[~client] = pair_codes((service[~client], services), (endpoint[0][~client], endpoint[1]), keys)
-    called, peer = called_endpoints(frame, keys), pd.factorize(frame["peer"].fillna("?"))
+    peers = frame["peer"] if isinstance(frame["peer"].dtype, pd.StringDtype) else frame["peer"].astype(object)
+    called, peer = called_endpoints(frame, keys), pd.factorize(peers.fillna("?"))
     endpoint = endpoint if called is frame["endpoint"] else pd.factorize(called)
     node[client] = pair_codes((peer[0][client], peer[1]), (endpoint[0][client], endpoint[1]), keys)
+    parent, again = _parents(frame)
     return Coded(
-        parents(frame), start_ns(frame), end_ns(frame), server, client, log, failed(frame),
-        frame["status"].to_numpy(), node, service, [str(name) for name in services],
+        np.where(again, np.arange(again.size), parent), start_ns(frame), end_ns(frame), server, client, log,
+        failed(frame), frame["status"].to_numpy(), node, service, [str(name) for name in services],
     )  # fmt: skip
 
 

@@ -167,4 +167,6 @@ def _reason(first: Suspect) -> str:
     k, n = first.support
     low, high = wilson(k, n, 1.96) if n else (0.0, 1.0)
     born = f"{first.share:.0%} of the excess was born there"
+    if k == 0:  # what waits for others, and slow calls, are handed on as a whole, not request by request
+        return born
     return f"{born}, and in {k} of {n} bad requests ({low:.0%} to {high:.0%}) the largest part"

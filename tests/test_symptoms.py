@@ -151,7 +151,7 @@ def test_services_are_ranked_by_the_cosine_of_their_items():
     from aiops_lab.accounts import _CODES, _EDGE
 
     items = pd.DataFrame({"account": [0, _EDGE + 0 * _CODES + 1], "share": [0.8, 0.2]})
-    first, second = symptoms.most_unusual(items, {0: "a", 1: "b"})
+    first, second = symptoms.most_unusual(items, {0: ("a", "/"), 1: ("b", "/")})
     assert (first.node, first.rows) == (0, [0, 1])
     assert first.score == pytest.approx(0.9 / np.sqrt(2))
     assert (second.node, second.score, second.rows) == (1, pytest.approx(0.2), [1])
@@ -184,7 +184,10 @@ def test_span_ids_that_come_twice_and_parents_in_a_circle_do_no_harm():
     now = logging(run(), "Ledger#12")
     twice = pd.concat([now, now]).sort_values(["start", "span_id"], ignore_index=True)
     circle = now.copy()
-    circle["parent_id"] = circle["span_id"]
+    roots = circle["parent_id"].isna()
+    child = circle[~roots].drop_duplicates("trace_id").set_index("trace_id")["span_id"]
+    circle.loc[roots, "parent_id"] = circle.loc[roots, "trace_id"].map(child)
+    circle = circle[circle["trace_id"].isin(child.index)].reset_index(drop=True)
     assert lab.rank_root_causes(USUAL, twice) == []
     assert lab.rank_root_causes(USUAL, circle) == []
     slow = logging(run(effect=always("/payment", added_ms=300)), "Ledger#12")
@@ -196,3 +199,47 @@ def test_open_spans_are_as_long_as_they_are_old():
     now = logging(run(), "Ledger#12")
     now.loc[now.index[-40:], "duration_ms"] = np.nan
     assert lab.rank_root_causes(USUAL, now) == []
+
+
+# ---- what an error, a size or a number of another kind must not do
+
+
+def test_calls_that_became_a_little_longer_beside_a_slow_one_do_not_move_the_blame():
+    usual = lab.learn(hosts(run(1, seconds=400)))
+    now = slow_network(run(seconds=300), 40)
+    stretched = (now["kind"] == "client") & (now["endpoint"] == "/inventory")
+    now.loc[stretched, "duration_ms"] += 0.05
+    assert lab.rank_root_causes(usual, hosts(now))[0].key == ("bank", "/payment")
+
+
+def test_a_log_line_may_tell_of_an_error_and_have_no_status():
+    now = logging(logging(run(), "Ledger#12"), "Says no#40", 0.4)
+    lines = now["endpoint"] == "Says no#40"
+    now.loc[lines, "status"] = 0
+    now["error"] = now["error"].astype(object).where(~lines, "ValueError: no")
+    assert lab.rank_root_causes(USUAL, now)[0].endpoint == "/payment"
+
+
+@pytest.mark.parametrize("dtype", ["category", "str", "object"])
+def test_text_columns_may_be_of_any_kind(dtype):
+    text = ["trace_id", "span_id", "parent_id", "service", "endpoint", "kind", "peer"]
+    normal, now = run(1, seconds=200), run(effect=always("/payment", added_ms=300))
+    expected = lab.rank_root_causes(normal, now)
+    frames = (frame.assign(**{c: frame[c].astype(dtype) for c in text}) for frame in (normal, now))
+    assert [s.key for s in lab.rank_root_causes(*frames)] == [s.key for s in expected]
+
+
+@pytest.mark.parametrize("shift", [0.0, -50.0])
+def test_metrics_of_any_sign_that_are_as_usual_accuse_nobody(shift):
+    rng = np.random.default_rng(1)
+    usual = pd.DataFrame({"service": "shop", "level": rng.normal(shift, 1, len(MINUTE))}, index=MINUTE)
+    usual.loc[usual.index[rng.random(len(MINUTE)) < 0.04], "level"] = 100.0  # spikes that are as usual, too
+    normal, now = logging(run(1, seconds=200), "Ledger#12"), logging(run(seconds=1200), "Ledger#12")
+    assert lab.rank_root_causes(normal, now, usual) == []
+
+
+def test_spans_that_come_twice_are_no_calls_of_their_own():
+    frame = run()
+    twice = pd.concat([frame, frame], ignore_index=True)
+    pairs = lab.service_graph(twice)[["caller", "callee"]]
+    assert pairs.equals(lab.service_graph(frame)[["caller", "callee"]])

@@ -248,3 +248,11 @@ def test_the_graph_names_endpoints_as_everything_else_does():
         span(3, 2, "/payment", "server", 12, 46, service="payment"),
     ])  # fmt: skip
     assert lab.service_graph(frame)[["caller", "callee"]].values.tolist() == [["/checkout", "/payment"]]
+
+
+def test_trace_ids_that_differ_in_their_first_half_only_are_two_traces():
+    frame = lab.to_frame([
+        span(1, None, "/a", "server", 0, 9), span(2, 1, "/b", "server", 1, 5),
+    ])  # fmt: skip
+    other = frame.assign(trace_id="1" + frame["trace_id"].str[1:])
+    assert traces.parents(pd.concat([frame, other], ignore_index=True)).tolist() == [-1, 0, -1, 2]
