@@ -221,8 +221,8 @@ def moments(group: NDArray, value: NDArray) -> pd.DataFrame:
 
 def pairs(first: NDArray, second: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     """Return the different pairs of two columns, sorted, and which of them each row is."""
-    values, place = np.unique(second, return_inverse=True)
-    code, which = np.unique(first * max(values.size, 1) + place, return_inverse=True)
+    place, values = pd.factorize(second, sort=True)
+    which, code = pd.factorize(first * max(values.size, 1) + place, sort=True)
     return code // max(values.size, 1), values[code % max(values.size, 1)], which
 
 

@@ -360,20 +360,20 @@ SOURCES = {
     "petshop": _Source(
         "CC-BY-4.0, Copyright Amazon.com, Inc. or its affiliates",
         "https://github.com/amazon-science/petshop-root-cause-analysis",
-        "git clone https://github.com/amazon-science/petshop-root-cause-analysis, then give that folder.",
+        "git clone https://github.com/amazon-science/petshop-root-cause-analysis petshop, then give that folder.",
         _petshop,
     ),
     "nezha": _Source(
         "MIT, Copyright 2023 IntelligentDDS",
         "https://github.com/IntelligentDDS/Nezha",
-        "git clone https://github.com/IntelligentDDS/Nezha, then python -m aiops_lab.datasets nezha Nezha OUT, "
-        "then give the folder OUT.",
+        "git clone https://github.com/IntelligentDDS/Nezha, then python -m aiops_lab.datasets nezha Nezha nezha, "
+        "then give the folder nezha.",
         _nezha,
     ),
     "nab": _Source(
         "MIT, Copyright 2014-2024 Numenta Inc.",
         "https://github.com/numenta/NAB",
-        "git clone https://github.com/numenta/NAB, then give that folder.",
+        "git clone https://github.com/numenta/NAB nab, then give that folder.",
         _nab,
     ),
 }

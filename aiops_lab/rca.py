@@ -234,8 +234,8 @@ def rank_root_causes(
     normal : DataFrame or Usual
         Fault-free spans, or what `learn` made of them.
     abnormal : DataFrame
-        The spans of the incident, of any system: with or without status codes, with log lines as spans of kind
-        ``log`` or without.
+        The spans of the incident, of any system (a frame as `aiops_lab.to_frame` makes it; where there are no status
+        codes, 200 throughout), with log lines as spans of kind ``log`` or without.
     resources : DataFrame, optional
         As for `learn`; what lies outside of the incident's time is left out. Looked at only if `learn` was given what
         is usual; where `normal` is a frame, all of `resources` is.

@@ -106,10 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     root, progress = data_folder(asked.data), sys.stderr.isatty()
     compared: list[Table] = []
     ablated: list[Table] = []
+    absent: list[str] = []
     try:
         for name in asked.only or SETS:
             mine, ablate = _of(name, root / name if root else None, progress)
             compared += mine
+            absent += [] if mine else [name]
             ablated += [] if asked.quick else ablate()
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)
@@ -117,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not compared:
         print("then name the folder above petshop, nezha and nab: --data DIR", file=sys.stderr)
         return 2
-    save(compared, asked.out, "accuracy", _head())
+    save(compared, asked.out, "accuracy", _head(absent))
     if ablated:
         save(ablated, asked.out, "parts", PARTS_HEAD)
     return 0
@@ -142,12 +144,13 @@ def save(tables: Sequence[Table], folder: Path, name: str, head: str) -> None:
     print(f"written: {folder / name}.md, {folder / name}.png\n")
 
 
-def _head() -> str:
+def _head(absent: Sequence[str] = ()) -> str:
     lines = [
         "# On public data",
         "Made by `python -m benchmarks.accuracy`. Shares with Wilson's 95 % interval, NAB's score with a bootstrap "
         "over files; CPU seconds of this process, compiling left out. *Tuned on*: what the constants of a method were "
         "chosen on; nothing: as published, or the defaults of its package.",
+        *[f"Not run, as its data or what reads it is not at hand: {name}." for name in absent],
         *_peers.missing(tuple(_peers.INSTALL)),
     ]
     return "\n\n".join(lines)
