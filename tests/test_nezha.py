@@ -399,7 +399,7 @@ def test_a_fault_without_traces_is_left_out_and_told(made: Path) -> None:
 
 def test_without_pyarrow_the_error_says_what_to_install(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r'pip install "aiops-lab\[data\]"'):
+    with pytest.raises(ImportError, match=r'pip install -e "\.\[data\]"'):
         datasets.load("nezha", made)
 
 
