@@ -19,7 +19,6 @@ from aiops_lab.accounts import (
     STUCK_NS,
     Books,
     Habits,
-    accounts_of,
     blamed,
     clock_offsets,
     ends,
@@ -34,8 +33,8 @@ from aiops_lab.confidence import shipped
 from aiops_lab.holding import HELD, Held, Stay, held_up, stay
 from aiops_lab.incidents import Suspect
 from aiops_lab.spans import check
-from aiops_lab.symptoms import Custom, custom, most_unusual, symptoms
-from aiops_lab.traces import Coded, Forest, coded, forest, names, own_ns
+from aiops_lab.symptoms import Custom, custom, kept, most_unusual, symptoms
+from aiops_lab.traces import Coded, Forest, coded, forest, names
 from aiops_lab.windows import Key
 
 FLOOR = 0.02  # abstain below two hundredths of a usual request
@@ -179,6 +178,11 @@ def open_case(
 
     `named` says how endpoints are shown elsewhere; an open request older than `stuck_ns` is unanswered.
     """
+    lacking = (
+        [] if resources is None or usual.resources is None else usual.resources.columns.difference(resources.columns)
+    )
+    if len(lacking):
+        raise ValueError(f"resources must have the columns that were learned, lacks {lacking[0]!r}")
     keys = dict(usual.keys)
     until = last_ns(check(abnormal)) if until_ns is None else until_ns
     spans = coded(abnormal, keys)
@@ -205,7 +209,7 @@ def check_resources(resources: pd.DataFrame | None) -> None:
         raise ValueError(f"resources must have an index of times in UTC, got {resources.index.dtype}")
     if not resources.columns.is_unique:
         raise ValueError(f"resources must have each column once, got {list(resources.columns)}")
-    if not all(isinstance(name, str) for name in resources["service"]):
+    if not all(isinstance(name, str) for name in resources["service"].unique()):
         raise ValueError(f"resources['service'] must be text, got {resources['service'].dtype}")
     for name in resources.columns.drop("service"):
         if resources[name].dtype.kind not in "iuf":
@@ -400,8 +404,8 @@ def _longer_calls(case: Case, service: dict[int, str]) -> pd.Series:
 
 def _gaps(trees: Forest) -> tuple[pd.Series, pd.Series]:
     """Return the mean self time of the spans of each account in ns, and their number."""
-    whole = trees.root >= 0
-    by = pd.Series(own_ns(trees)[whole]).groupby(accounts_of(trees)[1][whole])
+    account, own = kept(trees)
+    by = pd.Series(own).groupby(account)
     return by.mean(), by.size()
 
 
@@ -490,18 +494,19 @@ def _per_account(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"entry": entry, "account": account} | sums)
 
 
-def _beside(before: pd.DataFrame, now: pd.DataFrame, name: str) -> tuple[NDArray, NDArray, NDArray]:
-    """Return all entries and accounts of two tables, and a column of both, 0 where one has no such row."""
+def _beside(before: pd.DataFrame, now: pd.DataFrame) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """Return all entries and accounts of two tables, and the cost and square of both, 0 where one has no such row."""
     both = (np.concatenate([before[column], now[column]]) for column in ("entry", "account"))
     entry, account, which = pairs(*both)
-    values = np.zeros((entry.size, 2))
-    values[which[: len(before)], 0], values[which[len(before) :], 1] = before[name], now[name]
-    return entry, account, values
+    values = np.zeros((2, entry.size, 2))
+    for side, table, rows in ((0, before, which[: len(before)]), (1, now, which[len(before) :])):
+        values[:, rows, side] = table[["cost", "square"]].T
+    return entry, account, *values
 
 
 def _excess(before: pd.DataFrame, now: pd.DataFrame, kind: str, entries: pd.DataFrame) -> pd.DataFrame:
     """Return the mean cost per request of each (entry, account) before and now, with the standard error of the gap."""
-    (entry, account, cost), (*_, square) = (_beside(before, now, name) for name in ("cost", "square"))
+    entry, account, cost, square = _beside(before, now)
     known = np.isin(entry, entries.index)
     entry, account, cost, square = entry[known], account[known], cost[known], square[known]
     n = entries.loc[entry, ["n_usual", "n_now"]].to_numpy(dtype=float)

@@ -77,7 +77,7 @@ class Custom(NamedTuple):
 
 def custom(trees: Forest, failures: NDArray, resources: pd.DataFrame | None = None) -> Custom:
     """Return what is customary in fault-free traces, whose `failures` are given by account."""
-    account, own = _kept(trees)
+    account, own = kept(trees)
     limit = pd.Series(own).groupby(account).quantile(USUAL)
     keys = _shapes(trees)
     shapes = tuple(_counted(key) for key in keys)
@@ -105,7 +105,7 @@ def _beyond(limits: pd.DataFrame, resources: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(counts).astype(float)
 
 
-def _kept(trees: Forest) -> tuple[NDArray, NDArray]:
+def kept(trees: Forest) -> tuple[NDArray, NDArray]:
     """Return of each span that takes time its account, and the ns that it keeps for itself."""
     timed = ~trees.log & (trees.root >= 0)
     return accounts_of(trees)[1][timed], own_ns(trees)[timed]
@@ -134,7 +134,7 @@ def symptoms(
         kind, account (of a resource: the name of the service), what ("" or the name of a metric), n and k of now (k of
         n are unusual), usual_n, usual_k, share (by how much the unusual part has grown for sure).
     """
-    account, own = _kept(trees)
+    account, own = kept(trees)
     failed = _counted(failures)
     at = np.union1d(account, failed.key)
     n, known = np.maximum(_counted(account).of(at), failed.of(at)), usual.spans.of(at)
@@ -152,7 +152,7 @@ def symptoms(
 
 def _of_resources(usual: pd.DataFrame, now: pd.DataFrame | None) -> pd.DataFrame:
     limits = usual["limit"].unstack()
-    if now is None or limits.empty or not set(limits.columns) <= set(now.columns):
+    if now is None or limits.empty:
         nothing = np.empty(0)
         return _items("resources", nothing, nothing, nothing, nothing, nothing)
     counts = _beyond(limits, now[now["service"].isin(limits.index)])

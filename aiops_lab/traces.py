@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.baselines import compiled
-from aiops_lab.spans import KINDS, check
-from aiops_lab.windows import Key, codes_of, end_ns, failed, kinds, pair_codes, start_ns
+from aiops_lab.spans import check
+from aiops_lab.windows import Key, codes_of, each_kind, end_ns, failed, kinds, pair_codes, start_ns
 
 _HASH = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads keys over a hash table (Knuth, TAOCP 6.4)
 
@@ -222,8 +222,7 @@ class Calls(NamedTuple):
 def calls_of(frame: pd.DataFrame) -> Calls:
     """Return the calls between server spans: answered ones, and client spans whose call never arrived."""
     parent = parents(frame)
-    kind, known = pd.factorize(frame["kind"])
-    server, client = (kind == (known.get_loc(name) if name in known else -1) for name in KINDS[:2])
+    server, client, _ = each_kind(frame)
     above = _server_above(parent, server)
     through = np.where(server, parent, -1)
     through[(through >= 0) & ~client[through]] = -1
@@ -305,8 +304,7 @@ def coded(frame: pd.DataFrame, keys: dict[Key, int]) -> Coded:
 
     A span with an id that came before is its own parent here: it hangs on no root, and counts for nothing.
     """
-    kind, known = pd.factorize(frame["kind"])
-    server, client, log = (kind == (known.get_loc(name) if name in known else -1) for name in KINDS)
+    server, client, log = each_kind(frame)
     (service, services), endpoint = pd.factorize(frame["service"]), pd.factorize(frame["endpoint"])
     node = np.empty(len(frame), dtype=np.int64)
     node[~client] = pair_codes((service[~client], services), (endpoint[0][~client], endpoint[1]), keys)

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiops_lab.spans import KINDS
+
 Key = tuple[str, str]  # (service, endpoint)
 NEVER = np.iinfo(np.int64).max
 
@@ -73,6 +75,12 @@ def kinds(frame: pd.DataFrame, kind: str) -> NDArray:
     """Return which spans are of one kind."""
     code, known = pd.factorize(frame["kind"])
     return np.asarray(known == kind)[code] if len(known) else np.zeros(0, dtype=bool)
+
+
+def each_kind(frame: pd.DataFrame) -> tuple[NDArray, ...]:
+    """Return which spans are of each of `spans.KINDS`."""
+    code, known = pd.factorize(frame["kind"])
+    return tuple(code == (known.get_loc(kind) if kind in known else -1) for kind in KINDS)
 
 
 def failed(frame: pd.DataFrame) -> NDArray:

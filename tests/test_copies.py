@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import nbformat
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from scripts import script
 from test_notebooks import LESSONS, ROOT, execute, nbval
 
 EXERCISES = """## Exercises
@@ -49,16 +48,7 @@ Nobody knows.
 """
 
 
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("copies", ROOT / "notebooks" / "copies.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-copies = _script()
+copies = script("copies")
 
 
 def lesson(exercises: str = EXERCISES) -> NotebookNode:

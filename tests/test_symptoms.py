@@ -243,3 +243,12 @@ def test_spans_that_come_twice_are_no_calls_of_their_own():
     twice = pd.concat([frame, frame], ignore_index=True)
     pairs = lab.service_graph(twice)[["caller", "callee"]]
     assert pairs.equals(lab.service_graph(frame)[["caller", "callee"]])
+
+
+def test_metrics_that_lack_a_learned_column_are_refused():
+    learned = resources(9.0)
+    usual = lab.learn(logging(run(1, seconds=200), "Ledger#12"), learned)
+    with pytest.raises(ValueError, match="resources must have the columns that were learned, lacks 'cpu_percent'"):
+        lab.rank_root_causes(usual, logging(run(), "Ledger#12"), learned[["service"]])
+    by_category = learned.astype({"service": "category"})
+    assert lab.rank_root_causes(usual, logging(run(), "Ledger#12"), by_category) == []
