@@ -178,17 +178,12 @@ def open_case(
 
     `named` says how endpoints are shown elsewhere; an open request older than `stuck_ns` is unanswered.
     """
-    lacking = (
-        [] if resources is None or usual.resources is None else usual.resources.columns.difference(resources.columns)
-    )
-    if len(lacking):
-        raise ValueError(f"resources must have the columns that were learned, lacks {lacking[0]!r}")
     keys = dict(usual.keys)
     until = last_ns(check(abnormal)) if until_ns is None else until_ns
     spans = coded(abnormal, keys)
     trees = forest(spans, until, usual.offsets)
     books = keep(abnormal, spans, trees, len(keys), until, usual.habits, stuck_ns)
-    return Case(usual, abnormal, keys, spans, trees, _during(abnormal, resources), books, named or {}, until)
+    return Case(usual, abnormal, keys, spans, trees, _during(usual, abnormal, resources), books, named or {}, until)
 
 
 def ledger(usual: Usual, abnormal: pd.DataFrame) -> Ledger:
@@ -220,11 +215,14 @@ def _columns(value: object) -> object:
     return list(value.columns) if isinstance(value, pd.DataFrame) else type(value).__name__
 
 
-def _during(frame: pd.DataFrame, resources: pd.DataFrame | None) -> pd.DataFrame | None:
+def _during(usual: Usual, frame: pd.DataFrame, resources: pd.DataFrame | None) -> pd.DataFrame | None:
     """Return the metrics of the time that the spans cover."""
     check_resources(resources)
-    if resources is None or frame.empty:
+    if resources is None or usual.resources is None or frame.empty:
         return None
+    lacking = usual.resources.columns.difference(resources.columns)
+    if len(lacking):
+        raise ValueError(f"resources must have the columns that were learned, lacks {lacking[0]!r}")
     return resources[(resources.index >= frame["start"].min()) & (resources.index <= frame["start"].max())]
 
 

@@ -125,11 +125,6 @@ class Finding(NamedTuple):
     jaccard: float
     exact: float
 
-    @property
-    def detected(self) -> bool:
-        """Whether any incident tells of the fault."""
-        return self.incidents > 0
-
 
 def finding(scenario: Scenario, seed: int, pair: Twin) -> Finding:
     """Return what the pipeline, with its default sensitivity, finds in the run with the fault.

@@ -436,3 +436,15 @@ def test_two_missing_calls_seldom_change_the_answer():
         abnormal = planted(made(5, 100 + k), node, "latency", 40)
         right.append(ranked(abnormal, calls=[c for c in CALLS if c not in lost])[0].service == node)
     assert np.mean(right) >= 0.95
+
+
+def test_intervals_of_another_length_are_no_measure():
+    minutes = NORMAL.set_index(NORMAL.index[0] + 60.0 * np.arange(len(NORMAL)))
+    with pytest.raises(ValueError, match="must have intervals of one length, got 60 s and 300 s"):
+        ranked(FAULT["latency"], normal=minutes)
+
+
+@pytest.mark.parametrize("calls", [None, "front", [1], [("front", 2)]], ids=str)
+def test_calls_that_are_no_pairs_of_names_are_refused(calls):
+    with pytest.raises(ValueError, match="calls must be pairs"):
+        ranked(FAULT["latency"], calls=calls)

@@ -364,3 +364,7 @@ def test_sample_traces_say_what_happened_at_the_cause(numbers, kind, status):
     assert status is None or samples[0]["root_status"] == status  # None: it answers when nobody waits any more
     assert samples[0]["affected_chain"][0] in ("/checkout", "/payment")
     assert found.verdict.total_traces >= len(samples)
+
+
+def test_a_place_that_fails_more_than_once_a_request_has_a_noise_too():
+    assert rca._se_of_failures(np.array([1.8]), np.array([[20.0, 1.0]])) > 0

@@ -231,11 +231,31 @@ def test_text_columns_may_be_of_any_kind(dtype):
 
 @pytest.mark.parametrize("shift", [0.0, -50.0])
 def test_metrics_of_any_sign_that_are_as_usual_accuse_nobody(shift):
-    rng = np.random.default_rng(1)
-    usual = pd.DataFrame({"service": "shop", "level": rng.normal(shift, 1, len(MINUTE))}, index=MINUTE)
-    usual.loc[usual.index[rng.random(len(MINUTE)) < 0.04], "level"] = 100.0  # spikes that are as usual, too
+    rng, seconds = np.random.default_rng(1), pd.date_range("2026-01-01", periods=4000, freq="s", tz="UTC")
+    usual = pd.DataFrame({"service": "shop", "level": rng.normal(shift, 1, seconds.size)}, index=seconds)
+    usual.loc[rng.random(seconds.size) < 0.04, "level"] = 200.0  # spikes that are as usual, too
     normal, now = logging(run(1, seconds=200), "Ledger#12"), logging(run(seconds=1200), "Ledger#12")
     assert lab.rank_root_causes(normal, now, usual) == []
+
+
+def test_a_level_below_nought_that_rises_far_names_the_service():
+    usual = pd.DataFrame({"service": "shop", "level": -50.0 + np.arange(len(MINUTE)) % 3}, index=MINUTE)
+    usual.iloc[:3, 1] = 150.0
+    normal, now = logging(run(1, seconds=200), "Ledger#12"), logging(run(seconds=150), "Ledger#12")
+    (first,) = lab.rank_root_causes(normal, now, usual)
+    assert first.evidence[0]["kind"] == "resources"
+
+
+def test_lines_that_are_new_with_each_request_are_no_symptom():
+    """Each order writes a line of its own, before and now: a set that was never seen is what usually comes."""
+
+    def numbered(frame, first):
+        now = logging(frame, "Order")
+        lines = now["kind"] == "log"
+        return now.assign(endpoint=now["endpoint"].where(~lines, [f"Order {first + k}" for k in range(len(now))]))
+
+    usual = numbered(run(1, seconds=200), 0)
+    assert lab.rank_root_causes(usual, numbered(run(), 10_000)) == []
 
 
 def test_spans_that_come_twice_are_no_calls_of_their_own():

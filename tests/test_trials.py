@@ -152,7 +152,7 @@ def replayed(monkeypatch: pytest.MonkeyPatch, *places: tuple[str, str]) -> None:
 def test_a_fault_is_found_in_its_first_window_and_its_cause_is_named() -> None:
     found = finding(SHORT, 1, twins("short"))
     assert found[:5] == ("short", 1, 1, 1, 0)
-    assert found.detected
+    assert found.incidents > 0
     assert found.hours == pytest.approx(90 / 3600)
     assert (found.detect_s, found.detector) == (10.0, "latency_anomaly")
     assert (found.rank, found.named, found.jaccard, found.exact) == (1, 1.0, 1.0, True)
@@ -161,7 +161,7 @@ def test_a_fault_is_found_in_its_first_window_and_its_cause_is_named() -> None:
 def test_a_calm_run_has_nothing_to_find() -> None:
     found = finding(CALM, 1, twins("calm"))
     assert found[:5] == ("calm", 1, 0, 0, 0)
-    assert not found.detected
+    assert found.incidents == 0
     assert found.detector == ""
     assert all(math.isnan(value) for value in (found.detect_s, found.rank, found.named, found.jaccard, found.exact))
 
