@@ -7,6 +7,7 @@ endpoint where it began, so the excess at the entry is the sum of what was born 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -33,7 +34,7 @@ from aiops_lab.confidence import shipped
 from aiops_lab.holding import HELD, Held, Stay, held_up, stay
 from aiops_lab.incidents import Suspect
 from aiops_lab.spans import check
-from aiops_lab.symptoms import Custom, custom, kept, most_unusual, symptoms
+from aiops_lab.symptoms import KINDS, Custom, custom, kept, most_unusual, symptoms
 from aiops_lab.traces import Coded, Forest, coded, forest, names
 from aiops_lab.windows import Key
 
@@ -261,10 +262,11 @@ def rank_root_causes(
 
 def suspects_of(case: Case) -> list[Suspect]:
     """Return the suspects of a case, best first."""
-    return _by_ledger(case) or _by_symptoms(case)
+    return by_ledger(case) or by_symptoms(case)
 
 
-def _by_ledger(case: Case) -> list[Suspect]:
+def by_ledger(case: Case) -> list[Suspect]:
+    """Return the suspects by what customers lost; none where nobody lost as much as `FLOOR`."""
     rows, scores = case.ledger.rows, scores_of(case.ledger)
     if scores.empty:
         return []
@@ -280,17 +282,18 @@ def _by_ledger(case: Case) -> list[Suspect]:
     return sorted(found, key=lambda x: (-x.score, x.service, x.endpoint))
 
 
-def _by_symptoms(case: Case) -> list[Suspect]:
+def by_symptoms(case: Case, kinds: Collection[str] = KINDS) -> list[Suspect]:
+    """Return the suspects by what is not done as usual, looking at some kinds of `symptoms.KINDS`."""
     if case.books.requests["entry"].isin(case.usual.entries.index).sum() == 0:
         return []  # there is nothing to compare with
     back = {code: key for key, code in case.keys.items()}
-    found = most_unusual(case.symptoms, back)
+    items = case.symptoms[case.symptoms["kind"].isin(kinds)]
+    found = most_unusual(items, back)
     scores = np.array([f.score for f in found])
     shares = scores / max(scores.sum(), 1e-12)
     sure = shipped("symptoms")(scores, shares)
-    units = case.symptoms["kind"].map({"self": "ms"})
-    accounts = zip(case.symptoms["account"], units, strict=True)
-    items = case.symptoms.assign(account=[a if isinstance(a, str) else label(a, u, case.shown) for a, u in accounts])
+    accounts = zip(items["account"], items["kind"].map({"self": "ms"}), strict=True)
+    items = items.assign(account=[a if isinstance(a, str) else label(a, u, case.shown) for a, u in accounts])
     return [
         Suspect(
             *back[f.node], f.score, float(p), evidence=tuple(records(items.loc[f.rows])), name=case.shown[f.node],

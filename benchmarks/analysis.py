@@ -10,15 +10,18 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 import aiops_lab as lab
+import shop
 
 ROUNDS = 3
 BEGIN = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
+GOAL_MS, GOAL_SWEEP_S = {"without": 20, "with": 300}, 5
 GOAL_PANDAS, GOAL_REPLAY_S, GOAL_STEP_MS = 3.0, 1.0, 20.0
 
 
@@ -108,6 +111,23 @@ def replay() -> None:
         print(f" (goal <= {GOAL_REPLAY_S})")
 
 
+def what_if() -> None:
+    """Time what stands behind a slider: a replay of a run with a fault in it, and a sweep of 20 x 20 sensitivities."""
+    busy = replace(shop.SCENARIOS["delay"], rate=38.0)
+    frame, grid = shop.virtual(busy, 1, progress=False), {"z": np.linspace(2, 6, 20), "ratio": np.linspace(1.5, 5, 20)}
+    faults = pd.DataFrame({"service": ["payment"], "endpoint": ["/payment"]} | {
+        name: [frame["start"].iloc[0] + pd.Timedelta(seconds=s)] for name, s in (("start", 120), ("end", 180))
+    })  # fmt: skip
+    for what, causes in (("without", False), ("with", True)):
+        lab.replay(frame, causes=causes)
+        ms = 1e3 * statistics.median(cpu_s(lambda c=causes: lab.replay(frame, causes=c)) for _ in range(5))
+        print(
+            f"replay, {len(frame):,} spans with a fault, {what} root causes: {ms:.0f} CPU ms (goal <= {GOAL_MS[what]})"
+        )
+    spent = cpu_s(lambda: lab.sweep(frame, faults, grid, progress=False))
+    print(f"sweep, 20 x 20 sensitivities: {spent:.1f} CPU s (goal <= {GOAL_SWEEP_S})")
+
+
 def step() -> None:
     """Time Monitor.step on a store with 200 endpoints, window after window."""
     frame = recording(6_000, 200, 20.0)
@@ -130,12 +150,13 @@ def step() -> None:
 
 
 def main() -> None:
-    """Run all three."""
+    """Run all four."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.analysis", description=__doc__)
     parser.add_argument("--spans", type=int, default=400_000, help="spans for the comparison with pandas")
     arguments = parser.parse_args()
     traces(arguments.spans)
     replay()
+    what_if()
     step()
 
 
