@@ -1,4 +1,6 @@
-"""The one pipeline, from spans to incidents with a cause: step by step on a live store, or at once on a recording."""
+"""The one pipeline, from spans to incidents with a cause: step by step on a live store, or at once
+on a recording.
+"""
 
 from __future__ import annotations
 
@@ -13,43 +15,50 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from aiops_lab import baselines as b
-from aiops_lab.accounts import last_ns
-from aiops_lab.detectors import DETECTORS, Anomaly, Detector, judge
-from aiops_lab.incidents import ACKNOWLEDGED, RESOLVED, Calls, Incident, IncidentManager, Suspect, Verdict
-from aiops_lab.rca import Usual, learn, open_case, suspects_of
-from aiops_lab.sensitivity import Sensitivity
-from aiops_lab.spans import check
-from aiops_lab.traces import called_endpoints, calls_of, names, service_graph
-from aiops_lab.verdict import verdict
-from aiops_lab.windows import (
+from aiops_lab.detect import baselines as b
+from aiops_lab.detect.detectors import DETECTORS, Detector, judge
+from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Calls, Incident, IncidentManager
+from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.detect.windows import count_windows, given_up_of, requests_of
+from aiops_lab.explain.ledger import compare
+from aiops_lab.explain.ranking import rank_suspects
+from aiops_lab.explain.reference import Reference, learn
+from aiops_lab.explain.verdict import build_verdict
+from aiops_lab.numerics import to_timestamp, unix_ns
+from aiops_lab.results import Anomaly, Suspect, Verdict
+from aiops_lab.spans import Key, check
+from aiops_lab.traces.encode import (
     NEVER,
-    Key,
-    codes_of,
-    count,
+    called_endpoints,
+    display_names,
     end_ns,
-    failed,
-    given_up_of,
-    kinds,
-    requests_of,
-    stamp,
+    endpoint_codes,
+    is_failed,
+    is_kind,
+    last_ns,
     start_ns,
-    unix_ns,
 )
+from aiops_lab.traces.graph import calls_of, service_graph
 
 if TYPE_CHECKING:
-    from aiops_lab.store import SpanStore
+    from aiops_lab.record.store import SpanStore
 
-Rule = Callable[[Usual, pd.DataFrame], list[Suspect]]
+Rule = Callable[[Reference, pd.DataFrame], list[Suspect]]
 
-_MARGIN_NS = 60_000_000_000  # spans of one request end at most so long before it does: the longest hang
+# spans of one request end at most so long before it does: the longest hang
+_MARGIN_NS = 60_000_000_000
+
 _METRICS_S = 300.0  # what /aiops/metrics looks back on
+
 _MOST_TRACES, _MOST_MESSAGES = 50, 3  # that an anomaly carries
+
 _MOST_WINDOWS = 10_000  # that are judged in one piece
 
 
 class Report(NamedTuple):
-    """What a replay found: ``windows`` (a row a judged window and endpoint), ``anomalies``, ``incidents``."""
+    """What a replay found: ``windows`` (a row a judged window and endpoint), ``anomalies``,
+    ``incidents``.
+    """
 
     windows: pd.DataFrame
     anomalies: list[Anomaly]
@@ -57,7 +66,8 @@ class Report(NamedTuple):
 
 
 class Recording:
-    """A spans frame, prepared once: what it says at any sensitivity, so that many pipelines may advance over it.
+    """A spans frame, prepared once: what it says at any sensitivity, so that many pipelines may
+    advance over it.
 
     Parameters
     ----------
@@ -70,7 +80,10 @@ class Recording:
     def __init__(self, frame: pd.DataFrame, keys: dict[Key, int]) -> None:
         self.frame, self.keys, self.requests = frame, keys, requests_of(frame, keys)
         self.given_up = given_up_of(frame, keys, called_endpoints(frame, keys))
-        self.trace_id, self.error = frame["trace_id"].to_numpy(dtype=object), frame["error"].to_numpy(dtype=object)
+        self.trace_id, self.error = (
+            frame["trace_id"].to_numpy(dtype=object),
+            frame["error"].to_numpy(dtype=object),
+        )
         self.status = frame["status"].to_numpy()
 
     @cached_property
@@ -94,14 +107,19 @@ class Recording:
 
 
 class Pipeline:
-    """Everything that moves with time: baselines, known calls, open incidents. Pure: no clock, no files."""
+    """Everything that moves with time: baselines, known calls, open incidents. Pure: no clock, no
+    files.
+    """
 
-    def __init__(self, sensitivity: Sensitivity, detectors: Sequence[Detector], rule: Rule | None = None) -> None:
+    def __init__(
+        self, sensitivity: Sensitivity, detectors: Sequence[Detector], rule: Rule | None = None
+    ) -> None:
         self.sensitivity = sensitivity
         self.keys: dict[Key, int] = {}
         self.seen: dict[Key, int] = {}  # Unix ns of the first request
         self.state = b.fresh(0)
-        self.system = np.zeros(2)  # windows with traffic, requests a window, of all endpoints together
+        # windows with traffic, requests a window, of all endpoints together
+        self.system = np.zeros(2)
         self.edges: dict[tuple[Key, Key], int] = {}  # (caller, called): Unix ns of the first call
         self.done: int | None = None  # Unix ns up to which windows have been judged
         self.manager = IncidentManager(sensitivity)
@@ -113,35 +131,50 @@ class Pipeline:
 
     @property
     def needed_since(self) -> pd.Timestamp | None:
-        """From when on the next `advance` needs the spans: small windows that still wait for company reach back."""
+        """From when on the next `advance` needs the spans: small windows that still wait for
+        company reach back.
+        """
         if self.done is None:
             return None
         pooled_s = min(self.state[:, b.POOL_S].max(initial=0.0), self.sensitivity.correlation_s)
-        return stamp(self.done - int(pooled_s * 1e9))
+        return to_timestamp(self.done - int(pooled_s * 1e9))
 
     @property
     def incidents(self) -> list[Incident]:
         """All incidents in the order of their detection."""
-        return sorted(self.manager.incidents.values(), key=lambda i: (i.first_detected, int(i.id.rsplit("-", 1)[1])))
+        return sorted(
+            self.manager.incidents.values(),
+            key=lambda i: (i.first_detected, int(i.id.rsplit("-", 1)[1])),
+        )
 
     def replay(self, recording: Recording, until_ns: int | None = None) -> Report:
-        """Judge a whole recording, without causes: to the window in which it ended, or all windows up to `until_ns`."""
+        """Judge a whole recording, without causes: to the window in which it ended, or all windows
+        up to `until_ns`.
+        """
         until_ns = recording.last_ns + self.window_ns if until_ns is None else until_ns
         windows, found, _ = self.advance(recording, _floor(until_ns, self.window_ns))
         return Report(windows, found, self.incidents)
 
-    def advance(self, recording: Recording, until_ns: int) -> tuple[pd.DataFrame, list[Anomaly], list[Incident]]:
-        """Judge the windows up to `until_ns`; return them, their anomalies, and the incidents that changed.
+    def advance(
+        self, recording: Recording, until_ns: int
+    ) -> tuple[pd.DataFrame, list[Anomaly], list[Incident]]:
+        """Judge the windows up to `until_ns`; return them, their anomalies, and the incidents that
+        changed.
 
-        The recording must hold all spans since `needed_since`. Until the first call, its keys may be of any pipeline.
+        The recording must hold all spans since `needed_since`. Until the first call, its keys may
+        be of any pipeline.
         """
         s, requests = self.sensitivity, recording.requests
         self.keys = recording.keys
         first = np.full(len(self.keys), NEVER)
         np.minimum.at(first, requests.code, requests.start)
-        self.seen = {key: min(self.seen.get(key, NEVER), int(first[code])) for key, code in self.keys.items()}
+        self.seen = {
+            key: min(self.seen.get(key, NEVER), int(first[code])) for key, code in self.keys.items()
+        }
         if self.done is None:
-            self.done = _floor(int(np.minimum(requests.end, requests.start).min(initial=until_ns)), self.window_ns)
+            self.done = _floor(
+                int(np.minimum(requests.end, requests.start).min(initial=until_ns)), self.window_ns
+            )
         since, self.done = self.done, max(until_ns, self.done)
         self.state = np.vstack([self.state, b.fresh(len(self.keys) * s.hours - len(self.state))])
         windows, usual = self._judge(recording, since, self.done)
@@ -153,35 +186,47 @@ class Pipeline:
         return windows, found, self._group(found, self.done)
 
     def _judge(self, recording: Recording, since: int, until: int) -> list[pd.DataFrame]:
-        """Judge the windows in pieces, so that the grid after a month of silence does not fill the memory."""
+        """Judge the windows in pieces, so that the grid after a month of silence does not fill the
+        memory.
+        """
         s, piece = self.sensitivity, _MOST_WINDOWS * self.window_ns
         judged = []
         for low in range(since, max(until, since + 1), piece):
-            counts = count(
-                recording.requests, recording.given_up, len(self.keys), low, min(low + piece, until), self.window_ns,
-                int(s.timeout_s * 1e9), int(s.resolve_after_s * 1e9),
-            )  # fmt: skip
+            counts = count_windows(
+                recording.requests,
+                recording.given_up,
+                len(self.keys),
+                low,
+                min(low + piece, until),
+                self.window_ns,
+                int(s.timeout_s * 1e9),
+                int(s.resolve_after_s * 1e9),
+            )
             judged.append(judge(counts, list(self.keys), self.state, self.system, s))
         return [pd.concat(frames, ignore_index=True) for frames in zip(*judged, strict=True)]
 
     def names_at(self, moment: pd.Timestamp) -> dict[Key, str]:
-        """Return how the endpoints are shown that were known by then: a later namesake must not rename them."""
+        """Return how the endpoints are shown that were known by then: a later namesake must not
+        rename them.
+        """
         ns = unix_ns(moment)
-        return names([key for key, first in self.seen.items() if first < ns])
+        return display_names([key for key, first in self.seen.items() if first < ns])
 
     def learn_calls(self, recording: Recording) -> None:
         """Learn who calls whom, and since when."""
         for edge, first in recording.calls.items():
-            if edge[1] in self.keys:  # else it never answered: it has no baseline, so it can have no anomaly
+            # else it never answered: it has no baseline, so it can have no anomaly
+            if edge[1] in self.keys:
                 self.edges[edge] = min(self.edges.get(edge, NEVER), first)
 
     def _group(self, found: list[Anomaly], until_ns: int) -> list[Incident]:
         touched: dict[str, Incident] = {}
-        in_order = sorted(found, key=lambda a: (a.end, a.key))  # of one place and window: as the detectors stand
+        # of one place and window: as the detectors stand
+        in_order = sorted(found, key=lambda a: (a.end, a.key))
         for end, group in groupby(in_order, key=lambda a: a.end):
             changed = self.manager.window(end, list(group), self._calls_before(unix_ns(end)))
             touched |= {incident.id: incident for incident in changed}
-        touched |= {incident.id: incident for incident in self.manager.tick(stamp(until_ns))}
+        touched |= {incident.id: incident for incident in self.manager.tick(to_timestamp(until_ns))}
         return list(touched.values())
 
     def _calls_before(self, now: int) -> Calls:
@@ -199,24 +244,33 @@ class Pipeline:
             return Verdict()
         usual = learn(normal)
         stuck_ns = int(self.sensitivity.timeout_s * 1e9)
-        case = open_case(usual, abnormal, until, self.names_at(incident.last_anomaly), stuck_ns)
-        return verdict(case, suspects_of(case) if self._rule is None else self._rule(usual, abnormal))
+        case = compare(usual, abnormal, until, self.names_at(incident.last_anomaly), stuck_ns)
+        return build_verdict(
+            case, rank_suspects(case) if self._rule is None else self._rule(usual, abnormal)
+        )
 
     def _split(self, incident: Incident, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return the traces before the incident and those of it, among the traces that touch its endpoints.
+        """Return the traces before the incident and those of it, among the traces that touch its
+        endpoints.
 
-        The window before the first anomaly is left out of the usual: the fault may have begun in it. So are the
-        times of other incidents.
+        The window before the first anomaly is left out of the usual: the fault may have begun in
+        it. So are the times of other incidents.
         """
         trace = pd.factorize(frame["trace_id"])[0]
         end = _trace_ends(frame, trace)
         keys: dict[Key, int] = {}
-        code = codes_of(frame["service"], frame["endpoint"], keys)
-        mine = np.isin(code, [keys[k] for k in incident.keys if k in keys]) & kinds(frame, "server")
+        code = endpoint_codes(frame["service"], frame["endpoint"], keys)
+        mine = np.isin(code, [keys[k] for k in incident.keys if k in keys]) & is_kind(
+            frame, "server"
+        )
         touched = np.zeros(end.size, dtype=bool)
         touched[trace[mine]] = True
         started = unix_ns(incident.started)
-        normal = touched & (end < started - self.window_ns) & (end >= self.reference(incident) + _MARGIN_NS)
+        normal = (
+            touched
+            & (end < started - self.window_ns)
+            & (end >= self.reference(incident) + _MARGIN_NS)
+        )
         for other in self.manager.incidents.values():
             for low, high in other.earlier if other is incident else other.episodes:
                 normal &= (end < unix_ns(low)) | (end >= unix_ns(high))
@@ -225,7 +279,9 @@ class Pipeline:
 
 
 def as_of(frame: pd.DataFrame, since_ns: int, until_ns: int) -> pd.DataFrame:
-    """Return the spans as they stood at `until_ns`: what ended later is open, what started later is not there."""
+    """Return the spans as they stood at `until_ns`: what ended later is open, what started later is
+    not there.
+    """
     start, end = start_ns(frame), end_ns(frame)
     seen = frame[(start < until_ns) & (end >= since_ns)].copy()
     later = end_ns(seen) >= until_ns
@@ -236,7 +292,9 @@ def as_of(frame: pd.DataFrame, since_ns: int, until_ns: int) -> pd.DataFrame:
 
 
 def _trace_ends(frame: pd.DataFrame, trace: np.ndarray) -> np.ndarray:
-    """Return when the root of each trace ended (Unix ns, NEVER while open); without a root, its last span."""
+    """Return when the root of each trace ended (Unix ns, NEVER while open); without a root, its
+    last span.
+    """
     end = end_ns(frame)
     root = frame["parent_id"].isna().to_numpy()
     size = int(trace.max(initial=-1)) + 1
@@ -254,11 +312,20 @@ class _Evidence:
     """Finds, for each anomaly, the requests of its window that show it."""
 
     def __init__(self, recording: Recording, windows: pd.DataFrame, pipeline: Pipeline) -> None:
-        self._recording, self._keys, self._sensitivity = recording, pipeline.keys, pipeline.sensitivity
-        self._names_at, self._ends = cache(pipeline.names_at), recording.requests.end[recording.by_end]
+        self._recording, self._keys, self._sensitivity = (
+            recording,
+            pipeline.keys,
+            pipeline.sensitivity,
+        )
+        self._names_at, self._ends = (
+            cache(pipeline.names_at),
+            recording.requests.end[recording.by_end],
+        )
         # Of pooled windows only: all others are as long as the knob says.
         pooled = np.flatnonzero(windows["seconds"] != pipeline.sensitivity.window_s)
-        columns = (windows[column].iloc[pooled] for column in ("window", "service", "endpoint", "seconds"))
+        columns = (
+            windows[column].iloc[pooled] for column in ("window", "service", "endpoint", "seconds")
+        )
         self._seconds = {tuple(place): seconds for *place, seconds in zip(*columns, strict=True)}
 
     def attach(self, a: Anomaly) -> Anomaly:
@@ -272,7 +339,9 @@ class _Evidence:
         r, s, until = self._recording.requests, self._sensitivity, unix_ns(a.end)
         code = self._keys.get(a.key, -1)
         if a.type == "timeout":
-            return np.flatnonzero((r.code == code) & (r.end >= until) & (r.start <= until - int(s.timeout_s * 1e9)))
+            return np.flatnonzero(
+                (r.code == code) & (r.end >= until) & (r.start <= until - int(s.timeout_s * 1e9))
+            )
         seconds = min(self._seconds.get((a.window, *a.key), s.window_s), s.correlation_s)
         low, high = np.searchsorted(self._ends, [until - int(seconds * 1e9), until])
         mine = self._recording.by_end[low:high]
@@ -302,7 +371,8 @@ def replay(
     causes: bool = True,
     until: pd.Timestamp | None = None,
 ) -> Report:
-    """Run a recording through the pipeline and return what a monitor would have found, step by step, without a clock.
+    """Run a recording through the pipeline and return what a monitor would have found, step by
+    step, without a clock.
 
     Parameters
     ----------
@@ -310,7 +380,8 @@ def replay(
         A spans frame.
     sensitivity : Sensitivity
     detectors : functions (windows, baselines, sensitivity) -> list of Anomaly
-        Default: the package's own. Whatever they are, baselines stop learning by the package's own rules.
+        Default: the package's own. Whatever they are, baselines stop learning by the package's own
+        rules.
     rule : function (usual, abnormal) -> list of Suspect
         What names the root cause. Default: the ledger.
     causes : bool
@@ -324,7 +395,9 @@ def replay(
         Equal to that of a live monitor that began with the same spans and stopped at `until`.
     """
     pipeline = Pipeline(sensitivity or Sensitivity(), detectors, rule)
-    report = pipeline.replay(Recording(check(frame), {}), None if until is None else unix_ns(_utc(until)))
+    report = pipeline.replay(
+        Recording(check(frame), {}), None if until is None else unix_ns(_utc(until))
+    )
     if causes:
         for incident in report.incidents:
             incident.verdict = pipeline.verdict(incident, frame)
@@ -335,7 +408,8 @@ def replay(
 
 
 class Monitor:
-    """Watches a store: each `step` judges the windows that have ended, and keeps incidents and baselines in the store.
+    """Watches a store: each `step` judges the windows that have ended, and keeps incidents and
+    baselines in the store.
 
     Safe to use from several threads. After a restart it goes on where it stopped.
 
@@ -361,7 +435,9 @@ class Monitor:
         self._load()
 
     def step(self, now: pd.Timestamp) -> list[Incident]:
-        """Judge the windows that ended before `now` less the grace period; return the incidents that changed."""
+        """Judge the windows that ended before `now` less the grace period; return the incidents
+        that changed.
+        """
         pipeline = self._pipeline
         with self._lock:
             ready = unix_ns(_utc(now)) - int(self.sensitivity.grace_s * 1e9)
@@ -378,7 +454,7 @@ class Monitor:
             new = {a.end for a in found}
             for incident in touched:
                 if incident.last_anomaly in new:
-                    spans = self.store.spans(since=stamp(pipeline.reference(incident)))
+                    spans = self.store.spans(since=to_timestamp(pipeline.reference(incident)))
                     incident.verdict = pipeline.verdict(incident, spans)
             self._save(touched)
             return touched
@@ -387,7 +463,7 @@ class Monitor:
     def judged_until(self) -> pd.Timestamp | None:
         """The end of the last window that was judged, None before the first."""
         with self._lock:
-            return None if self._pipeline.done is None else stamp(self._pipeline.done)
+            return None if self._pipeline.done is None else to_timestamp(self._pipeline.done)
 
     def incidents(self, status: str | None = None) -> list[Incident]:
         """Return the incidents in the order of their detection, all or those with one status."""
@@ -400,7 +476,9 @@ class Monitor:
             return self._pipeline.manager.incidents[incident_id]
 
     def acknowledge(self, incident_id: str, now: pd.Timestamp) -> Incident:
-        """Say that somebody is at work on it. Raises KeyError, and IllegalMoveError if it is not active."""
+        """Say that somebody is at work on it. Raises KeyError, and IllegalMoveError if it is not
+        active.
+        """
         return self._move(incident_id, ACKNOWLEDGED, now)
 
     def resolve(self, incident_id: str, now: pd.Timestamp) -> Incident:
@@ -414,12 +492,14 @@ class Monitor:
             return incident
 
     def metrics(self, now: pd.Timestamp) -> dict[str, dict[str, Any]]:
-        """Return count, latency, errors and health of each endpoint over the last five minutes, by name."""
+        """Return count, latency, errors and health of each endpoint over the last five minutes, by
+        name.
+        """
         with self._lock:
             recent = self._recent(now)
-            served = recent[kinds(recent, "server")].groupby(["service", "endpoint"])
+            served = recent[is_kind(recent, "server")].groupby(["service", "endpoint"])
             groups = {(str(s), str(e)): requests for (s, e), requests in served}  # type: ignore[misc]
-            shown = names(list(groups))
+            shown = display_names(list(groups))
             by_name = sorted(groups, key=shown.__getitem__)
             return {shown[key]: self._metrics_of(key, groups[key], _utc(now)) for key in by_name}
 
@@ -429,7 +509,7 @@ class Monitor:
 
     def _metrics_of(self, key: Key, requests: pd.DataFrame, now: pd.Timestamp) -> dict[str, Any]:
         closed = requests[requests["duration_ms"].notna()]
-        bad = failed(closed)
+        bad = is_failed(closed)
         average = float(closed["duration_ms"].mean()) if len(closed) else None
         error_rate = float(bad.mean()) if len(closed) else 0.0
         usual = self._baseline_ms(key, now)
@@ -439,7 +519,9 @@ class Monitor:
             "avg_latency_ms": average,
             "error_rate": error_rate,
             "baseline_latency_ms": usual,
-            "status_distribution": {str(k): int(v) for k, v in closed["status"].value_counts().sort_index().items()},
+            "status_distribution": {
+                str(k): int(v) for k, v in closed["status"].value_counts().sort_index().items()
+            },
             "health": health(average, usual, error_rate),
         }
 
@@ -448,7 +530,9 @@ class Monitor:
         code = self._pipeline.keys.get(key)
         if code is None:
             return None
-        row = self._pipeline.state[code * self.sensitivity.hours + now.hour % self.sensitivity.hours]
+        row = self._pipeline.state[
+            code * self.sensitivity.hours + now.hour % self.sensitivity.hours
+        ]
         return float(np.exp(row[b.MEAN])) if row[b.COUNT] >= self.sensitivity.min_count else None
 
     def graph(self, now: pd.Timestamp) -> pd.DataFrame:
@@ -468,7 +552,9 @@ class Monitor:
 
     def _load(self) -> None:
         p, known = self._pipeline, self.store.load("monitor").get("state")
-        p.manager = IncidentManager(self.sensitivity, map(Incident.from_record, self.store.load("incident").values()))
+        p.manager = IncidentManager(
+            self.sensitivity, map(Incident.from_record, self.store.load("incident").values())
+        )
         if known is None:
             return
         rows = np.array(self.store.load("baseline")["rows"])
@@ -485,7 +571,9 @@ class Monitor:
 
 def _utc(moment: pd.Timestamp) -> pd.Timestamp:
     if not isinstance(moment, (datetime, np.datetime64, str)):
-        raise ValueError(f"now and until must be a time, such as pd.Timestamp.now('UTC'), got {moment!r}")
+        raise ValueError(
+            f"now and until must be a time, such as pd.Timestamp.now('UTC'), got {moment!r}"
+        )
     stamp = pd.Timestamp(moment)
     return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
 
@@ -493,11 +581,13 @@ def _utc(moment: pd.Timestamp) -> pd.Timestamp:
 def health(average_ms: float | None, usual_ms: float | None, error_rate: float) -> dict[str, Any]:
     """Return the health of an endpoint: a score from 0 to 100 and its band.
 
-    score = 100 (1 - error_rate) - 25 log2(average / usual), the second part only where the average is above the usual:
-    each doubling costs 25 points. From 90 on it is healthy, from 60 on degraded, below unhealthy; without a baseline
-    the band is "learning".
+    score = 100 (1 - error_rate) - 25 log2(average / usual), the second part only where the average
+    is above the usual: each doubling costs 25 points. From 90 on it is healthy, from 60 on
+    degraded, below unhealthy; without a baseline the band is "learning".
     """
-    slower = 0.0 if not average_ms or not usual_ms else max(0.0, float(np.log2(average_ms / usual_ms)))
+    slower = (
+        0.0 if not average_ms or not usual_ms else max(0.0, float(np.log2(average_ms / usual_ms)))
+    )
     score = round(min(100.0, max(0.0, 100.0 * (1.0 - error_rate) - 25.0 * slower)), 1)
     band = "healthy" if score >= 90 else "degraded" if score >= 60 else "unhealthy"
     return {"health_score": score, "status": "learning" if usual_ms is None else band}

@@ -1,7 +1,7 @@
 """Root cause on metrics: what is each part of the accounts worth, and what do other constants do?
 
-PetShop's training issues have one cause, so random shops of the virtual kind stand beside them: their spans, summed up
-by endpoint and interval.
+PetShop's training issues have one cause, so random shops of the virtual kind stand beside them:
+their spans, summed up by endpoint and interval.
 """
 
 from __future__ import annotations
@@ -15,34 +15,45 @@ import pandas as pd
 
 import aiops_lab as lab
 import shop
-from aiops_lab import metrics_rca
-from aiops_lab.datasets import MetricsCase
+from aiops_lab.datasets.cases import MetricsCase
+from aiops_lab.explain import metrics
 from benchmarks import _petshop
 from benchmarks._ablation import CONDITIONS, REMOVED, WHOLE, bar, constants, family
 from benchmarks._petshop import SILENT, Answer, Calls
 from benchmarks._tables import Row, Table, share
-from shop.scenario import Scenario
-from shop.virtual_time import BEGIN_NS
-from shop.worlds import anywhere, layered
+from shop.virtual_time.random_topology import anywhere, layered
+from shop.virtual_time.scenario import BEGIN_NS, Scenario
 
 SHOPS, SIZE, FIRST_SEED = 20, 30, 7000
 SECONDS, ROW_S = 600, 10  # of normal days, and an interval's
-SEEN_IN_METRICS = {"delay": "latency", "slow": "latency", "error": "availability", "shed": "availability"}
+SEEN_IN_METRICS = {
+    "delay": "latency",
+    "slow": "latency",
+    "error": "availability",
+    "shed": "availability",
+}
 
 
 def random_shops(shops: int = SHOPS, size: int = SIZE, progress: bool = False) -> list[MetricsCase]:
-    """Return faults at random places of random shops, told by metrics: kinds that the endpoint's own metrics show."""
+    """Return faults at random places of random shops, told by metrics: kinds that the endpoint's
+    own metrics show.
+    """
     scenarios = (anywhere(layered(size, FIRST_SEED + k), k) for k in range(100 * shops))
     known = (scenario for scenario in scenarios if scenario.faults[0].kind in SEEN_IN_METRICS)
     chosen = [next(known) for _ in range(shops)]
-    return [_told(scenario, seed) for seed, scenario in bar(list(enumerate(chosen)), "random shops", progress)]
+    return [
+        _told(scenario, seed)
+        for seed, scenario in bar(list(enumerate(chosen)), "random shops", progress)
+    ]
 
 
 def _told(scenario: Scenario, seed: int) -> MetricsCase:
     (fault,) = scenario.faults
     later = replace(fault, start_s=float(SECONDS), end_s=float(SECONDS + 4 * ROW_S))
     spans = shop.virtual(
-        replace(scenario, faults=(later,), seconds=SECONDS + 5.0 * ROW_S, rate=10.0), seed, progress=False
+        replace(scenario, faults=(later,), seconds=SECONDS + 5.0 * ROW_S, rate=10.0),
+        seed,
+        progress=False,
     )
     graph, metric, told = lab.service_graph(spans), SEEN_IN_METRICS[fault.kind], by_interval(spans)
     calls = list(graph[["caller", "callee"]].itertuples(index=False, name=None))
@@ -51,14 +62,18 @@ def _told(scenario: Scenario, seed: int) -> MetricsCase:
     rose = _petshop.cost_of(abnormal, metric)[tops].diff().iloc[1:].max()
     alarm = {"node": rose.idxmax(), "metric": metric, "timestamp": SECONDS + 1.5 * ROW_S}
     (_, route), *_ = scenario.causes
-    return MetricsCase(scenario.name, f"{seed}", route, told.loc[: SECONDS - ROW_S - 1], abnormal, calls, alarm)
+    return MetricsCase(
+        scenario.name, f"{seed}", route, told.loc[: SECONDS - ROW_S - 1], abnormal, calls, alarm
+    )
 
 
 def by_interval(spans: pd.DataFrame) -> pd.DataFrame:
     """Return metrics as `rank_from_metrics` takes them, by the second at which an interval starts."""
     served = spans[(spans["kind"] == "server") & spans["duration_ms"].notna()]
     start = (served["start"].astype("int64") - BEGIN_NS) // 10**9 // ROW_S * ROW_S
-    groups = served.assign(up=(served["status"] < 500) * 100.0).groupby([start.rename("start"), "endpoint"])
+    groups = served.assign(up=(served["status"] < 500) * 100.0).groupby(
+        [start.rename("start"), "endpoint"]
+    )
     columns = {
         ("latency", "Average"): groups["duration_ms"].mean() / 1e3,
         ("availability", "Average"): groups["up"].mean(),
@@ -69,14 +84,18 @@ def by_interval(spans: pd.DataFrame) -> pd.DataFrame:
 
 
 def paths_cut(cases: Sequence[MetricsCase]) -> Iterator[tuple[MetricsCase, Calls]]:
-    """Return each case as often as its cause has a caller, each time with one of these calls withheld."""
+    """Return each case as often as its cause has a caller, each time with one of these calls
+    withheld.
+    """
     for case in cases:
         for call in case.calls:
             if call[1] == case.truth:
                 yield case, [other for other in case.calls if other != call]
 
 
-def evenly(normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]) -> Answer:
+def evenly(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+) -> Answer:
     """Ask with every interval that has requests counting the same."""
     return _petshop.this_package(_one_request(normal), _one_request(abnormal), calls, target)
 
@@ -88,24 +107,32 @@ def _one_request(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def no_callees(normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]) -> Answer:
+def no_callees(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+) -> Answer:
     """Ask without a call graph, and without guessing one."""
     return no_bridges(normal, abnormal, [], target)
 
 
-def no_bridges(normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]) -> Answer:
+def no_bridges(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+) -> Answer:
     """Ask with no missing call guessed: no two courses have a cosine of 2."""
-    with constants(metrics_rca, ALIKE=2.0):
+    with constants(metrics, ALIKE=2.0):
         return _petshop.this_package(normal, abnormal, calls, target)
 
 
-def no_noise(normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]) -> Answer:
+def no_noise(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+) -> Answer:
     """Take the largest own excess, whatever is usual of it."""
     suspects = lab.rank_from_metrics(normal, abnormal, calls, target)
     return Answer(max(suspects, key=lambda s: s.evidence[0]["own"]).service) if suspects else SILENT
 
 
-def no_before(normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]) -> Answer:
+def no_before(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+) -> Answer:
     """Compare with the normal median alone, not with what was before the alarm."""
     abnormal = abnormal.copy()
     abnormal.iloc[0, abnormal.columns.get_level_values(1) != "requests"] = np.nan
@@ -126,11 +153,16 @@ OTHER_CONSTANTS = (("QUANTILE", 0.95, 0.999), ("SURE", 2.0, 4.0), ("ALIKE", 0.8,
 def petshop(cases: Sequence[MetricsCase], progress: bool) -> list[Table]:
     """Return what each part of the metric accounts is worth, and what other constants do."""
     shops = random_shops(progress=progress)
-    parts = [_row(name, ask, cases, shops, REMOVED) for name, ask in bar(PARTS.items(), "metric parts", progress)]
+    parts = [
+        _row(name, ask, cases, shops, REMOVED)
+        for name, ask in bar(PARTS.items(), "metric parts", progress)
+    ]
     others = [parts[0]]
-    for constant, value in bar([(c, v) for c, *both in OTHER_CONSTANTS for v in both], "constants", progress):
-        name = f"{constant} {value:g} instead of {getattr(metrics_rca, constant):g}"
-        with constants(metrics_rca, **{constant: value}):
+    for constant, value in bar(
+        [(c, v) for c, *both in OTHER_CONSTANTS for v in both], "constants", progress
+    ):
+        name = f"{constant} {value:g} instead of {getattr(metrics, constant):g}"
+        with constants(metrics, **{constant: value}):
             others.append(_row(name, _petshop.this_package, cases, shops, CONDITIONS))
     where = f"PetShop, {len(cases)} issues seen while tuning, and {SHOPS} random shops"
     columns = ("random shops, whole", "PetShop", "with edges dropped, %", "silent, %")
@@ -146,9 +178,17 @@ def petshop(cases: Sequence[MetricsCase], progress: bool) -> list[Table]:
     ]
 
 
-def _row(name: str, ask: _petshop.Ask, cases: Sequence[MetricsCase], shops: Sequence[MetricsCase], kind: str) -> Row:
+def _row(
+    name: str,
+    ask: _petshop.Ask,
+    cases: Sequence[MetricsCase],
+    shops: Sequence[MetricsCase],
+    kind: str,
+) -> Row:
     judged, whole = _petshop.judge(ask, cases), _petshop.judge(ask, shops, whole=False)
-    cut = [ask(c.normal, c.abnormal, calls, c.target).node == c.truth for c, calls in paths_cut(shops)]
+    cut = [
+        ask(c.normal, c.abnormal, calls, c.target).node == c.truth for c, calls in paths_cut(shops)
+    ]
     counted = (f"{k} of {n}" for k, n in (whole.right, judged.right))
     rates = (f"{100 * k / n:.1f}" for k, n in (judged.dropped, judged.silent))
     return Row(name, family(name, kind), share(sum(cut), len(cut)), None, "", (*counted, *rates))

@@ -1,7 +1,7 @@
 """Detection on series: what is each view of `anomaly_scores` worth, and what do other constants do?
 
-`composed` puts the scores together from the parts of the package; with all of them in, they are those of
-`anomaly_scores`, which tests/test_accuracy.py compares.
+`composed` puts the scores together from the parts of the package; with all of them in, they are
+those of `anomaly_scores`, which tests/test_accuracy.py compares.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from aiops_lab import envelopes
-from aiops_lab.baselines import alpha_of, envelope_step, ewma_step
-from aiops_lab.datasets import SeriesCase
+from aiops_lab.datasets.cases import SeriesCase
+from aiops_lab.detect import series
+from aiops_lab.detect.baselines import alpha_of, envelope_step, ewma_step
 from benchmarks import _nab, _series
 from benchmarks._ablation import CONDITIONS, REMOVED, WHOLE, bar, family
 from benchmarks._tables import Row, Table
@@ -22,13 +22,24 @@ VIEWS = ("value", "residual", "drift")
 
 
 def composed(
-    values: np.ndarray, views: Collection[str] = VIEWS, hold: bool = True, fast: float = envelopes.FAST,
-    slow: float = envelopes.SLOW, out: float = envelopes.OUT, back: float = envelopes.BACK,
-    warm_up: int = envelopes.WARM_UP, half_life: float = envelopes.HOLD,
-) -> np.ndarray:  # fmt: skip
-    """Return `anomaly_scores` of a series without NaN, put together from its parts, some of them left out."""
+    values: np.ndarray,
+    views: Collection[str] = VIEWS,
+    hold: bool = True,
+    fast: float = series.FAST,
+    slow: float = series.SLOW,
+    out: float = series.OUT,
+    back: float = series.BACK,
+    warm_up: int = series.WARM_UP,
+    half_life: float = series.HOLD,
+) -> np.ndarray:
+    """Return `anomaly_scores` of a series without NaN, put together from its parts, some of them
+    left out.
+    """
     n = np.arange(1, len(values) + 1)
-    mean_fast, mean_slow = _ewma(values, np.maximum(fast, 1 / n)), _ewma(values, np.maximum(slow, 1 / n))
+    mean_fast, mean_slow = (
+        _ewma(values, np.maximum(fast, 1 / n)),
+        _ewma(values, np.maximum(slow, 1 / n)),
+    )
     seen = {
         "value": (values, values[0]),
         "residual": (np.concatenate([[0.0], values[1:] - mean_slow[:-1]]), 0.0),
@@ -75,14 +86,20 @@ PARTS: dict[str, dict[str, Any]] = {
     "without the hold": {"hold": False},
 }
 OTHER_CONSTANTS = (
-    ("fast", 0.015, 0.06), ("slow", 0.0015, 0.006), ("out", 0.35, 1.0), ("back", 1.5e-5, 6e-5), ("warm_up", 50, 200),
+    ("fast", 0.015, 0.06),
+    ("slow", 0.0015, 0.006),
+    ("out", 0.35, 1.0),
+    ("back", 1.5e-5, 6e-5),
+    ("warm_up", 50, 200),
     ("half_life", 25.0, 100.0),
-)  # fmt: skip
+)
 
 
 def nab(cases: Sequence[SeriesCase], progress: bool) -> list[Table]:
     """Return what each part of `anomaly_scores` is worth, and what other constants do."""
-    changed = {f"{name} {value:g}": {name: value} for name, *both in OTHER_CONSTANTS for value in both}
+    changed = {
+        f"{name} {value:g}": {name: value} for name, *both in OTHER_CONSTANTS for value in both
+    }
     tables = []
     for title, how, kind in (
         ("Series: one part removed", PARTS, REMOVED),
@@ -90,7 +107,15 @@ def nab(cases: Sequence[SeriesCase], progress: bool) -> list[Table]:
     ):
         rows = [_series_row(name, h, kind, cases) for name, h in bar(how.items(), title, progress)]
         columns = ("low FP", "low FN", "false alarms per 10,000 rows")
-        tables.append(Table(title, f"NAB, {len(cases)} files seen while tuning", "standard profile", rows, columns))
+        tables.append(
+            Table(
+                title,
+                f"NAB, {len(cases)} files seen while tuning",
+                "standard profile",
+                rows,
+                columns,
+            )
+        )
     return tables
 
 
@@ -99,4 +124,6 @@ def _series_row(name: str, how: Mapping[str, Any], kind: str, cases: Sequence[Se
     best = _nab.best(series)
     false = 1e4 * best["standard"].false_alarms / max(best["standard"].usual_rows, 1)
     others = f"{best['low_FP'].score:.1f}", f"{best['low_FN'].score:.1f}", f"{false:.1f}"
-    return Row(name, family(name, kind), _series.interval(series, best["standard"]), None, "", others)
+    return Row(
+        name, family(name, kind), _series.interval(series, best["standard"]), None, "", others
+    )

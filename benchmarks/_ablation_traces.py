@@ -1,6 +1,8 @@
-"""Root cause on traces: what is each kind of evidence worth, and what do lost data and other constants do?
+"""Root cause on traces: what is each kind of evidence worth, and what do lost data and other
+constants do?
 
-The package is asked with one part left out each time; with all of them in, the answers are those of `rank_root_causes`.
+The package is asked with one part left out each time; with all of them in, the answers are those of
+`rank_root_causes`.
 """
 
 from __future__ import annotations
@@ -13,16 +15,19 @@ import numpy as np
 import pandas as pd
 
 import shop
-from aiops_lab import symptoms
-from aiops_lab.datasets import TracesCase
-from aiops_lab.rca import Case, by_ledger, by_symptoms, learn, open_case
-from aiops_lab.windows import Key
+from aiops_lab.datasets.cases import TracesCase
+from aiops_lab.explain import deviations
+from aiops_lab.explain.ledger import Comparison, compare
+from aiops_lab.explain.ranking import rank_by_deviations, rank_by_ledger
+from aiops_lab.explain.reference import learn
+from aiops_lab.spans import Key
 from benchmarks._ablation import CONDITIONS, REMOVED, WHOLE, bar, constants, family
 from benchmarks._tables import Row, Table, share
-from shop.twins import windows_of
-from shop.worlds import anywhere, layered
+from shop.virtual_time.random_topology import anywhere, layered
+from shop.virtual_time.twins import windows_of
 
-SHOP_SEED, WORLDS, SIZE = 7000, 20, 50  # the virtual shop's catalogue once, and random shops of 50 endpoints
+# the virtual shop's catalogue once, and random shops of 50 endpoints
+SHOP_SEED, WORLDS, SIZE = 7000, 20, 50
 DRAWS = 3
 WHERE = "Nezha, days that were seen while tuning"
 
@@ -31,28 +36,34 @@ class Settled(NamedTuple):
     """The cases of one setting, opened once, with their truths."""
 
     name: str
-    cases: list[Case]
+    cases: list[Comparison]
     truths: list[Any]
 
 
-def ranked(case: Case, kinds: Collection[str] = symptoms.KINDS, ledger: bool = True) -> list[Key]:
+def ranked(
+    case: Comparison, kinds: Collection[str] = deviations.DEVIATION_KINDS, ledger: bool = True
+) -> list[Key]:
     """Return the suspects by the ledger, and where that is silent by the symptoms of some kinds."""
-    found = by_ledger(case) if ledger else []
-    return [suspect.key for suspect in found or by_symptoms(case, kinds)]
+    found = rank_by_ledger(case) if ledger else []
+    return [suspect.key for suspect in found or rank_by_deviations(case, kinds)]
 
 
 PARTS: dict[str, dict[str, Any]] = {
     WHOLE: {},
     "without the ledger": {"ledger": False},
     "without symptoms": {"kinds": ()},
-    **{f"without {kind}": {"kinds": [k for k in symptoms.KINDS if k != kind]} for kind in symptoms.KINDS},
+    **{
+        f"without {kind}": {"kinds": [k for k in deviations.DEVIATION_KINDS if k != kind]}
+        for kind in deviations.DEVIATION_KINDS
+    },
 }
 
 
 def nezha(sets: Mapping[str, Sequence[TracesCase]], progress: bool) -> list[Table]:
     """Return what each kind of evidence is worth, and what loss and other constants do.
 
-    `sets` holds the faults of a day by setting; where its name ends with "all", resources are given, too.
+    `sets` holds the faults of a day by setting; where its name ends with "all", resources are
+    given, too.
     """
     settings = [_opened(name, cases) for name, cases in sets.items()]
     virtual = _virtual(progress)
@@ -75,45 +86,72 @@ def _everything(name: str) -> bool:
 
 
 def _opened(
-    name: str, cases: Sequence[TracesCase], change: Callable[[pd.DataFrame], pd.DataFrame] = lambda f: f
+    name: str,
+    cases: Sequence[TracesCase],
+    change: Callable[[pd.DataFrame], pd.DataFrame] = lambda f: f,
 ) -> Settled:
     metrics = cases[0].resources if _everything(name) else None
     usual = learn(change(cases[0].normal), metrics)
     return Settled(
-        name, [open_case(usual, change(c.abnormal), resources=metrics) for c in cases], [c.truth for c in cases]
+        name,
+        [compare(usual, change(c.abnormal), resources=metrics) for c in cases],
+        [c.truth for c in cases],
     )
 
 
 def _right(settled: Settled, **how: Any) -> int:
     found = [ranked(case, **how)[:1] for case in settled.cases]
-    return sum([service for service, _ in keys] == [truth] for keys, truth in zip(found, settled.truths, strict=True))
+    return sum(
+        [service for service, _ in keys] == [truth]
+        for keys, truth in zip(found, settled.truths, strict=True)
+    )
 
 
 def _virtual(progress: bool) -> Settled:
-    """Return every scenario of the virtual shop and faults in random shops, opened; the truths are sets of causes."""
+    """Return every scenario of the virtual shop and faults in random shops, opened; the truths are
+    sets of causes.
+    """
     random = [anywhere(layered(SIZE, SHOP_SEED + seed), seed) for seed in range(WORLDS)]
     scenarios = [*shop.SCENARIOS.values(), *random]
     cases = []
     for scenario in bar(scenarios, "virtual shop", progress):
         before, now = windows_of(scenario, shop.virtual(scenario, SHOP_SEED, progress=False))
-        cases.append(open_case(learn(before), now))
+        cases.append(compare(learn(before), now))
     return Settled("virtual shop", cases, [set(scenario.causes) for scenario in scenarios])
 
 
 def _in_the_shop(virtual: Settled, how: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return how often the first suspect is a cause, and the first ones are all causes; and how often it is wrong."""
-    found = [(ranked(case, **how), causes) for case, causes in zip(virtual.cases, virtual.truths, strict=True)]
-    right = sum(keys[0] in causes if keys and causes else not keys and not causes for keys, causes in found)
-    exact = sum(set(keys[: len(causes)]) == causes if causes else not keys for keys, causes in found)
+    """Return how often the first suspect is a cause, and the first ones are all causes; and how
+    often it is wrong.
+    """
+    found = [
+        (ranked(case, **how), causes)
+        for case, causes in zip(virtual.cases, virtual.truths, strict=True)
+    ]
+    right = sum(
+        keys[0] in causes if keys and causes else not keys and not causes for keys, causes in found
+    )
+    exact = sum(
+        set(keys[: len(causes)]) == causes if causes else not keys for keys, causes in found
+    )
     wrong = sum(bool(keys) and keys[0] not in causes for keys, causes in found)
     return f"{right} of {len(found)}", f"{exact}", f"{wrong}"
 
 
-def _parts_row(name: str, settings: Sequence[Settled], virtual: Settled, how: Mapping[str, Any]) -> Row:
-    return _row(name, [(_right(s, **how), len(s.cases)) for s in settings], _in_the_shop(virtual, how))
+def _parts_row(
+    name: str, settings: Sequence[Settled], virtual: Settled, how: Mapping[str, Any]
+) -> Row:
+    return _row(
+        name, [(_right(s, **how), len(s.cases)) for s in settings], _in_the_shop(virtual, how)
+    )
 
 
-def _row(name: str, counted: Sequence[tuple[float, int]], others: tuple[str, ...] = (), kind: str = REMOVED) -> Row:
+def _row(
+    name: str,
+    counted: Sequence[tuple[float, int]],
+    others: tuple[str, ...] = (),
+    kind: str = REMOVED,
+) -> Row:
     right, asked = (sum(column) for column in zip(*counted, strict=True))
     shown = tuple(f"{k:.3g} of {n}" for k, n in counted)
     return Row(name, family(name, kind), share(right, asked), None, "", shown + others)
@@ -121,7 +159,10 @@ def _row(name: str, counted: Sequence[tuple[float, int]], others: tuple[str, ...
 
 def _no_logs(settings: Sequence[Settled], sets: Mapping[str, Sequence[TracesCase]]) -> Row:
     counted = [
-        (_right(_opened(s.name, sets[s.name], without_logs) if _everything(s.name) else s), len(s.cases))
+        (
+            _right(_opened(s.name, sets[s.name], without_logs) if _everything(s.name) else s),
+            len(s.cases),
+        )
         for s in settings
     ]
     return _row("without log lines", counted)
@@ -143,27 +184,48 @@ def fewer_traces(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     return frame[(rng.random(len(traces)) < 0.5)[code]].reset_index(drop=True)
 
 
-OTHER_CONSTANTS = (("USUAL", 0.9, 0.98), ("RARER", 2.0, 10.0), ("SIGMAS", 2.0, 4.0), ("FAR", 1.0, 4.0))
+OTHER_CONSTANTS = (
+    ("USUAL", 0.9, 0.98),
+    ("RARER", 2.0, 10.0),
+    ("SIGMAS", 2.0, 4.0),
+    ("FAR", 1.0, 4.0),
+)
 
 
 def _hardships(sets: Mapping[str, Sequence[TracesCase]], progress: bool) -> Table:
     """Return what becomes of the answers: lost data, averaged over some draws, and other constants."""
     rows = [_row(WHOLE, _counted(sets))]
-    for name, lose in (("10 % of the spans lost", fewer_spans), ("half of the traces lost", fewer_traces)):
+    for name, lose in (
+        ("10 % of the spans lost", fewer_spans),
+        ("half of the traces lost", fewer_traces),
+    ):
         rngs = [np.random.default_rng(seed) for seed in range(DRAWS)]
         draws = [_counted(sets, partial(lose, rng=rng)) for rng in bar(rngs, name, progress)]
         mean = np.mean([[k for k, _ in draw] for draw in draws], axis=0)
-        rows.append(_row(name, [(float(k), n) for k, (_, n) in zip(mean, draws[0], strict=True)], kind=CONDITIONS))
-    for constant, value in bar([(c, v) for c, *both in OTHER_CONSTANTS for v in both], "constants", progress):
-        name = f"{constant} {value:g} instead of {getattr(symptoms, constant):g}"
-        with constants(symptoms, **{constant: value}):
+        rows.append(
+            _row(
+                name,
+                [(float(k), n) for k, (_, n) in zip(mean, draws[0], strict=True)],
+                kind=CONDITIONS,
+            )
+        )
+    for constant, value in bar(
+        [(c, v) for c, *both in OTHER_CONSTANTS for v in both], "constants", progress
+    ):
+        name = f"{constant} {value:g} instead of {getattr(deviations, constant):g}"
+        with constants(deviations, **{constant: value}):
             rows.append(_row(name, _counted(sets), kind=CONDITIONS))
-    notes = [f"Lost from what is usual and from the fault, {DRAWS} draws. Constants: aiops_lab/symptoms.py tells each."]
-    return Table("Traces: data lost, other constants", WHERE, "AS@1 of Nezha, %", rows, tuple(sets), notes)
+    notes = [
+        f"Lost from what is usual and from the fault, {DRAWS} draws. Constants: aiops_lab/explain/deviations.py tells each."
+    ]
+    return Table(
+        "Traces: data lost, other constants", WHERE, "AS@1 of Nezha, %", rows, tuple(sets), notes
+    )
 
 
 def _counted(
-    sets: Mapping[str, Sequence[TracesCase]], change: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame
+    sets: Mapping[str, Sequence[TracesCase]],
+    change: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame,
 ) -> list[tuple[float, int]]:
     """Return right of asked for each setting, all spans changed."""
     return [(_right(_opened(name, cases, change)), len(cases)) for name, cases in sets.items()]

@@ -1,6 +1,7 @@
 """Root cause on traces: Nezha. Is the first suspect's service the one that was broken?
 
-What is usual is learned once a day, then each fault is asked about once; the CPU time of both is shared by the faults.
+What is usual is learned once a day, then each fault is asked about once; the CPU time of both is
+shared by the faults.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import pandas as pd
 from tqdm import tqdm
 
 import aiops_lab as lab
-from aiops_lab.datasets import TracesCase
-from aiops_lab.rca import Usual
-from aiops_lab.rules import RULES
+from aiops_lab.datasets.cases import TracesCase
+from aiops_lab.explain.reference import Reference
+from aiops_lab.explain.rules import RULES
 from benchmarks._tables import Row, Table, share
 
-Ask = Callable[[Usual, pd.DataFrame, pd.DataFrame | None], str]  # usual, abnormal, resources -> service, "": none
+# usual, abnormal, resources -> service, "": none
+Ask = Callable[[Reference, pd.DataFrame, pd.DataFrame | None], str]
 FEW = 20_000
 OURS = "ledger"  # the name of this package's rule among the others
 
@@ -33,7 +35,7 @@ class Method(NamedTuple):
     tuned: str = "nothing"
 
 
-def this_package(usual: Usual, abnormal: pd.DataFrame, resources: pd.DataFrame | None) -> str:
+def this_package(usual: Reference, abnormal: pd.DataFrame, resources: pd.DataFrame | None) -> str:
     """Ask `rank_root_causes`."""
     suspects = lab.rank_root_causes(usual, abnormal, resources)
     return suspects[0].service if suspects else ""
@@ -42,7 +44,7 @@ def this_package(usual: Usual, abnormal: pd.DataFrame, resources: pd.DataFrame |
 def rule(name: str) -> Ask:
     """Return a rule of `rules.py`, which looks at spans only."""
 
-    def ask(usual: Usual, abnormal: pd.DataFrame, resources: pd.DataFrame | None) -> str:
+    def ask(usual: Reference, abnormal: pd.DataFrame, resources: pd.DataFrame | None) -> str:
         suspects = RULES[name](usual, abnormal)
         return suspects[0].service if suspects else ""
 
@@ -54,23 +56,30 @@ def always(service: str) -> Ask:
     return lambda usual, abnormal, resources: service
 
 
-def any_service(usual: Usual, abnormal: pd.DataFrame, resources: pd.DataFrame | None) -> str:
+def any_service(usual: Reference, abnormal: pd.DataFrame, resources: pd.DataFrame | None) -> str:
     """Draw one of the services; equal spans, equal draws."""
     rng = np.random.default_rng([len(abnormal), int(abnormal["start"].iloc[0].value)])
     return str(rng.choice(sorted(set(abnormal["service"]))))
 
 
-def slowest(usual: Usual, abnormal: pd.DataFrame, resources: pd.DataFrame | None) -> str:
+def slowest(usual: Reference, abnormal: pd.DataFrame, resources: pd.DataFrame | None) -> str:
     """Blame the service whose mean span takes most times as long as usual."""
-    before, now = (frame.groupby("service")["duration_ms"].mean() for frame in (usual.frame, abnormal))
+    before, now = (
+        frame.groupby("service")["duration_ms"].mean() for frame in (usual.frame, abnormal)
+    )
     return _largest(now / before)
 
 
-def busiest(usual: Usual, abnormal: pd.DataFrame, resources: pd.DataFrame | None) -> str:
+def busiest(usual: Reference, abnormal: pd.DataFrame, resources: pd.DataFrame | None) -> str:
     """Blame the service whose CPU rose by the most standard deviations."""
     assert resources is not None
-    during = resources[(resources.index >= abnormal["start"].min()) & (resources.index <= abnormal["start"].max())]
-    cpu, groups = during.groupby("service")["cpu_percent"].mean(), resources.groupby("service")["cpu_percent"]
+    during = resources[
+        (resources.index >= abnormal["start"].min()) & (resources.index <= abnormal["start"].max())
+    ]
+    cpu, groups = (
+        during.groupby("service")["cpu_percent"].mean(),
+        resources.groupby("service")["cpu_percent"],
+    )
     return _largest((cpu - groups.mean()) / groups.std().clip(lower=1e-6))
 
 
@@ -90,14 +99,19 @@ def answers(ask: Ask, cases: Sequence[TracesCase], with_resources: bool) -> tupl
     return found, (time.process_time() - begin) / len(cases)
 
 
-def table(part: str, cases: Sequence[TracesCase], tuned: str, everything: bool, progress: bool = False) -> Table:
-    """Return all methods on the same faults of a day; with `everything`, logs are among the spans and metrics given.
+def table(
+    part: str, cases: Sequence[TracesCase], tuned: str, everything: bool, progress: bool = False
+) -> Table:
+    """Return all methods on the same faults of a day; with `everything`, logs are among the spans
+    and metrics given.
 
     The classic rules look at server spans only, so they are asked where there is nothing else.
     """
     truths = [case.truth for case in cases]
     told = max(sorted(set(truths)), key=truths.count)
-    classic = [Method(name, "classic rule", rule(name)) for name in RULES if name not in (OURS, "random")]
+    classic = [
+        Method(name, "classic rule", rule(name)) for name in RULES if name not in (OURS, "random")
+    ]
     asked = [
         Method("aiops_lab", "this package", this_package, tuned),
         *([] if everything else classic),
@@ -106,13 +120,22 @@ def table(part: str, cases: Sequence[TracesCase], tuned: str, everything: bool, 
         Method("random", "baseline", any_service),
         Method("always the same", "baseline", always(told), "the answers"),
     ]
-    what, day = "traces, logs and metrics" if everything else "traces alone", cases[0].group.replace("_", " ")
+    what, day = (
+        "traces, logs and metrics" if everything else "traces alone",
+        cases[0].group.replace("_", " "),
+    )
     rows = []
     for method in tqdm(asked, desc=f"{day}, {what}", leave=False, disable=not progress):
         found, cpu_s = answers(method.ask, cases, everything)
         right = sum(a == b for a, b in zip(found, truths, strict=True))
         rows.append(Row(method.name, method.family, share(right, len(cases)), cpu_s, method.tuned))
-    return Table(f"Nezha: {what}", f"{day}, {len(cases)} faults, {part}", "AS@1, %", rows, notes=[_told(cases)])
+    return Table(
+        f"Nezha: {what}",
+        f"{day}, {len(cases)} faults, {part}",
+        "AS@1, %",
+        rows,
+        notes=[_told(cases)],
+    )
 
 
 def _told(cases: Sequence[TracesCase]) -> str:

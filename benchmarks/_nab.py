@@ -1,17 +1,19 @@
-"""NAB's score: how good are anomaly scores where early alarms are worth more and false ones cost? Small and exact.
+"""NAB's score: how good are anomaly scores where early alarms are worth more and false ones cost?
+Small and exact.
 
-Lavin & Ahmad, "Evaluating Real-time Anomaly Detection Algorithms", ICMLA 2015, arXiv 1510.03336. A row alarms when
-its score reaches a threshold; there is one threshold for all files and each profile, the best one afterwards.
-Of a window only its best alarm counts, which is the earliest::
+Lavin & Ahmad, "Evaluating Real-time Anomaly Detection Algorithms", ICMLA 2015, arXiv 1510.03336. A
+row alarms when its score reaches a threshold; there is one threshold for all files and each
+profile, the best one afterwards. Of a window only its best alarm counts, which is the earliest::
 
     row              0    1    2    3    4    5    6    7    8    9
-    a window                   [--------------]                         W = 4 rows, its last is r = 5
-    an alarm earns             1.00 .97  .86  .56                       tanh(2.5 (r - row + 1) / W) / tanh(2.5)
-    or costs (A_FP)  1    1                        .68  .93  .99  1.00  tanh(2.5 (row - r) / (W - 1))
+    a window                   [--------------]                         W = 4 rows, its last is r =
+    5 an alarm earns             1.00 .97  .86  .56                       tanh(2.5 (r - row + 1) /
+    W) / tanh(2.5) or costs (A_FP)  1    1                        .68  .93  .99  1.00  tanh(2.5 (row
+    - r) / (W - 1))
 
-A false alarm costs in full where no window came before, and more than three lengths W - 1 behind one. A window
-without an alarm costs A_FN. 0 is never to alarm, 100 is perfect. A difference of two points between two detectors is
-within the noise.
+A false alarm costs in full where no window came before, and more than three lengths W - 1 behind
+one. A window without an alarm costs A_FN. 0 is never to alarm, 100 is perfect. A difference of two
+points between two detectors is within the noise.
 """
 
 from __future__ import annotations
@@ -21,12 +23,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aiops_lab.datasets import unscored
+from aiops_lab.datasets.cases import unscored
 
 STEEP = 2.5
 FAR = 3.0  # window lengths behind a window where a false alarm costs in full
 
-Series = tuple[np.ndarray, Sequence[tuple[int, int]]]  # a file's scores, its windows as (first row, last row)
+# a file's scores, its windows as (first row, last row)
+Series = tuple[np.ndarray, Sequence[tuple[int, int]]]
 
 
 class Profile(NamedTuple):
@@ -66,8 +69,9 @@ def best(series: Iterable[Series]) -> dict[str, Score]:
     Parameters
     ----------
     series : iterable of (scores, windows)
-        Of each file, the score of each row in [0, 1] and the windows as (first row, last row), both included, in
-        order. The first rows of a file (15 %, at most 750) are not scored, nor is a window that lies in them.
+        Of each file, the score of each row in [0, 1] and the windows as (first row, last row), both
+        included, in order. The first rows of a file (15 %, at most 750) are not scored, nor is a
+        window that lies in them.
 
     Raises
     ------
@@ -75,7 +79,8 @@ def best(series: Iterable[Series]) -> dict[str, Score]:
         There is no window, a score is not finite, or a window lies outside of its file.
     """
     gains = _gains(series)
-    last = np.flatnonzero(np.append(np.diff(gains.score) != 0, True))  # rows that score the same alarm together
+    # rows that score the same alarm together
+    last = np.flatnonzero(np.append(np.diff(gains.score) != 0, True))
     return {name: _best(gains, last, profile) for name, profile in PROFILES.items()}
 
 
@@ -86,8 +91,12 @@ def at(series: Iterable[Series], threshold: float) -> dict[str, Score]:
     return {name: _score(gains, alarms, threshold, profile) for name, profile in PROFILES.items()}
 
 
-def by_file(series: Iterable[Series], threshold: float, profile: Profile) -> tuple[np.ndarray, np.ndarray]:
-    """Return what each file adds to the score: 100 * gained.sum() / ((1 + profile.missed) * windows.sum()) is it."""
+def by_file(
+    series: Iterable[Series], threshold: float, profile: Profile
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each file adds to the score: 100 * gained.sum() / ((1 + profile.missed) *
+    windows.sum()) is it.
+    """
     gained, windows = [], []
     for scores, marked in series:
         gains = _file(np.asarray(scores, dtype=float), list(marked))
@@ -119,7 +128,9 @@ def _score(gains: _Gains, alarms: int, threshold: float, profile: Profile) -> Sc
 
 def _gains(series: Iterable[Series]) -> _Gains:
     parts = [_file(np.asarray(scores, dtype=float), list(windows)) for scores, windows in series]
-    columns = _Gains(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else None
+    columns = (
+        _Gains(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else None
+    )
     if columns is None or columns.finds.sum() == 0:
         raise ValueError("series must have at least one window that is scored")
     order = np.argsort(-columns.score, kind="stable")
@@ -135,7 +146,9 @@ def _file(scores: np.ndarray, windows: list[tuple[int, int]]) -> _Gains:
     outside, before = np.ones(len(scores)), -1
     for first, last in windows:
         if not before < first <= last < len(scores):
-            raise ValueError(f"windows must be in order and within {len(scores)} rows, got {(first, last)}")
+            raise ValueError(
+                f"windows must be in order and within {len(scores)} rows, got {(first, last)}"
+            )
         before = last
         if last < begin:
             continue

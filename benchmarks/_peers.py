@@ -1,4 +1,5 @@
-"""The peers' own packages, where they are installed: river and adtk on series, dowhy and PyRCA on metrics.
+"""The peers' own packages, where they are installed: river and adtk on series, dowhy and PyRCA on
+metrics.
 
 All run with their defaults. What is not installed is said, not replaced.
 """
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiops_lab.datasets import unscored
+from aiops_lab.datasets.cases import unscored
 from benchmarks._petshop import SIGMAS, SILENT, Answer, Calls, Method, cost_of
 
 INSTALL = {
@@ -62,14 +63,17 @@ def on_series() -> dict[str, Scores]:
 
 
 def river_z(values: np.ndarray) -> np.ndarray:
-    """Score by the distance from river's EWMean in standard deviations, the point itself not yet learned."""
+    """Score by the distance from river's EWMean in standard deviations, the point itself not yet
+    learned.
+    """
     from river import stats
 
     mean, var = stats.EWMean(), stats.EWVar()
     z = np.zeros(len(values))
     for i, value in enumerate(values.tolist()):
         if i:
-            z[i] = abs(value - mean.get()) / max(var.get(), 1e-12) ** 0.5  # rounding makes it negative at times
+            # rounding makes it negative at times
+            z[i] = abs(value - mean.get()) / max(var.get(), 1e-12) ** 0.5
         mean.update(value)
         var.update(value)
     return z / (1 + z)
@@ -101,13 +105,17 @@ def river_trees(values: np.ndarray) -> np.ndarray:
 
 
 def adtk_persist(values: np.ndarray) -> np.ndarray:
-    """Score by what adtk's PersistAD looks at: how far a point is from the median of the 10 before it, in usual IQRs.
+    """Score by what adtk's PersistAD looks at: how far a point is from the median of the 10 before
+    it, in usual IQRs.
 
-    Its rolling aggregate is adtk's; the detector around it raises under pandas 3 (it writes NaN among booleans).
+    Its rolling aggregate is adtk's; the detector around it raises under pandas 3 (it writes NaN
+    among booleans).
     """
     from adtk.transformer import DoubleRollingAggregate
 
-    moved = DoubleRollingAggregate(agg="median", window=(WINDOW, 1), center=False, diff="l1").transform(_timed(values))
+    moved = DoubleRollingAggregate(
+        agg="median", window=(WINDOW, 1), center=False, diff="l1"
+    ).transform(_timed(values))
     step = moved.fillna(0.0).to_numpy()
     first = step[WINDOW : max(unscored(len(values)), WINDOW + 2)]
     iqr = np.subtract(*np.quantile(first, [0.75, 0.25]))
@@ -115,7 +123,9 @@ def adtk_persist(values: np.ndarray) -> np.ndarray:
 
 
 def adtk_range(values: np.ndarray) -> np.ndarray:
-    """Alarm where adtk's InterQuartileRangeAD does, fitted on the rows that are not scored: it knows 0 and 1 only."""
+    """Alarm where adtk's InterQuartileRangeAD does, fitted on the rows that are not scored: it
+    knows 0 and 1 only.
+    """
     from adtk.detector import InterQuartileRangeAD
 
     series = _timed(values)
@@ -132,12 +142,18 @@ def _timed(values: np.ndarray) -> pd.Series:
 
 
 def on_metrics() -> list[Method]:
-    """Return the root-cause methods of dowhy and PyRCA; a counterfactual a node is slow, so it only sees the issues."""
+    """Return the root-cause methods of dowhy and PyRCA; a counterfactual a node is slow, so it only
+    sees the issues.
+    """
     found = []
     if _there("pyrca"):
         found.append(Method("PyRCA HT (CIRCA)", "peer", hypothesis_test))
     if _there("dowhy"):
-        found.append(Method(f"dowhy {version('dowhy')} counterfactual", "peer", Counterfactual(), whole=False))
+        found.append(
+            Method(
+                f"dowhy {version('dowhy')} counterfactual", "peer", Counterfactual(), whole=False
+            )
+        )
     return found
 
 
@@ -145,12 +161,16 @@ def _table(frame: pd.DataFrame, metric: str, nodes: list[str], typical: pd.Serie
     return cost_of(frame, metric).reindex(columns=nodes).fillna(typical[nodes])
 
 
-def _known(normal: pd.DataFrame, abnormal: pd.DataFrame, metric: str) -> tuple[list[str], pd.Series]:
+def _known(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, metric: str
+) -> tuple[list[str], pd.Series]:
     typical = cost_of(normal, metric).median().dropna()
     return sorted(set(typical.index) & set(cost_of(abnormal, metric).columns)), typical
 
 
-def hypothesis_test(normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]) -> Answer:
+def hypothesis_test(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+) -> Answer:
     """Ask PyRCA's HT, CIRCA's regression test with adjustment: callees cause what callers show."""
     from pyrca.analyzers.ht import HT, HTConfig
 
@@ -162,14 +182,18 @@ def hypothesis_test(normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, 
             graph.loc[callee, caller] = 1
     test = HT(HTConfig(graph=graph, root_cause_top_k=1))
     test.train(_table(normal, metric, nodes, typical))
-    found = test.find_root_causes(_table(abnormal, metric, nodes, typical)[1:], adjustment=True).root_cause_nodes
+    found = test.find_root_causes(
+        _table(abnormal, metric, nodes, typical)[1:], adjustment=True
+    ).root_cause_nodes
     return Answer(found[0][0], bool(found[0][1] > SIGMAS)) if found else SILENT
 
 
 class Counterfactual:
-    """Ask dowhy: if only this node's own noise had been as usual, how much less would the alarmed node have cost?
+    """Ask dowhy: if only this node's own noise had been as usual, how much less would the alarmed
+    node have cost?
 
-    Linear models of each node by its callees, learned from normal intervals; the interval asked about is the dearest.
+    Linear models of each node by its callees, learned from normal intervals; the interval asked
+    about is the dearest.
     """
 
     def __init__(self) -> None:
@@ -177,7 +201,7 @@ class Counterfactual:
 
     def __call__(
         self, normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
-    ) -> Answer:  # fmt: skip
+    ) -> Answer:
         """Return the node whose noise explains most of the alarm."""
         from dowhy import gcm
         from dowhy.gcm._noise import compute_noise_from_data
@@ -206,11 +230,15 @@ class Counterfactual:
             return self._models[key]
         graph = nx.DiGraph()
         graph.add_nodes_from(nodes)
-        graph.add_edges_from((callee, caller) for caller, callee in calls if {caller, callee} <= set(nodes))
+        graph.add_edges_from(
+            (callee, caller) for caller, callee in calls if {caller, callee} <= set(nodes)
+        )
         model = gcm.InvertibleStructuralCausalModel(graph)
         for node in nodes:
             linear = gcm.AdditiveNoiseModel(gcm.ml.create_linear_regressor())
-            model.set_causal_mechanism(node, linear if graph.in_degree(node) else gcm.EmpiricalDistribution())
+            model.set_causal_mechanism(
+                node, linear if graph.in_degree(node) else gcm.EmpiricalDistribution()
+            )
         usual = _table(normal, metric, nodes, typical)
         gcm.config.disable_progress_bars()
         gcm.fit(model, usual)

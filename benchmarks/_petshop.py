@@ -1,7 +1,9 @@
-"""Root cause on metrics: PetShop. Who comes first, who stays silent on normal windows, what do lost edges do?
+"""Root cause on metrics: PetShop. Who comes first, who stays silent on normal windows, what do lost
+edges do?
 
-The windows without a fault are the second half of the normal recording, five rows each, one after the other, with the
-first half as what is usual. Silent is an empty answer, or a first suspect that its method does not vouch for.
+The windows without a fault are the second half of the normal recording, five rows each, one after
+the other, with the first half as what is usual. Silent is an empty answer, or a first suspect that
+its method does not vouch for.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ import numpy as np
 import pandas as pd
 
 import aiops_lab as lab
-from aiops_lab.datasets import FALLBACK, ISSUE_ROWS, MetricsCase
+from aiops_lab.datasets.cases import MetricsCase
+from aiops_lab.datasets.petshop import FALLBACK, ISSUE_ROWS
 from benchmarks._tables import Row, Table, share
 
-DROPPED, DRAWS = 0.1, 5  # share of the edges that are withheld, and how often another tenth is drawn
+# share of the edges that are withheld, and how often another tenth is drawn
+DROPPED, DRAWS = 0.1, 5
 HALF = 0.5  # the confidence from which this package vouches for a suspect
 SIGMAS = 3.0
 
@@ -48,7 +52,9 @@ class Method(NamedTuple):
 # ---- who answers
 
 
-def this_package(normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]) -> Answer:
+def this_package(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+) -> Answer:
     """Ask `rank_from_metrics`."""
     suspects = lab.rank_from_metrics(normal, abnormal, calls, target)
     if not suspects:
@@ -62,33 +68,49 @@ def always(node: str) -> Ask:
     return lambda normal, abnormal, calls, target: Answer(node)
 
 
-def the_alarmed(normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]) -> Answer:
+def the_alarmed(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+) -> Answer:
     """Blame the node that alarms."""
     return Answer(target["node"])
 
 
-def at_random(normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]) -> Answer:
+def at_random(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+) -> Answer:
     """Draw a node; equal windows, equal draws."""
     rng = np.random.default_rng([int(abnormal.index[0]), len(calls)])
     return Answer(str(rng.choice(sorted(set(abnormal.columns.get_level_values(0))))))
 
 
-def dearest(normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]) -> Answer:
-    """Blame the node with the largest excess, its callees' not subtracted: (cost now - median) x requests."""
+def dearest(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+) -> Answer:
+    """Blame the node with the largest excess, its callees' not subtracted: (cost now - median) x
+    requests.
+    """
     now, usual = cost_of(abnormal, target["metric"]), cost_of(normal, target["metric"]).median()
     requests = abnormal.xs(("requests", "Sum"), axis=1, level=[1, 2])
     return _first(((now - usual) * requests)[1:].sum())
 
 
-def baro(normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]) -> Answer:
-    """Blame by BARO's robust score: the largest distance from the usual median, in IQRs (doi 10.1145/3660805)."""
+def baro(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+) -> Answer:
+    """Blame by BARO's robust score: the largest distance from the usual median, in IQRs (doi
+    10.1145/3660805).
+    """
     now, usual = cost_of(abnormal, target["metric"])[1:], cost_of(normal, target["metric"])
     iqr = usual.quantile(0.75) - usual.quantile(0.25)
     return _first(((now - usual.median()) / iqr.where(iqr > 0, 1.0)).max(), SIGMAS)
 
 
-def walk_down(normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]) -> Answer:
-    """Walk from the alarm into the callee with the largest z, while it is over 3: the "anomaly traversal"."""
+def walk_down(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+) -> Answer:
+    """Walk from the alarm into the callee with the largest z, while it is over 3: the "anomaly
+    traversal".
+    """
     now, usual = cost_of(abnormal, target["metric"])[1:].max(), cost_of(normal, target["metric"])
     z = ((now - usual.mean()) / usual.std(ddof=0).clip(lower=1e-9)).fillna(0.0)
     node = target["node"]
@@ -124,7 +146,9 @@ METHODS = (
 
 
 class Judged(NamedTuple):
-    """What a method made of the cases: right of asked, with edges dropped, silent windows of all, CPU s an issue."""
+    """What a method made of the cases: right of asked, with edges dropped, silent windows of all,
+    CPU s an issue.
+    """
 
     right: tuple[int, int]
     dropped: tuple[int, int]
@@ -133,11 +157,17 @@ class Judged(NamedTuple):
 
 
 def judge(ask: Ask, cases: Sequence[MetricsCase], whole: bool = True) -> Judged:
-    """Return how often a method is right on the issues, and if `whole`, with dropped edges and on normal windows."""
+    """Return how often a method is right on the issues, and if `whole`, with dropped edges and on
+    normal windows.
+    """
     begin = time.process_time()
     right = [ask(c.normal, c.abnormal, c.calls, c.target).node == c.truth for c in cases]
     cpu_s = (time.process_time() - begin) / len(cases)
-    dropped = [ask(c.normal, c.abnormal, calls, c.target).node == c.truth for c, calls in _cut(cases)] if whole else []
+    dropped = (
+        [ask(c.normal, c.abnormal, calls, c.target).node == c.truth for c, calls in _cut(cases)]
+        if whole
+        else []
+    )
     silent = [not ask(*window).speaks for window in quiet_windows(cases)] if whole else []
     return Judged(*((sum(found), len(found)) for found in (right, dropped, silent)), cpu_s)
 
@@ -151,10 +181,15 @@ def _cut(cases: Sequence[MetricsCase]) -> Iterator[tuple[MetricsCase, Calls]]:
             yield case, [case.calls[k] for k in kept]
 
 
-def quiet_windows(cases: Iterable[MetricsCase]) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, Calls, dict[str, Any]]]:
-    """Return what to ask about windows without a fault: for each recording and kind of alarm, one after the other."""
+def quiet_windows(
+    cases: Iterable[MetricsCase],
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, Calls, dict[str, Any]]]:
+    """Return what to ask about windows without a fault: for each recording and kind of alarm, one
+    after the other.
+    """
     seen: list[int] = []
-    for case in sorted(cases, key=lambda case: case.group != FALLBACK):  # who borrows a recording comes after its owner
+    # who borrows a recording comes after its owner
+    for case in sorted(cases, key=lambda case: case.group != FALLBACK):
         if id(case.normal) in seen:
             continue
         seen.append(id(case.normal))
@@ -163,7 +198,11 @@ def quiet_windows(cases: Iterable[MetricsCase]) -> Iterator[tuple[pd.DataFrame, 
         for metric in ("latency", "availability"):
             for row in range(0, len(calm) - ISSUE_ROWS + 1, ISSUE_ROWS):
                 window = calm.iloc[row : row + ISSUE_ROWS]
-                alarm = {"node": case.target["node"], "metric": metric, "timestamp": float(window.index[2])}
+                alarm = {
+                    "node": case.target["node"],
+                    "metric": metric,
+                    "timestamp": float(window.index[2]),
+                }
                 yield usual, window, case.calls, alarm
 
 
@@ -173,10 +212,18 @@ def commonest(cases: Iterable[MetricsCase]) -> str:
     return max(sorted(set(truths)), key=truths.count)
 
 
-def table(part: str, cases: Sequence[MetricsCase], tuned: str, peers: Sequence[Method] = ()) -> Table:
+def table(
+    part: str, cases: Sequence[MetricsCase], tuned: str, peers: Sequence[Method] = ()
+) -> Table:
     """Return all methods on the same issues."""
     told = Method("always the same", "baseline", always(commonest(cases)), "the answers")
-    asked = (Method("aiops_lab", "this package", this_package, tuned), *METHODS[:2], *peers, *METHODS[2:], told)
+    asked = (
+        Method("aiops_lab", "this package", this_package, tuned),
+        *METHODS[:2],
+        *peers,
+        *METHODS[2:],
+        told,
+    )
     rows = [_row(method, judge(method.ask, cases, method.whole)) for method in asked]
     causes = len({case.truth for case in cases})
     notes = [
@@ -198,6 +245,7 @@ def table(part: str, cases: Sequence[MetricsCase], tuned: str, peers: Sequence[M
 
 
 def _row(method: Method, judged: Judged) -> Row:
-    k, n = (number / DRAWS for number in judged.dropped)  # draws of one issue are not independent: an issue counts once
+    # draws of one issue are not independent: an issue counts once
+    k, n = (number / DRAWS for number in judged.dropped)
     others = str(share(k, n)) if n else "", str(share(*judged.silent)) if n else ""
     return Row(method.name, method.family, share(*judged.right), judged.cpu_s, method.tuned, others)

@@ -1,4 +1,6 @@
-"""Detection on single series: NAB. Three profiles, false alarms at the threshold, and speed against a copy."""
+"""Detection on single series: NAB. Three profiles, false alarms at the threshold, and speed against
+a copy.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,14 @@ import numpy as np
 from tqdm import tqdm
 
 import aiops_lab as lab
-from aiops_lab.datasets import SeriesCase, unscored
+from aiops_lab.datasets.cases import SeriesCase, unscored
 from benchmarks import _nab, _peers
 from benchmarks._tables import Estimate, Row, Table
 
 EVERY = 300  # rows from one alarm to the next, of the clock
 BOOTSTRAPS = 2000
-SPEED_POINTS, SPEED_ROUNDS, SPEED_S = 1_000_000, 3, 0.2  # of the walk that speed is measured on, at most
+# of the walk that speed is measured on, at most
+SPEED_POINTS, SPEED_ROUNDS, SPEED_S = 1_000_000, 3, 0.2
 Scores = Callable[[np.ndarray], np.ndarray]
 
 
@@ -67,10 +70,15 @@ BASELINES = (
 )
 
 
-def judge(scores: Scores, cases: Sequence[SeriesCase]) -> tuple[dict[str, _nab.Score], Estimate, float]:
-    """Return the best score of each profile, the standard one with its interval, and the CPU seconds of all files."""
+def judge(
+    scores: Scores, cases: Sequence[SeriesCase]
+) -> tuple[dict[str, _nab.Score], Estimate, float]:
+    """Return the best score of each profile, the standard one with its interval, and the CPU
+    seconds of all files.
+    """
     few = cases[0].values[:2000]
-    for values in (few, few.copy()):  # what compiles does so here, for arrays that may be written and that may not
+    # what compiles does so here, for arrays that may be written and that may not
+    for values in (few, few.copy()):
         scores(values)
     begin = time.process_time()
     given = [scores(case.values) for case in cases]
@@ -115,7 +123,11 @@ def copy_speed() -> float:
 def table(part: str, cases: Sequence[SeriesCase], tuned: str, progress: bool = False) -> Table:
     """Return all detectors on the same files."""
     peers = [Method(name, "peer", scores) for name, scores in _peers.on_series().items()]
-    asked = (Method("anomaly_scores", "this package", lab.anomaly_scores, tuned), *peers, *BASELINES)
+    asked = (
+        Method("anomaly_scores", "this package", lab.anomaly_scores, tuned),
+        *peers,
+        *BASELINES,
+    )
     points, copied = sum(len(case.values) for case in cases), copy_speed()
     rows = []
     for method in tqdm(asked, desc=part, leave=False, disable=not progress):
@@ -135,13 +147,30 @@ def table(part: str, cases: Sequence[SeriesCase], tuned: str, progress: bool = F
         "Windowed Gaussian 39.6/20.9/47.4 (NAB's own scoreboard).",
     ]
     columns = ("low FP", "low FN", "false alarms", "speed")
-    return Table("NAB: single series", f"{len(cases)} files, {part}", "standard profile", rows, columns, notes)
+    return Table(
+        "NAB: single series",
+        f"{len(cases)} files, {part}",
+        "standard profile",
+        rows,
+        columns,
+        notes,
+    )
 
 
 def _row(
-    method: Method, best: dict[str, _nab.Score], estimate: Estimate, cpu_s: float, fast: float, copied: float
+    method: Method,
+    best: dict[str, _nab.Score],
+    estimate: Estimate,
+    cpu_s: float,
+    fast: float,
+    copied: float,
 ) -> Row:
     standard = best["standard"]
     false = f"{1e4 * standard.false_alarms / max(standard.usual_rows, 1):.1f}"
-    others = f"{best['low_FP'].score:.1f}", f"{best['low_FN'].score:.1f}", false, f"{fast / copied:.2g}"
+    others = (
+        f"{best['low_FP'].score:.1f}",
+        f"{best['low_FN'].score:.1f}",
+        false,
+        f"{fast / copied:.2g}",
+    )
     return Row(method.name, method.family, estimate, cpu_s, method.tuned, others)

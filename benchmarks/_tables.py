@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from aiops_lab import plots
-from aiops_lab.detectors import wilson
+from aiops_lab.numerics import wilson
+from aiops_lab.show import plots
 
 Z_95 = 1.96
 LOOKS = {  # of each family: colour and marker
@@ -36,7 +36,9 @@ class Estimate(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What one method reaches. ``others`` fills the table's further columns; ``cpu_s`` is a case's, None: not timed."""
+    """What one method reaches. ``others`` fills the table's further columns; ``cpu_s`` is a case's,
+    None: not timed.
+    """
 
     method: str
     family: str
@@ -48,7 +50,9 @@ class Row(NamedTuple):
 
 @dataclass
 class Table:
-    """Rows over the same ``cases``. ``measure`` heads the estimates, ``columns`` what `Row.others` hold."""
+    """Rows over the same ``cases``. ``measure`` heads the estimates, ``columns`` what `Row.others`
+    hold.
+    """
 
     title: str
     cases: str
@@ -77,7 +81,13 @@ def markdown(tables: Iterable[Table], head: str) -> str:
 
 def _markdown(table: Table) -> str:
     timed = any(row.cpu_s is not None for row in table.rows)
-    head = ["method", "", f"{table.measure} (95 %)", *table.columns, *["CPU s a case", "tuned on"][: 2 * timed]]
+    head = [
+        "method",
+        "",
+        f"{table.measure} (95 %)",
+        *table.columns,
+        *["CPU s a case", "tuned on"][: 2 * timed],
+    ]
     rows = [_cells(row, len(table.columns))[: len(head)] for row in table.rows]
     lines = [head, ["---"] * len(head), *rows]
     text = [
@@ -85,7 +95,9 @@ def _markdown(table: Table) -> str:
         table.cases[:1].upper() + table.cases[1:] + ".",
         "\n".join("| " + " | ".join(cells) + " |" for cells in lines),
     ]
-    return "\n\n".join([*text, *(["\n".join(f"* {note}" for note in table.notes)] if table.notes else [])])
+    return "\n\n".join(
+        [*text, *(["\n".join(f"* {note}" for note in table.notes)] if table.notes else [])]
+    )
 
 
 def _cells(row: Row, width: int) -> list[str]:
@@ -99,7 +111,9 @@ def picture(tables: Sequence[Table], columns: int = 2) -> Figure:
     """Return the estimates as a figure, a panel a table."""
     figure = Figure(layout="constrained")
     rows = -(-len(tables) // columns)
-    heights = [max(len(t.rows) for t in tables[i * columns : (i + 1) * columns]) + 4 for i in range(rows)]
+    heights = [
+        max(len(t.rows) for t in tables[i * columns : (i + 1) * columns]) + 4 for i in range(rows)
+    ]
     figure.set_size_inches(6.6 * columns, 0.26 * sum(heights) + 0.4)
     panels = figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
     for axes, table in zip(panels.flat, tables, strict=False):
@@ -107,7 +121,10 @@ def picture(tables: Sequence[Table], columns: int = 2) -> Figure:
     for axes in panels.flat[len(tables) :]:
         axes.set_axis_off()
     families = [f for f in LOOKS if any(row.family == f for table in tables for row in table.rows)]
-    marks = [Line2D([], [], color=LOOKS[f][0], marker=LOOKS[f][1], linestyle="", label=f) for f in families]
+    marks = [
+        Line2D([], [], color=LOOKS[f][0], marker=LOOKS[f][1], linestyle="", label=f)
+        for f in families
+    ]
     figure.legend(handles=marks, loc="outside lower center", ncols=len(families), frameon=False)
     return figure
 

@@ -1,11 +1,14 @@
-"""How good is it on data that nobody here made? ``python -m benchmarks.accuracy [--data DIR] [--only NAME]``.
+"""How good is it on data that nobody here made? ``python -m benchmarks.accuracy [--data DIR]
+[--only NAME]``.
 
-PetShop (metrics), Nezha (traces) and NAB (single series): this package, the classic rules, trivial baselines and the
-peers' own packages, in one run, on the same cases. Then what each kind of evidence is worth, and what becomes of the
-answers when data is lost or a constant is another one. Written as markdown and as a picture to ``--out``.
+PetShop (metrics), Nezha (traces) and NAB (single series): this package, the classic rules, trivial
+baselines and the peers' own packages, in one run, on the same cases. Then what each kind of
+evidence is worth, and what becomes of the answers when data is lost or a constant is another one.
+Written as markdown and as a picture to ``--out``.
 
-DIR holds the folders petshop, nezha and nab, or some of them: `aiops_lab.datasets.load` reads them. Without ``--data``
-it is what AIOPS_LAB_DATA names, or ../shared/data beside the project. Without data it says where to get it (exit 2).
+DIR holds the folders petshop, nezha and nab, or some of them: `aiops_lab.datasets.sources.load`
+reads them. Without ``--data`` it is what AIOPS_LAB_DATA names, or ../shared/data beside the
+project. Without data it says where to get it (exit 2).
 """
 
 from __future__ import annotations
@@ -18,14 +21,23 @@ from pathlib import Path
 from typing import Any
 
 from aiops_lab import datasets
-from aiops_lab.datasets import Case, Dataset
-from benchmarks import _ablation_metrics, _ablation_series, _ablation_traces, _faults, _peers, _petshop, _series
+from aiops_lab.datasets.cases import Case, Dataset
+from benchmarks import (
+    _ablation_metrics,
+    _ablation_series,
+    _ablation_traces,
+    _faults,
+    _peers,
+    _petshop,
+    _series,
+)
 from benchmarks._tables import Table, markdown, picture
 
 BESIDE = Path(__file__).parents[2] / "shared" / "data"
 SEEN_DAYS = ("OnlineBoutique_2022-08-22", "TrainTicket_2023-01-29")
 SEEN_SERIES = ("artificialNoAnomaly", "artificialWithAnomaly", "realAdExchange", "realTraffic")
-Both = tuple[list[Table], Callable[[], list[Table]]]  # the comparison, and what makes the tables of parts
+# the comparison, and what makes the tables of parts
+Both = tuple[list[Table], Callable[[], list[Table]]]
 THESE, OTHERS, PARTLY = "these cases", "other cases", "a part of these"
 SEEN, FRESH = "seen while tuning", "not seen while tuning"
 
@@ -38,7 +50,9 @@ def seen(name: str, case: Case) -> bool:
 
 
 def parts(name: str, cases: Sequence[Case]) -> Iterator[tuple[str, list[Any], str]]:
-    """Return the cases that were seen while tuning and those that were not: title, cases, what was tuned on."""
+    """Return the cases that were seen while tuning and those that were not: title, cases, what was
+    tuned on.
+    """
     known = [case for case in cases if seen(name, case)]
     fresh = [case for case in cases if not seen(name, case)]
     if known:
@@ -53,11 +67,15 @@ def petshop(folder: Path | None, progress: bool) -> Both:
     """Return the comparison on PetShop, and how to make the ablation."""
     cases, peers = datasets.load("petshop", folder).cases, _peers.on_metrics()
     tables = [_petshop.table(part, some, on, peers) for part, some, on in parts("petshop", cases)]
-    return tables, lambda: _ablation_metrics.petshop([c for c in cases if seen("petshop", c)], progress)
+    return tables, lambda: _ablation_metrics.petshop(
+        [c for c in cases if seen("petshop", c)], progress
+    )
 
 
 def nezha(folder: Path | None, progress: bool) -> Both:
-    """Return the comparison on Nezha: each day by traces alone, and where there are logs by everything."""
+    """Return the comparison on Nezha: each day by traces alone, and where there are logs by
+    everything.
+    """
     tables, known = [], {}
     for logs in (False, True):
         loaded = datasets.load("nezha", folder, logs=logs)
@@ -87,7 +105,9 @@ SETS = {"petshop": petshop, "nezha": nezha, "nab": nab}
 
 
 def data_folder(given: Path | None) -> Path | None:
-    """Return the folder of the data sets: as given, or by the environment, or beside the project; None: nowhere."""
+    """Return the folder of the data sets: as given, or by the environment, or beside the project;
+    None: nowhere.
+    """
     named = os.environ.get("AIOPS_LAB_DATA")
     return given or (Path(named) if named else BESIDE if BESIDE.is_dir() else None)
 
@@ -97,12 +117,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--data", type=Path, metavar="DIR", help="the folder of the data sets")
-    parser.add_argument("--only", choices=sorted(SETS), action="append", help="this data set (repeat for more)")
-    parser.add_argument("--quick", action="store_true", help="only compare: no parts removed, no data lost")
-    parser.add_argument("--out", type=Path, default=Path("accuracy"), metavar="FOLDER", help="of tables and pictures")
+    parser.add_argument(
+        "--only", choices=sorted(SETS), action="append", help="this data set (repeat for more)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="only compare: no parts removed, no data lost"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("accuracy"),
+        metavar="FOLDER",
+        help="of tables and pictures",
+    )
     asked = parser.parse_args(arguments)
     if asked.out.exists() and not asked.out.is_dir():
-        parser.error(f"--out must be a folder, got {asked.out}")  # better now than after ten minutes
+        # better now than after ten minutes
+        parser.error(f"--out must be a folder, got {asked.out}")
     root, progress = data_folder(asked.data), sys.stderr.isatty()
     compared: list[Table] = []
     ablated: list[Table] = []

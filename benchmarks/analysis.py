@@ -1,6 +1,8 @@
-"""What does the analysis cost? Against pandas, and per step: ``python -m benchmarks.analysis [--spans N]``.
+"""What does the analysis cost? Against pandas, and per step: ``python -m benchmarks.analysis
+[--spans N]``.
 
-CPU time of this process, after a warm-up that compiles the kernels. Both sides of a ratio run in turn, in one run.
+CPU time of this process, after a warm-up that compiles the kernels. Both sides of a ratio run in
+turn, in one run.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ GOAL_PANDAS, GOAL_REPLAY_S, GOAL_STEP_MS = 3.0, 1.0, 20.0
 
 
 def recording(requests: int, endpoints: int, rate: float, seed: int = 0) -> pd.DataFrame:
-    """Return a frame of requests, four spans each: server, client, server, and a second server below."""
+    """Return a frame of requests, four spans each: server, client, server, and a second server
+    below.
+    """
     rng = np.random.default_rng(seed)
     start = BEGIN + np.sort(rng.uniform(0, requests / rate, requests) * 1e9).astype(np.int64)
     duration = np.exp(rng.normal(3.5, 0.3, requests))
@@ -37,34 +41,53 @@ def recording(requests: int, endpoints: int, rate: float, seed: int = 0) -> pd.D
     ):
         route = (first + (depth + 1) // 2) % endpoints
         parts.append(
-            pd.DataFrame({
-                "trace": np.arange(requests), "span": np.arange(requests) * 4 + depth + 1,
-                "parent": np.arange(requests) * 4 + depth, "depth": depth, "kind": kind,
-                "endpoint": [f"/r{r:03d}" for r in route], "ns": start + (shift * duration * 1e6).astype(np.int64),
-                "duration_ms": share * duration,
-            })
-        )  # fmt: skip
+            pd.DataFrame(
+                {
+                    "trace": np.arange(requests),
+                    "span": np.arange(requests) * 4 + depth + 1,
+                    "parent": np.arange(requests) * 4 + depth,
+                    "depth": depth,
+                    "kind": kind,
+                    "endpoint": [f"/r{r:03d}" for r in route],
+                    "ns": start + (shift * duration * 1e6).astype(np.int64),
+                    "duration_ms": share * duration,
+                }
+            )
+        )
     table = pd.concat(parts).sort_values(["ns", "span"], ignore_index=True)
-    parent = [None if d == 0 else f"{p:016x}" for p, d in zip(table["parent"], table["depth"], strict=True)]
-    return pd.DataFrame({
-        "trace_id": [f"{t:032x}" for t in table["trace"]],
-        "span_id": [f"{s:016x}" for s in table["span"]],
-        "parent_id": pd.Series(parent, dtype=object),
-        "service": "shop", "endpoint": table["endpoint"], "kind": table["kind"],
-        "peer": np.where(table["kind"] == "client", "shop", None),
-        "start": pd.to_datetime(table["ns"], utc=True), "duration_ms": table["duration_ms"],
-        "status": 200, "error": pd.Series([None] * len(table), dtype=object),
-    })  # fmt: skip
+    parent = [
+        None if d == 0 else f"{p:016x}"
+        for p, d in zip(table["parent"], table["depth"], strict=True)
+    ]
+    return pd.DataFrame(
+        {
+            "trace_id": [f"{t:032x}" for t in table["trace"]],
+            "span_id": [f"{s:016x}" for s in table["span"]],
+            "parent_id": pd.Series(parent, dtype=object),
+            "service": "shop",
+            "endpoint": table["endpoint"],
+            "kind": table["kind"],
+            "peer": np.where(table["kind"] == "client", "shop", None),
+            "start": pd.to_datetime(table["ns"], utc=True),
+            "duration_ms": table["duration_ms"],
+            "status": 200,
+            "error": pd.Series([None] * len(table), dtype=object),
+        }
+    )
 
 
 def with_pandas(frame: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
     """Self time and service graph as one would write them in pandas: merge on the ids, then group.
 
-    It assumes what this recording has, one child a span, and would be wrong for children that overlap.
+    It assumes what this recording has, one child a span, and would be wrong for children that
+    overlap.
     """
     ids = frame[["trace_id", "span_id", "endpoint", "kind", "duration_ms"]]
     up = frame.reset_index().merge(
-        ids, left_on=["trace_id", "parent_id"], right_on=["trace_id", "span_id"], suffixes=("", "_up")
+        ids,
+        left_on=["trace_id", "parent_id"],
+        right_on=["trace_id", "span_id"],
+        suffixes=("", "_up"),
     )
     covered = up.groupby(["trace_id", "parent_id"])["duration_ms"].sum()
     key = pd.MultiIndex.from_frame(frame[["trace_id", "span_id"]])
@@ -93,7 +116,9 @@ def traces(spans: int) -> None:
         ours.append(cpu_s(lambda: (lab.self_time(frame), lab.service_graph(frame))))
         theirs.append(cpu_s(lambda: with_pandas(frame)))
     a, b = statistics.median(ours), statistics.median(theirs)
-    print(f"self time + service graph, {len(frame):,} spans: {a:.2f} CPU s; pandas merge/groupby {b:.2f} CPU s")
+    print(
+        f"self time + service graph, {len(frame):,} spans: {a:.2f} CPU s; pandas merge/groupby {b:.2f} CPU s"
+    )
     print(f"  pandas / ours = {b / a:.1f} (goal >= {GOAL_PANDAS})")
 
 
@@ -104,23 +129,39 @@ def replay() -> None:
     frame.loc[slow & (frame["endpoint"] == "/r003"), "duration_ms"] += 2000.0
     lab.replay(frame.iloc[:20_000])
     for causes in (False, True):
-        times = [cpu_s(lambda causes=causes: lab.replay(frame, causes=causes)) for _ in range(ROUNDS)]
+        times = [
+            cpu_s(lambda causes=causes: lab.replay(frame, causes=causes)) for _ in range(ROUNDS)
+        ]
         found = len(lab.replay(frame, causes=False).incidents)
         what = "with root causes" if causes else "without root causes"
-        print(f"replay, {len(frame):,} spans, {found} incidents, {what}: {statistics.median(times):.2f} CPU s", end="")
+        print(
+            f"replay, {len(frame):,} spans, {found} incidents, {what}: {statistics.median(times):.2f} CPU s",
+            end="",
+        )
         print(f" (goal <= {GOAL_REPLAY_S})")
 
 
 def what_if() -> None:
-    """Time what stands behind a slider: a replay of a run with a fault in it, and a sweep of 20 x 20 sensitivities."""
+    """Time what stands behind a slider: a replay of a run with a fault in it, and a sweep of 20 x
+    20 sensitivities.
+    """
     busy = replace(shop.SCENARIOS["delay"], rate=38.0)
-    frame, grid = shop.virtual(busy, 1, progress=False), {"z": np.linspace(2, 6, 20), "ratio": np.linspace(1.5, 5, 20)}
-    faults = pd.DataFrame({"service": ["payment"], "endpoint": ["/payment"]} | {
-        name: [frame["start"].iloc[0] + pd.Timedelta(seconds=s)] for name, s in (("start", 120), ("end", 180))
-    })  # fmt: skip
+    frame, grid = (
+        shop.virtual(busy, 1, progress=False),
+        {"z": np.linspace(2, 6, 20), "ratio": np.linspace(1.5, 5, 20)},
+    )
+    faults = pd.DataFrame(
+        {"service": ["payment"], "endpoint": ["/payment"]}
+        | {
+            name: [frame["start"].iloc[0] + pd.Timedelta(seconds=s)]
+            for name, s in (("start", 120), ("end", 180))
+        }
+    )
     for what, causes in (("without", False), ("with", True)):
         lab.replay(frame, causes=causes)
-        ms = 1e3 * statistics.median(cpu_s(lambda c=causes: lab.replay(frame, causes=c)) for _ in range(5))
+        ms = 1e3 * statistics.median(
+            cpu_s(lambda c=causes: lab.replay(frame, causes=c)) for _ in range(5)
+        )
         print(
             f"replay, {len(frame):,} spans with a fault, {what} root causes: {ms:.0f} CPU ms (goal <= {GOAL_MS[what]})"
         )
@@ -132,8 +173,22 @@ def step() -> None:
     """Time Monitor.step on a store with 200 endpoints, window after window."""
     frame = recording(6_000, 200, 20.0)
     with tempfile.TemporaryDirectory() as folder, lab.SpanStore(Path(folder) / "s.sqlite") as store:
-        spans = [lab.Span(r.trace_id, r.span_id, r.parent_id, r.service, r.endpoint, r.kind, r.peer, r.start.value,
-                          int(r.duration_ms * 1e6), r.status, r.error) for r in frame.itertuples()]  # fmt: skip
+        spans = [
+            lab.Span(
+                r.trace_id,
+                r.span_id,
+                r.parent_id,
+                r.service,
+                r.endpoint,
+                r.kind,
+                r.peer,
+                r.start.value,
+                int(r.duration_ms * 1e6),
+                r.status,
+                r.error,
+            )
+            for r in frame.itertuples()
+        ]
         monitor, times, done = lab.Monitor(store), [], 0
         for second in range(11, 300, 10):
             now = BEGIN + second * 10**9
@@ -141,10 +196,13 @@ def step() -> None:
                 store.add(spans[done])
                 done += 1
             store.flush()
-            times.append(1e3 * cpu_s(lambda now=now: monitor.step(pd.Timestamp(now, unit="ns", tz="UTC"))))
+            times.append(
+                1e3 * cpu_s(lambda now=now: monitor.step(pd.Timestamp(now, unit="ns", tz="UTC")))
+            )
     middle, worst = statistics.median(times[3:]), max(times[3:])
     print(
-        f"Monitor.step, 200 endpoints, one window of 800 spans: median {middle:.1f}, worst {worst:.1f} CPU ms", end=""
+        f"Monitor.step, 200 endpoints, one window of 800 spans: median {middle:.1f}, worst {worst:.1f} CPU ms",
+        end="",
     )
     print(f" (goal <= {GOAL_STEP_MS:.0f})")
 
@@ -152,7 +210,9 @@ def step() -> None:
 def main() -> None:
     """Run all four."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.analysis", description=__doc__)
-    parser.add_argument("--spans", type=int, default=400_000, help="spans for the comparison with pandas")
+    parser.add_argument(
+        "--spans", type=int, default=400_000, help="spans for the comparison with pandas"
+    )
     arguments = parser.parse_args()
     traces(arguments.spans)
     replay()

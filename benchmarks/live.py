@@ -1,7 +1,9 @@
-"""How quiet and how quick is the monitor on the live shop? ``python -m benchmarks.live [--minutes M] [--rounds N]``.
+"""How quiet and how quick is the monitor on the live shop? ``python -m benchmarks.live [--minutes
+M] [--rounds N]``.
 
-Clean traffic over real HTTP for some minutes: every incident is a false one. Then each fault of the seed, begun at
-another phase of the window in each round: the seconds from the first request that it struck to the incident.
+Clean traffic over real HTTP for some minutes: every incident is a false one. Then each fault of the
+seed, begun at another phase of the window in each round: the seconds from the first request that it
+struck to the incident.
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ import time
 from typing import NamedTuple
 
 import pandas as pd
+from shop.live.running.running import Shop
 
 import shop
 from aiops_lab import Fault
-from shop.live import Shop
 
 RATE = 10.0
 WARM_UP_S = 60.0
@@ -44,7 +46,10 @@ def clean(minutes: float, rate: float) -> None:
         running.step()
         incidents, until = running.monitor.incidents(), running.monitor.judged_until
     windows = (until - seen["start"].min()) / pd.Timedelta(WINDOW_S, unit="s")
-    print(f"clean traffic: {minutes:g} minutes, {len(seen)} requests, {windows:.0f} windows x 4 endpoints: ", end="")
+    print(
+        f"clean traffic: {minutes:g} minutes, {len(seen)} requests, {windows:.0f} windows x 4 endpoints: ",
+        end="",
+    )
     print(f"{len(incidents)} false incidents {[i.title for i in incidents] or ''}")
 
 
@@ -52,7 +57,10 @@ def detect(fault: Fault, phase: float) -> Run:
     """Break the warm shop at a phase (0 to 1) of the window and wait for the incident."""
     with shop.running(interval_s=INTERVAL_S) as running:
         traffic = threading.Thread(
-            target=shop.drive, args=(running, WARM_UP_S + 60, RATE), kwargs={"progress": False}, daemon=True
+            target=shop.drive,
+            args=(running, WARM_UP_S + 60, RATE),
+            kwargs={"progress": False},
+            daemon=True,
         )
         traffic.start()
         time.sleep(WARM_UP_S)
@@ -68,14 +76,20 @@ def detect(fault: Fault, phase: float) -> Run:
         incidents = running.monitor.incidents()
         traffic.join()
     cause = incidents[0].root_cause if incidents else None
-    return Run((found_at - victim).total_seconds(), cause.endpoint if cause else None, len(incidents))
+    return Run(
+        (found_at - victim).total_seconds(), cause.endpoint if cause else None, len(incidents)
+    )
 
 
 def _first_victim(running: Shop, fault: Fault, since: pd.Timestamp) -> pd.Timestamp:
     """Return the start of the first request that the fault struck."""
     running.store.flush()
     spans = running.store.spans(since=since)
-    at = spans[(spans["endpoint"] == fault.endpoint) & (spans["kind"] == "server") & (spans["start"] >= since)]
+    at = spans[
+        (spans["endpoint"] == fault.endpoint)
+        & (spans["kind"] == "server")
+        & (spans["start"] >= since)
+    ]
     struck = at[(at["status"] >= 500) | ~(at["duration_ms"] < 1000)]
     return struck["start"].min()
 
@@ -83,8 +97,15 @@ def _first_victim(running: Shop, fault: Fault, since: pd.Timestamp) -> pd.Timest
 def main() -> None:
     """Run both parts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.live", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=2.0, help="minutes of clean traffic (default 2)")
-    parser.add_argument("--rounds", type=int, default=1, help="rounds of each fault, at different phases (default 1)")
+    parser.add_argument(
+        "--minutes", type=float, default=2.0, help="minutes of clean traffic (default 2)"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=1,
+        help="rounds of each fault, at different phases (default 1)",
+    )
     arguments = parser.parse_args()
     clean(arguments.minutes, RATE)
     bound = WINDOW_S + INTERVAL_S
@@ -92,7 +113,10 @@ def main() -> None:
         for number in range(arguments.rounds):
             phase = (number + 0.5) / arguments.rounds
             run = detect(fault, phase)
-            print(f"{name}, begun at {phase:.2f} of a window: incident after {run.waited_s:.1f} s ", end="")
+            print(
+                f"{name}, begun at {phase:.2f} of a window: incident after {run.waited_s:.1f} s ",
+                end="",
+            )
             print(f"(bound {bound:.0f} s), cause {run.cause}, {run.incidents} incident(s)")
 
 

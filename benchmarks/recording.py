@@ -1,12 +1,14 @@
-"""What does recording cost? This project and OpenTelemetry side by side: ``python -m benchmarks.recording``.
+"""What does recording cost? This project and OpenTelemetry side by side: ``python -m
+benchmarks.recording``.
 
-CPU time of all threads (``process_time``), direct WSGI calls, so that neither a socket nor a second process is
-in the figures. Every span of ours is durable when the clock stops.
+CPU time of all threads (``process_time``), direct WSGI calls, so that neither a socket nor a second
+process is in the figures. Every span of ours is durable when the clock stops.
 
-The variants take turns in short rounds, so that a busy machine is busy for all three of a round. The ratio is the
-median over the rounds of (ours - bare) / (peer - bare), each within one round. The least cost of each variant would
-compare moments that were minutes apart, and the mean would follow a few disturbed rounds; the median of paired ratios
-does neither, and half of the rounds may be disturbed.
+The variants take turns in short rounds, so that a busy machine is busy for all three of a round.
+The ratio is the median over the rounds of (ours - bare) / (peer - bare), each within one round. The
+least cost of each variant would compare moments that were minutes apart, and the mean would follow
+a few disturbed rounds; the median of paired ratios does neither, and half of the rounds may be
+disturbed.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ def main() -> None:
 
 
 def measure_inbound(folder: Path) -> dict[str, list[float]]:
-    """Return microseconds of CPU time a request, one figure a round: bare, with ours, with OpenTelemetry."""
+    """Return microseconds of CPU time a request, one figure a round: bare, with ours, with
+    OpenTelemetry.
+    """
     from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
     provider, exported = _provider()
@@ -98,14 +102,24 @@ def measure_outbound(folder: Path) -> dict[str, list[float]]:
 def show(title: str, rounds: dict[str, list[float]], goal: float) -> bool:
     """Print one table of medians and return whether the goal is missed."""
     bare = rounds["bare"]
-    added = {name: [cost - base for cost, base in zip(costs, bare, strict=True)] for name, costs in rounds.items()}
+    added = {
+        name: [cost - base for cost, base in zip(costs, bare, strict=True)]
+        for name, costs in rounds.items()
+    }
     peer = added["opentelemetry"]
-    print(f"\n{title}, medians of {len(bare)} rounds\n{'':16}{'µs':>8}{'added':>8}{'÷ opentelemetry':>18}")
+    print(
+        f"\n{title}, medians of {len(bare)} rounds\n{'':16}{'µs':>8}{'added':>8}{'÷ opentelemetry':>18}"
+    )
     for name, costs in rounds.items():
         ratios = [ours / theirs for ours, theirs in zip(added[name], peer, strict=True)]
         middle = map(statistics.median, (costs, added[name], ratios))
         print("{:16}{:8.1f}{:8.1f}{:18.3f}".format(name, *middle))
-    return _judge(statistics.median(ours / theirs for ours, theirs in zip(added["aiops_lab"], peer, strict=True)), goal)
+    return _judge(
+        statistics.median(
+            ours / theirs for ours, theirs in zip(added["aiops_lab"], peer, strict=True)
+        ),
+        goal,
+    )
 
 
 def show_imports() -> bool:
@@ -139,7 +153,9 @@ def _take_turns(
     before: dict[str, Callable[[], Any]] | None = None,
     after: dict[str, Callable[[], Any]] | None = None,
 ) -> dict[str, list[float]]:
-    """Return the cost of each variant in µs, round by round; the first round warms up and does not count."""
+    """Return the cost of each variant in µs, round by round; the first round warms up and does not
+    count.
+    """
     costs: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(ROUNDS + 1):
         for name, (act, wait) in variants.items():
@@ -194,7 +210,9 @@ def _start_response(status: str, headers: list[tuple[str, str]], exc_info: Any =
 class _Answer(BaseAdapter):
     """Answers at once, so that only the work of the session is measured."""
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+    def send(
+        self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
+    ) -> requests.Response:
         answer = requests.Response()
         answer.status_code = 200
         answer._content = b"ok"

@@ -1,10 +1,12 @@
-"""What does it cost to store a span? CPU against an insert without any index, bytes on disk, time of a query.
+"""What does it cost to store a span? CPU against an insert without any index, bytes on disk, time
+of a query.
 
     python -m benchmarks.storing [--spans 1000000] [--batch 1000] [--folder DIR]
 
-Both sides write the same spans in the same batches, WAL and synchronous NORMAL. The bare side gets its rows ready
-made (integer codes, ids as bytes): it only inserts. This project's side starts from `Span`s and includes everything:
-the append, the encoding, both threads, the sorting. CPU time of the process; least of `REPEATS` for the query.
+Both sides write the same spans in the same batches, WAL and synchronous NORMAL. The bare side gets
+its rows ready made (integer codes, ids as bytes): it only inserts. This project's side starts from
+`Span`s and includes everything: the append, the encoding, both threads, the sorting. CPU time of
+the process; least of `REPEATS` for the query.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ def main() -> None:
     """Run both sides in turns on the same spans and print them side by side."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--spans", type=int, default=1_000_000, help="how many (default 1,000,000)")
-    parser.add_argument("--batch", type=int, default=1000, help="spans in a transaction (default 1,000)")
+    parser.add_argument(
+        "--batch", type=int, default=1000, help="spans in a transaction (default 1,000)"
+    )
     parser.add_argument("--folder", type=Path, help="where the files go for the time of the run")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
@@ -51,9 +55,13 @@ def compare(folder: Path, spans: int, batch: int) -> None:
         print(f"{spans:,} spans, {ENDPOINTS} endpoints, batches of {batch:,}")
         query_ms, rows = _query(store, spans)
     bare.close()
-    bare_bytes, store_bytes = (Path(folder, name).stat().st_size / spans for name in ("bare.sqlite", "spans.sqlite"))
+    bare_bytes, store_bytes = (
+        Path(folder, name).stat().st_size / spans for name in ("bare.sqlite", "spans.sqlite")
+    )
     bare_us, store_us = 1e6 * bare_s / spans, 1e6 * store_s / spans
-    print(f"CPU a span    {store_us:6.2f} us   without index {bare_us:6.2f} us   ratio {store_us / bare_us:.2f}")
+    print(
+        f"CPU a span    {store_us:6.2f} us   without index {bare_us:6.2f} us   ratio {store_us / bare_us:.2f}"
+    )
     print(f"bytes a span  {store_bytes:6.1f}      without index {bare_bytes:6.1f}")
     print(f"last 5 minutes of one endpoint: {query_ms:.2f} ms CPU for a frame of {rows:,} rows")
 
@@ -67,17 +75,27 @@ def _batches(spans: int, batch: int) -> Iterator[list[Span]]:
 def _span(rng: random.Random, i: int) -> Span:
     parent = f"{rng.getrandbits(64):016x}" if i % 4 else None
     error = "ConnectionError: refused" if i % 100 == 0 else None
-    endpoint, duration_ns = f"/endpoint/{rng.randrange(ENDPOINTS)}", int(rng.lognormvariate(17, 0.5))
+    endpoint, duration_ns = (
+        f"/endpoint/{rng.randrange(ENDPOINTS)}",
+        int(rng.lognormvariate(17, 0.5)),
+    )
     ended_ns = BEGIN_NS + int(i * SPAN_S * 1e9)
     ids = f"{rng.getrandbits(128):032x}", f"{rng.getrandbits(64):016x}", parent
     status = 502 if error else 200
-    return Span(*ids, "shop", endpoint, "server", None, ended_ns - duration_ns, duration_ns, status, error)
+    return Span(
+        *ids, "shop", endpoint, "server", None, ended_ns - duration_ns, duration_ns, status, error
+    )
 
 
 def _insert_bare(db: sqlite3.Connection, spans: list[Span]) -> float:
     rows = [
         (1, int(s.endpoint[10:]), 1, None, s.start_ns, s.duration_ns, s.status)
-        + (bytes.fromhex(s.trace_id), bytes.fromhex(s.span_id), s.parent_id and bytes.fromhex(s.parent_id), s.error)
+        + (
+            bytes.fromhex(s.trace_id),
+            bytes.fromhex(s.span_id),
+            s.parent_id and bytes.fromhex(s.parent_id),
+            s.error,
+        )
         for s in spans
     ]
     begun = time.process_time()
@@ -102,7 +120,9 @@ def _query(store: SpanStore, spans: int) -> tuple[float, int]:
     took = []
     for _ in range(REPEATS):
         begun = time.process_time()
-        frame = store.spans(since=until - pd.Timedelta(minutes=5), until=until, endpoint="/endpoint/7")
+        frame = store.spans(
+            since=until - pd.Timedelta(minutes=5), until=until, endpoint="/endpoint/7"
+        )
         took.append(time.process_time() - begun)
     return 1e3 * min(took), len(frame)
 

@@ -1,7 +1,8 @@
 """Make the recordings of this folder anew: python data/make.py [NAME ...]
 
-Those in virtual time are made within a minute, and come out equal on every machine. With --live it is the turn of the
-live ones instead: real requests on this machine, 22 minutes in all, and never the same milliseconds twice.
+Those in virtual time are made within a minute, and come out equal on every machine. With --live it
+is the turn of the live ones instead: real requests on this machine, 22 minutes in all, and never
+the same milliseconds twice.
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ from pathlib import Path
 import aiops_lab as lab
 import shop
 from shop.__main__ import main as command
-from shop.record import record_scenario, rows_of, write_recording
+from shop.live.record import rows_of
+from shop.virtual_time.record import record_scenario, write_recording
 
 HERE = Path(__file__).parent
 SEED = 1
 
 
-def shorter(name: str, at_s: tuple[float, float, float], rate: float, **numbers: float) -> shop.Scenario:
-    """Return a scenario of the catalogue whose faults start, and end, and which ends, at these seconds.
+def shorter(
+    name: str, at_s: tuple[float, float, float], rate: float, **numbers: float
+) -> shop.Scenario:
+    """Return a scenario of the catalogue whose faults start, and end, and which ends, at these
+    seconds.
 
     `numbers` change the faults.
     """
     start, end, seconds = at_s
-    faults = tuple(replace(fault, start_s=start, end_s=end, **numbers) for fault in shop.SCENARIOS[name].faults)
+    faults = tuple(
+        replace(fault, start_s=start, end_s=end, **numbers) for fault in shop.SCENARIOS[name].faults
+    )
     return replace(shop.SCENARIOS[name], faults=faults, seconds=seconds, rate=rate, window=None)
 
 
@@ -51,9 +58,14 @@ MIX = {"/payment": 2, "/checkout": 1}
 
 def graded(path: Path) -> None:
     """Record an endpoint with faults of graded size: its time is lognormal with sigma 0.7."""
-    noisy = tuple(replace(e, sigma=0.7) if e.route == "/payment" else e for e in shop.SEED_SHOP.endpoints)
+    noisy = tuple(
+        replace(e, sigma=0.7) if e.route == "/payment" else e for e in shop.SEED_SHOP.endpoints
+    )
     with shop.running(topology=shop.Topology(noisy), seed=GRADED_SEED) as s:
-        phases = [(0, WARMUP_S), *((added, FAULT_S if added else CALM_S) for ms in ADDED_MS for added in (ms, 0))]
+        phases = [
+            (0, WARMUP_S),
+            *((added, FAULT_S if added else CALM_S) for ms in ADDED_MS for added in (ms, 0)),
+        ]
         for n, (added, seconds) in enumerate(phases):
             if added:
                 s.inject(lab.Fault("delay", "shop", "/payment", duration_ms=added))
@@ -61,7 +73,13 @@ def graded(path: Path) -> None:
             s.clear()
         s.store.flush()
         spans, faults = s.store.spans(), s.truth.faults()
-    settings = {"rate": RATE, "seed": GRADED_SEED, "warmup_s": WARMUP_S, "fault_s": FAULT_S, "calm_s": CALM_S}
+    settings = {
+        "rate": RATE,
+        "seed": GRADED_SEED,
+        "warmup_s": WARMUP_S,
+        "fault_s": FAULT_S,
+        "calm_s": CALM_S,
+    }
     write_recording(path, spans, {"faults": rows_of(faults)} | settings)
 
 
@@ -86,10 +104,18 @@ def live(name: str, path: Path) -> None:
 
 def main() -> None:
     """Do what the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which ones; default all of the kind")
-    parser.add_argument("--live", action="store_true", help="the live ones, not those in virtual time")
-    parser.add_argument("--out", type=Path, default=HERE, metavar="FOLDER", help="where to; default this folder")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="which ones; default all of the kind"
+    )
+    parser.add_argument(
+        "--live", action="store_true", help="the live ones, not those in virtual time"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=HERE, metavar="FOLDER", help="where to; default this folder"
+    )
     options = parser.parse_args()
     known = LIVE if options.live else VIRTUAL
     for name in options.names:

@@ -1,13 +1,15 @@
-"""Copy the lessons: for students, without the solutions; or solved, with each solution as a cell that runs.
+"""Copy the lessons: for students, without the solutions; or solved, with each solution as a cell
+that runs.
 
     python notebooks/copies.py students          into students/: no solutions, no outputs
     python notebooks/copies.py students OUT      into a folder of your choice
     python notebooks/copies.py solved            into solved/: what `make test` runs
 
-A copy for students keeps the hints and loses the outputs: "predict first" is idle where the answer is already on the
-page. `--outputs` keeps them, for those who read without a kernel. The lessons read `../data`, so a folder beside
-`notebooks/` needs nothing else; elsewhere, copy `data/` beside it. Files that are there already are left alone unless
-you say `--force`: somebody may have worked in them.
+A copy for students keeps the hints and loses the outputs: "predict first" is idle where the answer
+is already on the page. `--outputs` keeps them, for those who read without a kernel. The lessons
+read `../data`, so a folder beside `notebooks/` needs nothing else; elsewhere, copy `data/` beside
+it. Files that are there already are left alone unless you say `--force`: somebody may have worked
+in them.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ CODE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def without_solutions(notebook: NotebookNode, outputs: bool = False) -> None:
-    """Take the folded solutions out of a notebook, and what its cells printed unless `outputs` is true."""
+    """Take the folded solutions out of a notebook, and what its cells printed unless `outputs` is
+    true.
+    """
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = SOLUTION.sub("", cell.source)
@@ -38,13 +42,16 @@ def without_solutions(notebook: NotebookNode, outputs: bool = False) -> None:
 def with_solutions(notebook: NotebookNode) -> None:
     """Put the code of each folded solution into a cell of its own, behind the text that holds it.
 
-    The new cells have no execution count, so that nbval runs them and compares nothing: they must only not raise.
+    The new cells have no execution count, so that nbval runs them and compares nothing: they must
+    only not raise.
     """
     notebook.cells = [copy for cell in notebook.cells for copy in (cell, *_solved(cell))]
 
 
 def solutions(cell: NotebookNode) -> list[list[str]]:
-    """For each folded solution of a cell, its blocks of Python code; an empty list where it is prose only."""
+    """For each folded solution of a cell, its blocks of Python code; an empty list where it is
+    prose only.
+    """
     if cell.cell_type != "markdown":
         return []
     return [CODE.findall(text) for text in SOLUTION.findall(cell.source)]
@@ -52,10 +59,15 @@ def solutions(cell: NotebookNode) -> list[list[str]]:
 
 def _solved(cell: NotebookNode) -> list[NotebookNode]:
     code = [block for blocks in solutions(cell) for block in blocks]
-    return [nbformat.v4.new_code_cell(text.strip(), id=f"{cell.id}-{n}") for n, text in enumerate(code, 1)]
+    return [
+        nbformat.v4.new_code_cell(text.strip(), id=f"{cell.id}-{n}")
+        for n, text in enumerate(code, 1)
+    ]
 
 
-def copy_lessons(out: Path, change: Callable[[NotebookNode], None], force: bool = False) -> list[Path]:
+def copy_lessons(
+    out: Path, change: Callable[[NotebookNode], None], force: bool = False
+) -> list[Path]:
     """Write a changed copy of each lesson into the folder `out`; give their paths.
 
     Raises
@@ -76,19 +88,33 @@ def copy_lessons(out: Path, change: Callable[[NotebookNode], None], force: bool 
         notebook = nbformat.v4.reads(path.read_text("utf-8"))
         change(notebook)
         nbformat.validate(notebook)
-        (out / path.name).write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
+        (out / path.name).write_text(
+            nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n"
+        )
     return [out / path.name for path in lessons]
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Copy the lessons, without their solutions or with them as cells.")
+    parser = argparse.ArgumentParser(
+        description="Copy the lessons, without their solutions or with them as cells."
+    )
     kinds = parser.add_subparsers(dest="kind", required=True)
     students = kinds.add_parser("students", help="no solutions and no outputs; hints stay")
     students.add_argument("--outputs", action="store_true", help="keep what the cells printed")
-    solved = kinds.add_parser("solved", help="each solution's code as a cell behind its exercise; outputs stay")
+    solved = kinds.add_parser(
+        "solved", help="each solution's code as a cell behind its exercise; outputs stay"
+    )
     for name, kind in {"students": students, "solved": solved}.items():
-        kind.add_argument("out", nargs="?", type=Path, default=HERE.parent / name, help=f"a folder (default {name}/)")
-        kind.add_argument("--force", action="store_true", help="overwrite copies that are there already")
+        kind.add_argument(
+            "out",
+            nargs="?",
+            type=Path,
+            default=HERE.parent / name,
+            help=f"a folder (default {name}/)",
+        )
+        kind.add_argument(
+            "--force", action="store_true", help="overwrite copies that are there already"
+        )
     return parser.parse_args()
 
 

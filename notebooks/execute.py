@@ -1,11 +1,12 @@
-"""Run the lessons from top to bottom and save them so that a second run changes as little as possible.
+"""Run the lessons from top to bottom and save them so that a second run changes as little as
+possible.
 
     python notebooks/execute.py                      every lesson
     python notebooks/execute.py FILE …               these
 
-Cell ids stay as they are (a missing or doubled one is made from its cell's text); execution times, widget state
-and the exact version of Python are left out. A cell that raises stops the run, unless it is tagged
-`raises-exception`; then nothing is saved.
+Cell ids stay as they are (a missing or doubled one is made from its cell's text); execution times,
+widget state and the exact version of Python are left out. A cell that raises stops the run, unless
+it is tagged `raises-exception`; then nothing is saved.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ HERE = Path(__file__).parent
 
 def execute(path: Path, timeout: int = 120) -> None:
     """Run one notebook in its own folder and save it in place."""
-    notebook = nbformat.v4.reads(path.read_text("utf-8"))  # nbformat.read would give doubled ids random new ones
+    # nbformat.read would give doubled ids random new ones
+    notebook = nbformat.v4.reads(path.read_text("utf-8"))
     tidy(notebook)
     NotebookClient(
         notebook,
@@ -49,7 +51,11 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
     notebook.nbformat_minor = max(notebook.nbformat_minor, 5)
     taken: set[str] = set()
     for cell in notebook.cells:
-        cell.metadata = {k: v for k, v in cell.metadata.items() if k not in ("execution", "collapsed", "scrolled")}
+        cell.metadata = {
+            k: v
+            for k, v in cell.metadata.items()
+            if k not in ("execution", "collapsed", "scrolled")
+        }
         cell["id"] = _own_id(cell, taken)
         taken.add(cell["id"])
 
@@ -63,17 +69,27 @@ def _own_id(cell: nbformat.NotebookNode, taken: set[str]) -> str:
 
 
 def _lesson(name: str) -> Path:
-    """Find a notebook from the current folder or from notebooks/; what is missing is an error of one line."""
+    """Find a notebook from the current folder or from notebooks/; what is missing is an error of
+    one line.
+    """
     for path in (Path(name), HERE / name):
         if path.is_file():
             return path
-    raise argparse.ArgumentTypeError(f"there is no notebook {name}, neither here nor in {HERE.name}/")
+    raise argparse.ArgumentTypeError(
+        f"there is no notebook {name}, neither here nor in {HERE.name}/"
+    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Run the lessons and save them with their outputs.")
-    parser.add_argument("notebook", nargs="*", type=_lesson, help="default: every lesson in notebooks/")
-    parser.add_argument("--timeout", type=int, default=120, help="seconds a cell may take (default 120)")
+    parser = argparse.ArgumentParser(
+        description="Run the lessons and save them with their outputs."
+    )
+    parser.add_argument(
+        "notebook", nargs="*", type=_lesson, help="default: every lesson in notebooks/"
+    )
+    parser.add_argument(
+        "--timeout", type=int, default=120, help="seconds a cell may take (default 120)"
+    )
     arguments = parser.parse_args()
     for path in arguments.notebook or sorted(HERE.glob("*.ipynb")):
         began = time.monotonic()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shop.stopping import Stop
+from shop.live.stopping import Stop
 
 if TYPE_CHECKING:
     import argparse
@@ -20,11 +20,14 @@ AS_TYPED = {"file": "FILE", "path": "--db", "target": "--url", "fault_s": "--sec
         *("seeds", "first-seed", "scenario", "rule", "jobs"),
     )
 }
+
 """What an error calls a parameter, and what the user typed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 the answer is no, 2 it could not run, 130 interrupted."""
+    """Run a command and return its exit code: 0 done, 1 the answer is no, 2 it could not run, 130
+    interrupted.
+    """
     with Stop() as stop:
         return run(argv, stop)
 
@@ -33,7 +36,8 @@ def run(argv: Sequence[str] | None, stop: Stop) -> int:
     """Do what `main` does; `stop` is listening already."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a console that knows no emoji shows ? instead of failing
+            # a console that knows no emoji shows ? instead of failing
+            stream.reconfigure(errors="replace")
     options = _parser().parse_args(argv)
     try:
         return options.run(options, stop)
@@ -60,7 +64,15 @@ def _parser() -> argparse.ArgumentParser:
         description="A small web shop to break on purpose, and the machine that notices, groups and explains it.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_serve, _add_demo, _add_check, _add_record, _add_scenarios, _add_leaderboard, _add_calibrate):
+    for add in (
+        _add_serve,
+        _add_demo,
+        _add_check,
+        _add_record,
+        _add_scenarios,
+        _add_leaderboard,
+        _add_calibrate,
+    ):
         add(commands, argparse.ArgumentDefaultsHelpFormatter)
     return parser
 
@@ -73,18 +85,30 @@ def _add_serve(commands: argparse._SubParsersAction, help: Any) -> None:
         description="Run the shop on a port, watched by a background worker, until Ctrl-C or SIGTERM. "
         "Break it with curl (POST /simulate/delay, error, hang), then look at /aiops/incidents.",
     )
-    parser.add_argument("--port", type=int, default=5000, help="port of the front; 0 = any free one")
-    parser.add_argument("--services", choices=("one", "many"), default="one", help="one port, or one each")
-    parser.add_argument("--db", default="aiops-lab.sqlite", help="file of spans, incidents and baselines")
+    parser.add_argument(
+        "--port", type=int, default=5000, help="port of the front; 0 = any free one"
+    )
+    parser.add_argument(
+        "--services", choices=("one", "many"), default="one", help="one port, or one each"
+    )
+    parser.add_argument(
+        "--db", default="aiops-lab.sqlite", help="file of spans, incidents and baselines"
+    )
     parser.add_argument("--interval", type=float, default=30.0, help="seconds between two analyses")
-    parser.add_argument("--window", type=float, default=10.0, help="seconds of a window of the analysis")
-    parser.add_argument("--traffic", type=float, default=0.0, metavar="RATE", help="normal customers, requests/s")
-    parser.add_argument("--seed", type=int, default=0, help="of service times, faults and customers")
+    parser.add_argument(
+        "--window", type=float, default=10.0, help="seconds of a window of the analysis"
+    )
+    parser.add_argument(
+        "--traffic", type=float, default=0.0, metavar="RATE", help="normal customers, requests/s"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of service times, faults and customers"
+    )
     parser.set_defaults(run=_serve)
 
 
 def _serve(options: argparse.Namespace, stop: Stop) -> int:
-    from shop.serve import serve
+    from shop.live.serve import serve
 
     given = (options.interval, options.window, options.traffic, options.seed)
     return serve(options.port, options.services, options.db, *given, stop)
@@ -98,16 +122,22 @@ def _add_demo(commands: argparse._SubParsersAction, help: Any) -> None:
         description="Start the shop, warm up, break /payment, watch an incident open, and see its root cause "
         "named with its evidence. Draws timeline.png and ledger.png.",
     )
-    parser.add_argument("--fault", choices=("error", "delay", "hang"), default="error", help="how /payment breaks")
-    parser.add_argument("--services", choices=("one", "many"), default="one", help="one port, or one each")
-    parser.add_argument("--seed", type=int, default=0, help="of service times, faults and customers")
+    parser.add_argument(
+        "--fault", choices=("error", "delay", "hang"), default="error", help="how /payment breaks"
+    )
+    parser.add_argument(
+        "--services", choices=("one", "many"), default="one", help="one port, or one each"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of service times, faults and customers"
+    )
     parser.add_argument("--rate", type=float, default=20.0, help="requests/s")
     parser.add_argument("--out", default="demo", help="folder of the two pictures")
     parser.set_defaults(run=_demo)
 
 
 def _demo(options: argparse.Namespace, stop: Stop) -> int:
-    from shop.demo import demo
+    from shop.live.demo import demo
 
     stop.interrupt()
     return demo(options.fault, options.services, options.seed, options.rate, options.out)
@@ -121,15 +151,21 @@ def _add_check(commands: argparse._SubParsersAction, help: Any) -> None:
         description="Run the latency, error, cascade and hang scenarios over HTTP alone, and print what passed. "
         "Exit code 1 if anything did not.",
     )
-    parser.add_argument("--quick", action="store_true", help="short windows: about 20 s instead of 2 minutes")
-    parser.add_argument("--url", help="a shop that is served elsewhere; otherwise it starts its own")
+    parser.add_argument(
+        "--quick", action="store_true", help="short windows: about 20 s instead of 2 minutes"
+    )
+    parser.add_argument(
+        "--url", help="a shop that is served elsewhere; otherwise it starts its own"
+    )
     parser.add_argument("--rate", type=float, default=20.0, help="requests/s")
-    parser.add_argument("--seed", type=int, default=0, help="of service times, faults and customers")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of service times, faults and customers"
+    )
     parser.set_defaults(run=_check)
 
 
 def _check(options: argparse.Namespace, stop: Stop) -> int:
-    from shop.check import check
+    from shop.live.check import check
 
     stop.interrupt()
     return check(options.url, options.quick, options.rate, options.seed)
@@ -160,7 +196,9 @@ def _add_record(commands: argparse._SubParsersAction, help: Any) -> None:
         default=argparse.SUPPRESS,
         help="run this one in virtual time: a name that `scenarios` lists, or a .toml file of your own",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of service times, faults and customers")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of service times, faults and customers"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     live = parser.add_argument_group("a live run, without --scenario")
     add = partial(live.add_argument, action=Live)
@@ -184,12 +222,15 @@ def _record(options: argparse.Namespace, stop: Stop) -> int:
 
 
 def _recorded_live(options: argparse.Namespace, stop: Stop) -> Any:
-    from shop.record import fault_of, record
+    from shop.live.record import record
+    from shop.recordings import fault_of
 
     stop.interrupt()
     return record(
         options.file,
-        fault_of(options.fault, options.services, options.endpoint, options.duration, options.share),
+        fault_of(
+            options.fault, options.services, options.endpoint, options.duration, options.share
+        ),
         warmup_s=options.warmup,
         fault_s=options.seconds,
         recovery_s=options.recovery,
@@ -201,13 +242,15 @@ def _recorded_live(options: argparse.Namespace, stop: Stop) -> Any:
 
 
 def _recorded_virtually(options: argparse.Namespace, stop: Stop) -> Any:
-    from aiops_lab.faults import FieldError
-    from shop.record import record_scenario
-    from shop.scenario_file import find_scenario
+    from aiops_lab.checks import FieldError
+    from shop.virtual_time.record import record_scenario
+    from shop.virtual_time.scenario_file import find_scenario
 
     stop.interrupt()
     for name, value in options.live:
-        raise FieldError(name, "must not be given with --scenario, which says itself what happens", value)
+        raise FieldError(
+            name, "must not be given with --scenario, which says itself what happens", value
+        )
     progress = False if options.quiet else None
     return record_scenario(options.file, find_scenario(options.scenario), options.seed, progress)
 
@@ -243,7 +286,9 @@ def _add_leaderboard(commands: argparse._SubParsersAction, help: Any) -> None:
         "defaults about 2 minutes on 2 processors; the figures in the README come from --seeds 30 --first-seed 20000.",
     )
     parser.add_argument("--seeds", type=int, default=2, metavar="N", help="runs of each scenario")
-    parser.add_argument("--first-seed", type=int, default=1000, metavar="N", help="seeds from here on, below 50000")
+    parser.add_argument(
+        "--first-seed", type=int, default=1000, metavar="N", help="seeds from here on, below 50000"
+    )
     parser.add_argument(
         "--scenario",
         action="append",
@@ -252,20 +297,34 @@ def _add_leaderboard(commands: argparse._SubParsersAction, help: Any) -> None:
         help="only this one, or a .toml file of your own, and no sizes; may be repeated",
     )
     parser.add_argument(
-        "--rule", action="append", default=[], metavar="FILE.py:FUNCTION",
+        "--rule",
+        action="append",
+        default=[],
+        metavar="FILE.py:FUNCTION",
         help="one more rule, f(usual, abnormal) -> list of Suspect; also module:function; may be repeated",
-    )  # fmt: skip
-    parser.add_argument("--pipeline", action=BooleanOptionalAction, default=True, help="run the whole pipeline, too")
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes; None: as many as there are processors")
+    )
+    parser.add_argument(
+        "--pipeline", action=BooleanOptionalAction, default=True, help="run the whole pipeline, too"
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes; None: as many as there are processors"
+    )
     parser.add_argument("--out", default="leaderboard", help="folder of the tables and pictures")
     parser.set_defaults(run=_leaderboard)
 
 
 def _leaderboard(options: argparse.Namespace, stop: Stop) -> int:
-    from shop.publish import leaderboard
+    from shop.experiments.report import leaderboard
 
     stop.interrupt()
-    given = (options.seeds, options.first_seed, options.scenario, options.rule, options.pipeline, options.jobs)
+    given = (
+        options.seeds,
+        options.first_seed,
+        options.scenario,
+        options.rule,
+        options.pipeline,
+        options.jobs,
+    )
     return leaderboard(*given, options.out)
 
 
@@ -277,14 +336,20 @@ def _add_calibrate(commands: argparse._SubParsersAction, help: Any) -> None:
         description="Run faults of all sizes whose true cause is known, learn from two thirds of them how often the "
         "ledger's first suspect is right, check it on the others, and write the curve that verdicts use.",
     )
-    parser.add_argument("--seeds", type=int, default=15, metavar="N", help="runs of each scenario; at least 3")
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes; None: as many as there are processors")
-    parser.add_argument("--out", default=None, metavar="FILE", help="None: the package's own confidence.json")
+    parser.add_argument(
+        "--seeds", type=int, default=15, metavar="N", help="runs of each scenario; at least 3"
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes; None: as many as there are processors"
+    )
+    parser.add_argument(
+        "--out", default=None, metavar="FILE", help="None: the package's own confidence.json"
+    )
     parser.set_defaults(run=_calibrate)
 
 
 def _calibrate(options: argparse.Namespace, stop: Stop) -> int:
-    from shop.calibrate import calibrate
+    from shop.experiments.calibrate import calibrate
 
     stop.interrupt()
     checked = calibrate(options.seeds, options.out, options.jobs, sys.stderr.isatty())

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 
-from aiops_lab.faults import FieldError, check_number
+from aiops_lab.checks import FieldError, check_number
 
 METHODS = ("GET", "POST")
+
 DAY_MS = 86_400_000.0
 
 
@@ -51,8 +52,8 @@ class Endpoint:
     service, route, method : str
         Where it is; a route may exist in several services.
     median_ms, sigma : float
-        Its own work takes a lognormal time with this median and this standard deviation of the logarithm;
-        default 0.25, so that one request in a thousand takes more than twice the median.
+        Its own work takes a lognormal time with this median and this standard deviation of the
+        logarithm; default 0.25, so that one request in a thousand takes more than twice the median.
     calls : tuple of Call, or of tuples of Call
         Made after its own work, in sequence; the calls of an inner tuple are made in parallel.
     capacity : int
@@ -106,12 +107,14 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Topology:
-    """The endpoints of a shop; `front` is the service that customers, and the control plane, are at.
+    """The endpoints of a shop; `front` is the service that customers, and the control plane, are
+    at.
 
     Raises
     ------
     ValueError
-        An endpoint is there twice, a call leads to no endpoint or in a circle, or `front` has no endpoint.
+        An endpoint is there twice, a call leads to no endpoint or in a circle, or `front` has no
+        endpoint.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -124,7 +127,9 @@ class Topology:
                 raise FieldError(f"endpoints[{n}]", "must be there once", " ".join(place))
         for where, call in self._calls():
             if (call.service, call.endpoint) not in places:
-                raise FieldError(where, "must lead to a known endpoint", f"{call.service} {call.endpoint}")
+                raise FieldError(
+                    where, "must lead to a known endpoint", f"{call.service} {call.endpoint}"
+                )
         if self.front not in self.services:
             raise FieldError("front", f"must be one of {', '.join(self.services)}", self.front)
         self.callers_first()
@@ -157,8 +162,11 @@ class Topology:
 
     def callers_first(self) -> tuple[Endpoint, ...]:
         """Return the endpoints so that every caller comes before whom it calls."""
-        callees = {  # not sets: their order, and so which circle is named, would differ from process to process
-            endpoint.place: [(call.service, call.endpoint) for stage in endpoint.stages for call in stage]
+        # not sets: their order, and so which circle is named, would differ from process to process
+        callees = {
+            endpoint.place: [
+                (call.service, call.endpoint) for stage in endpoint.stages for call in stage
+            ]
             for endpoint in self.endpoints
         }
         try:
@@ -190,7 +198,9 @@ class Topology:
         """Return the same shop as a single service, which calls itself."""
 
         def moved(endpoint: Endpoint) -> Endpoint:
-            calls = tuple(tuple(replace(call, service=service) for call in stage) for stage in endpoint.stages)
+            calls = tuple(
+                tuple(replace(call, service=service) for call in stage) for stage in endpoint.stages
+            )
             return replace(endpoint, service=service, calls=calls)
 
         return Topology(tuple(moved(endpoint) for endpoint in self.endpoints), front=service)
@@ -210,4 +220,5 @@ SEED_SHOP = Topology(
         ),
     )
 )
+
 """The shop of the lessons: /checkout calls /payment, then /inventory."""

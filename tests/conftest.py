@@ -1,9 +1,11 @@
-"""One small analysis before all tests: where numba has no cache yet, it compiles now and not while a client waits."""
+"""One small analysis before all tests: where numba has no cache yet, it compiles now and not while
+a client waits.
+"""
 
 import pytest
-from made import Shop, fault
 
 import aiops_lab as lab
+from tests.support.made import Shop, fault
 
 
 @pytest.fixture(scope="session", autouse=True)

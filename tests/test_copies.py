@@ -1,4 +1,6 @@
-"""What students get holds no solution, and what `make test` runs holds every one, in the kernel of its lesson."""
+"""What students get holds no solution, and what `make test` runs holds every one, in the kernel of
+its lesson.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from scripts import script
-from test_notebooks import LESSONS, ROOT, execute, nbval
+
+from tests.support.scripts import script
+from tests.test_notebooks import LESSONS, ROOT, execute, nbval
 
 EXERCISES = """## Exercises
 
@@ -52,7 +55,10 @@ copies = script("copies")
 
 
 def lesson(exercises: str = EXERCISES) -> NotebookNode:
-    cells = [new_code_cell("answer = 42\nanswer", id="answer"), new_markdown_cell(exercises, id="exercises")]
+    cells = [
+        new_code_cell("answer = 42\nanswer", id="answer"),
+        new_markdown_cell(exercises, id="exercises"),
+    ]
     return new_notebook(cells=[*cells, new_markdown_cell("Read next", id="next")])
 
 
@@ -64,15 +70,25 @@ def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def complaints(notebook: NotebookNode) -> list[str]:
     """What is wrong with a lesson's exercises; an empty list is good."""
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    exercises = [part for text in texts for part in re.split(r"^(?=\*\*\d\. )", text, flags=re.MULTILINE)[1:]]
+    exercises = [
+        part for text in texts for part in re.split(r"^(?=\*\*\d\. )", text, flags=re.MULTILINE)[1:]
+    ]
     found = [] if len(exercises) >= 3 else [f"{len(exercises)} exercises, three are promised"]
     for n, text in enumerate(exercises, 1):
         folds = re.findall(r"^<details><summary>(\w+)</summary>", text, flags=re.MULTILINE)
-        if folds != ["Hint", "Solution"] or text.count("</details>") != 2 or len(copies.SOLUTION.findall(text)) != 1:
+        if (
+            folds != ["Hint", "Solution"]
+            or text.count("</details>") != 2
+            or len(copies.SOLUTION.findall(text)) != 1
+        ):
             found.append(f"exercise {n} folds {folds}")
     blocks = sum(text.count("```python") for text in texts)
     runnable = sum(len(code) for cell in notebook.cells for code in copies.solutions(cell))
-    return found if blocks == runnable else [*found, f"{blocks - runnable} blocks of Python that nothing runs"]
+    return (
+        found
+        if blocks == runnable
+        else [*found, f"{blocks - runnable} blocks of Python that nothing runs"]
+    )
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
@@ -88,25 +104,38 @@ def test_a_lesson_without_them_is_named() -> None:
     assert complaints(lesson(whole.replace("<summary>Hint", "<summary>Help", 1))) == [
         "exercise 1 folds ['Help', 'Solution']"
     ]
-    assert complaints(lesson(whole.replace("Solution", "Answer", 1)))[0] == "exercise 1 folds ['Hint', 'Answer']"
-    assert complaints(lesson(whole + "\n```python\nlost = 1\n```")) == ["1 blocks of Python that nothing runs"]
+    assert (
+        complaints(lesson(whole.replace("Solution", "Answer", 1)))[0]
+        == "exercise 1 folds ['Hint', 'Answer']"
+    )
+    assert complaints(lesson(whole + "\n```python\nlost = 1\n```")) == [
+        "1 blocks of Python that nothing runs"
+    ]
 
 
 def test_students_get_hints_and_neither_solutions_nor_outputs() -> None:
     notebook = lesson()
-    notebook.cells[0].update(execution_count=1, outputs=[nbformat.v4.new_output("stream", text="42")])
+    notebook.cells[0].update(
+        execution_count=1, outputs=[nbformat.v4.new_output("stream", text="42")]
+    )
     copies.without_solutions(notebook)
     text = notebook.cells[1].source
-    assert text.startswith("## Exercises\n\n**1. Redo.** How much is 20 + 22?\n\n<details><summary>Hint</summary>")
+    assert text.startswith(
+        "## Exercises\n\n**1. Redo.** How much is 20 + 22?\n\n<details><summary>Hint</summary>"
+    )
     assert "Count with your fingers." in text
-    assert text.endswith("**2. Research.** Why?\n\n<details><summary>Hint</summary>Think.</details>\n")
+    assert text.endswith(
+        "**2. Research.** Why?\n\n<details><summary>Hint</summary>Think.</details>\n"
+    )
     assert all(word not in text for word in ("Solution", "total", "Two blocks", "Nobody"))
     assert (notebook.cells[0].outputs, notebook.cells[0].execution_count) == ([], None)
 
 
 def test_outputs_stay_on_request() -> None:
     notebook = lesson()
-    notebook.cells[0].update(execution_count=1, outputs=[nbformat.v4.new_output("stream", text="42")])
+    notebook.cells[0].update(
+        execution_count=1, outputs=[nbformat.v4.new_output("stream", text="42")]
+    )
     copies.without_solutions(notebook, outputs=True)
     assert notebook.cells[0].execution_count == 1
     assert notebook.cells[0].outputs[0].text == "42"
@@ -115,8 +144,17 @@ def test_outputs_stay_on_request() -> None:
 def test_each_block_of_a_solution_becomes_a_cell_behind_its_exercise() -> None:
     notebook = lesson()
     copies.with_solutions(notebook)
-    assert [cell.id for cell in notebook.cells] == ["answer", "exercises", "exercises-1", "exercises-2", "next"]
-    assert [cell.source for cell in notebook.cells[2:4]] == ["total = 20 + 22", "assert total == answer"]
+    assert [cell.id for cell in notebook.cells] == [
+        "answer",
+        "exercises",
+        "exercises-1",
+        "exercises-2",
+        "next",
+    ]
+    assert [cell.source for cell in notebook.cells[2:4]] == [
+        "total = 20 + 22",
+        "assert total == answer",
+    ]
     nbformat.validate(notebook)
 
 
@@ -149,11 +187,20 @@ def test_the_command_writes_every_lesson_for_students(tmp_path: Path) -> None:
 
 def test_the_command_overwrites_neither_the_lessons_nor_what_somebody_wrote(tmp_path: Path) -> None:
     before = [path.read_bytes() for path in LESSONS]
-    for folder in (ROOT / "notebooks", ROOT / "notebooks" / "copies", ROOT / "shop" / ".." / "notebooks"):
-        with pytest.raises(ValueError, match="out must not lie in notebooks/, where the lessons are, got "):
+    for folder in (
+        ROOT / "notebooks",
+        ROOT / "notebooks" / "copies",
+        ROOT / "shop" / ".." / "notebooks",
+    ):
+        with pytest.raises(
+            ValueError, match="out must not lie in notebooks/, where the lessons are, got "
+        ):
             copies.copy_lessons(folder, copies.without_solutions, force=True)
     run = command("students", ROOT / "notebooks", "--force")
-    assert (run.returncode, run.stderr.splitlines()[0][:35]) == (1, "copies.py: out must not lie in note")
+    assert (run.returncode, run.stderr.splitlines()[0][:35]) == (
+        1,
+        "copies.py: out must not lie in note",
+    )
     assert [path.read_bytes() for path in LESSONS] == before
     assert not (ROOT / "notebooks" / "copies").exists()
 

@@ -21,7 +21,9 @@ def pip_names() -> tuple[str, set[str]]:
     """Name, and what pyproject.toml asks for: `dependencies`, the extras lab, data and dev, python."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = {*project["dependencies"], *extras["lab"], *extras["data"], *extras["dev"]} - {"aiops-lab[data,lab]"}
+    wanted = {*project["dependencies"], *extras["lab"], *extras["data"], *extras["dev"]} - {
+        "aiops-lab[data,lab]"
+    }
     return project["name"], wanted | {f"python{project['requires-python']}"}
 
 
@@ -61,7 +63,9 @@ def test_there_are_at_most_30_public_names() -> None:
 def loaded_after(code: str) -> set[str]:
     """Which heavy packages a fresh interpreter has loaded after running `code`."""
     code = f"{code}\nimport sys\nprint(*(m for m in {HEAVY!r} if m in sys.modules))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     return set(run.stdout.split())
 
 
@@ -78,7 +82,15 @@ def test_the_map_names_every_module() -> None:
     assert modules <= set(re.findall(r"^(\w+)  ", aiops_lab.__doc__ or "", re.MULTILINE))
 
 
-PAPERS = ("LICENSE", "README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", ".ci/run")
+PAPERS = (
+    "LICENSE",
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "Makefile",
+    ".ci/run",
+)
 
 
 @pytest.mark.parametrize("file", PAPERS)
@@ -92,7 +104,9 @@ def test_the_changelog_knows_this_version() -> None:
     assert f"## {aiops_lab.__version__}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
-MACHINE_PATH = re.compile(r"(?<![\w.}])/(?:work|root|home|Users|mnt|private|opt)/[\w.]|\b[A-Z]:\\+Users\\", re.ASCII)
+MACHINE_PATH = re.compile(
+    r"(?<![\w.}])/(?:work|root|home|Users|mnt|private|opt)/[\w.]|\b[A-Z]:\\+Users\\", re.ASCII
+)
 TEXT = {".py", ".md", ".toml", ".yml", ".cfg", ".ipynb", ".json", ".txt", ".csv", ""}
 
 
@@ -105,15 +119,21 @@ def text_files() -> list[Path]:
 
 
 def test_no_file_names_a_path_of_somebodys_machine() -> None:
-    named = [f for f in text_files() if MACHINE_PATH.search(f.read_text("utf-8")) and f != Path(__file__)]
+    named = [
+        f for f in text_files() if MACHINE_PATH.search(f.read_text("utf-8")) and f != Path(__file__)
+    ]
     assert named == []
 
 
-@pytest.mark.parametrize("text", ["open('/home/ann/x')", "file:///mnt/x", r"C:\Users\ann", "cd /opt/x"])
+@pytest.mark.parametrize(
+    "text", ["open('/home/ann/x')", "file:///mnt/x", r"C:\Users\ann", "cd /opt/x"]
+)
 def test_a_machine_path_is_seen(text: str) -> None:
     assert MACHINE_PATH.search(text)
 
 
-@pytest.mark.parametrize("text", ["GET /inventory", "data/work/x.csv", "see.org/home/a", "/homepage"])
+@pytest.mark.parametrize(
+    "text", ["GET /inventory", "data/work/x.csv", "see.org/home/a", "/homepage"]
+)
 def test_a_route_or_a_relative_path_is_none(text: str) -> None:
     assert not MACHINE_PATH.search(text)

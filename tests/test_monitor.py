@@ -5,11 +5,11 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
-from made import BEGIN, Shop, fault
 
 import aiops_lab as lab
-from aiops_lab.incidents import IllegalMoveError, Incident
+from aiops_lab.detect.incidents import IllegalMoveError, Incident
 from aiops_lab.monitor import health
+from tests.support.made import BEGIN, Shop, fault
 
 FAULTS = {
     "latency": (fault, ("/payment", 120, 180, 3000.0)),
@@ -57,9 +57,13 @@ def test_clean_traffic_raises_nothing(seed):
     assert len(report.windows) > 100
 
 
-@pytest.mark.parametrize(("name", "interval"), [("latency", 30), ("errors", 13), ("cascade", 30), ("hang", 7)])
+@pytest.mark.parametrize(
+    ("name", "interval"), [("latency", 30), ("errors", 13), ("cascade", 30), ("hang", 7)]
+)
 def test_live_equals_replay(tmp_path, name, interval):
-    """Spans reach the store when they end; the monitor steps now and then and sees only what has happened."""
+    """Spans reach the store when they end; the monitor steps now and then and sees only what has
+    happened.
+    """
     frame = recording(name)
     with lab.SpanStore(tmp_path / "spans.sqlite") as store:
         monitor = lab.Monitor(store)
@@ -85,9 +89,13 @@ def test_live_equals_replay_where_small_windows_are_pooled(tmp_path):
 def play(store, monitor, frame, interval, seconds):
     """Hand each span to the store when it ends, opened before, and step the monitor on the way."""
     spans = [lab.Span(*row) for row in to_spans(frame)]
-    events = [(s.start_ns, 0, s) for s in spans] + [(s.start_ns + s.duration_ns, 1, s) for s in spans]
+    events = [(s.start_ns, 0, s) for s in spans] + [
+        (s.start_ns + s.duration_ns, 1, s) for s in spans
+    ]
     events += [(BEGIN + int(t * 1e9), 2, None) for t in np.arange(0, seconds, interval)]
-    for moment, what, span in sorted(events, key=lambda e: (e[0], e[1], e[2].span_id if e[2] else "")):
+    for moment, what, span in sorted(
+        events, key=lambda e: (e[0], e[1], e[2].span_id if e[2] else "")
+    ):
         if what == 0:
             store.opened[span.span_id] = span._replace(duration_ns=None, status=0, error=None)
         elif what == 1:
@@ -99,8 +107,19 @@ def play(store, monitor, frame, interval, seconds):
 
 def to_spans(frame):
     for row in frame.itertuples():
-        yield (row.trace_id, row.span_id, row.parent_id, row.service, row.endpoint, row.kind, row.peer,
-               row.start.value, round(row.duration_ms * 1e6), row.status, row.error)  # fmt: skip
+        yield (
+            row.trace_id,
+            row.span_id,
+            row.parent_id,
+            row.service,
+            row.endpoint,
+            row.kind,
+            row.peer,
+            row.start.value,
+            round(row.duration_ms * 1e6),
+            row.status,
+            row.error,
+        )
 
 
 def test_a_restart_changes_nothing(tmp_path):
@@ -159,13 +178,17 @@ def test_a_replay_does_not_look_ahead():
     early = lab.replay(cut[ended < at(150)], until=at(150))
     whole = lab.replay(frame)
     before = [a for a in whole.anomalies if a.end <= at(150)]
-    assert [(a.type, a.key, a.evidence) for a in early.anomalies] == [(a.type, a.key, a.evidence) for a in before]
+    assert [(a.type, a.key, a.evidence) for a in early.anomalies] == [
+        (a.type, a.key, a.evidence) for a in before
+    ]
     pd.testing.assert_frame_equal(early.windows, whole.windows[whole.windows["end"] <= at(150)])
 
 
 def test_the_order_of_the_rows_does_not_matter():
     frame = recording("errors")
-    shuffled = frame.sample(frac=1, random_state=1).sort_values(["start", "span_id"], ignore_index=True)
+    shuffled = frame.sample(frac=1, random_state=1).sort_values(
+        ["start", "span_id"], ignore_index=True
+    )
     first, second = lab.replay(frame), lab.replay(shuffled)
     assert [i.to_record() for i in first.incidents] == [i.to_record() for i in second.incidents]
 
@@ -174,7 +197,9 @@ def test_the_truth_stays_out_of_the_answer(tmp_path):
     """The messages of the errors are free text: renaming them must not change the verdict."""
     frame = recording("cascade")
     renamed = frame.assign(error=frame["error"].where(frame["error"].isna(), "X: y"))
-    causes = [[(s.key, s.score) for s in lab.replay(f).incidents[0].suspects] for f in (frame, renamed)]
+    causes = [
+        [(s.key, s.score) for s in lab.replay(f).incidents[0].suspects] for f in (frame, renamed)
+    ]
     assert causes[0] == causes[1]
 
 
@@ -207,7 +232,9 @@ def test_a_deployment_is_relearned():
     ends = [a.end for a in report.anomalies]
     assert at(200) < min(ends) <= at(220)
     assert max(ends) <= at(345)
-    assert report.windows.query("endpoint == '/payment'")["baseline_ms"].iloc[-1] == pytest.approx(345, rel=0.1)
+    assert report.windows.query("endpoint == '/payment'")["baseline_ms"].iloc[-1] == pytest.approx(
+        345, rel=0.1
+    )
 
 
 def test_an_outage_does_not_become_normal_meanwhile():
@@ -258,8 +285,13 @@ def test_each_hour_has_its_own_baseline_when_seasonal():
 
 @pytest.mark.parametrize(("second", "reopened"), [("/payment", 1), ("/inventory", None)])
 def test_only_the_same_trouble_comes_back(tmp_path, second, reopened):
-    """/payment is slow and mended; soon after it, or /inventory, is slow. /checkout suffers each time."""
-    before, after = fault("/payment", 120, 160, added_ms=3000), fault(second, 260, 300, added_ms=3000)
+    """/payment is slow and mended; soon after it, or /inventory, is slow. /checkout suffers each
+    time.
+    """
+    before, after = (
+        fault("/payment", 120, 160, added_ms=3000),
+        fault(second, 260, 300, added_ms=3000),
+    )
 
     def both(endpoint, moment):
         return before(endpoint, moment) if moment < 200 else after(endpoint, moment)
@@ -313,7 +345,10 @@ def test_one_incident_uses_one_name_for_an_endpoint():
 
 @pytest.mark.parametrize("now", [1_767_225_600, 1.5, None])
 def test_a_number_is_no_time(tmp_path, now):
-    with lab.SpanStore(tmp_path / "s.sqlite") as store, pytest.raises(ValueError, match="must be a time"):
+    with (
+        lab.SpanStore(tmp_path / "s.sqlite") as store,
+        pytest.raises(ValueError, match="must be a time"),
+    ):
         lab.Monitor(store).step(now)
 
 
@@ -334,7 +369,9 @@ def test_the_life_cycle_is_kept_in_the_store(tmp_path):
         monitor.step(at(170))
         (incident,) = monitor.incidents("active")
         monitor.acknowledge(incident.id, at(171))
-        with pytest.raises(IllegalMoveError, match="is acknowledged and cannot become acknowledged"):
+        with pytest.raises(
+            IllegalMoveError, match="is acknowledged and cannot become acknowledged"
+        ):
             monitor.acknowledge(incident.id, at(172))
     with lab.SpanStore(path) as store:
         monitor = lab.Monitor(store)
@@ -352,8 +389,14 @@ def test_metrics_have_the_seeds_fields(tmp_path):
         metrics = monitor.metrics(at(170))
     assert list(metrics) == ["/checkout", "/health", "/inventory", "/payment"]
     payment = metrics["/payment"]
-    assert set(payment) >= {"request_count", "avg_latency_ms", "error_rate", "baseline_latency_ms",
-                            "status_distribution", "health"}  # fmt: skip
+    assert set(payment) >= {
+        "request_count",
+        "avg_latency_ms",
+        "error_rate",
+        "baseline_latency_ms",
+        "status_distribution",
+        "health",
+    }
     assert payment["request_count"] == sum(payment["status_distribution"].values())
     assert 0 < payment["error_rate"] < 1
     assert payment["baseline_latency_ms"] == pytest.approx(45, rel=0.2)
@@ -363,9 +406,15 @@ def test_metrics_have_the_seeds_fields(tmp_path):
 
 @pytest.mark.parametrize(
     ("average", "usual", "errors", "score", "band"),
-    [(100, 100, 0.0, 100.0, "healthy"), (200, 100, 0.0, 75.0, "degraded"), (50, 100, 0.5, 50.0, "unhealthy"),
-     (1e9, 1, 1.0, 0.0, "unhealthy"), (10, None, 0.0, 100.0, "learning"), (None, None, 0.0, 100.0, "learning")],
-)  # fmt: skip
+    [
+        (100, 100, 0.0, 100.0, "healthy"),
+        (200, 100, 0.0, 75.0, "degraded"),
+        (50, 100, 0.5, 50.0, "unhealthy"),
+        (1e9, 1, 1.0, 0.0, "unhealthy"),
+        (10, None, 0.0, 100.0, "learning"),
+        (None, None, 0.0, 100.0, "learning"),
+    ],
+)
 def test_health_by_hand(average, usual, errors, score, band):
     assert health(average, usual, errors) == {"health_score": score, "status": band}
 

@@ -1,4 +1,6 @@
-"""The lessons are whole and are really compared: an unexecuted notebook passes nbval, so this looks closer."""
+"""The lessons are whole and are really compared: an unexecuted notebook passes nbval, so this looks
+closer.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from scripts import ROOT, script
+
+from tests.support.scripts import ROOT, script
 
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MOST_BYTES = 700_000
@@ -50,11 +53,21 @@ def _cell_complaints(cell: NotebookNode) -> list[str]:
 
 
 def nbval(path: Path) -> subprocess.CompletedProcess[str]:
-    flags = ["--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
+    flags = [
+        "--nbval",
+        "--nbval-current-env",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        str(ROOT / "pyproject.toml"),
+    ]
     config = ROOT / "notebooks" / "sanitize.cfg"
     command = [sys.executable, "-m", "pytest", *flags, f"--nbval-sanitize-with={config}", str(path)]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=clean, timeout=120, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=clean, timeout=120, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +78,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
         new_markdown_cell("# How much is it?", id="title"),
         new_code_cell("20 + 22", id="answer"),
         new_code_cell("print('at 127.0.0.1:5000, 2026-01-01T10:00:00Z')", id="noise"),
-        new_code_cell("raise ValueError('so')", id="raises", metadata={"tags": ["raises-exception"]}),
+        new_code_cell(
+            "raise ValueError('so')", id="raises", metadata={"tags": ["raises-exception"]}
+        ),
     ]
     nbformat.write(new_notebook(cells=cells), path)
     execute.execute(path)
@@ -91,7 +106,12 @@ def test_a_lesson_is_whole(path: Path) -> None:
 
 def test_a_notebook_that_the_script_saved_is_whole(saved: str, tmp_path: Path) -> None:
     assert complaints(written(tmp_path, saved)) == []
-    assert [cell.id for cell in nbformat.reads(saved, 4).cells] == ["title", "answer", "noise", "raises"]
+    assert [cell.id for cell in nbformat.reads(saved, 4).cells] == [
+        "title",
+        "answer",
+        "noise",
+        "raises",
+    ]
 
 
 def test_a_second_run_saves_the_same_bytes(saved: str, tmp_path: Path) -> None:
@@ -109,9 +129,13 @@ def test_a_cell_that_raises_stops_the_run_and_saves_nothing(saved: str, tmp_path
 
 
 WRONGS: dict[str, Callable[[NotebookNode], object]] = {
-    "was not run once from top to bottom": lambda n: n.cells[1].update(execution_count=None, outputs=[]),
+    "was not run once from top to bottom": lambda n: n.cells[1].update(
+        execution_count=None, outputs=[]
+    ),
     "cell raises ends with an error": lambda n: n.cells[3].metadata.clear(),
-    "cell answer stores execution times": lambda n: n.cells[1].metadata.update(execution={"x": "y"}),
+    "cell answer stores execution times": lambda n: n.cells[1].metadata.update(
+        execution={"x": "y"}
+    ),
     "its kernel is not python3": lambda n: n.metadata.kernelspec.update(name="conda-env-py"),
     "stores widget state": lambda n: n.metadata.update(widgets={}),
     "a cell has no id of its own": lambda n: n.cells[1].update(id="title"),
@@ -120,7 +144,9 @@ WRONGS: dict[str, Callable[[NotebookNode], object]] = {
 
 
 @pytest.mark.parametrize("complaint", WRONGS)
-def test_a_notebook_that_is_not_whole_is_refused(complaint: str, saved: str, tmp_path: Path) -> None:
+def test_a_notebook_that_is_not_whole_is_refused(
+    complaint: str, saved: str, tmp_path: Path
+) -> None:
     assert complaints(written(tmp_path, changed(saved, WRONGS[complaint]))) == [complaint]
 
 
@@ -139,7 +165,9 @@ def test_the_lessons_that_the_texts_name_exist() -> None:
 
 
 def test_doubled_and_missing_ids_are_made_from_the_text() -> None:
-    notebook = new_notebook(cells=[new_code_cell("1", id="a"), new_code_cell("2"), new_code_cell("3")])
+    notebook = new_notebook(
+        cells=[new_code_cell("1", id="a"), new_code_cell("2"), new_code_cell("3")]
+    )
     notebook.cells[1]["id"] = "a"
     del notebook.cells[2]["id"]
     execute.tidy(notebook)
@@ -151,7 +179,9 @@ def test_doubled_and_missing_ids_are_made_from_the_text() -> None:
 
 
 def test_the_script_takes_out_what_an_editor_left() -> None:
-    notebook = new_notebook(cells=[new_code_cell("1", metadata={"execution": {"x": "y"}, "tags": ["hint"]})])
+    notebook = new_notebook(
+        cells=[new_code_cell("1", metadata={"execution": {"x": "y"}, "tags": ["hint"]})]
+    )
     notebook.metadata.update(widgets={}, language_info={"version": "3.12.1"})
     execute.tidy(notebook)
     assert notebook.cells[0].metadata == {"tags": ["hint"]}
@@ -160,7 +190,12 @@ def test_the_script_takes_out_what_an_editor_left() -> None:
 
 
 def test_what_may_differ_passes_nbval(saved: str, tmp_path: Path) -> None:
-    run = nbval(written(tmp_path, saved.replace("127.0.0.1:5000, 2026-01-01T10", "127.0.0.1:41234, 2027-05-05T11")))
+    run = nbval(
+        written(
+            tmp_path,
+            saved.replace("127.0.0.1:5000, 2026-01-01T10", "127.0.0.1:41234, 2027-05-05T11"),
+        )
+    )
     assert run.returncode == 0, run.stdout
 
 
@@ -174,8 +209,14 @@ def test_one_corrupted_number_fails_nbval(saved: str, tmp_path: Path) -> None:
 # ---- the map of the course
 
 MAP = ROOT / "notebooks" / "README.md"
-ROW = re.compile(r"^\| \[(\d\d)\]\(([^)]+)\) \| (.+?) \| .+ \| (\d+) \| ([a-z, ]+) \|$", re.MULTILINE)
-RUNS_ON = {"live": r"shop\.running\(", "virtual": r"\b(?:virtual|twin|stream)\(", "data": r"\.\./data/"}
+ROW = re.compile(
+    r"^\| \[(\d\d)\]\(([^)]+)\) \| (.+?) \| .+ \| (\d+) \| ([a-z, ]+) \|$", re.MULTILINE
+)
+RUNS_ON = {
+    "live": r"shop\.running\(",
+    "virtual": r"\b(?:virtual|twin|stream)\(",
+    "data": r"\.\./data/",
+}
 
 
 def header(path: Path) -> tuple[int, set[str]]:

@@ -7,17 +7,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aiops_lab.spans import COLUMNS, Span, check, new_span_id, new_trace_id, to_frame
+from aiops_lab.record.trace_context import new_span_id, new_trace_id
+from aiops_lab.spans import COLUMNS, Span, check, to_frame
 
 MINUTE = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
 
 
 def span(**changed: object) -> Span:
     given = {
-        "trace_id": "a" * 32, "span_id": "b" * 16, "parent_id": None, "service": "shop",
-        "endpoint": "/payment", "kind": "server", "peer": None, "start_ns": MINUTE,
-        "duration_ns": 1_500_000, "status": 200, "error": None,
-    }  # fmt: skip
+        "trace_id": "a" * 32,
+        "span_id": "b" * 16,
+        "parent_id": None,
+        "service": "shop",
+        "endpoint": "/payment",
+        "kind": "server",
+        "peer": None,
+        "start_ns": MINUTE,
+        "duration_ns": 1_500_000,
+        "status": 200,
+        "error": None,
+    }
     return Span(**{**given, **changed})
 
 
@@ -69,7 +78,11 @@ def test_columns_of_nothing_but_missing_values_are_text():
     ("column", "values", "message"),
     [
         ("endpoint", [1], "column 'endpoint' must be text"),
-        ("start", pd.to_datetime(["2026-01-01"]), "column 'start' must be datetime64\\[ns, UTC\\], got datetime64"),
+        (
+            "start",
+            pd.to_datetime(["2026-01-01"]),
+            "column 'start' must be datetime64\\[ns, UTC\\], got datetime64",
+        ),
         ("start", pd.to_datetime([None], utc=True), "column 'start' must not be missing, got NaT"),
         ("duration_ms", [1], "column 'duration_ms' must be float64, got int64"),
         ("duration_ms", [-1.0], "column 'duration_ms' must be >= 0 and finite, got -1.0"),
@@ -77,7 +90,7 @@ def test_columns_of_nothing_but_missing_values_are_text():
         ("kind", ["sever"], "column 'kind' must be one of .*, got 'sever'"),
         ("trace_id", [None], "column 'trace_id' must not be missing, got 1 missing values"),
     ],
-)  # fmt: skip
+)
 def test_check_names_the_column_the_rule_and_the_value(column, values, message):
     frame = to_frame([span()])
     frame[column] = values

@@ -1,6 +1,8 @@
-"""Lesson 03 as a learner meets it: JupyterLab in a real browser, all cells run, a slider moved with the mouse.
+"""Lesson 03 as a learner meets it: JupyterLab in a real browser, all cells run, a slider moved with
+the mouse.
 
-Not part of `make test`: `make test-browser` runs it. It leaves a screenshot, lesson_03.png, in its own folder.
+Not part of `make test`: `make test-browser` runs it. It leaves a screenshot, lesson_03.png, in its
+own folder.
 """
 
 from __future__ import annotations
@@ -26,7 +28,11 @@ SCREENSHOT = Path(__file__).with_name("lesson_03.png")
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
 SETTINGS: dict[str, dict[str, Any]] = {
     # a question about news would lie over the notebook
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
+    "apputils-extension/notification": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+        "doNotDisturbMode": True,
+    },
     # cells that are out of sight stay in the page, where the test looks for them
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
@@ -41,7 +47,9 @@ def chromium() -> str:
     names = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
-        pytest.skip("there is no Chromium: apt-get install chromium, or let CHROMIUM be the path of one")
+        pytest.skip(
+            "there is no Chromium: apt-get install chromium, or let CHROMIUM be the path of one"
+        )
     return found
 
 
@@ -78,8 +86,17 @@ class served:  # noqa: N801
             "IPYTHONDIR",
         )
         environment = os.environ | {name: str(folder / name.lower()) for name in own}
-        environment |= {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "PYTHONPATH": str(ROOT)}
-        options = {"ip": "127.0.0.1", "port": port, "port_retries": 0, "root_dir": folder, "allow_root": True}
+        environment |= {
+            "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+            "PYTHONPATH": str(ROOT),
+        }
+        options = {
+            "ip": "127.0.0.1",
+            "port": port,
+            "port_retries": 0,
+            "root_dir": folder,
+            "allow_root": True,
+        }
         options |= {"open_browser": False, "token": ""}
         command = [
             sys.executable,
@@ -88,7 +105,9 @@ class served:  # noqa: N801
             *(f"--ServerApp.{name}={value}" for name, value in options.items()),
         ]
         self._log = (folder / "jupyterlab.log").open("w")
-        self._process = subprocess.Popen(command, cwd=folder, env=environment, stdout=self._log, stderr=self._log)
+        self._process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=self._log, stderr=self._log
+        )
 
     def __enter__(self) -> str:
         deadline = time.monotonic() + 60
@@ -114,9 +133,13 @@ class served:  # noqa: N801
 
 @pytest.fixture
 def page(chromium: str) -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="there is no playwright: make test-browser installs it")
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="there is no playwright: make test-browser installs it"
+    )
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(QUIET), headless=True)
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=list(QUIET), headless=True
+        )
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.set_default_timeout(60_000)
         try:
@@ -139,17 +162,27 @@ def drag(page: Any, handle: Any, by: int) -> None:
 def test_a_slider_that_is_moved_changes_picture_and_figures(lab: str, page: Any) -> None:
     page.goto(lab)
     idle = page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").first
-    # the indicator is idle, too, while no kernel has been started: then JupyterLab would ask for one
+    # the indicator is idle, too, while no kernel has been started: then JupyterLab would ask for
+    # one
     page.get_by_text("Python 3 (ipykernel) | Idle", exact=True).wait_for(timeout=LONGEST_MS)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.get_by_text("all claims hold", exact=True).wait_for(state="attached", timeout=LONGEST_MS)
     idle.wait_for(state="attached")
-    assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']").count() == 0
+    assert (
+        page.locator(
+            ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']"
+        ).count()
+        == 0
+    )
 
     output = page.locator(".jp-OutputArea-output", has=page.locator(".noUi-handle"))  # of one cell
     assert output.count() == 1
-    ratio, picture, figures = output.locator(".noUi-handle").nth(1), output.locator("img"), output.locator("pre")
+    ratio, picture, figures = (
+        output.locator(".noUi-handle").nth(1),
+        output.locator("img"),
+        output.locator("pre"),
+    )
     ratio.wait_for(state="attached")
     ratio.scroll_into_view_if_needed()
     assert picture.evaluate("image => image.naturalWidth") > 0

@@ -1,8 +1,10 @@
-"""Would a wrong claim be noticed? On demand (`make test-claims`): wrong ones are planted in copies of the lessons.
+"""Would a wrong claim be noticed? On demand (`make test-claims`): wrong ones are planted in copies
+of the lessons.
 
-Each plant changes one thing, a threshold, a seed, a rule, a size or a stored number, and nbval has to refuse the copy:
-by an output that differs or by an assertion at the lesson's end. The copies without a plant have to pass, and they run
-with another hash seed and in another time zone than the one in which the lessons were saved.
+Each plant changes one thing, a threshold, a seed, a rule, a size or a stored number, and nbval has
+to refuse the copy: by an output that differs or by an assertion at the lesson's end. The copies
+without a plant have to pass, and they run with another hash seed and in another time zone than the
+one in which the lessons were saved.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from typing import NamedTuple
 
 import nbformat
 import pytest
-from test_copies import copies
-from test_notebooks import LESSONS, ROOT
+
+from tests.test_copies import copies
+from tests.test_notebooks import LESSONS, ROOT
 
 pytestmark = pytest.mark.claims
-ELSEWHERE = {"PYTHONHASHSEED": "7", "TZ": "Asia/Kathmandu"}  # a quarter of an hour off the whole hours
+# a quarter of an hour off the whole hours
+ELSEWHERE = {"PYTHONHASHSEED": "7", "TZ": "Asia/Kathmandu"}
 HELD = ("Cell outputs differ", "AssertionError")
 
 
@@ -33,18 +37,50 @@ class Plant(NamedTuple):
 
 
 PLANTS = (
-    Plant("00", "another size", '("c", "b", "server", "/payment", 12, 57)', '("c", "b", "server", "/payment", 12, 52)'),
-    Plant("01", "another header", "trace_id, parent_id, flags = header", "parent_id, trace_id, flags = header"),
+    Plant(
+        "00",
+        "another size",
+        '("c", "b", "server", "/payment", 12, 57)',
+        '("c", "b", "server", "/payment", 12, 52)',
+    ),
+    Plant(
+        "01",
+        "another header",
+        "trace_id, parent_id, flags = header",
+        "parent_id, trace_id, flags = header",
+    ),
     Plant("02", "another half-life", "freeze, half_life=6)", "freeze, half_life=12)"),
-    Plant("02", "a stored number", "at the end usual is 479 ms", "at the end usual is 497 ms", stored=True),
+    Plant(
+        "02",
+        "a stored number",
+        "at the end usual is 479 ms",
+        "at the end usual is 497 ms",
+        stored=True,
+    ),
     Plant("03", "another threshold", "n / (n + 3**2) for n", "n / (n + 2**2) for n"),
-    Plant("03", "another count", "lab.score(eager, faults, slack_s=0)", "lab.score(eager, faults, slack_s=60)"),
-    Plant("04", "another seed", "graded(seed) for seed in (1, 2, 3)", "graded(seed) for seed in (4, 2, 3)"),
+    Plant(
+        "03",
+        "another count",
+        "lab.score(eager, faults, slack_s=0)",
+        "lab.score(eager, faults, slack_s=60)",
+    ),
+    Plant(
+        "04",
+        "another seed",
+        "graded(seed) for seed in (1, 2, 3)",
+        "graded(seed) for seed in (4, 2, 3)",
+    ),
     Plant("04", "another rule", '{"detectors": (latency_anomaly,)}', '{"detectors": (above(60),)}'),
     Plant("05", "another season", "**hourly, seasonal=seasonal)", "**hourly, seasonal=False)"),
-    Plant("06", "another correlation window", "ring[0] - group[-1][0] <= 300", "ring[0] - group[-1][0] <= 500"),
     Plant(
-        "07", "a swapped rule",
+        "06",
+        "another correlation window",
+        "ring[0] - group[-1][0] <= 300",
+        "ring[0] - group[-1][0] <= 500",
+    ),
+    Plant(
+        "07",
+        "a swapped rule",
         'z_of(usual, now, pd.concat([usual, now])["duration_ms"])',
         "z_of(usual, now, lab.self_time(pd.concat([usual, now])))",
     ),
@@ -54,7 +90,7 @@ PLANTS = (
     Plant("11", "other deployments", "deployments=1 / 3", "deployments=1 / 4"),
     Plant("12", "another threshold", "if score > 0.1]", "if score > 20]"),
     Plant("12", "another scenario", '"B": "fhetr"', '"B": "qrynl"'),
-)  # fmt: skip
+)
 
 
 def lesson(number: str) -> Path:
@@ -69,7 +105,9 @@ def planted(plant: Plant, folder: Path) -> Path:
     if plant.stored:
         holders = [output for cell in holders for output in cell.outputs if "text" in output]
     key = "text" if plant.stored else "source"
-    assert sum(holder[key].count(plant.old) for holder in holders) == 1, f"{plant.old!r} does not stand there once"
+    assert sum(holder[key].count(plant.old) for holder in holders) == 1, (
+        f"{plant.old!r} does not stand there once"
+    )
     for holder in holders:
         holder[key] = holder[key].replace(plant.old, plant.new)
     path = folder / lesson(plant.lesson).name
@@ -79,7 +117,12 @@ def planted(plant: Plant, folder: Path) -> Path:
 
 def nbval(path: Path) -> subprocess.CompletedProcess[str]:
     config = ROOT / "notebooks" / "sanitize.cfg"
-    flags = ["--nbval", "--nbval-current-env", f"--nbval-sanitize-with={config}", "--nbval-cell-timeout=120"]
+    flags = [
+        "--nbval",
+        "--nbval-current-env",
+        f"--nbval-sanitize-with={config}",
+        "--nbval-cell-timeout=120",
+    ]
     command = [
         sys.executable,
         "-m",
@@ -93,7 +136,13 @@ def nbval(path: Path) -> subprocess.CompletedProcess[str]:
     ]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return subprocess.run(
-        [*command, str(path)], capture_output=True, text=True, cwd=ROOT, env=clean | ELSEWHERE, timeout=400, check=False
+        [*command, str(path)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=clean | ELSEWHERE,
+        timeout=400,
+        check=False,
     )
 
 
@@ -113,7 +162,9 @@ def test_a_wrong_claim_is_noticed(plant: Plant, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_a_lesson_and_its_solutions_hold_with_another_hash_seed_and_elsewhere(path: Path, folder: Path) -> None:
+def test_a_lesson_and_its_solutions_hold_with_another_hash_seed_and_elsewhere(
+    path: Path, folder: Path
+) -> None:
     notebook = nbformat.read(path, 4)
     copies.with_solutions(notebook)
     nbformat.write(notebook, folder / path.name)

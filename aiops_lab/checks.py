@@ -1,0 +1,54 @@
+"""Checks of arguments, with errors that name the field, the rule and the value."""
+
+from __future__ import annotations
+
+from numbers import Real
+
+
+class FieldError(ValueError):
+    """A value breaks the rule of its field: ``field rule, got value``."""
+
+    def __init__(self, field: str, rule: str, value: object) -> None:
+        self.field, self.rule, self.value = field, rule, value
+        super().__init__(f"{field} {rule}, got {shorten(value)}")
+
+    def __reduce__(self) -> tuple[type[FieldError], tuple[str, str, object]]:
+        # so that it can come back from another process
+        return type(self), (self.field, self.rule, self.value)
+
+
+class BackendError(Exception):
+    """A failure as an endpoint's own backend would raise it; `status` is what the client gets."""
+
+    # stands in stack traces, where the name of this module would be the answer
+    __module__ = "backend"
+
+    def __init__(self, message: str, status: int = 500) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+MESSAGES = (
+    "connection to database lost: server closed the connection unexpectedly",
+    "connection pool exhausted after 3 attempts",
+    "deadlock detected while updating row, transaction rolled back",
+    "unexpected end of stream from upstream gateway",
+)
+
+
+def shorten(value: object, length: int = 80) -> str:
+    """Return `value` as Python writes it, cut to `length` characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print whole numbers of more than 4300 digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def check_number(name: str, value: object, low: float, high: float) -> None:
+    """Raise `FieldError` unless `value` is a number in [low, high]; NaN, infinities and booleans
+    are not.
+    """
+    if isinstance(value, Real) and not isinstance(value, bool) and low <= value <= high:  # type: ignore[operator]
+        return
+    raise FieldError(name, f"must be a number between {low:g} and {high:g}", value)

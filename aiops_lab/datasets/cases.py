@@ -1,0 +1,133 @@
+"""The cases that every public data set is read into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from aiops_lab.datasets import nezha
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+# NAB's authors do not score the first rows of a file: a detector may learn there
+UNSCORED_SHARE, UNSCORED_ROWS = 0.15, 750
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One question with its answer: what was usual, what happened, and the truth.
+
+    Attributes
+    ----------
+    name : str
+        Unique within its data set.
+    group : str
+        Cases that share `normal` (PetShop: scenario, Nezha: system and day) or a kind of series
+        (NAB).
+    truth : Any
+        The right answer: a node (PetShop), a service (Nezha), windows as (first row, last row)
+        (NAB).
+    normal, abnormal : DataFrame or array
+        Every kind of case has both. They may be shared between cases: do not write into them.
+    """
+
+    name: str
+    group: str
+    truth: Any
+
+
+@dataclass(frozen=True, eq=False)
+class MetricsCase(Case):
+    """An issue of PetShop, as `rank_from_metrics(normal, abnormal, calls, target)` takes it."""
+
+    normal: pd.DataFrame = field(repr=False)
+    abnormal: pd.DataFrame = field(repr=False)
+    calls: list[tuple[str, str]] = field(repr=False)
+    target: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class TracesCase(Case):
+    """A fault of Nezha: spans frames, and resources by minute."""
+
+    fault_type: str
+    id: int
+    day: nezha.NezhaDay = field(repr=False)
+
+    @property
+    def normal(self) -> pd.DataFrame:
+        """All fault-free spans of the day: the same frame for all its faults, so learn from it
+        once.
+        """
+        return self.day.normal
+
+    @cached_property
+    def abnormal(self) -> pd.DataFrame:
+        """The spans of the traces that began during the fault."""
+        return self.day.of_fault(self.id)
+
+    @property
+    def resources(self) -> pd.DataFrame:
+        """The day's resources: index time (UTC), column service, the rest numbers (per minute and
+        pod).
+        """
+        return self.day.resources
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesCase(Case):
+    """A file of NAB: `values` with their `times`; `truth` and `windows` are the rows of the
+    anomalies.
+    """
+
+    values: np.ndarray = field(repr=False)
+    times: pd.DatetimeIndex = field(repr=False)
+
+    @property
+    def windows(self) -> tuple[tuple[int, int], ...]:
+        """(First row, last row) of each anomaly, both included."""
+        return self.truth
+
+    @property
+    def normal(self) -> np.ndarray:
+        """The first rows, which are not scored: 15 % of the file, at most 750."""
+        return self.values[: unscored(len(self.values))]
+
+    @property
+    def abnormal(self) -> np.ndarray:
+        """All rows after `normal`."""
+        return self.values[unscored(len(self.values)) :]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Cases, in a fixed order, with licence and source. `left_out` names cases whose data the
+    source lacks.
+    """
+
+    name: str
+    licence: str
+    source: str
+    cases: tuple[Case, ...] = field(repr=False)
+    left_out: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Case]:
+        return iter(self.cases)
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+
+def unscored(rows: int) -> int:
+    """Return how many first rows of a NAB file of `rows` rows are not scored.
+
+    Examples
+    --------
+    >>> unscored(1000), unscored(10000)
+    (150, 750)
+    """
+    return min(int(UNSCORED_SHARE * rows), UNSCORED_ROWS)

@@ -1,0 +1,68 @@
+"""Is this file what it should be? Readers of tables and JSON whose errors name the file and what is
+wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def wrong(path: Path, what: str) -> ValueError:
+    """Return the error to raise about `path`."""
+    return ValueError(f"{path}: {what}")
+
+
+def present(path: Path, hint: str = "") -> Path:
+    """Return `path` if it is a file; else raise FileNotFoundError, which adds `hint`."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing{hint and '; ' + hint}")
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """Return what the JSON file holds."""
+    try:
+        return json.loads(present(path).read_text("utf-8"))
+    except ValueError as error:  # no JSON, or no text at all
+        raise wrong(path, f"not valid JSON ({error})") from error
+
+
+def read_csv(path: Path, columns: Iterable[str] = (), **options: Any) -> pd.DataFrame:
+    """Return the table, which has at least `columns`; `options` go to `pandas.read_csv`."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(present(path), low_memory=False, **options)
+    # pandas' parser errors are ValueErrors
+    except (ValueError, IndexError, OverflowError) as error:
+        raise wrong(path, f"not a readable CSV ({error})") from error
+    if "index_col" not in options and not isinstance(frame.index, pd.RangeIndex):
+        raise wrong(path, "not a readable CSV (rows have more fields than the header)")
+    return _with_columns(path, frame, columns)
+
+
+def read_parquet(path: Path, columns: Iterable[str]) -> pd.DataFrame:
+    """Return the table, which has at least `columns`. Needs pyarrow."""
+    import pandas as pd
+
+    present(path)
+    try:
+        frame = pd.read_parquet(path, engine="pyarrow")
+    except ImportError as error:
+        raise ImportError(f'{path}: Parquet needs pyarrow: pip install -e ".[data]"') from error
+    except (ValueError, OSError, KeyError, TypeError) as error:  # pyarrow's own errors are these
+        raise wrong(path, f"not a readable Parquet file ({error})") from error
+    return _with_columns(path, frame, columns)
+
+
+def _with_columns(path: Path, frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise wrong(path, f"lacks the column {missing[0]!r}, has {list(frame.columns)[:12]}")
+    return frame

@@ -1,0 +1,363 @@
+"""Which anomalies belong together, and what became of them? Incident, Suspect, and the life cycle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pandas as pd
+
+from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.numerics import to_timestamp, unix_ns
+from aiops_lab.results import SEVERITIES, TITLES, Anomaly, Explanation, Step, Suspect, Verdict, iso
+from aiops_lab.spans import Key
+
+STATUSES = ACTIVE, ACKNOWLEDGED, RESOLVED = "active", "acknowledged", "resolved"
+
+MOVES = {(ACTIVE, ACKNOWLEDGED), (ACTIVE, RESOLVED), (ACKNOWLEDGED, RESOLVED)}
+
+
+class IllegalMoveError(ValueError):
+    """A step of the life cycle that does not exist, such as resolving twice."""
+
+
+@dataclass(repr=False)
+class Incident:
+    """Anomalies that belong together, with their verdict.
+
+    Times are Timestamps in UTC. ``first_detected`` is the end of the first anomalous window,
+    ``last_anomaly`` that of the last one. ``started`` is the start of the first one, or of the
+    first one since it was reopened: the verdict looks at what lies between ``started`` and
+    ``last_anomaly``. ``earlier`` holds these bounds from before.
+    """
+
+    id: str
+    first_detected: pd.Timestamp
+    started: pd.Timestamp
+    last_anomaly: pd.Timestamp
+    status: str = ACTIVE
+    anomalies: list[Anomaly] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
+    acknowledged_at: pd.Timestamp | None = None
+    resolved_at: pd.Timestamp | None = None
+    earlier: list[tuple[pd.Timestamp, pd.Timestamp]] = field(default_factory=list)
+    recurrence_of: str | None = None
+
+    def __repr__(self) -> str:
+        cause = self.root_cause
+        named = "no cause found" if cause is None else f"root cause {cause.name or cause.endpoint}"
+        return f"<Incident {self.id} {self.severity} {self.status}: {self.title}; {named}>"
+
+    @property
+    def severity(self) -> str:
+        """The worst severity of its anomalies."""
+        return max((a.severity for a in self.anomalies), key=SEVERITIES.index)
+
+    @property
+    def suspects(self) -> list[Suspect]:
+        return list(self.verdict.suspects)
+
+    @property
+    def root_cause(self) -> Suspect | None:
+        """The first suspect, or None where the analysis abstains."""
+        return self.verdict.suspects[0] if self.verdict.suspects else None
+
+    @property
+    def traces(self) -> list[str]:
+        """The trace_ids of its bad requests, the first thousand."""
+        return list(self.verdict.traces)
+
+    @property
+    def affected_endpoints(self) -> list[str]:
+        """The endpoints whose degradation the cause explains; without a cause, those with
+        anomalies.
+        """
+        seen = dict.fromkeys(a.name or a.endpoint for a in self.anomalies)
+        return list(self.verdict.affected) if self.root_cause else list(seen)
+
+    @property
+    def episodes(self) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
+        """From when to when it was at work: once, and once more for each time that it was reopened."""
+        return [*self.earlier, (self.started, self.last_anomaly)]
+
+    @property
+    def keys(self) -> set[Key]:
+        """The (service, endpoint) of its anomalies."""
+        return {a.key for a in self.anomalies}
+
+    @property
+    def main_anomaly(self) -> Anomaly:
+        """The anomaly to put first: the worst one at the root cause, else the worst of all."""
+        cause = self.root_cause
+        at_cause = [a for a in self.anomalies if cause and a.key == cause.key]
+        return max(at_cause or self.anomalies, key=lambda a: SEVERITIES.index(a.severity))
+
+    @property
+    def title(self) -> str:
+        main = self.main_anomaly
+        return f"{TITLES.get(main.type, main.type)} detected in {main.name or main.endpoint}"
+
+    def explain(self) -> Explanation:
+        """Return the steps that led to the root cause, each with the rows it used, the last with
+        traces that show it.
+
+        It is a list; printed it reads as a text, in a notebook as a page.
+        """
+        before, last = self.verdict.steps[:-1], self.verdict.steps[-1:]
+        return Explanation(
+            [*before, *(replace(step, traces=list(self.verdict.sample_traces)) for step in last)]
+        )
+
+    def why_not(self, endpoint: str) -> Step:
+        """Return why `endpoint` (as shown) is not the root cause, or is not held to be.
+
+        Raises
+        ------
+        ValueError
+            If the incident's requests never touched that endpoint.
+        """
+        rows = {row["endpoint"]: row for row in self.verdict.endpoints}
+        if endpoint not in rows:
+            raise ValueError(f"endpoint must be one of {sorted(rows)}, got {endpoint!r}")
+        mine = [row for row in self.verdict.ledger if row["attributed_to"] == endpoint]
+        through = [
+            trace for trace in self.verdict.sample_traces if endpoint in trace["affected_chain"]
+        ]
+        return Step(
+            f"Why not {endpoint}?", _why_not(rows[endpoint], self.root_cause), mine, through
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the incident as the HTTP interface shows it."""
+        cause = self.root_cause
+        return {
+            "id": self.id,
+            "severity": self.severity,
+            "status": self.status,
+            "title": self.title,
+            "root_cause": cause
+            and cause.to_dict() | {"description": self.main_anomaly.description},
+            "suspects": [s.to_dict() for s in self.suspects],
+            "affected_endpoints": self.affected_endpoints,
+            "anomalies": [a.to_dict() for a in self.anomalies],
+            "trace_correlation": {
+                "total_traces": self.verdict.total_traces,
+                "sample_traces": list(self.verdict.sample_traces),
+            },
+            "first_detected": iso(self.first_detected),
+            "last_anomaly": iso(self.last_anomaly),
+            "acknowledged_at": iso(self.acknowledged_at),
+            "resolved_at": iso(self.resolved_at),
+            "reopened": len(self.earlier),
+            "recurrence_of": self.recurrence_of,
+        }
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the incident as JSON-ready data that `from_record` reads back exactly."""
+        return json.loads(json.dumps(asdict(self), default=_plain))
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Incident:
+        """Return the incident that `to_record` wrote."""
+        return _read(cls, record)
+
+
+def _plain(value: Any) -> Any:
+    # else a number of numpy's
+    return unix_ns(value) if isinstance(value, pd.Timestamp) else value.item()
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """Return JSON-ready data as what it was: a dataclass, a list or tuple, or a time, by its type
+    hint `kind`.
+    """
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{name: _read(hints[name], part) for name, part in value.items()})  # type: ignore[operator]
+    container, arguments = get_origin(kind), get_args(kind)
+    if container in (list, tuple):
+        return container(_read(arguments[0], part) for part in value)
+    is_time = value is not None and pd.Timestamp in (kind, *arguments)  # also of Timestamp | None
+    return to_timestamp(value) if is_time else value
+
+
+def _why_not(row: dict[str, Any], cause: Suspect | None) -> str:
+    name = row["endpoint"]
+    if cause and name == (cause.name or cause.endpoint):
+        return f"{name} is the root cause."
+    if row["n_now"] == 0 and row["unanswered"] == 0:
+        return f"{name} was not reached by any request of the incident."
+    if not row["degraded"]:
+        return f"{name} is as usual: {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)."
+    return (
+        f"{name} is degraded: {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms), "
+        f"{row['now_failed']:.0%} failed (usually {row['usual_failed']:.0%}). But of the excess only "
+        f"{row['share']:.0%} was born there; the rest it spent waiting for others, or they failed."
+    )
+
+
+# ---- grouping
+
+Calls = Callable[[Key, Key], bool]  # (caller, called): has the one been seen calling the other?
+
+
+class IncidentManager:
+    """Sorts anomalies into incidents, window by window, and moves incidents through their life
+    cycle.
+
+    Parameters
+    ----------
+    sensitivity : Sensitivity
+        ``correlation_s`` and ``resolve_after_s`` are used.
+    incidents : iterable of Incident
+        Those that are known already.
+    """
+
+    def __init__(self, sensitivity: Sensitivity, incidents: Iterable[Incident] = ()) -> None:
+        self.incidents = {incident.id: incident for incident in incidents}
+        self._correlation = pd.Timedelta(sensitivity.correlation_s, unit="s")
+        self._resolve_after = pd.Timedelta(sensitivity.resolve_after_s, unit="s")
+
+    def window(self, end: pd.Timestamp, anomalies: list[Anomaly], calls: Calls) -> list[Incident]:
+        """Take in the anomalies of one window that ends at `end`; return the incidents they went
+        to.
+
+        Two anomalies are linked when they share an endpoint, a trace, or a call edge.
+        """
+        self.tick(end)
+        touched: dict[str, Incident] = {}
+        for group in _components(anomalies, calls):
+            incident = self._home(group, end, calls) or self._open(group, end)
+            _take_in(incident, group, end)
+            touched[incident.id] = incident
+        return list(touched.values())
+
+    def tick(self, now: pd.Timestamp) -> list[Incident]:
+        """Resolve the incidents that have been without an anomaly for long enough; return them."""
+        quiet = [
+            i
+            for i in self.incidents.values()
+            if i.status != RESOLVED and now - i.last_anomaly >= self._resolve_after
+        ]
+        for incident in quiet:
+            incident.status, incident.resolved_at = (
+                RESOLVED,
+                incident.last_anomaly + self._resolve_after,
+            )
+        return quiet
+
+    def move(self, incident_id: str, status: str, now: pd.Timestamp) -> Incident:
+        """Acknowledge or resolve an incident by hand.
+
+        Raises
+        ------
+        KeyError
+            If there is no such incident.
+        IllegalMoveError
+            If the life cycle has no such step; the message names the incident and both states.
+        """
+        incident = self.incidents[incident_id]
+        if (incident.status, status) not in MOVES:
+            raise IllegalMoveError(
+                f"incident {incident_id} is {incident.status} and cannot become {status}"
+            )
+        incident.status = status
+        if status == ACKNOWLEDGED:
+            incident.acknowledged_at = now
+        else:
+            incident.resolved_at = now
+        return incident
+
+    def _home(self, group: list[Anomaly], end: pd.Timestamp, calls: Calls) -> Incident | None:
+        """Return the recent incident that goes on with the group: the oldest open one to which it
+        is linked.
+
+        Failing that, the oldest resolved one that comes back: the same kind of anomaly at the same
+        origin, an endpoint that calls no other abnormal one. A common victim does not make another
+        trouble nearby its recurrence.
+        """
+        recent = [i for i in self.incidents.values() if end - i.last_anomaly <= self._correlation]
+        for incident in sorted(
+            recent, key=lambda i: (i.status == RESOLVED, i.first_detected, i.id)
+        ):
+            if incident.status != RESOLVED and any(
+                _linked(a, b, calls) for a in incident.anomalies for b in group
+            ):
+                return incident
+            if incident.status == RESOLVED and _origins(incident.anomalies, calls) & _origins(
+                group, calls
+            ):
+                incident.earlier.append((incident.started, incident.last_anomaly))
+                incident.started = min(a.window for a in group)
+                incident.status, incident.resolved_at = ACTIVE, None
+                return incident
+        return None
+
+    def _open(self, group: list[Anomaly], end: pd.Timestamp) -> Incident:
+        second = int(end.timestamp())
+        number = 1 + sum(i.startswith(f"INC-{second}-") for i in self.incidents)
+        keys = {a.key for a in group}
+        earlier = [i for i in self.incidents.values() if i.keys & keys]
+        last = max(earlier, key=lambda i: (i.last_anomaly, i.id), default=None)
+        incident = Incident(f"INC-{second}-{number}", end, min(a.window for a in group), end)
+        incident.recurrence_of = last.id if last else None
+        self.incidents[incident.id] = incident
+        return incident
+
+
+def _linked(a: Anomaly, b: Anomaly, calls: Calls) -> bool:
+    share_a_trace = not set(a.traces).isdisjoint(b.traces)
+    return a.key == b.key or share_a_trace or calls(a.key, b.key) or calls(b.key, a.key)
+
+
+def _origins(anomalies: list[Anomaly], calls: Calls) -> set[tuple[str, Key]]:
+    """Return type and place of the anomalies whose endpoint calls none of the others' endpoints."""
+    keys = {a.key for a in anomalies}
+    return {
+        (a.type, a.key)
+        for a in anomalies
+        if not any(calls(a.key, other) for other in keys - {a.key})
+    }
+
+
+def _components(anomalies: list[Anomaly], calls: Calls) -> list[list[Anomaly]]:
+    """Split anomalies into groups that are linked, directly or through others, in their order."""
+    groups: list[list[Anomaly]] = []
+    for anomaly in anomalies:
+        near = [g for g in groups if any(_linked(anomaly, other, calls) for other in g)]
+        groups = [g for g in groups if g not in near] + [[a for g in near for a in g] + [anomaly]]
+    return groups
+
+
+def _take_in(incident: Incident, group: list[Anomaly], end: pd.Timestamp) -> None:
+    """Add the anomalies: one entry a type and endpoint, which keeps its first window and its worst
+    numbers.
+    """
+    incident.last_anomaly = end
+    place = {(a.type, a.key): n for n, a in enumerate(incident.anomalies)}
+    for anomaly in group:
+        n = place.get((anomaly.type, anomaly.key))
+        if n is None:
+            incident.anomalies.append(anomaly)
+        else:
+            incident.anomalies[n] = _worse(incident.anomalies[n], anomaly)
+
+
+def _worse(known: Anomaly, new: Anomaly) -> Anomaly:
+    if _badness(new) <= _badness(known):
+        return known
+    return replace(new, window=known.window, end=known.end)
+
+
+def _badness(anomaly: Anomaly) -> tuple[int, float]:
+    e = anomaly.evidence
+    size = (
+        e.get("deviation")
+        or e.get("error_rate")
+        or e.get("age_ms")
+        or e.get("expected_requests")
+        or 0.0
+    )
+    return SEVERITIES.index(anomaly.severity), float(size)

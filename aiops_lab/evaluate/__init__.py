@@ -1,0 +1,1 @@
+"""Is it right? Incidents against the injected faults, calibration, sweeps."""

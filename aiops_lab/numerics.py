@@ -1,0 +1,58 @@
+"""Small numeric helpers: the optional compiler, Wilson bounds, times as integers, tables as plain
+data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def to_timestamp(ns: int) -> pd.Timestamp:
+    """Return Unix nanoseconds as a Timestamp in UTC."""
+    return pd.Timestamp(ns, unit="ns", tz="UTC")
+
+
+def unix_ns(moment: pd.Timestamp) -> int:
+    """Return a Timestamp as Unix nanoseconds."""
+    return int(moment.as_unit("ns").value)
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile `function` with numba and keep the result on disk; without numba it stays plain
+    Python.
+    """
+    try:
+        from numba import njit
+    except ImportError:  # it cannot be installed everywhere, for example in a browser
+        return function
+    return njit(cache=True)(function)
+
+
+def wilson(k: Any, n: Any, z: float) -> tuple[Any, Any]:
+    """Return the bounds of a share k/n at `z` standard errors (Wilson 1927, doi
+    10.1080/01621459.1927.10502953).
+
+    Examples
+    --------
+    Three failures in three requests prove less than thirty in thirty:
+
+    >>> [round(wilson(n, n, 3)[0], 2) for n in (3, 30)]
+    [0.25, 0.77]
+    """
+    share = k / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    return middle - half, middle + half
+
+
+def to_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as plain data."""
+    rows = table.to_dict("records")
+    return [
+        {str(k): v.item() if isinstance(v, np.generic) else v for k, v in row.items()}
+        for row in rows
+    ]

@@ -1,0 +1,200 @@
+"""What middleware and session share: open spans, the current span, the hand-over to the sink."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from contextvars import ContextVar
+from time import perf_counter_ns, time_ns
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aiops_lab.record.trace_context import new_span_id
+from aiops_lab.spans import Span
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication
+
+Sink = Callable[[Span], object]
+
+App = TypeVar("App", bound="WSGIApplication")
+
+Context = tuple[str, str | None, int, str]  # trace_id, parent_id, flags, tracestate
+
+UNMATCHED = "(unmatched)"
+
+EXCLUDED = ("/aiops", "/simulate", "/static")  # each with everything below it
+
+# An error text is a sample for a reader; the stack keeps the whole. A body pasted into a message
+# may be huge.
+MAX_ERROR = 1000
+
+_log = logging.getLogger(__name__)
+
+_make_span = tuple.__new__  # half the time of Span(...)
+
+
+class Recorder:
+    """Where spans go: a sink with its optional ``stack`` and ``opened``, and the count of what it
+    refused.
+    """
+
+    def __init__(self, sink: Sink, service: str) -> None:
+        if not callable(sink):
+            raise ValueError(
+                f"sink must be a callable that takes a Span, got {type(sink).__name__}"
+            )
+        if not isinstance(service, str) or service == "":
+            raise ValueError(f"service must be a non-empty text, got {service!r}")
+        self.sink = sink
+        self.service = service
+        self.opened: dict[str, tuple] = getattr(sink, "opened", {})
+        self.stack: Callable[[str, str], object] = getattr(
+            sink, "stack", lambda span_id, text: None
+        )
+        self.failed = 0
+
+    def must_equal(self, other: Recorder) -> None:
+        if (self.sink, self.service) != (other.sink, other.service):
+            raise ValueError(
+                f"app must be instrumented with one sink and service, got service {other.service!r} "
+                f"after {self.service!r}; one function can feed several sinks"
+            )
+
+    def hand_over(self, take: Callable[..., object], *values: object) -> None:
+        """Give the sink its values. Where it fails, count that, and log the first time."""
+        try:
+            take(*values)
+        except Exception:
+            # Not a warning: that could be turned into an exception.
+            self.failed += 1
+            if self.failed == 1:
+                _log.warning(
+                    "the sink of service %r failed; requests go on", self.service, exc_info=True
+                )
+
+
+class OpenSpan:
+    """A span that has begun. Its end hands it to the sink, once."""
+
+    __slots__ = (
+        "recorder",
+        "trace_id",
+        "span_id",
+        "parent_id",
+        "flags",
+        "tracestate",
+        "endpoint",
+        "kind",
+        "peer",
+        "start_ns",
+        "begun",
+        "status",
+        "error",
+        "ended",
+    )
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        endpoint: str,
+        context: Context,
+        kind: str = "server",
+        peer: str | None = None,
+    ) -> None:
+        self.recorder = recorder
+        self.endpoint, self.kind, self.peer = endpoint, kind, peer
+        self.trace_id, self.parent_id, self.flags, self.tracestate = context
+        self.span_id = new_span_id()
+        self.status = 0
+        self.error: str | None = None
+        self.ended = False
+        self.start_ns = time_ns()
+        self.begun = perf_counter_ns()
+
+    def fields(self, duration_ns: int | None) -> tuple:
+        return (
+            self.trace_id,
+            self.span_id,
+            self.parent_id,
+            self.recorder.service,
+            self.endpoint,
+            self.kind,
+            self.peer,
+            self.start_ns,
+            duration_ns,
+            self.status,
+            self.error,
+        )
+
+    def show(self) -> None:
+        """Make the span visible while it is open."""
+        self.recorder.opened[self.span_id] = self.fields(None)
+
+    def fail(self, error: BaseException) -> None:
+        """Note the first exception of the request, and its stack."""
+        if self.error is None:
+            self.error = describe_error(error)
+            text = _encodable("".join(traceback.format_exception(error)))
+            self.recorder.hand_over(self.recorder.stack, self.span_id, text)
+
+    def end(self) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        recorder = self.recorder
+        recorder.hand_over(
+            recorder.sink, _make_span(Span, self.fields(perf_counter_ns() - self.begun))
+        )
+        # Afterwards, so that there is no moment in which the span is in neither place.
+        recorder.opened.pop(self.span_id, None)
+
+
+class ServerSpan(OpenSpan):
+    """The server span of one WSGI request, which also stands in for its ``start_response``."""
+
+    __slots__ = ("server", "by_path", "complete")
+    server: StartResponse
+    by_path: bool  # the endpoint is the path: known to exist only by the answer
+    complete: bool  # the whole body was there when the application returned
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        self.status = int(status[:3]) if status[:3].isdecimal() else 0
+        if self.by_path and self.status == 404:
+            self.endpoint = UNMATCHED
+        if exc_info and exc_info[0]:
+            self.fail(exc_info[0][1])
+        headers = [header for header in headers if header[0].lower() != "x-trace-id"]
+        headers.append(("X-Trace-Id", self.trace_id))
+        return self.server(status, headers, *exc_info)
+
+    def break_off(self, error: BaseException, status: int) -> None:
+        """End with an exception that goes on to the server."""
+        self.fail(error)
+        self.status = status
+        self.end()
+
+
+# The span of the request that is being handled here, and the traceparent of the call that is being
+# made.
+current_span: ContextVar[ServerSpan | None] = ContextVar("aiops_lab_current", default=None)
+
+current_call: ContextVar[str | None] = ContextVar("aiops_lab_calling", default=None)
+
+
+def decode_header(path: str) -> str:
+    """Return the text of a path that WSGI handed over as Latin-1."""
+    return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def describe_error(error: BaseException) -> str:
+    """Return "TypeName: message", whatever the exception's own text does."""
+    try:
+        message = str(error)
+    except Exception:
+        message = "(no text)"
+    return _encodable(f"{type(error).__name__}: {message}"[:MAX_ERROR])
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,107 @@
+"""Outgoing requests: a ``requests.Session`` that propagates the trace and records client spans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import requests
+
+from aiops_lab.record.recorder import (
+    Context,
+    OpenSpan,
+    Recorder,
+    Sink,
+    current_call,
+    current_span,
+    describe_error,
+)
+from aiops_lab.record.trace_context import KNOWN_FLAGS, format_traceparent, new_trace_id
+
+PORTS = {"http": 80, "https": 443}
+
+
+class Session(requests.Session):
+    """A `requests.Session` that sends the trace on and records each call as a client span.
+
+    A span ends when the call returns: with the body, or with the headers where ``stream=True``. A
+    call with its redirects is one span. Without an answer (timeout, refused) its status is 0 and
+    its error names the exception. Outside of a request a call starts a trace.
+
+    Parameters
+    ----------
+    sink, service
+        As in `instrument`; the service is the caller.
+    peers
+        ``{base_url: service}``, the names of the called services; the longest base that fits wins,
+        and the mapping is read at each call. Default: none, so that a peer is called host:port.
+    """
+
+    def __init__(
+        self, sink: Sink, service: str = "shop", peers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__()
+        self.recorder = Recorder(sink, service)
+        self.peers: Mapping[str, str] = {} if peers is None else peers
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send a prepared request, with its trace context, and record the call."""
+        calling = current_call.get()
+        # of a redirect
+        is_hop = calling is not None and request.headers.get("traceparent") == calling
+        if is_hop or not isinstance(request, requests.PreparedRequest):
+            return super().send(request, **kwargs)
+        url = urlsplit(request.url or "")
+        peer = self._peer(request.url or "", url)
+        span = OpenSpan(self.recorder, url.path or "/", _context_of_call(), "client", peer)
+        span.show()
+        token = current_call.set(_inject(span, request.headers))
+        try:
+            response = super().send(request, **kwargs)
+            span.status = response.status_code
+            return response
+        except BaseException as error:
+            span.error = describe_error(error)
+            raise
+        finally:
+            current_call.reset(token)
+            span.end()
+
+    def _peer(self, url: str, parts: SplitResult) -> str:
+        bases = (
+            [base for base in self.peers if _is_below(url, base.rstrip("/"))] if self.peers else []
+        )
+        if bases:
+            return self.peers[max(bases, key=len)]
+        return _host(parts.scheme, parts.netloc)
+
+
+def _context_of_call() -> Context:
+    caller = current_span.get()
+    if caller is None:
+        return new_trace_id(), None, KNOWN_FLAGS, ""
+    return caller.trace_id, caller.span_id, caller.flags, caller.tracestate
+
+
+def _inject(span: OpenSpan, headers: Any) -> str:
+    """Write the trace context into the headers of a call and return the traceparent."""
+    traceparent = headers["traceparent"] = format_traceparent(
+        span.trace_id, span.span_id, span.flags
+    )
+    if span.tracestate:
+        headers["tracestate"] = span.tracestate
+    else:
+        headers.pop("tracestate", None)  # a copied header would speak for another trace
+    return traceparent
+
+
+@lru_cache(maxsize=256)
+def _host(scheme: str, netloc: str) -> str:
+    parts = SplitResult(scheme, netloc, "", "", "")  # leaves user and password out
+    return f"{parts.hostname}:{parts.port or PORTS.get(scheme, 0)}"
+
+
+def _is_below(url: str, base: str) -> bool:
+    return url.startswith(base) and url[len(base) : len(base) + 1] in ("", "/", "?", "#")

@@ -1,0 +1,209 @@
+"""Plain data that crosses the wings: Anomaly, Suspect, Verdict, Step, Explanation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from aiops_lab.spans import Key
+
+SEVERITIES = ("medium", "high", "critical")  # in rising order
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """One endpoint behaved unusually in one window.
+
+    ``window`` and ``end`` bound the window (Timestamps, UTC), ``evidence`` holds the numbers that
+    led to the verdict, ``name`` is the endpoint as shown, and ``traces`` are the trace_ids of
+    requests that show it.
+    """
+
+    type: str
+    service: str
+    endpoint: str
+    window: pd.Timestamp
+    end: pd.Timestamp
+    severity: str = "medium"
+    evidence: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+    traces: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return self.service, self.endpoint
+
+    @property
+    def description(self) -> str:
+        """The anomaly in one line."""
+        e = self.evidence
+        if self.type not in TITLES:
+            return ", ".join(f"{name} {value}" for name, value in e.items())
+        kind = "given up" if self.type == "timeout" and e["open_requests"] == 0 else self.type
+        return (
+            f"{TITLES[self.type]}: {_NUMBERS[kind].format(age_s=e.get('age_ms', 0.0) / 1000, **e)}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the anomaly as the HTTP interface shows it."""
+        shown = {"type": self.type, "endpoint": self.name or self.endpoint, "service": self.service}
+        return shown | {"severity": self.severity, "window": iso(self.window)} | self.evidence
+
+
+def iso(moment: pd.Timestamp | None) -> str | None:
+    """Return an ISO 8601 time in UTC with microseconds and a Z, None for no time."""
+    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+TITLES = {
+    "latency_anomaly": "Latency spike",
+    "error_spike": "Error spike",
+    "timeout": "Timeout",
+    "traffic_drop": "Traffic drop",
+    "latency_drift": "Latency drift",
+}
+
+_NUMBERS = {
+    "latency_anomaly": "{current_ms:.0f}ms (baseline: {baseline_ms:.0f}ms, {deviation:.1f}x slower)",
+    "error_spike": "{error_rate:.0%} of requests failed (baseline: {baseline_error_rate:.0%})",
+    "timeout": "{open_requests} requests without an answer, the oldest for {age_s:.1f} s",
+    "given up": "{given_up_calls} calls were given up by their callers",
+    "traffic_drop": "no requests where {expected_requests:.0f} were due",
+    "latency_drift": "{current_ms:.0f}ms (baseline: {baseline_ms:.0f}ms, {deviation:.2f}x slower)",
+}
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An endpoint that may be the root cause.
+
+    ``score`` is the excess that was born there, in usual requests (1 = as much as a whole usual
+    request costs); where too little was lost for that, ``by`` is "deviations" instead of "excess",
+    and ``score`` is how unusual its service is, from 0 to 1. ``share`` is its part of all suspects'
+    scores. ``confidence`` is how often such a suspect was right where the truth is known.
+    ``support`` says in k of n bad requests the largest excess was born there, ``evidence`` holds
+    the rows behind it.
+    """
+
+    service: str
+    endpoint: str
+    score: float
+    confidence: float = 0.0
+    support: tuple[int, int] = (0, 0)
+    evidence: tuple[dict[str, Any], ...] = ()
+    name: str = ""
+    share: float = 0.0
+    by: str = "excess"
+
+    @property
+    def key(self) -> Key:
+        return self.service, self.endpoint
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the suspect as the HTTP interface shows it."""
+        k, n = self.support
+        shown = {"endpoint": self.name or self.endpoint, "service": self.service}
+        numbers = {
+            "confidence": self.confidence,
+            "score": self.score,
+            "share": self.share,
+            "by": self.by,
+        }
+        return shown | numbers | {"support": {"k": k, "n": n}}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What root cause analysis says of an incident, as plain data."""
+
+    suspects: tuple[Suspect, ...] = ()
+    affected: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    ledger: tuple[dict[str, Any], ...] = ()
+    endpoints: tuple[dict[str, Any], ...] = ()
+    sample_traces: tuple[dict[str, Any], ...] = ()
+    total_traces: int = 0
+    traces: tuple[str, ...] = ()
+
+
+_MOST_ROWS = 12
+
+# for the computer: they stay in `rows`, but a table that is to be read has no room for them
+_NOT_SHOWN = {"service", "attributed_to", "masked", "reassigned", "se", "cost", "noise", "weight"}
+
+
+@dataclass(frozen=True, repr=False)
+class Step:
+    """One step of an explanation: what was done, what came out, the rows that it rests on, and
+    traces that show it.
+    """
+
+    title: str
+    text: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    traces: list[dict[str, Any]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        tables = [
+            _shown(table).to_string(index=False, float_format=_number) for table in self._tables()
+        ]
+        return "\n".join(part for part in (self.title, self.text, *tables, *self._more()) if part)
+
+    __repr__ = __str__  # a console shows the text, too
+
+    def _repr_html_(self) -> str:
+        # Names of endpoints and messages come from requests: all that is shown is escaped, by
+        # pandas in the tables.
+        head = f"<p><strong>{escape(self.title)}</strong><br>{escape(self.text).replace(chr(10), '<br>')}</p>"
+        style: dict[str, Any] = {
+            "index": False,
+            "border": 0,
+            "escape": True,
+            "float_format": _number,
+        }
+        tables = [_shown(table).to_html(**style) for table in self._tables()]
+        more = (f"<p>{line}</p>" for line in self._more())
+        # a $ in a name is no formula
+        return "\n".join(
+            ['<div class="tex2jax_ignore mathjax_ignore">', head, *tables, *more, "</div>"]
+        )
+
+    def _tables(self) -> list[list[dict[str, Any]]]:
+        traces = [t | {"affected_chain": " → ".join(t["affected_chain"])} for t in self.traces]
+        return [table for table in (self.rows, traces) if table]
+
+    def _more(self) -> list[str]:
+        rest = len(self.rows) - _MOST_ROWS
+        return [f"and {rest} smaller rows"] if rest > 0 else []
+
+
+class Explanation(list[Step]):
+    """The steps that led to a verdict: a list that reads as a text, and in a notebook as a page."""
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return "\n".join(step._repr_html_() for step in self)
+
+
+def _shown(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return the rows with the largest excess, in their order, without the columns that only a
+    computer reads.
+    """
+    table = pd.DataFrame(rows)
+    if "cost" in table and len(table) > _MOST_ROWS:
+        table = table.loc[table["cost"].abs().nlargest(_MOST_ROWS).index.sort_values()]
+    hidden = _NOT_SHOWN | ({"endpoint"} if "account" in table else set())
+    if "masked" in table and table["masked"].any():  # else it says nothing
+        hidden -= {"masked"}
+    return table[[column for column in table if column not in hidden]].head(_MOST_ROWS)
+
+
+def _number(value: float) -> str:
+    return f"{float(f'{value:.4g}'):,.10g}"  # four digits, but never 1e+04

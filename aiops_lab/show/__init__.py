@@ -1,0 +1,1 @@
+"""Who looks? The HTTP interface, figures, the sensitivity sliders."""

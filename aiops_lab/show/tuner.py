@@ -1,0 +1,226 @@
+"""How sensitive should it be? Sliders over one recording, and the same picture as a grid that needs
+no widgets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from math import isnan
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from aiops_lab.detect.detectors import DETECTORS, Detector
+from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.evaluate.scoring import SLACK_S, score
+from aiops_lab.monitor import Pipeline, Recording, Report
+from aiops_lab.show.plots.style import figure
+from aiops_lab.show.plots.timeline import timeline
+from aiops_lab.spans import check
+
+try:
+    import ipywidgets as widgets
+except ImportError:  # the extra "lab"; without it the tuner is text
+    widgets = None
+
+# knob: smallest, largest, step, what it means
+SLIDERS = {
+    "z": (0.0, 10.0, 0.5, "z: standard errors"),
+    "ratio": (1.0, 10.0, 0.25, "ratio: times slower"),
+    "half_life_s": (10.0, 1800.0, 10.0, "half-life (s)"),
+    "window_s": (1.0, 60.0, 1.0, "window (s)"),
+    "min_count": (1, 200, 1, "minimum count"),
+}
+
+
+def tuner(
+    frame: pd.DataFrame,
+    faults: pd.DataFrame | None = None,
+    endpoint: str | None = None,
+    detectors: Sequence[Detector] = DETECTORS,
+    *,
+    slack_s: float = SLACK_S,
+    **start: float,
+) -> Any:
+    """Show sliders for the sensitivity above the timeline of a recording and its score; each move
+    replays it.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The spans frame to replay.
+    faults : DataFrame, optional
+        The truth, shaded in the picture and held against the incidents: kind, service, endpoint,
+        start, end.
+    endpoint : str, optional
+        Whose latency to show. Default: that of the first fault, else of the first anomaly, else the
+        first one.
+    detectors : functions, optional
+        What looks for anomalies, as in `replay`; ``(latency_anomaly,)`` leaves what z and ratio
+        govern.
+    slack_s : float
+        As for `aiops_lab.score`: how late an anomaly may still tell of a fault.
+    **start : float
+        Where the sliders begin, and other knobs of `Sensitivity`; default its defaults.
+
+    Returns
+    -------
+    Tuner
+        A widget with ``sliders`` by knob, ``image``, and ``figures`` by name; without ipywidgets
+        the figures as text.
+
+    Raises
+    ------
+    ValueError
+        If `start` breaks a rule of `Sensitivity`, or `faults` lacks a column.
+    """
+    sensitivity, bench = Sensitivity(**start), _Bench(frame, faults, endpoint, detectors, slack_s)  # type: ignore[arg-type]
+    return (
+        Text(_lines(bench.figures(bench.replay(sensitivity))))
+        if widgets is None
+        else Tuner(bench, sensitivity)
+    )
+
+
+def grid(
+    frame: pd.DataFrame,
+    faults: pd.DataFrame | None = None,
+    z: Sequence[float] = (1, 3, 6),
+    ratio: Sequence[float] = (1.5, 3, 6),
+    endpoint: str | None = None,
+    detectors: Sequence[Detector] = DETECTORS,
+    *,
+    slack_s: float = SLACK_S,
+    **others: float,
+) -> Figure:
+    """Draw the same recording at several sensitivities, small: z grows downwards, ratio to the
+    right.
+    """
+    bench = _Bench(frame, faults, endpoint, detectors, slack_s)
+    fig = figure((3.4 * len(ratio), 2.1 * len(z) + 0.3), dpi=72)
+    axes = fig.subplots(len(z), len(ratio), sharex=True, sharey=True, squeeze=False)
+    for row, z_here in zip(axes, z, strict=True):
+        for ax, ratio_here in zip(row, ratio, strict=True):
+            report = bench.replay(Sensitivity(z=z_here, ratio=ratio_here, **others))  # type: ignore[arg-type]
+            bench.draw(report, ax, legend=False)
+            said = "; ".join(
+                f"{name} {value}"
+                for name, value in bench.figures(report).items()
+                if name in _IN_GRID
+            )
+            ax.set_title(f"z {z_here:g}, ratio {ratio_here:g}\n{said}", fontsize=9, loc="left")
+            ax.tick_params(axis="x", labelsize=7)
+            ax.label_outer()
+    return fig
+
+
+_IN_GRID = ("anomalies", "recall", "false an hour")
+
+
+class _Bench:
+    """A recording with its truth, prepared once: replays it, draws it and counts."""
+
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        faults: pd.DataFrame | None,
+        endpoint: str | None,
+        detectors: Sequence[Detector],
+        slack_s: float,
+    ) -> None:
+        self._recording, self._faults, self._endpoint = (
+            Recording(check(frame), {}),
+            faults,
+            endpoint,
+        )
+        self._detectors, self._slack_s = detectors, slack_s
+
+    def replay(self, sensitivity: Sensitivity) -> Report:
+        return Pipeline(sensitivity, self._detectors).replay(self._recording)
+
+    def draw(self, report: Report, ax: Any, legend: bool = True) -> None:
+        faults = pd.DataFrame({"endpoint": []}) if self._faults is None else self._faults
+        places = [*faults["endpoint"], *(a.endpoint for a in report.anomalies)]
+        # and stays: a slider must not change the subject
+        self._endpoint = self._endpoint or next(iter(places), None)
+        timeline(report.windows, report.anomalies, faults, self._endpoint, ax, legend=legend)
+
+    def figures(self, report: Report) -> dict[str, str]:
+        """Return what to read beside the picture, by name, as text."""
+        counted = {"anomalies": len(report.anomalies), "incidents": len(report.incidents)}
+        shown = {name: str(n) for name, n in counted.items()}
+        if self._faults is None:
+            return shown
+        s = score(report, self._faults, slack_s=self._slack_s)
+        return shown | {
+            "precision": _known(s.precision, "{:.0%}"),
+            "recall": _known(s.recall, "{:.0%}"),
+            "delay": _known(s.median_detect_s, "{:.1f} s"),
+            "false an hour": _known(s.false_incidents_per_hour, "{:.1f}"),
+        }
+
+
+def _known(value: float, text: str) -> str:
+    return "none" if isnan(value) else text.format(value)
+
+
+def _lines(figures: dict[str, str]) -> str:
+    return "\n".join(f"{name:14}{value:>7}" for name, value in figures.items())
+
+
+class Text(str):
+    """Text that a notebook shows as it is."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+_Box: Any = widgets.VBox if widgets else object
+
+
+class Tuner(_Box):
+    """The sliders, below them the picture and its figures. The repr names the knobs: nothing that
+    changes by itself.
+    """
+
+    def __init__(self, bench: _Bench, start: Sensitivity) -> None:
+        self._bench, self._start = bench, start
+        self.image, self.label = widgets.Image(format="png"), widgets.HTML()
+        self.sliders = {knob: _slider(knob, getattr(start, knob)) for knob in SLIDERS}
+        super().__init__([*self.sliders.values(), widgets.HBox([self.image, self.label])])
+        for slider in self.sliders.values():
+            slider.observe(self.redraw, "value")
+        self.redraw()
+
+    def redraw(self, _change: object = None) -> None:
+        """Replay the recording with the knobs as they stand."""
+        knobs = vars(self._start) | {knob: slider.value for knob, slider in self.sliders.items()}
+        report = self._bench.replay(Sensitivity(**knobs))
+        self.figures = self._bench.figures(report)
+        self.image.value = self._picture(report)
+        self.label.value = f'<pre style="white-space: pre">{_lines(self.figures)}</pre>'
+
+    def _picture(self, report: Report) -> bytes:
+        fig, picture = Figure(figsize=(7.8, 3.4), dpi=80), BytesIO()
+        # at fixed places: a layout or a title that fits itself draws the axes twice
+        ax = fig.add_axes((0.09, 0.16, 0.59, 0.74))
+        self._bench.draw(report, ax)
+        ax.set_title(ax.get_title(loc="left"), loc="left", y=1.0)
+        fig.savefig(picture, format="png")
+        return picture.getvalue()
+
+    def __repr__(self) -> str:
+        return f"Tuner({', '.join(f'{knob}={slider.value:g}' for knob, slider in self.sliders.items())})"
+
+
+def _slider(knob: str, value: float) -> Any:
+    low, high, step, text = SLIDERS[knob]
+    make = widgets.IntSlider if isinstance(step, int) else widgets.FloatSlider
+    look = {"layout": {"width": "500px"}, "style": {"description_width": "150px"}}
+    # a start value beyond the slider's range widens the slider
+    low, high = min(low, value), max(high, value)
+    return make(
+        value=value, min=low, max=high, step=step, description=text, continuous_update=False, **look
+    )

@@ -1,0 +1,290 @@
+"""How do the spans of a trace hang together, and where did its time go? Self time, critical path,
+service graph.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiops_lab.numerics import compiled
+from aiops_lab.spans import check
+from aiops_lab.traces.encode import NEVER, EncodedSpans, end_ns, parents, start_ns
+
+# ---- self time
+
+
+def self_time(frame: pd.DataFrame) -> pd.Series:
+    """Return the self time of each span: its duration less the union of its children's intervals.
+
+    Children are clipped to their parent, and time in which several ran at once counts once, so that
+    a self time is never negative.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A spans frame.
+
+    Returns
+    -------
+    Series of float, ms, with the frame's index; NaN for spans that are still open.
+
+    Notes
+    -----
+    Trusts the clocks: a child on another host whose clock is ahead hides time of its parent.
+    """
+    check(frame)
+    start, end, parent = start_ns(frame), end_ns(frame), parents(frame)
+    covered = _covered(np.argsort(start, kind="stable"), start, end, parent)
+    own = frame["duration_ms"].to_numpy() - covered / 1e6
+    return pd.Series(own, index=frame.index, name="self_ms")
+
+
+@compiled
+def _covered(order: NDArray, start: NDArray, end: NDArray, parent: NDArray) -> NDArray:
+    """Return the nanoseconds of each span that its children cover: one pass in the order of their
+    starts.
+    """
+    covered = np.zeros(start.size, dtype=np.int64)
+    reach = start.copy()  # up to where the span is covered
+    for i in order:
+        p = parent[i]
+        if p >= 0:
+            low, high = max(start[i], reach[p]), min(end[i], end[p])
+            if high > low:
+                covered[p] += high - low
+                reach[p] = high
+    return covered
+
+
+def self_time_ns(trees: TraceTrees) -> NDArray:
+    """Return the self time of each span in ns, after clocks were aligned and children clipped."""
+    covered = _covered(np.argsort(trees.start, kind="stable"), trees.start, trees.end, trees.parent)
+    return trees.end - trees.start - covered
+
+
+class TraceTrees(NamedTuple):
+    """All traces of a frame as trees of integers; times in ns, aligned and clipped to their
+    ancestors.
+    """
+
+    parent: NDArray
+    # position of the topmost span, -1 for spans that hang on no root (a cycle of parents)
+    root: NDArray
+    start: NDArray
+    end: NDArray
+    first: NDArray  # children of i, latest end first: child[first[i]:first[i + 1]]
+    child: NDArray
+    server: NDArray
+    log: NDArray
+    failed: NDArray
+    status: NDArray
+    node: NDArray  # as in `Coded`
+
+
+def build_trees(
+    spans: EncodedSpans,
+    until_ns: int,
+    offsets: dict[tuple[str, str], int],
+    tops: NDArray | None = None,
+) -> TraceTrees:
+    """Return the traces as they stood at `until_ns` (Unix ns): what was open then ends there.
+
+    `offsets` holds by how many ns the clock of a called service is ahead of its caller's, by
+    (caller, called). The spans in `tops` (a mask) become roots of their own.
+    """
+    parent = spans.parent if tops is None else np.where(tops, -1, spans.parent)
+    start, end = spans.start.copy(), np.minimum(spans.end, until_ns)
+    ahead = _ahead(spans, parent, offsets)
+    first, child = _children(parent, end)
+    ended = end.copy()
+    root = _align(parent, first, child, ahead, start, end)
+    if (end != ended).any():
+        first, child = _children(parent, end)
+    return TraceTrees(
+        parent,
+        root,
+        start,
+        end,
+        first,
+        child,
+        spans.server,
+        spans.log,
+        spans.failed,
+        spans.status,
+        spans.node,
+    )
+
+
+def _ahead(spans: EncodedSpans, parent: NDArray, offsets: dict[tuple[str, str], int]) -> NDArray:
+    """Return by how many ns the clock of each server span is ahead of its parent's."""
+    ahead = np.zeros(parent.size, dtype=np.int64)
+    place = {name: code for code, name in enumerate(spans.services)}
+    table = np.zeros((len(place), len(place)), dtype=np.int64)
+    for (caller, called), ns in offsets.items():
+        if caller in place and called in place:
+            table[place[caller], place[called]] = ns
+    below = np.flatnonzero(spans.server & (parent >= 0))
+    ahead[below] = table[spans.service[parent[below]], spans.service[below]]
+    return ahead
+
+
+def _children(parent: NDArray, end: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the children of each span in compressed rows, latest end first, ties by position."""
+    below = np.flatnonzero(parent >= 0)
+    order = below[np.lexsort((-end[below], parent[below]))]
+    return np.append(0, np.cumsum(np.bincount(parent[below], minlength=parent.size))), order
+
+
+@compiled
+def _align(
+    parent: NDArray, first: NDArray, child: NDArray, ahead: NDArray, start: NDArray, end: NDArray
+) -> NDArray:
+    """Shift clocks and clip children to their parents, top down and in place; return each span's
+    root.
+    """
+    root = np.full(parent.size, -1, dtype=np.int64)
+    shift = np.zeros(parent.size, dtype=np.int64)
+    stack = np.empty(parent.size, dtype=np.int64)
+    depth = 0
+    for i in range(parent.size):
+        if parent[i] < 0:
+            end[i] = max(end[i], start[i])
+            root[i] = i
+            stack[depth] = i
+            depth += 1
+    while depth > 0:
+        depth -= 1
+        i = stack[depth]
+        for k in range(first[i], first[i + 1]):
+            c = child[k]
+            shift[c] = shift[i] + ahead[c]
+            start[c] = min(max(start[c] - shift[c], start[i]), end[i])
+            end[c] = min(max(end[c] - shift[c], start[c]), end[i])
+            root[c] = root[i]
+            stack[depth] = c
+            depth += 1
+    return root
+
+
+@compiled
+def _walk(
+    first: NDArray,
+    child: NDArray,
+    log: NDArray,
+    start: NDArray,
+    end: NDArray,
+    top: int,
+    low: int,
+    high: int,
+    span: NDArray,
+    ns: NDArray,
+    stack: NDArray,
+    bounds: NDArray,
+) -> int:
+    """Split [low, high] of span `top`, walked backwards from its end; return the number of entries
+    written.
+
+    At each moment the request waits for one span: the child that ended last before it, or the span
+    itself.
+
+        parent    |=====|.............|==|      = self time
+        child a         |-------|               only up to the start of b
+        child b              |========|         ended last, so the parent waited for it
+    """
+    written, depth = 0, 1
+    stack[0], bounds[0, 0], bounds[0, 1] = top, low, high
+    while depth > 0:
+        depth -= 1
+        i, low, t = stack[depth], bounds[depth, 0], bounds[depth, 1]
+        own = np.int64(0)
+        for k in range(first[i], first[i + 1]):
+            c = child[k]
+            until, since = min(end[c], t), max(start[c], low)
+            if log[c] or until <= since:
+                continue
+            own += t - until
+            stack[depth], bounds[depth, 0], bounds[depth, 1] = c, since, until
+            depth += 1
+            t = since
+        own += t - low
+        if own > 0:
+            span[written], ns[written] = i, own
+            written += 1
+    return written
+
+
+@compiled
+def _partition(
+    first: NDArray,
+    child: NDArray,
+    log: NDArray,
+    start: NDArray,
+    end: NDArray,
+    root: NDArray,
+    limit: int,
+) -> tuple[NDArray, NDArray]:
+    span = np.empty(limit, dtype=np.int64)
+    ns = np.empty(limit, dtype=np.int64)
+    stack = np.empty(limit, dtype=np.int64)
+    bounds = np.empty((limit, 2), dtype=np.int64)
+    written = 0
+    for i in range(root.size):
+        if root[i] == i:
+            written += _walk(
+                first,
+                child,
+                log,
+                start,
+                end,
+                i,
+                start[i],
+                end[i],
+                span[written:],
+                ns[written:],
+                stack,
+                bounds,
+            )
+    return span[:written], ns[:written]
+
+
+def critical_path(trees: TraceTrees) -> tuple[NDArray, NDArray]:
+    """Return the critical path of every trace as (position of the span, ns that the request waited
+    for it).
+
+    The entries of a trace add up to the duration of its root, to the nanosecond. Every moment
+    belongs to one span; that of a client span is its edge gap, that of a server span its own time.
+    After Yang & Miller's critical path (ICDCS 1988) as CRISP draws it (USENIX ATC 2022); the split
+    is by waiting, so what ran in the shade of a later child is not counted.
+    """
+    return _partition(
+        trees.first, trees.child, trees.log, trees.start, trees.end, trees.root, trees.root.size + 1
+    )
+
+
+def clock_offsets(spans: EncodedSpans) -> dict[tuple[str, str], int]:
+    """Return by how many ns a called service's clock is ahead of its caller's, for pairs where it
+    must be.
+
+    The median distance of the midpoints of server and client span (Cristian 1989, doi
+    10.1007/BF01784024), used only where the typical server span sticks out of its client span:
+    elsewhere the clocks agree well enough.
+    """
+    closed, start, end = spans.end != NEVER, spans.start, spans.end
+    called = np.flatnonzero(spans.server & (spans.parent >= 0) & closed)
+    called = called[(spans.client & closed)[spans.parent[called]]]
+    up = spans.parent[called]
+    pairs = pd.DataFrame(
+        {
+            "caller": spans.service[up],
+            "called": spans.service[called],
+            "out": np.maximum(start[up] - start[called], end[called] - end[up]),
+            "ahead": (start[called] + end[called] - start[up] - end[up]) // 2,
+        }
+    )
+    middle = pairs.groupby(["caller", "called"]).median()
+    name = spans.services
+    return {(name[a], name[b]): int(ahead) for (a, b), out, ahead in middle.itertuples() if out > 0}

@@ -1,0 +1,120 @@
+"""How does the shop run by itself? ``python -m shop serve``: until Ctrl-C, with the monitor in the
+background.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from aiops_lab.checks import FieldError, check_number
+from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.record.store import SpanStore
+from shop.live.running import HOST, Shop, check_free, running
+from shop.live.stopping import Stop
+from shop.live.traffic import background
+
+LINE = "=" * 70
+
+HEAD = f"""{LINE}
+AIOps Lab - Automatic Failure Detection & Root Cause Analysis
+{LINE}
+
+📊 Starting AIOps background analysis... (it compiles at the first start: some seconds more)"""
+
+POLL_S = 0.1
+
+"""Nothing that a signal's handler may safely do wakes a waiting thread on every system."""
+
+
+def serve(
+    port: int,
+    services: str,
+    db: str,
+    interval_s: float,
+    window_s: float,
+    traffic: float,
+    seed: int,
+    stop: Stop,
+) -> int:
+    """Serve the shop until it is asked to stop; return the exit code."""
+    check_number("port", port, 0, 65_535)
+    check_number("interval_s", interval_s, 0.001, 86_400)
+    check_number("traffic", traffic, 0, 100_000)
+    sensitivity = Sensitivity(window_s=window_s)
+    _check_port(port)
+    _check_db(db)
+    with ExitStack() as stack:
+        if not stop.asked:
+            print(HEAD, flush=True)
+            shop = stack.enter_context(running(services, db, sensitivity, seed, port, interval_s))
+        if not stop.asked and traffic > 0:
+            stack.enter_context(background(shop, traffic, seed))
+        if not stop.asked:
+            print(banner(shop, db, interval_s, window_s, traffic), flush=True)
+        while not stop.asked:
+            time.sleep(POLL_S)
+    print("Stopped.", flush=True)
+    return 0
+
+
+def _check_port(port: int) -> None:
+    try:
+        check_free(port)
+    except OSError:
+        raise FieldError("port", f"must be free on {HOST}", port) from None
+
+
+def _check_db(db: str) -> None:
+    try:
+        SpanStore(db).close()
+    except OSError:
+        raise FieldError(
+            "path", "must be a file that can be written to, in a folder that exists", db
+        ) from None
+
+
+def banner(shop: Shop, db: str, interval_s: float, window_s: float, traffic: float) -> str:
+    """Return what the server says when it is ready."""
+    customers = (
+        f"{traffic:g} requests/s of normal customers"
+        if traffic > 0
+        else "none (--traffic RATE sends some)"
+    )
+    business = [
+        f"    {e.method:<5}{shop.urls[e.service] * (e.service != 'shop')}{e.route}"
+        for e in shop.topology.endpoints
+    ]
+    address = shop.url.replace("127.0.0.1", "localhost")
+    return f"""✅ Background worker started (every {interval_s:g} s, windows of {window_s:g} s)
+
+💾 Database:        {Path(db).absolute()}
+👥 Traffic:         {customers}
+
+🌐 Starting Flask server...
+Available endpoints:
+  Business endpoints:
+{chr(10).join(business)}
+
+  AIOps endpoints:
+    GET  /aiops/metrics                     - View endpoint metrics
+    GET  /aiops/incidents                   - View active incidents (?status=all)
+    GET  /aiops/incidents/<id>              - View one
+    GET  /aiops/incidents/<id>/explain      - Why? (?why_not=/health)
+    POST /aiops/incidents/<id>/acknowledge  - Somebody is at it
+    POST /aiops/incidents/<id>/resolve      - It is over
+    GET  /aiops/graph                       - Who calls whom
+    POST /aiops/analyze                     - Trigger manual analysis
+
+  Simulation endpoints:
+    POST /simulate/delay   - Add latency (?endpoint=/payment&duration=1000)
+    POST /simulate/error   - Inject errors (?endpoint=/payment&rate=0.5)
+    POST /simulate/hang    - Stop answering (?endpoint=/payment)
+    POST /simulate/clear   - Clear simulations
+    GET  /simulate/status  - View config
+
+{LINE}
+🚀 Server running on {address}
+{LINE}
+Ctrl-C stops it."""

@@ -1,0 +1,177 @@
+"""How is a run kept? ``python -m shop record FILE``: the spans as CSV, and beside them what was
+broken.
+
+FILE has one row a span, in the columns of the spans frame; start is ISO 8601 in UTC with
+nanoseconds, an empty cell is a missing value. It is compressed if its name ends in .gz.
+FILE.truth.json has the faults.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from aiops_lab.checks import FieldError, check_number
+from aiops_lab.record.faults import Fault
+from aiops_lab.spans import COLUMNS, TEXT_COLUMNS, check
+from shop.topology import SEED_SHOP
+from shop.virtual_time.scenario import Place, Scenario, fault_facts
+
+ENDINGS = (".csv", ".csv.gz")
+
+BESIDE = ".truth.json"
+
+
+def write_spans(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a spans frame to a file that `read_spans` reads back exactly.
+
+    Raises
+    ------
+    ValueError
+        The name of the file does not end in .csv or .csv.gz.
+    """
+    _check_ending(path)
+    data = encoded(frame, path)
+    with replacing(path) as part:
+        part.write_bytes(data)
+
+
+def encoded(frame: pd.DataFrame, path: str | Path) -> bytes:
+    frame = check(frame)[list(COLUMNS)]
+    text = frame.assign(
+        start=frame["start"].map(lambda start: start.isoformat(timespec="nanoseconds"))
+    )
+    data = text.to_csv(index=False, lineterminator="\n").encode()
+    # Neither name nor time of writing in the file: the same spans give the same bytes.
+    return gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a name to write to; the file takes its place when the block is done, and is never
+    half-written.
+    """
+    part = Path(f"{path}.{os.getpid()}.part")  # so that two runs do not write into one file
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_folder(field: str, folder: Path, value: object) -> None:
+    """Raise `FieldError`, with `field` and `value`, unless files can be written into `folder`."""
+    if not folder.is_dir():
+        raise FieldError(field, "must be in a folder that exists", str(value))
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        raise FieldError(field, "must be in a folder that can be written to", str(value)) from None
+
+
+def read_spans(path: str | Path) -> pd.DataFrame:
+    """Return the spans frame that `write_spans` wrote."""
+    frame = pd.read_csv(
+        path,
+        dtype=dict.fromkeys((*TEXT_COLUMNS, "duration_ms"), object) | {"status": "int64"},
+        keep_default_na=False,
+        na_values={column: [""] for column in COLUMNS},
+    )
+    frame["start"] = pd.to_datetime(frame["start"], utc=True, format="ISO8601").dt.as_unit("ns")
+    # Python reads back exactly what it wrote
+    frame["duration_ms"] = frame["duration_ms"].map(float)
+    frame = frame.astype(dict.fromkeys(TEXT_COLUMNS, object))
+    return check(frame.where(frame.notna() | ~frame.columns.isin(TEXT_COLUMNS), None))
+
+
+def read_truth(path: str | Path) -> pd.DataFrame:
+    """Return the faults of a recording, by its name or that of its truth, as `aiops_lab.score`
+    takes them.
+
+    A row a fault: id, start, end (UTC), kind, service, endpoint (None: all of the service) and its
+    numbers. Only a scenario knows ``affected``, the (service, endpoint) pairs that the fault truly
+    degrades, as its twin tells, and ``group``, equal for faults that one incident should hold. What
+    else is in the file, such as seed, causes and the window to be explained, is in ``attrs``.
+
+    Raises
+    ------
+    ValueError
+        The file beside the recording is not its truth.
+    """
+    truth = json.loads(Path(f"{str(path).removesuffix(BESIDE)}{BESIDE}").read_text("utf-8"))
+    if not isinstance(truth, dict) or "faults" not in truth:
+        raise FieldError("path", "must be a recording with its truth beside it", str(path))
+    rows = truth.pop("faults")
+    faults = pd.DataFrame(
+        rows, columns=None if rows else ["id", "start", "end", "kind", "service", "endpoint"]
+    )
+    for column in ("start", "end"):
+        faults[column] = pd.to_datetime(faults[column], utc=True, format="ISO8601").dt.as_unit("ns")
+    if "affected" in faults:
+        faults["affected"] = faults["affected"].map(_places)
+    truth |= {name: _places(truth[name]) for name in ("causes", "affected") if name in truth}
+    truth |= {name: tuple(map(pd.Timestamp, truth[name])) for name in ("window",) if name in truth}
+    faults.attrs |= truth
+    return faults
+
+
+def _places(pairs: list[list[str]]) -> list[Place]:
+    return [(service, endpoint) for service, endpoint in pairs]
+
+
+def true_faults(scenario: Scenario) -> pd.DataFrame:
+    """Return the faults of a scenario as `aiops_lab.score` takes them, without a file: for spans
+    that `virtual` made.
+
+    A row a fault: start, end (UTC), kind, service, endpoint (None: all of the service) and its
+    numbers. What each fault truly degrades only a twin tells: `record_scenario` writes it down.
+    """
+    columns = ["start", "end", "kind", "service", "endpoint"]
+    rows = [fault_facts(fault, scenario) for fault in scenario.faults]
+    faults = pd.DataFrame(rows, columns=None if rows else columns)
+    for column in columns[:2]:
+        faults[column] = pd.to_datetime(faults[column], utc=True, format="ISO8601").dt.as_unit("ns")
+    return faults
+
+
+def _check_ending(path: str | Path) -> None:
+    if not str(path).endswith(ENDINGS):
+        raise FieldError("file", f"must end in one of {', '.join(ENDINGS)}", str(path))
+
+
+def check_file(path: str | Path) -> None:
+    _check_ending(path)
+    if Path(path).is_dir():
+        raise FieldError("file", "must be a file", str(path))
+    check_folder("file", Path(path).parent, path)
+
+
+def fault_of(
+    kind: str,
+    services: str,
+    endpoint: str = "/payment",
+    duration_ms: float = 1000.0,
+    share: float = 1.0,
+) -> Fault | None:
+    """Return the fault that a command's ``--fault`` names, at `endpoint` of the seed's shop.
+
+    A delay lasts `duration_ms`, give or take a fifth; `share` of the requests are struck.
+    """
+    topology = SEED_SHOP.as_one() if services == "one" else SEED_SHOP
+    places = {e.route: e.service for e in topology.endpoints}
+    if endpoint not in places:
+        raise FieldError("endpoint", f"must be one of {', '.join(places)}", endpoint)
+    check_number("share", share, 0, 1)
+    if kind == "none":
+        return None
+    lasts_ms = duration_ms if kind == "delay" else 0.0
+    return Fault(
+        kind, places[endpoint], endpoint, duration_ms=lasts_ms, jitter_ms=lasts_ms / 5, rate=share
+    )

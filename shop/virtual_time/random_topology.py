@@ -1,0 +1,105 @@
+"""What if the shop were large? Random layered topologies by seed, and a fault somewhere in them."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from aiops_lab.checks import FieldError
+from aiops_lab.record.faults import Fault
+from shop.topology import Call, Endpoint, Topology
+from shop.virtual_time.scenario import Scenario, VirtualFault
+
+FRONT = "s00"
+
+SLOWER_MS = 40.0, 300.0
+
+"""How much longer a slow endpoint takes; a request in a shop of 50 endpoints takes 200 to 300 ms.
+"""
+
+RANDOM_KINDS = ("delay", "error", "hang", "slow", "network", "shed")
+
+
+def layered(size: int, seed: int = 0) -> Topology:
+    """Return a random shop of `size` endpoints (5 to 500) in layers: customers come at the top,
+    calls lead down.
+
+    A service has about three endpoints of one layer. Everything is called by somebody, half of the
+    calls are made in parallel, some places are called by several. The same size and seed give the
+    same shop, in any process.
+    """
+    if not isinstance(size, int) or isinstance(size, bool) or not 5 <= size <= 500:
+        raise FieldError("size", "must be a whole number between 5 and 500", size)
+    rng = random.Random(f"{seed}/{size}/topology")
+    layers = _layers(size, rng)
+    callees: dict[str, list[Endpoint]] = {e.route: [] for layer in layers for e in layer}
+    for above, below in zip(layers, layers[1:], strict=False):
+        for endpoint in below:
+            callees[rng.choice(above).route].append(endpoint)
+        for endpoint in above:
+            if rng.random() < 0.3:
+                shared = rng.choice(below)
+                callees[endpoint.route] += [shared] if shared not in callees[endpoint.route] else []
+    return Topology(
+        tuple(_calling(e, callees[e.route], rng) for layer in layers for e in layer), front=FRONT
+    )
+
+
+def _layers(size: int, rng: random.Random) -> list[list[Endpoint]]:
+    """Return the endpoints by layer: each layer is about twice as wide as the one above it."""
+    width, layers, made = max(2, round(size**0.4)), [], 0
+    service = -1
+    while made < size:
+        layer = []
+        for k in range(min(width, size - made)):
+            service += k == 0 or (made > 0 and rng.random() < 1 / 3)
+            route = f"/e{made:03d}"
+            layer.append(Endpoint(f"s{service:02d}", route, median_ms=round(rng.uniform(3, 40), 1)))
+            made += 1
+        layers.append(layer)
+        width = round(width * rng.uniform(1.5, 2.2))
+    return layers
+
+
+def _calling(endpoint: Endpoint, callees: list[Endpoint], rng: random.Random) -> Endpoint:
+    calls = [Call(callee.service, callee.route) for callee in callees]
+    stages: list[Call | tuple[Call, ...]] = []
+    while calls:
+        together = tuple(calls.pop() for _ in range(min(len(calls), rng.choice((1, 1, 2, 3)))))
+        stages.append(together if len(together) > 1 else together[0])
+    return Endpoint(
+        endpoint.service, endpoint.route, median_ms=endpoint.median_ms, calls=tuple(stages)
+    )
+
+
+def anywhere(topology: Topology, seed: int = 0, rate: float = 20.0) -> Scenario:
+    """Return a scenario with one fault of a random kind and size at a random endpoint that
+    customers reach.
+
+    Customers come to the front only: two minutes of normal days, then one minute with the fault.
+    """
+    rng = random.Random(f"{seed}/fault")
+    entries = {e.place for e in topology.endpoints} - {
+        (call.service, call.endpoint)
+        for e in topology.endpoints
+        for stage in e.stages
+        for call in stage
+    }
+    calm = Scenario("calm", topology=topology)
+    mix = {name: 1.0 for name, place in calm.entries.items() if place in entries}
+    below = sorted(e.place for e in topology.endpoints if e.place not in entries)
+    place, kind = rng.choice(below), rng.choice(RANDOM_KINDS)
+    usual_ms, more_ms = topology.at(*place).median_ms, rng.uniform(*SLOWER_MS)
+    when: Any = {"start_s": 120.0, "end_s": 180.0}
+    faults: dict[str, Fault] = {
+        "delay": Fault("delay", *place, **when, duration_ms=more_ms),
+        "error": Fault("error", *place, **when, rate=rng.uniform(0.2, 1.0)),
+        "hang": Fault("hang", *place, **when),
+        "slow": VirtualFault("slow", *place, **when, factor=1 + more_ms / usual_ms),
+        "network": VirtualFault(
+            "network", *place, **when, duration_ms=more_ms, jitter_ms=more_ms / 5
+        ),
+        "shed": VirtualFault("shed", *place, **when, rate=rng.uniform(0.2, 1.0)),
+    }
+    name = f"{kind} at {place[0]} {place[1]}"
+    return Scenario(name, (place,), (faults[kind],), "", "One of many.", topology, rate, 190.0, mix)

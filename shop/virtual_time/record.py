@@ -1,0 +1,91 @@
+"""A recording of a virtual scenario."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from shop.recordings import BESIDE, check_file, encoded, replacing
+from shop.virtual_time.scenario import Place, Scenario, end_of, fault_facts, virtual_moment
+from shop.virtual_time.simulate import virtual
+from shop.virtual_time.twins import affected, affected_by_each, twin
+
+
+def record_scenario(
+    path: str | Path, scenario: Scenario, seed: int = 0, progress: bool | None = None
+) -> pd.DataFrame:
+    """Run a scenario in virtual time; write and return the spans. The same seed gives equal files.
+
+    Parameters
+    ----------
+    path : path
+        FILE.csv or FILE.csv.gz. FILE.truth.json is written beside it: what `read_truth` tells.
+    scenario, seed, progress
+        As for `twin`.
+
+    Raises
+    ------
+    ValueError
+        A parameter breaks its rule; or the faults had no effect on any request.
+    """
+    check_file(path)
+    if not scenario.faults:
+        spans = virtual(scenario, seed, progress)
+        write_recording(path, spans, _truth_of(scenario, seed, [], []))
+        return spans
+    pair = twin(scenario, seed, progress)
+    touched, by_each = (
+        affected(pair, *scenario.interval()),
+        affected_by_each(scenario, seed, pair, progress),
+    )
+    write_recording(path, pair.with_fault, _truth_of(scenario, seed, touched, by_each))
+    return pair.with_fault
+
+
+def _truth_of(
+    scenario: Scenario, seed: int, touched: list[Place], by_each: list[list[Place]]
+) -> dict[str, Any]:
+    faults: list[dict[str, Any]] = []
+    for fault, places, group in zip(
+        scenario.faults, by_each, _groups(scenario, by_each), strict=True
+    ):
+        told = {"id": len(faults) + 1} | fault_facts(fault, scenario)
+        # too weak to degrade anything: felt where it strikes
+        told["affected"] = places or scenario.places_of(fault)
+        faults.append(told | {"group": group})
+    return {
+        "name": scenario.name,
+        "causes": scenario.causes,
+        "defeats": scenario.defeats,
+        "why": scenario.why,
+        "faults": faults,
+        "affected": touched,
+        "window": [virtual_moment(second) for second in scenario.interval()],
+        "rate": scenario.rate,
+        "seconds": scenario.seconds,
+        "seed": seed,
+    }
+
+
+def _groups(scenario: Scenario, by_each: list[list[Place]]) -> list[int]:
+    """Return a number for each fault, equal for those that degrade a common endpoint at once: they
+    are one incident.
+    """
+    times = [(fault.start_s, end_of(fault, scenario.seconds)) for fault in scenario.faults]
+    groups = list(range(1, len(times) + 1))
+    for (n, (start, end)), (k, (since, until)) in combinations(enumerate(times), 2):
+        if start < until and since < end and set(by_each[n]) & set(by_each[k]):
+            groups = [groups[n] if group == groups[k] else group for group in groups]
+    return groups
+
+
+def write_recording(path: str | Path, spans: pd.DataFrame, truth: dict[str, Any]) -> None:
+    """Write the spans to FILE and the truth to FILE.truth.json: both, or neither."""
+    data, told = encoded(spans, path), json.dumps(truth, indent=2, default=str) + "\n"
+    with replacing(path) as file, replacing(f"{path}{BESIDE}") as beside:
+        file.write_bytes(data)
+        beside.write_text(told, "utf-8", newline="\n")

@@ -1,0 +1,333 @@
+"""What happens? A scenario as data: a shop, its traffic, what breaks when, and the true cause."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from aiops_lab.checks import FieldError, check_number
+from aiops_lab.record.faults import DAY_S, Fault, Wait
+from aiops_lab.traces.encode import display_names
+from shop.live.traffic import MIX
+from shop.topology import SEED_SHOP, Topology
+
+BEGIN_NS = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
+
+Place = tuple[str, str]  # (service, endpoint)
+
+EVERYWHERE = "*"
+
+FAULT_KINDS = ("slow", "leak", "network", "refuse", "shed", "reject")
+
+
+@dataclass(frozen=True)
+class VirtualFault(Fault):
+    """A fault that only the virtual shop knows: the live one has no hand on the network or on a
+    host's processor.
+
+    Parameters
+    ----------
+    kind : str
+        ``"slow"``: own work takes `factor` times as long. ``"leak"``: a delay that grows from 0 to
+        ``duration_ms`` at ``end_s``. ``"network"``: calls of it travel ``duration_ms`` longer (±
+        ``jitter_ms``), there and back together. ``"refuse"``: it takes no connections. ``"shed"``:
+        it answers 503 at once. ``"reject"``: it answers ``status`` at once, as to a bad request.
+    endpoint : str
+        The route; ``"*"`` is every endpoint of the service.
+    factor : float
+        How many times longer, for ``"slow"``.
+    caller : tuple of (service, endpoint), optional
+        Only calls by this endpoint, for ``"network"`` and ``"refuse"``; default all.
+    """
+
+    factor: float = 1.0
+    caller: Place | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind not in FAULT_KINDS:
+            raise FieldError("kind", f"must be one of {', '.join(FAULT_KINDS)}", self.kind)
+        check_number("factor", self.factor, 0.01, 1000)
+        if self.kind == "leak" and self.end_s is None:
+            raise FieldError("end_s", "must be given for a leak", None)
+
+    def strike(self, rng: random.Random, wait: Wait) -> None:
+        """Refuse: there is nothing to strike in real time."""
+        raise NotImplementedError(f"a fault of kind {self.kind!r} exists in virtual time only")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A run of the virtual shop, with its true answer.
+
+    Parameters
+    ----------
+    name, defeats, why : str
+        What it is called; which rule of `aiops_lab.explain.rules.RULES` it defeats; why.
+    causes : tuple of (service, endpoint)
+        Every endpoint that is truly a cause at once; a slow edge counts to the called. Each is at a
+        fault, or calls or is called by one, directly or not. Empty: no fault at all.
+    faults : tuple of Fault
+        What breaks, in virtual seconds; the twin without them is the same run without these.
+    topology : Topology
+        Default the seed's shop, as several services.
+    rate, seconds : float
+        Requests a second on average, and how long.
+    mix : mapping, optional
+        Share of each entry by its route, or by "service route" where two services share one;
+        default as `drive`.
+    changes : tuple of Fault
+        What happens in both twins and is no fault: a deployment, a client that sends bad requests.
+    profile : tuple of (second, factor)
+        From each second on, the rate is `factor` times as high.
+    daily : float
+        Amplitude of the day: the rate swings by this share around its average, lowest at 3, highest
+        at 15 o'clock.
+    workers : mapping
+        Requests that a service works on at once, {service: n}; others wait in a queue, first come
+        first served. Default: as many as there are requests (a request beyond an endpoint's
+        capacity gets 503 in any case).
+    backoff_ms : float
+        A caller waits before it tries again, twice as long each time, at random between 50 and 150
+        % of that; default at once.
+    network_ms, overhead_ms : float
+        Median travelling time of a call, there and back, and what the server takes for each request
+        beside its work; defaults as measured on the live shop.
+    skew_ms : mapping
+        By how much the clock of a service is ahead, {service: ms}; in both twins.
+    lost : float
+        Share of the spans that never arrive at the store; the same spans in both twins.
+    window : tuple of (since, until), optional
+        Seconds to be explained; they end after every fault has started. Default from the first
+        start to the last end of faults and changes.
+
+    Raises
+    ------
+    ValueError
+        Names the field, the rule and the value.
+    """
+
+    name: str
+    causes: tuple[Place, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    defeats: str = ""
+    why: str = ""
+    topology: Topology = SEED_SHOP
+    rate: float = 20.0
+    seconds: float = 200.0
+    mix: Mapping[str, float] | None = None
+    changes: tuple[Fault, ...] = ()
+    profile: tuple[tuple[float, float], ...] = ()
+    daily: float = 0.0
+    workers: Mapping[str, int] = field(default_factory=dict)
+    backoff_ms: float = 0.0
+    network_ms: float = 2.0
+    overhead_ms: float = 0.7
+    skew_ms: Mapping[str, float] = field(default_factory=dict)
+    lost: float = 0.0
+    window: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise FieldError("name", "must be text", self.name)
+        check_number("rate", self.rate, 0.001, 1e5)
+        check_number("seconds", self.seconds, 0.001, 366 * DAY_S)
+        check_number("daily", self.daily, 0, 1)
+        check_number("lost", self.lost, 0, 0.99)
+        for name in ("backoff_ms", "network_ms", "overhead_ms"):
+            check_number(name, getattr(self, name), 0, 60_000)
+        self._check_services()
+        self._check_traffic()
+        self._check_faults()
+
+    def _check_services(self) -> None:
+        for name, given in (("workers", self.workers), ("skew_ms", self.skew_ms)):
+            for service in given:
+                if service not in self.topology.services:
+                    raise FieldError(
+                        name,
+                        f"must name services among {', '.join(self.topology.services)}",
+                        service,
+                    )
+        for service, n in self.workers.items():
+            if not isinstance(n, int) or n < 1:
+                raise FieldError(f"workers[{service!r}]", "must be a whole number above 0", n)
+        for service, ms in self.skew_ms.items():
+            check_number(f"skew_ms[{service!r}]", ms, -DAY_S * 1e3, DAY_S * 1e3)
+
+    def _check_traffic(self) -> None:
+        for name, share in self.shares.items():
+            if name not in self.entries:
+                raise FieldError(
+                    "mix", f"must name endpoints among {', '.join(self.entries)}", name
+                )
+            check_number(f"mix[{name!r}]", share, 0, 1e9)
+        if not any(self.shares.values()):
+            raise FieldError("mix", "must have a share above 0", dict(self.shares))
+        seconds = [second for second, _ in self.profile]
+        if seconds != sorted(set(seconds)):
+            raise FieldError("profile", "must have its seconds in rising order", self.profile)
+        for n, (second, factor) in enumerate(self.profile):
+            check_number(f"profile[{n}][0]", second, 0, self.seconds)
+            check_number(f"profile[{n}][1]", factor, 0, 1e6)
+        if self.window is not None:
+            check_number("window[0]", self.window[0], 0, self.seconds)
+            check_number("window[1]", self.window[1], self.window[0], self.seconds)
+
+    def _check_faults(self) -> None:
+        known, reached = [e.place for e in self.topology.endpoints], self.reached()
+        for n, place in enumerate(self.causes):
+            if place not in known:
+                raise FieldError(f"causes[{n}]", f"must be among {_listed(known)}", _shown(place))
+        for name, faults in (("faults", self.faults), ("changes", self.changes)):
+            for n, fault in enumerate(faults):
+                _check_strikes(f"{name}[{n}]", fault, self.places_of(fault), known, reached)
+                self._check_calls(f"{name}[{n}]", fault, reached)
+                if fault.start_s >= self.seconds:
+                    rule = f"must be before the end at {self.seconds:g}"
+                    raise FieldError(f"{name}[{n}].start_s", rule, fault.start_s)
+        for n, place in enumerate(self.causes):
+            if place not in reached:
+                raise FieldError(f"causes[{n}]", "must be where requests come by", _shown(place))
+        if bool(self.causes) != bool(self.faults):
+            raise FieldError(
+                "causes", "must be given where there are faults, and only there", self.causes
+            )
+        self._check_links()
+        last = max((fault.start_s for fault in self.faults), default=0.0)
+        if self.faults and self.window is not None and self.window[1] <= last:
+            raise FieldError(
+                "window[1]",
+                f"must be after the last fault has started, at {last:g}",
+                self.window[1],
+            )
+
+    def _check_links(self) -> None:
+        """Refuse a cause that no fault has anything to do with: it is not struck, nor calls or is
+        called by one.
+        """
+        struck = {place for fault in self.faults for place in self.places_of(fault)}
+        linked = self.topology.below(struck) | self.topology.above(struck)
+        for n, place in enumerate(self.causes):
+            if place not in linked:
+                rule = "must be at a fault, or among those that call it or are called by it"
+                raise FieldError(f"causes[{n}]", rule, _shown(place))
+
+    def _check_calls(self, name: str, fault: Fault, reached: set[Place]) -> None:
+        """Refuse a fault on calls that nobody makes."""
+        caller = getattr(fault, "caller", None)
+        if caller is None and fault.kind != "network":
+            return
+        calling = reached if caller is None else reached & {caller}
+        if any(
+            self.topology.at(*place).callees.intersection(self.places_of(fault))
+            for place in calling
+        ):
+            return
+        called = _shown((fault.service, fault.endpoint))
+        if caller is None:
+            raise FieldError(
+                name, "must be where endpoints call: customers travel no network", called
+            )
+        raise FieldError(
+            f"{name}.caller",
+            f"must be one that calls {called} when requests come by",
+            _shown(caller),
+        )
+
+    @property
+    def entries(self) -> dict[str, Place]:
+        """The endpoints by the name that a mix calls them."""
+        return {
+            name: place
+            for place, name in display_names([e.place for e in self.topology.endpoints]).items()
+        }
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """Share of each entry."""
+        if self.mix is not None:
+            return self.mix
+        return MIX if set(self.entries) == set(MIX) else dict.fromkeys(self.entries, 1.0)
+
+    def reached(self) -> set[Place]:
+        """Return the endpoints that any request reaches."""
+        return self.topology.below(
+            {self.entries[name] for name, share in self.shares.items() if share > 0}
+        )
+
+    def places_of(self, fault: Fault) -> list[Place]:
+        """Return the endpoints at which a fault strikes."""
+        if fault.endpoint != EVERYWHERE:
+            return [(fault.service, fault.endpoint)]
+        return [endpoint.place for endpoint in self.topology.of(fault.service)]
+
+    def interval(self) -> tuple[float, float]:
+        """Return the seconds to be explained; where nothing happens, the second half."""
+        if self.window is not None:
+            return self.window
+        happening = self.faults + self.changes
+        if not happening:
+            return self.seconds / 2, self.seconds
+        return min(f.start_s for f in happening), max(end_of(f, self.seconds) for f in happening)
+
+
+def end_of(fault: Fault, seconds: float) -> float:
+    """Return when a fault ends, in virtual seconds; at the latest with the run."""
+    return seconds if fault.length_s is None else min(fault.start_s + fault.length_s, seconds)
+
+
+def _check_strikes(
+    name: str, fault: Fault, places: list[Place], known: list[Place], reached: set[Place]
+) -> None:
+    if fault.endpoint == EVERYWHERE and not isinstance(fault, VirtualFault):
+        raise FieldError(
+            f"{name}.endpoint", f"must be one endpoint for a {fault.kind}", fault.endpoint
+        )
+    for place in places or [(fault.service, fault.endpoint)]:
+        if place not in known:
+            raise FieldError(name, f"must be at one of {_listed(known)}", _shown(place))
+    caller = getattr(fault, "caller", None)
+    if caller is not None and caller not in known:
+        raise FieldError(f"{name}.caller", f"must be one of {_listed(known)}", _shown(caller))
+    if not reached.intersection(places):
+        raise FieldError(
+            name, "must be where requests come by", _shown((fault.service, fault.endpoint))
+        )
+    if fault.rate == 0:
+        raise FieldError(f"{name}.rate", "must be above 0: it strikes nobody", fault.rate)
+    if fault.length_s == 0:
+        raise FieldError(
+            f"{name}.end_s", "must be after start_s: it strikes at no time", fault.end_s
+        )
+    if fault.kind == "slow" and getattr(fault, "factor", None) == 1:
+        raise FieldError(f"{name}.factor", "must not be 1: it slows nothing", 1.0)
+
+
+def _listed(places: list[Place]) -> str:
+    return ", ".join(_shown(place) for place in places)
+
+
+def _shown(place: Place) -> str:
+    return " ".join(place)
+
+
+def fault_facts(fault: Fault, scenario: Scenario) -> dict[str, Any]:
+    numbers = {
+        name: value for name, value in asdict(fault).items() if name not in ("start_s", "end_s")
+    }
+    times = {
+        "start": virtual_moment(fault.start_s),
+        "end": virtual_moment(end_of(fault, scenario.seconds)),
+    }
+    return times | numbers | {"endpoint": None if fault.endpoint == EVERYWHERE else fault.endpoint}
+
+
+def virtual_moment(second: float) -> str:
+    """Return a virtual second as the time that the spans have, in ISO 8601."""
+    time = pd.Timestamp(BEGIN_NS + round(second * 1e6) * 1000, tz="UTC")
+    return time.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,233 @@
+"""The benchmark on public data: its counts on small data of this test's own, and that its parts are
+the package's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import aiops_lab as lab
+import shop
+from aiops_lab import datasets
+from aiops_lab.datasets import cases
+from aiops_lab.datasets.__main__ import main
+from aiops_lab.explain import deviations
+from aiops_lab.explain.ledger import compare
+from aiops_lab.explain.reference import learn
+from benchmarks import (
+    _ablation,
+    _ablation_metrics,
+    _ablation_series,
+    _ablation_traces,
+    _nab,
+    _petshop,
+    accuracy,
+)
+from benchmarks._tables import Estimate, Row, Table, markdown, picture, share
+from shop.virtual_time.twins import windows_of
+from tests.support import public
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All three sets, small."""
+    root = tmp_path_factory.mktemp("data")
+    public.petshop(root / "petshop")
+    public.nab(root / "nab")
+    main(["nezha", str(public.clone(root / "clone")), str(root / "nezha")])
+    return root
+
+
+def test_without_data_it_says_how_to_get_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert accuracy.main(["--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr()
+    assert said.err.count("git clone https://github.com/") == 3
+    assert said.out == ""
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def out(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one run writes."""
+    folder = tmp_path_factory.mktemp("out")
+    assert accuracy.main(["--data", str(data), "--out", str(folder), "--quick"]) == 0
+    return folder
+
+
+def test_one_command_writes_a_table_and_a_picture_of_each_set(out: Path) -> None:
+    text = (out / "accuracy.md").read_text("utf-8")
+    heads = [line for line in text.splitlines() if line.startswith("## ")]
+    assert heads == [
+        "## PetShop: metrics and a call graph",
+        "## Nezha: traces alone",
+        "## Nezha: traces, logs and metrics",
+        "## NAB: single series",
+    ]
+    for row in (
+        "| **aiops_lab** | this package | 100.0 (51.0–100.0)",
+        "| walk down | classic rule",
+        "| random | baseline",
+    ):
+        assert row in text
+    assert (out / "accuracy.png").read_bytes()[:4] == b"\x89PNG"
+    assert not (out / "parts.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("river", "river Gauss"),
+        ("adtk", "adtk Inter"),
+        ("dowhy", "| dowhy "),
+        ("pyrca", "PyRCA HT"),
+    ],
+)
+def test_a_peer_is_run_or_said_to_be_missing(name: str, row: str, out: Path) -> None:
+    text = (out / "accuracy.md").read_text("utf-8")
+    assert (f"Not installed: {name} (" in text) != (row in text)
+
+
+def test_only_the_set_that_is_asked_for(data: Path, tmp_path: Path) -> None:
+    assert (
+        accuracy.main(["--data", str(data), "--out", str(tmp_path), "--only", "nezha", "--quick"])
+        == 0
+    )
+    assert "PetShop" not in (tmp_path / "accuracy.md").read_text("utf-8")
+
+
+def test_what_was_seen_while_tuning_is_told_apart(data: Path) -> None:
+    told = {
+        name: accuracy.parts(name, datasets.load(name, data / name).cases)
+        for name in ("petshop", "nab", "nezha")
+    }
+    assert [(part, len(cases), on) for part, cases, on in told["petshop"]] == [
+        ("seen while tuning", 4, "these cases")
+    ]
+    assert [part for part, _, _ in told["nab"]] == ["not seen while tuning"]
+    # the day, not the faults, is what is known
+    assert [part for part, _, _ in told["nezha"]] == ["seen while tuning"]
+
+
+# tables
+
+
+def test_a_share_has_wilsons_interval() -> None:
+    assert str(share(9, 10)) == "90.0 (59.6–98.2)"
+    assert share(0, 20).low == 0
+
+
+def test_a_row_without_further_columns_is_filled_up() -> None:
+    rows = [
+        Row("mine", "this package", Estimate(1, 0, 2), 0.5, "nothing", ("x",)),
+        Row("no", "peer", Estimate(0, 0, 0), None, ""),
+    ]
+    lines = markdown([Table("T", "all", "share", rows, ("more",), ["so"])], "# H").splitlines()
+    assert lines[0] == "# H"
+    assert [line.count("|") for line in lines if line.startswith("|")] == [7, 7, 7, 7]
+    assert lines[-1] == "* so"
+
+
+def test_a_picture_has_a_panel_a_table_and_a_mark_a_row() -> None:
+    table = Table(
+        "T",
+        "all",
+        "share",
+        [Row("a", "this package", share(1, 2), None, ""), Row("b", "peer", share(2, 2), None, "")],
+    )
+    panels = [axes for axes in picture([table] * 3).axes if axes.axison]
+    assert [axes.get_title(loc="left") for axes in panels] == ["T\nall"] * 3
+    for axes in panels:
+        assert [line.get_xdata().tolist() for line in axes.lines] == [[50.0], [100.0]]
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+
+
+# PetShop
+
+
+def test_a_method_is_judged_on_issues_dropped_edges_and_normal_windows(data: Path) -> None:
+    cases = datasets.load("petshop", data / "petshop").cases
+    judged = _petshop.judge(_petshop.always(public.NODES[1]), cases)
+    assert judged.right == (4, 4)
+    assert judged.dropped == (4 * _petshop.DRAWS,) * 2
+    assert judged.silent == (0, 2 * (20 // 5))  # the second half of 40 rows, for two kinds of alarm
+    assert _petshop.judge(lambda *_: _petshop.SILENT, cases)[:3] == ((0, 4), (0, 20), (8, 8))
+    assert _petshop.judge(_petshop.this_package, cases).right == (4, 4)
+
+
+def test_each_draw_withholds_a_tenth_and_the_same_again() -> None:
+    calls = [("a", str(k)) for k in range(20)]
+    case = cases.MetricsCase("n", "g", "1", pd.DataFrame(), pd.DataFrame(), calls, {})
+    drawn = [kept for _, kept in _petshop._cut([case])]
+    assert [len(kept) for kept in drawn] == [18] * _petshop.DRAWS
+    assert len({tuple(kept) for kept in drawn}) > 1
+    assert drawn == [kept for _, kept in _petshop._cut([case])]
+
+
+def test_random_shops_have_a_cause_that_is_called() -> None:
+    (case,) = _ablation_metrics.random_shops(1, 10)
+    cut = [calls for _, calls in _ablation_metrics.paths_cut([case])]
+    assert cut
+    assert all(len(calls) == len(case.calls) - 1 for calls in cut)
+    assert (
+        _petshop.this_package(case.normal, case.abnormal, case.calls, case.target).node
+        == case.truth
+    )
+
+
+# parts
+
+
+def test_constants_are_put_back_after_an_error() -> None:
+    def fail() -> None:
+        with _ablation.constants(deviations, QUANTILE=0.5):
+            raise RuntimeError(deviations.QUANTILE)
+
+    with pytest.raises(RuntimeError, match="0.5"):
+        fail()
+    assert deviations.QUANTILE == 0.95
+
+
+@pytest.mark.parametrize("name", ["delay", "errors", "weak errors 2 %", "two faults", "calm"])
+def test_all_parts_together_answer_as_the_package(name: str) -> None:
+    scenario = shop.SCENARIOS[name]
+    before, now = windows_of(scenario, shop.virtual(scenario, 3, progress=False))
+    usual = learn(before)
+    case, suspects = compare(usual, now), lab.rank_root_causes(usual, now)
+    assert _ablation_traces.ranked(case) == [suspect.key for suspect in suspects]
+
+
+def test_without_the_ledger_the_symptoms_speak_and_without_both_nobody() -> None:
+    scenario = shop.SCENARIOS["delay"]
+    before, now = windows_of(scenario, shop.virtual(scenario, 3, progress=False))
+    case = compare(learn(before), now)
+    assert _ablation_traces.ranked(case, ledger=False)[0] == ("payment", "/payment")
+    assert _ablation_traces.ranked(case, kinds=["errors"], ledger=False) == []
+    assert _ablation_traces.ranked(case, kinds=(), ledger=False) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_scores_put_together_are_those_of_the_package(seed: int) -> None:
+    values = np.random.default_rng(seed).standard_t(3, 3000).cumsum()
+    scores = lab.anomaly_scores(values)
+    np.testing.assert_allclose(_ablation_series.composed(values), scores, atol=1e-12)
+    for how in _ablation_series.PARTS.values():
+        assert (_ablation_series.composed(values, **how) == scores).all() == (how == {})
+
+
+def test_files_add_up_to_the_score_of_all() -> None:
+    rng = np.random.default_rng(0)
+    series = [
+        (rng.uniform(size=200), [(60, 70), (100, 130)]),
+        (rng.uniform(size=300), []),
+        (rng.uniform(size=90), [(5, 9)]),
+    ]
+    for profile in _nab.PROFILES:
+        gained, windows = _nab.by_file(series, 0.97, _nab.PROFILES[profile])
+        total = 100 * gained.sum() / ((1 + _nab.PROFILES[profile].missed) * windows.sum())
+        assert total == pytest.approx(_nab.at(series, 0.97)[profile].score)

@@ -1,0 +1,191 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import aiops_lab as lab
+from aiops_lab.detect.incidents import IllegalMoveError, Incident, IncidentManager
+from aiops_lab.results import Step, Suspect, Verdict
+
+BEGIN = pd.Timestamp("2026-01-01", tz="UTC")
+
+
+def at(second):
+    return BEGIN + pd.Timedelta(second, unit="s")
+
+
+def anomaly(endpoint, second, kind="latency_anomaly", severity="medium", **evidence):
+    return lab.Anomaly(
+        kind,
+        "shop",
+        endpoint,
+        at(second - 10),
+        at(second),
+        severity,
+        evidence or {"deviation": 4.0},
+    )
+
+
+def calls(caller, called):
+    return caller[1] == "/checkout" and called[1] in ("/payment", "/inventory")
+
+
+def manager(**knobs):
+    return IncidentManager(lab.Sensitivity(**knobs))
+
+
+def test_linked_anomalies_are_one_incident():
+    m = manager()
+    (incident,) = m.window(
+        at(10),
+        [anomaly("/payment", 10), anomaly("/inventory", 10), anomaly("/checkout", 10)],
+        calls,
+    )
+    assert {a.endpoint for a in incident.anomalies} == {"/payment", "/inventory", "/checkout"}
+    assert incident.id == f"INC-{int(at(10).timestamp())}-1"
+    assert incident.first_detected == at(10)
+
+
+def test_anomalies_without_a_link_are_two_incidents_with_numbers():
+    m = manager()
+    found = m.window(at(10), [anomaly("/health", 10), anomaly("/payment", 10)], calls)
+    assert [i.id.rsplit("-", 1)[1] for i in found] == ["1", "2"]
+
+
+def test_repeated_anomalies_are_one_entry_with_the_worst_numbers():
+    m = manager()
+    for second, deviation in [(10, 4.0), (20, 9.0), (30, 5.0)]:
+        (incident,) = m.window(
+            at(second), [anomaly("/payment", second, deviation=deviation)], calls
+        )
+    (one,) = incident.anomalies
+    assert one.evidence["deviation"] == 9.0
+    assert one.end == at(10)
+    assert incident.last_anomaly == at(30)
+
+
+@pytest.mark.parametrize(("gap", "incidents"), [(300, 1), (301, 2)])
+def test_an_incident_takes_in_anomalies_within_the_correlation_window(gap, incidents):
+    m = manager()
+    m.window(at(10), [anomaly("/payment", 10)], calls)
+    m.window(at(10 + gap), [anomaly("/checkout", 10 + gap)], calls)
+    assert len(m.incidents) == incidents
+
+
+def test_severity_is_the_worst_of_its_anomalies():
+    m = manager()
+    (incident,) = m.window(
+        at(10),
+        [anomaly("/payment", 10), anomaly("/checkout", 10, "error_spike", "critical")],
+        calls,
+    )
+    assert incident.severity == "critical"
+
+
+def test_an_incident_resolves_itself_after_a_while():
+    m = manager()
+    (incident,) = m.window(at(10), [anomaly("/payment", 10)], calls)
+    assert m.tick(at(609)) == []
+    assert m.tick(at(610)) == [incident]
+    assert (incident.status, incident.resolved_at) == ("resolved", at(610))
+
+
+def test_when_it_resolved_does_not_depend_on_when_one_looked():
+    m = manager()
+    (incident,) = m.window(at(10), [anomaly("/payment", 10)], calls)
+    m.tick(at(99_999))
+    assert incident.resolved_at == at(610)
+
+
+def test_a_recurrence_soon_after_reopens():
+    m = manager()
+    (incident,) = m.window(at(10), [anomaly("/payment", 10)], calls)
+    m.move(incident.id, "resolved", at(20))
+    assert m.window(at(310), [anomaly("/payment", 310)], calls) == [incident]
+    assert (incident.status, incident.to_dict()["reopened"], incident.resolved_at) == (
+        "active",
+        1,
+        None,
+    )
+    assert incident.episodes == [(at(0), at(10)), (at(300), at(310))]
+
+
+def test_another_trouble_nearby_is_not_a_recurrence():
+    m = manager()
+    (old,) = m.window(at(10), [anomaly("/payment", 10), anomaly("/checkout", 10)], calls)
+    m.move(old.id, "resolved", at(20))
+    group = [anomaly(e, 60) for e in ("/inventory", "/checkout")]
+    (new,) = m.window(at(60), group, calls)
+    assert new is not old
+    assert old.status == "resolved"
+    assert new.recurrence_of == old.id  # it names the last trouble at one of its endpoints
+
+
+def test_a_later_recurrence_opens_a_new_one_that_names_the_old():
+    m = manager()
+    (old,) = m.window(at(10), [anomaly("/payment", 10)], calls)
+    m.move(old.id, "resolved", at(20))
+    (new,) = m.window(at(311), [anomaly("/payment", 311)], calls)
+    assert new is not old
+    assert new.recurrence_of == old.id
+    (other,) = m.window(at(311), [anomaly("/health", 311)], calls)
+    assert other.recurrence_of is None
+
+
+def test_the_life_cycle_goes_one_way():
+    legal = {("active", "acknowledged"), ("active", "resolved"), ("acknowledged", "resolved")}
+    for first in ("active", "acknowledged", "resolved"):
+        for second in ("active", "acknowledged", "resolved"):
+            m = manager()
+            (incident,) = m.window(at(10), [anomaly("/payment", 10)], calls)
+            incident.status = first
+            if (first, second) in legal:
+                assert m.move(incident.id, second, at(20)).status == second
+            else:
+                with pytest.raises(
+                    IllegalMoveError, match=f"{incident.id} is {first} and cannot become {second}"
+                ):
+                    m.move(incident.id, second, at(20))
+
+
+def test_an_unknown_incident_is_a_key_error():
+    with pytest.raises(KeyError):
+        manager().move("INC-0-1", "resolved", at(0))
+
+
+def test_without_a_cause_it_shows_where_the_anomalies_are():
+    m = manager()
+    (incident,) = m.window(at(10), [anomaly("/payment", 10)], calls)
+    assert incident.root_cause is None
+    shown = incident.to_dict()
+    assert shown["root_cause"] is None
+    assert shown["affected_endpoints"] == ["/payment"]
+    assert shown["first_detected"] == "2026-01-01T00:00:10.000000Z"
+
+
+def test_an_incident_is_read_back_as_it_was_written():
+    """Times, tuples and lists have their types again, whatever an own detector put into its
+    evidence.
+    """
+    m = manager()
+    group = [
+        replace(
+            anomaly("/payment", 10, deviation=np.float64(9.0), n=np.int64(7)), traces=("a", "b")
+        )
+    ]
+    (incident,) = m.window(at(10), group, calls)
+    m.move(incident.id, "acknowledged", at(15))
+    m.move(incident.id, "resolved", at(20))
+    m.window(at(40), [anomaly("/payment", 40)], calls)
+    cause = Suspect("shop", "/payment", 1.5, 0.9, (3, 4), ({"excess": 2.0},), "/payment")
+    step = Step("1. What", "was compared", [{"n": 3}])
+    incident.verdict = Verdict(
+        (cause,), ("/payment",), (step,), ({"cost": 1.0},), total_traces=2, traces=("a",)
+    )
+    again = Incident.from_record(json.loads(json.dumps(incident.to_record())))
+    assert again == incident
+    assert again.earlier == [(at(0), at(10))]
+    assert again.acknowledged_at == at(15)
+    assert again.resolved_at is None

@@ -1,0 +1,200 @@
+"""The /aiops interface, over real HTTP against the store of a recording."""
+
+import math
+import threading
+from datetime import datetime
+
+import pandas as pd
+import pytest
+import requests
+from cheroot import wsgi
+from flask import Flask
+
+import aiops_lab as lab
+from aiops_lab.show.api import aiops, json_errors
+from tests.support.made import Shop, fault
+from tests.test_monitor import at, fill
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    with lab.SpanStore(tmp_path_factory.mktemp("store") / "s.sqlite") as store:
+        fill(store, Shop(1, fault("/payment", 120, 180, status=500)).run(220))
+        app = Flask(__name__, static_folder=None)
+        json_errors(app)
+        app.register_blueprint(aiops(lab.Monitor(store), now=lambda: at(172)))
+        server = wsgi.Server(("127.0.0.1", 0), app, numthreads=4, timeout=5)
+        server.prepare()
+        thread = threading.Thread(target=server.serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.bind_addr[1]}"
+        server.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def incident(url):
+    answer = requests.post(f"{url}/aiops/analyze", timeout=10)
+    assert answer.status_code == 200
+    shown = answer.json()
+    assert shown["incident_count"] == len(shown["active_incidents"]) == 1
+    assert shown["changed"] == [shown["active_incidents"][0]["id"]]
+    return shown["active_incidents"][0]
+
+
+# The seed's two sample responses, as types: what a client that was written against the seed may
+# rely on.
+METRICS = {
+    "timestamp": int,
+    "metrics": {
+        "/payment": {
+            "request_count": int,
+            "avg_latency_ms": float,
+            "error_rate": float,
+            "baseline_latency_ms": float,
+            "status_distribution": {"200": int, "500": int},
+            "health": {"health_score": float, "status": str},
+        }
+    },
+}
+INCIDENTS = {
+    "incident_count": int,
+    "active_incidents": [
+        {
+            "id": str,
+            "severity": str,
+            "status": str,
+            "title": str,
+            "root_cause": {"endpoint": str, "confidence": float, "description": str},
+            "affected_endpoints": [str],
+            "anomalies": [{"type": str, "endpoint": str, "severity": str}],
+            "trace_correlation": {
+                "total_traces": int,
+                "sample_traces": [
+                    {
+                        "trace_id": str,
+                        "root_endpoint": str,
+                        "root_status": int,
+                        "affected_chain": [str],
+                    }
+                ],
+            },
+            "first_detected": str,
+        }
+    ],
+}
+
+
+def matches(shown, sample):
+    if isinstance(sample, dict):
+        return all(key in shown and matches(shown[key], part) for key, part in sample.items())
+    if isinstance(sample, list):
+        return bool(shown) and all(matches(item, sample[0]) for item in shown)
+    return isinstance(shown, sample) and (sample is not float or math.isfinite(shown))
+
+
+def test_metrics_have_the_shape_of_the_seeds_sample(url, incident):
+    shown = requests.get(f"{url}/aiops/metrics", timeout=10).json()
+    assert matches(shown, METRICS)
+    assert not matches(shown, {"metrics": {"/payment": {"request_count": str}}})
+    assert shown["timestamp"] == int(at(172).timestamp())
+    assert 0 < shown["metrics"]["/payment"]["error_rate"] < 1
+    assert 30 < shown["metrics"]["/payment"]["baseline_latency_ms"] < 60
+
+
+def test_incidents_have_the_shape_of_the_seeds_sample(url, incident):
+    shown = requests.get(f"{url}/aiops/incidents", timeout=10).json()
+    assert matches(shown, INCIDENTS)
+    assert incident["id"] == f"INC-{int(at(130).timestamp())}-1"
+    assert incident["severity"] == "critical"
+    assert incident["status"] == "active"
+    assert incident["title"] == "Error spike detected in /payment"
+    assert incident["root_cause"]["endpoint"] == "/payment"
+    assert 0.95 < incident["root_cause"]["confidence"] <= 1
+    assert incident["affected_endpoints"] == ["/payment", "/checkout"]
+    moment = datetime.fromisoformat(incident["first_detected"])
+    assert incident["first_detected"].endswith("Z")
+    assert pd.Timestamp(moment) == at(130)
+
+
+def test_an_error_spike_carries_sample_messages(incident):
+    spikes = {a["endpoint"]: a for a in incident["anomalies"] if a["type"] == "error_spike"}
+    assert spikes["/payment"]["sample_errors"] == ["RuntimeError: payment provider says no"]
+    assert spikes["/checkout"]["sample_errors"] == ["HTTP 502"]
+    assert spikes["/payment"]["error_rate"] == 1.0
+    assert spikes["/payment"]["baseline_error_rate"] == 0.0
+
+
+def test_one_incident_by_its_id(url, incident):
+    shown = requests.get(f"{url}/aiops/incidents/{incident['id']}", timeout=10)
+    assert shown.status_code == 200
+    assert shown.json()["id"] == incident["id"]
+
+
+def test_an_explanation_and_why_not(url, incident):
+    at_id = f"{url}/aiops/incidents/{incident['id']}/explain"
+    shown = requests.get(at_id, params={"why_not": "/inventory"}, timeout=10).json()
+    assert [step["title"][0] for step in shown["steps"]] == ["1", "2", "3", "4"]
+    assert shown["steps"][2]["rows"]
+    assert "/inventory" in shown["why_not"]["text"]
+    refused = requests.get(at_id, params={"why_not": "/nowhere"}, timeout=10)
+    assert refused.status_code == 400
+    assert refused.json()["field"] == "why_not"
+
+
+def test_the_graph_shows_who_calls_whom(url, incident):
+    edges = requests.get(f"{url}/aiops/graph", timeout=10).json()["edges"]
+    assert {(e["caller"], e["callee"]) for e in edges} == {
+        ("/checkout", "/payment"),
+        ("/checkout", "/inventory"),
+    }
+    assert all(set(e) == {"caller", "callee", "calls", "errors", "p50_ms", "p95_ms"} for e in edges)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "field"),
+    [
+        ("GET", "/aiops/incidents/INC-0-1", 404, "id"),
+        ("GET", "/aiops/incidents/'; DROP TABLE spans; --", 404, "id"),
+        ("GET", "/aiops/incidents/INC-0-1/explain", 404, "id"),
+        ("POST", "/aiops/incidents/INC-0-1/resolve", 404, "id"),
+        ("POST", "/aiops/incidents/INC-0-1/acknowledge", 404, "id"),
+        ("GET", "/aiops/incidents?status=open", 400, "status"),
+        ("GET", "/aiops/incidents?status=active&status=all", 400, "status"),
+        ("GET", "/aiops/incidents?page=2", 400, "parameter"),
+        ("GET", "/aiops/metrics?x=1", 400, "parameter"),
+        ("POST", "/aiops/metrics", 405, "method"),
+        ("GET", "/aiops/analyze", 405, "method"),
+        ("POST", "/aiops/analyze?now=0", 400, "parameter"),
+        ("GET", "/aiops/nothing", 404, "path"),
+        ("GET", f"/aiops/metrics?{'x' * 100_000}", 414, "query"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_field_and_rule(url, incident, method, path, status, field):
+    answer = requests.request(method, url + path, timeout=10)
+    assert answer.status_code == status
+    assert answer.json()["field"] == field
+    assert answer.json()["rule"]
+
+
+def test_the_life_cycle_over_http(url, incident):
+    path = f"{url}/aiops/incidents/{incident['id']}"
+    steps = [
+        ("acknowledge", 200),
+        ("acknowledge", 409),
+        ("resolve", 200),
+        ("resolve", 409),
+        ("acknowledge", 409),
+    ]
+    for move, expected in steps:
+        answer = requests.post(f"{path}/{move}", timeout=10)
+        assert answer.status_code == expected, move
+    assert "is resolved and cannot become acknowledged" in answer.json()["error"]
+    assert requests.get(f"{url}/aiops/incidents", timeout=10).json() == {
+        "incident_count": 0,
+        "active_incidents": [],
+    }
+    resolved = requests.get(f"{url}/aiops/incidents?status=resolved", timeout=10).json()
+    assert [i["id"] for i in resolved["incidents"]] == [incident["id"]]
+    assert resolved["incidents"][0]["resolved_at"].endswith("Z")
