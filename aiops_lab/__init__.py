@@ -10,7 +10,8 @@ record    What happened? instrument(app), Session, SpanStore, injected faults.
 traces    How do spans hang together? Encoding, trees, critical path, service graph.
 detect    What is unusual? Windows, baselines, detectors, incidents, sensitivity.
 explain   Why? Reference, cost attribution, ledger, deviations, ranking, confidence.
-monitor   The one pipeline: Monitor.step live, replay on a recording.
+pipeline  What is known as time passes? Baselines, known calls, incidents and verdicts.
+monitor   Who watches? Monitor.step on a live store, replay on a recording.
 evaluate  Is it right? Scores against injected faults, calibration, sweeps.
 datasets  Public incident data behind one interface: load(name, directory).
 show      Who looks? The HTTP interface, figures, the sensitivity sliders.
@@ -39,7 +40,7 @@ _HOMES = {
     "rank_root_causes": "explain.ranking",
     "rank_from_metrics": "explain.metrics",
     "Monitor": "monitor",
-    "Report": "monitor",
+    "Report": "pipeline",
     "replay": "monitor",
     "score": "evaluate.scoring",
     "sweep": "evaluate.sweep",

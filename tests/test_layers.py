@@ -24,13 +24,14 @@ WINGS = (
     "traces",
     "detect",
     "explain",
+    "pipeline",
     "monitor",
     "evaluate",
     "datasets",
     "show",
 )
 PURE = ("results", "numerics", "traces", "detect", "explain")
-WITHOUT_TRUTH = (*PURE, "monitor")
+WITHOUT_TRUTH = (*PURE, "pipeline", "monitor")
 IMPURE_IMPORTS = (
     "aiops_lab.record",
     "sqlite3",

@@ -355,7 +355,7 @@ def test_a_number_is_no_time(tmp_path, now):
 def test_a_long_silence_is_judged_in_pieces(monkeypatch):
     frame = Shop(1, fault("/payment", 120, 180, added_ms=3000)).run(220)
     whole = lab.replay(frame, until=at(3000))
-    monkeypatch.setattr("aiops_lab.monitor._MOST_WINDOWS", 7)
+    monkeypatch.setattr("aiops_lab.pipeline._MOST_WINDOWS", 7)
     pieces = lab.replay(frame, until=at(3000))
     pd.testing.assert_frame_equal(pieces.windows, whole.windows)
     assert [i.to_record() for i in pieces.incidents] == [i.to_record() for i in whole.incidents]

@@ -16,8 +16,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from aiops_lab.detect.incidents import Incident
-from aiops_lab.monitor import Report
 from aiops_lab.numerics import to_timestamp, unix_ns
+from aiops_lab.pipeline import Report
 from aiops_lab.results import Suspect
 from aiops_lab.spans import Key
 from aiops_lab.traces.encode import NEVER

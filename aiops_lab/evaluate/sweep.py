@@ -13,7 +13,7 @@ from tqdm import tqdm
 from aiops_lab.detect.detectors import DETECTORS, Detector
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.evaluate.scoring import SLACK_S, Score, score_truth, truth_of
-from aiops_lab.monitor import Pipeline, Recording
+from aiops_lab.pipeline import Pipeline, Recording
 from aiops_lab.spans import check
 
 # ---- what if it were more sensitive?

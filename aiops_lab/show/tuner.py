@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from aiops_lab.detect.detectors import DETECTORS, Detector
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.evaluate.scoring import SLACK_S, score
-from aiops_lab.monitor import Pipeline, Recording, Report
+from aiops_lab.pipeline import Pipeline, Recording, Report
 from aiops_lab.show.plots.style import figure
 from aiops_lab.show.plots.timeline import timeline
 from aiops_lab.spans import check
