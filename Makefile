@@ -9,7 +9,7 @@ PY := $(BIN)/python
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with=notebooks/sanitize.cfg --nbval-cell-timeout=120
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab students test test-browser test-claims check bench clean
+.PHONY: help demo lab students test test-lessons test-browser test-claims check bench docs clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -25,6 +25,9 @@ students: $(VENV)/set-up-lab  ## copy the lessons into students/, without their 
 
 test: $(VENV)/set-up-test  ## run all tests, then every lesson with its solutions, and compare what it prints
 	@$(PY) -m pytest tests
+	@$(MAKE) --no-print-directory test-lessons
+
+test-lessons: $(VENV)/set-up-test  ## run every lesson with its solutions, and compare what it prints
 	@rm -rf solved
 	@$(PY) notebooks/copies.py solved
 	@$(PY) -m pytest $(NBVAL) -n 2 --dist loadfile solved
@@ -45,8 +48,12 @@ bench: $(VENV)/set-up-bench  ## measure this project and its peers side by side
 	@for file in benchmarks/[a-z]*.py; do \
 	  echo "== $$file"; $(PY) -m benchmarks.$$(basename $$file .py) || [ $$? -eq 2 ] || exit 1; done  # 2: no data at hand
 
+docs: $(VENV)/set-up-docs  ## build the documentation site into docs/_build/html
+	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 clean:  ## remove .venv and what the tools left behind
-	@rm -rf $(VENV) solved .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) solved docs/_build docs/lessons docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 # One virtual environment for all commands; each adds what it needs, so that the demo does not wait for JupyterLab.
 $(VENV)/set-up-demo: EXTRAS :=
@@ -54,6 +61,7 @@ $(VENV)/set-up-lab: EXTRAS := [lab]
 $(VENV)/set-up-test: EXTRAS := [dev]
 $(VENV)/set-up-browser: EXTRAS := [browser]
 $(VENV)/set-up-bench: EXTRAS := [dev,bench]
+$(VENV)/set-up-docs: EXTRAS := [docs]
 
 $(VENV)/set-up-%: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
