@@ -17,7 +17,7 @@ from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.pipeline import Pipeline, Recording, Report, Rule, floor_to
 from aiops_lab.spans import Key, check
-from aiops_lab.traces.encode import display_names, is_failed, is_kind
+from aiops_lab.traces.encode import display_names, encode, is_failed
 from aiops_lab.traces.graph import service_graph
 
 if TYPE_CHECKING:
@@ -61,12 +61,11 @@ def replay(
         Equal to that of a live monitor that began with the same spans and stopped at `until`.
     """
     pipeline = Pipeline(sensitivity or Sensitivity(), detectors, rule)
-    report = pipeline.replay(
-        Recording(check(frame), {}), None if until is None else unix_ns(_utc(until))
-    )
+    recording = Recording(check(frame), {})
+    report = pipeline.replay(recording, None if until is None else unix_ns(_utc(until)))
     if causes:
         for incident in report.incidents:
-            incident.verdict = pipeline.verdict(incident, frame)
+            incident.verdict = pipeline.verdict(incident, recording.spans)
     return report
 
 
@@ -121,7 +120,7 @@ class Monitor:
             for incident in touched:
                 if incident.last_anomaly in new:
                     spans = self.store.spans(since=to_timestamp(pipeline.reference(incident)))
-                    incident.verdict = pipeline.verdict(incident, spans)
+                    incident.verdict = pipeline.verdict(incident, encode(spans))
             self._save(touched)
             return touched
 
@@ -163,7 +162,7 @@ class Monitor:
         """
         with self._lock:
             recent = self._recent(now)
-            served = recent[is_kind(recent, "server")].groupby(["service", "endpoint"])
+            served = recent[recent["kind"] == "server"].groupby(["service", "endpoint"])
             groups = {(str(s), str(e)): requests for (s, e), requests in served}  # type: ignore[misc]
             shown = display_names(list(groups))
             by_name = sorted(groups, key=shown.__getitem__)

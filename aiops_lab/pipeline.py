@@ -15,7 +15,7 @@ from aiops_lab.detect import baselines as b
 from aiops_lab.detect.detectors import Detector, judge
 from aiops_lab.detect.incidents import Calls, Incident, IncidentManager
 from aiops_lab.detect.sensitivity import Sensitivity
-from aiops_lab.detect.windows import count_windows, given_up_of, requests_of
+from aiops_lab.detect.windows import Grid, count_windows, is_given_up, log_ms
 from aiops_lab.explain.ledger import compare
 from aiops_lab.explain.ranking import rank_suspects
 from aiops_lab.explain.reference import Reference, learn
@@ -23,16 +23,7 @@ from aiops_lab.explain.verdict import build_verdict
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.results import Anomaly, Suspect, Verdict
 from aiops_lab.spans import Key
-from aiops_lab.traces.encode import (
-    NEVER,
-    called_endpoints,
-    display_names,
-    end_ns,
-    endpoint_codes,
-    is_kind,
-    last_ns,
-    start_ns,
-)
+from aiops_lab.traces.encode import NEVER, EncodedSpans, display_names, encode
 from aiops_lab.traces.graph import calls_of
 
 Rule = Callable[[Reference, pd.DataFrame], list[Suspect]]
@@ -56,30 +47,24 @@ class Report(NamedTuple):
 
 
 class Recording:
-    """A spans frame, prepared once: what it says at any sensitivity, so that many pipelines may
-    advance over it.
+    """A spans frame, prepared once for many pipelines: what holds at any sensitivity.
 
     Parameters
     ----------
     frame : DataFrame
         A spans frame.
     keys : dict
-        Codes of the endpoints; grows by those that are new.
+        Codes of the endpoints that serve; grows by those that are new.
     """
 
     def __init__(self, frame: pd.DataFrame, keys: dict[Key, int]) -> None:
-        self.frame, self.keys, self.requests = frame, keys, requests_of(frame, keys)
-        self.given_up = given_up_of(frame, keys, called_endpoints(frame, keys))
-        self.trace_id, self.error = (
-            frame["trace_id"].to_numpy(dtype=object),
-            frame["error"].to_numpy(dtype=object),
-        )
-        self.status = frame["status"].to_numpy()
-
-    @cached_property
-    def last_ns(self) -> int:
-        """When it ended (Unix ns)."""
-        return last_ns(self.frame)
+        self.keys = keys
+        self.spans = spans = encode(frame, list(keys))
+        self.requests = spans.select(spans.server)
+        served = max(len(keys), int(self.requests.node.max(initial=-1)) + 1)
+        keys.update({key: code for code, key in enumerate(spans.keys[:served])})
+        # calls of endpoints that have never been seen serving have no baseline
+        self.given_up = spans.select(is_given_up(spans) & (spans.node < served))
 
     @cached_property
     def by_end(self) -> np.ndarray:
@@ -87,13 +72,16 @@ class Recording:
         return np.argsort(self.requests.end, kind="stable")
 
     @cached_property
+    def log_ms(self) -> np.ndarray:
+        """The log of the milliseconds that each request took."""
+        return log_ms(self.requests)
+
+    @cached_property
     def calls(self) -> dict[tuple[Key, Key], int]:
         """Unix ns of the first call of each pair (caller, called)."""
-        calls = calls_of(self.frame)
-        keys, width = calls.keys, len(calls.keys)
-        first = pd.Series(calls.start).groupby(calls.caller * width + calls.callee).min()
-        pairs = zip(first.index.tolist(), first.tolist(), strict=True)
-        return {(keys[pair // width], keys[pair % width]): ns for pair, ns in pairs}
+        calls, keys = calls_of(self.spans), self.spans.keys
+        first = calls.groupby(["caller", "callee"], as_index=False)["start"].min()
+        return {(keys[a], keys[c]): ns for a, c, ns in first.itertuples(index=False)}
 
 
 class Pipeline:
@@ -141,7 +129,7 @@ class Pipeline:
         """Judge a whole recording, without causes: to the window in which it ended, or all windows
         up to `until_ns`.
         """
-        until_ns = recording.last_ns + self.window_ns if until_ns is None else until_ns
+        until_ns = recording.spans.last_ns + self.window_ns if until_ns is None else until_ns
         windows, found, _ = self.advance(recording, floor_to(until_ns, self.window_ns))
         return Report(windows, found, self.incidents)
 
@@ -157,7 +145,7 @@ class Pipeline:
         s, requests = self.sensitivity, recording.requests
         self.keys = recording.keys
         first = np.full(len(self.keys), NEVER)
-        np.minimum.at(first, requests.code, requests.start)
+        np.minimum.at(first, requests.node, requests.start)
         self.seen = {
             key: min(self.seen.get(key, NEVER), int(first[code])) for key, code in self.keys.items()
         }
@@ -186,11 +174,9 @@ class Pipeline:
                 recording.requests,
                 recording.given_up,
                 len(self.keys),
-                low,
-                min(low + piece, until),
-                self.window_ns,
-                int(s.timeout_s * 1e9),
-                int(s.resolve_after_s * 1e9),
+                Grid(low, min(low + piece, until), self.window_ns),
+                stuck_ns=int(s.timeout_s * 1e9),
+                lost_ns=int(s.resolve_after_s * 1e9),
             )
             judged.append(judge(counts, list(self.keys), self.state, self.system, s))
         return [pd.concat(frames, ignore_index=True) for frames in zip(*judged, strict=True)]
@@ -226,72 +212,51 @@ class Pipeline:
         """Return from when on the spans are needed for the verdict on `incident`, in Unix ns."""
         return unix_ns(incident.started) - int(2e9 * self.sensitivity.half_life_s) - _MARGIN_NS
 
-    def verdict(self, incident: Incident, frame: pd.DataFrame) -> Verdict:
+    def verdict(self, incident: Incident, spans: EncodedSpans) -> Verdict:
         """Return the verdict on an incident as of its last anomaly: nothing later is looked at."""
         until = unix_ns(incident.last_anomaly)
-        normal, abnormal = self._split(incident, as_of(frame, self.reference(incident), until))
-        if normal.empty or abnormal.empty:
+        normal, abnormal = self._split(incident, spans.as_of(self.reference(incident), until))
+        if normal.row.size == 0 or abnormal.row.size == 0:
             return Verdict()
         usual = learn(normal)
         stuck_ns = int(self.sensitivity.timeout_s * 1e9)
         case = compare(usual, abnormal, until, self.names_at(incident.last_anomaly), stuck_ns)
-        return build_verdict(
-            case, rank_suspects(case) if self._rule is None else self._rule(usual, abnormal)
-        )
+        ranked = rank_suspects(case) if self._rule is None else self._rule(usual, case.frame)
+        return build_verdict(case, ranked)
 
-    def _split(self, incident: Incident, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def _split(self, incident: Incident, spans: EncodedSpans) -> tuple[EncodedSpans, EncodedSpans]:
         """Return the traces before the incident and those of it, among the traces that touch its
         endpoints.
 
         The window before the first anomaly is left out of the usual: the fault may have begun in
         it. So are the times of other incidents.
         """
-        trace = pd.factorize(frame["trace_id"])[0]
-        end = _trace_ends(frame, trace)
-        keys: dict[Key, int] = {}
-        code = endpoint_codes(frame["service"], frame["endpoint"], keys)
-        mine = np.isin(code, [keys[k] for k in incident.keys if k in keys]) & is_kind(
-            frame, "server"
-        )
+        keys = set(incident.keys)
+        places = [code for code, key in enumerate(spans.keys) if key in keys]
+        end = _trace_ends(spans)
         touched = np.zeros(end.size, dtype=bool)
-        touched[trace[mine]] = True
+        touched[spans.trace[spans.server & np.isin(spans.node, places)]] = True
         started = unix_ns(incident.started)
-        normal = (
-            touched
-            & (end < started - self.window_ns)
-            & (end >= self.reference(incident) + _MARGIN_NS)
-        )
+        earliest = self.reference(incident) + _MARGIN_NS
+        normal = touched & (end < started - self.window_ns) & (end >= earliest)
         for other in self.manager.incidents.values():
             for low, high in other.earlier if other is incident else other.episodes:
                 normal &= (end < unix_ns(low)) | (end >= unix_ns(high))
         abnormal = touched & (end >= started)
-        return frame[normal[trace]], frame[abnormal[trace]]
+        both = spans.select((normal | abnormal)[spans.trace]).only_own_keys()
+        return both.select(normal[both.trace]), both.select(abnormal[both.trace])
 
 
-def as_of(frame: pd.DataFrame, since_ns: int, until_ns: int) -> pd.DataFrame:
-    """Return the spans as they stood at `until_ns`: what ended later is open, what started later is
-    not there.
-    """
-    start, end = start_ns(frame), end_ns(frame)
-    seen = frame[(start < until_ns) & (end >= since_ns)].copy()
-    later = end_ns(seen) >= until_ns
-    if later.any():
-        seen.loc[later, ["duration_ms", "status"]] = [np.nan, 0]
-        seen.loc[later, "error"] = None
-    return seen.reset_index(drop=True)
-
-
-def _trace_ends(frame: pd.DataFrame, trace: np.ndarray) -> np.ndarray:
+def _trace_ends(spans: EncodedSpans) -> np.ndarray:
     """Return when the root of each trace ended (Unix ns, NEVER while open); without a root, its
     last span.
     """
-    end = end_ns(frame)
-    root = frame["parent_id"].isna().to_numpy()
-    size = int(trace.max(initial=-1)) + 1
-    ends, any_end = np.full(size, -1), np.full(size, -1)
-    np.maximum.at(ends, trace[root], end[root])
-    np.maximum.at(any_end, trace, end)
-    return np.where(ends >= 0, ends, any_end)
+    size = int(spans.trace.max(initial=-1)) + 1
+    of_root, of_any = np.full(size, -1), np.full(size, -1)
+    root = ~spans.has_parent
+    np.maximum.at(of_root, spans.trace[root], spans.end[root])
+    np.maximum.at(of_any, spans.trace, spans.end)
+    return np.where(of_root >= 0, of_root, of_any)
 
 
 def floor_to(ns: int, step: int) -> int:
@@ -319,9 +284,10 @@ class _Evidence:
         self._seconds = {tuple(place): seconds for *place, seconds in zip(*columns, strict=True)}
 
     def attach(self, a: Anomaly) -> Anomaly:
-        rows = np.sort(self._recording.requests.row[self._shows(a)])
-        traces = a.traces or tuple(dict.fromkeys(self._recording.trace_id[rows[:_MOST_TRACES]]))
-        messages = {"sample_errors": self._messages(rows)} if a.type == "error_spike" else {}
+        shown = np.sort(self._shows(a))
+        trace_ids = self._recording.requests.texts("trace_id", shown[:_MOST_TRACES])
+        traces = a.traces or tuple(dict.fromkeys(trace_ids))
+        messages = {"sample_errors": self._messages(shown)} if a.type == "error_spike" else {}
         name = self._names_at(a.end).get(a.key, a.endpoint)
         return replace(a, evidence=a.evidence | messages, name=name, traces=traces)
 
@@ -330,20 +296,23 @@ class _Evidence:
         code = self._keys.get(a.key, -1)
         if a.type == "timeout":
             return np.flatnonzero(
-                (r.code == code) & (r.end >= until) & (r.start <= until - int(s.timeout_s * 1e9))
+                (r.node == code) & (r.end >= until) & (r.start <= until - int(s.timeout_s * 1e9))
             )
         seconds = min(self._seconds.get((a.window, *a.key), s.window_s), s.correlation_s)
         low, high = np.searchsorted(self._ends, [until - int(seconds * 1e9), until])
         mine = self._recording.by_end[low:high]
-        mine = mine[r.code[mine] == code]
+        mine = mine[r.node[mine] == code]
         if a.type == "error_spike":
             return mine[r.failed[mine]]
         if "baseline_ms" in a.evidence:
             least = s.ratio if a.type == "latency_anomaly" else s.drift
-            return mine[r.log_ms[mine] > np.log(least * a.evidence["baseline_ms"])]
+            return mine[self._recording.log_ms[mine] > np.log(least * a.evidence["baseline_ms"])]
         return mine
 
-    def _messages(self, rows: np.ndarray) -> list[str]:
-        pairs = zip(self._recording.error[rows], self._recording.status[rows], strict=True)
-        said = [error if isinstance(error, str) else f"HTTP {status}" for error, status in pairs]
-        return list(dict.fromkeys(said))[:_MOST_MESSAGES]
+    def _messages(self, shown: np.ndarray) -> list[str]:
+        requests = self._recording.requests
+        pairs = zip(requests.texts("error", shown), requests.status[shown], strict=True)
+        messages = [
+            error if isinstance(error, str) else f"HTTP {status}" for error, status in pairs
+        ]
+        return list(dict.fromkeys(messages))[:_MOST_MESSAGES]

@@ -41,10 +41,10 @@ NOT_ANALYSIS = {
 CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*")
 
 # Names to change when the code changes; one that no module defines is skipped with a note.
-ENCODINGS = ("Requests", "Calls", "_served", "EncodedSpans")
-PARSERS = ("_parents", "parse_ids")  # each call parses all id columns of one frame
+ENCODINGS = ("EncodedSpans",)
+PARSERS = ("parse_ids",)  # each call parses all id columns of one frame
 EXPLANATION = "Pipeline.verdict"  # the method that explains one incident
-CODERS = {"factorize", "unique", "Categorical", "pair_codes", "endpoint_codes", "_numbers"}
+CODERS = {"factorize", "unique", "Categorical", "_numbers"}
 ID_COLUMNS = {"trace_id", "span_id", "parent_id"}
 CODED_COLUMNS = ID_COLUMNS | {"service", "endpoint", "peer"}
 

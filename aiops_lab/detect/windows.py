@@ -5,31 +5,19 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from aiops_lab.spans import Key
-from aiops_lab.traces.encode import NEVER, end_ns, endpoint_codes, is_failed, is_kind, start_ns
+from aiops_lab.traces.encode import NEVER, EncodedSpans
+
+MIN_MS = 1e-3  # durations below 1 µs count as 1 µs: the log of 0 would be the end
 
 
-class Requests(NamedTuple):
-    """The server spans of a spans frame as arrays; ``row`` is the position in the frame."""
+class Grid(NamedTuple):
+    """Windows of one length, in Unix ns: ``until_ns - since_ns`` is a multiple of ``window_ns``."""
 
-    row: NDArray
-    code: NDArray  # of (service, endpoint)
-    start: NDArray  # Unix ns
-    end: NDArray  # Unix ns; NEVER while open
-    log_ms: NDArray
-    failed: NDArray
-
-
-class GivenUp(NamedTuple):
-    """The calls that a caller gave up on: what was called, and when the caller stopped waiting
-    (Unix ns).
-    """
-
-    code: NDArray
-    end: NDArray
+    since_ns: int
+    until_ns: int
+    window_ns: int
 
 
 class Counts(NamedTuple):
@@ -49,106 +37,89 @@ class Counts(NamedTuple):
     stuck_age_s: NDArray
 
 
-def requests_of(frame: pd.DataFrame, keys: dict[Key, int]) -> Requests:
-    """Return the requests (server spans) of a spans frame; `keys` grows by the endpoints that are
-    new.
+def log_ms(spans: EncodedSpans) -> NDArray:
+    """Return the log of the milliseconds that each span took; NaN for open ones."""
+    return np.log(np.maximum(spans.duration_ms, MIN_MS))
+
+
+def is_given_up(spans: EncodedSpans) -> NDArray:
+    """Return which calls ended without an answer because the caller's patience did.
+
+    A call whose connection failed is not one of them.
     """
-    row = np.flatnonzero(is_kind(frame, "server"))
-    code = endpoint_codes(frame["service"].iloc[row], frame["endpoint"].iloc[row], keys)
-    # 1 µs: the log of 0 would be the end
-    log_ms = np.log(np.maximum(frame["duration_ms"].to_numpy()[row], 1e-3))
-    return Requests(
-        row, code, start_ns(frame)[row], end_ns(frame)[row], log_ms, is_failed(frame)[row]
-    )
-
-
-def given_up_of(
-    frame: pd.DataFrame, keys: dict[Key, int], endpoint: pd.Series | None = None
-) -> GivenUp:
-    """Return the calls that ended without an answer because the caller's patience did, not its
-    connection.
-
-    `endpoint` holds the endpoints by route (default: as they are in the frame); calls of endpoints
-    that have never been seen serving are left out.
-    """
-    unanswered = frame[frame["status"].to_numpy() == 0]
-    if unanswered.empty:
-        return GivenUp(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
-    calls = unanswered[
-        is_kind(unanswered, "client")
-        & unanswered["duration_ms"].notna()
-        & unanswered["peer"].notna()
-    ]
-    timeouts = calls[calls["error"].astype(str).str.contains("Timeout", regex=False)]
-    called = timeouts["endpoint"] if endpoint is None else endpoint[timeouts.index]
-    code = np.array(
-        [keys.get(call, -1) for call in zip(timeouts["peer"], called, strict=True)], dtype=np.int64
-    )
-    return GivenUp(code[code >= 0], end_ns(timeouts)[code >= 0])
+    unanswered = (spans.status == 0) & spans.client & spans.has_peer & (spans.end != NEVER)
+    at = np.flatnonzero(unanswered)
+    errors = spans.texts("error", at)
+    unanswered[at] = ["Timeout" in str(error) for error in errors]
+    return unanswered
 
 
 def count_windows(
-    requests: Requests,
-    given_up: GivenUp,
+    requests: EncodedSpans,
+    given_up: EncodedSpans,
     width: int,
-    since: int,
-    until: int,
-    window_ns: int,
+    grid: Grid,
+    *,
     stuck_ns: int,
     lost_ns: int,
 ) -> Counts:
-    """Count what ended in each window of [since, until).
+    """Return what ended in each window.
 
     Parameters
     ----------
+    requests, given_up
+        Server spans, and client spans of calls that were given up.
     width : int
-        Number of endpoint codes.
-    since, until, window_ns : int
-        The grid in Unix nanoseconds; ``until - since`` is a multiple of ``window_ns``.
+        Number of endpoints; all nodes are below it.
+    grid : Grid
     stuck_ns, lost_ns : int
         A request is stuck at the end of a window when it is open then and older than the first,
         unless it is older than the second: then its end was lost.
     """
-    r, windows = requests, (until - since) // window_ns
+    windows = (grid.until_ns - grid.since_ns) // grid.window_ns
 
-    def table(code: NDArray, moment: NDArray, weight: NDArray | None = None) -> NDArray:
-        inside = (moment >= since) & (moment < until)
-        cell = (moment[inside] - since) // window_ns * width + code[inside]
-        sums = np.bincount(
-            cell, None if weight is None else weight[inside], minlength=windows * width
-        )
+    def table(node: NDArray, moment: NDArray, weight: NDArray | None = None) -> NDArray:
+        inside = (moment >= grid.since_ns) & (moment < grid.until_ns)
+        window = (moment[inside] - grid.since_ns) // grid.window_ns
+        weights = None if weight is None else weight[inside]
+        sums = np.bincount(window * width + node[inside], weights, minlength=windows * width)
         return sums.astype(np.float64).reshape(windows, width)
 
+    logs = log_ms(requests)
+    stuck_ptr, stuck_code, stuck_age_s = _stuck(requests, grid, stuck_ns, lost_ns)
     return Counts(
-        since,
-        window_ns,
-        table(r.code, r.end),
-        table(r.code, r.end, r.failed),
-        table(r.code, r.end, r.log_ms),
-        table(r.code, r.end, r.log_ms * r.log_ms),
-        table(r.code, r.start),
-        table(given_up.code, given_up.end),
-        *_stuck(requests, since, windows, window_ns, stuck_ns, lost_ns),
+        start_ns=grid.since_ns,
+        window_ns=grid.window_ns,
+        n=table(requests.node, requests.end),
+        errors=table(requests.node, requests.end, requests.failed),
+        total=table(requests.node, requests.end, logs),
+        squares=table(requests.node, requests.end, logs * logs),
+        arrivals=table(requests.node, requests.start),
+        given_up=table(given_up.node, given_up.end),
+        stuck_ptr=stuck_ptr,
+        stuck_code=stuck_code,
+        stuck_age_s=stuck_age_s,
     )
 
 
 def _stuck(
-    requests: Requests, since: int, windows: int, window_ns: int, stuck_ns: int, lost_ns: int
+    requests: EncodedSpans, grid: Grid, stuck_ns: int, lost_ns: int
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Return the stuck requests at the end of each window, as a table in compressed rows (ptr,
     code, age).
     """
-    long = np.flatnonzero((requests.end - requests.start > stuck_ns) & (requests.end >= since))
-    start, end = requests.start[long], requests.end[long]
+    since, until, step = grid
+    long = (requests.end - requests.start > stuck_ns) & (requests.end >= since)
+    node, start, end = requests.node[long], requests.start[long], requests.end[long]
+    windows = (until - since) // step
     # A request is open at the window ends t with start + stuck <= t <= min(end, start + lost).
-    first = np.maximum(-((since + window_ns - start - stuck_ns) // window_ns), 0)
-    last_age = np.where(end == NEVER, lost_ns, np.minimum(end - start, lost_ns))
-    last = np.minimum((start + last_age - since) // window_ns - 1, windows - 1)
+    first = np.maximum(-((since + step - start - stuck_ns) // step), 0)
+    last_age = np.minimum(end - start, lost_ns)
+    last = np.minimum((start + last_age - since) // step - 1, windows - 1)
     times = np.maximum(last - first + 1, 0)
-    who = np.repeat(np.arange(long.size), times)
+    who = np.repeat(np.arange(times.size), times)
     window = np.arange(who.size) - np.repeat(np.cumsum(times) - times, times) + first[who]
     order = np.argsort(window, kind="stable")
     window, who = window[order], who[order]
-    age_s = (since + (window + 1) * window_ns - start[who]) / 1e9
-    ptr = np.searchsorted(window, np.arange(windows + 1))
-    return ptr, requests.code[long][who], age_s
+    age_s = (since + (window + 1) * step - start[who]) / 1e9
+    return np.searchsorted(window, np.arange(windows + 1)), node[who], age_s

@@ -134,7 +134,6 @@ def _without_extra_calls(trees: TraceTrees, usual: EndpointProfile) -> TraceTree
 
 
 def attribute_costs(
-    frame: pd.DataFrame,
     spans: EncodedSpans,
     trees: TraceTrees,
     width: int,
@@ -146,8 +145,8 @@ def attribute_costs(
 
     Parameters
     ----------
-    frame, spans, trees
-        The same recording thrice: as a spans frame, from `coded`, and from `forest`.
+    spans, trees
+        The same recording twice: from `encode`, and from `build_trees`.
     width : int
         Number of endpoint codes.
     usual : Habits
@@ -171,7 +170,7 @@ def attribute_costs(
             "ns": duration[root],
             "failed": bad[root],
             "open": is_open[root],
-            "trace_id": frame["trace_id"].to_numpy()[root],
+            "trace_id": spans.texts("trace_id", root),
         },
         index=root,
     )

@@ -41,8 +41,9 @@ from aiops_lab.explain.reference import (
     edge_gaps,
     failure_accounts,
 )
+from aiops_lab.numerics import to_timestamp
 from aiops_lab.spans import Key, check
-from aiops_lab.traces.encode import EncodedSpans, display_names, encode, last_ns
+from aiops_lab.traces.encode import EncodedSpans, display_names, encode
 from aiops_lab.traces.trees import TraceTrees, build_trees
 
 
@@ -65,10 +66,9 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The abnormal requests (``frame``) beside the usual ones, with both books open."""
+    """The abnormal requests beside the usual ones, with both books open."""
 
     usual: Reference
-    frame: pd.DataFrame
     keys: dict[Key, int] = field(repr=False)
     spans: EncodedSpans = field(repr=False)
     trees: TraceTrees = field(repr=False)
@@ -76,6 +76,11 @@ class Comparison:
     books: CostTable = field(repr=False)
     named: dict[Key, str] = field(repr=False)
     until_ns: int
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The abnormal spans as a spans frame."""
+        return self.spans.to_rows()
 
     @cached_property
     def shown(self) -> dict[int, str]:
@@ -123,7 +128,7 @@ class Comparison:
 
 def compare(
     usual: Reference,
-    abnormal: pd.DataFrame,
+    abnormal: pd.DataFrame | EncodedSpans,
     until_ns: int | None = None,
     named: dict[Key, str] | None = None,
     stuck_ns: int = STUCK_NS,
@@ -132,21 +137,22 @@ def compare(
     """Return the abnormal requests beside the usual ones, as they stood at `until_ns` (default:
     their last span).
 
-    `named` says how endpoints are shown elsewhere; an open request older than `stuck_ns` is
-    unanswered.
+    Spans that are encoded already must have the codes of the reference. `named` says how endpoints
+    are shown elsewhere; an open request older than `stuck_ns` is unanswered.
     """
-    keys = dict(usual.keys)
-    until = last_ns(check(abnormal)) if until_ns is None else until_ns
-    spans = encode(abnormal, keys)
+    if isinstance(abnormal, pd.DataFrame):
+        abnormal = encode(check(abnormal), usual.spans.keys)
+    spans = abnormal
+    keys = {key: code for code, key in enumerate(spans.keys)}
+    until = spans.last_ns if until_ns is None else until_ns
     trees = build_trees(spans, until, usual.offsets)
-    books = attribute_costs(abnormal, spans, trees, len(keys), until, usual.habits, stuck_ns)
+    books = attribute_costs(spans, trees, len(keys), until, usual.habits, stuck_ns)
     return Comparison(
         usual,
-        abnormal,
         keys,
         spans,
         trees,
-        _during(usual, abnormal, resources),
+        _during(usual, spans, resources),
         books,
         named or {},
         until,
@@ -163,18 +169,17 @@ def ledger(usual: Reference, abnormal: pd.DataFrame) -> Ledger:
 
 
 def _during(
-    usual: Reference, frame: pd.DataFrame, resources: pd.DataFrame | None
+    usual: Reference, spans: EncodedSpans, resources: pd.DataFrame | None
 ) -> pd.DataFrame | None:
     """Return the metrics of the time that the spans cover."""
     check_resources(resources)
-    if resources is None or usual.resources is None or frame.empty:
+    if resources is None or usual.resources is None or spans.start.size == 0:
         return None
     lacking = usual.resources.columns.difference(resources.columns)
     if len(lacking):
         raise ValueError(f"resources must have the columns that were learned, lacks {lacking[0]!r}")
-    return resources[
-        (resources.index >= frame["start"].min()) & (resources.index <= frame["start"].max())
-    ]
+    first, last = to_timestamp(spans.start.min()), to_timestamp(spans.start.max())
+    return resources[(resources.index >= first) & (resources.index <= last)]
 
 
 # ---- usual against now

@@ -136,6 +136,7 @@ def _gap(spans: EncodedSpans, mine: NDArray) -> NDArray:
     parent, closed = spans.parent[mine], spans.end != NEVER
     longer = (spans.end - spans.start)[parent] - (spans.end - spans.start)[mine]
     known = (parent >= 0) & spans.client[parent] & closed[parent] & closed[mine]
+    known &= ~spans.repeated[mine]
     return np.where(known, np.maximum(longer, 0), 0)
 
 

@@ -20,15 +20,14 @@ from aiops_lab.explain.attribution import (
 from aiops_lab.explain.deviations import ReferenceProfile, reference_profile, self_times
 from aiops_lab.explain.queueing import ServiceRequests, service_requests
 from aiops_lab.spans import Key, check
-from aiops_lab.traces.encode import EncodedSpans, encode, last_ns
+from aiops_lab.traces.encode import EncodedSpans, encode
 from aiops_lab.traces.trees import TraceTrees, build_trees, clock_offsets
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What is usual, learned once from fault-free spans (``frame``) and used for many incidents."""
+    """What is usual, learned once from fault-free spans and used for many incidents."""
 
-    frame: pd.DataFrame
     keys: dict[Key, int] = field(repr=False)
     spans: EncodedSpans = field(repr=False)
     trees: TraceTrees = field(repr=False)
@@ -40,6 +39,11 @@ class Reference:
     _stays: dict[str, ServiceRequests | None] = field(
         default_factory=dict, repr=False, compare=False
     )
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The fault-free spans as a spans frame."""
+        return self.spans.to_rows()
 
     def stay(self, service: str) -> ServiceRequests | None:
         """Return the usual requests of a service, worked out once."""
@@ -70,13 +74,13 @@ class Reference:
         return cost_by_account(self.books)
 
 
-def learn(normal: pd.DataFrame, resources: pd.DataFrame | None = None) -> Reference:
+def learn(normal: pd.DataFrame | EncodedSpans, resources: pd.DataFrame | None = None) -> Reference:
     """Return what is usual: learn once, use for many incidents.
 
     Parameters
     ----------
-    normal : DataFrame
-        A spans frame of fault-free requests.
+    normal : DataFrame or EncodedSpans
+        Fault-free requests: a spans frame, or what `encode` made of it.
     resources : DataFrame, optional
         Metrics of the services: index time (UTC), column ``service``, the rest numbers. What is
         usual of them is taken from all rows: a few minutes of trouble among them do no harm.
@@ -87,13 +91,13 @@ def learn(normal: pd.DataFrame, resources: pd.DataFrame | None = None) -> Refere
         Names the column that is missing or mistyped.
     """
     check_resources(resources)
-    frame, keys = check(normal), dict[Key, int]()
-    spans, until = encode(frame, keys), last_ns(frame)
+    spans = normal if isinstance(normal, EncodedSpans) else encode(check(normal))
+    keys, until = {key: code for code, key in enumerate(spans.keys)}, spans.last_ns
     offsets = clock_offsets(spans)
     trees = build_trees(spans, until, offsets)
     seen = endpoint_profile(trees, len(keys))
-    books = attribute_costs(frame, spans, trees, len(keys), until, seen)
-    return Reference(frame, keys, spans, trees, resources, offsets, books, seen, until)
+    books = attribute_costs(spans, trees, len(keys), until, seen)
+    return Reference(keys, spans, trees, resources, offsets, books, seen, until)
 
 
 def check_resources(resources: pd.DataFrame | None) -> None:

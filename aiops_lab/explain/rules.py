@@ -11,6 +11,7 @@ means no more than that.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -21,18 +22,9 @@ from aiops_lab.explain.ranking import rank_root_causes
 from aiops_lab.explain.reference import Reference
 from aiops_lab.results import Suspect
 from aiops_lab.spans import Key, check
-from aiops_lab.traces.encode import (
-    display_names,
-    end_ns,
-    endpoint_codes,
-    is_failed,
-    is_kind,
-    last_ns,
-    parents,
-    start_ns,
-)
+from aiops_lab.traces.encode import EncodedSpans, display_names, encode
 from aiops_lab.traces.graph import server_above
-from aiops_lab.traces.trees import self_time
+from aiops_lab.traces.trees import self_time_ns
 
 RankingRule = Callable[[Reference, pd.DataFrame], list[Suspect]]
 
@@ -50,30 +42,29 @@ _DAMPING, _BY_CALLS = 0.85, 0.01  # of MicroRank's PageRank: d and omega of the 
 # ---- what all rules look at
 
 
-def _served(frame: pd.DataFrame, keys: dict[Key, int]) -> pd.DataFrame:
-    """Return a row a request: node (code in `keys`), caller (its node, or -1), above (its row, or
-    -1), trace, times.
+def _requests(spans: EncodedSpans, keys: dict[Key, int]) -> pd.DataFrame:
+    """Return a row a request: node (code in `keys`, which grows), caller (its node, or -1), above
+    (its row, or -1), trace, depth, times.
     """
-    bad, server = is_failed(check(frame)), is_kind(frame, "server")
-    age_ms, ms = (last_ns(frame) - start_ns(frame)) / 1e6, frame["duration_ms"].to_numpy()
-    frame = frame.assign(duration_ms=np.where(np.isnan(ms), age_ms, ms))
-    row = np.flatnonzero(server)
-    place = np.full(len(frame) + 1, -1)  # the last entry is the place of "no parent", which is -1
-    place[row] = np.arange(row.size)
-    above = place[server_above(parents(frame), server)[row]]
-    node = endpoint_codes(frame["service"].iloc[row], frame["endpoint"].iloc[row], keys)
+    spans = replace(spans, end=np.minimum(spans.end, spans.last_ns))  # open ones are that old
+    self_ms = self_time_ns(spans)[spans.server] / 1e6
+    above = server_above(spans.parent, spans.server)
+    served = replace(spans, parent=above).select(spans.server)
+    place, known = pd.factorize(served.node)
+    code = [keys.setdefault(spans.keys[node], len(keys)) for node in known]
+    node = np.array(code, dtype=np.int64)[place]
     return pd.DataFrame(
         {
             "node": node,
-            "caller": np.where(above >= 0, node[above], -1),
-            "above": above,
-            "trace": pd.factorize(frame["trace_id"])[0][row],
-            "depth": _depth(above),
-            "start": start_ns(frame)[row],
-            "end": end_ns(frame)[row],
-            "ms": frame["duration_ms"].to_numpy()[row],
-            "self_ms": self_time(frame).to_numpy()[row],
-            "failed": bad[row],
+            "caller": np.where(served.parent >= 0, node[served.parent], -1),
+            "above": served.parent,
+            "trace": served.trace,
+            "depth": _depth(served.parent),
+            "start": served.start,
+            "end": served.end,
+            "ms": served.duration_ms,
+            "self_ms": self_ms,
+            "failed": served.failed,
         }
     )
 
@@ -95,7 +86,7 @@ def _look(
     of the endpoints.
     """
     keys: dict[Key, int] = {}
-    before, now = _served(usual.frame, keys), _served(abnormal, keys)
+    before, now = _requests(usual.spans, keys), _requests(encode(check(abnormal)), keys)
     # with nothing to compare with, nothing is abnormal
     now = now if len(before) else now.iloc[:0].copy()
     groups = before.groupby("node")["ms"]

@@ -99,10 +99,9 @@ def _affected(
     causes: list[Suspect], case: Comparison, endpoints: list[dict[str, Any]]
 ) -> list[str]:
     """Return the degraded endpoints among the cause and those that wait for it, nearest first."""
-    calls = calls_of(case.frame)
-    pairs = {
-        (calls.keys[a], calls.keys[c]) for a, c in set(zip(calls.caller, calls.callee, strict=True))
-    }
+    calls, keys = calls_of(case.spans), case.spans.keys
+    edges = calls[["caller", "callee"]].drop_duplicates()
+    pairs = {(keys[a], keys[c]) for a, c in edges.itertuples(index=False)}
     order = [cause.key for cause in causes]
     for key in order:  # grows while it is walked
         order += sorted({caller for caller, called in pairs if called == key} - set(order))

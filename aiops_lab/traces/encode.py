@@ -1,11 +1,12 @@
-"""Spans as integers: positions of parents, codes of endpoints, times in Unix ns."""
+"""How do spans become integers? Once: parents, traces, endpoints and times as arrays."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from functools import cache
-from typing import Any, NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,135 @@ from aiops_lab.numerics import compiled
 from aiops_lab.spans import KINDS, Key
 
 NEVER = np.iinfo(np.int64).max
+
+NO_PEER = "?"  # the called service of a client span that names none
+
+
+@dataclass(frozen=True)
+class EncodedSpans:
+    """A spans frame as integers, made once for all that is asked of it.
+
+    Each array has one entry a span, in the order of the frame. Times are Unix ns.
+    """
+
+    frame: pd.DataFrame  # what was encoded, for its texts
+    row: NDArray  # position in ``frame``
+    trace: NDArray  # code of the trace
+    parent: NDArray  # position of the parent among these spans, -1 = none
+    has_parent: NDArray  # names a parent, recorded or not
+    repeated: NDArray  # an earlier span of the trace has the same id
+    start: NDArray
+    end: NDArray  # `NEVER` = still open
+    server: NDArray
+    client: NDArray
+    log: NDArray
+    failed: NDArray
+    status: NDArray
+    # code in ``keys`` of what the span is about: its own endpoint (server, log), the called (client)
+    node: NDArray
+    has_peer: NDArray  # names the called service
+    service: NDArray  # code in ``services``
+    keys: list[Key]
+    services: list[str]
+
+    @property
+    def duration_ms(self) -> NDArray:
+        """The duration of each span, NaN while it is open."""
+        return np.where(self.end == NEVER, np.nan, (self.end - self.start) / 1e6)
+
+    @property
+    def last_ns(self) -> int:
+        """When the recording ended (Unix ns): with its last start or end; 0 without spans."""
+        closed = self.end[self.end != NEVER]
+        return int(max(self.start.max(initial=0), closed.max(initial=0)))
+
+    def texts(self, column: str, at: NDArray) -> NDArray:
+        """Return a column of the frame as objects, for the spans at some positions."""
+        return self.frame[column].iloc[self.row[at]].to_numpy(dtype=object)
+
+    def select(self, mask: NDArray) -> EncodedSpans:
+        """Return the spans of a mask; a parent that is not among them is none."""
+        at = np.flatnonzero(mask)
+        place = np.full(mask.size + 1, -1)  # the last entry is the place of "no parent", -1
+        place[at] = np.arange(at.size)
+        arrays = {name: x[at] for name, x in vars(self).items() if isinstance(x, np.ndarray)}
+        return replace(self, **arrays | {"parent": place[self.parent[at]]})
+
+    def as_of(self, since_ns: int, until_ns: int) -> EncodedSpans:
+        """Return the spans as they stood at `until_ns`, without those that ended before `since_ns`.
+
+        What ended later is open, what started later is not there.
+        """
+        seen = self.select((self.start < until_ns) & (self.end >= since_ns))
+        later = seen.end >= until_ns
+        return replace(
+            seen,
+            end=np.where(later, NEVER, seen.end),
+            status=np.where(later, 0, seen.status),
+            failed=seen.failed & ~later,
+        )
+
+    def only_own_keys(self) -> EncodedSpans:
+        """Return the same spans with codes for the endpoints that they are about, and no others."""
+        node, known = pd.factorize(self.node)
+        return replace(self, node=node, keys=[self.keys[code] for code in known])
+
+    def to_rows(self) -> pd.DataFrame:
+        """Return the rows of the frame as the spans stand: what `as_of` opened has no result."""
+        rows = self.frame.iloc[self.row]
+        opened = (self.end == NEVER) & rows["duration_ms"].notna()
+        if len(rows) == len(self.frame) and not opened.any():
+            return self.frame
+        duration_ms, error = rows["duration_ms"].mask(opened), rows["error"].mask(opened, None)
+        stand = rows.assign(duration_ms=duration_ms, status=self.status, error=error)
+        return stand.reset_index(drop=True)
+
+
+def encode(frame: pd.DataFrame, keys: Sequence[Key] = ()) -> EncodedSpans:
+    """Return a spans frame as integers.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A spans frame.
+    keys : sequence of (service, endpoint)
+        Endpoints that have a code already: their position. New ones follow, the served ones first.
+    """
+    ids = parse_ids(frame)
+    kinds, known_kinds = pd.factorize(frame["kind"])
+    kind = np.array([KINDS.index(name) for name in known_kinds], dtype=np.int64)[kinds]
+    server, client, log = (kind == code for code in range(len(KINDS)))
+    service, services = pd.factorize(frame["service"])
+    peer, peers = pd.factorize(frame["peer"])
+    endpoint, endpoints = pd.factorize(frame["endpoint"])
+    owners = [*map(str, services), NO_PEER, *map(str, peers)]
+    owner = np.where(client, len(services) + 1 + peer, service)
+    places = pd.DataFrame({"kind": kind, "owner": owner, "endpoint": endpoint})
+    by_place = places.groupby(["kind", "owner", "endpoint"])
+    distinct = [(k, owners[o], str(endpoints[e])) for k, o, e in by_place.size().index]
+    names = _routed(distinct, keys)
+    codes = {key: code for code, key in enumerate(dict.fromkeys([*keys, *names]))}
+    node = np.array([codes[name] for name in names], dtype=np.int64)
+    return EncodedSpans(
+        frame=frame,
+        row=np.arange(len(frame)),
+        **ids._asdict(),
+        start=start_ns(frame),
+        end=end_ns(frame),
+        server=server,
+        client=client,
+        log=log,
+        failed=is_failed(frame),
+        status=frame["status"].to_numpy(),
+        node=node[by_place.ngroup().to_numpy()],
+        has_peer=peer >= 0,
+        service=service,
+        keys=list(codes),
+        services=owners[: len(services)],
+    )
+
+
+# ---- columns of a frame
 
 
 def start_ns(frame: pd.DataFrame) -> NDArray:
@@ -30,18 +160,6 @@ def end_ns(frame: pd.DataFrame) -> NDArray:
     return np.where(closed, start_ns(frame) + whole, NEVER)
 
 
-def is_kind(frame: pd.DataFrame, kind: str) -> NDArray:
-    """Return which spans are of one kind."""
-    code, known = pd.factorize(frame["kind"])
-    return np.asarray(known == kind)[code] if len(known) else np.zeros(0, dtype=bool)
-
-
-def kind_masks(frame: pd.DataFrame) -> tuple[NDArray, ...]:
-    """Return which spans are of each of `spans.KINDS`."""
-    code, known = pd.factorize(frame["kind"])
-    return tuple(code == (known.get_loc(kind) if kind in known else -1) for kind in KINDS)
-
-
 def is_failed(frame: pd.DataFrame) -> NDArray:
     """Return which closed spans failed: a 5xx, no response, or an exception."""
     status = frame["status"].to_numpy()
@@ -49,74 +167,82 @@ def is_failed(frame: pd.DataFrame) -> NDArray:
     return bad & frame["duration_ms"].notna().to_numpy()
 
 
-def endpoint_codes(
-    service: pd.Series | NDArray, endpoint: pd.Series | NDArray, keys: dict[Key, int]
-) -> NDArray:
-    """Return the code of each (service, endpoint), giving new ones the next number in `keys` (which
-    grows).
+# ---- names of endpoints
+
+
+def display_names(keys: Iterable[Key]) -> dict[Key, str]:
+    """Return how each (service, endpoint) is shown: by its route, or as "service route".
+
+    The service is named where two share a route.
     """
-    return pair_codes(pd.factorize(service), pd.factorize(endpoint), keys)
+    distinct = dict.fromkeys(keys)
+    owners = Counter(endpoint for _, endpoint in distinct)
+    return {(s, e): e if owners[e] == 1 else f"{s} {e}" for s, e in distinct}
 
 
-def pair_codes(
-    service: tuple[NDArray, Any], endpoint: tuple[NDArray, Any], keys: dict[Key, int]
-) -> NDArray:
-    """Do what `codes_of` does with two columns that `pd.factorize` has seen, of which it may be a
-    part.
+def _routed(places: list[tuple[int, str, str]], keys: Sequence[Key]) -> list[Key]:
+    """Return the endpoint of each (code of the kind, service, endpoint).
+
+    The path of a call becomes the route that the called service is known for: a client sees
+    ``/orders/17`` where the service has ``/orders/<id>``. A path that is known itself stays.
     """
-    pair = service[0].astype(np.int64) * max(len(endpoint[1]), 1) + endpoint[0]
-    place, pairs = pd.factorize(pair, sort=True)
-    names = [
-        (str(service[1][p // len(endpoint[1])]), str(endpoint[1][p % len(endpoint[1])]))
-        for p in pairs.tolist()
-    ]
-    known = [keys.setdefault(key, len(keys)) for key in names]
-    return np.array(known, dtype=np.int64)[place]
+    called = KINDS.index("client")
+    known = {*keys, *((service, name) for kind, service, name in places if kind != called)}
+    routes = [(*key, _pattern(key[1])) for key in sorted(known) if "<" in key[1]]
+
+    def route(service: str, path: str) -> Key:
+        if (service, path) in known:
+            return service, path
+        fits = (r for owner, r, pattern in routes if owner == service and pattern.fullmatch(path))
+        return service, next(fits, path)
+
+    return [route(service, name) for _, service, name in places]
 
 
-# 2^64 over the golden ratio: spreads keys over a hash table (Knuth, TAOCP 6.4)
-_HASH = np.uint64(0x9E3779B97F4A7C15)
+def _pattern(route: str) -> re.Pattern[str]:
+    """Return what a route of Flask matches.
 
-
-def display_names(keys: list[Key]) -> dict[Key, str]:
-    """Return how each (service, endpoint) is shown: by its route, and by "service route" where two
-    share one.
+    A parameter is anything without a slash, a ``path`` parameter anything.
     """
-    owners: dict[str, set[str]] = {}
-    for service, endpoint in keys:
-        owners.setdefault(endpoint, set()).add(service)
-    return {(s, e): e if len(owners[e]) == 1 else f"{s} {e}" for s, e in keys}
+    pattern = re.escape(re.sub(r"<path:[^>]*>", "\0", re.sub(r"<(?!path:)[^>]*>", "\1", route)))
+    return re.compile(pattern.replace("\0", ".+").replace("\1", "[^/]+"))
 
 
 # ---- who is whose parent
 
 
-def parents(frame: pd.DataFrame) -> NDArray:
-    """Return for each span the position of its parent in the frame, -1 for none or one that was not
-    recorded.
+class Ids(NamedTuple):
+    """The ids of a spans frame as integers, one entry a span: fields as in `EncodedSpans`."""
 
-    Ids are unique within their trace. Of several spans with the same id, the first one is the
-    parent.
+    trace: NDArray
+    parent: NDArray
+    has_parent: NDArray
+    repeated: NDArray
+
+
+def parse_ids(frame: pd.DataFrame) -> Ids:
+    """Return the code of each span's trace and the position of its parent.
+
+    Ids are unique within their trace. Of several spans with the same id, the first is the parent.
     """
-    return _parents(frame)[0]
-
-
-def _parents(frame: pd.DataFrame) -> tuple[NDArray, NDArray]:
-    """Return what `parents` does, and which spans have an id that came before."""
-    trace = _numbers(frame["trace_id"], 32)
-    span = _numbers(frame["span_id"], 16)
-    parent_text = frame["parent_id"]
-    if not isinstance(parent_text.dtype, pd.StringDtype):
-        parent_text = parent_text.astype(object)
-    has_parent = parent_text.notna().to_numpy()
-    parent = _numbers(parent_text.where(has_parent, "0" * 16), 16)
-    if trace is None or span is None or parent is None:
-        both = pd.concat([frame["span_id"].astype(object), parent_text[has_parent].astype(object)])
-        codes = pd.factorize(both)[0].astype(np.uint64)
-        span, parent = codes[: len(frame)], np.zeros(len(frame), dtype=np.uint64)
-        parent[has_parent] = codes[len(frame) :]
+    has_parent = frame["parent_id"].notna().to_numpy()
+    named = frame["parent_id"][has_parent]
+    trace, span = _numbers(frame["trace_id"], 32), _numbers(frame["span_id"], 16)
+    above = _numbers(named, 16)
+    if trace is None:
         trace = pd.factorize(frame["trace_id"])[0].astype(np.uint64)
-    return _join(span ^ (trace * _HASH), parent ^ (trace * _HASH), has_parent)
+    if span is None or above is None:
+        both = pd.concat([frame["span_id"].astype(object), named.astype(object)])
+        span, above = np.split(pd.factorize(both)[0].astype(np.uint64), [len(frame)])
+    parent = np.zeros(len(frame), dtype=np.uint64)
+    parent[has_parent] = above
+    spread = trace * _HASH
+    found, repeated = _join(span ^ spread, parent ^ spread, has_parent)
+    return Ids(pd.factorize(trace)[0], found, has_parent, repeated)
+
+
+# 2^64 over the golden ratio: spreads keys over a hash table (Knuth, TAOCP 6.4)
+_HASH = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _numbers(ids: pd.Series, digits: int) -> NDArray | None:
@@ -129,10 +255,8 @@ def _numbers(ids: pd.Series, digits: int) -> NDArray | None:
         raw = bytes.fromhex("".join(texts))
     except (ValueError, TypeError):
         return None
-    known = isinstance(ids.dtype, pd.StringDtype)  # then pandas counts faster
-    if (ids.str.len() != digits).any() if known else set(map(len, texts)) - {digits}:
-        return None
-    if 2 * len(raw) != digits * len(texts):  # blanks among the digits
+    # blanks among the digits are skipped, so the lengths alone prove nothing
+    if set(map(len, texts)) - {digits} or 2 * len(raw) != digits * len(texts):
         return None
     *high, low = np.frombuffer(raw, dtype=">u8").astype(np.uint64).reshape(-1, digits // 16).T
     return low ^ (high[0] * _HASH + high[0]) if high else low
@@ -140,6 +264,7 @@ def _numbers(ids: pd.Series, digits: int) -> NDArray | None:
 
 @compiled
 def _join(keys: NDArray, wanted: NDArray, has: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the first position of each wanted key (-1: none), and which keys came before."""
     size = 1
     while size < 2 * keys.size + 2:
         size *= 2
@@ -167,107 +292,15 @@ def _join(keys: NDArray, wanted: NDArray, has: NDArray) -> tuple[NDArray, NDArra
     return found, again
 
 
-def called_endpoints(frame: pd.DataFrame, keys: Iterable[Key]) -> pd.Series:
-    """Return the endpoints, with the paths of client spans folded to the routes that the called
-    service is known for.
-
-    A client sees ``/orders/17`` where the service has the route ``/orders/<id>``.
-    """
-    routes = {key for key in keys if "<" in key[1]}
-    if not routes or not (client := is_kind(frame, "client")).any():
-        return frame["endpoint"]
-    patterns = [(service, route, _pattern(route)) for service, route in sorted(routes)]
-
-    @cache
-    def fold(peer: object, path: str) -> str:
-        return next(
-            (r for s, r, pattern in patterns if s == peer and pattern.fullmatch(path)), path
-        )
-
-    folded = frame["endpoint"].astype(object)
-    folded[client] = [
-        fold(*call) for call in zip(frame["peer"][client], frame["endpoint"][client], strict=True)
-    ]
-    return folded
-
-
-def _pattern(route: str) -> re.Pattern[str]:
-    """Return what a route of Flask matches: a parameter is anything without a slash, ``path``
-    parameters anything.
-    """
-    pattern = re.escape(re.sub(r"<path:[^>]*>", "\0", re.sub(r"<(?!path:)[^>]*>", "\1", route)))
-    return re.compile(pattern.replace("\0", ".+").replace("\1", "[^/]+"))
-
-
-# ---- the critical path
-
-
-class EncodedSpans(NamedTuple):
-    """A spans frame as integers, made once for all that is asked of it; times in Unix ns."""
-
-    parent: NDArray  # position of the parent, -1 = none
-    start: NDArray
-    end: NDArray  # `NEVER` = still open
-    server: NDArray
-    client: NDArray
-    log: NDArray
-    failed: NDArray
-    status: NDArray
-    # code of what the span is about: its own endpoint (server, log), the called one (client)
-    node: NDArray
-    service: NDArray  # code in `services`
-    services: list[str]
-
-
-def encode(frame: pd.DataFrame, keys: dict[Key, int]) -> EncodedSpans:
-    """Return `frame` as integers; `keys` (codes of the endpoints) grows by those that are new.
-
-    A span with an id that came before is its own parent here: it hangs on no root, and counts for
-    nothing.
-    """
-    server, client, log = kind_masks(frame)
-    (service, services), endpoint = pd.factorize(frame["service"]), pd.factorize(frame["endpoint"])
-    node = np.empty(len(frame), dtype=np.int64)
-    node[~client] = pair_codes(
-        (service[~client], services), (endpoint[0][~client], endpoint[1]), keys
-    )
-    peers = (
-        frame["peer"]
-        if isinstance(frame["peer"].dtype, pd.StringDtype)
-        else frame["peer"].astype(object)
-    )
-    called, peer = called_endpoints(frame, keys), pd.factorize(peers.fillna("?"))
-    endpoint = endpoint if called is frame["endpoint"] else pd.factorize(called)
-    node[client] = pair_codes((peer[0][client], peer[1]), (endpoint[0][client], endpoint[1]), keys)
-    parent, again = _parents(frame)
-    return EncodedSpans(
-        np.where(again, np.arange(again.size), parent),
-        start_ns(frame),
-        end_ns(frame),
-        server,
-        client,
-        log,
-        is_failed(frame),
-        frame["status"].to_numpy(),
-        node,
-        service,
-        [str(name) for name in services],
-    )
+# ---- what hangs below
 
 
 def subtrees_of(spans: EncodedSpans, tops: NDArray) -> tuple[EncodedSpans, NDArray]:
     """Return the spans of a mask with all that hangs below them, and where they stand in `spans`."""
     state = tops.astype(np.int64)  # 0 unknown, 1 below, 2 not
     _below(spans.parent, state)
-    row = np.flatnonzero(state == 1)
-    place = np.full(tops.size + 1, -1)  # the last entry is the place of "no parent", which is -1
-    place[row] = np.arange(row.size)
-    columns = {
-        name: getattr(spans, name)[row]
-        for name in EncodedSpans._fields
-        if name not in ("parent", "services")
-    }
-    return spans._replace(parent=place[spans.parent[row]], **columns), row
+    below = state == 1
+    return spans.select(below), np.flatnonzero(below)
 
 
 @compiled
@@ -285,9 +318,3 @@ def _below(parent: NDArray, state: NDArray) -> None:
             while state[p] == 2:
                 state[p] = 1
                 p = parent[p]
-
-
-def last_ns(frame: pd.DataFrame) -> int:
-    """Return when a recording ended (Unix ns): with its last start or end."""
-    end = end_ns(frame)
-    return int(max(start_ns(frame).max(initial=0), end[end != NEVER].max(initial=0)))

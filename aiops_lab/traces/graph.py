@@ -1,27 +1,14 @@
-"""The service graph: who calls whom."""
+"""Who calls whom? The calls between server spans, and the service graph."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.numerics import compiled
-from aiops_lab.spans import Key, check
-from aiops_lab.traces.encode import (
-    called_endpoints,
-    display_names,
-    endpoint_codes,
-    is_failed,
-    kind_masks,
-    pair_codes,
-    parents,
-    start_ns,
-)
-
-# ---- the service graph
+from aiops_lab.spans import check
+from aiops_lab.traces.encode import EncodedSpans, display_names, encode
 
 
 def service_graph(frame: pd.DataFrame, by: str = "endpoint") -> pd.DataFrame:
@@ -50,89 +37,59 @@ def service_graph(frame: pd.DataFrame, by: str = "endpoint") -> pd.DataFrame:
     """
     if by not in ("endpoint", "service"):
         raise ValueError(f"by must be 'endpoint' or 'service', got {by!r}")
-    calls = calls_of(check(frame))
-    shown = display_names(calls.keys) if by == "endpoint" else {key: key[0] for key in calls.keys}
-    labels, place = np.unique(
-        np.array([shown[key] for key in calls.keys], dtype=object), return_inverse=True
-    )
-    pair = place[calls.caller] * max(labels.size, 1) + place[calls.callee]
-    order = np.lexsort((calls.duration_ms, pair))
-    pairs, first, n = np.unique(pair[order], return_index=True, return_counts=True)
-    ms = calls.duration_ms[order]
-    closed = np.add.reduceat(~np.isnan(ms), first) if n.size else n
-    caller, callee = np.divmod(pairs, max(labels.size, 1))
+    spans = encode(check(frame))
+    calls = calls_of(spans)
+    nodes = np.union1d(spans.node[spans.server], calls["callee"])
+    keys = [spans.keys[node] for node in nodes]
+    names = list(display_names(keys).values()) if by == "endpoint" else [key[0] for key in keys]
+    labels, which = np.unique(np.array(names, dtype=object), return_inverse=True)
+    place = np.zeros(len(spans.keys), dtype=np.int64)
+    place[nodes] = which
+    calls["caller"], calls["callee"] = place[calls["caller"]], place[calls["callee"]]
+    groups = calls.groupby(["caller", "callee"])
+    duration = groups["duration_ms"]
+    table = pd.DataFrame(
+        {
+            "calls": groups.size(),
+            "errors": groups["failed"].sum(),
+            "p50_ms": duration.median(),
+            "p95_ms": duration.quantile(0.95),
+        }
+    ).reset_index()
+    return table.assign(caller=labels[table["caller"]], callee=labels[table["callee"]])
+
+
+def calls_of(spans: EncodedSpans) -> pd.DataFrame:
+    """Return the calls between server spans: answered ones, and client spans that never arrived.
+
+    Returns
+    -------
+    DataFrame
+        A row a call: caller and callee (codes in ``spans.keys``), start (Unix ns, where the call
+        arrived, or left if it never did), duration_ms (as the caller saw it), failed.
+    """
+    above = server_above(spans.parent, spans.server)
+    through = np.where(spans.server, spans.parent, -1)
+    through[~spans.client[through]] = -1
+    answered = np.zeros(through.size, dtype=bool)
+    answered[through[through >= 0]] = True
+    lost = spans.client & ~answered & spans.has_peer
+    row = np.flatnonzero((spans.server | lost) & (above >= 0))
+    seen = np.where(through[row] >= 0, through[row], row)
     return pd.DataFrame(
         {
-            "caller": labels[caller],
-            "callee": labels[callee],
-            "calls": n,
-            "errors": np.add.reduceat(calls.failed[order].astype(np.int64), first) if n.size else n,
-            "p50_ms": _quantile(ms, first, closed, 0.5),
-            "p95_ms": _quantile(ms, first, closed, 0.95),
+            "caller": spans.node[above[row]],
+            "callee": spans.node[row],
+            "start": spans.start[row],
+            "duration_ms": spans.duration_ms[seen],
+            "failed": spans.failed[row] | spans.failed[seen],
         }
-    )
-
-
-def _quantile(values: NDArray, first: NDArray, n: NDArray, q: float) -> NDArray:
-    """Return a quantile of each run of sorted values, interpolated between neighbours; NaN for
-    empty runs.
-    """
-    at = q * np.maximum(n - 1, 0)
-    low = np.floor(at).astype(np.int64)
-    high = np.minimum(low + 1, np.maximum(n - 1, 0))
-    lower, upper = values[first + low], values[first + high]
-    return np.where(n > 0, lower + (at - low) * (upper - lower), np.nan)
-
-
-class Calls(NamedTuple):
-    """The calls between server spans as arrays, one entry a call; ``keys[code]`` is a (service,
-    endpoint).
-    """
-
-    keys: list[Key]
-    caller: NDArray  # code
-    callee: NDArray  # code
-    start: NDArray  # Unix ns, where the call arrived (or left, if it never did)
-    duration_ms: NDArray  # as the caller saw it
-    failed: NDArray
-
-
-def calls_of(frame: pd.DataFrame) -> Calls:
-    """Return the calls between server spans: answered ones, and client spans whose call never
-    arrived.
-    """
-    parent = parents(frame)
-    server, client, _ = kind_masks(frame)
-    above = server_above(parent, server)
-    through = np.where(server, parent, -1)
-    through[(through >= 0) & ~client[through]] = -1
-    answered = np.zeros(len(frame), dtype=bool)
-    answered[through[through >= 0]] = True
-    lost = client & ~answered & frame["peer"].notna().to_numpy()
-    rows = np.flatnonzero((server | lost) & (above >= 0))
-    seen = np.where(through[rows] >= 0, through[rows], rows)
-    bad = is_failed(frame)
-    keys: dict[Key, int] = {}
-    code = np.full(len(frame), -1)
-    (service, services), (endpoint, endpoints) = (
-        pd.factorize(frame["service"]),
-        pd.factorize(frame["endpoint"]),
-    )
-    code[server] = pair_codes((service[server], services), (endpoint[server], endpoints), keys)
-    if lost.any():
-        code[lost] = endpoint_codes(frame["peer"][lost], called_endpoints(frame, keys)[lost], keys)
-    return Calls(
-        list(keys),
-        code[above[rows]],
-        code[rows],
-        start_ns(frame)[rows],
-        frame["duration_ms"].to_numpy()[seen],
-        bad[rows] | bad[seen],
     )
 
 
 @compiled
 def server_above(parent: NDArray, server: NDArray) -> NDArray:
+    """Return the position of the nearest server span above each span, -1 for none."""
     above = np.full(parent.size, -1, dtype=np.int64)
     for i in range(parent.size):
         p, steps = parent[i], 0

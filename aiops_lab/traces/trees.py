@@ -1,6 +1,4 @@
-"""How do the spans of a trace hang together, and where did its time go? Self time, critical path,
-service graph.
-"""
+"""Where did the time of a trace go? Trees of spans, self time, critical path, clock offsets."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from numpy.typing import NDArray
 
 from aiops_lab.numerics import compiled
 from aiops_lab.spans import check
-from aiops_lab.traces.encode import NEVER, EncodedSpans, end_ns, parents, start_ns
+from aiops_lab.traces.encode import NEVER, EncodedSpans, end_ns, parse_ids, start_ns
 
 # ---- self time
 
@@ -37,8 +35,9 @@ def self_time(frame: pd.DataFrame) -> pd.Series:
     Trusts the clocks: a child on another host whose clock is ahead hides time of its parent.
     """
     check(frame)
-    start, end, parent = start_ns(frame), end_ns(frame), parents(frame)
-    covered = _covered(np.argsort(start, kind="stable"), start, end, parent)
+    start, end = start_ns(frame), end_ns(frame)
+    order = np.argsort(start, kind="stable")
+    covered = _covered(order, start, end, parse_ids(frame).parent)
     own = frame["duration_ms"].to_numpy() - covered / 1e6
     return pd.Series(own, index=frame.index, name="self_ms")
 
@@ -60,10 +59,10 @@ def _covered(order: NDArray, start: NDArray, end: NDArray, parent: NDArray) -> N
     return covered
 
 
-def self_time_ns(trees: TraceTrees) -> NDArray:
-    """Return the self time of each span in ns, after clocks were aligned and children clipped."""
-    covered = _covered(np.argsort(trees.start, kind="stable"), trees.start, trees.end, trees.parent)
-    return trees.end - trees.start - covered
+def self_time_ns(spans: TraceTrees | EncodedSpans) -> NDArray:
+    """Return the self time of each span in ns, as `self_time` does; all spans must have an end."""
+    order = np.argsort(spans.start, kind="stable")
+    return spans.end - spans.start - _covered(order, spans.start, spans.end, spans.parent)
 
 
 class TraceTrees(NamedTuple):
@@ -82,7 +81,7 @@ class TraceTrees(NamedTuple):
     log: NDArray
     failed: NDArray
     status: NDArray
-    node: NDArray  # as in `Coded`
+    node: NDArray  # code in ``keys`` of the `EncodedSpans`
 
 
 def build_trees(
@@ -96,7 +95,10 @@ def build_trees(
     `offsets` holds by how many ns the clock of a called service is ahead of its caller's, by
     (caller, called). The spans in `tops` (a mask) become roots of their own.
     """
-    parent = spans.parent if tops is None else np.where(tops, -1, spans.parent)
+    # a span that comes twice is its own parent: it hangs on no root, and counts for nothing
+    parent = np.where(spans.repeated, np.arange(spans.parent.size), spans.parent)
+    if tops is not None:
+        parent[tops] = -1
     start, end = spans.start.copy(), np.minimum(spans.end, until_ns)
     ahead = _ahead(spans, parent, offsets)
     first, child = _children(parent, end)
@@ -105,17 +107,17 @@ def build_trees(
     if (end != ended).any():
         first, child = _children(parent, end)
     return TraceTrees(
-        parent,
-        root,
-        start,
-        end,
-        first,
-        child,
-        spans.server,
-        spans.log,
-        spans.failed,
-        spans.status,
-        spans.node,
+        parent=parent,
+        root=root,
+        start=start,
+        end=end,
+        first=first,
+        child=child,
+        server=spans.server,
+        log=spans.log,
+        failed=spans.failed,
+        status=spans.status,
+        node=spans.node,
     )
 
 
@@ -170,22 +172,37 @@ def _align(
     return root
 
 
+def critical_path(trees: TraceTrees) -> tuple[NDArray, NDArray]:
+    """Return the critical path of every trace as (position of the span, ns that the request waited
+    for it).
+
+    The entries of a trace add up to the duration of its root, to the nanosecond. Every moment
+    belongs to one span; that of a client span is its edge gap, that of a server span its own time.
+    After Yang & Miller's critical path (ICDCS 1988) as CRISP draws it (USENIX ATC 2022); the split
+    is by waiting, so what ran in the shade of a later child is not counted.
+    """
+    return _critical_path(trees)
+
+
+@compiled
+def _critical_path(trees: TraceTrees) -> tuple[NDArray, NDArray]:
+    limit = trees.root.size + 1
+    span = np.empty(limit, dtype=np.int64)
+    ns = np.empty(limit, dtype=np.int64)
+    stack = np.empty(limit, dtype=np.int64)
+    bounds = np.empty((limit, 2), dtype=np.int64)
+    written = 0
+    for i in range(trees.root.size):
+        if trees.root[i] == i:
+            written += _walk(trees, i, span[written:], ns[written:], stack, bounds)
+    return span[:written], ns[:written]
+
+
 @compiled
 def _walk(
-    first: NDArray,
-    child: NDArray,
-    log: NDArray,
-    start: NDArray,
-    end: NDArray,
-    top: int,
-    low: int,
-    high: int,
-    span: NDArray,
-    ns: NDArray,
-    stack: NDArray,
-    bounds: NDArray,
+    trees: TraceTrees, top: int, span: NDArray, ns: NDArray, stack: NDArray, bounds: NDArray
 ) -> int:
-    """Split [low, high] of span `top`, walked backwards from its end; return the number of entries
+    """Split the time of span `top`, walked backwards from its end; return the number of entries
     written.
 
     At each moment the request waits for one span: the child that ended last before it, or the span
@@ -196,15 +213,15 @@ def _walk(
         child b              |========|         ended last, so the parent waited for it
     """
     written, depth = 0, 1
-    stack[0], bounds[0, 0], bounds[0, 1] = top, low, high
+    stack[0], bounds[0, 0], bounds[0, 1] = top, trees.start[top], trees.end[top]
     while depth > 0:
         depth -= 1
         i, low, t = stack[depth], bounds[depth, 0], bounds[depth, 1]
         own = np.int64(0)
-        for k in range(first[i], first[i + 1]):
-            c = child[k]
-            until, since = min(end[c], t), max(start[c], low)
-            if log[c] or until <= since:
+        for k in range(trees.first[i], trees.first[i + 1]):
+            c = trees.child[k]
+            until, since = min(trees.end[c], t), max(trees.start[c], low)
+            if trees.log[c] or until <= since:
                 continue
             own += t - until
             stack[depth], bounds[depth, 0], bounds[depth, 1] = c, since, until
@@ -217,54 +234,6 @@ def _walk(
     return written
 
 
-@compiled
-def _partition(
-    first: NDArray,
-    child: NDArray,
-    log: NDArray,
-    start: NDArray,
-    end: NDArray,
-    root: NDArray,
-    limit: int,
-) -> tuple[NDArray, NDArray]:
-    span = np.empty(limit, dtype=np.int64)
-    ns = np.empty(limit, dtype=np.int64)
-    stack = np.empty(limit, dtype=np.int64)
-    bounds = np.empty((limit, 2), dtype=np.int64)
-    written = 0
-    for i in range(root.size):
-        if root[i] == i:
-            written += _walk(
-                first,
-                child,
-                log,
-                start,
-                end,
-                i,
-                start[i],
-                end[i],
-                span[written:],
-                ns[written:],
-                stack,
-                bounds,
-            )
-    return span[:written], ns[:written]
-
-
-def critical_path(trees: TraceTrees) -> tuple[NDArray, NDArray]:
-    """Return the critical path of every trace as (position of the span, ns that the request waited
-    for it).
-
-    The entries of a trace add up to the duration of its root, to the nanosecond. Every moment
-    belongs to one span; that of a client span is its edge gap, that of a server span its own time.
-    After Yang & Miller's critical path (ICDCS 1988) as CRISP draws it (USENIX ATC 2022); the split
-    is by waiting, so what ran in the shade of a later child is not counted.
-    """
-    return _partition(
-        trees.first, trees.child, trees.log, trees.start, trees.end, trees.root, trees.root.size + 1
-    )
-
-
 def clock_offsets(spans: EncodedSpans) -> dict[tuple[str, str], int]:
     """Return by how many ns a called service's clock is ahead of its caller's, for pairs where it
     must be.
@@ -274,7 +243,8 @@ def clock_offsets(spans: EncodedSpans) -> dict[tuple[str, str], int]:
     elsewhere the clocks agree well enough.
     """
     closed, start, end = spans.end != NEVER, spans.start, spans.end
-    called = np.flatnonzero(spans.server & (spans.parent >= 0) & closed)
+    below = spans.server & ~spans.repeated & (spans.parent >= 0)
+    called = np.flatnonzero(below & closed)
     called = called[(spans.client & closed)[spans.parent[called]]]
     up = spans.parent[called]
     pairs = pd.DataFrame(

@@ -10,21 +10,17 @@ WINDOW_S = 10
 
 
 def counted(frame, since_s=0, until_s=100, stuck_s=5.0, lost_s=600.0):
-    keys: dict = {}
-    requests = windows.requests_of(frame, keys)
-    given_up = windows.given_up_of(frame, keys)
+    spans = encode.encode(frame)
     since, until = BEGIN + int(since_s * 1e9), BEGIN + int(until_s * 1e9)
     table = windows.count_windows(
-        requests,
-        given_up,
-        len(keys),
-        since,
-        until,
-        WINDOW_S * 10**9,
-        int(stuck_s * 1e9),
-        int(lost_s * 1e9),
+        spans.select(spans.server),
+        spans.select(windows.is_given_up(spans)),
+        len(spans.keys),
+        windows.Grid(since, until, WINDOW_S * 10**9),
+        stuck_ns=int(stuck_s * 1e9),
+        lost_ns=int(lost_s * 1e9),
     )
-    return table, keys
+    return table, {key: code for code, key in enumerate(spans.keys)}
 
 
 def recording():

@@ -176,8 +176,8 @@ def test_services_are_ranked_by_the_cosine_of_their_items():
 @given(call_trees(), call_trees())
 @settings(max_examples=60, deadline=None)
 def test_odd_shapes_agree_with_the_slow_obvious_way(normal, abnormal):
-    keys = {}
-    before, now = (build_trees(encode(frame, keys), 10**18, {}) for frame in (normal, abnormal))
+    calm = encode(normal)
+    before, now = (build_trees(spans, 10**18, {}) for spans in (calm, encode(abnormal, calm.keys)))
     usual = deviations.reference_profile(before, np.empty(0, dtype=np.int64))
     assert np.flatnonzero(deviations._odd(usual, now)).tolist() == naive.odd_shapes(
         normal, abnormal, deviations.RARITY_RATIO
