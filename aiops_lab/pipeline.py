@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -181,12 +182,12 @@ class Pipeline:
             judged.append(judge(counts, list(self.keys), self.state, self.system, s))
         return [pd.concat(frames, ignore_index=True) for frames in zip(*judged, strict=True)]
 
-    def names_at(self, moment: pd.Timestamp) -> dict[Key, str]:
-        """Return how the endpoints are shown that were known by then: a later namesake must not
-        rename them.
+    def names_at(self, moment_ns: int) -> dict[Key, str]:
+        """Return how the endpoints are shown that were known at a moment (Unix ns).
+
+        A later namesake must not rename them.
         """
-        ns = unix_ns(moment)
-        return display_names([key for key, first in self.seen.items() if first < ns])
+        return display_names(key for key, first in self.seen.items() if first < moment_ns)
 
     def learn_calls(self, recording: Recording) -> None:
         """Learn who calls whom, and since when."""
@@ -198,7 +199,7 @@ class Pipeline:
     def _group(self, found: list[Anomaly], until_ns: int) -> list[Incident]:
         touched: dict[str, Incident] = {}
         # of one place and window: as the detectors stand
-        in_order = sorted(found, key=lambda a: (a.end, a.key))
+        in_order = sorted(found, key=attrgetter("end", "service", "endpoint"))
         for end, group in groupby(in_order, key=lambda a: a.end):
             changed = self.manager.window(end, list(group), self._calls_before(unix_ns(end)))
             touched |= {incident.id: incident for incident in changed}
@@ -214,30 +215,31 @@ class Pipeline:
 
     def verdict(self, incident: Incident, spans: EncodedSpans) -> Verdict:
         """Return the verdict on an incident as of its last anomaly: nothing later is looked at."""
-        until = unix_ns(incident.last_anomaly)
-        normal, abnormal = self._split(incident, spans.as_of(self.reference(incident), until))
+        since, until = self.reference(incident), unix_ns(incident.last_anomaly)
+        normal, abnormal = self._split(incident, spans.as_of(since, until), since + _MARGIN_NS)
         if normal.row.size == 0 or abnormal.row.size == 0:
             return Verdict()
-        usual = learn(normal)
+        reference = learn(normal)
         stuck_ns = int(self.sensitivity.timeout_s * 1e9)
-        case = compare(usual, abnormal, until, self.names_at(incident.last_anomaly), stuck_ns)
-        ranked = rank_suspects(case) if self._rule is None else self._rule(usual, case.frame)
-        return build_verdict(case, ranked)
+        comparison = compare(reference, abnormal, until, self.names_at(until), stuck_ns)
+        if self._rule is None:
+            return build_verdict(comparison, rank_suspects(comparison))
+        return build_verdict(comparison, self._rule(reference, comparison.frame))
 
-    def _split(self, incident: Incident, spans: EncodedSpans) -> tuple[EncodedSpans, EncodedSpans]:
-        """Return the traces before the incident and those of it, among the traces that touch its
-        endpoints.
+    def _split(
+        self, incident: Incident, spans: EncodedSpans, earliest: int
+    ) -> tuple[EncodedSpans, EncodedSpans]:
+        """Return the traces before the incident (from `earliest` on) and those of it.
 
-        The window before the first anomaly is left out of the usual: the fault may have begun in
-        it. So are the times of other incidents.
+        Both touch its endpoints. The window before the first anomaly is left out of the normal
+        ones, as the fault may have begun in it. So are the times of other incidents.
         """
         keys = set(incident.keys)
-        places = [code for code, key in enumerate(spans.keys) if key in keys]
+        mine = [node for node, key in enumerate(spans.keys) if key in keys]
         end = _trace_ends(spans)
         touched = np.zeros(end.size, dtype=bool)
-        touched[spans.trace[spans.server & np.isin(spans.node, places)]] = True
+        touched[spans.trace[spans.server & np.isin(spans.node, mine)]] = True
         started = unix_ns(incident.started)
-        earliest = self.reference(incident) + _MARGIN_NS
         normal = touched & (end < started - self.window_ns) & (end >= earliest)
         for other in self.manager.incidents.values():
             for low, high in other.earlier if other is incident else other.episodes:
@@ -267,41 +269,37 @@ class _Evidence:
     """Finds, for each anomaly, the requests of its window that show it."""
 
     def __init__(self, recording: Recording, windows: pd.DataFrame, pipeline: Pipeline) -> None:
-        self._recording, self._keys, self._sensitivity = (
-            recording,
-            pipeline.keys,
-            pipeline.sensitivity,
-        )
-        self._names_at, self._ends = (
-            cache(pipeline.names_at),
-            recording.requests.end[recording.by_end],
-        )
+        self._recording, self._sensitivity = recording, pipeline.sensitivity
+        self._names_at = cache(pipeline.names_at)
+        self._ends = recording.requests.end[recording.by_end]
         # Of pooled windows only: all others are as long as the knob says.
-        pooled = np.flatnonzero(windows["seconds"] != pipeline.sensitivity.window_s)
-        columns = (
-            windows[column].iloc[pooled] for column in ("window", "service", "endpoint", "seconds")
-        )
-        self._seconds = {tuple(place): seconds for *place, seconds in zip(*columns, strict=True)}
+        pooled = windows[windows["seconds"] != pipeline.sensitivity.window_s]
+        places = zip(pooled["window"], pooled["service"], pooled["endpoint"], strict=True)
+        self._seconds = dict(zip(places, pooled["seconds"], strict=True))
 
     def attach(self, a: Anomaly) -> Anomaly:
-        shown = np.sort(self._shows(a))
-        trace_ids = self._recording.requests.texts("trace_id", shown[:_MOST_TRACES])
-        traces = a.traces or tuple(dict.fromkeys(trace_ids))
-        messages = {"sample_errors": self._messages(shown)} if a.type == "error_spike" else {}
-        name = self._names_at(a.end).get(a.key, a.endpoint)
-        return replace(a, evidence=a.evidence | messages, name=name, traces=traces)
+        row = np.sort(self._recording.requests.row[self._shows(a)])
+        frame = self._recording.spans.frame
+        traces = a.traces or tuple(frame["trace_id"].iloc[row[:_MOST_TRACES]].unique())
+        evidence = a.evidence
+        if a.type == "error_spike":
+            evidence = evidence | {"sample_errors": _messages(frame.iloc[row])}
+        names = self._names_at(unix_ns(a.end))
+        name = names.get((a.service, a.endpoint), a.endpoint)
+        return replace(a, evidence=evidence, name=name, traces=traces)
 
     def _shows(self, a: Anomaly) -> np.ndarray:
         r, s, until = self._recording.requests, self._sensitivity, unix_ns(a.end)
-        code = self._keys.get(a.key, -1)
+        place = a.service, a.endpoint
+        node = self._recording.keys.get(place, -1)
         if a.type == "timeout":
             return np.flatnonzero(
-                (r.node == code) & (r.end >= until) & (r.start <= until - int(s.timeout_s * 1e9))
+                (r.node == node) & (r.end >= until) & (r.start <= until - int(s.timeout_s * 1e9))
             )
-        seconds = min(self._seconds.get((a.window, *a.key), s.window_s), s.correlation_s)
+        seconds = min(self._seconds.get((a.window, *place), s.window_s), s.correlation_s)
         low, high = np.searchsorted(self._ends, [until - int(seconds * 1e9), until])
         mine = self._recording.by_end[low:high]
-        mine = mine[r.node[mine] == code]
+        mine = mine[r.node[mine] == node]
         if a.type == "error_spike":
             return mine[r.failed[mine]]
         if "baseline_ms" in a.evidence:
@@ -309,10 +307,13 @@ class _Evidence:
             return mine[self._recording.log_ms[mine] > np.log(least * a.evidence["baseline_ms"])]
         return mine
 
-    def _messages(self, shown: np.ndarray) -> list[str]:
-        requests = self._recording.requests
-        pairs = zip(requests.texts("error", shown), requests.status[shown], strict=True)
-        messages = [
-            error if isinstance(error, str) else f"HTTP {status}" for error, status in pairs
-        ]
-        return list(dict.fromkeys(messages))[:_MOST_MESSAGES]
+
+def _messages(requests: pd.DataFrame) -> list[str]:
+    """Return the first different errors of some requests; "HTTP 503" where no text was recorded."""
+    status = "HTTP " + requests["status"].astype(str)
+    return (
+        requests["error"]
+        .where(requests["error"].notna(), status)
+        .unique()[:_MOST_MESSAGES]
+        .tolist()
+    )

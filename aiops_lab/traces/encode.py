@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from binascii import unhexlify
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiops_lab.numerics import compiled
 from aiops_lab.spans import KINDS, Key
 
 NEVER = np.iinfo(np.int64).max
@@ -40,7 +40,7 @@ class EncodedSpans:
     log: NDArray
     failed: NDArray
     status: NDArray
-    # code in ``keys`` of what the span is about: its own endpoint (server, log), the called (client)
+    # code in ``keys`` of what the span is about: its own endpoint, of a client span the called one
     node: NDArray
     has_peer: NDArray  # names the called service
     service: NDArray  # code in ``services``
@@ -234,14 +234,17 @@ def parse_ids(frame: pd.DataFrame) -> Ids:
     if span is None or above is None:
         both = pd.concat([frame["span_id"].astype(object), named.astype(object)])
         span, above = np.split(pd.factorize(both)[0].astype(np.uint64), [len(frame)])
-    parent = np.zeros(len(frame), dtype=np.uint64)
-    parent[has_parent] = above
-    spread = trace * _HASH
-    found, repeated = _join(span ^ spread, parent ^ spread, has_parent)
-    return Ids(pd.factorize(trace)[0], found, has_parent, repeated)
+    key = span ^ (trace * _HASH)
+    repeated = pd.Series(key).duplicated().to_numpy()
+    first = np.flatnonzero(~repeated)
+    at = pd.Index(key[first]).get_indexer(above ^ (trace[has_parent] * _HASH))
+    parent = np.full(len(frame), -1)
+    parent[has_parent] = np.where(at >= 0, first[at], -1)
+    parent[parent == np.arange(parent.size)] = -1
+    return Ids(pd.factorize(trace)[0], parent, has_parent, repeated)
 
 
-# 2^64 over the golden ratio: spreads keys over a hash table (Knuth, TAOCP 6.4)
+# 2^64 over the golden ratio: spreads the bits of a number (Knuth, TAOCP 6.4)
 _HASH = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -250,71 +253,39 @@ def _numbers(ids: pd.Series, digits: int) -> NDArray | None:
     if isinstance(ids.dtype, pd.CategoricalDtype):
         values = _numbers(pd.Series(ids.cat.categories, dtype=object), digits)
         return None if values is None else values[ids.cat.codes.to_numpy()]
-    texts = ids.tolist()
     try:
-        raw = bytes.fromhex("".join(texts))
+        text, lengths = _joined(ids)
+        raw = unhexlify(text)
     except (ValueError, TypeError):
         return None
-    # blanks among the digits are skipped, so the lengths alone prove nothing
-    if set(map(len, texts)) - {digits} or 2 * len(raw) != digits * len(texts):
+    if not lengths <= {digits}:
         return None
     *high, low = np.frombuffer(raw, dtype=">u8").astype(np.uint64).reshape(-1, digits // 16).T
     return low ^ (high[0] * _HASH + high[0]) if high else low
 
 
-@compiled
-def _join(keys: NDArray, wanted: NDArray, has: NDArray) -> tuple[NDArray, NDArray]:
-    """Return the first position of each wanted key (-1: none), and which keys came before."""
-    size = 1
-    while size < 2 * keys.size + 2:
-        size *= 2
-    mask = np.uint64(size - 1)
-    factor = np.uint64(0x9E3779B97F4A7C15)
-    shift = np.uint64(20)
-    table = np.full(size, -1, dtype=np.int64)
-    found = np.full(wanted.size, -1, dtype=np.int64)
-    again = np.zeros(keys.size, dtype=np.bool_)
-    for i in range(keys.size):
-        slot = ((keys[i] * factor) >> shift) & mask
-        while table[slot] >= 0 and keys[table[slot]] != keys[i]:
-            slot = (slot + np.uint64(1)) & mask
-        if table[slot] < 0:
-            table[slot] = i
-        else:
-            again[i] = True
-    for i in range(wanted.size):
-        if has[i]:
-            slot = ((wanted[i] * factor) >> shift) & mask
-            while table[slot] >= 0 and keys[table[slot]] != wanted[i]:
-                slot = (slot + np.uint64(1)) & mask
-            if table[slot] != i:
-                found[i] = table[slot]
-    return found, again
+def _joined(ids: pd.Series) -> tuple[str | memoryview, set[int]]:
+    """Return all ids as one text (of Arrow strings the buffer), and what lengths they have."""
+    if getattr(ids.dtype, "storage", "") != "pyarrow" or ids.empty:
+        texts = ids.tolist()
+        return "".join(texts), set(map(len, texts))
+    chunks = ids.array.__arrow_array__()
+    array = chunks.combine_chunks() if hasattr(chunks, "chunks") else chunks
+    _, offsets, data = array.buffers()
+    size = "int64" if str(array.type).startswith("large") else "int32"
+    bounds = np.frombuffer(offsets, dtype=size)[array.offset : array.offset + len(array) + 1]
+    lengths = np.diff(bounds)
+    return memoryview(data)[bounds[0] : bounds[-1]], {int(lengths.min()), int(lengths.max())}
 
 
 # ---- what hangs below
 
 
 def subtrees_of(spans: EncodedSpans, tops: NDArray) -> tuple[EncodedSpans, NDArray]:
-    """Return the spans of a mask with all that hangs below them, and where they stand in `spans`."""
-    state = tops.astype(np.int64)  # 0 unknown, 1 below, 2 not
-    _below(spans.parent, state)
-    below = state == 1
-    return spans.select(below), np.flatnonzero(below)
-
-
-@compiled
-def _below(parent: NDArray, state: NDArray) -> None:
-    """Find out of which spans that are unknown the parent's parent, and so on, is one that is
-    below.
-    """
-    for i in range(parent.size):
-        p = i
-        while p >= 0 and state[p] == 0:
-            state[p] = 2  # for now; a cycle of parents ends here
-            p = parent[p]
-        if p >= 0 and state[p] == 1:
-            p = i
-            while state[p] == 2:
-                state[p] = 1
-                p = parent[p]
+    """Return the spans of a mask with all that hangs below them, and their positions in `spans`."""
+    below = tops
+    while True:
+        grown = below | ((spans.parent >= 0) & below[spans.parent])
+        if (grown == below).all():
+            return spans.select(below), np.flatnonzero(below)
+        below = grown
