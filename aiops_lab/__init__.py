@@ -36,6 +36,7 @@ _HOMES = {
     "Anomaly": "results",
     "Incident": "detect.incidents",
     "Suspect": "results",
+    "RcaConfig": "explain.config",
     "learn": "explain.reference",
     "rank_root_causes": "explain.ranking",
     "rank_from_metrics": "explain.metrics",

@@ -14,6 +14,7 @@ from aiops_lab.detect import baselines as b
 from aiops_lab.detect.detectors import DETECTORS, Detector
 from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Incident, IncidentManager
 from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.explain.config import RcaConfig
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.pipeline import Pipeline, Recording, Report, Rule, floor_to
 from aiops_lab.spans import Key, check
@@ -34,6 +35,7 @@ def replay(
     *,
     detectors: Sequence[Detector] = DETECTORS,
     rule: Rule | None = None,
+    config: RcaConfig | None = None,
     causes: bool = True,
     until: pd.Timestamp | None = None,
 ) -> Report:
@@ -48,8 +50,10 @@ def replay(
     detectors : functions (windows, baselines, sensitivity) -> list of Anomaly
         Default: the package's own. Whatever they are, baselines stop learning by the package's own
         rules.
-    rule : function (usual, abnormal) -> list of Suspect
+    rule : function (reference, abnormal) -> list of Suspect
         What names the root cause. Default: the ledger.
+    config : RcaConfig, optional
+        The constants of root cause analysis; ``timeout_s`` is taken from `sensitivity`.
     causes : bool
         Whether to look for root causes at all; without, a replay is several times faster.
     until : Timestamp, optional
@@ -60,7 +64,7 @@ def replay(
     Report
         Equal to that of a live monitor that began with the same spans and stopped at `until`.
     """
-    pipeline = Pipeline(sensitivity or Sensitivity(), detectors, rule)
+    pipeline = Pipeline(sensitivity or Sensitivity(), detectors, rule, config)
     recording = Recording(check(frame), {})
     report = pipeline.replay(recording, None if until is None else unix_ns(_utc(until)))
     if causes:
@@ -81,7 +85,7 @@ class Monitor:
     Parameters
     ----------
     store : SpanStore
-    sensitivity, detectors, rule
+    sensitivity, detectors, rule, config
         As for `replay`.
     """
 
@@ -92,10 +96,11 @@ class Monitor:
         *,
         detectors: Sequence[Detector] = DETECTORS,
         rule: Rule | None = None,
+        config: RcaConfig | None = None,
     ) -> None:
         self.store = store
         self.sensitivity = sensitivity or Sensitivity()
-        self._pipeline = Pipeline(self.sensitivity, detectors, rule)
+        self._pipeline = Pipeline(self.sensitivity, detectors, rule, config)
         self._lock = threading.RLock()
         self._load()
 

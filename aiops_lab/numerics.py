@@ -32,9 +32,9 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return njit(cache=True)(function)
 
 
-def wilson(k: Any, n: Any, z: float) -> tuple[Any, Any]:
+def wilson(k: Any, n: Any, z: float = 1.96) -> tuple[Any, Any]:
     """Return the bounds of a share k/n at `z` standard errors (Wilson 1927, doi
-    10.1080/01621459.1927.10502953).
+    10.1080/01621459.1927.10502953); the default 1.96 gives 95 % bounds.
 
     Examples
     --------

@@ -17,6 +17,7 @@ from aiops_lab.detect.detectors import Detector, judge
 from aiops_lab.detect.incidents import Calls, Incident, IncidentManager
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.detect.windows import Grid, count_windows, is_given_up, log_ms
+from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.ledger import compare
 from aiops_lab.explain.ranking import rank_suspects
 from aiops_lab.explain.reference import Reference, learn
@@ -91,7 +92,11 @@ class Pipeline:
     """
 
     def __init__(
-        self, sensitivity: Sensitivity, detectors: Sequence[Detector], rule: Rule | None = None
+        self,
+        sensitivity: Sensitivity,
+        detectors: Sequence[Detector],
+        rule: Rule | None = None,
+        config: RcaConfig | None = None,
     ) -> None:
         self.sensitivity = sensitivity
         self.keys: dict[Key, int] = {}
@@ -103,6 +108,7 @@ class Pipeline:
         self.done: int | None = None  # Unix ns up to which windows have been judged
         self.manager = IncidentManager(sensitivity)
         self._detectors, self._rule = tuple(detectors), rule
+        self._config = replace(config or RcaConfig(), timeout_s=sensitivity.timeout_s)
 
     @property
     def window_ns(self) -> int:
@@ -219,9 +225,9 @@ class Pipeline:
         normal, abnormal = self._split(incident, spans.as_of(since, until), since + _MARGIN_NS)
         if normal.row.size == 0 or abnormal.row.size == 0:
             return Verdict()
-        reference = learn(normal)
-        stuck_ns = int(self.sensitivity.timeout_s * 1e9)
-        comparison = compare(reference, abnormal, until, self.names_at(until), stuck_ns)
+        reference = learn(normal, config=self._config)
+        names = self.names_at(until)
+        comparison = compare(reference, abnormal, until_ns=until, names=names)
         if self._rule is None:
             return build_verdict(comparison, rank_suspects(comparison))
         return build_verdict(comparison, self._rule(reference, comparison.frame))

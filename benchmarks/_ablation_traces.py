@@ -16,12 +16,13 @@ import pandas as pd
 
 import shop
 from aiops_lab.datasets.cases import TracesCase
-from aiops_lab.explain import deviations
+from aiops_lab.explain.config import RcaConfig
+from aiops_lab.explain.deviations import DEVIATION_KINDS
 from aiops_lab.explain.ledger import Comparison, compare
 from aiops_lab.explain.ranking import rank_by_deviations, rank_by_ledger
 from aiops_lab.explain.reference import learn
 from aiops_lab.spans import Key
-from benchmarks._ablation import CONDITIONS, REMOVED, WHOLE, bar, constants, family
+from benchmarks._ablation import CONDITIONS, REMOVED, WHOLE, bar, family
 from benchmarks._tables import Row, Table, share
 from shop.virtual_time.random_topology import anywhere, layered
 from shop.virtual_time.twins import windows_of
@@ -41,7 +42,7 @@ class Settled(NamedTuple):
 
 
 def ranked(
-    case: Comparison, kinds: Collection[str] = deviations.DEVIATION_KINDS, ledger: bool = True
+    case: Comparison, kinds: Collection[str] = DEVIATION_KINDS, ledger: bool = True
 ) -> list[Key]:
     """Return the suspects by the ledger, and where that is silent by the symptoms of some kinds."""
     found = rank_by_ledger(case) if ledger else []
@@ -53,8 +54,8 @@ PARTS: dict[str, dict[str, Any]] = {
     "without the ledger": {"ledger": False},
     "without symptoms": {"kinds": ()},
     **{
-        f"without {kind}": {"kinds": [k for k in deviations.DEVIATION_KINDS if k != kind]}
-        for kind in deviations.DEVIATION_KINDS
+        f"without {kind}": {"kinds": [k for k in DEVIATION_KINDS if k != kind]}
+        for kind in DEVIATION_KINDS
     },
 }
 
@@ -88,15 +89,13 @@ def _everything(name: str) -> bool:
 def _opened(
     name: str,
     cases: Sequence[TracesCase],
-    change: Callable[[pd.DataFrame], pd.DataFrame] = lambda f: f,
+    change: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame,
+    config: RcaConfig | None = None,
 ) -> Settled:
     metrics = cases[0].resources if _everything(name) else None
-    usual = learn(change(cases[0].normal), metrics)
-    return Settled(
-        name,
-        [compare(usual, change(c.abnormal), resources=metrics) for c in cases],
-        [c.truth for c in cases],
-    )
+    reference = learn(change(cases[0].normal), metrics, config=config)
+    compared = [compare(reference, change(case.abnormal), metrics) for case in cases]
+    return Settled(name, compared, [case.truth for case in cases])
 
 
 def _right(settled: Settled, **how: Any) -> int:
@@ -185,10 +184,10 @@ def fewer_traces(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 
 
 OTHER_CONSTANTS = (
-    ("USUAL", 0.9, 0.98),
-    ("RARER", 2.0, 10.0),
-    ("SIGMAS", 2.0, 4.0),
-    ("FAR", 1.0, 4.0),
+    ("quantile", 0.9, 0.98),
+    ("rarity_ratio", 2.0, 10.0),
+    ("n_sigma", 2.0, 4.0),
+    ("resource_margin", 1.0, 4.0),
 )
 
 
@@ -209,15 +208,12 @@ def _hardships(sets: Mapping[str, Sequence[TracesCase]], progress: bool) -> Tabl
                 kind=CONDITIONS,
             )
         )
-    for constant, value in bar(
-        [(c, v) for c, *both in OTHER_CONSTANTS for v in both], "constants", progress
-    ):
-        name = f"{constant} {value:g} instead of {getattr(deviations, constant):g}"
-        with constants(deviations, **{constant: value}):
-            rows.append(_row(name, _counted(sets), kind=CONDITIONS))
-    notes = [
-        f"Lost from what is usual and from the fault, {DRAWS} draws. Constants: aiops_lab/explain/deviations.py tells each."
-    ]
+    others = [(field, value) for field, *both in OTHER_CONSTANTS for value in both]
+    for field, value in bar(others, "constants", progress):
+        name = f"{field} {value:g} instead of {getattr(RcaConfig(), field):g}"
+        config = RcaConfig(**{field: value})
+        rows.append(_row(name, _counted(sets, config=config), kind=CONDITIONS))
+    notes = [f"Lost from what is usual and from the fault, {DRAWS} draws. Constants: `RcaConfig`."]
     return Table(
         "Traces: data lost, other constants", WHERE, "AS@1 of Nezha, %", rows, tuple(sets), notes
     )
@@ -226,6 +222,9 @@ def _hardships(sets: Mapping[str, Sequence[TracesCase]], progress: bool) -> Tabl
 def _counted(
     sets: Mapping[str, Sequence[TracesCase]],
     change: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame,
+    config: RcaConfig | None = None,
 ) -> list[tuple[float, int]]:
     """Return right of asked for each setting, all spans changed."""
-    return [(_right(_opened(name, cases, change)), len(cases)) for name, cases in sets.items()]
+    return [
+        (_right(_opened(name, cases, change, config)), len(cases)) for name, cases in sets.items()
+    ]

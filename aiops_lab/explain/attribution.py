@@ -1,318 +1,377 @@
-"""What did each request cost, and on whose account? Every moment and every failure is booked once."""
+"""What did each request cost, and to which account does each moment and each failure count?"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiops_lab.explain.config import RcaConfig
 from aiops_lab.numerics import compiled
 from aiops_lab.traces.encode import EncodedSpans
-from aiops_lab.traces.trees import TraceTrees, critical_path
+from aiops_lab.traces.trees import TraceTrees, critical_path, self_time_ns
 
-# an open request older than this, and than so many usual ones, is unanswered
-STUCK_NS, STUCK_USUAL = 5_000_000_000, 5
+# ---- accounts
 
-REFUSED_NS = 5_000_000  # a call without an answer within 5 ms was refused by the called host
-
-# An account is the code of an endpoint (its own time, or a failure of its own), or _EDGE + caller *
-# _CODES + called: the gap between a client span and the server span that it called.
-_EDGE, _CODES = 1 << 40, 1 << 20
-
-_OUTSIDE = _CODES - 1  # the caller of what comes from outside
+OWN = -1  # instead of the caller: the endpoint's own time, or a failure of its own
+OUTSIDE = -2  # instead of the caller: nobody who was recorded
 
 
-class CostTable(NamedTuple):
-    """What the requests of a frame cost.
+class AccountTable(NamedTuple):
+    """The accounts: account k is row k of both columns.
 
-    ``requests``: a row a root request, indexed by position in the frame: entry, ns, failed, open
-    (no answer yet), trace_id. ``time``: root, entry, account, ns: adds up to the ns of the root.
-    ``failures``: root, entry, account, masked (repaired before the entry failed): one a failed
-    root, unless masked. ``endpoints``: a row an endpoint: n, mean ms, var of ms, failed,
-    unanswered.
+    An account is what an endpoint does by itself (``caller`` is `OWN`), or an edge: the gap between
+    a client span and the server span that it called. ``node`` is the code of the endpoint to which
+    the account counts; of an edge, the called endpoint. ``caller`` is the code of the endpoint that
+    calls, or `OUTSIDE`.
     """
 
-    requests: pd.DataFrame
-    time: pd.DataFrame
-    failures: pd.DataFrame
-    endpoints: pd.DataFrame
+    caller: NDArray
+    node: NDArray
 
 
-def attributed_to(account: int) -> int:
-    """Return the code of the endpoint to which an account counts: a slow edge counts to the called."""
-    return account if account < _EDGE else (account - _EDGE) % _CODES
+NO_ACCOUNTS = AccountTable(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
-def account_nodes(account: int) -> tuple[int, ...]:
-    """Return the codes of the endpoints that an account belongs to: of an edge, the caller and the
-    called.
+def account_codes(
+    known: AccountTable, caller: NDArray, node: NDArray
+) -> tuple[NDArray, AccountTable]:
+    """Return the code of each (caller, node), and the table of all accounts.
+
+    The accounts that are `known` keep their codes; new ones come after them.
     """
-    return (account,) if account < _EDGE else divmod(account - _EDGE, _CODES)
+    callers = np.append(known.caller, caller) - OUTSIDE
+    nodes = np.append(known.node, node)
+    shape = callers.max(initial=0) + 1, nodes.max(initial=0) + 1
+    code, pair = pd.factorize(np.ravel_multi_index((callers, nodes), shape))
+    callers, nodes = np.unravel_index(pair, shape)
+    return code[known.node.size :], AccountTable(callers + OUTSIDE, nodes)
 
 
-def account_label(account: int, unit: str, shown: dict[int, str]) -> str:
-    """Return how an account is shown."""
-    if account < _EDGE:
-        return f"{shown[account]} {'own time' if unit == 'ms' else 'itself'}"
-    caller, called = divmod(account - _EDGE, _CODES)
-    return f"edge {shown.get(caller, 'outside')} → {shown[called]}"
+def account_labels(accounts: AccountTable, is_time: NDArray, names: NDArray) -> NDArray:
+    """Return how each account is shown; `names` holds the endpoints' names by code.
+
+    What an endpoint does by itself is its own time where `is_time`, else its own failures.
+    """
+    caller = np.append(names, ["outside", ""])[accounts.caller]
+    node = names[accounts.node]
+    own = node + np.where(is_time, " own time", " itself").astype(object)
+    return np.where(accounts.caller == OWN, own, "edge " + caller + " → " + node)
+
+
+# ---- what is usual of endpoints
 
 
 class EndpointProfile(NamedTuple):
     """What endpoints are like when all is well.
 
-    ``mean_ns``, ``failed`` and ``refused`` (shares of 5xx and of 4xx) by code of the endpoint;
-    ``calls``: how many calls a caller makes to a callee at most, as a rule, by (caller, callee).
+    ``nodes``: by code of the endpoint the mean duration in ``ns``, and the shares of its requests
+    that ``failed`` (5xx) and that it ``refused`` (4xx). ``calls``: how many calls one request of a
+    caller makes to a callee at most, as a rule, by (caller, callee).
     """
 
-    mean_ns: NDArray
-    failed: NDArray
-    refused: NDArray
-    calls: dict[tuple[int, int], int]
+    nodes: pd.DataFrame
+    calls: pd.Series
 
 
-def endpoint_profile(trees: TraceTrees, width: int) -> EndpointProfile:
-    """Return the habits of `width` endpoints that fault-free traces show."""
-    code, duration = trees.node[trees.server], (trees.end - trees.start)[trees.server]
-    n = np.maximum(np.bincount(code, minlength=width), 1)
-    mean_ns = np.bincount(code, duration, minlength=width) / n
-    failures = np.bincount(code, trees.failed[trees.server], minlength=width) / n
-    refused = np.bincount(code, _is_refusal(trees)[trees.server], minlength=width) / n
-    called, rank = _call_ranks(trees)
-    calls = pd.DataFrame(
-        {"caller": trees.node[trees.parent[called]], "callee": trees.node[called], "rank": rank}
-    )
-    top = (
-        calls[calls["rank"] > 0]
-        .groupby(["caller", "callee"])["rank"]
-        .quantile(0.99, interpolation="lower")
-    )
-    most = zip(top.index.tolist(), top.tolist(), strict=True)
-    return EndpointProfile(mean_ns, failures, refused, {pair: int(count) for pair, count in most})
+def endpoint_profile(trees: TraceTrees, config: RcaConfig) -> EndpointProfile:
+    """Return the profile that fault-free traces show."""
+    columns = {
+        "ns": trees.end - trees.start,
+        "failed": trees.failed,
+        "refused": _is_refusal(trees),
+    }
+    served = pd.DataFrame(columns)[trees.server]
+    calls = _calls(trees).groupby(["caller", "callee"])["rank"]
+    most = calls.quantile(config.call_quantile, interpolation="lower")
+    return EndpointProfile(served.groupby(trees.node[trees.server]).mean(), most.rename("most"))
 
 
 def _is_refusal(trees: TraceTrees) -> NDArray:
     return (trees.status >= 400) & (trees.status < 500)
 
 
-def _call_ranks(trees: TraceTrees) -> tuple[NDArray, NDArray]:
-    """Return the calls that spans make, and which call of its caller to the same callee each of
-    them is: 1, 2, …
+def _calls(trees: TraceTrees) -> pd.DataFrame:
+    """Return a row a call, in the order of their starts.
+
+    ``span``, the codes of ``caller`` and ``callee``, ``rank`` (which call of its request to the
+    same callee it is: 1, 2, …) and ``repeats`` (the call before it failed).
     """
-    called = np.flatnonzero((trees.parent >= 0) & ~trees.log)
-    called = called[trees.server[trees.parent[called]]]
-    order = np.lexsort((called, trees.start[called], trees.node[called], trees.parent[called]))
-    called = called[order]
-    new = np.ones(called.size, dtype=bool)
-    new[1:] = (np.diff(trees.parent[called]) != 0) | (np.diff(trees.node[called]) != 0)
-    begin = np.flatnonzero(new)
-    return called, np.arange(called.size) - np.repeat(
-        begin, np.diff(np.append(begin, called.size))
-    ) + 1
+    span = np.flatnonzero((trees.parent >= 0) & ~trees.log)
+    span = span[trees.server[trees.parent[span]]]
+    span = span[np.argsort(trees.start[span], kind="stable")]
+    parent = trees.parent[span]
+    calls = pd.DataFrame({"span": span, "caller": trees.node[parent], "callee": trees.node[span]})
+    same = [parent, trees.node[span]]
+    before = pd.Series(trees.failed[span]).groupby(same).shift(fill_value=False)
+    return calls.assign(rank=calls.groupby(same).cumcount() + 1, repeats=before)
 
 
-def _without_extra_calls(trees: TraceTrees, usual: EndpointProfile) -> TraceTrees:
-    """Return the trees with the calls beyond the usual number hidden, so that their time is their
-    caller's own.
+def _without_extra_calls(trees: TraceTrees, profile: EndpointProfile) -> TraceTrees:
+    """Return the trees with the calls beyond the usual number hidden.
 
-    A call that repeats a failed one is no choice of the caller's: it stays.
+    Their time is then their caller's own. A call that repeats a failed one was not the caller's
+    choice: it stays.
     """
-    called, rank = _call_ranks(trees)
-    pair, which = np.unique(
-        trees.node[trees.parent[called]] * _CODES + trees.node[called], return_inverse=True
-    )
-    most = np.array(
-        [usual.calls.get(divmod(code, _CODES), 1) for code in pair.tolist()], dtype=np.int64
-    )[which]
-    repeats = np.zeros(called.size, dtype=bool)
-    repeats[1:] = (rank[1:] > 1) & trees.failed[called[:-1]]
+    calls = _calls(trees).join(profile.calls, on=["caller", "callee"])
+    extra = (calls["rank"] > calls["most"].fillna(1)) & ~calls["repeats"]
     hidden = trees.log.copy()
-    hidden[called[(rank > most) & ~repeats]] = True
+    hidden[calls["span"][extra]] = True
     return trees._replace(log=hidden)
 
 
+# ---- what requests cost
+
+
+class CostTable(NamedTuple):
+    """What the requests of a frame cost.
+
+    ``requests``: a row a root request, by position in the frame: entry, ns, failed, open (no answer
+    yet). ``time``: root, entry, account, cost (ns); adds up to the ns of the root. ``failures``:
+    root, entry, account, masked (repaired before the entry failed), cost (1); one a failed root,
+    unless masked. ``endpoints``: a row an endpoint: n, mean ms, var of ms, failed, unanswered.
+    ``accounts``: what the codes of accounts mean. ``span_account``: the account of each span.
+    """
+
+    requests: pd.DataFrame
+    time: pd.DataFrame
+    failures: pd.DataFrame
+    endpoints: pd.DataFrame
+    accounts: AccountTable
+    span_account: NDArray
+
+
 def attribute_costs(
-    spans: EncodedSpans,
     trees: TraceTrees,
-    width: int,
-    until_ns: int,
-    usual: EndpointProfile,
-    stuck_ns: int = STUCK_NS,
+    is_open: NDArray,
+    profile: EndpointProfile,
+    config: RcaConfig,
+    known: AccountTable = NO_ACCOUNTS,
 ) -> CostTable:
-    """Return the books of a frame as it stood at `until_ns`.
+    """Return what the requests cost, each moment and each failure at one account.
 
     Parameters
     ----------
-    spans, trees
-        The same recording twice: from `encode`, and from `build_trees`.
-    width : int
-        Number of endpoint codes.
-    usual : Habits
-        A call beyond the usual number is its caller's; what usually fails explains no failure.
-    stuck_ns : int
-        Age from which an open request counts as unanswered.
+    trees : TraceTrees
+    is_open : array of bool
+        The spans without an end: what they cost is their age.
+    profile : EndpointProfile
+        A call beyond the usual number is its caller's own time; what usually fails explains no
+        failure.
+    known : AccountTable
+        Accounts that keep their codes.
     """
-    usually = np.pad(usual.mean_ns, (0, width - usual.mean_ns.size))
-    fails, refuses = (np.pad(u, (0, width - u.size)) > 0.5 for u in (usual.failed, usual.refused))
-    duration, is_open = trees.end - trees.start, spans.end > until_ns
-    stuck = duration > np.maximum(stuck_ns, STUCK_USUAL * usually[trees.node])
-    bad = (trees.failed & ~is_open) | (is_open & stuck)
-    bad &= ~fails[trees.node] | (trees.parent < 0)
-    served, account = accounts_of(trees)
-    root = np.flatnonzero(
-        (trees.root == np.arange(trees.root.size)) & (~is_open | bad) & ~trees.log
-    )
-    requests = pd.DataFrame(
-        {
-            "entry": trees.node[root],
-            "ns": duration[root],
-            "failed": bad[root],
-            "open": is_open[root],
-            "trace_id": spans.texts("trace_id", root),
-        },
-        index=root,
-    )
+    outcomes = _outcomes(trees, is_open, profile, config)
+    caller = np.where(trees.parent >= 0, trees.node[trees.parent], OUTSIDE)
+    caller[trees.server] = OWN
+    node = np.where(outcomes.served >= 0, trees.node[outcomes.served], trees.node)
+    account, accounts = account_codes(known, caller, node)
 
-    span, ns = critical_path(_without_extra_calls(trees, usual))
-    top, where, pair = pairs(trees.root[span], account[span])
-    time = pd.DataFrame(
-        {
-            "root": top,
-            "account": where,
-            "ns": np.bincount(pair, ns, minlength=top.size).astype(np.int64),
-        }
-    )
-    refusal = _is_refusal(trees) & ~refuses[trees.node]
-    seen, born = _origins(trees, bad, refusal, account, served, usually)
-    failures = pd.DataFrame(
-        {"root": trees.root[seen], "account": born, "masked": trees.parent[seen] >= 0}
-    )
-    stats = _stats(trees, duration, is_open, bad)
+    top, origin, refused = _origins(trees, outcomes)
+    caller_then = np.where(refused, OWN, caller[origin])
+    failed_account, accounts = account_codes(accounts, caller_then, node[origin])
+    failures = pd.DataFrame({"root": trees.root[top], "account": failed_account})
+    failures = failures.assign(masked=trees.parent[top] >= 0, cost=1.0)
+
+    span, ns = critical_path(_without_extra_calls(trees, profile))
+    waited = pd.DataFrame({"root": trees.root[span], "account": account[span]})
+    time = sums_by(waited, cost=ns).reset_index()
+
+    counts = (trees.root == np.arange(trees.root.size)) & (~is_open | outcomes.bad) & ~trees.log
     return CostTable(
-        requests, _of_roots(time, root, trees), _of_roots(failures, root, trees), stats
+        _requests(trees, is_open, outcomes.bad)[counts],
+        _of_entries(time, counts, trees),
+        _of_entries(failures, counts, trees),
+        _endpoints(trees, is_open, outcomes.bad),
+        accounts,
+        account,
     )
 
 
-def _of_roots(table: pd.DataFrame, root: NDArray, trees: TraceTrees) -> pd.DataFrame:
-    """Return the rows of requests that count, with their entry."""
-    table = table[np.isin(table["root"], root)]
-    return table.assign(entry=trees.node[table["root"].to_numpy()])
+def _of_entries(table: pd.DataFrame, counts: NDArray, trees: TraceTrees) -> pd.DataFrame:
+    """Return the rows of the requests that count, with the endpoint of their root as entry."""
+    table = table[counts[table["root"]]]
+    return table.assign(entry=trees.node[table["root"]])
 
 
-def accounts_of(trees: TraceTrees) -> tuple[NDArray, NDArray]:
-    """Return for each client span the server span that it reached (-1: none), and for each span its
-    account.
+def _requests(trees: TraceTrees, is_open: NDArray, bad: NDArray) -> pd.DataFrame:
+    duration = trees.end - trees.start
+    return pd.DataFrame({"entry": trees.node, "ns": duration, "failed": bad, "open": is_open})
+
+
+def _endpoints(trees: TraceTrees, is_open: NDArray, bad: NDArray) -> pd.DataFrame:
+    """Return a row an endpoint: n, mean ms, var of ms (of answers), failed, unanswered."""
+    ms = np.where(is_open, np.nan, (trees.end - trees.start) / 1e6)
+    columns = {"ms": ms, "failed": bad & ~is_open, "unanswered": bad & is_open}
+    requests = trees.server & (trees.root >= 0)
+    by_node = pd.DataFrame(columns)[requests].groupby(trees.node[requests])
+    counted = by_node[["failed", "unanswered"]].sum()
+    return counted.assign(
+        n=by_node["ms"].count(), ms=by_node["ms"].mean(), var=by_node["ms"].var(ddof=0)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class AttributedTraces:
+    """The traces of some spans, and what their requests cost, as of ``until_ns``.
+
+    ``offsets``: by how many ns the clock of a called service is ahead, by (caller, called).
     """
-    served = np.full(trees.root.size, -1, dtype=np.int64)
+
+    spans: EncodedSpans = field(repr=False)
+    trees: TraceTrees = field(repr=False)
+    offsets: dict[tuple[str, str], int] = field(repr=False)
+    until_ns: int
+    costs: CostTable = field(repr=False)
+    config: RcaConfig
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The spans as a spans frame."""
+        return self.spans.to_rows()
+
+    @cached_property
+    def cost_by_entry(self) -> pd.DataFrame:
+        """What requests cost, by entry: n, ms, failed (share), open, sd_ms."""
+        requests = self.costs.requests
+        by = requests.groupby("entry")
+        table = by.agg(n=("ns", "size"), failed=("failed", "mean"), open=("open", "sum"))
+        ms = (requests["ns"] / 1e6).groupby(requests["entry"])
+        return table.assign(ms=ms.mean(), sd_ms=ms.std(ddof=0))
+
+    @cached_property
+    def cost_by_account(self) -> pd.DataFrame:
+        """The sums over all requests of the cost and of its square, by unit, masked, entry and
+        account; of time in ns.
+        """
+        keys = ["root", "masked", "entry", "account"]
+        failures = self.costs.failures  # a request may fail at one place more than once
+        counted = sums_by(failures[keys], cost=failures["cost"]).reset_index()
+        tables = {"ms": self.costs.time.assign(masked=False), "failures": counted}
+        sums = {
+            unit: sums_by(table[keys[1:]], cost=table["cost"], square=table["cost"] ** 2)
+            for unit, table in tables.items()
+        }
+        return pd.concat(sums, names=["unit"])
+
+    @cached_property
+    def self_ns(self) -> pd.Series:
+        """The self time (ns) of each span that takes time, by account."""
+        timed = ~self.trees.log & (self.trees.root >= 0)
+        own = self_time_ns(self.trees)
+        return pd.Series(own[timed], index=self.costs.span_account[timed])
+
+    @cached_property
+    def mean_self_ns(self) -> pd.DataFrame:
+        """The ``mean`` self time (ns) of an account's spans, and their number ``n``."""
+        by = self.self_ns.groupby(level=0)
+        return pd.DataFrame({"mean": by.mean(), "n": by.size()})
+
+
+def sums_by(keys: pd.DataFrame, **values: NDArray | pd.Series) -> pd.DataFrame:
+    """Return the sums of columns by group, a row a different row of `keys`, sorted by these.
+
+    Each sum is taken in the order of the rows, so that equal parts give equal sums.
+    """
+    groups = keys.groupby(list(keys))
+    index = groups.size().index
+    group = groups.ngroup().to_numpy()
+    sums = {name: np.bincount(group, v, minlength=len(index)) for name, v in values.items()}
+    return pd.DataFrame(sums, index=index)
+
+
+# ---- where failures began
+
+
+class _Outcomes(NamedTuple):
+    """How spans ended, one entry a span: what is needed to follow a failure to its origin."""
+
+    bad: NDArray  # it failed, or is unanswered
+    refusal: NDArray  # an unusual 4xx
+    refused: NDArray  # a call without an answer, so fast that the called host refused it
+    served: NDArray  # the server span that a client span reached, -1 = none
+    usual_ns: NDArray  # the usual duration of its endpoint
+
+
+def _outcomes(
+    trees: TraceTrees, is_open: NDArray, profile: EndpointProfile, config: RcaConfig
+) -> _Outcomes:
+    usual = profile.nodes.reindex(trees.node, fill_value=0.0)
+    usual_ns = usual["ns"].to_numpy()
+    usually_fails = usual["failed"].to_numpy() > config.usual_failure_share
+    usually_refuses = usual["refused"].to_numpy() > config.usual_failure_share
+    duration = trees.end - trees.start
+    age = np.maximum(config.timeout_s * 1e9, config.timeout_ratio * usual_ns)
+    bad = np.where(is_open, duration > age, trees.failed)
+    bad &= ~usually_fails | (trees.parent < 0)
+    refusal = _is_refusal(trees) & ~usually_refuses
+    at_once = (trees.status == 0) & (duration < config.refused_ms * 1e6)
+    return _Outcomes(bad, refusal, at_once, _served_spans(trees), usual_ns)
+
+
+def _served_spans(trees: TraceTrees) -> NDArray:
+    """Return the server span that each client span reached, -1 for none."""
+    served = np.full(trees.root.size, -1)
     below = np.flatnonzero(trees.server & (trees.parent >= 0))
     below = below[~trees.server[trees.parent[below]]]
     served[trees.parent[below]] = below
-    called = np.where(served >= 0, trees.node[served], trees.node)
-    caller = np.where(trees.parent >= 0, trees.node[trees.parent], _OUTSIDE)
-    return served, np.where(trees.server, trees.node, _EDGE + caller * _CODES + called)
+    return served
 
 
-def _stats(trees: TraceTrees, duration: NDArray, is_open: NDArray, bad: NDArray) -> pd.DataFrame:
-    rows = np.flatnonzero(trees.server & (trees.root >= 0))
-    closed = ~is_open[rows]
-    ms, nodes = duration[rows] / 1e6, trees.node[rows]
-    table = moments(nodes[closed], ms[closed])
-    counted = {
-        name: which[rows]
-        for name, which in (("failed", bad & ~is_open), ("unanswered", bad & is_open))
-    }
-    width = int(nodes.max(initial=-1)) + 1
-    sums = {
-        name: np.bincount(nodes, which, minlength=width).astype(int)
-        for name, which in counted.items()
-    }
-    seen = np.bincount(nodes, minlength=width) > 0
-    return table.reindex(np.arange(width)).assign(**sums).fillna({"n": 0}).astype({"n": int})[seen]
-
-
-def moments(group: NDArray, value: NDArray) -> pd.DataFrame:
-    """Return number, mean and variance of the values of each group, which are small whole numbers:
-    n, ms, var.
+@compiled
+def _origins(trees: TraceTrees, outcomes: _Outcomes) -> tuple[NDArray, NDArray, NDArray]:
+    """Return the topmost span of each failure, the span where it began, and whether that was
+    refused.
     """
-    n = np.bincount(group)
-    with np.errstate(invalid="ignore"):
-        mean = np.bincount(group, value, minlength=n.size) / n
-        var = np.bincount(group, (value - mean[group]) ** 2, minlength=n.size) / n
-    return pd.DataFrame({"n": n, "ms": mean, "var": var})[n > 0]
-
-
-def pairs(first: NDArray, second: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """Return the different pairs of two columns, sorted, and which of them each row is."""
-    place, values = pd.factorize(second, sort=True)
-    which, code = pd.factorize(first * max(values.size, 1) + place, sort=True)
-    return code // max(values.size, 1), values[code % max(values.size, 1)], which
-
-
-@compiled
-def _origins(
-    trees: TraceTrees,
-    bad: NDArray,
-    refusal: NDArray,
-    account: NDArray,
-    served: NDArray,
-    usually_ns: NDArray,
-) -> tuple[NDArray, NDArray]:
-    """Return the topmost spans of all failures, and the accounts where these were born."""
-    seen = np.empty(bad.size, dtype=np.int64)
-    born = np.empty(bad.size, dtype=np.int64)
+    bad = outcomes.bad
+    top = np.empty(bad.size, dtype=np.int64)
+    origin = np.empty(bad.size, dtype=np.int64)
+    refused = np.empty(bad.size, dtype=np.bool_)
     n = 0
-    for top in range(bad.size):
-        above = trees.parent[top]
-        if not bad[top] or trees.root[top] < 0 or trees.log[top] or (above >= 0 and bad[above]):
+    for i in range(bad.size):
+        above = trees.parent[i]
+        if not bad[i] or trees.root[i] < 0 or trees.log[i] or (above >= 0 and bad[above]):
             continue  # of a failed caller, the failure is counted there
-        if above >= 0 and trees.server[top] and not trees.server[above]:
+        if above >= 0 and trees.server[i] and not trees.server[above]:
             continue  # the client span above saw a good answer after all
-        seen[n], born[n] = top, _origin(trees, bad, refusal, account, served, usually_ns, top)
+        top[n] = i
+        origin[n], refused[n] = _origin(trees, outcomes, i)
         n += 1
-    return seen[:n], born[:n]
+    return top[:n], origin[:n], refused[:n]
 
 
 @compiled
-def _origin(
-    trees: TraceTrees,
-    bad: NDArray,
-    refusal: NDArray,
-    account: NDArray,
-    served: NDArray,
-    usually_ns: NDArray,
-    top: int,
-) -> int:
-    """Follow a failure to where it began: down the last failing calls, and where a caller gave up,
-    down the time.
+def _origin(trees: TraceTrees, outcomes: _Outcomes, top: int) -> tuple[int, bool]:
+    """Return the span where a failure began, and whether that is a call that was refused.
 
-    A caller that fails because of an unusual 4xx accuses who answered so.
+    The walk goes down the last failing calls, and where a caller gave up, down the time. The
+    failure of a caller that was answered with an unusual 4xx counts to who answered so.
     """
     i = top
     while True:
         if trees.server[i]:
-            call = _last(trees, bad, i)
-            if call < 0 and not refusal[i]:
-                call = _last(trees, refusal, i)
+            call = _last_call(trees, outcomes.bad, i)
+            if call < 0 and not outcomes.refusal[i]:
+                call = _last_call(trees, outcomes.refusal, i)
             if call < 0:  # it failed by itself, or it hangs
-                return (
-                    account[i]
-                    if trees.status[i] != 0
-                    else _slowest_account(trees, account, served, usually_ns, i)
-                )
+                hangs = trees.status[i] == 0
+                return _slowest(trees, outcomes, i) if hangs else i, False
             i = call
-        elif served[i] < 0:
-            refused = trees.status[i] == 0 and trees.end[i] - trees.start[i] < REFUSED_NS
-            return trees.node[i] if refused else account[i]
-        elif trees.status[i] == 0 or not (bad[served[i]] or refusal[served[i]]):
-            return _slowest_account(trees, account, served, usually_ns, i)
-        else:
-            i = served[i]
+            continue
+        answer = outcomes.served[i]
+        if answer < 0:
+            return i, outcomes.refused[i]
+        if trees.status[i] == 0 or not (outcomes.bad[answer] or outcomes.refusal[answer]):
+            return _slowest(trees, outcomes, i), False
+        i = answer
 
 
 @compiled
-def _last(trees: TraceTrees, which: NDArray, i: int) -> int:
+def _last_call(trees: TraceTrees, which: NDArray, i: int) -> int:
     """Return the call of span i that ended last of those in a mask, -1 if there is none."""
     for k in range(trees.first[i], trees.first[i + 1]):  # the latest end comes first
         if which[trees.child[k]] and not trees.log[trees.child[k]]:
@@ -321,11 +380,10 @@ def _last(trees: TraceTrees, which: NDArray, i: int) -> int:
 
 
 @compiled
-def _slowest_account(
-    trees: TraceTrees, account: NDArray, served: NDArray, usually_ns: NDArray, top: int
-) -> int:
-    """Return the account that took most of a span's time beyond the usual, walking down into the
-    worst call.
+def _slowest(trees: TraceTrees, outcomes: _Outcomes, top: int) -> int:
+    """Return the span that took most of a span's time beyond the usual.
+
+    The walk goes down into the worst call, as long as its excess exceeds the span's own time.
     """
     i = top
     while True:
@@ -338,10 +396,11 @@ def _slowest_account(
                 continue
             own -= until - since
             t = since
-            called = trees.node[served[c]] if served[c] >= 0 else trees.node[c]
-            excess = until - since - (usually_ns[called] if trees.server[i] else 0.0)
+            called = outcomes.served[c] if outcomes.served[c] >= 0 else c
+            usual_ns = outcomes.usual_ns[called] if trees.server[i] else 0.0
+            excess = until - since - usual_ns
             if excess > worst_excess:
                 worst, worst_excess = c, excess
         if worst < 0 or own >= worst_excess:
-            return account[i]
+            return i
         i = worst

@@ -1,114 +1,84 @@
-"""Where was the excess born? Root cause analysis as accounting.
+"""Where did the excess originate? Root cause analysis as accounting.
 
 A request that is slow is slow in all its callers too. What an endpoint costs more than usual, less
-what its callees cost more than usual, was born there. Every moment of a request is booked to one
-account, every failure to the endpoint where it began, so the excess at the entry is the sum of what
-was born inside.
+what its callees cost more than usual, originated there. Every moment of a request is attributed to
+one account, every failure to the endpoint where it began, so the excess at the entry is the sum of
+what originated inside.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.explain.attribution import (
-    STUCK_NS,
-    CostTable,
-    account_label,
-    account_nodes,
+    OWN,
+    AccountTable,
+    AttributedTraces,
+    account_labels,
     attribute_costs,
-    attributed_to,
-    pairs,
 )
-from aiops_lab.explain.config import FAILURE_WEIGHT, MIN_USUAL_MS, N_SIGMA, SIMILAR_RATIO
+from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.deviations import find_deviations
-from aiops_lab.explain.queueing import (
-    CONTENTION_RATIO,
-    Contention,
-    find_contention,
-    service_requests,
-)
-from aiops_lab.explain.reference import (
-    MASKED,
-    Reference,
-    check_resources,
-    cost_by_account,
-    cost_by_entry,
-    edge_gaps,
-    failure_accounts,
-)
+from aiops_lab.explain.queueing import Contention, find_contention, service_requests
+from aiops_lab.explain.reference import Reference, check_resources
 from aiops_lab.numerics import to_timestamp
 from aiops_lab.spans import Key, check
 from aiops_lab.traces.encode import EncodedSpans, display_names, encode
-from aiops_lab.traces.trees import TraceTrees, build_trees
+from aiops_lab.traces.trees import build_trees
 
 
-@dataclass(frozen=True)
-class Ledger:
+class Ledger(NamedTuple):
     """The excess of an incident, by account, per request at the entries.
 
-    ``rows``: entry, account (as shown), service, endpoint, attributed_to (the endpoint as shown), unit
-    ("ms" or "failures"), masked, usual, now, reassigned (what waiting for a held-up service hands on:
-    `aiops_lab.explain.queueing`; adds up to 0), excess (now - usual + reassigned), se (standard error
-    of the excess), cost and noise (excess and se in usual requests of their entry, times its
-    weight). ``entries``: entry, n_usual, n_now, usual_ms, now_ms, usual_failed, now_failed,
-    open_now (requests without an answer: they cost their age), weight (share of the requests). For
-    each entry and unit the excess, masked rows left out, adds up to the entry's own.
+    ``rows``: entry, account (as shown), service, endpoint, attributed_to (the endpoint as shown),
+    unit ("ms" or "failures"), masked, usual, now, reassigned (of what waits for a contended
+    service: `aiops_lab.explain.queueing`; adds up to 0), excess (now - usual + reassigned), se
+    (standard error of the excess), cost and noise (excess and se in usual requests of their entry,
+    times its weight). ``entries``: entry, n_usual, n_now, usual_ms, now_ms, usual_failed,
+    now_failed, open_now (requests without an answer: they cost their age), weight (share of the
+    requests). For each entry and unit the excess, masked rows left out, adds up to the entry's own.
     """
 
     rows: pd.DataFrame
     entries: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The abnormal requests beside the usual ones, with both books open."""
+@dataclass(frozen=True, eq=False)
+class Comparison(AttributedTraces):
+    """The abnormal requests beside those of the ``reference``.
 
-    usual: Reference
-    keys: dict[Key, int] = field(repr=False)
-    spans: EncodedSpans = field(repr=False)
-    trees: TraceTrees = field(repr=False)
+    ``names``: how endpoints are shown elsewhere; ``resources``: the metrics of the incident's time.
+    """
+
+    reference: Reference
     resources: pd.DataFrame | None = field(repr=False)
-    books: CostTable = field(repr=False)
-    named: dict[Key, str] = field(repr=False)
-    until_ns: int
+    names: Mapping[Key, str] = field(repr=False)
 
     @cached_property
-    def frame(self) -> pd.DataFrame:
-        """The abnormal spans as a spans frame."""
-        return self.spans.to_rows()
-
-    @cached_property
-    def shown(self) -> dict[int, str]:
-        """How the endpoints are shown, by code: as `named`, else as the endpoints of this case tell
-        them apart.
+    def display_names(self) -> NDArray:
+        """How the endpoints are shown, by code: as in `names`, else as the endpoints of this
+        comparison differ.
         """
-        return {
-            self.keys[key]: self.named.get(key, name)
-            for key, name in display_names(list(self.keys)).items()
-        }
+        shown = display_names(self.spans.keys) | dict(self.names)
+        return np.array([shown[key] for key in self.spans.keys], dtype=object)
+
+    @cached_property
+    def endpoints(self) -> pd.DataFrame:
+        """The service, endpoint and name (as shown) of each code."""
+        table = pd.DataFrame(self.spans.keys, columns=["service", "endpoint"], dtype=object)
+        return table.assign(name=self.display_names)
 
     @cached_property
     def deviations(self) -> pd.DataFrame:
         """What is unusual, whatever it costs: `aiops_lab.explain.deviations`."""
-        trees = self.trees
-        hurt = (
-            trees.failed | (trees.status >= 400) | (self.spans.end > self.until_ns)
-        ) & ~trees.log
-        in_trouble = np.append(
-            np.bincount(trees.root + 1, hurt, minlength=trees.root.size + 1)[1:] > 0, False
-        )
-        return find_deviations(
-            self.usual.custom,
-            trees,
-            failure_accounts(self.books),
-            in_trouble[trees.root],
-            self.resources,
-        )
+        return find_deviations(self.reference.profile, self, self.resources)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -117,65 +87,81 @@ class Comparison:
 
     @cached_property
     def bad(self) -> pd.DataFrame:
-        """The requests that failed, or took over 3 standard deviations longer than is usual for
+        """The requests that failed, or took `n_sigma` standard deviations longer than is usual for
         their entry.
         """
-        usually = self.usual.entries
-        requests = self.books.requests[self.books.requests["entry"].isin(usually.index)]
-        limit = requests["entry"].map(usually["ms"] + N_SIGMA * usually["sd_ms"].clip(lower=0.1))
-        return requests[requests["failed"] | (requests["ns"] / 1e6 > limit)]
+        usual = self.reference.cost_by_entry
+        sd_ms = usual["sd_ms"].clip(lower=self.config.min_sd_ms)
+        limit = (usual["ms"] + self.config.n_sigma * sd_ms).rename("limit")
+        requests = self.costs.requests.join(limit, on="entry", how="inner").sort_index()
+        return requests[requests["failed"] | (requests["ns"] / 1e6 > requests["limit"])]
 
 
 def compare(
-    usual: Reference,
+    reference: Reference,
     abnormal: pd.DataFrame | EncodedSpans,
-    until_ns: int | None = None,
-    named: dict[Key, str] | None = None,
-    stuck_ns: int = STUCK_NS,
     resources: pd.DataFrame | None = None,
+    *,
+    until_ns: int | None = None,
+    names: Mapping[Key, str] | None = None,
+    config: RcaConfig | None = None,
 ) -> Comparison:
-    """Return the abnormal requests beside the usual ones, as they stood at `until_ns` (default:
-    their last span).
+    """Return the abnormal requests beside the usual ones.
 
-    Spans that are encoded already must have the codes of the reference. `named` says how endpoints
-    are shown elsewhere; an open request older than `stuck_ns` is unanswered.
+    Parameters
+    ----------
+    reference : Reference
+    abnormal : DataFrame or EncodedSpans
+        A spans frame, or what `encode` made of it with the codes of the reference.
+    resources : DataFrame, optional
+        As for `learn`.
+    until_ns : int, optional
+        The requests are taken as they stood then (Unix ns). Default: at their last span.
+    names : dict, optional
+        How endpoints are shown elsewhere, by (service, endpoint).
+    config : RcaConfig, optional
+        If given, it must be that of the reference.
+
+    Raises
+    ------
+    ValueError
+        If the reference was learned with another config, or names the column that is wrong.
     """
+    if config not in (None, reference.config):
+        raise ValueError(f"config must be that of the reference, {reference.config}, got {config}")
     if isinstance(abnormal, pd.DataFrame):
-        abnormal = encode(check(abnormal), usual.spans.keys)
+        abnormal = encode(check(abnormal), reference.spans.keys)
     spans = abnormal
-    keys = {key: code for code, key in enumerate(spans.keys)}
     until = spans.last_ns if until_ns is None else until_ns
-    trees = build_trees(spans, until, usual.offsets)
-    books = attribute_costs(spans, trees, len(keys), until, usual.habits, stuck_ns)
-    return Comparison(
-        usual,
-        keys,
-        spans,
+    trees = build_trees(spans, until, reference.offsets)
+    costs = attribute_costs(
         trees,
-        _during(usual, spans, resources),
-        books,
-        named or {},
-        until,
+        spans.end > until,
+        reference.endpoint_profile,
+        reference.config,
+        reference.costs.accounts,
     )
+    traces = spans, trees, reference.offsets, until, costs, reference.config
+    return Comparison(*traces, reference, _during(reference, spans, resources), names or {})
 
 
-def ledger(usual: Reference, abnormal: pd.DataFrame) -> Ledger:
+def ledger(reference: Reference, abnormal: pd.DataFrame) -> Ledger:
     """Return the excess of the abnormal requests over the usual ones, by account and entry.
 
     Assumes that requests of one entry are alike. An entry without usual requests says nothing and
     is left out.
     """
-    return compare(usual, abnormal).ledger
+    return compare(reference, abnormal).ledger
 
 
 def _during(
-    usual: Reference, spans: EncodedSpans, resources: pd.DataFrame | None
+    reference: Reference, spans: EncodedSpans, resources: pd.DataFrame | None
 ) -> pd.DataFrame | None:
     """Return the metrics of the time that the spans cover."""
     check_resources(resources)
-    if resources is None or usual.resources is None or spans.start.size == 0:
+    if resources is None or reference.resources is None or spans.start.size == 0:
         return None
-    lacking = usual.resources.columns.difference(resources.columns)
+    lacking = reference.resources.columns.difference(resources.columns)
     if len(lacking):
         raise ValueError(f"resources must have the columns that were learned, lacks {lacking[0]!r}")
     first, last = to_timestamp(spans.start.min()), to_timestamp(spans.start.max())
@@ -185,251 +171,210 @@ def _during(
 # ---- usual against now
 
 
-def _ledger(case: Comparison) -> Ledger:
-    sums = cost_by_account(case.books)
-    entries = (
-        case.usual.entries.add_suffix("_usual")
-        .join(cost_by_entry(case.books).add_suffix("_now"), how="inner")
-        .sort_index()
-    )
-    entries["weight"] = entries["n_now"] / max(entries["n_now"].sum(), 1)
-    costs = {kind: (usually, sums[kind]) for kind, usually in case.usual.sums.items()}
-    tables = [
-        _excess(*both, kind, entries)
-        for kind, both in costs.items()
-        if kind == "ms" or any(len(t) for t in both)
-    ]
-    rows = _reassign(pd.concat(tables, ignore_index=True), case)
+def _ledger(comparison: Comparison) -> Ledger:
+    config, entries = comparison.config, _entries(comparison)
+    rows = _reassign(_excess(comparison, entries), comparison)
     # Each entry in its own usual requests: else one heavy neighbour hides what all others lose.
-    usual_ms = rows["entry"].map(entries["ms_usual"].clip(lower=MIN_USUAL_MS)).to_numpy(dtype=float)
-    in_requests = np.where(rows["unit"] == "ms", 1.0 / usual_ms, FAILURE_WEIGHT)
-    in_requests *= rows["entry"].map(entries["weight"]).to_numpy(dtype=float)
-    rows["cost"], rows["noise"] = rows["excess"] * in_requests, rows["se"] * in_requests
-    return Ledger(_named(rows, case), _named_entries(entries, case))
+    usual_ms = rows["entry"].map(entries["usual_ms"].clip(lower=config.min_usual_ms))
+    in_requests = (1 / usual_ms).where(rows["unit"] == "ms", config.failure_weight)
+    in_requests *= rows["entry"].map(entries["weight"])
+    rows = rows.assign(cost=rows["excess"] * in_requests, noise=rows["se"] * in_requests)
+    names = pd.Series(comparison.display_names)
+    entries = entries.set_axis(names[entries.index]).rename_axis("entry").sort_index()
+    return Ledger(_named(rows, comparison), entries.reset_index())
 
 
-def _reassign(rows: pd.DataFrame, case: Comparison) -> pd.DataFrame:
-    """Hand what waited for held-up services on to whatever held them; ``reassigned`` says how much, in
-    sum nothing.
+def _entries(comparison: Comparison) -> pd.DataFrame:
+    """Return a row an entry with usual requests, by code: the columns of `Ledger.entries`."""
+    usual, now = comparison.reference.cost_by_entry, comparison.cost_by_entry
+    columns = {
+        "n_usual": usual["n"],
+        "n_now": now["n"],
+        "usual_ms": usual["ms"],
+        "now_ms": now["ms"],
+        "usual_failed": usual["failed"],
+        "now_failed": now["failed"],
+        "open_now": now["open"],
+    }
+    both = usual.index.intersection(now.index).sort_values()
+    aligned = {name: column.reindex(both) for name, column in columns.items()}
+    entries = pd.DataFrame(aligned, index=both)
+    return entries.assign(weight=entries["n_now"] / entries["n_now"].sum())
+
+
+def _excess(comparison: Comparison, entries: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean cost per request of each unit, masked, entry and account, usual and now, with
+    the excess and its standard error.
     """
-    held, column = _held_up(rows, case), rows.assign(reassigned=0.0)
-    for _ in held:  # what holds one service up may itself be waiting for the next
-        moves = [_moves(column, how) for how in held]
-        if not any(len(move) for move in moves):
-            break
-        column = _summed([column, *moves])
-    return _to_callers(column, case)
+    usual_sums, sums = comparison.reference.cost_by_account, comparison.cost_by_account
+    rows = usual_sums.add_suffix("_usual").join(sums.add_suffix("_now"), how="outer")
+    rows = rows.fillna(0.0).reset_index()
+    rows = rows[rows["entry"].isin(entries.index)].reset_index(drop=True)
+    is_time = rows["unit"] == "ms"
+    ns = np.where(is_time, 1e6, 1.0)
+    n_usual = rows["entry"].map(entries["n_usual"])
+    n_now = rows["entry"].map(entries["n_now"])
+    usual: pd.Series = rows["cost_usual"] / n_usual / ns
+    now: pd.Series = rows["cost_now"] / n_now / ns
+    usual_var = (rows["square_usual"] / n_usual / ns**2 - usual**2).clip(lower=0.0)
+    now_var = (rows["square_now"] / n_now / ns**2 - now**2).clip(lower=0.0)
+    now_var = np.maximum(usual_var, now_var)  # a few requests show too little of how they scatter
+    se = np.sqrt(now_var / n_now + usual_var / n_usual)
+    se = se.where(is_time, _se_of_failures(usual, n_usual, n_now, comparison.config))
+    accounts = comparison.costs.accounts
+    rows["caller"], rows["node"] = accounts.caller[rows["account"]], accounts.node[rows["account"]]
+    keys = rows[["entry", "caller", "node", "unit", "masked"]]
+    return keys.assign(usual=usual, now=now, reassigned=0.0, excess=now - usual, se=se)
 
 
-def _to_callers(rows: pd.DataFrame, case: Comparison) -> pd.DataFrame:
-    """Hand slow calls on to a caller that became slow to reach all services that it calls: the
-    trouble is its own.
-    """
-    service = {code: key[0] for key, code in case.keys.items()}
-    pairs = [
-        tuple(service.get(code, "") for code in account_nodes(account))
-        for account in rows["account"]
-    ]
-    slow = ((rows["unit"] == "ms") & (rows["excess"] > N_SIGMA * rows["se"])).to_numpy()
-    reached: dict[str, dict[str, list[bool]]] = {}
-    for pair, is_slow in zip(pairs, slow, strict=True):
-        if len(set(pair)) == 2 and pair[0]:
-            reached.setdefault(pair[0], {}).setdefault(pair[1], []).append(bool(is_slow))
-    owners = [
-        a for a, called in reached.items() if len(called) > 1 and all(map(any, called.values()))
-    ]
-    longer = _longer_calls(case, service) if owners else pd.Series()
-    owners = [a for a in owners if longer[a].min() >= SIMILAR_RATIO * longer[a].max()]
-    away = rows[
-        slow & np.array([len(set(pair)) == 2 and pair[0] in owners for pair in pairs], dtype=bool)
-    ]
-    if away.empty:
-        return rows
-    return _summed(
-        [
-            rows,
-            _taken(away),
-            _given(away, [account_nodes(account)[0] for account in away["account"]]),
-        ]
-    )
-
-
-def _longer_calls(case: Comparison, service: dict[int, str]) -> pd.Series:
-    """Return by how many ns the gap of a call became longer, by (calling service, called service)."""
-    (usual, _), (now, now_n) = case.usual.gaps, edge_gaps(case.trees)
-    at = [
-        a
-        for a in now.index.intersection(usual.index)
-        if len({service.get(code, "") for code in account_nodes(a)}) == 2
-    ]
-    who = pd.DataFrame(
-        [[service.get(code, "") for code in account_nodes(a)] for a in at],
-        index=at,
-        columns=["caller", "called"],
-    )
-    sums = (
-        who.assign(ns=(now - usual)[at] * now_n[at], n=now_n[at])
-        .groupby(["caller", "called"])
-        .sum()
-    )
-    return sums["ns"] / sums["n"]
-
-
-def _held_up(rows: pd.DataFrame, case: Comparison) -> list[Contention]:
-    """Return, for each service that is held up and suspected, what holds it."""
-    service = {code: key[0] for key, code in case.keys.items()}
-    excess = rows[rows["excess"] > N_SIGMA * rows["se"]]
-    suspected = {service[attributed_to(account)] for account in excess["account"]}
-    suspected &= {service[node] for node in _longer(case)}
-    usual, now = case.usual, (case.spans, case.until_ns, case.usual.offsets)
-    found = (
-        find_contention(usual.stay(name), service_requests(name, *now))
-        for name in sorted(suspected)
-    )
-    return [how for how in found if how is not None]
-
-
-def _longer(case: Comparison) -> list[int]:
-    """Return the endpoints whose requests take so much longer, or are not answered, that they may
-    hold up others.
-    """
-    usual, now = case.usual.books.endpoints, case.books.endpoints
-    ratio = now["ms"] / usual["ms"].reindex(now.index)
-    return now.index[~(ratio <= (1 + CONTENTION_RATIO) / 2) | (now["unanswered"] > 0)].tolist()
-
-
-def _moves(rows: pd.DataFrame, how: Contention) -> pd.DataFrame:
-    """Return what leaves the accounts of one held-up service, and where it goes, as rows to be
-    added.
-    """
-    node, slow = rows["account"].map(attributed_to), rows["unit"] == "ms"
-    theirs = (slow & node.isin(how.waiting)) | (~slow & node.isin(how.full))
-    away = rows[theirs & (rows["excess"] > N_SIGMA * rows["se"])]
-    share = np.tile(np.fromiter(how.share.values(), dtype=float), len(away))
-    account = np.tile(np.fromiter(how.share, dtype=np.int64), len(away))
-    each = away.iloc[np.repeat(np.arange(len(away)), len(how.share))]
-    return pd.concat([_taken(away), _given(each, account, share)], ignore_index=True)
-
-
-def _taken(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(
-        excess=-rows["excess"], reassigned=-rows["excess"], usual=0.0, now=0.0, se=0.0
-    )
-
-
-def _given(
-    rows: pd.DataFrame, account: NDArray | list[int], share: NDArray | float = 1.0
-) -> pd.DataFrame:
-    there = share * rows["excess"]
-    return rows.assign(
-        account=account, excess=there, reassigned=there, usual=0.0, now=0.0, se=share * rows["se"]
-    )
-
-
-def _summed(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    every = pd.concat([t for t in tables if len(t)], ignore_index=True)
-    every["se"] **= 2
-    sums = every.groupby(["entry", "account", "unit", "masked"], as_index=False)[
-        [*_AMOUNTS, "se"]
-    ].sum()
-    return sums.assign(se=np.sqrt(sums["se"]))
-
-
-_AMOUNTS = ["usual", "now", "excess", "reassigned"]
-
-
-def _beside(before: pd.DataFrame, now: pd.DataFrame) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Return all entries and accounts of two tables, and the cost and square of both, 0 where one
-    has no such row.
-    """
-    both = (np.concatenate([before[column], now[column]]) for column in ("entry", "account"))
-    entry, account, which = pairs(*both)
-    values = np.zeros((2, entry.size, 2))
-    for side, table, rows in ((0, before, which[: len(before)]), (1, now, which[len(before) :])):
-        values[:, rows, side] = table[["cost", "square"]].T
-    return entry, account, *values
-
-
-def _excess(
-    before: pd.DataFrame, now: pd.DataFrame, kind: str, entries: pd.DataFrame
-) -> pd.DataFrame:
-    """Return the mean cost per request of each (entry, account) before and now, with the standard
-    error of the gap.
-    """
-    entry, account, cost, square = _beside(before, now)
-    known = np.isin(entry, entries.index)
-    entry, account, cost, square = entry[known], account[known], cost[known], square[known]
-    n = entries.loc[entry, ["n_usual", "n_now"]].to_numpy(dtype=float)
-    unit = 1e6 if kind == "ms" else 1.0
-    cost, square = cost / n / unit, square / n / unit**2
-    var = (square - cost**2).clip(min=0.0)
-    now_var = var.max(axis=1)  # a few requests show too little of how they scatter
-    se = (
-        np.sqrt(now_var / n[:, 1] + var[:, 0] / n[:, 0])
-        if kind == "ms"
-        else _se_of_failures(cost[:, 0], n)
-    )
-    return pd.DataFrame(
-        {
-            "entry": entry,
-            "account": account,
-            "usual": cost[:, 0],
-            "now": cost[:, 1],
-            "excess": cost[:, 1] - cost[:, 0],
-            "se": se,
-            "unit": "ms" if kind == "ms" else "failures",
-            "masked": kind == MASKED,
-        }
-    )
-
-
-def _se_of_failures(share: NDArray, n: NDArray) -> NDArray:
+def _se_of_failures(
+    share: pd.Series, n_usual: pd.Series, n_now: pd.Series, config: RcaConfig
+) -> pd.Series:
     """Return the standard error of a share of failures if it is as usual, with one failure imagined
     among the usual.
 
     Widened by the skewness of rare events (Cornish & Fisher 1938, doi 10.2307/1400905), so that
-    `NOISE` of it is hardly ever exceeded by a lone failure.
+    `n_sigma` of it is hardly ever exceeded by a lone failure.
     """
-    n_usual, n_now = n.T
+    z = config.n_sigma
     usual = (share * n_usual + 1) / (n_usual + 2)
-    scatter = usual * np.maximum(1 - usual, 0.25)  # a request may fail at one place more than once
-    sd = np.sqrt(scatter * (1 / n_now + 1 / n_usual))
-    return sd + ((N_SIGMA**2 - 1) / 6 + 0.5) / N_SIGMA / n_now
+    # a request may fail at one place more than once
+    variance = usual * np.maximum(1 - usual, config.min_success_share)
+    sd = np.sqrt(variance * (1 / n_now + 1 / n_usual))
+    return sd + ((z**2 - 1) / 6 + 0.5) / z / n_now
 
 
-def _named(rows: pd.DataFrame, case: Comparison) -> pd.DataFrame:
-    back = {code: key for key, code in case.keys.items()}
-    mine = [attributed_to(account) for account in rows["account"]]
+def _named(rows: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
+    """Return the rows with the names of entries, accounts and endpoints."""
+    names = comparison.display_names
+    endpoints = comparison.endpoints.loc[rows["node"]].set_index(rows.index)
+    accounts = AccountTable(rows["caller"].to_numpy(), rows["node"].to_numpy())
     named = {
-        "entry": [case.shown[entry] for entry in rows["entry"]],
-        "account": [
-            account_label(a, unit, case.shown)
-            for a, unit in zip(rows["account"], rows["unit"], strict=True)
-        ],
-        "service": [back[code][0] for code in mine],
-        "endpoint": [back[code][1] for code in mine],
-        "attributed_to": [case.shown[code] for code in mine],
+        "entry": names[rows["entry"]],
+        "account": account_labels(accounts, (rows["unit"] == "ms").to_numpy(), names),
+        "service": endpoints["service"],
+        "endpoint": endpoints["endpoint"],
+        "attributed_to": endpoints["name"],
     }
-    numbers = rows[
-        ["unit", "masked", "usual", "now", "reassigned", "excess", "se", "cost", "noise"]
-    ]
-    table = pd.concat([pd.DataFrame(named, index=rows.index), numbers], axis=1)
+    numbers = ["unit", "masked", "usual", "now", "reassigned", "excess", "se", "cost", "noise"]
+    table = pd.DataFrame(named, index=rows.index).join(rows[numbers])
     by = ["unit", "masked", "entry", "account"]
     return table.sort_values(by, ascending=[False, True, True, True], ignore_index=True)
 
 
-def _named_entries(entries: pd.DataFrame, case: Comparison) -> pd.DataFrame:
-    table = pd.DataFrame(
-        {
-            "entry": [case.shown[entry] for entry in entries.index],
-            "n_usual": entries["n_usual"].to_numpy(),
-            "n_now": entries["n_now"].to_numpy(),
-            "usual_ms": entries["ms_usual"].to_numpy(),
-            "now_ms": entries["ms_now"].to_numpy(),
-            "usual_failed": entries["failed_usual"].to_numpy(),
-            "now_failed": entries["failed_now"].to_numpy(),
-            "open_now": entries["open_now"].to_numpy(),
-            "weight": entries["weight"].to_numpy(),
-        }
-    )
-    return table.sort_values("entry", ignore_index=True)
+# ---- what is reassigned
+
+
+def _reassign(rows: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
+    """Return the rows with what waits for contended services at the accounts that keep these busy.
+
+    ``reassigned`` holds how much was moved; it adds up to nothing.
+    """
+    contended = _contended(rows, comparison)
+    for _ in contended:  # what keeps one service busy may itself be waiting for the next
+        moves = [_moves(rows, contention, comparison) for contention in contended]
+        if all(move.empty for move in moves):
+            break
+        rows = _summed([rows, *moves])
+    return _to_callers(rows, comparison)
+
+
+def _is_significant(rows: pd.DataFrame, config: RcaConfig) -> pd.Series:
+    return rows["excess"] > config.n_sigma * rows["se"]
+
+
+def _contended(rows: pd.DataFrame, comparison: Comparison) -> list[Contention]:
+    """Return, for each service with excess that is contended, what keeps it busy."""
+    reference, config = comparison.reference, comparison.config
+    services = comparison.endpoints["service"]
+    excess = rows["node"][_is_significant(rows, config)]
+    suspected = {*services[excess]} & {*services[_prolonged(comparison)]}
+    found = [
+        find_contention(reference.requests_of(name), service_requests(name, comparison), config)
+        for name in sorted(suspected)
+    ]
+    return [contention for contention in found if contention is not None]
+
+
+def _prolonged(comparison: Comparison) -> pd.Index:
+    """Return the endpoints whose requests take so much longer, or are not answered, that others may
+    wait for them.
+    """
+    usual, now = comparison.reference.costs.endpoints, comparison.costs.endpoints
+    ratio = now["ms"] / usual["ms"].reindex(now.index)
+    half_way = (1 + comparison.config.contention_ratio) / 2
+    return now.index[~(ratio <= half_way) | (now["unanswered"] > 0)]
+
+
+def _moves(rows: pd.DataFrame, contention: Contention, comparison: Comparison) -> pd.DataFrame:
+    """Return what leaves the accounts of one contended service, and where it goes, as rows to be
+    added.
+    """
+    accounts, is_time = comparison.costs.accounts, rows["unit"] == "ms"
+    waits = is_time & rows["node"].isin(accounts.node[contention.waiting])
+    is_full = ~is_time & rows["node"].isin(accounts.node[contention.full])
+    away = rows[(waits | is_full) & _is_significant(rows, comparison.config)]
+    to = contention.share.index
+    shares = {"caller": accounts.caller[to], "node": accounts.node[to], "share": contention.share}
+    given = away.drop(columns=["caller", "node"]).merge(pd.DataFrame(shares), how="cross")
+    share = given.pop("share")
+    given = given.assign(excess=share * given["excess"], se=share * given["se"])
+    return pd.concat([_moved(_taken(away)), _moved(given)])
+
+
+def _taken(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(excess=-rows["excess"], se=0.0)
+
+
+def _moved(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows whose excess was reassigned, and is no cost of their accounts."""
+    return rows.assign(reassigned=rows["excess"], usual=0.0, now=0.0)
+
+
+def _summed(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the sums of the tables by entry and account; standard errors add by their squares."""
+    every = pd.concat(tables, ignore_index=True)
+    every["se"] **= 2
+    keys = ["entry", "caller", "node", "unit", "masked"]
+    sums = every.groupby(keys, as_index=False).sum()
+    return sums.assign(se=np.sqrt(sums["se"]))
+
+
+def _to_callers(rows: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
+    """Return the rows with slow calls at a caller that became slow to reach all services that it
+    calls: then the cause lies there.
+    """
+    config = comparison.config
+    calls = rows.join(_between_services(rows, comparison))
+    calls["slow"] = (rows["unit"] == "ms") & _is_significant(rows, config)
+    reached = calls.groupby(["from", "to"])["slow"].any()
+    by_caller = reached.groupby(level="from").agg(["all", "size"])
+    slow = by_caller.index[by_caller["all"] & (by_caller["size"] > 1)]
+    if slow.empty:
+        return rows
+    longer = _prolonged_calls(comparison).groupby(level="from").agg(["min", "max"])
+    alike = longer.index[longer["min"] >= config.similar_ratio * longer["max"]]
+    away = rows[calls["slow"] & calls["from"].isin(slow.intersection(alike))]
+    given = away.assign(node=away["caller"], caller=OWN)
+    return _summed([rows, _moved(_taken(away)), _moved(given)])
+
+
+def _between_services(accounts: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
+    """Return the calling (``from``) and the called service (``to``) of each account, NaN unless it
+    is an edge between two services.
+    """
+    services = np.append(comparison.endpoints["service"], ["", ""])  # of OUTSIDE and of OWN
+    callers, called = services[accounts["caller"]], services[accounts["node"]]
+    table = pd.DataFrame({"from": callers, "to": called}, index=accounts.index)
+    return table[(callers != "") & (callers != called)]
+
+
+def _prolonged_calls(comparison: Comparison) -> pd.Series:
+    """Return by how many ns the gap of a call became longer, by calling and called service."""
+    usual, now = comparison.reference.mean_self_ns, comparison.mean_self_ns
+    accounts = pd.DataFrame(comparison.costs.accounts._asdict())
+    calls = now.join(usual.add_suffix("_usual"), how="inner")
+    calls = calls.join(_between_services(accounts, comparison), how="inner")
+    longer = calls["n"] * (calls["mean"] - calls["mean_usual"])
+    sums = calls.assign(longer=longer).groupby(["from", "to"])[["longer", "n"]].sum()
+    return sums["longer"] / sums["n"]

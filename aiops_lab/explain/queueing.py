@@ -1,11 +1,11 @@
-"""Who held the workers? What waits for a busy service is the doing of whatever keeps it busy.
+"""What keeps the workers of a service busy? What waits for a busy service is slow because of that.
 
     checkout, 2 workers    |==A== payment, slow ==|
                            |==B== payment, slow ==|
                               |...... C waits ....|==C== payment, slow ==|
 
-C's wait lies in /checkout's own time, and no call of C's shows why. It is handed on to what A and B
-waited for.
+C's wait lies in /checkout's own time, and no call of C's shows why. It is reassigned to what A and
+B waited for.
 
 First come, first served: with n workers a request begins when fewer than n of those that came
 before it are there. So the waits follow from starts and ends alone, once n is known; and n is the
@@ -21,139 +21,174 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiops_lab.explain.attribution import accounts_of, attributed_to
+from aiops_lab.explain.attribution import AttributedTraces
+from aiops_lab.explain.config import RcaConfig
 from aiops_lab.numerics import compiled
 from aiops_lab.traces.encode import NEVER, EncodedSpans, subtrees_of
-from aiops_lab.traces.trees import build_trees, critical_path
-
-# a service is held up when its requests keep a worker half as long again as usual
-CONTENTION_RATIO = 1.5
-
-# share of the requests that may contradict a number of workers: other servers are not quite so fair
-MISFITS = 0.02
-
-PLAIN = 2.0  # who only waits takes, beside the wait, at most so many times its usual time
-
-# who turns requests away has worked on some, and on nearly the most it ever has at once
-FEW, FULL = 5, 0.9
+from aiops_lab.traces.trees import TraceTrees, build_trees, critical_path
 
 
 class Contention(NamedTuple):
-    """By what a service is held up, and what that explains.
+    """What keeps the workers of a service busy, and what that explains; all accounts by code.
 
-    ``share``: of each account, by account; sums to 1. ``waiting``: codes of its endpoints whose
-    requests are slow because they wait, and for nothing else. ``full``: endpoints that turn
-    requests away because they have no room.
+    ``share``: the part of each account in it; sums to 1. ``waiting``: the own accounts of the
+    endpoints whose requests are slow because they wait, and for nothing else. ``full``: those of
+    endpoints that turn requests away because they have no room.
     """
 
-    share: dict[int, float]
-    waiting: set[int]
-    full: set[int]
+    share: pd.Series
+    waiting: NDArray
+    full: NDArray
 
 
 class ServiceRequests(NamedTuple):
-    """The requests of one service as if each were a root: times in ns, in the order in which they
-    came.
+    """The requests of one service as if each were a root.
+
+    ``each``: a row a request, in the order in which they came: account (its endpoint's own), start,
+    end, own (own time, and what the call took longer than the request), room (time before the first
+    call), all in ns, and failed (by itself). ``away``: mean ns of a request by account outside of
+    the service.
     """
 
-    node: NDArray
-    start: NDArray
-    end: NDArray
-    own: NDArray  # own time, and what the call took longer than the request
-    room: NDArray  # time before the first call
-    failed: NDArray  # by itself
-    others: pd.Series  # ns a request, by account outside of the service
+    each: pd.DataFrame
+    away: pd.Series
 
 
 def find_contention(
-    before: ServiceRequests | None, after: ServiceRequests | None
+    before: ServiceRequests | None, after: ServiceRequests | None, config: RcaConfig
 ) -> Contention | None:
-    """Return by what a service is held up, None if it is not, from its requests without and with
-    the trouble.
+    """Return what keeps a service busy, None if nothing unusual does.
 
     Assumes that its requests share one pool of workers and are served first come, first served. A
     caller that gave up does not free the worker, so each request is followed to its own end.
     """
     if before is None or after is None:
         return None
-    wait = _wait(after)
-    times = np.bincount(before.node)
-    own = np.bincount(before.node, before.own)
-    usually = {int(n): own[n] / times[n] for n in np.flatnonzero(times)}
-    plain = {n for n in usually if _only_waits(n, usually[n], after, wait)}
-    more = after.others.sub(before.others, fill_value=0.0).clip(lower=0.0)
-    for node in set(usually) - plain:  # its own work holds workers, too
-        mine = after.node == node
-        work = (after.own - wait)[mine]
-        more[node] = max(float(work.sum()) - usually[node] * mine.sum(), 0.0) / mine.size
-    hold = float((before.end - before.start).mean())
-    if more.sum() <= (CONTENTION_RATIO - 1) * hold or hold == 0:
+    usual, now = before.each, after.each
+    wait = _wait(now, config)
+    now = now.assign(wait=wait, work=now["own"] - wait)
+    usual_own = usual.groupby("account")["own"].mean()
+    waiting = _only_waits(now, usual_own, config)
+    work = (
+        now.groupby("account")["work"].agg(["sum", "size"]).reindex(usual_own.index, fill_value=0)
+    )
+    at_work = (work["sum"] - usual_own * work["size"]).clip(lower=0.0) / len(now)
+    away = after.away.sub(before.away, fill_value=0.0).clip(lower=0.0)
+    more = pd.concat([away, at_work[~waiting]])  # its own work holds workers, too
+    usual_hold = (usual["end"] - usual["start"]).mean()
+    if usual_hold == 0 or more.sum() <= (config.contention_ratio - 1) * usual_hold:
         return None
-    share = {int(account): float(part) for account, part in (more / more.sum()).items() if part > 0}  # type: ignore[call-overload]
-    return Contention(share, plain, {int(n) for n in np.unique(after.node) if _is_full(after, n)})
+    endpoints = now["account"].unique()
+    full = [account for account in endpoints if _is_full(now, account, config)]
+    share = more[more > 0] / more.sum()
+    return Contention(share, usual_own.index[waiting].to_numpy(), np.array(full, dtype=np.int64))
 
 
-def service_requests(
-    service: str, spans: EncodedSpans, until_ns: int, offsets: dict[tuple[str, str], int]
-) -> ServiceRequests | None:
-    """Return the requests of a service as they stood at `until_ns` (Unix ns), None if it has none."""
+def _only_waits(now: pd.DataFrame, usual_own: pd.Series, config: RcaConfig) -> pd.Series:
+    """Return of which endpoints the requests work, beside their wait, about as long as usual."""
+    means = now[~now["failed"]].groupby("account")[["wait", "work"]].mean()
+    means = means.reindex(usual_own.index, fill_value=0.0)
+    forgiven = config.wait_only_ratio * usual_own + config.wait_only_margin * means["wait"]
+    return (means["wait"] > 0) & (means["work"] <= forgiven)
+
+
+def _is_full(now: pd.DataFrame, account: int, config: RcaConfig) -> bool:
+    """Return whether an endpoint fails by itself only while it works on about as many requests as
+    it ever does.
+    """
+    mine = now[now["account"] == account]
+    failed, work = mine[mine["failed"]], mine[~mine["failed"]]
+    if failed.empty or len(work) < config.min_requests:
+        return False
+    most = _in_hand(work["start"], work).max()
+    then = _in_hand(failed["start"], work)
+    most = max(most, then.max())
+    return bool(most > 1 and then.mean() >= config.full_ratio * most)
+
+
+def _in_hand(at: pd.Series, requests: pd.DataFrame) -> NDArray:
+    """Return how many of the requests were there at each of some moments."""
+    came = np.searchsorted(np.sort(requests["start"]), at)
+    gone = np.searchsorted(np.sort(requests["end"]), at)
+    return came - gone
+
+
+# ---- the requests of a service
+
+
+def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests | None:
+    """Return the requests of a service, None if it has none."""
+    spans = traces.spans
     if service not in spans.services:
         return None
-    mine = spans.server & (spans.service == spans.services.index(service))
-    if not mine.any():
+    served = spans.server & (spans.service == spans.services.index(service))
+    if not served.any():
         return None
-    gap = _gap(spans, mine)
-    spans, row = subtrees_of(spans, mine)
-    mine = mine[row]
-    trees = build_trees(spans, until_ns, offsets, mine)
-    _, account = accounts_of(trees)
+    gap = _gap(spans, served)
+    spans, row = subtrees_of(spans, served)
+    served, account = served[row], traces.costs.span_account[row]
+    trees = build_trees(spans, traces.until_ns, traces.offsets, served)
     span, ns = critical_path(trees)
-    own = np.zeros(mine.size)
     at_home = trees.root[span] == span
+    own = np.zeros(served.size)
     own[span[at_home]] = ns[at_home]
-    homes = set(np.unique(trees.node[mine]).tolist())
-    away = pd.Series(ns[~at_home]).groupby(account[span[~at_home]]).sum() / mine.sum()
+    columns = {
+        "account": account,
+        "start": trees.start,
+        "end": trees.end,
+        "own": own,
+        "room": _first_call(trees) - trees.start,
+        "failed": trees.failed & (np.diff(trees.first) == 0),
+    }
+    each = pd.DataFrame(columns)[served]
+    each = each.assign(start=each["start"] - gap, own=each["own"] + gap, room=each["room"] + gap)
+    away = pd.Series(ns[~at_home]).groupby(account[span[~at_home]]).sum() / len(each)
     # a call of itself waits in the same queue
-    others = away[[attributed_to(a) not in homes for a in away.index]]
-    first_call = trees.end.copy()
+    node = traces.costs.accounts.node
+    outside = ~np.isin(node[away.index], node[each["account"]])
+    return ServiceRequests(each.sort_values("start", kind="stable"), away[outside])
+
+
+def _first_call(trees: TraceTrees) -> NDArray:
+    """Return when the first call of each span begins, its own end if it makes none."""
+    first = trees.end.copy()
     called = np.flatnonzero((trees.parent >= 0) & ~trees.log)
-    np.minimum.at(first_call, trees.parent[called], trees.start[called])
-    by_itself = trees.failed & (trees.first[1:] == trees.first[:-1])
-    row = np.flatnonzero(mine)
-    start = trees.start[row] - gap
-    order = np.lexsort((row, start))
-    row, gap, start = row[order], gap[order], start[order]
-    room = first_call[row] - start
-    return ServiceRequests(
-        trees.node[row], start, trees.end[row], own[row] + gap, room, by_itself[row], others
-    )
+    np.minimum.at(first, trees.parent[called], trees.start[called])
+    return first
 
 
-def _gap(spans: EncodedSpans, mine: NDArray) -> NDArray:
+def _gap(spans: EncodedSpans, served: NDArray) -> NDArray:
     """Return by how many ns the calls that brought the requests were longer: some servers queue
     before their span.
     """
-    parent, closed = spans.parent[mine], spans.end != NEVER
-    longer = (spans.end - spans.start)[parent] - (spans.end - spans.start)[mine]
-    known = (parent >= 0) & spans.client[parent] & closed[parent] & closed[mine]
-    known &= ~spans.repeated[mine]
-    return np.where(known, np.maximum(longer, 0), 0)
+    duration, closed = spans.end - spans.start, spans.end != NEVER
+    parent = spans.parent[served]
+    longer = duration[parent] - duration[served]
+    comparable = (parent >= 0) & spans.client[parent] & closed[parent] & closed[served]
+    comparable &= ~spans.repeated[served]
+    return np.where(comparable, np.maximum(longer, 0), 0)
 
 
-def _wait(stay: ServiceRequests) -> NDArray:
+# ---- the wait for a worker
+
+
+def _wait(requests: pd.DataFrame, config: RcaConfig) -> NDArray:
     """Return how long each request waited (ns), with the least number of workers that the times
     allow.
     """
-    low, high = 1, max(int(_in_hand(stay.start, stay.start, stay.end).max(initial=0)) + 1, 1)
+    start, end, room, failed = (
+        requests[column].to_numpy() for column in ("start", "end", "room", "failed")
+    )
+    low, high = 1, int(_in_hand(requests["start"], requests).max(initial=0)) + 1
     while low < high:
-        n = (low + high) // 2
-        misfit = (_waits(stay, n) > stay.room) & ~stay.failed  # who is turned away does not wait
-        low, high = (low, n) if misfit.mean() <= MISFITS else (n + 1, high)
-    return np.minimum(_waits(stay, low), stay.room)
-
-
-def _waits(stay: ServiceRequests, workers: int) -> NDArray:
-    return _queue(stay.start, stay.end, workers)
+        workers = (low + high) // 2
+        # who is turned away does not wait
+        misfits = (_queue(start, end, workers) > room) & ~failed
+        if misfits.mean() <= config.max_misfits:
+            high = workers
+        else:
+            low = workers + 1
+    return np.minimum(_queue(start, end, low), room)
 
 
 @compiled
@@ -170,34 +205,3 @@ def _queue(start: NDArray, end: NDArray, workers: int) -> NDArray:
             wait[i] = max(ends[0] - start[i], 0)
             heapq.heappushpop(ends, end[i])
     return wait
-
-
-def _only_waits(node: int, usually: float, stay: ServiceRequests, wait: NDArray) -> bool:
-    """Return whether requests of an endpoint take, beside their wait, about as long of themselves
-    as usual.
-    """
-    mine = (stay.node == node) & ~stay.failed
-    if not mine.any() or wait[mine].mean() == 0:
-        return False
-    work = np.mean(stay.own[mine] - wait[mine])
-    return bool(work <= PLAIN * usually + 0.05 * wait[mine].mean())
-
-
-def _in_hand(at: NDArray, start: NDArray, end: NDArray) -> NDArray:
-    """Return how many of the requests with these starts and ends were there at each of some
-    moments.
-    """
-    return np.searchsorted(np.sort(start), at) - np.searchsorted(np.sort(end), at)
-
-
-def _is_full(stay: ServiceRequests, node: int) -> bool:
-    """Return whether an endpoint fails by itself only while it works on as many requests as it ever
-    does.
-    """
-    at, work = (
-        np.flatnonzero((stay.node == node) & which) for which in (stay.failed, ~stay.failed)
-    )
-    if at.size == 0 or work.size < FEW:
-        return False
-    in_hand = _in_hand(stay.start[np.append(at, work)], stay.start[work], stay.end[work])
-    return bool(in_hand.max() > 1 and in_hand[: at.size].mean() >= FULL * in_hand.max())

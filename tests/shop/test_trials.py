@@ -118,9 +118,9 @@ def test_what_a_rule_does_to_its_spans_no_other_rule_sees() -> None:
         abnormal["duration_ms"] = 0.0
         del abnormal["trace_id"]
         usual.frame.loc[:, "status"] = 500
-        usual.books.endpoints.loc[:, "mean"] = 0.0
-        usual.habits.mean_ns[:] = 0
-        usual.keys.clear()
+        usual.costs.endpoints.loc[:, "ms"] = 0.0
+        usual.endpoint_profile.nodes.loc[:, "ns"] = 0.0
+        usual.spans.keys.clear()
         return []
 
     alone, after = (
