@@ -289,8 +289,8 @@ def _shown(
     first_node = {keys[node][0]: node for node in by_name}
     services = np.array([*(service for service, _ in keys), "", ""], dtype=object)
     is_resource = items["account"] < 0
-    node = items["service"].map(first_node).fillna(-1).astype(int)
-    node = np.where(is_resource, node, accounts.node[items["account"]])
+    of_resource = items["service"].map(first_node).fillna(-1).astype(int)
+    node = np.where(is_resource, of_resource, accounts.node[items["account"]])
     caller = np.where(is_resource, OWN, accounts.caller[items["account"]])
     called = pd.DataFrame({"node": node, "share": items["share"]})
     callers = pd.DataFrame({"node": caller, "share": caller_weight * items["share"]})

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.ledger import Comparison
@@ -23,7 +24,7 @@ def build_verdict(comparison: Comparison, suspects: list[Suspect]) -> Verdict:
     """
     endpoints = _endpoints(comparison)
     affected = _affected(suspects, comparison, endpoints)
-    traces = _trace_ids(comparison, comparison.bad.index)
+    traces = _trace_ids(comparison, comparison.bad.index.to_numpy())
     return Verdict(
         suspects=tuple(suspects),
         affected=tuple(affected),
@@ -36,7 +37,7 @@ def build_verdict(comparison: Comparison, suspects: list[Suspect]) -> Verdict:
     )
 
 
-def _trace_ids(comparison: Comparison, roots: pd.Index) -> list[str]:
+def _trace_ids(comparison: Comparison, roots: NDArray) -> list[str]:
     """Return the trace_ids of root spans, each once, in their order."""
     return list(dict.fromkeys(comparison.spans.texts("trace_id", roots)))
 
@@ -118,7 +119,7 @@ def _samples(cause: Suspect, comparison: Comparison) -> list[dict[str, Any]]:
     # none.
     mine = mine[np.lexsort((mine, ~spans.client[mine], spans.server[mine]))]
     at_cause = dict(zip(spans.trace[mine], mine, strict=True))
-    trace_id = spans.texts("trace_id", requests.index)
+    trace_id = spans.texts("trace_id", requests.index.to_numpy())
     worst = requests.assign(trace_id=trace_id, trace=spans.trace[requests.index])
     worst = worst.sort_values(["failed", "ns", "trace_id"], ascending=[False, False, True])
     traces = worst["trace"].drop_duplicates()
