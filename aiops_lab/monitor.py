@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from aiops_lab.detect import baselines as b
-from aiops_lab.detect.detectors import DETECTORS, Detector
+from aiops_lab.detect.baselines import from_rows, to_rows
+from aiops_lab.detect.detectors import DETECTORS, AnyDetector
 from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Incident, IncidentManager
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.explain.config import RcaConfig
@@ -33,7 +33,7 @@ def replay(
     frame: pd.DataFrame,
     sensitivity: Sensitivity | None = None,
     *,
-    detectors: Sequence[Detector] = DETECTORS,
+    detectors: Sequence[AnyDetector] = DETECTORS,
     rule: Rule | None = None,
     config: RcaConfig | None = None,
     causes: bool = True,
@@ -47,9 +47,9 @@ def replay(
     frame : DataFrame
         A spans frame.
     sensitivity : Sensitivity
-    detectors : functions (windows, baselines, sensitivity) -> list of Anomaly
-        Default: the package's own. Whatever they are, baselines stop learning by the package's own
-        rules.
+    detectors : functions (windows, baselines, sensitivity) -> list of Anomaly, or `Detector` values
+        Which anomalies are reported. Default: those of the package. A baseline does not learn from
+        windows that a `Detector` among them, or one of the package, decides to be abnormal.
     rule : function (reference, abnormal) -> list of Suspect
         What names the root cause. Default: the ledger.
     config : RcaConfig, optional
@@ -94,7 +94,7 @@ class Monitor:
         store: SpanStore,
         sensitivity: Sensitivity | None = None,
         *,
-        detectors: Sequence[Detector] = DETECTORS,
+        detectors: Sequence[AnyDetector] = DETECTORS,
         rule: Rule | None = None,
         config: RcaConfig | None = None,
     ) -> None:
@@ -203,7 +203,8 @@ class Monitor:
         row = self._pipeline.state[
             code * self.sensitivity.hours + now.hour % self.sensitivity.hours
         ]
-        return float(np.exp(row[b.MEAN])) if row[b.COUNT] >= self.sensitivity.min_count else None
+        learned = row["count"] >= self.sensitivity.min_count
+        return float(np.exp(row["mean"])) if learned else None
 
     def graph(self, now: pd.Timestamp) -> pd.DataFrame:
         """Return the service graph of the last five minutes."""
@@ -214,7 +215,7 @@ class Monitor:
         p = self._pipeline
         if touched:
             self.store.save("incident", {i.id: i.to_record() for i in touched})
-        self.store.save("baseline", {"rows": p.state.tolist()})
+        self.store.save("baseline", {"rows": to_rows(p.state)})
         edges = [[*pair, first] for pair, first in p.edges.items()]
         keys = [[*key, p.seen[key]] for key in p.keys]
         state = {"done": p.done, "system": p.system.tolist(), "edges": edges, "keys": keys}
@@ -227,16 +228,13 @@ class Monitor:
         )
         if known is None:
             return
-        rows = np.array(self.store.load("baseline")["rows"])
         p.done = None if known["done"] is None else floor_to(known["done"], p.window_ns)
         p.system = np.array(known["system"])
         p.edges = {(tuple(a), tuple(c)): first for a, c, first in known["edges"]}
         p.keys = {(s, e): n for n, (s, e, _) in enumerate(known["keys"])}
         p.seen = {(s, e): first for s, e, first in known["keys"]}
-        hours = self.sensitivity.hours
-        # Else they were learned with the other setting of `seasonal`, or by another version.
-        fits = rows.shape == (hours * len(p.keys), len(b.FIELDS))
-        p.state = rows if fits else b.fresh(hours * len(p.keys))
+        rows = self.store.load("baseline")["rows"]
+        p.state = from_rows(rows, self.sensitivity.hours * len(p.keys))
 
 
 def _utc(moment: pd.Timestamp) -> pd.Timestamp:

@@ -5,6 +5,7 @@ data.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import erfc, sqrt
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,17 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     except ImportError:  # it cannot be installed everywhere, for example in a browser
         return function
     return njit(cache=True)(function)
+
+
+def normal_tail(z: float) -> float:
+    """Return the chance that a normal variable exceeds its mean by `z` standard deviations.
+
+    Examples
+    --------
+    >>> round(1 / normal_tail(3))
+    741
+    """
+    return erfc(z / sqrt(2)) / 2
 
 
 def wilson(k: Any, n: Any, z: float = 1.96) -> tuple[Any, Any]:

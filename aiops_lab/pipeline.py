@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 
 from aiops_lab.detect import baselines as b
-from aiops_lab.detect.detectors import Detector, judge
+from aiops_lab.detect.detectors import DETECTORS, AnyDetector, Detector
+from aiops_lab.detect.detectors.detector import WindowRequests
 from aiops_lab.detect.incidents import Calls, Incident, IncidentManager
+from aiops_lab.detect.scoring import Columns, judge
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.detect.windows import Grid, count_windows, is_given_up, log_ms
 from aiops_lab.explain.config import RcaConfig
@@ -94,7 +96,7 @@ class Pipeline:
     def __init__(
         self,
         sensitivity: Sensitivity,
-        detectors: Sequence[Detector],
+        detectors: Sequence[AnyDetector],
         rule: Rule | None = None,
         config: RcaConfig | None = None,
     ) -> None:
@@ -109,6 +111,15 @@ class Pipeline:
         self.manager = IncidentManager(sensitivity)
         self._detectors, self._rule = tuple(detectors), rule
         self._config = replace(config or RcaConfig(), timeout_s=sensitivity.timeout_s)
+        own = [detector for detector in self._detectors if isinstance(detector, Detector)]
+        self._holding = tuple({d.name: d for d in (*DETECTORS, *own)}.values())
+        self._jumps = [d.column for d in self._holding if d.holds_fast_average]
+
+    def _decide(
+        self, windows: Columns, baselines: Columns, s: Sensitivity
+    ) -> dict[str, np.ndarray]:
+        """Return what each detector that holds learning still decides, by its column."""
+        return {d.column: d.decide(windows, baselines, s) for d in self._holding}
 
     @property
     def window_ns(self) -> int:
@@ -121,7 +132,7 @@ class Pipeline:
         """
         if self.done is None:
             return None
-        pooled_s = min(self.state[:, b.POOL_S].max(initial=0.0), self.sensitivity.correlation_s)
+        pooled_s = min(self.state["pool_s"].max(initial=0.0), self.sensitivity.correlation_s)
         return to_timestamp(self.done - int(pooled_s * 1e9))
 
     @property
@@ -161,13 +172,15 @@ class Pipeline:
                 int(np.minimum(requests.end, requests.start).min(initial=until_ns)), self.window_ns
             )
         since, self.done = self.done, max(until_ns, self.done)
-        self.state = np.vstack([self.state, b.fresh(len(self.keys) * s.hours - len(self.state))])
+        new = len(self.keys) * s.hours - len(self.state)
+        self.state = np.concatenate([self.state, b.fresh(new)])
         windows, usual = self._judge(recording, since, self.done)
-        found = [a for detector in self._detectors for a in detector(windows, usual, s)]
+        by_detector = [(d, a) for d in self._detectors for a in d(windows, usual, s)]
+        found = [a for _, a in by_detector]
         if found:
             self.learn_calls(recording)
             evidence = _Evidence(recording, windows, self)
-            found = [evidence.attach(a) for a in found]
+            found = [evidence.attach(d, a) for d, a in by_detector]
         return windows, found, self._group(found, self.done)
 
     def _judge(self, recording: Recording, since: int, until: int) -> list[pd.DataFrame]:
@@ -185,7 +198,16 @@ class Pipeline:
                 stuck_ns=int(s.timeout_s * 1e9),
                 lost_ns=int(s.resolve_after_s * 1e9),
             )
-            judged.append(judge(counts, list(self.keys), self.state, self.system, s))
+            frames = judge(
+                counts,
+                list(self.keys),
+                self.state,
+                self.system,
+                s,
+                decide=self._decide,
+                jumps=self._jumps,
+            )
+            judged.append(frames)
         return [pd.concat(frames, ignore_index=True) for frames in zip(*judged, strict=True)]
 
     def names_at(self, moment_ns: int) -> dict[Key, str]:
@@ -283,35 +305,41 @@ class _Evidence:
         places = zip(pooled["window"], pooled["service"], pooled["endpoint"], strict=True)
         self._seconds = dict(zip(places, pooled["seconds"], strict=True))
 
-    def attach(self, a: Anomaly) -> Anomaly:
-        row = np.sort(self._recording.requests.row[self._shows(a)])
+    def attach(self, detector: AnyDetector, a: Anomaly) -> Anomaly:
+        """Return the anomaly with its name, its traces and, for failures, some messages."""
+        row = np.sort(self._recording.requests.row[self._shows(detector, a)])
         frame = self._recording.spans.frame
         traces = a.traces or tuple(frame["trace_id"].iloc[row[:_MOST_TRACES]].unique())
         evidence = a.evidence
-        if a.type == "error_spike":
+        if isinstance(detector, Detector) and detector.with_messages:
             evidence = evidence | {"sample_errors": _messages(frame.iloc[row])}
         names = self._names_at(unix_ns(a.end))
         name = names.get((a.service, a.endpoint), a.endpoint)
         return replace(a, evidence=evidence, name=name, traces=traces)
 
-    def _shows(self, a: Anomaly) -> np.ndarray:
-        r, s, until = self._recording.requests, self._sensitivity, unix_ns(a.end)
-        place = a.service, a.endpoint
-        node = self._recording.keys.get(place, -1)
-        if a.type == "timeout":
-            return np.flatnonzero(
-                (r.node == node) & (r.end >= until) & (r.start <= until - int(s.timeout_s * 1e9))
-            )
-        seconds = min(self._seconds.get((a.window, *place), s.window_s), s.correlation_s)
+    def _shows(self, detector: AnyDetector, a: Anomaly) -> np.ndarray:
+        """Return the requests that show an anomaly; for a plain function, all of its window."""
+        requests, until = self._recording.requests, unix_ns(a.end)
+        node = self._recording.keys.get((a.service, a.endpoint), -1)
+        if not isinstance(detector, Detector):
+            return self._ended(a, node, until)
+        if detector.looks_at_open:
+            mine = np.flatnonzero((requests.node == node) & (requests.end >= until))
+        else:
+            mine = self._ended(a, node, until)
+        age_s = (until - requests.start[mine]) / 1e9
+        seen = WindowRequests(requests.failed[mine], self._recording.log_ms[mine], age_s)
+        return mine[detector.shows(seen, a.evidence, self._sensitivity)]
+
+    def _ended(self, a: Anomaly, node: int, until: int) -> np.ndarray:
+        """Return the requests of an endpoint that ended in the window of an anomaly."""
+        s = self._sensitivity
+        seconds = min(
+            self._seconds.get((a.window, a.service, a.endpoint), s.window_s), s.correlation_s
+        )
         low, high = np.searchsorted(self._ends, [until - int(seconds * 1e9), until])
         mine = self._recording.by_end[low:high]
-        mine = mine[r.node[mine] == node]
-        if a.type == "error_spike":
-            return mine[r.failed[mine]]
-        if "baseline_ms" in a.evidence:
-            least = s.ratio if a.type == "latency_anomaly" else s.drift
-            return mine[self._recording.log_ms[mine] > np.log(least * a.evidence["baseline_ms"])]
-        return mine
+        return mine[self._recording.requests.node[mine] == node]
 
 
 def _messages(requests: pd.DataFrame) -> list[str]:

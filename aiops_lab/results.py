@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from aiops_lab.spans import Key
 
 SEVERITIES = ("medium", "high", "critical")  # in rising order
+
+
+class AnomalyKind(NamedTuple):
+    """What a type of anomaly is called, how its evidence reads, and its colour and marker."""
+
+    title: str
+    describe: Callable[[dict[str, Any]], str]
+    mark: tuple[str, str]
+
+
+KINDS: dict[str, AnomalyKind] = {}
+"""The registered types of anomalies by name; a detector registers its own."""
+
+
+def register_kind(name: str, kind: AnomalyKind) -> None:
+    """Say how anomalies of type `name` read and look; a later registration replaces an earlier."""
+    KINDS[name] = kind
 
 
 @dataclass(frozen=True)
@@ -37,15 +55,18 @@ class Anomaly:
         return self.service, self.endpoint
 
     @property
+    def title(self) -> str:
+        """What its type is called, such as "Latency spike"."""
+        kind = KINDS.get(self.type)
+        return kind.title if kind else self.type
+
+    @property
     def description(self) -> str:
         """The anomaly in one line."""
-        e = self.evidence
-        if self.type not in TITLES:
-            return ", ".join(f"{name} {value}" for name, value in e.items())
-        kind = "given up" if self.type == "timeout" and e["open_requests"] == 0 else self.type
-        return (
-            f"{TITLES[self.type]}: {_NUMBERS[kind].format(age_s=e.get('age_ms', 0.0) / 1000, **e)}"
-        )
+        kind = KINDS.get(self.type)
+        if kind:
+            return f"{kind.title}: {kind.describe(self.evidence)}"
+        return ", ".join(f"{name} {value}" for name, value in self.evidence.items())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the anomaly as the HTTP interface shows it."""
@@ -56,24 +77,6 @@ class Anomaly:
 def iso(moment: pd.Timestamp | None) -> str | None:
     """Return an ISO 8601 time in UTC with microseconds and a Z, None for no time."""
     return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-TITLES = {
-    "latency_anomaly": "Latency spike",
-    "error_spike": "Error spike",
-    "timeout": "Timeout",
-    "traffic_drop": "Traffic drop",
-    "latency_drift": "Latency drift",
-}
-
-_NUMBERS = {
-    "latency_anomaly": "{current_ms:.0f}ms (baseline: {baseline_ms:.0f}ms, {deviation:.1f}x slower)",
-    "error_spike": "{error_rate:.0%} of requests failed (baseline: {baseline_error_rate:.0%})",
-    "timeout": "{open_requests} requests without an answer, the oldest for {age_s:.1f} s",
-    "given up": "{given_up_calls} calls were given up by their callers",
-    "traffic_drop": "no requests where {expected_requests:.0f} were due",
-    "latency_drift": "{current_ms:.0f}ms (baseline: {baseline_ms:.0f}ms, {deviation:.2f}x slower)",
-}
 
 
 @dataclass(frozen=True)

@@ -97,99 +97,155 @@ def ewma(values: ArrayLike, half_life: float) -> tuple[NDArray, NDArray]:
     return mean, var
 
 
-# One row of state a baseline. A plain float array, so that the kernel can run on it and a store can
-# keep it.
 FIELDS = (
     "count",  # requests learned from
-    "mean",
+    "mean",  # of log milliseconds
     "var",  # of log milliseconds
-    "error_rate",  # share of errors
-    # windows learned from; requests that arrive in one, and their variance
-    "windows",
-    "rate",
-    "rate_var",
-    "fast",
-    "low",
-    "high",  # fast mean of log milliseconds, and the envelope of fast minus slow
+    "error_rate",  # share of errors, 0 to 1
+    "windows",  # windows learned from
+    "rate",  # requests that arrive in a window
+    "rate_var",  # their variance
+    "fast",  # fast mean of log milliseconds
+    "low",  # lower end of the envelope of fast minus slow
+    "high",  # upper end of it
     "abnormal_since",  # Unix s, NaN while normal
-    # the level since then
-    "new_count",
+    "new_count",  # the level since then, learned apart: as above
     "new_mean",
     "new_var",
     "new_error_rate",
     "new_windows",
     "new_rate",
-    # small windows waiting for company
-    "pool_n",
+    "pool_n",  # requests of small windows that wait to be judged together
     "pool_errors",
-    "pool_total",
-    "pool_squares",
-    "pool_s",
-    # requests that should have come since the last one came; the most there ever were
-    "silent",
-    "longest",
+    "pool_total",  # sum of log milliseconds
+    "pool_squares",  # sum of their squares
+    "pool_s",  # seconds
+    "silent",  # requests that should have come since the last one came
+    "longest",  # the largest such number so far
 )
+"""What a baseline holds, in the order in which a store keeps it."""
 
-(
-    COUNT,
-    MEAN,
-    VAR,
-    ERROR_RATE,
-    WINDOWS,
-    RATE,
-    RATE_VAR,
-    FAST,
-    LOW,
-    HIGH,
-    SINCE,
-    NEW_COUNT,
-    NEW_MEAN,
-    NEW_VAR,
-    NEW_ERROR_RATE,
-    NEW_WINDOWS,
-    NEW_RATE,
-    POOL_N,
-    POOL_ERRORS,
-    POOL_TOTAL,
-    POOL_SQUARES,
-    POOL_S,
-    SILENT,
-    LONGEST,
-) = range(len(FIELDS))
+BASELINE = np.dtype([(name, "f8") for name in FIELDS])
+"""One baseline as a record, for arrays that the compiled kernel can change in place."""
+
+MIN_SD = 0.1
+"""Standard deviation of log milliseconds, at least: a latency that was always the same still varies
+by a tenth elsewhere. Raising it makes z smaller for steady endpoints."""
+
+MEMORY = 100.0
+"""Requests that a baseline remembers at least, however few arrive in a half-life. Raising it makes
+the baselines of quiet endpoints slower and steadier."""
+
+ENVELOPE_OUT = 0.03
+"""Gain with which the envelope of the drift widens, per window. Raising it hides slow drifts: a
+drift must not widen the envelope as fast as it grows."""
+
+ENVELOPE_BACK = 0.003
+"""Gain with which that envelope narrows again, per window. Raising it forgets earlier drifts."""
 
 
 def fresh(rows: int) -> NDArray:
-    """Return the state of `rows` baselines that have seen nothing, shape (rows, len(FIELDS))."""
-    state = np.zeros((rows, len(FIELDS)))
-    state[:, SINCE] = np.nan
+    """Return `rows` baselines that have seen nothing, an array of `BASELINE` records."""
+    state = np.zeros(rows, BASELINE)
+    state["abnormal_since"] = np.nan
     return state
 
 
-MEMORY = 100.0  # requests that a baseline remembers at least, however few come in a half-life
+def to_rows(state: NDArray) -> list[list[float]]:
+    """Return baselines as a store keeps them: a list of numbers a baseline, as in `FIELDS`."""
+    return [list(row) for row in state.tolist()]
+
+
+def from_rows(rows: list[list[float]], size: int) -> NDArray:
+    """Return `size` baselines from what `to_rows` gave; fresh ones where these do not fit.
+
+    They do not fit if they were learned with another setting of ``seasonal``, or by a version with
+    other fields.
+    """
+    fits = len(rows) == size and all(len(row) == len(FIELDS) for row in rows)
+    return np.array([tuple(row) for row in rows], BASELINE) if fits and rows else fresh(size)
 
 
 @compiled
 def weight_of(n: float, count: float, alpha: float) -> float:
-    """Return the weight of n requests in an average that has then seen `count`, for a window of
-    weight `alpha`.
+    """Return the weight of n requests in an average of `count`, for a window of weight `alpha`.
 
-    Until the moving average has seen enough, the weight is the window's share of all requests so
-    far, so that a cold start is a plain average and not a memory of the first window. A quiet
-    endpoint forgets by requests, not by time: the spread of a handful of requests is no measure of
-    anything.
+    Until the moving average has seen enough, the weight is the share of the window in all requests
+    so far, so that a cold start is a plain average and not a memory of the first window. A quiet
+    endpoint forgets by requests, not by time: the spread of few requests is too uncertain.
     """
     return max(min(alpha, n / MEMORY), n / count)
 
 
 @compiled
 def learn_requests(
-    row: NDArray, first: int, n: float, errors: float, mean: float, var: float, alpha: float
+    baseline: Any, n: float, errors: float, mean: float, var: float, alpha: float
 ) -> None:
-    """Fold one window's requests into the group (count, mean, var, error_rate) that begins at
-    ``row[first]``.
-    """
-    row[first] += n
-    weight = weight_of(n, row[first], alpha)
-    row[first + 1], row[first + 2] = ewma_step(row[first + 1], row[first + 2], mean, weight)
-    row[first + 2] += weight * var
-    row[first + 3] += weight * (errors / n - row[first + 3])
+    """Learn one window's requests: their number, errors, and mean and variance of log ms."""
+    baseline["count"] += n
+    weight = weight_of(n, baseline["count"], alpha)
+    moved = ewma_step(baseline["mean"], baseline["var"], mean, weight)
+    baseline["mean"] = moved[0]
+    baseline["var"] = moved[1] + weight * var
+    baseline["error_rate"] += weight * (errors / n - baseline["error_rate"])
+
+
+@compiled
+def learn_requests_apart(
+    baseline: Any, n: float, errors: float, mean: float, var: float, alpha: float
+) -> None:
+    """Learn one abnormal window's requests into the level that may become the new normal."""
+    baseline["new_count"] += n
+    weight = weight_of(n, baseline["new_count"], alpha)
+    moved = ewma_step(baseline["new_mean"], baseline["new_var"], mean, weight)
+    baseline["new_mean"] = moved[0]
+    baseline["new_var"] = moved[1] + weight * var
+    baseline["new_error_rate"] += weight * (errors / n - baseline["new_error_rate"])
+
+
+@compiled
+def learn_arrivals(baseline: Any, arrivals: float, alpha: float) -> None:
+    """Learn how many requests arrived in a normal window."""
+    baseline["windows"] += 1.0
+    weight = max(alpha, 1.0 / baseline["windows"])
+    moved = ewma_step(baseline["rate"], baseline["rate_var"], arrivals, weight)
+    baseline["rate"] = moved[0]
+    baseline["rate_var"] = moved[1]
+
+
+@compiled
+def learn_arrivals_apart(baseline: Any, arrivals: float, alpha: float) -> None:
+    """Learn how many requests arrived in an abnormal window."""
+    baseline["new_windows"] += 1.0
+    weight = max(alpha, 1.0 / baseline["new_windows"])
+    baseline["new_rate"] += weight * (arrivals - baseline["new_rate"])
+
+
+@compiled
+def begin_abnormal(baseline: Any, start_s: float) -> None:
+    """Start to learn a level apart, from the window that starts at `start_s` (Unix s)."""
+    baseline["abnormal_since"] = start_s
+    baseline["new_count"] = 0.0
+    baseline["new_mean"] = 0.0
+    baseline["new_var"] = 0.0
+    baseline["new_error_rate"] = 0.0
+    baseline["new_windows"] = 0.0
+    baseline["new_rate"] = 0.0
+
+
+@compiled
+def accept_level(baseline: Any) -> None:
+    """Take the level that was learned apart as the new normal: it has stayed for long enough."""
+    if baseline["new_count"] > 0:
+        baseline["count"] = baseline["new_count"]
+        baseline["mean"] = baseline["new_mean"]
+        baseline["var"] = baseline["new_var"]
+        baseline["error_rate"] = baseline["new_error_rate"]
+    baseline["windows"] = baseline["new_windows"]
+    baseline["rate"] = baseline["new_rate"]
+    baseline["silent"] = 0.0
+    baseline["longest"] = 0.0
+    baseline["fast"] = baseline["mean"]
+    baseline["low"] = 0.0
+    baseline["high"] = 0.0
+    baseline["abnormal_since"] = np.nan

@@ -11,7 +11,7 @@ import pandas as pd
 
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.numerics import to_timestamp, unix_ns
-from aiops_lab.results import SEVERITIES, TITLES, Anomaly, Explanation, Step, Suspect, Verdict, iso
+from aiops_lab.results import SEVERITIES, Anomaly, Explanation, Step, Suspect, Verdict, iso
 from aiops_lab.spans import Key
 
 STATUSES = ACTIVE, ACKNOWLEDGED, RESOLVED = "active", "acknowledged", "resolved"
@@ -97,7 +97,7 @@ class Incident:
     @property
     def title(self) -> str:
         main = self.main_anomaly
-        return f"{TITLES.get(main.type, main.type)} detected in {main.name or main.endpoint}"
+        return f"{main.title} detected in {main.name or main.endpoint}"
 
     def explain(self) -> Explanation:
         """Return the steps that led to the root cause, each with the rows it used, the last with

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from aiops_lab.detect.detectors import DETECTORS, Detector
+from aiops_lab.detect.detectors import DETECTORS, AnyDetector
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.evaluate.scoring import SLACK_S, Score, score_truth, truth_of
 from aiops_lab.pipeline import Pipeline, Recording
@@ -25,7 +25,7 @@ def sweep(
     grid: Mapping[str, Sequence[float]],
     *,
     base: Sensitivity | None = None,
-    detectors: Sequence[Detector] = DETECTORS,
+    detectors: Sequence[AnyDetector] = DETECTORS,
     slack_s: float = SLACK_S,
     progress: bool = True,
 ) -> pd.DataFrame:

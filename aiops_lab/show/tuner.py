@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from aiops_lab.detect.detectors import DETECTORS, Detector
+from aiops_lab.detect.detectors import DETECTORS, AnyDetector
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.evaluate.scoring import SLACK_S, score
 from aiops_lab.pipeline import Pipeline, Recording, Report
@@ -39,7 +39,7 @@ def tuner(
     frame: pd.DataFrame,
     faults: pd.DataFrame | None = None,
     endpoint: str | None = None,
-    detectors: Sequence[Detector] = DETECTORS,
+    detectors: Sequence[AnyDetector] = DETECTORS,
     *,
     slack_s: float = SLACK_S,
     **start: float,
@@ -90,7 +90,7 @@ def grid(
     z: Sequence[float] = (1, 3, 6),
     ratio: Sequence[float] = (1.5, 3, 6),
     endpoint: str | None = None,
-    detectors: Sequence[Detector] = DETECTORS,
+    detectors: Sequence[AnyDetector] = DETECTORS,
     *,
     slack_s: float = SLACK_S,
     **others: float,
@@ -127,7 +127,7 @@ class _Bench:
         frame: pd.DataFrame,
         faults: pd.DataFrame | None,
         endpoint: str | None,
-        detectors: Sequence[Detector],
+        detectors: Sequence[AnyDetector],
         slack_s: float,
     ) -> None:
         self._recording, self._faults, self._endpoint = (

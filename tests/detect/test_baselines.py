@@ -70,8 +70,8 @@ def test_an_envelope_widens_fast_and_narrows_slowly():
 def test_a_cold_start_is_a_plain_average():
     row = baselines.fresh(1)[0]
     for n, mean in [(10, 2.0), (30, 4.0)]:
-        baselines.learn_requests(row, baselines.COUNT, n, 0, mean, 0.0, 1e-9)
-    assert row[baselines.MEAN] == pytest.approx((10 * 2 + 30 * 4) / 40)
+        baselines.learn_requests(row, n, 0, mean, 0.0, 1e-9)
+    assert row["mean"] == pytest.approx((10 * 2 + 30 * 4) / 40)
 
 
 def test_the_kernels_also_run_as_plain_python(monkeypatch):

@@ -7,7 +7,10 @@ import pytest
 import aiops_lab as lab
 from aiops_lab import numerics
 from aiops_lab.detect import baselines, detectors, incidents
+from aiops_lab.detect.detectors import detector, traffic
+from aiops_lab.detect.scoring import judge
 from aiops_lab.detect.windows import Counts
+from aiops_lab.pipeline import Pipeline
 from tests.support.made import Shop
 
 S = lab.Sensitivity()
@@ -44,13 +47,16 @@ def run(rows, sensitivity=S, state=None, system=None, start=0):
         np.array(ages, dtype=float),
     )
     state = baselines.fresh(len(KEYS)) if state is None else state
-    windows, usual = detectors.judge(
-        counts, KEYS, state, np.zeros(2) if system is None else system, sensitivity
+    system = np.zeros(2) if system is None else system
+    pipeline = Pipeline(sensitivity, detectors.DETECTORS)
+    windows, usual = judge(
+        counts, KEYS, state, system, sensitivity, decide=pipeline._decide, jumps=pipeline._jumps
     )
-    found = [a for detector in detectors.DETECTORS for a in detector(windows, usual, sensitivity)]
+    found = [a for d in detectors.DETECTORS for a in d(windows, usual, sensitivity)]
     return found, windows, state
 
 
+RULES = [d.column for d in detectors.DETECTORS]
 USUAL = [({"n": 30}, {"n": 10, "ms": 2.0})] * 30
 
 
@@ -78,7 +84,7 @@ def test_a_ratio_without_significance_is_no_anomaly():
     """Nine requests of 140 ms among latencies that scatter by e^2 prove nothing."""
     wild = [({"n": 30}, {}) for _ in range(30)]
     _, _, state = run(wild)
-    state[:, baselines.VAR] = 4.0
+    state["var"] = 4.0
     found, windows, _ = run([({"n": 5, "ms": 140}, {})], state=state)
     assert found == []
     assert windows["ratio"].iloc[-1] > 3
@@ -161,7 +167,7 @@ def test_a_silence_as_long_as_some_before_is_no_drop():
     pause = ({}, {"n": 40, "ms": 2.0})
     first = run([*[shop_open] * 30, pause, pause, shop_open])[0]
     _, _, state = run([*[shop_open] * 30])
-    state[:, baselines.LONGEST] = 60.0
+    state["longest"] = 60.0
     assert kinds(first)[0] == ("traffic_drop", "/payment", "medium")
     assert run([pause, pause, shop_open], state=state, system=np.array([30.0, 40.0]))[0] == []
 
@@ -205,10 +211,8 @@ def test_a_window_says_which_rules_it_breaks():
     broken = {"n": 30, "ms": 300.0, "errors": 30, "stuck": [9, 9, 9]}
     _, windows, _ = run([*USUAL, (broken, {"n": 10, "ms": 2.0})])
     payment = windows[windows["endpoint"] == "/payment"].iloc[-1]
-    assert [rule for rule in detectors.RULES if payment[rule]] == ["slow", "failing", "hanging"]
-    assert (windows["state"] == "anomalous").tolist() == windows[list(detectors.RULES)].any(
-        axis=1
-    ).tolist()
+    assert [rule for rule in RULES if payment[rule]] == ["slow", "failing", "hanging"]
+    assert (windows["state"] == "anomalous").tolist() == windows[list(RULES)].any(axis=1).tolist()
 
 
 def test_the_score_knows_nothing_of_its_own_window():
@@ -237,7 +241,7 @@ def test_one_window_at_a_time_equals_all_at_once():
         piece.append(part)
         some += more
     pd.testing.assert_frame_equal(pd.concat(piece, ignore_index=True), windows)
-    np.testing.assert_array_equal(stream, state)
+    np.testing.assert_array_equal(baselines.to_rows(stream), baselines.to_rows(state))
     assert [(a.type, a.window, a.evidence) for a in some] == [
         (a.type, a.window, a.evidence) for a in found
     ]
@@ -262,7 +266,7 @@ def test_silence_is_as_unlikely_as_z():
     assert np.exp(-detectors.silence_limit(3.0)) == pytest.approx(0.00135, rel=1e-2)
 
 
-@pytest.mark.parametrize("module", [baselines, detectors, incidents, numerics])
+@pytest.mark.parametrize("module", [baselines, detector, incidents, numerics, traffic])
 def test_the_examples_in_the_docstrings_hold(module):
     assert doctest.testmod(module).failed == 0
 

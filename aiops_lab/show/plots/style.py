@@ -18,6 +18,8 @@ from matplotlib.dates import MINUTELY, AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
+from aiops_lab.detect.detectors import DETECTORS
+
 # Okabe and Ito's palette
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 
@@ -26,13 +28,19 @@ YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#777777"
 
 # each type of anomaly has a colour and a shape, so that a copy in grey still tells them apart
-MARKS = {
-    "latency_anomaly": (VERMILLION, "o"),
-    "error_spike": (PURPLE, "X"),
-    "timeout": (BLACK, "s"),
-    "traffic_drop": (BLUE, "v"),
-    "latency_drift": (GREEN, "^"),
+COLOURS = {
+    "black": BLACK,
+    "orange": ORANGE,
+    "sky": SKY,
+    "green": GREEN,
+    "yellow": YELLOW,
+    "blue": BLUE,
+    "vermillion": VERMILLION,
+    "purple": PURPLE,
+    "grey": GREY,
 }
+
+MARKS = {detector.name: (COLOURS[detector.mark[0]], detector.mark[1]) for detector in DETECTORS}
 
 SERIES = (
     (BLUE, "o", "-"),

@@ -1,0 +1,111 @@
+"""What is a detector? A decision about windows, and how its anomalies read and look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiops_lab.detect.scoring import Columns
+from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.results import Anomaly, AnomalyKind, register_kind
+
+
+class WindowRequests(NamedTuple):
+    """The requests of one endpoint that ended in one window, or that were open at its end."""
+
+    failed: NDArray
+    log_ms: NDArray
+    age_s: NDArray  # at the end of the window
+
+
+def all_requests(requests: WindowRequests, evidence: dict[str, Any], s: Sensitivity) -> NDArray:
+    """Return a mask of all requests."""
+    return np.ones(requests.failed.size, bool)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector: one decision, and all that belongs to it.
+
+    Parameters
+    ----------
+    name : str
+        The type of its anomalies, such as ``"latency_anomaly"``.
+    title : str
+        How an incident's title names it, such as ``"Latency spike"``.
+    column : str
+        The column of a report's windows that holds the decision, such as ``"slow"``.
+    decide : function (windows, baselines, sensitivity) -> array of bool
+        Which windows are abnormal. It is given the columns that `scoring.judge` describes, as
+        arrays or as a DataFrame, and must treat each window by itself. Where it is True the
+        baseline does not learn.
+    evidence : function (row of windows) -> dict
+        The numbers that led to the decision, as an anomaly carries them.
+    describe : function (evidence) -> str
+        The evidence in one line.
+    severity : function (evidence) -> str
+        "medium", "high" or "critical". Default: always "medium".
+    shows : function (requests, evidence, sensitivity) -> array of bool
+        Which requests of the window show the anomaly. Default: all.
+    looks_at_open : bool
+        Whether ``shows`` is asked about requests that are open at the end of the window, instead of
+        those that ended in it.
+    with_messages : bool
+        Whether the anomaly carries sample error messages of the requests that show it.
+    holds_fast_average : bool
+        Whether the fast average of the latency stands still, too. False for what is measured by
+        that average.
+    mark : (str, str)
+        Colour (a name of Okabe and Ito's palette) and marker in figures.
+
+    Examples
+    --------
+    A detector may be called like a function of the same signature as a detector of a user:
+
+    >>> from aiops_lab.detect.detectors import latency_anomaly
+    >>> latency_anomaly.name, latency_anomaly.title
+    ('latency_anomaly', 'Latency spike')
+    """
+
+    name: str
+    title: str
+    column: str
+    decide: Callable[[Columns, Columns, Sensitivity], NDArray]
+    evidence: Callable[[Any], dict[str, Any]]
+    describe: Callable[[dict[str, Any]], str]
+    severity: Callable[[dict[str, Any]], str] = lambda evidence: "medium"
+    shows: Callable[[WindowRequests, dict[str, Any], Sensitivity], NDArray] = all_requests
+    looks_at_open: bool = False
+    with_messages: bool = False
+    holds_fast_average: bool = True
+    mark: tuple[str, str] = ("grey", "o")
+
+    def __post_init__(self) -> None:
+        register_kind(self.name, AnomalyKind(self.title, self.describe, self.mark))
+
+    def __call__(
+        self, windows: pd.DataFrame, baselines: pd.DataFrame, sensitivity: Sensitivity
+    ) -> list[Anomaly]:
+        """Return an anomaly for each window whose decision is True, in the order of `windows`."""
+        rows = np.flatnonzero(windows[self.column])
+        if rows.size == 0:
+            return []
+        found: list[dict[str, Any]] = windows.iloc[rows].to_dict("records")  # type: ignore[assignment]
+        return [self._anomaly(SimpleNamespace(**row)) for row in found]
+
+    def _anomaly(self, row: Any) -> Anomaly:
+        evidence = self.evidence(row)
+        severity = self.severity(evidence)
+        return Anomaly(
+            self.name, row.service, row.endpoint, row.window, row.end, severity, evidence
+        )
+
+
+AnyDetector = Callable[[pd.DataFrame, pd.DataFrame, Sensitivity], list[Anomaly]]
+"""A `Detector`, or a function of a user with the same signature."""

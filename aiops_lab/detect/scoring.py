@@ -1,0 +1,442 @@
+"""How far is each window from its baseline? Windows are scored, then decided, then learned.
+
+The order matters. A window is scored against the baseline before it. Then the detectors decide
+whether it is abnormal. Only then does the baseline learn: from a normal window as usual, from an
+abnormal one apart, as a level that may become the new normal.
+
+The kernel scores and learns, and is told which windows are abnormal. The detectors decide from
+whole columns. So `judge` alternates: it scores all windows as if none were abnormal, lets the
+detectors decide, and scores again what depends on a decision that has changed. What a window's
+score depends on lies before it, so each round settles at least one more window, and the result is
+that of one window at a time.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, fields
+from math import lgamma, log
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiops_lab.detect import baselines as b
+from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.detect.windows import Counts
+from aiops_lab.numerics import compiled, wilson
+from aiops_lab.spans import Key
+
+Columns = Mapping[str, Any]
+"""Arrays by the name of the column, or a DataFrame."""
+
+WARM_WINDOWS = 12
+"""Windows that a baseline must have learned before its envelope or its rate of arrivals is used.
+Raising it delays the detectors of drifts and silences."""
+
+RATE_MEMORY = 12.0
+"""Half-lives after which an arrival rate weighs half: by default an hour of bursts and gaps.
+Raising it makes the expected number of requests steadier."""
+
+FAST_FACTOR = 10.0
+"""How many times sooner the fast average forgets. Raising it reports drifts sooner, with more
+noise."""
+
+FAST_WINDOWS = 3.0
+"""Windows after which the fast average forgets half, at least. Raising it reports drifts later."""
+
+P99 = 2.326
+"""Standard deviations from the mean of a normal distribution to its 99th percentile."""
+
+STUCK_FACTOR = 5.0
+"""How many times its own 99th percentile a request may take before it counts as stuck. Raising it
+reports hanging requests of slow endpoints later."""
+
+LARGEST_RATE = 0.999
+"""Share of errors that is compared with, at most, so that its odds stay finite."""
+
+SCORES = np.dtype(
+    [
+        ("mean", "f8"),  # of log milliseconds
+        ("ratio", "f8"),  # geometric mean over baseline
+        ("z", "f8"),
+        ("high_ms", "f8"),  # from here on a latency would be abnormal
+        ("error_low", "f8"),  # Wilson's lower bound of the share of errors
+        ("error_chance", "f8"),  # chance of so many errors at the usual share plus the margin
+        ("fast", "f8"),  # fast average of log milliseconds
+        ("gap", "f8"),  # fast less slow average
+        ("gap_z", "f8"),
+        ("stuck", "f8"),  # requests without an answer
+        ("oldest_s", "f8"),  # age of the oldest of them
+        ("given_up", "f8"),  # calls that their callers gave up
+    ]
+)
+
+# As floats: for whole numbers the kernel would be compiled again.
+Knobs = namedtuple("Knobs", [knob.name for knob in fields(Sensitivity)])  # type: ignore[misc]
+
+alpha_of, wilson_bounds = compiled(b.alpha_of), compiled(wilson)
+
+
+class Held(NamedTuple):
+    """Where learning is held still, arrays of shape (windows, endpoints).
+
+    ``abnormal``: the baseline learns apart. ``jumped``: the fast average does not move either.
+    """
+
+    abnormal: NDArray
+    jumped: NDArray
+
+
+Decide = Callable[[Columns, Columns, Sensitivity], dict[str, NDArray]]
+"""From the columns of windows and baselines to what each detector decides, by column."""
+
+
+@compiled
+def error_chance(k: float, n: float, p: float) -> float:
+    """Return the exact chance of at least k failures in n requests that fail with probability p.
+
+    1 where k is no more than expected. Exact, as n may be 3.
+    """
+    if k <= n * p:
+        return 1.0
+    ways = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+    term = np.exp(ways + k * log(p) + (n - k) * log(1 - p))
+    total = 0.0
+    while k <= n and term > 1e-15:
+        total += term
+        term *= (n - k) / (k + 1) * p / (1 - p)
+        k += 1
+    return total
+
+
+# ---- the kernel
+
+
+@compiled
+def _walk(
+    counts: Counts,
+    plan: Any,
+    knobs: Any,
+    held: Held,
+    state: NDArray,
+    scores: NDArray,
+    before: NDArray,
+) -> None:
+    """Score each window of some endpoints in the order of time, then learn from it.
+
+    `state` has the shape (endpoints, hours), `scores` and `before` (windows, endpoints); `before`
+    takes a copy of each baseline as it was when its window was scored.
+    """
+    start_s = counts.start_ns / 1e9
+    window_s = counts.window_ns / 1e9
+    alpha = alpha_of(window_s, RATE_MEMORY * knobs.half_life_s)
+    for w in range(plan.hour.size):
+        now = state[:, plan.hour[w]]
+        _find_stuck(counts, w, now, knobs.timeout_s, scores[w])
+        for e in plan.endpoints:
+            baseline = now[e]
+            score = scores[w, e]
+            score["given_up"] = counts.given_up[w, e]
+            _pool(baseline, counts, w, e, plan.activity[w])
+            judged = baseline["pool_n"] >= knobs.min_window
+            _score(baseline, score, knobs, window_s, judged)
+            before[w, e] = baseline
+            abnormal = held.abnormal[w, e]
+            if abnormal and np.isnan(baseline["abnormal_since"]):
+                b.begin_abnormal(baseline, start_s + w * window_s)
+            if judged:
+                _learn(baseline, score, knobs, abnormal, held.jumped[w, e])
+            if plan.arrived[w] > 0 and (baseline["count"] > 0 or counts.arrivals[w, e] > 0):
+                if abnormal:
+                    b.learn_arrivals_apart(baseline, counts.arrivals[w, e], alpha)
+                else:
+                    b.learn_arrivals(baseline, counts.arrivals[w, e], alpha)
+            lasts_s = start_s + (w + 1) * window_s - baseline["abnormal_since"]
+            if abnormal and lasts_s >= knobs.relearn_after_s:
+                b.accept_level(baseline)
+
+
+@compiled
+def _find_stuck(counts: Counts, w: int, now: NDArray, timeout_s: float, scores: NDArray) -> None:
+    """Count the requests of each endpoint that are stuck at the end of window w."""
+    scores["stuck"][:] = 0.0
+    scores["oldest_s"][:] = 0.0
+    for i in range(counts.stuck_ptr[w], counts.stuck_ptr[w + 1]):
+        e = counts.stuck_code[i]
+        age_s = counts.stuck_age_s[i]
+        p99_ms = np.exp(now[e]["mean"] + P99 * np.sqrt(now[e]["var"]))
+        if age_s > max(timeout_s, STUCK_FACTOR * 1e-3 * p99_ms):
+            scores[e]["stuck"] += 1.0
+            scores[e]["oldest_s"] = max(scores[e]["oldest_s"], age_s)
+
+
+@compiled
+def _pool(baseline: Any, counts: Counts, w: int, e: int, activity: float) -> None:
+    """Add a window to the pool that waits to be judged, and to the silence so far."""
+    baseline["pool_n"] += counts.n[w, e]
+    baseline["pool_errors"] += counts.errors[w, e]
+    baseline["pool_total"] += counts.total[w, e]
+    baseline["pool_squares"] += counts.squares[w, e]
+    if baseline["pool_n"] > 0:
+        baseline["pool_s"] += counts.window_ns / 1e9
+    if counts.arrivals[w, e] > 0:
+        baseline["longest"] = max(baseline["longest"], baseline["silent"])
+        baseline["silent"] = 0.0
+    else:
+        dispersion = baseline["rate_var"] / max(baseline["rate"], 1e-9)
+        baseline["silent"] += baseline["rate"] / max(1.0, dispersion) * activity
+
+
+@compiled
+def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool) -> None:
+    """Compare the requests of the pool with the baseline; too few of them have neutral scores."""
+    usual = baseline["mean"]
+    score["mean"] = usual
+    score["ratio"] = 1.0
+    score["z"] = 0.0
+    score["high_ms"] = 0.0
+    score["error_low"] = 0.0
+    score["error_chance"] = 1.0
+    score["fast"] = baseline["fast"]
+    score["gap"] = 0.0
+    score["gap_z"] = 0.0
+    if not judged:
+        return
+    n = baseline["pool_n"]
+    mean = baseline["pool_total"] / n
+    sd = max(np.sqrt(baseline["var"]), b.MIN_SD)
+    usual_ms = np.exp(usual)
+    score["mean"] = mean
+    score["ratio"] = np.exp(mean - usual)
+    score["z"] = (mean - usual) / (sd / np.sqrt(n))
+    by_chance_ms = np.exp(usual + knobs.z * sd / np.sqrt(n))
+    score["high_ms"] = max(by_chance_ms, knobs.ratio * usual_ms, usual_ms + knobs.min_ms)
+    score["error_low"] = wilson_bounds(baseline["pool_errors"], n, knobs.z)[0]
+    rate = min(baseline["error_rate"] + knobs.error_margin, LARGEST_RATE)
+    score["error_chance"] = error_chance(baseline["pool_errors"], n, rate)
+    fast_half_life_s = max(knobs.half_life_s / FAST_FACTOR, FAST_WINDOWS * window_s)
+    fast = alpha_of(baseline["pool_s"], fast_half_life_s)
+    alpha = alpha_of(baseline["pool_s"], knobs.half_life_s)
+    slow = b.weight_of(n, baseline["count"] + n, alpha)
+    if baseline["count"] == 0:
+        score["fast"] = mean
+    else:
+        score["fast"] = baseline["fast"] + fast * (mean - baseline["fast"])
+        score["gap"] = score["fast"] - usual
+    # An average with weight a has the variance a / (2 - a) of a single value.
+    spread = sd * np.sqrt((fast / (2 - fast) + slow / (2 - slow)) / n)
+    score["gap_z"] = score["gap"] / spread
+
+
+@compiled
+def _learn(baseline: Any, score: Any, knobs: Any, abnormal: bool, jumped: bool) -> None:
+    """Learn from the pool and empty it; what is abnormal is learned apart."""
+    n = baseline["pool_n"]
+    mean = score["mean"]
+    if not abnormal:
+        baseline["abnormal_since"] = np.nan
+        low, high = b.envelope_step(
+            baseline["low"], baseline["high"], score["gap"], b.ENVELOPE_OUT, b.ENVELOPE_BACK
+        )
+        baseline["low"] = low
+        baseline["high"] = high
+    if not jumped:
+        baseline["fast"] = score["fast"]
+    var = max(baseline["pool_squares"] / n - mean * mean, 0.0)
+    alpha = alpha_of(baseline["pool_s"], knobs.half_life_s)
+    if abnormal:
+        b.learn_requests_apart(baseline, n, baseline["pool_errors"], mean, var, alpha)
+    else:
+        b.learn_requests(baseline, n, baseline["pool_errors"], mean, var, alpha)
+    baseline["pool_n"] = 0.0
+    baseline["pool_errors"] = 0.0
+    baseline["pool_total"] = 0.0
+    baseline["pool_squares"] = 0.0
+    baseline["pool_s"] = 0.0
+
+
+class Plan(NamedTuple):
+    """Which endpoints are scored, and what is known of each window before that."""
+
+    endpoints: NDArray  # codes
+    hour: NDArray  # of the day, 0 without seasons
+    arrived: NDArray  # requests of all endpoints together
+    activity: NDArray  # traffic of all endpoints relative to what is usual, at most 1
+
+
+@compiled
+def _activity(arrived: NDArray, alpha: float, system: NDArray) -> NDArray:
+    """Return the relative traffic of each window, and learn the usual one in `system`.
+
+    `system` holds the number of windows with traffic, and their mean number of requests.
+    """
+    activity = np.zeros(arrived.size)
+    for w in range(arrived.size):
+        if system[1] > 0:
+            activity[w] = min(1.0, arrived[w] / system[1])
+        if arrived[w] > 0:
+            system[0] += 1.0
+            system[1] += max(alpha, 1.0 / system[0]) * (arrived[w] - system[1])
+    return activity
+
+
+# ---- scoring and deciding in turn
+
+
+def judge(
+    counts: Counts,
+    keys: Sequence[Key],
+    state: NDArray,
+    system: NDArray,
+    sensitivity: Sensitivity,
+    *,
+    decide: Decide,
+    jumps: Sequence[str],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score each window, decide, then learn: `state` and `system` move on.
+
+    Parameters
+    ----------
+    counts : Counts
+        Requests by window and endpoint.
+    keys : sequence of (service, endpoint)
+        By code.
+    state : array of `baselines.BASELINE`, shape (endpoints * hours,)
+    system : array, shape (2,)
+        Windows with traffic, and the mean number of requests in one.
+    sensitivity : Sensitivity
+    decide : function (windows, baselines, sensitivity) -> dict from column to bool array
+        What the detectors decide. Any True holds learning still.
+    jumps : sequence of str
+        The columns that also hold the fast average still.
+
+    Returns
+    -------
+    windows, baselines : DataFrames with the same index, a row for each judged window and endpoint
+        What was seen, and the baseline before it. They are what a detector takes.
+
+    Notes
+    -----
+    Columns of windows: window, end, service, endpoint; seconds (more than a window where small ones
+    were pooled); n, errors, error_rate, error_low (Wilson), error_chance (of so many errors);
+    latency_ms (geometric mean), ratio and z beside the baseline; stuck, oldest_s (requests without
+    an answer, and the greatest age), given_up (by callers); missed, longest (requests due in this
+    silence and in the longest before); fast_ms, gap, gap_z (the fast average, and how far its
+    logarithm is above the slow one); baseline_ms, low_ms, high_ms, baseline_error_rate (usual);
+    state (learning, normal, anomalous); and a column for each detector with its decision.
+    Columns of baselines: learning, known (long enough for silences and drifts), count (requests),
+    latency_ms, sd_log (of the logarithm), error_rate, rate (requests a window), low, high (the
+    envelope of gap).
+    """
+    starts = counts.start_ns + np.arange(len(counts.n)) * counts.window_ns
+    knobs = Knobs(*map(float, astuple(sensitivity)))
+    rate_half_life_s = RATE_MEMORY * sensitivity.half_life_s
+    arrived = counts.arrivals.sum(axis=1)
+    activity = _activity(arrived, b.alpha_of(counts.window_ns / 1e9, rate_half_life_s), system)
+    hour = starts // 3_600_000_000_000 % sensitivity.hours
+    by_hour = state.reshape(len(keys), sensitivity.hours)
+    begin = by_hour.copy()
+    scores, before = np.zeros(counts.n.shape, SCORES), np.zeros(counts.n.shape, b.BASELINE)
+    held = Held(np.zeros(counts.n.shape, bool), np.zeros(counts.n.shape, bool))
+    todo = np.arange(len(keys))
+    while True:
+        by_hour[todo] = begin[todo]
+        _walk(counts, Plan(todo, hour, arrived, activity), knobs, held, by_hour, scores, before)
+        windows, usual = _columns(scores, before, sensitivity)
+        decided = decide(windows, usual, sensitivity)
+        now = Held(_any(decided, decided, held), _any(decided, jumps, held))
+        changed = (now.abnormal != held.abnormal) | (now.jumped != held.jumped)
+        held, todo = now, np.flatnonzero(changed.any(axis=0))
+        if todo.size == 0:
+            break
+    windows |= decided
+    return _frames(windows, usual, held.abnormal, keys, starts, counts.window_ns, sensitivity)
+
+
+def _any(decided: Columns, names: Any, held: Held) -> NDArray:
+    """Return where any of some decisions is True."""
+    some = np.zeros(held.abnormal.shape, bool)
+    for name in names:
+        some |= decided[name]
+    return some
+
+
+def _columns(
+    scores: NDArray, before: NDArray, s: Sensitivity
+) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+    """Return the columns of windows and baselines, arrays of shape (windows, endpoints)."""
+    n, count = before["pool_n"], before["count"]
+    seen, learning = count > 0, count < s.min_count
+    usual_ms = np.where(seen, np.exp(before["mean"]), np.nan)
+    sd = np.maximum(np.sqrt(before["var"]), b.MIN_SD)
+    spread = np.exp(-sd * s.z / np.sqrt(np.maximum(n, 1)))
+    high_ms = scores["high_ms"]
+    windows = {
+        "seconds": before["pool_s"],
+        "n": n,
+        "errors": before["pool_errors"],
+        "error_rate": before["pool_errors"] / np.maximum(n, 1),
+        "baseline_error_rate": before["error_rate"],
+        "latency_ms": np.where(n > 0, np.exp(scores["mean"]), np.nan),
+        "baseline_ms": usual_ms,
+        "low_ms": usual_ms * spread,
+        "high_ms": np.where(learning | (high_ms == 0), np.nan, high_ms),
+        "ratio": np.where(seen, scores["ratio"], np.nan),
+        "z": np.where(seen, scores["z"], np.nan),
+        "stuck": scores["stuck"],
+        "given_up": scores["given_up"],
+        "missed": before["silent"],
+        "longest": before["longest"],
+        "fast_ms": np.exp(scores["fast"]),
+        "error_low": scores["error_low"],
+        "error_chance": scores["error_chance"],
+        "oldest_s": scores["oldest_s"],
+        "gap": scores["gap"],
+        "gap_z": scores["gap_z"],
+    }
+    baselines = {
+        "learning": learning,
+        "known": ~learning & (before["windows"] >= WARM_WINDOWS),
+        "count": count,
+        "latency_ms": usual_ms,
+        "sd_log": sd,
+        "error_rate": before["error_rate"],
+        "rate": before["rate"],
+        "low": before["low"],
+        "high": before["high"],
+    }
+    return windows, baselines
+
+
+def _frames(
+    windows: dict[str, NDArray],
+    baselines: dict[str, NDArray],
+    abnormal: NDArray,
+    keys: Sequence[Key],
+    starts: NDArray,
+    window_ns: int,
+    s: Sensitivity,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a row for each window that was judged or is abnormal, by time and then endpoint."""
+    order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+    shown = ((windows["n"] >= s.min_window) | abnormal)[:, order]
+    w, place = np.nonzero(shown)
+    code = order[place]
+    seen = {name: column[w, code] for name, column in windows.items()}
+    usual = {name: column[w, code] for name, column in baselines.items()}
+    service, endpoint = np.array(keys, dtype=object).reshape(-1, 2)[code].T
+    window = pd.DatetimeIndex(starts[w], tz="UTC")
+    state = np.where(abnormal[w, code], "anomalous", "normal")
+    first = {
+        "window": window,
+        "end": window + pd.Timedelta(window_ns, unit="ns"),
+        "service": pd.array(service, dtype="str"),
+        "endpoint": pd.array(endpoint, dtype="str"),
+        "state": np.where(usual["learning"], "learning", state),
+    }
+    whole = {name: seen[name].astype(int) for name in ("n", "errors", "stuck", "given_up")}
+    usual["count"] = usual["count"].astype(int)
+    return pd.DataFrame(first | seen | whole), pd.DataFrame(usual)
