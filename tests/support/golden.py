@@ -23,7 +23,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import pandas as pd
 from tqdm import tqdm
@@ -280,7 +280,7 @@ def same(expected: object, got: object) -> bool:
     return math.isclose(expected, got, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
 
 
-def number(value: Any) -> bool:
+def number(value: object) -> TypeGuard[float]:
     """Return whether a value is a number, which a truth value is not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
