@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,9 @@ import pandas as pd
 import aiops_lab as lab
 import shop
 from aiops_lab.datasets.cases import MetricsCase
-from aiops_lab.explain import metrics
+from aiops_lab.explain.metrics import MetricsConfig
 from benchmarks import _petshop
-from benchmarks._ablation import CONDITIONS, REMOVED, WHOLE, bar, constants, family
+from benchmarks._ablation import CONDITIONS, REMOVED, WHOLE, bar, family
 from benchmarks._petshop import SILENT, Answer, Calls
 from benchmarks._tables import Row, Table, share
 from shop.virtual_time.random_topology import anywhere, layered
@@ -68,7 +69,7 @@ def _told(scenario: Scenario, seed: int) -> MetricsCase:
 
 
 def by_interval(spans: pd.DataFrame) -> pd.DataFrame:
-    """Return metrics as `rank_from_metrics` takes them, by the second at which an interval starts."""
+    """Return metrics as `rank_from_metrics` takes them, by the start of the interval (s)."""
     served = spans[(spans["kind"] == "server") & spans["duration_ms"].notna()]
     start = (served["start"].astype("int64") - BEGIN_NS) // 10**9 // ROW_S * ROW_S
     groups = served.assign(up=(served["status"] < 500) * 100.0).groupby(
@@ -118,8 +119,8 @@ def no_bridges(
     normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
 ) -> Answer:
     """Ask with no missing call guessed: no two courses have a cosine of 2."""
-    with constants(metrics, ALIKE=2.0):
-        return _petshop.this_package(normal, abnormal, calls, target)
+    config = MetricsConfig(min_cosine=2.0)
+    return _petshop.this_package(normal, abnormal, calls, target, config=config)
 
 
 def no_noise(
@@ -147,7 +148,11 @@ PARTS: dict[str, _petshop.Ask] = {
     "without noise": no_noise,
     "without the time before the alarm": no_before,
 }
-OTHER_CONSTANTS = (("QUANTILE", 0.95, 0.999), ("SURE", 2.0, 4.0), ("ALIKE", 0.8, 0.95))
+OTHER_CONSTANTS = (
+    ("quantile", 0.95, 0.999),
+    ("noise_ratio", 2.0, 4.0),
+    ("min_cosine", 0.8, 0.95),
+)
 
 
 def petshop(cases: Sequence[MetricsCase], progress: bool) -> list[Table]:
@@ -161,16 +166,17 @@ def petshop(cases: Sequence[MetricsCase], progress: bool) -> list[Table]:
     for constant, value in bar(
         [(c, v) for c, *both in OTHER_CONSTANTS for v in both], "constants", progress
     ):
-        name = f"{constant} {value:g} instead of {getattr(metrics, constant):g}"
-        with constants(metrics, **{constant: value}):
-            others.append(_row(name, _petshop.this_package, cases, shops, CONDITIONS))
+        name = f"{constant} {value:g} instead of {getattr(MetricsConfig(), constant):g}"
+        config = replace(MetricsConfig(), **{constant: value})
+        ask = partial(_petshop.this_package, config=config)
+        others.append(_row(name, ask, cases, shops, CONDITIONS))
     where = f"PetShop, {len(cases)} issues seen while tuning, and {SHOPS} random shops"
     columns = ("random shops, whole", "PetShop", "with edges dropped, %", "silent, %")
     measure = "random shops, a call to the cause withheld, %"
     notes = [
-        f"Random shops: {SHOPS} of the virtual kind with {SIZE} endpoints and one fault each, told by metrics; each "
-        "call to the cause withheld in turn. PetShop's training issues have one cause, with nobody slow below it: what "
-        "callees are subtracted for does not show there.",
+        f"Random shops: {SHOPS} of the virtual kind with {SIZE} endpoints and one fault each, told "
+        "by metrics; each call to the cause withheld in turn. PetShop's training issues have one "
+        "cause, with nobody slow below it: what callees are subtracted for does not show there.",
     ]
     return [
         Table("Metrics: one part removed", where, measure, parts, columns, notes),

@@ -18,6 +18,7 @@ import pandas as pd
 import aiops_lab as lab
 from aiops_lab.datasets.cases import MetricsCase
 from aiops_lab.datasets.petshop import FALLBACK, ISSUE_ROWS
+from aiops_lab.explain.metrics import MetricsConfig
 from benchmarks._tables import Row, Table, share
 
 # share of the edges that are withheld, and how often another tenth is drawn
@@ -40,7 +41,7 @@ Ask = Callable[[pd.DataFrame, pd.DataFrame, Calls, dict[str, Any]], Answer]
 
 
 class Method(NamedTuple):
-    """A method to compare; without `whole` it is only asked about the issues, because it is slow."""
+    """A method to compare; without `whole` it only answers the issues, because it is slow."""
 
     name: str
     family: str
@@ -53,10 +54,15 @@ class Method(NamedTuple):
 
 
 def this_package(
-    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+    normal: pd.DataFrame,
+    abnormal: pd.DataFrame,
+    calls: Calls,
+    target: dict[str, Any],
+    *,
+    config: MetricsConfig | None = None,
 ) -> Answer:
     """Ask `rank_from_metrics`."""
-    suspects = lab.rank_from_metrics(normal, abnormal, calls, target)
+    suspects = lab.rank_from_metrics(normal, abnormal, calls, target, config=config)
     if not suspects:
         return SILENT
     first = suspects[0]
@@ -227,12 +233,15 @@ def table(
     rows = [_row(method, judge(method.ask, cases, method.whole)) for method in asked]
     causes = len({case.truth for case in cases})
     notes = [
-        f"{len(cases)} issues with {causes} distinct cause{'s' * (causes > 1)}: see what a constant answer reaches.",
-        f"Edges: {DRAWS} draws an issue, each with another 10 % of the edges withheld; an issue counts once.",
-        "Silent: share of the fault-free windows (five rows, second half of the normal recordings) without a suspect "
-        "that the method vouches for; a method that always names somebody vouches for all.",
-        "Published for the 48 test issues, top-1: anomaly traversal 58–67 %, ranked correlation 65 %, CIRCA 40 %, "
-        "RCD 25 %, random walk 2 % (arXiv 2311.04806, and runs of its code).",
+        f"{len(cases)} issues with {causes} distinct cause{'s' * (causes > 1)}: see what a "
+        "constant answer reaches.",
+        f"Edges: {DRAWS} draws an issue, each with another 10 % of the edges withheld; an issue "
+        "counts once.",
+        "Silent: share of the fault-free windows (five rows, second half of the normal recordings) "
+        "without a suspect that the method vouches for; a method that always names somebody "
+        "vouches for all.",
+        "Published for the 48 test issues, top-1: anomaly traversal 58–67 %, ranked correlation "
+        "65 %, CIRCA 40 %, RCD 25 %, random walk 2 % (arXiv 2311.04806, and runs of its code).",
     ]
     return Table(
         "PetShop: metrics and a call graph",

@@ -441,7 +441,7 @@ def main(arguments: list[str] | None = None) -> None:
         for m in mutants:
             print(f"{m.path}:{m.line}  {m.change}  | {m.text}")
         return
-    results = run(ROOT, mutants, jobs=options.jobs)
+    results = run(ROOT, mutants, jobs=options.jobs, timeout_s=options.timeout)
     reasons = accepted_reasons(ACCEPTED)
     if options.json:
         print(json.dumps(as_data(results, reasons), indent=1))
@@ -464,6 +464,13 @@ def _parser() -> argparse.ArgumentParser:
         help="only this module or wing, such as metrics, explain.metrics or explain; repeatable",
     )
     add("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="tests at a time (default 2)")
+    add(
+        "--timeout",
+        type=float,
+        default=TIMEOUT_S,
+        metavar="S",
+        help="seconds for the tests of a mutant (default 60); more on a busy machine",
+    )
     add("--list", action="store_true", help="list the mutants and run nothing")
     add("--json", action="store_true", help="print JSON, a row for each mutant")
     return parser

@@ -1,1 +1,1 @@
-"""Is it right? Incidents against the injected faults, calibration, sweeps."""
+"""How good are the answers? Incidents against injected faults, calibration, sweeps."""

@@ -1,10 +1,9 @@
-"""Calibration: how far the confidences can be believed."""
+"""Do the confidences of the answers agree with how often the answers are right?"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import nan
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,18 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from aiops_lab.numerics import wilson
 
-# ---- confidence
-
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far `n` confidences can be believed.
+    """The agreement of `n` confidences with the outcomes.
 
     ``brier``: mean squared distance of confidence from the outcome (0 or 1). ``ece``: expected
     calibration error, the mean distance of confidence from the share of right answers, bin by bin.
-    ``ece_perfect`` and ``ece_perfect_high``: mean and 95th percentile of the ece that a perfect
-    model would show with so many answers. ``table``: a row a bin: low, high, n, confidence, right,
-    and the 95 % bounds right_low, right_high (Wilson).
+    ``ece_perfect`` and ``ece_perfect_high``: mean and 95th percentile of the ece that a perfectly
+    calibrated model would show with as many answers. ``table``: one row for each bin that is not
+    empty: low, high, n, confidence, right (share), and the 95 % bounds right_low, right_high
+    (Wilson).
     """
 
     n: int
@@ -37,7 +35,7 @@ class Calibration:
 def calibration(
     confidence: ArrayLike, right: ArrayLike, *, bins: int = 10, times: int = 500, seed: int = 0
 ) -> Calibration:
-    """Compare how sure the answers were with how often they were right (Guo et al. 2017, arXiv
+    """Compare the confidences of answers with the shares of right ones (Guo et al. 2017, arXiv
     1706.04599).
 
     Parameters
@@ -46,9 +44,11 @@ def calibration(
         NaN for no answer: such rows are left out.
     right : array of bool
     bins : int
-        Of equal width. More: a finer picture of fewer answers each, and a larger error by chance.
+        Number of bins of equal width. Higher: a finer picture, fewer answers in each bin, and a
+        larger error by chance.
     times : int
-        How often a perfect model is drawn.
+        Number of draws from the perfectly calibrated model. Higher: ``ece_perfect`` depends less on
+        the seed.
 
     Raises
     ------
@@ -56,66 +56,61 @@ def calibration(
         If a confidence is not between 0 and 1.
     """
     p, hit = _answers(confidence, right)
-    hit = hit[~np.isnan(p)]
-    p = p[~np.isnan(p)]
-    place = np.minimum((p * bins).astype(int), bins - 1)
-    inside = (place[:, None] == np.arange(bins)).astype(float)
-    n, sure = inside.sum(axis=0), p @ inside
-
-    def ece(outcomes: NDArray) -> NDArray:
-        return np.abs(outcomes @ inside - sure).sum(axis=-1) / max(p.size, 1)
-
-    perfect = ece((np.random.default_rng(seed).random((times, p.size)) < p).astype(float))
-    full = n > 0
-    low, high = wilson((hit @ inside)[full], n[full], 1.96)
-    edges = np.linspace(0, 1, bins + 1)
-    table = pd.DataFrame(
-        {
-            "low": edges[:-1][full],
-            "high": edges[1:][full],
-            "n": n[full].astype(int),
-            "confidence": sure[full] / n[full],
-            "right": (hit @ inside)[full] / n[full],
-            "right_low": low,
-            "right_high": high,
-        }
-    )
+    hit, p = hit[~np.isnan(p)], p[~np.isnan(p)]
+    bin_of = np.minimum((p * bins).astype(int), bins - 1)
+    inside = (bin_of[:, None] == np.arange(bins)).astype(float)
+    full = inside.any(axis=0)
+    inside, edges = inside[:, full], np.linspace(0, 1, bins + 1)
+    n, total, hits = inside.sum(axis=0), p @ inside, hit @ inside
+    low, high = wilson(hits, n, 1.96)
+    columns = {
+        "low": edges[:-1][full],
+        "high": edges[1:][full],
+        "n": n.astype(int),
+        "confidence": total / n,
+        "right": hits / n,
+        "right_low": low,
+        "right_high": high,
+    }
+    table = pd.DataFrame(columns)
     if p.size == 0:
         return Calibration(0, nan, nan, nan, nan, table)
-    brier, high_ece = float(np.mean((p - hit) ** 2)), float(np.quantile(perfect, 0.95))
-    return Calibration(p.size, brier, float(ece(hit)), float(perfect.mean()), high_ece, table)
+    drawn = np.random.default_rng(seed).random((times, p.size)) < p
+    perfect = np.abs(drawn @ inside - total).sum(axis=1) / p.size
+    return Calibration(
+        n=p.size,
+        brier=float(np.mean((p - hit) ** 2)),
+        ece=float(np.abs(hits - total).sum() / p.size),
+        ece_perfect=float(perfect.mean()),
+        ece_perfect_high=float(np.quantile(perfect, 0.95)),
+        table=table,
+    )
 
 
 def risk_coverage(confidence: ArrayLike, right: ArrayLike) -> pd.DataFrame:
-    """Return how often the answers are wrong when only the surest are given (El-Yaniv & Wiener
-    2010, JMLR 11).
+    """Return the share of wrong answers when only those with a high confidence are given (El-Yaniv
+    & Wiener 2010, JMLR 11).
 
     Parameters
     ----------
     confidence, right
-        As for `calibration`; NaN is never answered, and counts as a question.
+        As for `calibration`; NaN counts as a question without an answer.
 
     Returns
     -------
     DataFrame
-        A row for each confidence that occurs, from the surest: threshold, answered (answers at
-        least so sure), coverage (their share of the questions), risk (the share of wrong ones among
-        them). Equal confidences come together.
+        One row for each confidence that occurs, the highest first: threshold, answered (answers
+        with at least this confidence), coverage (their share of the questions), risk (the share of
+        wrong ones among them).
     """
     p, hit = _answers(confidence, right)
     given = pd.DataFrame({"threshold": p, "wrong": 1 - hit}).dropna()
-    groups: Any = (
-        given.groupby("threshold")["wrong"]
-        .agg(["size", "sum"])
-        .sort_index(ascending=False)
-        .cumsum()
-    )
-    coverage, risk = groups["size"] / max(p.size, 1), groups["sum"] / groups["size"]
-    return (
-        groups.assign(answered=groups["size"], coverage=coverage, risk=risk)
-        .drop(columns=["size", "sum"])
-        .reset_index()
-    )
+    wrong = given.groupby("threshold")["wrong"].agg(["size", "sum"])
+    upward = wrong.sort_index(ascending=False).cumsum()
+    curve = upward["size"].rename("answered").to_frame()
+    curve["coverage"] = curve["answered"] / max(p.size, 1)
+    curve["risk"] = upward["sum"] / upward["size"]
+    return curve.reset_index()
 
 
 def _answers(confidence: ArrayLike, right: ArrayLike) -> tuple[NDArray, NDArray]:

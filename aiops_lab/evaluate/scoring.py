@@ -1,13 +1,11 @@
-"""How good is it? Incidents against injected faults, by event and never by point; and how far to
-believe its words.
-"""
+"""How well do the incidents match the injected faults, event by event?"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from math import nan
 from typing import Any, NamedTuple
 
@@ -22,14 +20,8 @@ from aiops_lab.results import Suspect
 from aiops_lab.spans import Key
 from aiops_lab.traces.encode import NEVER
 
+# Seconds after the end of a fault in which an anomaly may still show it: no request takes longer.
 SLACK_S = 60.0
-
-"""Seconds after the end of a fault in which an anomaly may still tell of it: no request is held for
-longer.
-"""
-
-_COLUMNS = ("service", "endpoint", "start", "end")
-
 
 # ---- means with intervals
 
@@ -53,11 +45,11 @@ def estimate(
     ----------
     values : array of float, 0 to 1
     clusters : array, optional
-        Which values belong together, such as the runs of one scenario: whole clusters are
-        resampled, since values of one tell little of the others. Default: each value is
-        independent, one a run or incident.
+        Equal labels for values that belong together, such as the runs of one scenario: whole
+        clusters are resampled, since values of one cluster say little about the others. Default:
+        each value is independent.
     times : int
-        How often to resample. More: bounds that depend less on the seed.
+        Number of resamples. Higher: bounds that depend less on the seed.
 
     Raises
     ------
@@ -68,44 +60,44 @@ def estimate(
     -----
     Efron 1979, doi 10.1214/aos/1176344552; whole clusters: Davison & Hinkley 1997, section 3.8, doi
     10.1017/CBO9780511802843. Equal values, resampled, stay equal, as if ten right answers proved
-    that there is never a wrong one. So two clusters are made up and resampled with the others, one
-    of zeros and one of ones, as Agresti & Coull (1998, doi 10.1080/00031305.1998.10480550) do for
-    shares. Of n equal clusters about 3/n may still be others.
+    that there is never a wrong one. So two clusters are added and resampled with the others, one of
+    zeros and one of ones, as Agresti & Coull (1998, doi 10.1080/00031305.1998.10480550) do for
+    shares. After n equal clusters, a share of about 3/n may still differ.
 
     Examples
     --------
     >>> estimate([1, 1, 1, 1])
     Estimate(value=1.0, low=0.5, high=1.0, n=4)
 
-    Four runs of one scenario say less of other scenarios than one run each of four:
+    Four runs of one scenario say less about other scenarios than one run each of four:
 
     >>> estimate([1, 1, 1, 1], ["a", "a", "a", "a"]).low
     0.0
     """
-    known = np.asarray(values, dtype=float)
-    outside = known[~((known >= 0) & (known <= 1))]
+    values = np.asarray(values, dtype=float)
+    outside = values[~((values >= 0) & (values <= 1))]
     if outside.size:
         raise ValueError(f"values must be between 0 and 1, got {outside[0]}")
-    of = np.arange(known.size) if clusters is None else pd.factorize(np.asarray(clusters))[0]
-    if of.shape != known.shape:
-        raise ValueError(f"clusters must be as long as values, got {of.shape} and {known.shape}")
-    if known.size == 0:
+    code = np.arange(values.size) if clusters is None else pd.factorize(np.asarray(clusters))[0]
+    if code.shape != values.shape:
+        shapes = f"{code.shape} and {values.shape}"
+        raise ValueError(f"clusters must be as long as values, got {shapes}")
+    if values.size == 0:
         return Estimate(nan, nan, nan, 0)
-    sums, sizes = np.bincount(of, known), np.bincount(of).astype(float)
-    made_up = sizes.mean()
-    sums, sizes = np.append(sums, [0, made_up]), np.append(sizes, [made_up, made_up])
+    sums, sizes = np.bincount(code, values), np.bincount(code).astype(float)
+    added = sizes.mean()
+    sums, sizes = np.append(sums, [0, added]), np.append(sizes, [added, added])
     draws = np.random.default_rng(seed).integers(0, sums.size, (times, sums.size))
-    low, high = np.quantile(sums[draws].sum(axis=1) / sizes[draws].sum(axis=1), [0.025, 0.975])
-    return Estimate(float(known.mean()), float(low), float(high), known.size)
+    means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float(values.mean()), float(low), float(high), values.size)
 
 
 # ---- incidents against faults
 
 
 class Event(NamedTuple):
-    """What became of one fault: seconds until it was detected (NaN: never), and the incidents that
-    tell of it.
-    """
+    """One fault: seconds until it was detected (NaN: never), and the incidents that show it."""
 
     service: str
     endpoint: str | None
@@ -116,18 +108,18 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class Score:
-    """How the incidents of a recording compare with the faults in it. NaN where there is nothing to
-    divide by.
+    """The comparison of the incidents of a recording with the faults in it. NaN where there is
+    nothing to divide by.
 
-    ``precision``: share of the incidents that tell of a fault; ``recall``: share of the faults that
-    one tells of. ``median_detect_s``, ``worst_detect_s``: from the start of a fault to the end of
-    the first window that tells of it, over the detected ones. ``missed_minutes``: minutes of fault
-    before that, all of them where it was not detected. ``false_incident_minutes``: minutes in which an
-    incident was at work, from its first anomaly to its last, while nothing was broken; an incident
-    that never ends has the best precision and recall, and is found out here. ``grouping_f1``: over
-    pairs of anomalies that tell of faults, whether one incident means one fault. ``pages``: how
-    often an incident opened or reopened. ``events``: one a fault. ``ranks``: for each incident that
-    tells of a fault the rank of a true cause, 0 where none was named.
+    ``precision``: share of the incidents that show a fault; ``recall``: share of the faults that an
+    incident shows. ``median_detect_s``, ``worst_detect_s``: from the start of a fault to the end of
+    the first window that shows it, over the detected ones. ``missed_minutes``: minutes of fault
+    before that, all of them where it was not detected. ``false_incident_minutes``: minutes in which
+    an incident was at work, from its first anomaly to its last, while no fault was in force; an
+    incident that never ends has the best precision and recall, and only this number reveals it.
+    ``grouping_f1``: over pairs of anomalies that show faults, whether one incident means one fault.
+    ``pages``: number of times that an incident opened or reopened. ``events``: one for each fault.
+    ``ranks``: for each incident that shows a fault the rank of a true cause, 0 for none named.
     """
 
     faults: int
@@ -147,12 +139,12 @@ class Score:
 
     @property
     def top1(self) -> Estimate:
-        """How often the first suspect is a true cause."""
+        """The share of incidents whose first suspect is a true cause."""
         return top(self.ranks, 1)
 
     @property
     def top3(self) -> Estimate:
-        """How often one of the first three suspects is a true cause."""
+        """The share of incidents with a true cause among the first three suspects."""
         return top(self.ranks, 3)
 
     @property
@@ -161,10 +153,9 @@ class Score:
         return estimate([1 / rank if rank else 0.0 for rank in self.ranks])
 
     def cost_per_day(self, page: float, missed_minute: float) -> float:
-        """Return what a day costs when a page costs `page` and a minute of an undetected fault
-        `missed_minute`.
-        """
-        return _share(24 * (self.pages * page + self.missed_minutes * missed_minute), self.hours)
+        """Return the cost of a day: so much a page, and a minute of undetected fault."""
+        cost = self.pages * page + self.missed_minutes * missed_minute
+        return _share(24 * cost, self.hours)
 
 
 def rank_of(suspects: Sequence[Suspect], causes: Iterable[Key | tuple[str, None]]) -> int:
@@ -172,33 +163,33 @@ def rank_of(suspects: Sequence[Suspect], causes: Iterable[Key | tuple[str, None]
 
     A cause without an endpoint (None) is a whole service.
     """
-    known = list(causes)
-    return next(
-        (n for n, s in enumerate(suspects, 1) if any(_is_at(cause, s.key) for cause in known)), 0
-    )
+    places = list(causes)
+    for rank, suspect in enumerate(suspects, 1):
+        if any(_is_at(place, suspect.key) for place in places):
+            return rank
+    return 0
 
 
 def top(ranks: Sequence[int], k: int) -> Estimate:
-    """Return how often a true cause is among the first `k` suspects; `ranks` as `rank_of` gives
-    them.
-    """
+    """Return the share of `ranks`, as `rank_of` gives them, that are among the first `k`."""
     return estimate([0 < rank <= k for rank in ranks])
 
 
 def score(report: Report, faults: pd.DataFrame, *, slack_s: float = SLACK_S) -> Score:
-    """Compare what a replay found with what was injected.
+    """Return how well the incidents of a replay match the injected faults.
 
     Parameters
     ----------
     report : Report
-        From `aiops_lab.replay`; with ``causes=False`` the ranks say nothing.
+        From `aiops_lab.replay`; with ``causes=False`` the ranks mean nothing.
     faults : DataFrame
-        A row a fault: service, endpoint, start, end (UTC; NaT = not ended), as
+        One row for each fault: service, endpoint, start, end (UTC; NaT = not ended), as
         ``FaultLog.faults()`` gives it. Without an endpoint it is a whole service. Optional:
-        ``affected``, the (service, endpoint) pairs that it truly touches, as a twin tells (default:
-        any), and ``group``, equal for faults that one incident should hold (default: none).
+        ``affected``, the (service, endpoint) pairs that it truly affects, known from a twin
+        (default: any), and ``group``, equal for faults that one incident should hold (default:
+        none).
     slack_s : float
-        Seconds after the end of a fault in which a new anomaly may still tell of it. Higher: more
+        Seconds after the end of a fault in which a new anomaly may still show it. Higher: more
         lenient.
 
     Raises
@@ -208,118 +199,121 @@ def score(report: Report, faults: pd.DataFrame, *, slack_s: float = SLACK_S) -> 
 
     Notes
     -----
-    An anomaly at the endpoint of a fault in force tells of it; elsewhere it tells of the fault that
-    was the latest to start when the anomaly began, and goes on telling of that one. What began
-    before every fault tells of none, so an incident before its fault is a false one. A fault counts
-    once, however many windows it lasts: there is no point adjustment, which lets a lucky point
-    stand for a whole fault (Kim et al. 2022, arXiv 2109.05257).
+    An anomaly at the endpoint of a fault in force shows that fault; elsewhere it shows the fault
+    that was the latest to start when the anomaly began, for as long as it lasts. What began before
+    every fault shows none, so an incident before its fault is a false one. A fault counts once,
+    however many windows it lasts: there is no point adjustment, which lets a lucky point stand for
+    a whole fault (Kim et al. 2022, arXiv 2109.05257).
     """
     return score_truth(report, truth_of(faults), int(slack_s * 1e9))
 
 
-def score_truth(report: Report, truth: list[_Fault], slack_ns: int) -> Score:
-    told, (end, hours) = _told(report, truth, slack_ns), _length(report.windows)
-    events = [_event(fault, [t for t in told if t.fault == n]) for n, fault in enumerate(truth)]
-    detect_s = [e.detect_s for e in events if e.incidents]
-    lengths_s = [max(min(fault.end, end) - fault.start, 0) / 1e9 for fault in truth]
-    missed_s = sum(np.fmin([e.detect_s for e in events], lengths_s)) if events else 0.0
-    causes: dict[str, set[Any]] = {}
-    for t in told:
-        causes.setdefault(t.incident, set()).add(truth[t.fault].place)
-    known = [i for i in report.incidents if i.id in causes]
-    n = len(report.incidents)
-    return Score(
-        len(truth),
-        n,
-        hours,
-        _share(len(known), n),
-        _share(len(detect_s), len(truth)),
-        float(np.median(detect_s)) if detect_s else nan,
-        max(detect_s, default=nan),
-        _share(n - len(known), hours),
-        _pairwise_f1([(t.incident, truth[t.fault].group) for t in told]),
-        sum(len(i.episodes) for i in report.incidents),
-        float(missed_s / 60),
-        _false_incident_minutes(report, truth),
-        tuple(events),
-        tuple(rank_of(i.suspects, causes[i.id]) for i in known),
-    )
+class KnownFault(NamedTuple):
+    """An injected fault: place (endpoint None: the whole service), Unix ns (`NEVER`: not ended)."""
 
-
-class _Fault(NamedTuple):
-    place: Any  # (service, endpoint or None)
-    start: int  # Unix ns
+    place: tuple[str, str | None]
+    start: int
     end: int
-    affected: Any  # a set of (service, endpoint), or None for any
+    affected: set[Key] | None  # None: any
     group: Any
 
 
-class _Told(NamedTuple):
-    """One anomaly that tells of a fault."""
+class _Shown(NamedTuple):
+    """One anomaly that shows a fault (its position)."""
 
     fault: int
     incident: str
     end: int
 
 
-def truth_of(faults: pd.DataFrame) -> list[_Fault]:
-    for column in _COLUMNS:
+def truth_of(faults: pd.DataFrame) -> list[KnownFault]:
+    """Return the rows of `faults`, a table as `score` takes it."""
+    for column in ("service", "endpoint", "start", "end"):
         if column not in faults.columns:
             raise ValueError(f"faults must have the column {column!r}, got {list(faults.columns)}")
-    times = [pd.to_datetime(faults[c], utc=True).dt.as_unit("ns") for c in ("start", "end")]
-    start, end = (np.where(t.isna(), NEVER, t.astype("int64")).tolist() for t in times)
     endpoints = [e if isinstance(e, str) and e else None for e in faults["endpoint"]]
-    affected = (
-        [set(map(tuple, a)) for a in faults["affected"]]
-        if "affected" in faults
-        else [None] * len(faults)
-    )
-    groups = faults["group"] if "group" in faults else range(len(faults))
-    rows = zip(
-        zip(faults["service"], endpoints, strict=True), start, end, affected, groups, strict=True
-    )
-    return [_Fault(*row) for row in rows]
+    unlimited = [None] * len(faults)
+    affected = [a and set(map(tuple, a)) for a in faults.get("affected", unlimited)]
+    groups = faults.get("group", range(len(faults)))
+    places = zip(faults["service"], endpoints, strict=True)
+    start, end = (_unix_ns(faults[column]) for column in ("start", "end"))
+    return list(map(KnownFault, places, start, end, affected, groups))
 
 
-def _is_at(place: Any, key: Key) -> bool:
+def _unix_ns(times: pd.Series) -> list[int]:
+    moments = pd.to_datetime(times, utc=True).dt.as_unit("ns")
+    return np.where(moments.isna(), NEVER, moments.astype("int64")).tolist()
+
+
+def score_truth(report: Report, truth: list[KnownFault], slack_ns: int) -> Score:
+    """Return the score of a replay; `truth` as `truth_of` makes it."""
+    shown = _shown(report, truth, slack_ns)
+    end, hours = _length(report.windows)
+    events = [_event(fault, [s for s in shown if s.fault == n]) for n, fault in enumerate(truth)]
+    detect_s = [event.detect_s for event in events]
+    detected = [event.detect_s for event in events if event.incidents]
+    lengths_s = [max(min(fault.end, end) - fault.start, 0) / 1e9 for fault in truth]
+    missed_s = np.fmin(detect_s, lengths_s).sum()
+    causes: dict[str, set[Any]] = {}
+    for s in shown:
+        causes.setdefault(s.incident, set()).add(truth[s.fault].place)
+    n, right = len(report.incidents), [i for i in report.incidents if i.id in causes]
+    return Score(
+        faults=len(truth),
+        incidents=n,
+        hours=hours,
+        precision=_share(len(right), n),
+        recall=_share(len(detected), len(truth)),
+        median_detect_s=float(np.median(detected)) if detected else nan,
+        worst_detect_s=max(detected, default=nan),
+        false_incidents_per_hour=_share(n - len(right), hours),
+        grouping_f1=_pairwise_f1([(s.incident, truth[s.fault].group) for s in shown]),
+        pages=sum(len(i.episodes) for i in report.incidents),
+        missed_minutes=float(missed_s / 60),
+        false_incident_minutes=_false_incident_minutes(report, truth),
+        events=tuple(events),
+        ranks=tuple(rank_of(i.suspects, causes[i.id]) for i in right),
+    )
+
+
+def _is_at(place: tuple[str, str | None], key: Key) -> bool:
     return place[0] == key[0] and place[1] in (None, key[1])
 
 
-def _told(report: Report, truth: list[_Fault], slack_ns: int) -> list[_Told]:
-    """Return the anomalies that tell of a fault, each with its incident."""
-    told, homes = [], _homes(report.incidents)
+def _shown(report: Report, truth: list[KnownFault], slack_ns: int) -> list[_Shown]:
+    """Return the anomalies that show a fault, each with its incident."""
+    shown, homes = [], _homes(report.incidents)
     # of an anomaly that goes on: its last end, and its fault or -1
-    runs: dict[tuple[str, Key], tuple[int, int]] = {}
-    for a in sorted(report.anomalies, key=lambda a: (a.end, a.key, a.type)):
-        low, high = unix_ns(a.window), unix_ns(a.end)
-        until, fault = runs.get((a.type, a.key), (-1, -1))
-        in_force = [
-            n
-            for n, f in enumerate(truth)
-            if f.start < high
-            and low - slack_ns < f.end
-            and (f.affected is None or a.key in f.affected)
-        ]
-        own = [n for n in in_force if _is_at(truth[n].place, a.key)]
+    running: dict[tuple[str, Key], tuple[int, int]] = {}
+    for anomaly in sorted(report.anomalies, key=lambda a: (a.end, a.key, a.type)):
+        kind = anomaly.type, anomaly.key
+        low, high = unix_ns(anomaly.window), unix_ns(anomaly.end)
+        until, fault = running.get(kind, (-1, -1))
+        possible = _in_force(truth, anomaly.key, low - slack_ns, high)
+        own = [n for n in possible if _is_at(truth[n].place, anomaly.key)]
         if own or until < low:
-            fault = max(own or in_force, key=lambda n: (truth[n].start, n), default=-1)
-        runs[a.type, a.key] = high, fault
-        home = next(
-            (
-                name
-                for since, to, name in homes.get((a.type, a.key), ())
-                if since <= low and high <= to
-            ),
-            None,
-        )
-        if fault >= 0 and home is not None:
-            told.append(_Told(fault, home, high))
-    return told
+            fault = max(own or possible, key=lambda n: (truth[n].start, n), default=-1)
+        running[kind] = high, fault
+        holders = [i for since, to, i in homes.get(kind, ()) if since <= low and high <= to]
+        if fault >= 0 and holders:
+            shown.append(_Shown(fault, holders[0], high))
+    return shown
+
+
+def _in_force(truth: list[KnownFault], key: Key, since: int, until: int) -> list[int]:
+    """Return the positions of the faults that may affect an endpoint in a time."""
+    return [
+        n
+        for n, fault in enumerate(truth)
+        if fault.start < until
+        and since < fault.end
+        and (fault.affected is None or key in fault.affected)
+    ]
 
 
 def _homes(incidents: Sequence[Incident]) -> dict[tuple[str, Key], list[tuple[int, int, str]]]:
-    """Return when (Unix ns) an anomaly of some type and endpoint belonged to which incident, the
-    latest first.
+    """Return for each type and endpoint of anomalies the times (Unix ns) and ids of its incidents,
+    the latest first.
     """
     homes: dict[tuple[str, Key], list[tuple[int, int, str]]] = {}
     for i in incidents:
@@ -329,24 +323,23 @@ def _homes(incidents: Sequence[Incident]) -> dict[tuple[str, Key], list[tuple[in
     return {kind: sorted(spans, reverse=True) for kind, spans in homes.items()}
 
 
-def _event(fault: _Fault, told: list[_Told]) -> Event:
-    detect_s = (min(t.end for t in told) - fault.start) / 1e9 if told else nan
-    start = to_timestamp(fault.start)
-    service, endpoint = fault.place
-    return Event(service, endpoint, start, detect_s, tuple(sorted({t.incident for t in told})))
+def _event(fault: KnownFault, shown: list[_Shown]) -> Event:
+    detected = min((s.end for s in shown), default=None)
+    detect_s = nan if detected is None else (detected - fault.start) / 1e9
+    incidents = tuple(sorted({s.incident for s in shown}))
+    return Event(*fault.place, to_timestamp(fault.start), detect_s, incidents)
 
 
-def _false_incident_minutes(report: Report, truth: list[_Fault]) -> float:
-    at_work = _union(
-        (unix_ns(low), unix_ns(high)) for i in report.incidents for low, high in i.episodes
-    )
+def _false_incident_minutes(report: Report, truth: list[KnownFault]) -> float:
+    episodes = chain.from_iterable(incident.episodes for incident in report.incidents)
+    at_work = _union((unix_ns(low), unix_ns(high)) for low, high in episodes)
     broken = _union((fault.start, fault.end) for fault in truth)
     shared = sum(max(min(b, d) - max(a, c), 0) for (a, b), (c, d) in product(at_work, broken))
     return (sum(b - a for a, b in at_work) - shared) / 6e10
 
 
 def _union(spells: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the times that some spell covers, as spells that do not overlap."""
+    """Return the times that any spell covers, as spells that do not overlap."""
     whole: list[tuple[int, int]] = []
     for low, high in sorted(spells):
         if whole and low <= whole[-1][1]:
@@ -371,8 +364,10 @@ def _pairwise_f1(items: list[tuple[Any, Any]]) -> float:
     """Return 2 x pairs that are together in both divisions / (pairs together in the one + in the
     other).
     """
-    both, one, other = (
-        sum(n * (n - 1) for n in Counter(column).values())
-        for column in (items, [i for i, _ in items], [g for _, g in items])
-    )
-    return _share(2 * both, one + other)
+    one, other = ([item[side] for item in items] for side in (0, 1))
+    return _share(2 * _pairs(items), _pairs(one) + _pairs(other))
+
+
+def _pairs(labels: list[Any]) -> int:
+    """Return the number of ordered pairs of equal labels."""
+    return sum(n * (n - 1) for n in Counter(labels).values())

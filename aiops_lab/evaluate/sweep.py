@@ -1,4 +1,4 @@
-"""What-if sweeps: one recording at many sensitivities."""
+"""How does the score of one recording change with the sensitivity?"""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from aiops_lab.evaluate.scoring import SLACK_S, Score, score_truth, truth_of
 from aiops_lab.pipeline import Pipeline, Recording
 from aiops_lab.spans import check
 
-# ---- what if it were more sensitive?
-
 
 def sweep(
     frame: pd.DataFrame,
@@ -29,8 +27,8 @@ def sweep(
     slack_s: float = SLACK_S,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Replay one recording at each point of a grid of sensitivities, without root causes, and score
-    it.
+    """Return the scores of one recording, replayed at each point of a grid of sensitivities without
+    root causes.
 
     Parameters
     ----------
@@ -42,7 +40,7 @@ def sweep(
         Knobs of `Sensitivity`, such as ``{"z": [2, 3, 4], "ratio": [2, 3]}``: every combination is
         tried.
     base : Sensitivity
-        What the other knobs are. Default: its defaults.
+        The other knobs. Default: those of `Sensitivity`.
     detectors : functions
         As for `aiops_lab.replay`.
     progress : bool
@@ -51,8 +49,8 @@ def sweep(
     Returns
     -------
     DataFrame
-        A row a combination, the last knob running fastest: the knobs, then the numbers of a `Score`
-        but the ranks.
+        One row for each combination, the last knob running fastest: the knobs, then the numbers of
+        a `Score` except the ranks.
 
     Raises
     ------
@@ -68,12 +66,10 @@ def sweep(
     points = [dict(zip(grid, values, strict=True)) for values in product(*axes)]
     settings = [replace(base, **point) for point in points]
     recording, rows = Recording(check(frame), {}), []
-    for point, sensitivity in zip(
-        points, _Bar(settings, disable=not progress, unit="replay"), strict=True
-    ):
-        found = score_truth(
-            Pipeline(sensitivity, detectors).replay(recording), truth, int(slack_s * 1e9)
-        )
+    bar = _Bar(settings, disable=not progress, unit="replay")
+    for point, sensitivity in zip(points, bar, strict=True):
+        report = Pipeline(sensitivity, detectors).replay(recording)
+        found = score_truth(report, truth, int(slack_s * 1e9))
         rows.append(point | {name: getattr(found, name) for name in SCORE_NUMBERS})
     return pd.DataFrame(rows, columns=[*grid, *SCORE_NUMBERS])
 

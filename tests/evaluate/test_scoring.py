@@ -7,7 +7,6 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.detect.incidents import Incident
-from aiops_lab.evaluate.calibration import calibration, risk_coverage
 from aiops_lab.evaluate.scoring import estimate, rank_of, score, top
 from aiops_lab.evaluate.sweep import sweep
 from aiops_lab.explain.rules import RULES
@@ -222,7 +221,7 @@ def test_an_incident_that_was_reopened_paged_twice():
     assert score(report(twice), faults(("/payment", 100, 200))).pages == 2
 
 
-def test_idle_minutes_by_hand():
+def test_false_incident_minutes_by_hand():
     """faults 100-200 and 160-300; at work 90-110 (10 s too early), 150-310 (10 s too long), 400-430
     (30 s)
     """
@@ -239,7 +238,7 @@ def test_idle_minutes_by_hand():
     assert score(report(), truth).false_incident_minutes == 0.0
 
 
-def test_an_incident_that_never_ends_is_found_out_by_its_idle_minutes_only():
+def test_an_incident_that_never_ends_is_found_out_by_its_false_minutes_only():
     endless, truth = (
         incident("I", seen("/payment", *range(10, 3610, 10))),
         faults(("/payment", 600, 900)),
@@ -334,6 +333,12 @@ def test_equal_values_are_no_proof_that_there_are_no_others(n, low):
     assert estimate([1] * 3 * n, list(range(n)) * 3).low == right.low
 
 
+def test_the_bounds_of_many_values_are_those_of_a_normal_distribution():
+    found = estimate([0, 1] * 100, times=20_000)
+    half = 1.96 * 0.5 / 200**0.5
+    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half), abs=0.03 * half)
+
+
 @pytest.mark.parametrize(
     ("values", "clusters", "message"),
     [
@@ -354,60 +359,6 @@ def test_an_interval_is_the_same_each_time_and_narrows_with_more_values():
     assert estimate([1, 1, 1]) == estimate([1, 1, 1], seed=9)
     assert math.isnan(estimate([]).value)
     assert top([1, 2, 0, 4], 2).value == 0.5
-
-
-# ---- confidence
-
-
-def test_calibration_by_hand():
-    found = calibration([0.15, 0.15, 0.95, 0.95], [False, True, True, True])
-    assert found.brier == pytest.approx((0.15**2 + 0.85**2 + 2 * 0.05**2) / 4)
-    assert found.ece == pytest.approx(abs(0.5 - 0.15) * 2 / 4 + abs(1.0 - 0.95) * 2 / 4)
-    assert found.table["n"].tolist() == [2, 2]
-    assert found.table["right"].tolist() == [0.5, 1.0]
-    assert found.table["confidence"].tolist() == pytest.approx([0.15, 0.95])
-    assert (found.table["right_low"] < found.table["right"]).all()
-
-
-def test_a_perfect_model_errs_by_chance_and_less_the_more_it_is_asked():
-    rng = np.random.default_rng(1)
-    few, many = [calibration(p, rng.random(p.size) < p) for p in (rng.random(50), rng.random(5000))]
-    assert few.ece_perfect > 3 * many.ece_perfect > 0
-    assert few.ece < 1.5 * few.ece_perfect_high
-    assert many.ece < 1.5 * many.ece_perfect_high
-    boasting = calibration(np.full(200, 0.98), rng.random(200) < 0.5)
-    assert boasting.ece > 5 * boasting.ece_perfect_high
-
-
-def test_the_error_of_a_perfect_model_by_hand():
-    """Two answers at 0.5: both right or both wrong, each with 1/4, gives 0.5; else 0. The mean is
-    1/4.
-    """
-    assert calibration([0.5, 0.5], [True, False], times=20_000).ece_perfect == pytest.approx(
-        0.25, abs=0.01
-    )
-
-
-def test_silence_is_no_claim_and_full_confidence_has_a_bin():
-    assert calibration([math.nan, 1.0], [False, True]).n == 1
-    assert calibration([math.nan, 1.0], [False, True]).ece == 0.0
-    assert calibration([math.nan, 1.0], [False, True]).table["n"].tolist() == [1]
-    nothing = calibration([], [])
-    assert nothing.n == 0
-    assert math.isnan(nothing.ece)
-    with pytest.raises(ValueError, match="confidence must be between 0 and 1, got 1.5"):
-        calibration([1.5], [True])
-    with pytest.raises(ValueError, match="right must be as long as confidence"):
-        calibration([0.5], [True, False])
-
-
-def test_risk_against_coverage_by_hand():
-    curve = risk_coverage([0.9, 0.8, 0.8, math.nan], [True, False, True, False])
-    assert curve["threshold"].tolist() == [0.9, 0.8]
-    assert curve["answered"].tolist() == [1, 3]
-    assert curve["coverage"].tolist() == [0.25, 0.75]
-    assert curve["risk"].tolist() == [0.0, 1 / 3]
-    assert risk_coverage([math.nan], [True]).empty
 
 
 # ---- a recording as a whole

@@ -1,10 +1,13 @@
 import itertools
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import aiops_lab as lab
+from aiops_lab.checks import FieldError
+from aiops_lab.explain.metrics import MetricsConfig
 from tests.support import naive
 
 CALLS = [
@@ -108,6 +111,123 @@ def silent(suspects):
     return not suspects or suspects[0].score <= 0 or suspects[0].confidence < 0.5
 
 
+def bridged(**courses):
+    """The nodes that a callee of theirs excuses, where no call is known and these are their
+    excesses, row by row.
+    """
+    nodes = {"top": (0, 0, 0)} | courses  # the alarm is at the top, which has no callers
+    steady = {(n, m, s): v for n in nodes for m, s, v in table(0.1, 100)}
+    normal = pd.DataFrame(steady, 300.0 * np.arange(9))
+    abnormal = normal.iloc[:4].copy()
+    for node, excess in nodes.items():
+        abnormal.loc[300:, (node, "latency", "Average")] += np.array(excess) / 100
+    found = lab.rank_from_metrics(normal, abnormal, [], alarm(abnormal, node="top"))
+    rows = {s.service: s.evidence[0] for s in found}
+    return {node for node in courses if node not in rows or rows[node]["bridged"] > 0}
+
+
+def table(latency, requests):
+    return ("latency", "Average", latency), ("requests", "Sum", float(requests))
+
+
+# ---- the constants, on numbers that are easy to redo: 100 requests of 0.1 s, or one in a hundred
+
+
+def steady(rows, step=300.0, start=0.0):
+    """A front and a back whose numbers never change."""
+    numbers = {("latency", "Average"): 0.1, ("requests", "Sum"): 100.0}
+    numbers |= {("availability", "Average"): 99.0}
+    columns = {(node, *m): value for node in ("back", "front") for m, value in numbers.items()}
+    return pd.DataFrame(columns, start + step * np.arange(rows))
+
+
+def first(normal, metric="latency", change=0.2, config=None):
+    """The evidence of the back, after `change` in its only interval of the fault."""
+    abnormal = steady(2, start=9e6)
+    abnormal.loc[abnormal.index[1], ("back", metric, "Average")] += change
+    found = lab.rank_from_metrics(
+        normal, abnormal, [("front", "back")], alarm(abnormal, metric), config=config
+    )
+    return next(s for s in found if s.service == "back")
+
+
+def test_the_least_noise_is_a_twentieth_of_the_usual_cost_or_two_failures():
+    normal = steady(30)
+    assert first(normal).evidence[0]["noise"] == pytest.approx(0.05 * 100 * 0.1)
+    assert first(normal, "availability", -50).evidence[0]["noise"] == 2.0
+    config = MetricsConfig(min_latency_share=0.3, min_failures=7.0)
+    assert first(normal, config=config).evidence[0]["noise"] == pytest.approx(0.3 * 100 * 0.1)
+    assert first(normal, "availability", -50, config).evidence[0]["noise"] == 7.0
+
+
+def test_noise_is_known_after_twenty_windows():
+    for rows, share in ((21, 0.05), (20, 0.5)):  # windows of two rows
+        assert first(steady(rows)).evidence[0]["noise"] == pytest.approx(share * 100 * 0.1)
+    known = first(steady(20), config=MetricsConfig(min_windows=19))
+    assert known.evidence[0]["noise"] == pytest.approx(0.05 * 100 * 0.1)
+    unknown = first(steady(20), config=MetricsConfig(unknown_share=0.7))
+    assert unknown.evidence[0]["noise"] == pytest.approx(0.7 * 100 * 0.1)
+
+
+def test_noise_is_what_one_normal_window_in_a_hundred_exceeds():
+    normal = steady(102)  # 101 windows: the 99th percentile is the second largest excess
+    normal.loc[normal.index[50], ("back", "latency", "Average")] = 0.4  # 30 s
+    normal.loc[normal.index[80], ("back", "latency", "Average")] = 0.3  # 20 s
+    assert first(normal).evidence[0]["noise"] == pytest.approx(20)
+    assert first(normal, config=MetricsConfig(quantile=1.0)).evidence[0]["noise"] == pytest.approx(
+        30
+    )
+
+
+def test_an_excess_of_three_times_the_noise_has_the_confidence_of_one_half():
+    assert first(steady(30), change=3 * 0.005).confidence == pytest.approx(0.5)
+    config = MetricsConfig(noise_ratio=1.0)
+    assert first(steady(30), change=0.005, config=config).confidence == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("part", "is_bridged"), [(0.51, True), (0.49, False)])
+def test_a_missing_call_needs_half_of_the_excess(part, is_bridged):
+    found = bridged(top=(100, 100, 0), b=(100 * part, 100 * part, 0))
+    assert found == ({"top"} if is_bridged else set())
+
+
+@pytest.mark.parametrize(("cosine", "is_bridged"), [(0.91, True), (0.89, False)])
+def test_a_missing_call_needs_a_similar_course(cosine, is_bridged):
+    other = 100 * np.sqrt(1 - cosine**2)
+    found = bridged(top=(100, 0, 0), b=(100 * cosine, other, 0))
+    assert found == ({"top"} if is_bridged else set())
+
+
+def test_no_missing_call_is_assumed_with_a_cosine_above_one():
+    abnormal = planted(made(5, 2), "lambda", "latency", 40)
+    calls = [call for call in CALLS if call != ("gate", "lambda")]
+    config = MetricsConfig(min_cosine=2.0)
+    found = lab.rank_from_metrics(NORMAL, abnormal, calls, alarm(abnormal), config=config)
+    assert sum(s.evidence[0]["bridged"] for s in found) == 0
+
+
+def test_intervals_may_differ_by_one_percent():
+    assert first(steady(30, step=302)).service == "back"
+    with pytest.raises(ValueError, match="intervals of one length, got 306 s and 300 s"):
+        first(steady(30, step=306))
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(MetricsConfig)])
+@pytest.mark.parametrize("value", [-0.1, np.nan, True, "much"])
+def test_an_unusable_constant_is_refused(field, value):
+    with pytest.raises(FieldError, match=f"{field} must be a number between 0 and"):
+        MetricsConfig(**{field: value})
+
+
+def test_a_quantile_is_at_most_one():
+    assert MetricsConfig(quantile=1.0).quantile == 1
+    with pytest.raises(FieldError, match="quantile must be a number between 0 and 1, got 1.1"):
+        MetricsConfig(quantile=1.1)
+
+
+# ---- a shop of nine nodes
+
+
 @pytest.mark.parametrize("metric", ["latency", "availability"])
 @pytest.mark.parametrize("node", [n for n in NODES if n != "robot"])
 def test_the_node_with_the_fault_comes_first(node, metric):
@@ -175,25 +295,6 @@ def test_a_missing_call_is_bridged_and_said_so():
     }
     assert cut["lambda"]["own"] == pytest.approx(whole["lambda"]["own"])
     assert "gate" not in cut or cut["gate"]["bridged"] > 100
-
-
-def bridged(**courses):
-    """The nodes that a callee of theirs excuses, where no call is known and these are their
-    excesses, row by row.
-    """
-    nodes = {"top": (0, 0, 0)} | courses  # the alarm is at the top, which has no callers
-    steady = {(n, m, s): v for n in nodes for m, s, v in table(0.1, 100)}
-    normal = pd.DataFrame(steady, 300.0 * np.arange(9))
-    abnormal = normal.iloc[:4].copy()
-    for node, excess in nodes.items():
-        abnormal.loc[300:, (node, "latency", "Average")] += np.array(excess) / 100
-    found = lab.rank_from_metrics(normal, abnormal, [], alarm(abnormal, node="top"))
-    rows = {s.service: s.evidence[0] for s in found}
-    return {node for node in courses if node not in rows or rows[node]["bridged"] > 0}
-
-
-def table(latency, requests):
-    return ("latency", "Average", latency), ("requests", "Sum", float(requests))
 
 
 def test_two_excesses_are_one_only_if_they_are_alike_in_size_and_course():
