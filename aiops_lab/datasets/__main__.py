@@ -1,4 +1,4 @@
-"""The command ``python -m aiops_lab.datasets.sources``: converts clones of public repositories."""
+"""The command ``python -m aiops_lab.datasets``: converts clones of public repositories."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from aiops_lab.datasets.sources import SOURCES
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Convert a clone of a public repository to the layout that `load` reads."""
-    parser = argparse.ArgumentParser(
-        prog="python -m aiops_lab.datasets.sources", description=main.__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m aiops_lab.datasets", description=main.__doc__)
     commands = parser.add_subparsers(dest="name", required=True, metavar="nezha")
     command = commands.add_parser("nezha", help="make the compact layout of Nezha's data")
     command.add_argument("source", type=Path, help=f"a clone of {SOURCES['nezha'].source}")

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from aiops_lab.datasets import nezha
-
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+
+    from aiops_lab.datasets.nezha import NezhaDay
 
 # NAB's authors do not score the first rows of a file: a detector may learn there
 UNSCORED_SHARE, UNSCORED_ROWS = 0.15, 750
@@ -56,7 +56,7 @@ class TracesCase(Case):
 
     fault_type: str
     id: int
-    day: nezha.NezhaDay = field(repr=False)
+    day: NezhaDay = field(repr=False)
 
     @property
     def normal(self) -> pd.DataFrame:

@@ -18,6 +18,12 @@ def wrong(path: Path, what: str) -> ValueError:
     return ValueError(f"{path}: {what}")
 
 
+def raise_first(path: Path, problems: Iterable[str]) -> None:
+    """Raise the error about the first problem of `path`, if there is one."""
+    for problem in problems:
+        raise wrong(path, problem)
+
+
 def present(path: Path, hint: str = "") -> Path:
     """Return `path` if it is a file; else raise FileNotFoundError, which adds `hint`."""
     if not path.is_file():

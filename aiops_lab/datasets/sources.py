@@ -1,8 +1,8 @@
-"""How good is it on data that nobody here made? PetShop, Nezha and NAB behind one interface,
-`load(name, directory)`.
+"""Which public data sets can be loaded, and where do they come from? PetShop, Nezha and NAB behind
+one interface, `load(name, directory)`.
 
 None of the data is part of this package. `load` says where to get it; Nezha's files are first made
-compact by ``python -m aiops_lab.datasets.sources nezha SOURCE OUT`` (SOURCE: a clone of its
+compact by ``python -m aiops_lab.datasets nezha SOURCE OUT`` (SOURCE: a clone of its
 repository).
 """
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from aiops_lab.datasets import nab
 from aiops_lab.datasets.cases import Case, Dataset
-from aiops_lab.datasets.nezha_cases import read_nezha
+from aiops_lab.datasets.nezha import read_nezha
 from aiops_lab.datasets.petshop import read_petshop
 
 
@@ -35,7 +35,7 @@ def load(name: str, directory: str | Path | None = None, *, logs: bool = False) 
         (series).
     directory : path
         PetShop and NAB: a clone of the public repository, or a selection of it in the same layout.
-        Nezha: what ``python -m aiops_lab.datasets.sources nezha`` wrote.
+        Nezha: what ``python -m aiops_lab.datasets nezha`` wrote.
     logs : bool, default False
         Nezha: log lines enter the spans frames as spans of kind ``log``. OnlineBoutique has none.
         Default as the published comparison by traces alone.
@@ -75,20 +75,16 @@ SOURCES = {
     "petshop": _Source(
         "CC-BY-4.0, Copyright Amazon.com, Inc. or its affiliates",
         "https://github.com/amazon-science/petshop-root-cause-analysis",
-        "git clone https://github.com/amazon-science/petshop-root-cause-analysis petshop, then give that folder.",
+        "git clone https://github.com/amazon-science/petshop-root-cause-analysis petshop, "
+        "then give that folder.",
         read_petshop,
     ),
     "nezha": _Source(
         "MIT, Copyright 2023 IntelligentDDS",
         "https://github.com/IntelligentDDS/Nezha",
-        "git clone https://github.com/IntelligentDDS/Nezha, then python -m aiops_lab.datasets.sources nezha Nezha nezha, "
-        "then give the folder nezha.",
+        "git clone https://github.com/IntelligentDDS/Nezha, then "
+        "python -m aiops_lab.datasets nezha Nezha nezha, then give the folder nezha.",
         read_nezha,
     ),
-    "nab": _Source(
-        nab.LICENCE,
-        nab.SOURCE,
-        nab.GET,
-        nab.read_nab,
-    ),
+    "nab": _Source(nab.LICENCE, nab.SOURCE, nab.GET, nab.read_nab),
 }
