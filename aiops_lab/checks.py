@@ -1,4 +1,4 @@
-"""Checks of arguments, with errors that name the field, the rule and the value."""
+"""Is an argument in its range? Errors that name the field, the rule and the value."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class FieldError(ValueError):
 
 
 class BackendError(Exception):
-    """A failure as an endpoint's own backend would raise it; `status` is what the client gets."""
+    """A failure like one of an endpoint's own backend; `status` is the status of the answer."""
 
-    # stands in stack traces, where the name of this module would be the answer
+    # Stack traces show it; the name of this module would tell that the failure was injected.
     __module__ = "backend"
 
     def __init__(self, message: str, status: int = 500) -> None:
@@ -45,10 +45,12 @@ def shorten(value: object, length: int = 80) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def check_number(name: str, value: object, low: float, high: float) -> None:
-    """Raise `FieldError` unless `value` is a number in [low, high]; NaN, infinities and booleans
-    are not.
+def check_number(name: str, value: object, low: float, high: float, *, whole: bool = False) -> None:
+    """Raise `FieldError` unless `value` is a number in [low, high], with `whole` an integer.
+
+    NaN and booleans are refused.
     """
-    if isinstance(value, Real) and not isinstance(value, bool) and low <= value <= high:  # type: ignore[operator]
-        return
-    raise FieldError(name, f"must be a number between {low:g} and {high:g}", value)
+    kind = "whole number" if whole else "number"
+    is_number = isinstance(value, int if whole else Real) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:  # type: ignore[operator]
+        raise FieldError(name, f"must be a {kind} between {low:g} and {high:g}", value)

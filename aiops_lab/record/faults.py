@@ -1,8 +1,7 @@
-"""What breaks, on purpose? Faults, the injector that strikes requests with them, and the log of the
-truth.
+"""What is broken on purpose? Faults, the injector that applies them, and the log of the truth.
 
-Only evaluation reads the log. Detectors and root-cause rules never import this module, and nothing
-that a fault does to a request (its message, its stack trace) says that it was put there.
+Only the evaluation reads the log. Detectors and root-cause rules never import this module, and what
+a fault leaves in a request (the message, the stack trace) does not show that it was injected.
 """
 
 from __future__ import annotations
@@ -16,18 +15,27 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiops_lab.checks import MESSAGES, BackendError, FieldError, check_number
 
 if TYPE_CHECKING:
     import pandas as pd
 
+# No request is held longer, whatever the fault says: the threads of a server are few.
 HOLD_MAX_S = 60.0
-
-"""No request is held longer, whatever the fault says: clients and threads are finite."""
-
 DAY_S = 86_400.0
+
+# For each number of a fault, the lowest and the highest value.
+LIMITS = {
+    "duration_ms": (0.0, HOLD_MAX_S * 1e3),
+    "jitter_ms": (0.0, HOLD_MAX_S * 1e3),
+    "rate": (0.0, 1.0),
+    "start_s": (0.0, 365 * DAY_S),
+    "end_s": (0.0, 365 * DAY_S),
+    "ttl_s": (0.001, DAY_S),
+    "status": (400.0, 599.0),
+}
 
 Wait = Callable[[float], bool]
 
@@ -81,24 +89,17 @@ class Fault:
 
     def __post_init__(self) -> None:
         for name in ("kind", "service", "endpoint"):
-            if not isinstance(getattr(self, name), str) or getattr(self, name) == "":
-                raise FieldError(name, "must be text", getattr(self, name))
+            text = getattr(self, name)
+            if not isinstance(text, str) or text == "":
+                raise FieldError(name, "must be text", text)
         if type(self).strike is Fault.strike and self.kind not in STRIKES:
             raise FieldError("kind", f"must be one of {', '.join(STRIKES)}", self.kind)
-        check_number("duration_ms", self.duration_ms, 0, HOLD_MAX_S * 1e3)
-        check_number("jitter_ms", self.jitter_ms, 0, HOLD_MAX_S * 1e3)
-        check_number("rate", self.rate, 0, 1)
-        check_number("start_s", self.start_s, 0, 365 * DAY_S)
-        if self.end_s is not None:
-            check_number("end_s", self.end_s, self.start_s, 365 * DAY_S)
-        if self.ttl_s is not None:
-            check_number("ttl_s", self.ttl_s, 0.001, DAY_S)
-        if (
-            not isinstance(self.status, int)
-            or isinstance(self.status, bool)
-            or not 400 <= self.status <= 599
-        ):
-            raise FieldError("status", "must be a whole number between 400 and 599", self.status)
+        for name, (low, high) in LIMITS.items():
+            if name == "end_s":
+                low = self.start_s
+            value = getattr(self, name)
+            if value is not None or name not in ("end_s", "ttl_s"):
+                check_number(name, value, low, high, whole=name == "status")
 
     @property
     def place(self) -> tuple[str, str]:
@@ -108,25 +109,28 @@ class Fault:
     @property
     def length_s(self) -> float | None:
         """Seconds from its start to its planned end; None = until it is cleared."""
-        planned_s = None if self.end_s is None else self.end_s - self.start_s
-        return min((s for s in (self.ttl_s, planned_s) if s is not None), default=None)
+        if self.end_s is None:
+            return self.ttl_s
+        planned_s = self.end_s - self.start_s
+        return planned_s if self.ttl_s is None else min(self.ttl_s, planned_s)
 
     def strike(self, rng: random.Random, wait: Wait) -> None:
-        """Do the damage to one request, before its handler works: wait, raise, or both.
+        """Delay or fail one request before its handler works: wait, raise, or both.
 
         Parameters
         ----------
         rng : random.Random
-            Seeded; take every draw from it.
+            Seeded; the only source of random numbers.
         wait : callable
-            ``wait(seconds)`` sleeps and returns early, with True, when the fault is cleared. It
-            never outlasts the fault, nor 60 s.
+            ``wait(seconds)`` sleeps, and returns True as soon as the fault is cleared. It ends at
+            the latest with the fault, and after 60 s.
         """
         STRIKES[self.kind](self, rng, wait)
 
 
 def _delay(fault: Fault, rng: random.Random, wait: Wait) -> None:
-    wait(max(0.0, fault.duration_ms + rng.uniform(-fault.jitter_ms, fault.jitter_ms)) / 1e3)
+    delay_ms = fault.duration_ms + rng.uniform(-fault.jitter_ms, fault.jitter_ms)
+    wait(max(0.0, delay_ms) / 1e3)
 
 
 def _error(fault: Fault, rng: random.Random, wait: Wait) -> None:
@@ -137,11 +141,7 @@ def _hang(fault: Fault, rng: random.Random, wait: Wait) -> None:
     wait(HOLD_MAX_S)
 
 
-STRIKES: dict[str, Callable[[Fault, random.Random, Wait], None]] = {
-    "delay": _delay,
-    "error": _error,
-    "hang": _hang,
-}
+STRIKES = {"delay": _delay, "error": _error, "hang": _hang}
 
 
 class Injected(NamedTuple):
@@ -155,6 +155,8 @@ class Injected(NamedTuple):
 
 @dataclass
 class _Active:
+    """A fault in force, with its times on the monotonic clock, in seconds."""
+
     record: Injected
     rng: random.Random
     starts: float
@@ -162,9 +164,10 @@ class _Active:
     released: threading.Event = field(default_factory=threading.Event)
 
     def strike(self) -> None:
-        now = time.monotonic()
-        if self.starts <= now < self.ends and self.rng.random() < self.record.fault.rate:
-            self.record.fault.strike(self.rng, self.wait)
+        fault = self.record.fault
+        in_force = self.starts <= time.monotonic() < self.ends
+        if in_force and self.rng.random() < fault.rate:
+            fault.strike(self.rng, self.wait)
 
     def wait(self, seconds: float) -> bool:
         left = self.ends - time.monotonic()
@@ -172,44 +175,45 @@ class _Active:
 
 
 class FaultInjector:
-    """Strikes requests with the faults in force.
+    """The faults in force, and their application to requests.
 
     Parameters
     ----------
     log : FaultLog, optional
-        Where the truth is kept; default nowhere.
+        Where the truth is written; default nowhere.
     seed : int
         The same seed gives the same draws (which requests fail, how long a jittered delay takes).
     """
 
     def __init__(self, log: FaultLog | None = None, seed: int = 0) -> None:
         self._log, self._seed = log, seed
-        self._ids = count(1)
         self._order = count()
         self._lock = threading.Lock()
         self._active: dict[int, _Active] = {}
         self._closed = False
 
     def inject(self, fault: Fault) -> int:
-        """Put `fault` in force and return its id; one of the same kind at the same place is
-        replaced.
+        """Put `fault` in force and return its id.
+
+        A fault of the same kind at the same place is replaced.
         """
+        length_s = float("inf") if fault.length_s is None else fault.length_s
         start_ns = time.time_ns() + round(fault.start_s * 1e9)
-        end_ns = None if fault.length_s is None else start_ns + round(fault.length_s * 1e9)
+        end_ns = None if fault.length_s is None else start_ns + round(length_s * 1e9)
         with self._lock:
-            for id, old in list(self._active.items()):
-                if (old.record.fault.kind, old.record.fault.place) == (fault.kind, fault.place):
-                    self._end(id)
-            id = self._log.start(fault, start_ns, end_ns) if self._log else next(self._ids)
+            self._end_like(fault)
+            order = next(self._order)
+            id = self._log.start(fault, start_ns, end_ns) if self._log else order + 1
             starts = time.monotonic() + fault.start_s
-            ends = float("inf") if fault.length_s is None else starts + fault.length_s
-            rng = random.Random(f"{self._seed}/{next(self._order)}")
-            self._active[id] = _Active(Injected(id, fault, start_ns, end_ns), rng, starts, ends)
+            rng = random.Random(f"{self._seed}/{order}")
+            injected = Injected(id, fault, start_ns, end_ns)
+            self._active[id] = _Active(injected, rng, starts, starts + length_s)
         return id
 
     def clear(self, id: int | None = None) -> list[int]:
-        """End the fault with this id, or all, release the requests that it holds, and return the
-        ended ids.
+        """End the fault with this id, or all of them, and return the ids of those that ended.
+
+        The requests that they hold go on.
 
         Raises
         ------
@@ -228,38 +232,44 @@ class FaultInjector:
         """Return the faults that are in force or still to start, oldest first."""
         now = time.monotonic()
         with self._lock:
-            return [a.record for a in self._active.values() if now < a.ends]
+            return [each.record for each in self._active.values() if now < each.ends]
 
     def strike(self, service: str, endpoint: str) -> None:
-        """Let the faults at this endpoint strike the request that is being handled: may wait, may
-        raise.
+        """Apply the faults at this endpoint to the current request: may wait, may raise.
 
         `aiops_lab.show.api.attach` calls it before each request of a Flask app.
         """
         if not self._active:
             return
+        place = service, endpoint
         with self._lock:
-            here = [a for a in self._active.values() if a.record.fault.place == (service, endpoint)]
+            here = [each for each in self._active.values() if each.record.fault.place == place]
         for active in here:
             active.strike()
             if self._closed:
                 raise BackendError("service is shutting down", 503)
 
     def close(self) -> None:
-        """End all faults and let every held request go."""
+        """End all faults and release every held request."""
         self._closed = True
         self.clear()
+
+    def _end_like(self, fault: Fault) -> None:
+        for id, active in list(self._active.items()):
+            old = active.record.fault
+            if old.kind == fault.kind and old.place == fault.place:
+                self._end(id)
 
     def _end(self, id: int) -> None:
         active = self._active.pop(id)
         active.released.set()
-        planned = active.record.end_ns
-        if self._log and (planned is None or time.time_ns() < planned):
+        planned_ns = active.record.end_ns
+        if self._log and (planned_ns is None or time.time_ns() < planned_ns):
             self._log.end(id)
 
 
 class FaultLog:
-    """The ground truth: which fault was in force where, from when to when.
+    """The ground truth: which faults were in force, where, and from when to when.
 
     Its table may live in the file of a `SpanStore`; no detector reads it.
     """
@@ -275,38 +285,33 @@ class FaultLog:
     def start(self, fault: Fault, start_ns: int | None = None, end_ns: int | None = None) -> int:
         """Write down a fault that starts now (or at `start_ns`, Unix ns) and return its id."""
         start_ns = time.time_ns() if start_ns is None else start_ns
-        row = (start_ns, end_ns, json.dumps(asdict(fault), default=str))
+        row = start_ns, end_ns, json.dumps(asdict(fault), default=str)
+        insert = "INSERT INTO fault_log (start_ns, end_ns, fault) VALUES (?, ?, ?)"
         with self._lock:
-            cursor = self._db.execute(
-                "INSERT INTO fault_log (start_ns, end_ns, fault) VALUES (?, ?, ?)", row
-            )
-            return int(cursor.lastrowid or 0)
+            return self._db.execute(insert, row).lastrowid or 0
 
     def end(self, id: int, end_ns: int | None = None) -> None:
-        """Write down that a fault ended now, or at `end_ns`."""
+        """Write down that a fault ended now, or at `end_ns` (Unix ns)."""
         end_ns = time.time_ns() if end_ns is None else end_ns
+        update = "UPDATE fault_log SET end_ns = max(?, start_ns) WHERE id = ?"
         with self._lock:
-            self._db.execute(
-                "UPDATE fault_log SET end_ns = max(?, start_ns) WHERE id = ?", (end_ns, id)
-            )
+            self._db.execute(update, (end_ns, id))
 
     def faults(self) -> pd.DataFrame:
-        """Return one row a fault: id, start and end (UTC; NaT = not ended), then the fields of
-        `Fault`.
-        """
+        """Return one row a fault: id, start and end (UTC; NaT = not ended), fields of `Fault`."""
         import pandas as pd
 
         query = "SELECT id, start_ns, end_ns, fault FROM fault_log ORDER BY id"
         with self._lock:
             rows = self._db.execute(query).fetchall()
-        made: dict[str, Any] = {"id": pd.Series([row[0] for row in rows], dtype="int64")}
-        for place, name in ((1, "start"), (2, "end")):
-            ns = pd.Series([row[place] for row in rows], dtype="Int64")
-            made[name] = pd.to_datetime(ns, unit="ns", utc=True)
+        log = pd.DataFrame(rows, columns=["id", "start", "end", "fault"], dtype=object)
+        log["id"] = log["id"].astype("int64")
+        for name in ("start", "end"):
+            log[name] = pd.to_datetime(log[name].astype("Int64"), unit="ns", utc=True)
         faults = pd.DataFrame(
-            [json.loads(row[3]) for row in rows], columns=list(Fault.__dataclass_fields__)
+            map(json.loads, log.pop("fault")), columns=list(Fault.__annotations__)
         )
-        return pd.DataFrame(made).join(faults.drop(columns=["start_s", "end_s"]))
+        return log.join(faults.drop(columns=["start_s", "end_s"]))
 
     def close(self) -> None:
         """Close the file."""

@@ -1,7 +1,6 @@
-"""How is the laboratory reached over HTTP? Blueprints that read, check and pass on; they decide
-nothing.
+"""How is the laboratory reached over HTTP? Blueprints that check what comes in and pass it on.
 
-Every refusal is JSON: ``{"error", "field", "rule", "value"}``.
+They decide nothing. Every refusal is JSON: ``{"error", "field", "rule", "value"}``.
 """
 
 from __future__ import annotations
@@ -29,36 +28,42 @@ from aiops_lab.results import iso
 if TYPE_CHECKING:
     from aiops_lab.monitor import Monitor
 
-QUERY_MAX = 8_192
+Data = dict[str, Any]
+Answer = tuple[Data, int]  # JSON and status
+Pairs = list[tuple[str, Any]]
+Place = tuple[str, str]  # (service, endpoint)
 
-"""Bytes of query; no call of this interface needs a tenth of it."""
-
-BODY_MAX = 65_536
-
-"""Bytes of body."""
-
-DRAIN_MAX = 16_000_000
-
-"""Bytes of a refused body that are still read: a client that is sending cannot hear the refusal."""
-
-Answer = tuple[dict[str, Any], int]
+QUERY_MAX = 8_192  # bytes; no call of this interface needs a tenth of it
+BODY_MAX = 65_536  # bytes
+DRAIN_MAX = 16_000_000  # bytes of a refused body that are still read: a client that is sending
+# does not read the refusal
 
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+PACKAGE = str(Path(__file__).parents[1])  # the folder of all modules of this package
+
+# The parameters of each kind of fault besides endpoint, service and ttl_s; the first is required.
+SIMULATIONS = {"delay": ("duration", "jitter"), "error": ("rate", "status"), "hang": ()}
+
+# Fields of `Fault` with another name over HTTP, where a time without a unit is milliseconds.
+FIELDS = {"duration": "duration_ms", "jitter": "jitter_ms"}
+PARAMETERS = {"duration_ms": "duration", "jitter_ms": "jitter"}
 
 
-def problem(status: int, field: str, rule: str, value: object, text: str | None = None) -> Answer:
-    """Return the JSON answer for a refused request, with its status."""
-    shown = shorten(value)
-    plain = (value is None or isinstance(value, (str, int))) and len(shown) < 80
-    text = text or f"{field} {rule}, got {shown}"
-    return {"error": text, "field": field, "rule": rule, "value": value if plain else shown}, status
+def problem(status: int, error: FieldError) -> Answer:
+    """Return the JSON that answers a refused request, with its status."""
+    value = error.value
+    is_plain = value is None or isinstance(value, (str, int))
+    if not is_plain or len(shorten(value)) >= 80:
+        value = shorten(value)
+    answer = {"error": str(error), "field": error.field, "rule": error.rule, "value": value}
+    return answer, status
 
 
 def json_errors(app: Flask | Blueprint) -> None:
-    """Let an app (or one blueprint) answer its errors as JSON, and refuse what is too large to be
-    meant.
+    """Let an app, or one blueprint, answer its errors as JSON and refuse requests that are too
+    large.
     """
-    app.register_error_handler(FieldError, lambda e: problem(400, e.field, e.rule, e.value))
+    app.register_error_handler(FieldError, partial(problem, 400))
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(BackendError, _backend_problem)
     app.before_request(_refuse_oversize)
@@ -70,29 +75,28 @@ def _http_problem(error: HTTPException) -> ResponseReturnValue | HTTPException:
         return error
     if isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
-        return *problem(status, "method", f"must be one of {allowed}", request.method), {
-            "Allow": allowed
-        }
+        refusal = FieldError("method", f"must be one of {allowed}", request.method)
+        return *problem(status, refusal), {"Allow": allowed}
     if isinstance(error, NotFound):
-        return problem(status, "path", "must be one that exists here", request.path)
+        return problem(status, FieldError("path", "must be one that exists here", request.path))
     return {"error": error.description or error.name}, status
 
 
 def _refuse_oversize() -> Answer | None:
-    if len(request.query_string) > QUERY_MAX:
-        return problem(
-            414, "query", f"must be at most {QUERY_MAX} bytes", len(request.query_string)
-        )
+    query = len(request.query_string)
+    if query > QUERY_MAX:
+        return problem(414, FieldError("query", f"must be at most {QUERY_MAX} bytes", query))
     length = request.content_length or 0
     if length <= BODY_MAX:
         return None
-    stream, left = request.environ["wsgi.input"], min(length, DRAIN_MAX)
+    stream = request.environ["wsgi.input"]
+    left = min(length, DRAIN_MAX)
     while left > 0 and (chunk := stream.read(min(left, BODY_MAX))):
         left -= len(chunk)
-    return problem(413, "body", f"must be at most {BODY_MAX} bytes", length)
+    return problem(413, FieldError("body", f"must be at most {BODY_MAX} bytes", length))
 
 
-def parameters(allowed: Collection[str]) -> dict[str, Any]:
+def parameters(allowed: Collection[str] = ()) -> Data:
     """Return the parameters of the request, from its query, its form or its JSON body.
 
     Raises
@@ -100,17 +104,18 @@ def parameters(allowed: Collection[str]) -> dict[str, Any]:
     FieldError
         One is unknown or given twice, or the body is not a JSON object.
     """
-    found: dict[str, Any] = {}
+    found: Data = {}
     for name, value in [*request.args.items(multi=True), *_body()]:
         if name not in allowed:
-            raise FieldError("parameter", f"must be one of {', '.join(allowed) or '(none)'}", name)
+            choices = ", ".join(allowed) or "(none)"
+            raise FieldError("parameter", f"must be one of {choices}", name)
         if name in found:
             raise FieldError(name, "must be given once", value)
         found[name] = value
     return found
 
 
-def _body() -> list[tuple[str, Any]]:
+def _body() -> Pairs:
     raw = request.get_data()
     if not raw.strip():
         return []
@@ -121,24 +126,25 @@ def _body() -> list[tuple[str, Any]]:
     raise FieldError("body", "must be a JSON object or a form", request.mimetype)
 
 
-def _json_pairs(raw: bytes) -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
+def _json_pairs(raw: bytes) -> Pairs:
+    pairs: Pairs = []
 
-    def keep(found: list[tuple[str, Any]]) -> dict[str, Any]:
+    def keep(found: Pairs) -> Data:
         pairs[:] = found  # the outermost object is finished last; a dict would hide repeated names
         return dict(found)
 
     try:
         body = json.loads(raw, object_pairs_hook=keep)
     except (ValueError, RecursionError) as error:
-        raise FieldError("body", "must be valid JSON", raw[:60].decode(errors="replace")) from error
+        sample = raw[:60].decode(errors="replace")
+        raise FieldError("body", "must be valid JSON", sample) from error
     if not isinstance(body, dict):
         raise FieldError("body", "must be a JSON object", body)
     return pairs
 
 
-def required(given: dict[str, Any], name: str) -> Any:
-    """Return a parameter that must be there."""
+def required(given: Data, name: str) -> Any:
+    """Return a parameter, or raise `FieldError` where it was not given."""
     if name not in given:
         raise FieldError(name, "must be given", None)
     return given[name]
@@ -169,7 +175,7 @@ def one_of(name: str, value: object, choices: Collection[str]) -> str:
 
 
 def attach(injector: FaultInjector, app: Flask, service: str) -> None:
-    """Let `injector` strike the requests of any Flask app, each before its view works."""
+    """Let `injector` strike each request of a Flask app, before its view works."""
 
     def strike() -> None:
         if request.url_rule is not None:
@@ -182,64 +188,46 @@ def attach(injector: FaultInjector, app: Flask, service: str) -> None:
 def _backend_problem(error: BackendError) -> Answer:
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     error.__traceback__ = _outside(error.__traceback__)
-    # Flask tells its listeners of unhandled exceptions only; for them this one is no different.
+    # Flask sends this signal for unhandled exceptions only; listeners shall see no difference.
     got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
     return {"error": str(error)}, error.status
 
 
-PACKAGE = Path(__file__).parents[1]
-"""Where all modules of this package lie."""
-
-
 def _outside(traceback: TracebackType | None) -> TracebackType | None:
-    """Drop this package's frames: a stack trace that names faults.py would give the answer away."""
+    """Return a traceback without this package's frames: one in faults.py would tell the truth."""
     if traceback is None:
         return None
     inner = _outside(traceback.tb_next)
-    if PACKAGE in Path(traceback.tb_frame.f_code.co_filename).parents:
+    frame = traceback.tb_frame
+    if Path(frame.f_code.co_filename).is_relative_to(PACKAGE):
         return inner
-    return TracebackType(inner, traceback.tb_frame, traceback.tb_lasti, traceback.tb_lineno)
+    return TracebackType(inner, frame, traceback.tb_lasti, traceback.tb_lineno)
 
 
-SIMULATIONS = {"delay": ("duration", "jitter"), "error": ("rate", "status"), "hang": ()}
-
-"""What each kind of fault takes besides endpoint, service and ttl_s; the first one must be given.
-"""
-
-FIELDS = {"duration": "duration_ms", "jitter": "jitter_ms"}
-
-"""Where a parameter and its field of `Fault` differ: over HTTP a time without a unit is
-milliseconds.
-"""
+# ---- /simulate
 
 
-def simulate(injector: FaultInjector, endpoints: Iterable[tuple[str, str]]) -> Blueprint:
-    """Return the blueprint that breaks endpoints on purpose: /simulate/delay, error, hang, clear
-    and status.
+def simulate(injector: FaultInjector, endpoints: Iterable[Place]) -> Blueprint:
+    """Return the blueprint that breaks endpoints on purpose.
+
+    Its paths are /simulate/delay, error, hang, clear and status.
 
     Parameters
     ----------
     injector : FaultInjector
-        Whatever app it is attached to gets broken.
+        The faults strike the apps to which it is attached.
     endpoints : iterable of (service, endpoint)
-        What may be broken. An endpoint that several services have must be asked for with its
-        service.
+        What may be broken. An endpoint that several services have must be named with its service.
     """
     places = sorted(endpoints)
     blueprint = Blueprint("simulate", __name__, url_prefix="/simulate")
     json_errors(blueprint)
 
     def inject(kind: str) -> ResponseReturnValue:
-        own = SIMULATIONS[kind]
-        given = parameters(("endpoint", *own, "service", "ttl_s"))
-        service, endpoint = _place(given, places)
-        for name in own[:1]:
-            required(given, name)
-        fault = _fault(
-            kind, service, endpoint, {n: given[n] for n in (*own, "ttl_s") if n in given}
-        )
-        id = injector.inject(fault)
-        return {"fault": next((_shown(f) for f in injector.active() if f.id == id), None)}
+        given = parameters(("endpoint", *SIMULATIONS[kind], "service", "ttl_s"))
+        id = injector.inject(_fault(kind, given, places))
+        in_force = {each.id: each for each in injector.active()}
+        return {"fault": _shown(in_force[id]) if id in in_force else None}
 
     for kind in SIMULATIONS:
         blueprint.add_url_rule(f"/{kind}", kind, partial(inject, kind), methods=["POST"])
@@ -247,22 +235,39 @@ def simulate(injector: FaultInjector, endpoints: Iterable[tuple[str, str]]) -> B
     @blueprint.post("/clear")
     def clear() -> ResponseReturnValue:
         given = parameters(("id",))
-        id = whole("id", given["id"]) if "id" in given else None
+        id = whole("id", given["id"]) if given else None
         try:
             return {"cleared": injector.clear(id)}
         except KeyError:
-            return problem(404, "id", "must be a fault in force", id)
+            return problem(404, FieldError("id", "must be a fault in force", id))
 
     @blueprint.get("/status")
     def status() -> ResponseReturnValue:
-        parameters(())
-        shown = [{"service": service, "endpoint": endpoint} for service, endpoint in places]
-        return {"active": [_shown(fault) for fault in injector.active()], "endpoints": shown}
+        parameters()
+        active = [_shown(fault) for fault in injector.active()]
+        breakable = [{"service": service, "endpoint": endpoint} for service, endpoint in places]
+        return {"active": active, "endpoints": breakable}
 
     return blueprint
 
 
-def _place(given: dict[str, Any], places: list[tuple[str, str]]) -> tuple[str, str]:
+def _fault(kind: str, given: Data, places: list[Place]) -> Fault:
+    service, endpoint = _place(given, places)
+    for name in SIMULATIONS[kind][:1]:
+        required(given, name)
+    numbers: Data = {}
+    for name in (*SIMULATIONS[kind], "ttl_s"):
+        if name in given:
+            read = whole if name == "status" else number
+            numbers[FIELDS.get(name, name)] = read(name, given[name])
+    try:
+        return Fault(kind, service, endpoint, **numbers)
+    except FieldError as error:
+        name = PARAMETERS.get(error.field, error.field)
+        raise FieldError(name, error.rule, error.value) from None
+
+
+def _place(given: Data, places: list[Place]) -> Place:
     endpoints = sorted({endpoint for _, endpoint in places})
     endpoint = one_of("endpoint", required(given, "endpoint"), endpoints)
     services = [service for service, route in places if route == endpoint]
@@ -271,39 +276,26 @@ def _place(given: dict[str, Any], places: list[tuple[str, str]]) -> tuple[str, s
     return one_of("service", required(given, "service"), services), endpoint
 
 
-def _fault(kind: str, service: str, endpoint: str, given: dict[str, Any]) -> Fault:
-    numbers: dict[str, Any] = {
-        FIELDS.get(name, name): whole(name, value) if name == "status" else number(name, value)
-        for name, value in given.items()
-    }
-    try:
-        return Fault(kind, service, endpoint, **numbers)
-    except FieldError as error:
-        names = {field: name for name, field in FIELDS.items()}
-        raise FieldError(names.get(error.field, error.field), error.rule, error.value) from None
-
-
-def _shown(injected: Injected) -> dict[str, Any]:
+def _shown(injected: Injected) -> Data:
     fault = injected.fault
-    start, end = (
-        None if ns is None else iso(to_timestamp(ns)) for ns in (injected.start_ns, injected.end_ns)
-    )
-    place = {
-        "id": injected.id,
-        "kind": fault.kind,
-        "service": fault.service,
-        "endpoint": fault.endpoint,
-    }
-    own = {name: getattr(fault, FIELDS.get(name, name)) for name in SIMULATIONS.get(fault.kind, ())}
-    return place | own | {"ttl_s": fault.ttl_s, "start": start, "end": end}
+    shown: Data = {"id": injected.id}
+    own = SIMULATIONS.get(fault.kind, ())
+    for name in ("kind", "service", "endpoint", *own, "ttl_s"):
+        shown[name] = getattr(fault, FIELDS.get(name, name))
+    shown["start"] = iso(to_timestamp(injected.start_ns))
+    shown["end"] = None
+    if injected.end_ns is not None:
+        shown["end"] = iso(to_timestamp(injected.end_ns))
+    return shown
 
 
 # ---- /aiops
 
 
 def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Blueprint:
-    """Return the blueprint that shows what a monitor knows: /aiops/metrics, incidents, analyze and
-    graph.
+    """Return the blueprint that shows the state of a monitor.
+
+    Its paths are /aiops/metrics, incidents, analyze and graph.
 
     Parameters
     ----------
@@ -317,75 +309,82 @@ def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Bl
 
     @blueprint.get("/metrics")
     def metrics() -> ResponseReturnValue:
-        parameters(())
+        parameters()
         moment = clock()
         return {"timestamp": int(moment.timestamp()), "metrics": monitor.metrics(moment)}
 
     @blueprint.get("/incidents")
     def incidents() -> ResponseReturnValue:
         given = parameters(("status",))
-        if "status" not in given:
+        if not given:
             return _active(monitor)
         status = one_of("status", given["status"], (*STATUSES, "all"))
         found = monitor.incidents(None if status == "all" else status)
-        return {"incident_count": len(found), "incidents": [i.to_dict() for i in found]}
+        return _listed("incidents", found)
 
     @blueprint.post("/analyze")
     def analyze() -> ResponseReturnValue:
-        parameters(())
+        parameters()
         moment = clock()
         changed = [incident.id for incident in monitor.step(moment)]
         return {"timestamp": int(moment.timestamp()), "changed": changed} | _active(monitor)
 
     @blueprint.get("/graph")
     def graph() -> ResponseReturnValue:
-        parameters(())
+        parameters()
         edges = monitor.graph(clock()).astype(object)
         return {"edges": edges.where(edges.notna(), None).to_dict("records")}
 
     @blueprint.get("/incidents/<id>")
     def incident(id: str) -> ResponseReturnValue:
-        parameters(())
-        return _of_incident(id, lambda: monitor.incident(id).to_dict())
+        parameters()
+        return _of_incident(id, monitor.incident, Incident.to_dict)
 
     @blueprint.get("/incidents/<id>/explain")
     def explain(id: str) -> ResponseReturnValue:
         given = parameters(("why_not",))
-        return _of_incident(id, lambda: _explained(monitor.incident(id), given.get("why_not")))
+        return _of_incident(id, monitor.incident, partial(_explained, why_not=given.get("why_not")))
 
     @blueprint.post("/incidents/<id>/resolve")
     def resolve(id: str) -> ResponseReturnValue:
-        parameters(())
-        return _of_incident(id, lambda: monitor.resolve(id, clock()).to_dict())
+        parameters()
+        return _of_incident(id, lambda id: monitor.resolve(id, clock()), Incident.to_dict)
 
     @blueprint.post("/incidents/<id>/acknowledge")
     def acknowledge(id: str) -> ResponseReturnValue:
-        parameters(())
-        return _of_incident(id, lambda: monitor.acknowledge(id, clock()).to_dict())
+        parameters()
+        return _of_incident(id, lambda id: monitor.acknowledge(id, clock()), Incident.to_dict)
 
     return blueprint
 
 
-def _active(monitor: Monitor) -> dict[str, Any]:
-    found = [i for i in monitor.incidents() if i.status != RESOLVED]
-    return {"incident_count": len(found), "active_incidents": [i.to_dict() for i in found]}
+def _listed(name: str, incidents: list[Incident]) -> Data:
+    return {"incident_count": len(incidents), name: [each.to_dict() for each in incidents]}
 
 
-def _of_incident(id: str, answer: Callable[[], dict[str, Any]]) -> ResponseReturnValue:
+def _active(monitor: Monitor) -> Data:
+    unresolved = [each for each in monitor.incidents() if each.status != RESOLVED]
+    return _listed("active_incidents", unresolved)
+
+
+def _of_incident(
+    id: str, find: Callable[[str], Incident], answer: Callable[[Incident], Data]
+) -> ResponseReturnValue:
     try:
-        return answer()
+        found = find(id)
     except IllegalMoveError as error:
-        return problem(409, "status", "must be a step of the life cycle", id, str(error))
+        refused = FieldError("status", "must be a step of the life cycle", id)
+        refusal, status = problem(409, refused)
+        return refusal | {"error": str(error)}, status
     except KeyError:
-        return problem(404, "id", "must be a known incident", id)
+        return problem(404, FieldError("id", "must be a known incident", id))
+    return answer(found)
 
 
-def _explained(incident: Incident, endpoint: str | None) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "id": incident.id,
-        "steps": [asdict(step) for step in incident.explain()],
-    }
-    if endpoint is not None:
-        known = [str(row["endpoint"]) for row in incident.verdict.endpoints]
-        shown["why_not"] = asdict(incident.why_not(one_of("why_not", endpoint, known)))
-    return shown
+def _explained(incident: Incident, why_not: object) -> Data:
+    steps = [asdict(step) for step in incident.explain()]
+    explained: Data = {"id": incident.id, "steps": steps}
+    if why_not is not None:
+        choices = [str(row["endpoint"]) for row in incident.verdict.endpoints]
+        explained["why_not"] = asdict(incident.why_not(one_of("why_not", why_not, choices)))
+    return explained
