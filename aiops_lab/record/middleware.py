@@ -1,5 +1,4 @@
-"""How does a request become spans? ``instrument(app)`` records what comes in, ``Session`` what goes
-out.
+"""How does an incoming request become a span? ``instrument(app)`` records what a service serves.
 
     traceparent in -> server span -> (context variable) -> client span -> traceparent out
        the header       instrument        same request         Session        the header
@@ -45,12 +44,12 @@ def instrument(app: App, sink: Sink, service: str = "shop") -> App:
     the whole body, else when the stream is exhausted, closed or dropped. So the span is in the sink
     before the caller has the last byte. Its endpoint is Flask's route template; for other callables
     the path, or ``(unmatched)`` where the answer is 404. The laboratory's own paths and static
-    files are not monitored: they would drown the rest.
+    files are not monitored, because they would be most of the requests.
 
     Parameters
     ----------
     app
-        A Flask app or any WSGI callable. Doing it again with the same sink and service changes
+        A Flask app or any WSGI callable. A second call with the same sink and service changes
         nothing.
     sink
         Takes each finished span, once: a function, a list's ``append``, a `SpanStore`. It must
@@ -97,8 +96,8 @@ def instrument(app: App, sink: Sink, service: str = "shop") -> App:
 class _Body:
     """A response body that is still to be made, iterated with its request as the current one.
 
-    Nothing that the application holds refers to this object, so that a body which is dropped is
-    noticed at once.
+    The application holds no reference to this object, so that a body which is dropped ends its
+    span at once.
     """
 
     __slots__ = ("_request", "_body", "_next", "_sent")
@@ -146,7 +145,7 @@ class _Body:
 
 
 class _Instrumented:
-    """The WSGI callable around an application; `routed` where somebody will name the endpoints."""
+    """The WSGI callable around an application; with `routed`, Flask's routes name the endpoints."""
 
     def __init__(
         self,
@@ -207,13 +206,13 @@ def _instrument_flask(app: Any, recorder: Recorder) -> None:
     def finalize_request(*args: Any, **kwargs: Any) -> Any:
         response, span = finalize(*args, **kwargs), current_span.get()
         if span is not None:
-            # Then the request ends when the application returns. Of an abort(404) Flask makes an
-            # iterator, over a text that is there.
+            # Then the request ends when the application returns. The answer of an abort(404) is an
+            # iterator in Flask, although its whole text is there.
             span.complete = response.is_sequence or getattr(args[-1], "response", args[-1]) is None
         return response
 
-    # The first comes right after routing, before any hook of the app: a request that hangs is seen
-    # under its name. The signals request_started and request_finished come at the same moments and
+    # The first runs right after routing, before any hook of the app, so that a hanging request has
+    # its endpoint. The signals request_started and request_finished come at the same moments, but
     # cost 2 microseconds each.
     app.preprocess_request = preprocess_request
     app.finalize_request = finalize_request
@@ -223,7 +222,7 @@ def _instrument_flask(app: Any, recorder: Recorder) -> None:
 
 
 def _on_exception(_app: object, exception: BaseException, **_: object) -> None:
-    """Note an exception that Flask turns into a 500 before it can reach a wrapper."""
+    """Record an exception that Flask turns into a 500 before it can reach a wrapper."""
     span = current_span.get()
     if span is not None:
         span.fail(exception)

@@ -1,4 +1,4 @@
-"""What middleware and session share: open spans, the current span, the hand-over to the sink."""
+"""What do middleware and session share? Open spans, the current span, the call of the sink."""
 
 from __future__ import annotations
 
@@ -22,11 +22,9 @@ App = TypeVar("App", bound="WSGIApplication")
 Context = tuple[str, str | None, int, str]  # trace_id, parent_id, flags, tracestate
 
 UNMATCHED = "(unmatched)"
-
 EXCLUDED = ("/aiops", "/simulate", "/static")  # each with everything below it
 
-# An error text is a sample for a reader; the stack keeps the whole. A body pasted into a message
-# may be huge.
+# The stack holds the whole text of an error; a message may contain the body of a request.
 MAX_ERROR = 1000
 
 _log = logging.getLogger(__name__)
@@ -35,34 +33,30 @@ _make_span = tuple.__new__  # half the time of Span(...)
 
 
 class Recorder:
-    """Where spans go: a sink with its optional ``stack`` and ``opened``, and the count of what it
-    refused.
-    """
+    """Where spans go: a sink with its optional ``stack`` and ``opened``; counts what failed."""
 
     def __init__(self, sink: Sink, service: str) -> None:
         if not callable(sink):
-            raise ValueError(
-                f"sink must be a callable that takes a Span, got {type(sink).__name__}"
-            )
+            kind = type(sink).__name__
+            raise ValueError(f"sink must be a callable that takes a Span, got {kind}")
         if not isinstance(service, str) or service == "":
             raise ValueError(f"service must be a non-empty text, got {service!r}")
         self.sink = sink
         self.service = service
         self.opened: dict[str, tuple] = getattr(sink, "opened", {})
-        self.stack: Callable[[str, str], object] = getattr(
-            sink, "stack", lambda span_id, text: None
-        )
+        self.stack: Callable[..., object] = getattr(sink, "stack", lambda span_id, text: None)
         self.failed = 0
 
     def must_equal(self, other: Recorder) -> None:
+        """Raise ValueError unless both have the same sink and service."""
         if (self.sink, self.service) != (other.sink, other.service):
             raise ValueError(
-                f"app must be instrumented with one sink and service, got service {other.service!r} "
-                f"after {self.service!r}; one function can feed several sinks"
+                "app must be instrumented with one sink and service, got service "
+                f"{other.service!r} after {self.service!r}; one function can feed several sinks"
             )
 
     def hand_over(self, take: Callable[..., object], *values: object) -> None:
-        """Give the sink its values. Where it fails, count that, and log the first time."""
+        """Call the sink with some values; count failures and log the first."""
         try:
             take(*values)
         except Exception:
@@ -75,7 +69,7 @@ class Recorder:
 
 
 class OpenSpan:
-    """A span that has begun. Its end hands it to the sink, once."""
+    """A span that has begun. When it ends it goes to the sink, once."""
 
     __slots__ = (
         "recorder",
@@ -113,6 +107,7 @@ class OpenSpan:
         self.begun = perf_counter_ns()
 
     def fields(self, duration_ns: int | None) -> tuple:
+        """Return the fields of a `Span`, in its order."""
         return (
             self.trace_id,
             self.span_id,
@@ -132,20 +127,20 @@ class OpenSpan:
         self.recorder.opened[self.span_id] = self.fields(None)
 
     def fail(self, error: BaseException) -> None:
-        """Note the first exception of the request, and its stack."""
+        """Record the first exception of the request, and its stack."""
         if self.error is None:
             self.error = describe_error(error)
             text = _encodable("".join(traceback.format_exception(error)))
             self.recorder.hand_over(self.recorder.stack, self.span_id, text)
 
     def end(self) -> None:
+        """Give the span to the sink, the first time that this is called."""
         if self.ended:
             return
         self.ended = True
         recorder = self.recorder
-        recorder.hand_over(
-            recorder.sink, _make_span(Span, self.fields(perf_counter_ns() - self.begun))
-        )
+        fields = self.fields(perf_counter_ns() - self.begun)
+        recorder.hand_over(recorder.sink, _make_span(Span, fields))
         # Afterwards, so that there is no moment in which the span is in neither place.
         recorder.opened.pop(self.span_id, None)
 
@@ -155,18 +150,20 @@ class ServerSpan(OpenSpan):
 
     __slots__ = ("server", "by_path", "complete")
     server: StartResponse
-    by_path: bool  # the endpoint is the path: known to exist only by the answer
+    by_path: bool  # the endpoint is the path; only the answer tells whether it exists
     complete: bool  # the whole body was there when the application returned
 
     def start_response(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-        self.status = int(status[:3]) if status[:3].isdecimal() else 0
+        """Take the status, and add ``X-Trace-Id`` to the headers of the answer."""
+        code = status[:3]
+        self.status = int(code) if code.isdecimal() else 0
         if self.by_path and self.status == 404:
             self.endpoint = UNMATCHED
         if exc_info and exc_info[0]:
             self.fail(exc_info[0][1])
-        headers = [header for header in headers if header[0].lower() != "x-trace-id"]
-        headers.append(("X-Trace-Id", self.trace_id))
-        return self.server(status, headers, *exc_info)
+        kept = [header for header in headers if header[0].lower() != "x-trace-id"]
+        kept.append(("X-Trace-Id", self.trace_id))
+        return self.server(status, kept, *exc_info)
 
     def break_off(self, error: BaseException, status: int) -> None:
         """End with an exception that goes on to the server."""
@@ -175,20 +172,18 @@ class ServerSpan(OpenSpan):
         self.end()
 
 
-# The span of the request that is being handled here, and the traceparent of the call that is being
-# made.
+# The span of the current request, and the traceparent of the current outgoing call.
 current_span: ContextVar[ServerSpan | None] = ContextVar("aiops_lab_current", default=None)
-
 current_call: ContextVar[str | None] = ContextVar("aiops_lab_calling", default=None)
 
 
 def decode_header(path: str) -> str:
-    """Return the text of a path that WSGI handed over as Latin-1."""
+    """Return the text of a path that WSGI has decoded as Latin-1."""
     return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def describe_error(error: BaseException) -> str:
-    """Return "TypeName: message", whatever the exception's own text does."""
+    """Return "TypeName: message", also where the exception's own text cannot be made."""
     try:
         message = str(error)
     except Exception:

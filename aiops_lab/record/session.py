@@ -1,4 +1,4 @@
-"""Outgoing requests: a ``requests.Session`` that propagates the trace and records client spans."""
+"""What calls does a service make? `Session`, which passes the trace on and records client spans."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Session(requests.Session):
     sink, service
         As in `instrument`; the service is the caller.
     peers
-        ``{base_url: service}``, the names of the called services; the longest base that fits wins,
-        and the mapping is read at each call. Default: none, so that a peer is called host:port.
+        ``{base_url: service}``, the names of the called services. The longest base that fits is
+        taken; the mapping is read at each call. Default: none, so that a peer is named host:port.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class Session(requests.Session):
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request, with its trace context, and record the call."""
         calling = current_call.get()
-        # of a redirect
-        is_hop = calling is not None and request.headers.get("traceparent") == calling
-        if is_hop or not isinstance(request, requests.PreparedRequest):
+        is_redirect = calling is not None and request.headers.get("traceparent") == calling
+        if is_redirect or not isinstance(request, requests.PreparedRequest):
             return super().send(request, **kwargs)
-        url = urlsplit(request.url or "")
-        peer = self._peer(request.url or "", url)
+        address = request.url or ""
+        url = urlsplit(address)
+        peer = self._peer(address) or _host(url.scheme, url.netloc)
         span = OpenSpan(self.recorder, url.path or "/", _context_of_call(), "client", peer)
         span.show()
         token = current_call.set(_inject(span, request.headers))
@@ -69,13 +69,9 @@ class Session(requests.Session):
             current_call.reset(token)
             span.end()
 
-    def _peer(self, url: str, parts: SplitResult) -> str:
-        bases = (
-            [base for base in self.peers if _is_below(url, base.rstrip("/"))] if self.peers else []
-        )
-        if bases:
-            return self.peers[max(bases, key=len)]
-        return _host(parts.scheme, parts.netloc)
+    def _peer(self, url: str) -> str:
+        bases = [base for base in self.peers if _is_below(url, base.rstrip("/"))]
+        return self.peers[max(bases, key=len)] if bases else ""
 
 
 def _context_of_call() -> Context:
@@ -87,13 +83,11 @@ def _context_of_call() -> Context:
 
 def _inject(span: OpenSpan, headers: Any) -> str:
     """Write the trace context into the headers of a call and return the traceparent."""
-    traceparent = headers["traceparent"] = format_traceparent(
-        span.trace_id, span.span_id, span.flags
-    )
+    traceparent = format_traceparent(span.trace_id, span.span_id, span.flags)
+    headers["traceparent"] = traceparent
+    headers.pop("tracestate", None)  # a copied header would belong to another trace
     if span.tracestate:
         headers["tracestate"] = span.tracestate
-    else:
-        headers.pop("tracestate", None)  # a copied header would speak for another trace
     return traceparent
 
 

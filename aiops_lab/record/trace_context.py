@@ -1,4 +1,12 @@
-"""The trace context on the wire: W3C Trace Context, headers ``traceparent`` and ``tracestate``."""
+"""How does a trace cross from process to process? W3C Trace Context, levels 1 and 2.
+
+The headers (https://www.w3.org/TR/trace-context-2/)::
+
+    traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03
+                 |  trace_id (16 random bytes)       parent's span_id  flags: 1 sampled, 2 random
+                 version
+    tracestate:  vendor=opaque,other=opaque          notes of other systems, passed on unchanged
+"""
 
 from __future__ import annotations
 
@@ -6,41 +14,28 @@ import os
 import random
 import re
 
-# The trace context on the wire: W3C Trace Context, levels 1 and 2
-# (https://www.w3.org/TR/trace-context-2/).
-#
-#     traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03
-#                  |  trace_id (16 random bytes)       parent's span_id  flags: 1 sampled, 2 random
-#                  version
-#     tracestate:  vendor=opaque,other=opaque          other systems' notes, passed on as they are
-
-SAMPLED, RANDOM = 0x01, 0x02
-
-KNOWN_FLAGS = SAMPLED | RANDOM
-
+KNOWN_FLAGS = 0x01 | 0x02  # sampled, random
 MAX_MEMBERS = 32
 
 # The lookaheads refuse version ff and ids of zeros; only a future version may go on after its
 # flags. A comma means two headers, which a server joined.
 _TRACEPARENT = re.compile(
-    r"[ \t]*(?:00|(?!00|ff)([0-9a-f]{2}))-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
+    r"[ \t]*(?:00|(?!00|ff)([0-9a-f]{2}))"
+    r"-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
     r"(?(1)(?:-[^,]*)?)[ \t]*"
 )
 
-# Level 2 made @ an ordinary letter of a key and lets a key begin with a digit: more than level 1
-# allows.
+# In level 2, @ is an ordinary letter of a key and a key may begin with a digit, unlike in level 1.
 _MEMBER = re.compile(
-    r"([a-z0-9][a-z0-9_*/@-]{0,255})=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+    r"([a-z0-9][a-z0-9_*/@-]{0,255})="
+    r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 )
 
-# A generator of its own: whoever calls random.seed(0) for a lesson must not get the same trace ids
-# again.
+# A generator of its own: random.seed(0) in a lesson must not repeat trace ids.
 _rng = random.Random()
-
+_getrandbits = _rng.getrandbits
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_rng.seed)
-
-_getrandbits = _rng.getrandbits
 
 
 def new_trace_id() -> str:
@@ -98,13 +93,13 @@ def parse_tracestate(text: str) -> str:
     >>> parse_tracestate("rojo=1,CONGO=2")
     ''
     """
-    members = [member for part in text.split(",") if (member := part.strip(" \t"))]
+    members = list(filter(None, [member.strip(" \t") for member in text.split(",")]))
     if len(members) > MAX_MEMBERS:
         return ""
-    kept: dict[str, str] = {}
+    first: dict[str, str] = {}
     for member in members:
         match = _MEMBER.fullmatch(member)
         if match is None:
             return ""
-        kept.setdefault(match[1], member)
-    return ",".join(kept.values())
+        first.setdefault(match[1], member)
+    return ",".join(first.values())

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiops_lab.record import database
 from aiops_lab.record import store as store_module
 from aiops_lab.record.store import SpanStore
 from aiops_lab.spans import COLUMNS, Span, check, to_frame
@@ -450,8 +451,8 @@ def test_after_close_everything_is_on_disk_and_nothing_runs(path: Path) -> None:
 def test_spans_that_close_could_not_write_are_counted(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "OPEN_S", 0.1)
-    monkeypatch.setattr(store_module, "BUSY_S", 0.1)
+    monkeypatch.setattr(database, "OPEN_S", 0.1)
+    monkeypatch.setattr(database, "BUSY_S", 0.1)
     store, before = SpanStore(path), threading.active_count()
     with locked(path):
         store.add(span())
@@ -666,8 +667,8 @@ def test_a_place_that_cannot_be_written_is_refused() -> None:
 
 def test_a_file_locked_for_good_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     SpanStore(path).close()
-    monkeypatch.setattr(store_module, "BUSY_S", 0.05)
-    monkeypatch.setattr(store_module, "OPEN_S", 0.1)
+    monkeypatch.setattr(database, "BUSY_S", 0.05)
+    monkeypatch.setattr(database, "OPEN_S", 0.1)
     with (
         locked(path),
         pytest.raises(
