@@ -140,7 +140,8 @@ def anomaly_scores(values: ArrayLike) -> NDArray:
     if np.ndim(values) != 1:
         raise ValueError(f"values must be one-dimensional, got shape {np.shape(values)}")
     scores = np.empty_like(series)
-    bad = _scores_kernel(series, 1.0 - alpha_of(1.0, HOLD), scores)
+    with np.errstate(over="ignore"):  # of values near LARGEST; the compiled kernel is silent, too
+        bad = _scores_kernel(series, 1.0 - alpha_of(1.0, HOLD), scores)
     if bad >= 0:
         raise ValueError(
             f"values must be finite and within ±{LARGEST:g}, got {series[bad]} at {bad}"

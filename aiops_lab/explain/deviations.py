@@ -163,8 +163,8 @@ def _beyond(limits: pd.DataFrame, resources: pd.DataFrame) -> pd.DataFrame:
     """Return how many values of each metric there are, and how many lie beyond their limits."""
     values = resources.set_index("service")[list(limits.columns)]
     beyond = values > limits.reindex(values.index).to_numpy()
-    n = values.notna().groupby(level=0).sum().stack()
-    k = beyond.groupby(level=0).sum().stack()
+    n = values.notna().groupby(level=0, observed=True).sum().stack()
+    k = beyond.groupby(level=0, observed=True).sum().stack()
     return pd.DataFrame({"n": n, "k": k}).astype(float).rename_axis(["service", "what"])
 
 
