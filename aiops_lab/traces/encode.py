@@ -111,9 +111,8 @@ def encode(frame: pd.DataFrame, keys: Sequence[Key] = ()) -> EncodedSpans:
         Endpoints that have a code already: their position. New ones follow, the served ones first.
     """
     ids = parse_ids(frame)
-    kinds, known_kinds = pd.factorize(frame["kind"])
-    kind = np.array([KINDS.index(name) for name in known_kinds], dtype=np.int64)[kinds]
-    server, client, log = (kind == code for code in range(len(KINDS)))
+    kind = pd.Categorical(frame["kind"], KINDS).codes
+    client = kind == KINDS.index("client")
     service, services = pd.factorize(frame["service"])
     peer, peers = pd.factorize(frame["peer"])
     endpoint, endpoints = pd.factorize(frame["endpoint"])
@@ -121,19 +120,19 @@ def encode(frame: pd.DataFrame, keys: Sequence[Key] = ()) -> EncodedSpans:
     owner = np.where(client, len(services) + 1 + peer, service)
     places = pd.DataFrame({"kind": kind, "owner": owner, "endpoint": endpoint})
     by_place = places.groupby(["kind", "owner", "endpoint"])
-    distinct = [(k, owners[o], str(endpoints[e])) for k, o, e in by_place.size().index]
-    names = _routed(distinct, keys)
-    codes = {key: code for code, key in enumerate(dict.fromkeys([*keys, *names]))}
-    node = np.array([codes[name] for name in names], dtype=np.int64)
+    names = [(KINDS[k], owners[o], str(endpoints[e])) for k, o, e in by_place.size().index]
+    about = _routed(names, keys)
+    codes = {key: code for code, key in enumerate(dict.fromkeys([*keys, *about]))}
+    node = np.array([codes[key] for key in about], dtype=np.int64)
     return EncodedSpans(
         frame=frame,
         row=np.arange(len(frame)),
         **ids._asdict(),
         start=start_ns(frame),
         end=end_ns(frame),
-        server=server,
+        server=kind == KINDS.index("server"),
         client=client,
-        log=log,
+        log=kind == KINDS.index("log"),
         failed=is_failed(frame),
         status=frame["status"].to_numpy(),
         node=node[by_place.ngroup().to_numpy()],
@@ -180,23 +179,21 @@ def display_names(keys: Iterable[Key]) -> dict[Key, str]:
     return {(s, e): e if owners[e] == 1 else f"{s} {e}" for s, e in distinct}
 
 
-def _routed(places: list[tuple[int, str, str]], keys: Sequence[Key]) -> list[Key]:
-    """Return the endpoint of each (code of the kind, service, endpoint).
+def _routed(places: list[tuple[str, str, str]], keys: Sequence[Key]) -> list[Key]:
+    """Return the endpoint of each (kind, service, endpoint).
 
     The path of a call becomes the route that the called service is known for: a client sees
     ``/orders/17`` where the service has ``/orders/<id>``. A path that is known itself stays.
     """
-    called = KINDS.index("client")
-    known = {*keys, *((service, name) for kind, service, name in places if kind != called)}
+    own = [(service, name) for kind, service, name in places if kind != "client"]
+    known = {*keys, *own}
     routes = [(*key, _pattern(key[1])) for key in sorted(known) if "<" in key[1]]
 
-    def route(service: str, path: str) -> Key:
-        if (service, path) in known:
-            return service, path
+    def route(service: str, path: str) -> str:
         fits = (r for owner, r, pattern in routes if owner == service and pattern.fullmatch(path))
-        return service, next(fits, path)
+        return path if (service, path) in known else next(fits, path)
 
-    return [route(service, name) for _, service, name in places]
+    return [(service, route(service, name)) for _, service, name in places]
 
 
 def _pattern(route: str) -> re.Pattern[str]:
@@ -250,18 +247,16 @@ _HASH = np.uint64(0x9E3779B97F4A7C15)
 
 def _numbers(ids: pd.Series, digits: int) -> NDArray | None:
     """Return hexadecimal ids as 64 bits, None if they are something else."""
-    if isinstance(ids.dtype, pd.CategoricalDtype):
-        values = _numbers(pd.Series(ids.cat.categories, dtype=object), digits)
-        return None if values is None else values[ids.cat.codes.to_numpy()]
     try:
         text, lengths = _joined(ids)
         raw = unhexlify(text)
     except (ValueError, TypeError):
         return None
-    if not lengths <= {digits}:
+    if lengths - {digits}:
         return None
-    *high, low = np.frombuffer(raw, dtype=">u8").astype(np.uint64).reshape(-1, digits // 16).T
-    return low ^ (high[0] * _HASH + high[0]) if high else low
+    words = np.frombuffer(raw, dtype=">u8").astype(np.uint64).reshape(-1, digits // 16)
+    low, high = words[:, -1], words[:, 0]
+    return low if digits == 16 else low ^ (high * _HASH + high)
 
 
 def _joined(ids: pd.Series) -> tuple[str | memoryview, set[int]]:
@@ -269,11 +264,9 @@ def _joined(ids: pd.Series) -> tuple[str | memoryview, set[int]]:
     if getattr(ids.dtype, "storage", "") != "pyarrow" or ids.empty:
         texts = ids.tolist()
         return "".join(texts), set(map(len, texts))
-    chunks = ids.array.__arrow_array__()
-    array = chunks.combine_chunks() if hasattr(chunks, "chunks") else chunks
+    array = ids.array.__arrow_array__().combine_chunks().cast("large_string")
     _, offsets, data = array.buffers()
-    size = "int64" if str(array.type).startswith("large") else "int32"
-    bounds = np.frombuffer(offsets, dtype=size)[array.offset : array.offset + len(array) + 1]
+    bounds = np.frombuffer(offsets, np.int64)[array.offset :][: len(array) + 1]
     lengths = np.diff(bounds)
     return memoryview(data)[bounds[0] : bounds[-1]], {int(lengths.min()), int(lengths.max())}
 

@@ -124,13 +124,12 @@ def build_trees(
 def _ahead(spans: EncodedSpans, parent: NDArray, offsets: dict[tuple[str, str], int]) -> NDArray:
     """Return by how many ns the clock of each server span is ahead of its parent's."""
     ahead = np.zeros(parent.size, dtype=np.int64)
-    place = {name: code for code, name in enumerate(spans.services)}
-    table = np.zeros((len(place), len(place)), dtype=np.int64)
+    below = spans.server & (parent >= 0)
     for (caller, called), ns in offsets.items():
-        if caller in place and called in place:
-            table[place[caller], place[called]] = ns
-    below = np.flatnonzero(spans.server & (parent >= 0))
-    ahead[below] = table[spans.service[parent[below]], spans.service[below]]
+        if caller in spans.services and called in spans.services:
+            above = spans.service[parent] == spans.services.index(caller)
+            here = spans.service == spans.services.index(called)
+            ahead[below & above & here] = ns
     return ahead
 
 
@@ -172,6 +171,7 @@ def _align(
     return root
 
 
+@compiled
 def critical_path(trees: TraceTrees) -> tuple[NDArray, NDArray]:
     """Return the critical path of every trace as (position of the span, ns that the request waited
     for it).
@@ -181,18 +181,13 @@ def critical_path(trees: TraceTrees) -> tuple[NDArray, NDArray]:
     After Yang & Miller's critical path (ICDCS 1988) as CRISP draws it (USENIX ATC 2022); the split
     is by waiting, so what ran in the shade of a later child is not counted.
     """
-    return _critical_path(trees)
-
-
-@compiled
-def _critical_path(trees: TraceTrees) -> tuple[NDArray, NDArray]:
-    limit = trees.root.size + 1
-    span = np.empty(limit, dtype=np.int64)
-    ns = np.empty(limit, dtype=np.int64)
-    stack = np.empty(limit, dtype=np.int64)
-    bounds = np.empty((limit, 2), dtype=np.int64)
+    size = trees.root.size
+    span = np.empty(size, dtype=np.int64)
+    ns = np.empty(size, dtype=np.int64)
+    stack = np.empty(size, dtype=np.int64)
+    bounds = np.empty((size, 2), dtype=np.int64)
     written = 0
-    for i in range(trees.root.size):
+    for i in range(size):
         if trees.root[i] == i:
             written += _walk(trees, i, span[written:], ns[written:], stack, bounds)
     return span[:written], ns[:written]
