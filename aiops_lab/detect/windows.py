@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.traces.encode import NEVER, EncodedSpans
@@ -18,6 +19,11 @@ class Grid(NamedTuple):
     since_ns: int
     until_ns: int
     window_ns: int
+
+    @property
+    def windows(self) -> int:
+        """The number of windows."""
+        return (self.until_ns - self.since_ns) // self.window_ns
 
 
 class Counts(NamedTuple):
@@ -47,11 +53,13 @@ def is_given_up(spans: EncodedSpans) -> NDArray:
 
     A call whose connection failed is not one of them.
     """
-    unanswered = (spans.status == 0) & spans.client & spans.has_peer & (spans.end != NEVER)
-    at = np.flatnonzero(unanswered)
+    calls = spans.client & spans.has_peer
+    unanswered = (spans.status == 0) & (spans.end != NEVER)
+    given_up = calls & unanswered
+    at = np.flatnonzero(given_up)
     errors = spans.texts("error", at)
-    unanswered[at] = ["Timeout" in str(error) for error in errors]
-    return unanswered
+    given_up[at] = ["Timeout" in str(error) for error in errors]
+    return given_up
 
 
 def count_windows(
@@ -76,13 +84,14 @@ def count_windows(
         A request is stuck at the end of a window when it is open then and older than the first,
         unless it is older than the second: then its end was lost.
     """
-    windows = (grid.until_ns - grid.since_ns) // grid.window_ns
+    windows = grid.windows
 
     def table(node: NDArray, moment: NDArray, weight: NDArray | None = None) -> NDArray:
         inside = (moment >= grid.since_ns) & (moment < grid.until_ns)
         window = (moment[inside] - grid.since_ns) // grid.window_ns
+        cell = window * width + node[inside]
         weights = None if weight is None else weight[inside]
-        sums = np.bincount(window * width + node[inside], weights, minlength=windows * width)
+        sums = np.bincount(cell, weights, minlength=windows * width)
         return sums.astype(np.float64).reshape(windows, width)
 
     logs = log_ms(requests)
@@ -108,18 +117,21 @@ def _stuck(
     """Return the stuck requests at the end of each window, as a table in compressed rows (ptr,
     code, age).
     """
-    since, until, step = grid
-    long = (requests.end - requests.start > stuck_ns) & (requests.end >= since)
-    node, start, end = requests.node[long], requests.start[long], requests.end[long]
-    windows = (until - since) // step
+    since, step = grid.since_ns, grid.window_ns
+    age_at_end = requests.end - requests.start
+    long = (age_at_end > stuck_ns) & (requests.end >= since)
+    start = requests.start[long]
     # A request is open at the window ends t with start + stuck <= t <= min(end, start + lost).
-    first = np.maximum(-((since + step - start - stuck_ns) // step), 0)
-    last_age = np.minimum(end - start, lost_ns)
-    last = np.minimum((start + last_age - since) // step - 1, windows - 1)
-    times = np.maximum(last - first + 1, 0)
+    until = start + np.minimum(age_at_end[long], lost_ns)
+    first = -((since + step - start - stuck_ns) // step)
+    first = np.maximum(first, 0)
+    behind = np.minimum((until - since) // step, grid.windows)
+    times = np.maximum(behind - first, 0)
     who = np.repeat(np.arange(times.size), times)
-    window = np.arange(who.size) - np.repeat(np.cumsum(times) - times, times) + first[who]
+    nth = pd.Series(who).groupby(who).cumcount().to_numpy()
+    window = first[who] + nth
     order = np.argsort(window, kind="stable")
     window, who = window[order], who[order]
-    age_s = (since + (window + 1) * step - start[who]) / 1e9
-    return np.searchsorted(window, np.arange(windows + 1)), node[who], age_s
+    window_end = since + (window + 1) * step
+    ptr = np.searchsorted(window, np.arange(grid.windows + 1))
+    return ptr, requests.node[long][who], (window_end - start[who]) / 1e9

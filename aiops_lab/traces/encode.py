@@ -95,9 +95,10 @@ class EncodedSpans:
         opened = (self.end == NEVER) & rows["duration_ms"].notna()
         if len(rows) == len(self.frame) and not opened.any():
             return self.frame
-        duration_ms, error = rows["duration_ms"].mask(opened), rows["error"].mask(opened, None)
-        stand = rows.assign(duration_ms=duration_ms, status=self.status, error=error)
-        return stand.reset_index(drop=True)
+        rows = rows.reset_index(drop=True)
+        rows.loc[opened.to_numpy(), ["duration_ms", "status"]] = [np.nan, 0]
+        rows.loc[opened.to_numpy(), "error"] = None
+        return rows
 
 
 def encode(frame: pd.DataFrame, keys: Sequence[Key] = ()) -> EncodedSpans:
@@ -222,22 +223,18 @@ def parse_ids(frame: pd.DataFrame) -> Ids:
 
     Ids are unique within their trace. Of several spans with the same id, the first is the parent.
     """
+    size = len(frame)
     has_parent = frame["parent_id"].notna().to_numpy()
-    named = frame["parent_id"][has_parent]
-    trace, span = _numbers(frame["trace_id"], 32), _numbers(frame["span_id"], 16)
-    above = _numbers(named, 16)
-    if trace is None:
-        trace = pd.factorize(frame["trace_id"])[0].astype(np.uint64)
-    if span is None or above is None:
-        both = pd.concat([frame["span_id"].astype(object), named.astype(object)])
-        span, above = np.split(pd.factorize(both)[0].astype(np.uint64), [len(frame)])
-    key = span ^ (trace * _HASH)
+    trace = _numbers(frame["trace_id"])
+    spans = _numbers(pd.concat([frame["span_id"], frame["parent_id"][has_parent]]))
+    spread = trace * _HASH
+    key = spans[:size] ^ spread
     repeated = pd.Series(key).duplicated().to_numpy()
     first = np.flatnonzero(~repeated)
-    at = pd.Index(key[first]).get_indexer(above ^ (trace[has_parent] * _HASH))
-    parent = np.full(len(frame), -1)
-    parent[has_parent] = np.where(at >= 0, first[at], -1)
-    parent[parent == np.arange(parent.size)] = -1
+    found = pd.Index(key[first]).get_indexer(spans[size:] ^ spread[has_parent])
+    parent = np.full(size, -1)
+    parent[has_parent] = np.append(first, -1)[found]
+    parent[parent == np.arange(size)] = -1
     return Ids(pd.factorize(trace)[0], parent, has_parent, repeated)
 
 
@@ -245,18 +242,18 @@ def parse_ids(frame: pd.DataFrame) -> Ids:
 _HASH = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _numbers(ids: pd.Series, digits: int) -> NDArray | None:
-    """Return hexadecimal ids as 64 bits, None if they are something else."""
+def _numbers(ids: pd.Series) -> NDArray:
+    """Return ids as 64 bits: by value if all are hexadecimal, of one length of 16 or 32."""
     try:
         text, lengths = _joined(ids)
         raw = unhexlify(text)
     except (ValueError, TypeError):
-        return None
-    if lengths - {digits}:
-        return None
-    words = np.frombuffer(raw, dtype=">u8").astype(np.uint64).reshape(-1, digits // 16)
+        lengths = {0}
+    if lengths not in ({16}, {32}):
+        return pd.util.hash_array(ids.to_numpy(dtype=object), categorize=False)
+    words = np.frombuffer(raw, dtype=">u8").astype(np.uint64).reshape(len(ids), -1)
     low, high = words[:, -1], words[:, 0]
-    return low if digits == 16 else low ^ (high * _HASH + high)
+    return low if lengths == {16} else low ^ (high * _HASH + high)
 
 
 def _joined(ids: pd.Series) -> tuple[str | memoryview, set[int]]:

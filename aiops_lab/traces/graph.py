@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiops_lab.numerics import compiled
 from aiops_lab.spans import check
 from aiops_lab.traces.encode import EncodedSpans, display_names, encode
 
@@ -40,22 +39,19 @@ def service_graph(frame: pd.DataFrame, by: str = "endpoint") -> pd.DataFrame:
     spans = encode(check(frame))
     calls = calls_of(spans)
     nodes = np.union1d(spans.node[spans.server], calls["callee"])
-    keys = [spans.keys[node] for node in nodes]
-    names = list(display_names(keys).values()) if by == "endpoint" else [key[0] for key in keys]
-    labels, which = np.unique(np.array(names, dtype=object), return_inverse=True)
-    place = np.zeros(len(spans.keys), dtype=np.int64)
-    place[nodes] = which
-    calls["caller"], calls["callee"] = place[calls["caller"]], place[calls["callee"]]
-    groups = calls.groupby(["caller", "callee"])
-    duration = groups["duration_ms"]
-    table = pd.DataFrame(
-        {
-            "calls": groups.size(),
-            "errors": groups["failed"].sum(),
-            "p50_ms": duration.median(),
-            "p95_ms": duration.quantile(0.95),
-        }
-    ).reset_index()
+    names = display_names(spans.keys[node] for node in nodes)
+    shown = [name if by == "endpoint" else key[0] for key, name in names.items()]
+    labels, which = np.unique(np.array(shown, dtype=object), return_inverse=True)
+    code = np.zeros(len(spans.keys), dtype=np.int64)
+    code[nodes] = which
+    groups = calls.groupby([code[calls["caller"]], code[calls["callee"]]])
+    table = groups.agg(
+        calls=("failed", "size"),
+        errors=("failed", "sum"),
+        p50_ms=("duration_ms", "median"),
+    )
+    table["p95_ms"] = groups["duration_ms"].quantile(0.95)
+    table = table.rename_axis(["caller", "callee"]).reset_index()
     return table.assign(caller=labels[table["caller"]], callee=labels[table["callee"]])
 
 
@@ -74,8 +70,9 @@ def calls_of(spans: EncodedSpans) -> pd.DataFrame:
     answered = np.zeros(through.size, dtype=bool)
     answered[through[through >= 0]] = True
     lost = spans.client & ~answered & spans.has_peer
-    row = np.flatnonzero((spans.server | lost) & (above >= 0))
-    seen = np.where(through[row] >= 0, through[row], row)
+    is_call = (spans.server | lost) & (above >= 0)
+    row = np.flatnonzero(is_call)
+    seen = np.where(through >= 0, through, np.arange(through.size))[row]
     return pd.DataFrame(
         {
             "caller": spans.node[above[row]],
@@ -87,13 +84,11 @@ def calls_of(spans: EncodedSpans) -> pd.DataFrame:
     )
 
 
-@compiled
 def server_above(parent: NDArray, server: NDArray) -> NDArray:
     """Return the position of the nearest server span above each span, -1 for none."""
-    above = np.full(parent.size, -1, dtype=np.int64)
-    for i in range(parent.size):
-        p, steps = parent[i], 0
-        while p >= 0 and not server[p] and steps < parent.size:  # a cycle of parents ends here too
-            p, steps = parent[p], steps + 1
-        above[i] = p if p >= 0 and server[p] else -1
-    return above
+    own = np.arange(parent.size)
+    nearest = np.where(server | (parent < 0), own, parent)
+    for _ in range(parent.size.bit_length()):  # each turn doubles the distance, cycles end too
+        nearest = nearest[nearest]
+    above = nearest[parent]
+    return np.where((parent >= 0) & server[above], above, -1)

@@ -62,7 +62,11 @@ def _covered(order: NDArray, start: NDArray, end: NDArray, parent: NDArray) -> N
 def self_time_ns(spans: TraceTrees | EncodedSpans) -> NDArray:
     """Return the self time of each span in ns, as `self_time` does; all spans must have an end."""
     order = np.argsort(spans.start, kind="stable")
-    return spans.end - spans.start - _covered(order, spans.start, spans.end, spans.parent)
+    covered = _covered(order, spans.start, spans.end, spans.parent)
+    return spans.end - spans.start - covered
+
+
+# ---- trees
 
 
 class TraceTrees(NamedTuple):
@@ -73,6 +77,7 @@ class TraceTrees(NamedTuple):
     parent: NDArray
     # position of the topmost span, -1 for spans that hang on no root (a cycle of parents)
     root: NDArray
+    order: NDArray  # positions of all spans that hang on a root, parents before children
     start: NDArray
     end: NDArray
     first: NDArray  # children of i, latest end first: child[first[i]:first[i + 1]]
@@ -95,20 +100,23 @@ def build_trees(
     `offsets` holds by how many ns the clock of a called service is ahead of its caller's, by
     (caller, called). The spans in `tops` (a mask) become roots of their own.
     """
+    own = np.arange(spans.parent.size)
     # a span that comes twice is its own parent: it hangs on no root, and counts for nothing
-    parent = np.where(spans.repeated, np.arange(spans.parent.size), spans.parent)
+    parent = np.where(spans.repeated, own, spans.parent)
     if tops is not None:
         parent[tops] = -1
-    start, end = spans.start.copy(), np.minimum(spans.end, until_ns)
+    start = spans.start.copy()
+    recorded_end = np.minimum(spans.end, until_ns)
+    end = recorded_end.copy()
     ahead = _ahead(spans, parent, offsets)
     first, child = _children(parent, end)
-    ended = end.copy()
-    root = _align(parent, first, child, ahead, start, end)
-    if (end != ended).any():
+    root, order = _align(parent, first, child, ahead, start, end)
+    if (end != recorded_end).any():
         first, child = _children(parent, end)
     return TraceTrees(
         parent=parent,
         root=root,
+        order=order,
         start=start,
         end=end,
         first=first,
@@ -125,50 +133,54 @@ def _ahead(spans: EncodedSpans, parent: NDArray, offsets: dict[tuple[str, str], 
     """Return by how many ns the clock of each server span is ahead of its parent's."""
     ahead = np.zeros(parent.size, dtype=np.int64)
     below = spans.server & (parent >= 0)
+    code = {name: code for code, name in enumerate(spans.services)}
     for (caller, called), ns in offsets.items():
-        if caller in spans.services and called in spans.services:
-            above = spans.service[parent] == spans.services.index(caller)
-            here = spans.service == spans.services.index(called)
-            ahead[below & above & here] = ns
+        from_caller = spans.service[parent] == code.get(caller, -1)
+        to_called = spans.service == code.get(called, -1)
+        ahead[below & from_caller & to_called] = ns
     return ahead
 
 
 def _children(parent: NDArray, end: NDArray) -> tuple[NDArray, NDArray]:
     """Return the children of each span in compressed rows, latest end first, ties by position."""
     below = np.flatnonzero(parent >= 0)
-    order = below[np.lexsort((-end[below], parent[below]))]
-    return np.append(0, np.cumsum(np.bincount(parent[below], minlength=parent.size))), order
+    above = parent[below]
+    child = below[np.lexsort((-end[below], above))]
+    number = np.bincount(above, minlength=parent.size)
+    return np.append(0, np.cumsum(number)), child
 
 
 @compiled
 def _align(
     parent: NDArray, first: NDArray, child: NDArray, ahead: NDArray, start: NDArray, end: NDArray
-) -> NDArray:
-    """Shift clocks and clip children to their parents, top down and in place; return each span's
-    root.
-    """
+) -> tuple[NDArray, NDArray]:
+    """Shift clocks and clip children to their parents, in place; return roots and order."""
     root = np.full(parent.size, -1, dtype=np.int64)
     shift = np.zeros(parent.size, dtype=np.int64)
-    stack = np.empty(parent.size, dtype=np.int64)
-    depth = 0
+    order = np.empty(parent.size, dtype=np.int64)
+    size, at = 0, 0
     for i in range(parent.size):
         if parent[i] < 0:
             end[i] = max(end[i], start[i])
             root[i] = i
-            stack[depth] = i
-            depth += 1
-    while depth > 0:
-        depth -= 1
-        i = stack[depth]
-        for k in range(first[i], first[i + 1]):
-            c = child[k]
+            order[size] = i
+            size += 1
+    while at < size:
+        i = order[at]
+        at += 1
+        for c in child[first[i] : first[i + 1]]:
             shift[c] = shift[i] + ahead[c]
-            start[c] = min(max(start[c] - shift[c], start[i]), end[i])
-            end[c] = min(max(end[c] - shift[c], start[c]), end[i])
+            begin = max(start[c] - shift[c], start[i])
+            start[c] = min(begin, end[i])
+            finish = max(end[c] - shift[c], start[c])
+            end[c] = min(finish, end[i])
             root[c] = root[i]
-            stack[depth] = c
-            depth += 1
-    return root
+            order[size] = c
+            size += 1
+    return root, order[:size]
+
+
+# ---- the critical path
 
 
 @compiled
@@ -177,56 +189,37 @@ def critical_path(trees: TraceTrees) -> tuple[NDArray, NDArray]:
     for it).
 
     The entries of a trace add up to the duration of its root, to the nanosecond. Every moment
-    belongs to one span; that of a client span is its edge gap, that of a server span its own time.
-    After Yang & Miller's critical path (ICDCS 1988) as CRISP draws it (USENIX ATC 2022); the split
-    is by waiting, so what ran in the shade of a later child is not counted.
-    """
-    size = trees.root.size
-    span = np.empty(size, dtype=np.int64)
-    ns = np.empty(size, dtype=np.int64)
-    stack = np.empty(size, dtype=np.int64)
-    bounds = np.empty((size, 2), dtype=np.int64)
-    written = 0
-    for i in range(size):
-        if trees.root[i] == i:
-            written += _walk(trees, i, span[written:], ns[written:], stack, bounds)
-    return span[:written], ns[:written]
-
-
-@compiled
-def _walk(
-    trees: TraceTrees, top: int, span: NDArray, ns: NDArray, stack: NDArray, bounds: NDArray
-) -> int:
-    """Split the time of span `top`, walked backwards from its end; return the number of entries
-    written.
-
-    At each moment the request waits for one span: the child that ended last before it, or the span
-    itself.
+    belongs to one span: to the child that ended last before it, or to the span itself. That of a
+    client span is its edge gap, that of a server span its own time.
 
         parent    |=====|.............|==|      = self time
         child a         |-------|               only up to the start of b
         child b              |========|         ended last, so the parent waited for it
+
+    After Yang & Miller's critical path (ICDCS 1988) as CRISP draws it (USENIX ATC 2022); the split
+    is by waiting, so what ran in the shade of a later child is not counted.
     """
-    written, depth = 0, 1
-    stack[0], bounds[0, 0], bounds[0, 1] = top, trees.start[top], trees.end[top]
-    while depth > 0:
-        depth -= 1
-        i, low, t = stack[depth], bounds[depth, 0], bounds[depth, 1]
-        own = np.int64(0)
-        for k in range(trees.first[i], trees.first[i + 1]):
-            c = trees.child[k]
-            until, since = min(trees.end[c], t), max(trees.start[c], low)
+    own = np.zeros(trees.root.size, dtype=np.int64)
+    # when the request waited for a span: not at all, until the parent's walk says otherwise
+    low = trees.start.copy()
+    high = np.where(trees.parent < 0, trees.end, low)
+    for i in trees.order:
+        t = high[i]
+        for c in trees.child[trees.first[i] : trees.first[i + 1]]:
+            until = min(trees.end[c], t)
+            since = max(trees.start[c], low[i])
             if trees.log[c] or until <= since:
                 continue
-            own += t - until
-            stack[depth], bounds[depth, 0], bounds[depth, 1] = c, since, until
-            depth += 1
+            own[i] += t - until
+            low[c] = since
+            high[c] = until
             t = since
-        own += t - low
-        if own > 0:
-            span[written], ns[written] = i, own
-            written += 1
-    return written
+        own[i] += t - low[i]
+    span = np.flatnonzero(own)
+    return span, own[span]
+
+
+# ---- clocks
 
 
 def clock_offsets(spans: EncodedSpans) -> dict[tuple[str, str], int]:
@@ -237,19 +230,23 @@ def clock_offsets(spans: EncodedSpans) -> dict[tuple[str, str], int]:
     10.1007/BF01784024), used only where the typical server span sticks out of its client span:
     elsewhere the clocks agree well enough.
     """
-    closed, start, end = spans.end != NEVER, spans.start, spans.end
-    below = spans.server & ~spans.repeated & (spans.parent >= 0)
-    called = np.flatnonzero(below & closed)
-    called = called[(spans.client & closed)[spans.parent[called]]]
-    up = spans.parent[called]
+    closed = spans.end != NEVER
+    answered = spans.client & closed
+    below = spans.server & closed & ~spans.repeated & (spans.parent >= 0)
+    called = np.flatnonzero(below & answered[spans.parent])
+    caller = spans.parent[called]
+    before = spans.start[caller] - spans.start[called]
+    after = spans.end[called] - spans.end[caller]
     pairs = pd.DataFrame(
         {
-            "caller": spans.service[up],
+            "caller": spans.service[caller],
             "called": spans.service[called],
-            "out": np.maximum(start[up] - start[called], end[called] - end[up]),
-            "ahead": (start[called] + end[called] - start[up] - end[up]) // 2,
+            "out": np.maximum(before, after),
+            "ahead": (after - before) // 2,
         }
     )
-    middle = pairs.groupby(["caller", "called"]).median()
+    typical = pairs.groupby(["caller", "called"]).median()
+    sure = typical[typical["out"] > 0].reset_index()
     name = spans.services
-    return {(name[a], name[b]): int(ahead) for (a, b), out, ahead in middle.itertuples() if out > 0}
+    rows = zip(sure["caller"], sure["called"], sure["ahead"], strict=True)
+    return {(name[caller], name[called]): int(ns) for caller, called, ns in rows}
