@@ -66,7 +66,8 @@ def replay(
     """
     pipeline = Pipeline(sensitivity or Sensitivity(), detectors, rule, config)
     recording = Recording(check(frame), {})
-    report = pipeline.replay(recording, None if until is None else unix_ns(_utc(until)))
+    until_ns = None if until is None else unix_ns(_utc(until))
+    report = pipeline.replay(recording, until_ns)
     if causes:
         for incident in report.incidents:
             incident.verdict = pipeline.verdict(incident, recording.spans)
@@ -124,21 +125,27 @@ class Monitor:
             new = {a.end for a in found}
             for incident in touched:
                 if incident.last_anomaly in new:
-                    spans = self.store.spans(since=to_timestamp(pipeline.reference(incident)))
-                    incident.verdict = pipeline.verdict(incident, encode(spans))
+                    self._explain(incident)
             self._save(touched)
             return touched
+
+    def _explain(self, incident: Incident) -> None:
+        since = to_timestamp(self._pipeline.reference(incident))
+        spans = encode(self.store.spans(since=since))
+        incident.verdict = self._pipeline.verdict(incident, spans)
 
     @property
     def judged_until(self) -> pd.Timestamp | None:
         """The end of the last window that was judged, None before the first."""
         with self._lock:
-            return None if self._pipeline.done is None else to_timestamp(self._pipeline.done)
+            done = self._pipeline.done
+        return None if done is None else to_timestamp(done)
 
     def incidents(self, status: str | None = None) -> list[Incident]:
         """Return the incidents in the order of their detection, all or those with one status."""
         with self._lock:
-            return [i for i in self._pipeline.incidents if status is None or i.status == status]
+            every = self._pipeline.incidents
+        return [i for i in every if status in (None, i.status)]
 
     def incident(self, incident_id: str) -> Incident:
         """Return one incident; KeyError if there is none with that id."""
@@ -167,44 +174,48 @@ class Monitor:
         """
         with self._lock:
             recent = self._recent(now)
-            served = recent[recent["kind"] == "server"].groupby(["service", "endpoint"])
-            groups = {(str(s), str(e)): requests for (s, e), requests in served}  # type: ignore[misc]
-            shown = display_names(list(groups))
-            by_name = sorted(groups, key=shown.__getitem__)
-            return {shown[key]: self._metrics_of(key, groups[key], _utc(now)) for key in by_name}
+            served = recent[recent["kind"] == "server"]
+            groups = dict(list(served.groupby(["service", "endpoint"], observed=True)))
+            names = display_names(groups)  # type: ignore[arg-type]
+            by_name = {name: key for key, name in names.items()}
+            return {
+                name: self._metrics_of(by_name[name], groups[by_name[name]], _utc(now))
+                for name in sorted(by_name)
+            }
 
     def _recent(self, now: pd.Timestamp) -> pd.DataFrame:
         self.store.flush()
-        return self.store.spans(since=_utc(now) - pd.Timedelta(_METRICS_S, unit="s"))
+        since = _utc(now) - pd.Timedelta(_METRICS_S, unit="s")
+        return self.store.spans(since=since)
 
     def _metrics_of(self, key: Key, requests: pd.DataFrame, now: pd.Timestamp) -> dict[str, Any]:
         closed = requests[requests["duration_ms"].notna()]
-        bad = is_failed(closed)
-        average = float(closed["duration_ms"].mean()) if len(closed) else None
-        error_rate = float(bad.mean()) if len(closed) else 0.0
+        average, error_rate = None, 0.0
+        if len(closed):
+            average = float(closed["duration_ms"].mean())
+            error_rate = float(is_failed(closed).mean())
         usual = self._baseline_ms(key, now)
+        statuses = closed["status"].value_counts().sort_index()
         return {
             "request_count": len(closed),
             "open_requests": len(requests) - len(closed),
             "avg_latency_ms": average,
             "error_rate": error_rate,
             "baseline_latency_ms": usual,
-            "status_distribution": {
-                str(k): int(v) for k, v in closed["status"].value_counts().sort_index().items()
-            },
+            "status_distribution": {str(k): int(v) for k, v in statuses.items()},
             "health": health(average, usual, error_rate),
         }
 
     def _baseline_ms(self, key: Key, now: pd.Timestamp) -> float | None:
-        """Return the usual latency of an endpoint (geometric mean), None while it is being learned."""
+        """Return the usual latency of an endpoint (geometric mean), None while it is learned."""
         code = self._pipeline.keys.get(key)
         if code is None:
             return None
-        row = self._pipeline.state[
-            code * self.sensitivity.hours + now.hour % self.sensitivity.hours
-        ]
-        learned = row["count"] >= self.sensitivity.min_count
-        return float(np.exp(row["mean"])) if learned else None
+        hours = self.sensitivity.hours
+        row = self._pipeline.state[code * hours + now.hour % hours]
+        if row["count"] < self.sensitivity.min_count:
+            return None
+        return float(np.exp(row["mean"]))
 
     def graph(self, now: pd.Timestamp) -> pd.DataFrame:
         """Return the service graph of the last five minutes."""
@@ -222,17 +233,20 @@ class Monitor:
         self.store.save("monitor", {"state": state})
 
     def _load(self) -> None:
-        p, known = self._pipeline, self.store.load("monitor").get("state")
-        p.manager = IncidentManager(
-            self.sensitivity, map(Incident.from_record, self.store.load("incident").values())
-        )
+        p = self._pipeline
+        incidents = self.store.load("incident").values()
+        p.manager = IncidentManager(self.sensitivity, map(Incident.from_record, incidents))
+        known = self.store.load("monitor").get("state")
         if known is None:
             return
-        p.done = None if known["done"] is None else floor_to(known["done"], p.window_ns)
+        if known["done"] is not None:
+            p.done = floor_to(known["done"], p.window_ns)
         p.system = np.array(known["system"])
-        p.edges = {(tuple(a), tuple(c)): first for a, c, first in known["edges"]}
-        p.keys = {(s, e): n for n, (s, e, _) in enumerate(known["keys"])}
-        p.seen = {(s, e): first for s, e, first in known["keys"]}
+        for caller, called, first in known["edges"]:
+            p.edges[tuple(caller), tuple(called)] = first
+        for service, endpoint, first in known["keys"]:
+            p.keys[service, endpoint] = len(p.keys)
+            p.seen[service, endpoint] = first
         rows = self.store.load("baseline")["rows"]
         p.state = from_rows(rows, self.sensitivity.hours * len(p.keys))
 
@@ -242,8 +256,7 @@ def _utc(moment: pd.Timestamp) -> pd.Timestamp:
         raise ValueError(
             f"now and until must be a time, such as pd.Timestamp.now('UTC'), got {moment!r}"
         )
-    stamp = pd.Timestamp(moment)
-    return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+    return pd.to_datetime(moment, utc=True)
 
 
 def health(average_ms: float | None, usual_ms: float | None, error_rate: float) -> dict[str, Any]:
@@ -253,9 +266,10 @@ def health(average_ms: float | None, usual_ms: float | None, error_rate: float) 
     is above the usual: each doubling costs 25 points. From 90 on it is healthy, from 60 on
     degraded, below unhealthy; without a baseline the band is "learning".
     """
-    slower = (
-        0.0 if not average_ms or not usual_ms else max(0.0, float(np.log2(average_ms / usual_ms)))
-    )
-    score = round(min(100.0, max(0.0, 100.0 * (1.0 - error_rate) - 25.0 * slower)), 1)
+    slower = 0.0
+    if average_ms and usual_ms:
+        slower = max(0.0, float(np.log2(average_ms / usual_ms)))
+    loss = 100.0 * error_rate + 25.0 * slower
+    score = round(min(100.0, max(0.0, 100.0 - loss)), 1)
     band = "healthy" if score >= 90 else "degraded" if score >= 60 else "unhealthy"
     return {"health_score": score, "status": "learning" if usual_ms is None else band}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from itertools import groupby
@@ -65,10 +65,12 @@ class Recording:
         self.keys = keys
         self.spans = spans = encode(frame, list(keys))
         self.requests = spans.select(spans.server)
-        served = max(len(keys), int(self.requests.node.max(initial=-1)) + 1)
-        keys.update({key: code for code, key in enumerate(spans.keys[:served])})
+        newest = int(self.requests.node.max(initial=len(keys) - 1))
+        for node in range(len(keys), newest + 1):
+            keys[spans.keys[node]] = node
         # calls of endpoints that have never been seen serving have no baseline
-        self.given_up = spans.select(is_given_up(spans) & (spans.node < served))
+        has_baseline = spans.node <= newest
+        self.given_up = spans.select(has_baseline & is_given_up(spans))
 
     @cached_property
     def by_end(self) -> np.ndarray:
@@ -83,9 +85,11 @@ class Recording:
     @cached_property
     def calls(self) -> dict[tuple[Key, Key], int]:
         """Unix ns of the first call of each pair (caller, called)."""
-        calls, keys = calls_of(self.spans), self.spans.keys
+        keys = self.spans.keys
+        calls = calls_of(self.spans)
         first = calls.groupby(["caller", "callee"], as_index=False)["start"].min()
-        return {(keys[a], keys[c]): ns for a, c, ns in first.itertuples(index=False)}
+        rows = first.itertuples(index=False)
+        return {(keys[caller], keys[called]): ns for caller, called, ns in rows}
 
 
 class Pipeline:
@@ -132,22 +136,22 @@ class Pipeline:
         """
         if self.done is None:
             return None
-        pooled_s = min(self.state["pool_s"].max(initial=0.0), self.sensitivity.correlation_s)
+        waits_s = self.state["pool_s"].max(initial=0.0)
+        pooled_s = min(waits_s, self.sensitivity.correlation_s)
         return to_timestamp(self.done - int(pooled_s * 1e9))
 
     @property
     def incidents(self) -> list[Incident]:
         """All incidents in the order of their detection."""
-        return sorted(
-            self.manager.incidents.values(),
-            key=lambda i: (i.first_detected, int(i.id.rsplit("-", 1)[1])),
-        )
+        by_number = sorted(self.manager.incidents.values(), key=_number)
+        return sorted(by_number, key=attrgetter("first_detected"))
 
     def replay(self, recording: Recording, until_ns: int | None = None) -> Report:
         """Judge a whole recording, without causes: to the window in which it ended, or all windows
         up to `until_ns`.
         """
-        until_ns = recording.spans.last_ns + self.window_ns if until_ns is None else until_ns
+        if until_ns is None:
+            until_ns = recording.spans.last_ns + self.window_ns
         windows, found, _ = self.advance(recording, floor_to(until_ns, self.window_ns))
         return Report(windows, found, self.incidents)
 
@@ -160,28 +164,32 @@ class Pipeline:
         The recording must hold all spans since `needed_since`. Until the first call, its keys may
         be of any pipeline.
         """
-        s, requests = self.sensitivity, recording.requests
-        self.keys = recording.keys
-        first = np.full(len(self.keys), NEVER)
-        np.minimum.at(first, requests.node, requests.start)
-        self.seen = {
-            key: min(self.seen.get(key, NEVER), int(first[code])) for key, code in self.keys.items()
-        }
-        if self.done is None:
-            self.done = floor_to(
-                int(np.minimum(requests.end, requests.start).min(initial=until_ns)), self.window_ns
-            )
-        since, self.done = self.done, max(until_ns, self.done)
-        new = len(self.keys) * s.hours - len(self.state)
-        self.state = np.concatenate([self.state, b.fresh(new)])
-        windows, usual = self._judge(recording, since, self.done)
+        s = self.sensitivity
+        since = self._begin(recording, until_ns)
+        until = self.done = max(until_ns, since)
+        windows, usual = self._judge(recording, since, until)
         by_detector = [(d, a) for d in self._detectors for a in d(windows, usual, s)]
         found = [a for _, a in by_detector]
         if found:
             self.learn_calls(recording)
             evidence = _Evidence(recording, windows, self)
             found = [evidence.attach(d, a) for d, a in by_detector]
-        return windows, found, self._group(found, self.done)
+        return windows, found, self._group(found, until)
+
+    def _begin(self, recording: Recording, until_ns: int) -> int:
+        """Take in which endpoints there are; return from when on to judge (Unix ns)."""
+        requests = recording.requests
+        self.keys = recording.keys
+        first = np.full(len(self.keys), NEVER)
+        np.minimum.at(first, requests.node, requests.start)
+        for key, ns in zip(self.keys, first.tolist(), strict=True):
+            self.seen[key] = min(self.seen.get(key, NEVER), ns)
+        new = len(self.keys) * self.sensitivity.hours - len(self.state)
+        self.state = np.concatenate([self.state, b.fresh(new)])
+        if self.done is not None:
+            return self.done
+        earliest = int(requests.start.min(initial=until_ns))
+        return floor_to(earliest, self.window_ns)
 
     def _judge(self, recording: Recording, since: int, until: int) -> list[pd.DataFrame]:
         """Judge the windows in pieces, so that the grid after a month of silence does not fill the
@@ -225,26 +233,30 @@ class Pipeline:
                 self.edges[edge] = min(self.edges.get(edge, NEVER), first)
 
     def _group(self, found: list[Anomaly], until_ns: int) -> list[Incident]:
-        touched: dict[str, Incident] = {}
+        changed: list[Incident] = []
         # of one place and window: as the detectors stand
         in_order = sorted(found, key=attrgetter("end", "service", "endpoint"))
-        for end, group in groupby(in_order, key=lambda a: a.end):
-            changed = self.manager.window(end, list(group), self._calls_before(unix_ns(end)))
-            touched |= {incident.id: incident for incident in changed}
-        touched |= {incident.id: incident for incident in self.manager.tick(to_timestamp(until_ns))}
-        return list(touched.values())
+        for end, group in groupby(in_order, key=attrgetter("end")):
+            calls = self._calls_before(unix_ns(end))
+            changed += self.manager.window(end, list(group), calls)
+        changed += self.manager.tick(to_timestamp(until_ns))
+        by_id = {incident.id: incident for incident in changed}
+        return list(by_id.values())
 
     def _calls_before(self, now: int) -> Calls:
         return lambda caller, called: self.edges.get((caller, called), NEVER) < now
 
     def reference(self, incident: Incident) -> int:
         """Return from when on the spans are needed for the verdict on `incident`, in Unix ns."""
-        return unix_ns(incident.started) - int(2e9 * self.sensitivity.half_life_s) - _MARGIN_NS
+        learned_ns = int(2e9 * self.sensitivity.half_life_s)
+        return unix_ns(incident.started) - learned_ns - _MARGIN_NS
 
     def verdict(self, incident: Incident, spans: EncodedSpans) -> Verdict:
         """Return the verdict on an incident as of its last anomaly: nothing later is looked at."""
-        since, until = self.reference(incident), unix_ns(incident.last_anomaly)
-        normal, abnormal = self._split(incident, spans.as_of(since, until), since + _MARGIN_NS)
+        since = self.reference(incident)
+        until = unix_ns(incident.last_anomaly)
+        seen = spans.as_of(since, until)
+        normal, abnormal = self._split(incident, seen, since + _MARGIN_NS)
         if normal.row.size == 0 or abnormal.row.size == 0:
             return Verdict()
         reference = learn(normal, config=self._config)
@@ -264,32 +276,39 @@ class Pipeline:
         """
         keys = set(incident.keys)
         mine = [node for node, key in enumerate(spans.keys) if key in keys]
-        end = _trace_ends(spans)
-        touched = np.zeros(end.size, dtype=bool)
-        touched[spans.trace[spans.server & np.isin(spans.node, mine)]] = True
+        rows = {
+            "trace": spans.trace,
+            "touched": spans.server & np.isin(spans.node, mine),
+            "end": spans.end,
+            "root_end": np.where(spans.has_parent, -1, spans.end),
+        }
+        traces = pd.DataFrame(rows).groupby("trace").max()
+        # a trace without a root ends with its last span
+        end = traces["root_end"].where(traces["root_end"] >= 0, traces["end"])
         started = unix_ns(incident.started)
-        normal = touched & (end < started - self.window_ns) & (end >= earliest)
+        abnormal = traces["touched"] & (end >= started)
+        normal = traces["touched"] & (end >= earliest) & (end < started - self.window_ns)
+        for low, high in self._other_episodes(incident):
+            normal &= (end < low) | (end >= high)
+        both = spans.select(np.isin(spans.trace, traces.index[normal | abnormal]))
+        both = both.only_own_keys()
+        is_normal = np.isin(both.trace, traces.index[normal])
+        return both.select(is_normal), both.select(~is_normal)
+
+    def _other_episodes(self, incident: Incident) -> Iterator[tuple[int, int]]:
+        """Yield from when to when (Unix ns) other incidents were at work, or this one earlier."""
         for other in self.manager.incidents.values():
             for low, high in other.earlier if other is incident else other.episodes:
-                normal &= (end < unix_ns(low)) | (end >= unix_ns(high))
-        abnormal = touched & (end >= started)
-        both = spans.select((normal | abnormal)[spans.trace]).only_own_keys()
-        return both.select(normal[both.trace]), both.select(abnormal[both.trace])
+                yield unix_ns(low), unix_ns(high)
 
 
-def _trace_ends(spans: EncodedSpans) -> np.ndarray:
-    """Return when the root of each trace ended (Unix ns, NEVER while open); without a root, its
-    last span.
-    """
-    size = int(spans.trace.max(initial=-1)) + 1
-    of_root, of_any = np.full(size, -1), np.full(size, -1)
-    root = ~spans.has_parent
-    np.maximum.at(of_root, spans.trace[root], spans.end[root])
-    np.maximum.at(of_any, spans.trace, spans.end)
-    return np.where(of_root >= 0, of_root, of_any)
+def _number(incident: Incident) -> int:
+    """Return the number at the end of an incident's id."""
+    return int(incident.id.rpartition("-")[2])
 
 
 def floor_to(ns: int, step: int) -> int:
+    """Return the last multiple of `step` that is not above `ns`."""
     return ns // step * step
 
 
@@ -302,17 +321,18 @@ class _Evidence:
         self._ends = recording.requests.end[recording.by_end]
         # Of pooled windows only: all others are as long as the knob says.
         pooled = windows[windows["seconds"] != pipeline.sensitivity.window_s]
-        places = zip(pooled["window"], pooled["service"], pooled["endpoint"], strict=True)
-        self._seconds = dict(zip(places, pooled["seconds"], strict=True))
+        by_place = pooled.set_index(["window", "service", "endpoint"])
+        self._seconds = by_place["seconds"].to_dict()
 
     def attach(self, detector: AnyDetector, a: Anomaly) -> Anomaly:
         """Return the anomaly with its name, its traces and, for failures, some messages."""
-        row = np.sort(self._recording.requests.row[self._shows(detector, a)])
-        frame = self._recording.spans.frame
-        traces = a.traces or tuple(frame["trace_id"].iloc[row[:_MOST_TRACES]].unique())
+        row = self._recording.requests.row[self._shows(detector, a)]
+        requests = self._recording.spans.frame.iloc[np.sort(row)]
+        trace_ids = requests["trace_id"].head(_MOST_TRACES)
+        traces = a.traces or tuple(trace_ids.unique())
         evidence = a.evidence
         if isinstance(detector, Detector) and detector.with_messages:
-            evidence = evidence | {"sample_errors": _messages(frame.iloc[row])}
+            evidence = evidence | {"sample_errors": _messages(requests)}
         names = self._names_at(unix_ns(a.end))
         name = names.get((a.service, a.endpoint), a.endpoint)
         return replace(a, evidence=evidence, name=name, traces=traces)
@@ -334,10 +354,10 @@ class _Evidence:
     def _ended(self, a: Anomaly, node: int, until: int) -> np.ndarray:
         """Return the requests of an endpoint that ended in the window of an anomaly."""
         s = self._sensitivity
-        seconds = min(
-            self._seconds.get((a.window, a.service, a.endpoint), s.window_s), s.correlation_s
-        )
-        low, high = np.searchsorted(self._ends, [until - int(seconds * 1e9), until])
+        place = a.window, a.service, a.endpoint
+        seconds = min(self._seconds.get(place, s.window_s), s.correlation_s)
+        since = until - int(seconds * 1e9)
+        low, high = np.searchsorted(self._ends, [since, until])
         mine = self._recording.by_end[low:high]
         return mine[self._recording.requests.node[mine] == node]
 
@@ -345,9 +365,5 @@ class _Evidence:
 def _messages(requests: pd.DataFrame) -> list[str]:
     """Return the first different errors of some requests; "HTTP 503" where no text was recorded."""
     status = "HTTP " + requests["status"].astype(str)
-    return (
-        requests["error"]
-        .where(requests["error"].notna(), status)
-        .unique()[:_MOST_MESSAGES]
-        .tolist()
-    )
+    messages = requests["error"].fillna(status)
+    return list(messages.unique()[:_MOST_MESSAGES])

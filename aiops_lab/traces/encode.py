@@ -6,7 +6,7 @@ import re
 from binascii import unhexlify
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -50,32 +50,36 @@ class EncodedSpans:
     @property
     def duration_ms(self) -> NDArray:
         """The duration of each span, NaN while it is open."""
-        return np.where(self.end == NEVER, np.nan, (self.end - self.start) / 1e6)
+        duration_ms = (self.end - self.start) / 1e6
+        return np.where(self.end == NEVER, np.nan, duration_ms)
 
     @property
     def last_ns(self) -> int:
         """When the recording ended (Unix ns): with its last start or end; 0 without spans."""
-        closed = self.end[self.end != NEVER]
-        return int(max(self.start.max(initial=0), closed.max(initial=0)))
+        last_end = self.end.max(initial=0, where=self.end != NEVER)
+        return int(max(self.start.max(initial=0), last_end))
 
     def texts(self, column: str, at: NDArray) -> NDArray:
         """Return a column of the frame as objects, for the spans at some positions."""
-        return self.frame[column].iloc[self.row[at]].to_numpy(dtype=object)
+        texts = self.frame[column].iloc[self.row[at]]
+        return texts.to_numpy(dtype=object)
 
     def select(self, mask: NDArray) -> EncodedSpans:
         """Return the spans of a mask; a parent that is not among them is none."""
         at = np.flatnonzero(mask)
         place = np.full(mask.size + 1, -1)  # the last entry is the place of "no parent", -1
         place[at] = np.arange(at.size)
-        arrays = {name: x[at] for name, x in vars(self).items() if isinstance(x, np.ndarray)}
-        return replace(self, **arrays | {"parent": place[self.parent[at]]})
+        arrays = {name: getattr(self, name)[at] for name in ARRAYS}
+        arrays["parent"] = place[arrays["parent"]]
+        return replace(self, **arrays)
 
     def as_of(self, since_ns: int, until_ns: int) -> EncodedSpans:
         """Return the spans as they stood at `until_ns`, without those that ended before `since_ns`.
 
         What ended later is open, what started later is not there.
         """
-        seen = self.select((self.start < until_ns) & (self.end >= since_ns))
+        started = self.start < until_ns
+        seen = self.select(started & (self.end >= since_ns))
         later = seen.end >= until_ns
         return replace(
             seen,
@@ -91,14 +95,16 @@ class EncodedSpans:
 
     def to_rows(self) -> pd.DataFrame:
         """Return the rows of the frame as the spans stand: what `as_of` opened has no result."""
-        rows = self.frame.iloc[self.row]
-        opened = (self.end == NEVER) & rows["duration_ms"].notna()
+        rows = self.frame.iloc[self.row].reset_index(drop=True)
+        opened = rows["duration_ms"].notna() & (self.end == NEVER)
         if len(rows) == len(self.frame) and not opened.any():
             return self.frame
-        rows = rows.reset_index(drop=True)
-        rows.loc[opened.to_numpy(), ["duration_ms", "status"]] = [np.nan, 0]
-        rows.loc[opened.to_numpy(), "error"] = None
+        rows.loc[opened, ["duration_ms", "status"]] = [np.nan, 0]
+        rows.loc[opened, "error"] = None
         return rows
+
+
+ARRAYS = [field.name for field in fields(EncodedSpans) if field.type == "NDArray"]
 
 
 def encode(frame: pd.DataFrame, keys: Sequence[Key] = ()) -> EncodedSpans:
@@ -113,17 +119,23 @@ def encode(frame: pd.DataFrame, keys: Sequence[Key] = ()) -> EncodedSpans:
     """
     ids = parse_ids(frame)
     kind = pd.Categorical(frame["kind"], KINDS).codes
-    client = kind == KINDS.index("client")
+    server, client, log = (kind == code for code, _ in enumerate(KINDS))
     service, services = pd.factorize(frame["service"])
     peer, peers = pd.factorize(frame["peer"])
     endpoint, endpoints = pd.factorize(frame["endpoint"])
-    owners = [*map(str, services), NO_PEER, *map(str, peers)]
-    owner = np.where(client, len(services) + 1 + peer, service)
+    owners = [*services, NO_PEER, *peers]
+    code_of_peer = len(services) + 1 + peer  # without one: NO_PEER
+    owner = np.where(client, code_of_peer, service)
     places = pd.DataFrame({"kind": kind, "owner": owner, "endpoint": endpoint})
     by_place = places.groupby(["kind", "owner", "endpoint"])
-    names = [(KINDS[k], owners[o], str(endpoints[e])) for k, o, e in by_place.size().index]
+    distinct = by_place.size().reset_index()
+    names = [
+        (KINDS[kind], str(owners[owner]), str(endpoints[endpoint]))
+        for kind, owner, endpoint, _ in distinct.itertuples(index=False)
+    ]
     about = _routed(names, keys)
-    codes = {key: code for code, key in enumerate(dict.fromkeys([*keys, *about]))}
+    every = dict.fromkeys([*keys, *about])
+    codes = {key: code for code, key in enumerate(every)}
     node = np.array([codes[key] for key in about], dtype=np.int64)
     return EncodedSpans(
         frame=frame,
@@ -131,16 +143,16 @@ def encode(frame: pd.DataFrame, keys: Sequence[Key] = ()) -> EncodedSpans:
         **ids._asdict(),
         start=start_ns(frame),
         end=end_ns(frame),
-        server=kind == KINDS.index("server"),
+        server=server,
         client=client,
-        log=kind == KINDS.index("log"),
+        log=log,
         failed=is_failed(frame),
         status=frame["status"].to_numpy(),
         node=node[by_place.ngroup().to_numpy()],
         has_peer=peer >= 0,
         service=service,
         keys=list(codes),
-        services=owners[: len(services)],
+        services=[str(name) for name in services],
     )
 
 
@@ -156,15 +168,18 @@ def end_ns(frame: pd.DataFrame) -> NDArray:
     """Return the ends in Unix nanoseconds, NEVER for spans that are still open."""
     duration = frame["duration_ms"].to_numpy()
     closed = ~np.isnan(duration)
-    whole = np.rint(np.where(closed, duration, 0.0) * 1e6).astype(np.int64)
-    return np.where(closed, start_ns(frame) + whole, NEVER)
+    whole_ns = np.rint(np.where(closed, duration, 0.0) * 1e6)
+    end = start_ns(frame) + whole_ns.astype(np.int64)
+    return np.where(closed, end, NEVER)
 
 
 def is_failed(frame: pd.DataFrame) -> NDArray:
     """Return which closed spans failed: a 5xx, no response, or an exception."""
     status = frame["status"].to_numpy()
-    bad = (status >= 500) | (status == 0) | frame["error"].notna().to_numpy()
-    return bad & frame["duration_ms"].notna().to_numpy()
+    bad_status = (status >= 500) | (status == 0)
+    bad = frame["error"].notna() | bad_status
+    closed = frame["duration_ms"].notna()
+    return (bad & closed).to_numpy()
 
 
 # ---- names of endpoints
@@ -186,15 +201,19 @@ def _routed(places: list[tuple[str, str, str]], keys: Sequence[Key]) -> list[Key
     The path of a call becomes the route that the called service is known for: a client sees
     ``/orders/17`` where the service has ``/orders/<id>``. A path that is known itself stays.
     """
-    own = [(service, name) for kind, service, name in places if kind != "client"]
-    known = {*keys, *own}
-    routes = [(*key, _pattern(key[1])) for key in sorted(known) if "<" in key[1]]
+    known = set(keys)
+    known.update((service, name) for kind, service, name in places if kind != "client")
+    routes = [key for key in sorted(known) if "<" in key[1]]
+    patterns = {key: _pattern(key[1]) for key in routes}
 
-    def route(service: str, path: str) -> str:
-        fits = (r for owner, r, pattern in routes if owner == service and pattern.fullmatch(path))
-        return path if (service, path) in known else next(fits, path)
+    def route(service: str, path: str) -> Key:
+        if (service, path) in known:
+            return service, path
+        mine = (key for key in routes if key[0] == service)
+        fits = (key for key in mine if patterns[key].fullmatch(path))
+        return next(fits, (service, path))
 
-    return [(service, route(service, name)) for _, service, name in places]
+    return [route(service, name) for _, service, name in places]
 
 
 def _pattern(route: str) -> re.Pattern[str]:
@@ -202,8 +221,10 @@ def _pattern(route: str) -> re.Pattern[str]:
 
     A parameter is anything without a slash, a ``path`` parameter anything.
     """
-    pattern = re.escape(re.sub(r"<path:[^>]*>", "\0", re.sub(r"<(?!path:)[^>]*>", "\1", route)))
-    return re.compile(pattern.replace("\0", ".+").replace("\1", "[^/]+"))
+    parts = re.split("<(path:)?[^>]*>", route)
+    parts[::2] = map(re.escape, parts[::2])
+    parts[1::2] = [".+" if kind else "[^/]+" for kind in parts[1::2]]
+    return re.compile("".join(parts))
 
 
 # ---- who is whose parent
@@ -226,12 +247,14 @@ def parse_ids(frame: pd.DataFrame) -> Ids:
     size = len(frame)
     has_parent = frame["parent_id"].notna().to_numpy()
     trace = _numbers(frame["trace_id"])
-    spans = _numbers(pd.concat([frame["span_id"], frame["parent_id"][has_parent]]))
+    named = frame["parent_id"][has_parent]
+    span, above = np.split(_numbers(pd.concat([frame["span_id"], named])), [size])
     spread = trace * _HASH
-    key = spans[:size] ^ spread
+    key = span ^ spread
     repeated = pd.Series(key).duplicated().to_numpy()
     first = np.flatnonzero(~repeated)
-    found = pd.Index(key[first]).get_indexer(spans[size:] ^ spread[has_parent])
+    wanted = above ^ spread[has_parent]
+    found = pd.Index(key[first]).get_indexer(wanted)
     parent = np.full(size, -1)
     parent[has_parent] = np.append(first, -1)[found]
     parent[parent == np.arange(size)] = -1
@@ -251,9 +274,11 @@ def _numbers(ids: pd.Series) -> NDArray:
         lengths = {0}
     if lengths not in ({16}, {32}):
         return pd.util.hash_array(ids.to_numpy(dtype=object), categorize=False)
-    words = np.frombuffer(raw, dtype=">u8").astype(np.uint64).reshape(len(ids), -1)
-    low, high = words[:, -1], words[:, 0]
-    return low if lengths == {16} else low ^ (high * _HASH + high)
+    words = np.frombuffer(raw, dtype=">u8").astype(np.uint64)
+    if lengths == {16}:
+        return words
+    high, low = words.reshape(-1, 2).T
+    return low ^ (high * _HASH + high)
 
 
 def _joined(ids: pd.Series) -> tuple[str | memoryview, set[int]]:
@@ -265,7 +290,8 @@ def _joined(ids: pd.Series) -> tuple[str | memoryview, set[int]]:
     _, offsets, data = array.buffers()
     bounds = np.frombuffer(offsets, np.int64)[array.offset :][: len(array) + 1]
     lengths = np.diff(bounds)
-    return memoryview(data)[bounds[0] : bounds[-1]], {int(lengths.min()), int(lengths.max())}
+    text = memoryview(data)[bounds[0] : bounds[-1]]
+    return text, {lengths.min().item(), lengths.max().item()}
 
 
 # ---- what hangs below
