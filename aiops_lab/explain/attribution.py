@@ -96,7 +96,7 @@ def _is_refusal(trees: TraceTrees) -> NDArray:
 
 
 def _calls(trees: TraceTrees) -> pd.DataFrame:
-    """Return a row a call, in the order of their starts.
+    """Return a row a call.
 
     ``span``, the codes of ``caller`` and ``callee``, ``rank`` (which call of its request to the
     same callee it is: 1, 2, …) and ``repeats`` (the call before it failed).
@@ -104,11 +104,30 @@ def _calls(trees: TraceTrees) -> pd.DataFrame:
     span = np.flatnonzero((trees.parent >= 0) & ~trees.log)
     span = span[trees.server[trees.parent[span]]]
     span = span[np.argsort(trees.start[span], kind="stable")]
-    parent = trees.parent[span]
-    calls = pd.DataFrame({"span": span, "caller": trees.node[parent], "callee": trees.node[span]})
-    same = [parent, trees.node[span]]
-    before = pd.Series(trees.failed[span]).groupby(same).shift(fill_value=False)
-    return calls.assign(rank=calls.groupby(same).cumcount() + 1, repeats=before)
+    order, first = _runs(trees.parent[span], trees.node[span])
+    span = span[order]
+    run_begin = np.flatnonzero(first)[np.cumsum(first) - 1]
+    repeats = ~first & np.roll(trees.failed[span], 1)
+    columns = {
+        "span": span,
+        "caller": trees.node[trees.parent[span]],
+        "callee": trees.node[span],
+        "rank": np.arange(span.size) - run_begin + 1,
+        "repeats": repeats,
+    }
+    return pd.DataFrame(columns)
+
+
+def _runs(*columns: NDArray) -> tuple[NDArray, NDArray]:
+    """Return an order that brings equal rows of some columns together, and, in that order, which
+    row is the first of its kind.
+    """
+    order = np.lexsort(columns[::-1])
+    first = np.zeros(order.size, dtype=bool)
+    first[:1] = True
+    for column in columns:
+        first[1:] |= np.diff(column[order]) != 0
+    return order, first
 
 
 def _without_extra_calls(trees: TraceTrees, profile: EndpointProfile) -> TraceTrees:
@@ -179,7 +198,7 @@ def attribute_costs(
 
     span, ns = critical_path(_without_extra_calls(trees, profile))
     waited = pd.DataFrame({"root": trees.root[span], "account": account[span]})
-    time = sums_by(waited, cost=ns).reset_index()
+    time = sums_by(waited, cost=ns)
 
     counts = (trees.root == np.arange(trees.root.size)) & (~is_open | outcomes.bad) & ~trees.log
     return CostTable(
@@ -238,25 +257,31 @@ class AttributedTraces:
     def cost_by_entry(self) -> pd.DataFrame:
         """What requests cost, by entry: n, ms, failed (share), open, sd_ms."""
         requests = self.costs.requests
-        by = requests.groupby("entry")
-        table = by.agg(n=("ns", "size"), failed=("failed", "mean"), open=("open", "sum"))
         ms = (requests["ns"] / 1e6).groupby(requests["entry"])
-        return table.assign(ms=ms.mean(), sd_ms=ms.std(ddof=0))
+        by = requests.groupby("entry")
+        columns = {
+            "n": ms.size(),
+            "ms": ms.mean(),
+            "failed": by["failed"].mean(),
+            "open": by["open"].sum(),
+            "sd_ms": ms.std(ddof=0),
+        }
+        return pd.DataFrame(columns)
 
     @cached_property
     def cost_by_account(self) -> pd.DataFrame:
-        """The sums over all requests of the cost and of its square, by unit, masked, entry and
-        account; of time in ns.
+        """The sums over all requests of the cost and of its square (of time in ns), a row a unit,
+        masked, entry and account.
         """
         keys = ["root", "masked", "entry", "account"]
         failures = self.costs.failures  # a request may fail at one place more than once
-        counted = sums_by(failures[keys], cost=failures["cost"]).reset_index()
-        tables = {"ms": self.costs.time.assign(masked=False), "failures": counted}
-        sums = {
-            unit: sums_by(table[keys[1:]], cost=table["cost"], square=table["cost"] ** 2)
-            for unit, table in tables.items()
-        }
-        return pd.concat(sums, names=["unit"])
+        counted = sums_by(failures[keys], cost=failures["cost"])
+        time = self.costs.time.assign(masked=False)
+        sums = [
+            sums_by(table[keys[1:]], cost=table["cost"], square=table["cost"] ** 2)
+            for table in (time, counted)
+        ]
+        return pd.concat([sums[0].assign(unit="ms"), sums[1].assign(unit="failures")])
 
     @cached_property
     def self_ns(self) -> pd.Series:
@@ -273,15 +298,15 @@ class AttributedTraces:
 
 
 def sums_by(keys: pd.DataFrame, **values: NDArray | pd.Series) -> pd.DataFrame:
-    """Return the sums of columns by group, a row a different row of `keys`, sorted by these.
+    """Return the sums of columns, a row a different row of `keys`, sorted by these.
 
     Each sum is taken in the order of the rows, so that equal parts give equal sums.
     """
-    groups = keys.groupby(list(keys))
-    index = groups.size().index
-    group = groups.ngroup().to_numpy()
-    sums = {name: np.bincount(group, v, minlength=len(index)) for name, v in values.items()}
-    return pd.DataFrame(sums, index=index)
+    order, first = _runs(*(column.to_numpy() for _, column in keys.items()))
+    group = np.empty(order.size, dtype=np.int64)
+    group[order] = np.cumsum(first) - 1
+    sums = {name: np.bincount(group, value) for name, value in values.items()}
+    return keys.iloc[order[first]].reset_index(drop=True).assign(**sums)
 
 
 # ---- where failures began

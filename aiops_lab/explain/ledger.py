@@ -207,8 +207,8 @@ def _excess(comparison: Comparison, entries: pd.DataFrame) -> pd.DataFrame:
     the excess and its standard error.
     """
     usual_sums, sums = comparison.reference.cost_by_account, comparison.cost_by_account
-    rows = usual_sums.add_suffix("_usual").join(sums.add_suffix("_now"), how="outer")
-    rows = rows.fillna(0.0).reset_index()
+    keys = ["unit", "masked", "entry", "account"]
+    rows = usual_sums.merge(sums, on=keys, how="outer", suffixes=("_usual", "_now")).fillna(0.0)
     rows = rows[rows["entry"].isin(entries.index)].reset_index(drop=True)
     is_time = rows["unit"] == "ms"
     ns = np.where(is_time, 1e6, 1.0)

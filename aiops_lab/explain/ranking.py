@@ -123,15 +123,16 @@ def _votes(comparison: Comparison) -> pd.Series:
 def _largest_excess(comparison: Comparison) -> pd.DataFrame:
     """Return the root and the account of the largest excess of time of each bad request."""
     reference, costs = comparison.reference, comparison.costs
-    usual = reference.cost_by_account["cost"].loc["ms", False]
-    n = usual.index.get_level_values("entry").map(reference.cost_by_entry["n"])
+    usual = reference.cost_by_account
+    usual = usual[usual["unit"] == "ms"]
+    usual = usual.assign(usual=usual["cost"] / usual["entry"].map(reference.cost_by_entry["n"]))
     time = costs.time[costs.time["root"].isin(comparison.bad.index)]
-    usual_ns = time.join((usual / n).rename("usual"), on=["entry", "account"])["usual"]
-    account = time["account"].to_numpy()
+    keys = ["entry", "account"]
+    time = time.merge(usual[[*keys, "usual"]], on=keys, how="left").fillna({"usual": 0.0})
     time = time.assign(
-        excess=time["cost"] - usual_ns.fillna(0.0),
-        caller=costs.accounts.caller[account],
-        node=costs.accounts.node[account],
+        excess=time["cost"] - time["usual"],
+        caller=costs.accounts.caller[time["account"]],
+        node=costs.accounts.node[time["account"]],
     )
     ordered = time.sort_values(["root", "excess", "caller", "node"])
     return ordered.drop_duplicates("root", keep="last")
