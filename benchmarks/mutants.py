@@ -50,7 +50,6 @@ TIMEOUT_S = 60.0
 TESTS = {
     "detect.sensitivity": ("detect/test_sensitivity.py", "detect/test_detectors.py"),
     "explain.attribution": ("explain/test_ranking.py",),
-    "explain.config": ("explain/test_ranking.py",),
     "explain.ledger": ("explain/test_ranking.py",),
     "explain.reference": ("explain/test_ranking.py",),
     "explain.verdict": ("explain/test_ranking.py", "explain/test_results.py"),
