@@ -160,8 +160,21 @@ class Incident:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Incident:
-        """Return the incident that `to_record` wrote."""
-        return _read(cls, record)
+        """Return the incident that `to_record` wrote, also that of a version with other words."""
+        return _read(cls, record | {"verdict": _renamed(record["verdict"])})
+
+
+_OLD_WORDS = {"blames": "attributed_to", "handed": "reassigned"}
+
+
+def _renamed(value: Any) -> Any:
+    """Return a stored verdict in the words of today."""
+    if isinstance(value, list):
+        return [_renamed(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    parts = {_OLD_WORDS.get(name, name): _renamed(part) for name, part in value.items()}
+    return parts | ({"by": "deviations"} if parts.get("by") == "symptoms" else {})
 
 
 def _plain(value: Any) -> Any:

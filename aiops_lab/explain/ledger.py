@@ -223,8 +223,8 @@ def _excess(comparison: Comparison, entries: pd.DataFrame) -> pd.DataFrame:
     se = se.where(is_time, _se_of_failures(usual, n_usual, n_now, comparison.config))
     accounts = comparison.costs.accounts
     rows["caller"], rows["node"] = accounts.caller[rows["account"]], accounts.node[rows["account"]]
-    keys = rows[["entry", "caller", "node", "unit", "masked"]]
-    return keys.assign(usual=usual, now=now, reassigned=0.0, excess=now - usual, se=se)
+    told = rows[["entry", "caller", "node", "unit", "masked"]]
+    return told.assign(usual=usual, now=now, reassigned=0.0, excess=now - usual, se=se)
 
 
 def _se_of_failures(

@@ -4,6 +4,7 @@ stays text.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -98,6 +99,18 @@ def test_a_record_from_before_steps_had_traces_is_read(incident) -> None:
     for step in record["verdict"]["steps"]:
         del step["traces"]
     assert lab.Incident.from_record(record) == incident
+
+
+def test_a_record_in_the_words_of_an_older_version_is_read(incident) -> None:
+    suspect = replace(incident.root_cause, by="deviations")
+    verdict = replace(incident.verdict, suspects=(suspect,))
+    weak = replace(incident, verdict=verdict)
+    text = json.dumps(weak.to_record())
+    words = {"attributed_to": "blames", "reassigned": "handed", "deviations": "symptoms"}
+    for today, before in words.items():
+        assert f'"{today}"' in text
+        text = text.replace(f'"{today}"', f'"{before}"')
+    assert lab.Incident.from_record(json.loads(text)) == weak
 
 
 def test_without_a_verdict_there_is_nothing_to_explain(incident) -> None:
