@@ -270,18 +270,21 @@ class AttributedTraces:
 
     @cached_property
     def cost_by_account(self) -> pd.DataFrame:
-        """The sums over all requests of the cost and of its square (of time in ns), a row a unit,
-        masked, entry and account.
+        """What a request of an entry costs, a row a unit, masked, entry and account: mean and var,
+        of ms or of failures.
         """
-        keys = ["root", "masked", "entry", "account"]
-        failures = self.costs.failures  # a request may fail at one place more than once
-        counted = sums_by(failures[keys], cost=failures["cost"])
+        keys = ["masked", "entry", "account"]
         time = self.costs.time.assign(masked=False)
-        sums = [
-            sums_by(table[keys[1:]], cost=table["cost"], square=table["cost"] ** 2)
-            for table in (time, counted)
-        ]
-        return pd.concat([sums[0].assign(unit="ms"), sums[1].assign(unit="failures")])
+        failures = self.costs.failures  # a request may fail at one place more than once
+        counted = sums_by(failures[["root", *keys]], cost=failures["cost"])
+        tables = {}
+        for unit, table, scale in (("ms", time, 1e6), ("failures", counted, 1.0)):
+            sums = sums_by(table[keys], cost=table["cost"], square=table["cost"] ** 2)
+            n = sums["entry"].map(self.cost_by_entry["n"])
+            mean = sums["cost"] / n / scale
+            var = (sums["square"] / n / scale**2 - mean**2).clip(lower=0.0)
+            tables[unit] = sums[keys].assign(mean=mean, var=var)
+        return pd.concat(tables, names=["unit"]).reset_index("unit")
 
     @cached_property
     def self_ns(self) -> pd.Series:

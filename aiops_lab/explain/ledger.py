@@ -206,25 +206,30 @@ def _excess(comparison: Comparison, entries: pd.DataFrame) -> pd.DataFrame:
     """Return the mean cost per request of each unit, masked, entry and account, usual and now, with
     the excess and its standard error.
     """
-    usual_sums, sums = comparison.reference.cost_by_account, comparison.cost_by_account
+    usual, now = comparison.reference.cost_by_account, comparison.cost_by_account
     keys = ["unit", "masked", "entry", "account"]
-    rows = usual_sums.merge(sums, on=keys, how="outer", suffixes=("_usual", "_now")).fillna(0.0)
-    rows = rows[rows["entry"].isin(entries.index)].reset_index(drop=True)
-    is_time = rows["unit"] == "ms"
-    ns = np.where(is_time, 1e6, 1.0)
-    n_usual = rows["entry"].map(entries["n_usual"])
-    n_now = rows["entry"].map(entries["n_now"])
-    usual: pd.Series = rows["cost_usual"] / n_usual / ns
-    now: pd.Series = rows["cost_now"] / n_now / ns
-    usual_var = (rows["square_usual"] / n_usual / ns**2 - usual**2).clip(lower=0.0)
-    now_var = (rows["square_now"] / n_now / ns**2 - now**2).clip(lower=0.0)
-    now_var = np.maximum(usual_var, now_var)  # a few requests show too little of how they scatter
-    se = np.sqrt(now_var / n_now + usual_var / n_usual)
-    se = se.where(is_time, _se_of_failures(usual, n_usual, n_now, comparison.config))
+    rows = usual.merge(now, on=keys, how="outer", suffixes=("_usual", "")).fillna(0.0)
+    rows = rows.join(entries[["n_usual", "n_now"]], on="entry", how="inner")
+    var = rows[["var", "var_usual"]].max(axis=1)  # a few requests show too little of their scatter
+    se = np.sqrt(var / rows["n_now"] + rows["var_usual"] / rows["n_usual"])
+    se_failures = _se_of_failures(
+        rows["mean_usual"], rows["n_usual"], rows["n_now"], comparison.config
+    )
     accounts = comparison.costs.accounts
-    rows["caller"], rows["node"] = accounts.caller[rows["account"]], accounts.node[rows["account"]]
-    told = rows[["entry", "caller", "node", "unit", "masked"]]
-    return told.assign(usual=usual, now=now, reassigned=0.0, excess=now - usual, se=se)
+    return pd.DataFrame(
+        {
+            "entry": rows["entry"],
+            "caller": accounts.caller[rows["account"]],
+            "node": accounts.node[rows["account"]],
+            "unit": rows["unit"],
+            "masked": rows["masked"],
+            "usual": rows["mean_usual"],
+            "now": rows["mean"],
+            "reassigned": 0.0,
+            "excess": rows["mean"] - rows["mean_usual"],
+            "se": se.where(rows["unit"] == "ms", se_failures),
+        }
+    ).reset_index(drop=True)
 
 
 def _se_of_failures(

@@ -119,9 +119,8 @@ def _in_hand(at: pd.Series, requests: pd.DataFrame) -> NDArray:
 def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests | None:
     """Return the requests of a service, None if it has none."""
     spans = traces.spans
-    if service not in spans.services:
-        return None
-    served = spans.server & (spans.service == spans.services.index(service))
+    codes = [code for code, name in enumerate(spans.services) if name == service]
+    served = spans.server & np.isin(spans.service, codes)
     if not served.any():
         return None
     gap = _gap(spans, served)

@@ -122,19 +122,13 @@ def _votes(comparison: Comparison) -> pd.Series:
 
 def _largest_excess(comparison: Comparison) -> pd.DataFrame:
     """Return the root and the account of the largest excess of time of each bad request."""
-    reference, costs = comparison.reference, comparison.costs
-    usual = reference.cost_by_account
-    usual = usual[usual["unit"] == "ms"]
-    usual = usual.assign(usual=usual["cost"] / usual["entry"].map(reference.cost_by_entry["n"]))
-    time = costs.time[costs.time["root"].isin(comparison.bad.index)]
-    keys = ["entry", "account"]
-    time = time.merge(usual[[*keys, "usual"]], on=keys, how="left").fillna({"usual": 0.0})
-    time = time.assign(
-        excess=time["cost"] - time["usual"],
-        caller=costs.accounts.caller[time["account"]],
-        node=costs.accounts.node[time["account"]],
-    )
-    ordered = time.sort_values(["root", "excess", "caller", "node"])
+    usual = comparison.reference.cost_by_account
+    usual_ms = usual[usual["unit"] == "ms"].set_index(["entry", "account"])["mean"]
+    time = comparison.costs.time
+    time = time[time["root"].isin(comparison.bad.index)]
+    time = time.join(usual_ms, on=["entry", "account"]).fillna({"mean": 0.0})
+    excess = time["cost"] / 1e6 - time["mean"]
+    ordered = time.assign(excess=excess).sort_values(["root", "excess", "account"])
     return ordered.drop_duplicates("root", keep="last")
 
 
