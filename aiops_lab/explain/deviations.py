@@ -92,17 +92,18 @@ def find_deviations(
     Returns
     -------
     DataFrame
-        kind, account (its code, -1 for a resource), service and what (of a resource, the service
-        and the name of the metric), n and k of now (k of n are unusual), usual_n, usual_k, share
-        (by how much the unusual part has certainly grown, 0 to 1).
+        kind, caller and node of the account (`AccountTable`; of a resource, the first endpoint of
+        its service), what ("" or the name of a metric), n and k of now (k of n are unusual),
+        usual_n, usual_k, share (by how much the unusual part has certainly grown, 0 to 1).
     """
     tables = {
         "errors": _errors(profile, traces),
         "self": _slow_spans(profile, traces),
         "shape": _odd_shapes(profile, traces),
-        "resources": _resources(profile, resources),
+        "resources": _resources(profile, traces, resources),
     }
-    items = pd.concat(tables, names=["kind"]).reset_index("kind").astype({"account": int})
+    items = pd.concat(tables, names=["kind"]).reset_index("kind")
+    items = items.astype({"caller": int, "node": int})
     return _with_share(items, traces.config)
 
 
@@ -116,16 +117,23 @@ def _with_share(items: pd.DataFrame, config: RcaConfig) -> pd.DataFrame:
     return items.assign(share=share.where(items["n"] >= config.min_count, 0.0))
 
 
-def _items(n: pd.Series, k: pd.Series, usual_n: pd.Series, usual_k: pd.Series) -> pd.DataFrame:
-    """Return a row an account of `n`, 0 where another has no such account."""
-    columns = {"k": k, "usual_n": usual_n, "usual_k": usual_k}
-    items = pd.DataFrame({"n": n}).join(pd.DataFrame(columns)).fillna(0.0).astype(float)
-    return items.assign(service="", what="").rename_axis("account").reset_index()
+def _items(accounts: AccountTable, **columns: pd.Series) -> pd.DataFrame:
+    """Return a row an account of the column n; 0 where another has no such account."""
+    items = pd.DataFrame({"n": columns["n"]}).join(pd.DataFrame(columns).drop(columns="n"))
+    code = items.index.to_numpy(dtype=np.int64)
+    items = items.fillna(0.0).astype(float)
+    return items.assign(caller=accounts.caller[code], node=accounts.node[code], what="")
 
 
 def _errors(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataFrame:
-    usual, failed = profile.accounts, traces.costs.failures["account"].value_counts()
-    return _items(_observed(traces), failed, usual["n"], usual["failed"])
+    usual, costs = profile.accounts, traces.costs
+    return _items(
+        costs.accounts,
+        n=_observed(traces),
+        k=costs.failures["account"].value_counts(),
+        usual_n=usual["n"],
+        usual_k=usual["failed"],
+    )
 
 
 def _observed(traces: AttributedTraces) -> pd.Series:
@@ -139,7 +147,13 @@ def _slow_spans(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataF
     usual, self_ns, config = profile.accounts, traces.self_ns, traces.config
     limit = usual["limit"].reindex(self_ns.index, fill_value=0.0) + config.min_self_ms * 1e6
     slow = self_ns.index[self_ns > limit].value_counts()
-    return _items(_observed(traces), slow, usual["n"], (1 - config.quantile) * usual["n"])
+    return _items(
+        traces.costs.accounts,
+        n=_observed(traces),
+        k=slow,
+        usual_n=usual["n"],
+        usual_k=(1 - config.quantile) * usual["n"],
+    )
 
 
 # ---- resources
@@ -168,14 +182,20 @@ def _beyond(limits: pd.DataFrame, resources: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"n": n, "k": k}).astype(float).rename_axis(["service", "what"])
 
 
-def _resources(profile: ReferenceProfile, now: pd.DataFrame | None) -> pd.DataFrame:
-    usual = profile.resources
+def _resources(
+    profile: ReferenceProfile, traces: AttributedTraces, now: pd.DataFrame | None
+) -> pd.DataFrame:
+    usual, keys = profile.resources, traces.spans.keys
     if now is None or usual.empty:
         return pd.DataFrame()
     limits = usual["limit"].unstack()
     counts = _beyond(limits, now[now["service"].isin(limits.index)])
-    counts = counts.join(usual[["n", "k"]].add_prefix("usual_")).fillna(0.0)
-    return counts.reset_index().assign(account=-1)
+    items = counts.join(usual[["n", "k"]].add_prefix("usual_")).fillna(0.0).reset_index()
+    by_name = sorted(range(len(keys)), key=keys.__getitem__, reverse=True)
+    first_node = {keys[node][0]: node for node in by_name}
+    items = items[items["service"].isin(first_node)]
+    node = items["service"].map(first_node)
+    return items.drop(columns="service").assign(caller=OWN, node=node)
 
 
 # ---- shapes
@@ -215,8 +235,14 @@ def _odd_shapes(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataF
     failing = (trees.failed | (trees.status >= 400) | open_now) & ~trees.log
     hurt = np.isin(trees.root, trees.root[failing])
     odd = account[_is_odd(profile, traces) & ~hurt].value_counts().sort_index()
-    n = account[trees.root >= 0].value_counts().reindex(odd.index)
-    return _items(n, odd, profile.accounts["spans"], profile.accounts["once"])
+    usual = profile.accounts
+    return _items(
+        traces.costs.accounts,
+        n=account[trees.root >= 0].value_counts().reindex(odd.index),
+        k=odd,
+        usual_n=usual["spans"],
+        usual_k=usual["once"],
+    )
 
 
 def _is_odd(profile: ReferenceProfile, traces: AttributedTraces) -> NDArray:
@@ -261,17 +287,17 @@ class Unusual(NamedTuple):
     rows: list[int]
 
 
-def rank_services(
-    items: pd.DataFrame, accounts: AccountTable, keys: list[Key], caller_weight: float
-) -> list[Unusual]:
+def rank_services(items: pd.DataFrame, keys: list[Key], caller_weight: float) -> list[Unusual]:
     """Return the services that show deviations, most unusual first.
 
     A deviation of an edge counts for the called service, and with `caller_weight` for the caller's.
-    `keys` holds the (service, endpoint) of each code; a resource counts for the first of its
-    service's endpoints.
+    `keys` holds the (service, endpoint) of each code.
     """
-    shown = _shown(items, accounts, keys, caller_weight)
     services = np.array([service for service, _ in keys], dtype=object)
+    calls = items[items["caller"] >= 0]
+    calls = calls[services[calls["caller"]] != services[calls["node"]]]
+    callers = calls.assign(node=calls["caller"], share=caller_weight * calls["share"])
+    shown = pd.concat([callers, items]).rename_axis("row").sort_index(kind="stable")
     total = items["share"].sum()
     found = [
         _unusual(mine, total, keys)
@@ -279,24 +305,6 @@ def rank_services(
         if mine["share"].max() > 0
     ]
     return sorted(found, key=lambda unusual: -unusual.score)
-
-
-def _shown(
-    items: pd.DataFrame, accounts: AccountTable, keys: list[Key], caller_weight: float
-) -> pd.DataFrame:
-    """Return a row an item and endpoint that shows it: node, share; indexed by item."""
-    by_name = sorted(range(len(keys)), key=keys.__getitem__, reverse=True)
-    first_node = {keys[node][0]: node for node in by_name}
-    services = np.array([*(service for service, _ in keys), "", ""], dtype=object)
-    is_resource = items["account"] < 0
-    of_resource = items["service"].map(first_node).fillna(-1).astype(int)
-    node = np.where(is_resource, of_resource, accounts.node[items["account"]])
-    caller = np.where(is_resource, OWN, accounts.caller[items["account"]])
-    called = pd.DataFrame({"node": node, "share": items["share"]})
-    callers = pd.DataFrame({"node": caller, "share": caller_weight * items["share"]})
-    elsewhere = (caller >= 0) & (services[caller] != services[node])
-    shown = pd.concat([callers[elsewhere], called[node >= 0]])
-    return shown.rename_axis("row").sort_index(kind="stable")
 
 
 def _unusual(mine: pd.DataFrame, total: float, keys: list[Key]) -> Unusual:

@@ -131,16 +131,16 @@ def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests 
     at_home = trees.root[span] == span
     own = np.zeros(served.size)
     own[span[at_home]] = ns[at_home]
+    start = trees.start[served] - gap
     columns = {
-        "account": account,
-        "start": trees.start,
-        "end": trees.end,
-        "own": own,
-        "room": _first_call(trees) - trees.start,
-        "failed": trees.failed & (np.diff(trees.first) == 0),
+        "account": account[served],
+        "start": start,
+        "end": trees.end[served],
+        "own": own[served] + gap,
+        "room": _first_call(trees)[served] - start,
+        "failed": (trees.failed & (np.diff(trees.first) == 0))[served],
     }
-    each = pd.DataFrame(columns)[served]
-    each = each.assign(start=each["start"] - gap, own=each["own"] + gap, room=each["room"] + gap)
+    each = pd.DataFrame(columns)
     away = pd.Series(ns[~at_home]).groupby(account[span[~at_home]]).sum() / len(each)
     # a call of itself waits in the same queue
     node = traces.costs.accounts.node

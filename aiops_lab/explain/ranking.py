@@ -143,8 +143,8 @@ def rank_by_deviations(
     if not entries.isin(comparison.reference.cost_by_entry.index).any():
         return []  # there is nothing to compare with
     items = comparison.deviations[comparison.deviations["kind"].isin(kinds)]
-    accounts, keys = comparison.costs.accounts, comparison.spans.keys
-    found = rank_services(items, accounts, keys, comparison.config.caller_weight)
+    keys = comparison.spans.keys
+    found = rank_services(items, keys, comparison.config.caller_weight)
     scores = np.array([unusual.score for unusual in found])
     shares = scores / max(scores.sum(), 1e-12)
     sure = shipped("deviations")(scores, shares)
@@ -165,8 +165,11 @@ def rank_by_deviations(
 
 def _evidence(items: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
     """Return the items with the name of the account, or of a resource's service, as account."""
-    accounts = comparison.costs.accounts
-    mine = AccountTable(*(column[items["account"]] for column in accounts))
-    labels = account_labels(mine, (items["kind"] == "self").to_numpy(), comparison.display_names)
-    labels = np.where(items["account"] < 0, items["service"], labels)
-    return items.assign(account=labels).drop(columns="service")
+    accounts = AccountTable(items["caller"].to_numpy(), items["node"].to_numpy())
+    is_time = (items["kind"] == "self").to_numpy()
+    labels = account_labels(accounts, is_time, comparison.display_names)
+    services = comparison.endpoints["service"].to_numpy()[accounts.node]
+    account = np.where(items["kind"] == "resources", services, labels)
+    items = items.drop(columns=["caller", "node"])
+    items.insert(1, "account", account)
+    return items

@@ -14,7 +14,6 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.explain import deviations, ledger, queueing, ranking, verdict
-from aiops_lab.explain.attribution import OWN, AccountTable
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.ledger import Comparison, Ledger, compare
 from aiops_lab.explain.queueing import ServiceRequests
@@ -271,11 +270,8 @@ def min_self_ms(config: RcaConfig) -> object:
 @decides([0.2, 0.1])
 def caller_weight(config: RcaConfig) -> object:
     """The edge from a to b deviates: in full b's, in half a's, of which nothing else deviates."""
-    accounts = AccountTable(np.array([OWN, 0]), np.array([0, 1]))
-    items = pd.DataFrame({"account": [1], "service": "", "share": [0.04]})
-    found = deviations.rank_services(
-        items, accounts, [("a", "/"), ("b", "/")], config.caller_weight
-    )
+    items = pd.DataFrame({"caller": [0], "node": [1], "share": [0.04]})
+    found = deviations.rank_services(items, [("a", "/"), ("b", "/")], config.caller_weight)
     return [round(unusual.score, 6) for unusual in found]
 
 
