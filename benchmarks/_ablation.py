@@ -1,10 +1,8 @@
-"""What every ablation shares: constants that have other values for a while, and the names of rows."""
+"""What every ablation shares: the names of its rows, and a progress bar."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
-from types import ModuleType
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from tqdm import tqdm
@@ -16,19 +14,6 @@ CONDITIONS, REMOVED, OURS = "conditions", "part removed", "this package"
 def family(name: str, otherwise: str) -> str:
     """Return how a row is drawn."""
     return OURS if name == WHOLE else otherwise
-
-
-@contextmanager
-def constants(module: ModuleType, **values: Any) -> Iterator[None]:
-    """Give constants of a module other values for a while."""
-    before = {name: getattr(module, name) for name in values}
-    try:
-        for name, value in values.items():
-            setattr(module, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(module, name, value)
 
 
 def bar(items: Collection[Any], name: str, progress: bool) -> Iterable[Any]:

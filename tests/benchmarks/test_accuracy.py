@@ -15,11 +15,9 @@ import shop
 from aiops_lab import datasets
 from aiops_lab.datasets import cases
 from aiops_lab.datasets.__main__ import main
-from aiops_lab.explain import metrics
 from aiops_lab.explain.ledger import compare
 from aiops_lab.explain.reference import learn
 from benchmarks import (
-    _ablation,
     _ablation_metrics,
     _ablation_series,
     _ablation_traces,
@@ -181,16 +179,6 @@ def test_random_shops_have_a_cause_that_is_called() -> None:
 
 
 # parts
-
-
-def test_constants_are_put_back_after_an_error() -> None:
-    def fail() -> None:
-        with _ablation.constants(metrics, QUANTILE=0.5):
-            raise RuntimeError(metrics.QUANTILE)
-
-    with pytest.raises(RuntimeError, match="0.5"):
-        fail()
-    assert metrics.QUANTILE != 0.5
 
 
 @pytest.mark.parametrize("name", ["delay", "errors", "weak errors 2 %", "two faults", "calm"])
