@@ -24,7 +24,7 @@ students: $(VENV)/set-up-lab  ## copy the lessons into students/, without their 
 	@$(PY) notebooks/copies.py students
 
 test: $(VENV)/set-up-test  ## run all tests, then every lesson with its solutions, and compare what it prints
-	@$(PY) -m pytest tests
+	@$(PY) -m pytest $(COVERAGE) tests
 	@$(MAKE) --no-print-directory test-lessons
 
 test-lessons: $(VENV)/set-up-test  ## run every lesson with its solutions, and compare what it prints
@@ -38,11 +38,11 @@ test-browser: $(VENV)/set-up-browser  ## open lesson 03 in Chromium, run it and 
 test-claims: $(VENV)/set-up-test  ## plant wrong claims in copies of the lessons and see each one found (some minutes)
 	@$(PY) -m pytest -m claims -n 2 --durations=0 --durations-min=1 tests/claims
 
-check: $(VENV)/set-up-test  ## style, format and types, then the tests
+check: $(VENV)/set-up-test  ## style, format and types, then the tests and what they cover
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
-	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory test COVERAGE="--cov --cov-report=term:skip-covered"
 
 bench: $(VENV)/set-up-bench  ## measure this project and its peers side by side
 	@for file in benchmarks/[a-z]*.py; do \
@@ -56,7 +56,7 @@ clean:  ## remove .venv and what the tools left behind
 	@rm -rf $(VENV) solved docs/_build docs/lessons docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 # One virtual environment for all commands; each adds what it needs, so that the demo does not wait for JupyterLab.
-$(VENV)/set-up-demo: EXTRAS :=
+$(VENV)/set-up-demo: EXTRAS := [shop,plots,fast]
 $(VENV)/set-up-lab: EXTRAS := [lab]
 $(VENV)/set-up-test: EXTRAS := [dev]
 $(VENV)/set-up-browser: EXTRAS := [browser]

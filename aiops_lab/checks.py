@@ -36,6 +36,29 @@ MESSAGES = (
 )
 
 
+# Which extra of this package holds an optional package.
+EXTRAS = {
+    "numba": "fast",
+    "pyarrow": "fast",
+    "cheroot": "shop",
+    "matplotlib": "plots",
+    "networkx": "plots",
+    "ipywidgets": "lab",
+}
+
+
+def missing_extra(error: ModuleNotFoundError) -> ImportError:
+    """Return the error that says how to install the missing package.
+
+    The error itself comes back where the package belongs to no extra.
+    """
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        return error
+    command = f'pip install "aiops-lab[{EXTRAS[package]}]"'
+    return ImportError(f"{package} is needed for this and not installed: {command}", name=package)
+
+
 def shorten(value: object, length: int = 80) -> str:
     """Return `value` as Python writes it, cut to `length` characters."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from datetime import datetime
@@ -23,6 +24,8 @@ from aiops_lab.traces.graph import service_graph
 
 if TYPE_CHECKING:
     from aiops_lab.record.store import SpanStore
+
+_log = logging.getLogger(__name__)
 
 _METRICS_S = 300.0  # what /aiops/metrics looks back on
 
@@ -127,6 +130,8 @@ class Monitor:
                 if incident.last_anomaly in new:
                     self._explain(incident)
             self._save(touched)
+            for incident in touched:
+                _log.info("%s is %s: %s", incident.id, incident.status, incident.title)
             return touched
 
     def _explain(self, incident: Incident) -> None:

@@ -4,12 +4,16 @@ data.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from math import erfc, sqrt
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+_log = logging.getLogger(__name__)
 
 
 def to_timestamp(ns: int) -> pd.Timestamp:
@@ -29,6 +33,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     try:
         from numba import njit
     except ImportError:  # it cannot be installed everywhere, for example in a browser
+        _tell_once()
         return function
     return njit(cache=True)(function)
 
@@ -42,6 +47,12 @@ def normal_tail(z: float) -> float:
     741
     """
     return erfc(z / sqrt(2)) / 2
+
+
+@cache
+def _tell_once() -> None:
+    command = 'pip install "aiops-lab[fast]"'
+    _log.warning("numba is not installed: the results are the same, but slower (%s)", command)
 
 
 def wilson(k: Any, n: Any, z: float = 1.96) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ experiments   many runs: leaderboard, calibration, fault sizes, reports
 """
 
 from importlib import import_module
+from typing import Any
 
 _HOMES = {
     "running": "live.running",
@@ -31,7 +32,7 @@ _MODULES = ("catalogue",)
 __all__ = sorted([*_HOMES, *_MODULES])
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     """Load a public name from its module when it is first used."""
     if name in _MODULES:
         return import_module(f"shop.{name}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from aiops_lab.logs import log_to_stderr
 from shop.live.stopping import Stop
 
 if TYPE_CHECKING:
@@ -39,9 +41,10 @@ def run(argv: Sequence[str] | None, stop: Stop) -> int:
             # a console that knows no emoji shows ? instead of failing
             stream.reconfigure(errors="replace")
     options = _parser().parse_args(argv)
+    log_to_stderr(logging.INFO if options.verbose else logging.WARNING, "shop")
     try:
         return options.run(options, stop)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"shop {options.command}: {_as_typed(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -74,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
         _add_calibrate,
     ):
         add(commands, argparse.ArgumentDefaultsHelpFormatter)
+    for command in commands.choices.values():
+        command.add_argument("--verbose", action="store_true", help="print what happens inside")
     return parser
 
 

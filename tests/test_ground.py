@@ -1,4 +1,4 @@
-"""The ground to stand on: the environments agree, the public names resolve, the import stays cheap."""
+"""The ground to stand on: environments agree, public names resolve, the import stays cheap."""
 
 from __future__ import annotations
 
@@ -7,24 +7,37 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import aiops_lab
+from aiops_lab.checks import EXTRAS, missing_extra
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("pandas", "numpy", "numba", "matplotlib", "flask", "networkx", "requests", "IPython")
 
 
+def project() -> dict[str, Any]:
+    """The table [project] of pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def packages_of(extra: str) -> set[str]:
+    """What an extra asks for, its own extras resolved."""
+    found = set()
+    for line in project()["optional-dependencies"][extra]:
+        inner = re.fullmatch(r"aiops-lab\[([\w,]+)\]", line)
+        found |= set().union(*map(packages_of, inner[1].split(","))) if inner else {line}
+    return found
+
+
 def pip_names() -> tuple[str, set[str]]:
-    """Name, and what pyproject.toml asks for: `dependencies`, the extras lab, data and dev, python."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    extras = project["optional-dependencies"]
-    wanted = {*project["dependencies"], *extras["lab"], *extras["data"], *extras["dev"]} - {
-        "aiops-lab[data,lab]"
-    }
-    return project["name"], wanted | {f"python{project['requires-python']}"}
+    """Name, and what pyproject.toml asks for: `dependencies`, the extra dev, python."""
+    made = project()
+    wanted = {*made["dependencies"], f"python{made['requires-python']}"}
+    return made["name"], wanted | packages_of("dev")
 
 
 def conda_names(text: str) -> tuple[str, set[str], list[str]]:
@@ -42,8 +55,26 @@ def test_conda_and_pip_ask_for_the_same_packages() -> None:
 
 
 def test_a_bound_that_differs_between_conda_and_pip_is_seen() -> None:
-    text = (ROOT / "environment.yml").read_text("utf-8").replace("pandas>=3.0", "pandas>=2.0")
+    text = (ROOT / "environment.yml").read_text("utf-8").replace("pandas>=2.2", "pandas>=2.0")
     assert conda_names(text)[1] != pip_names()[1]
+
+
+@pytest.mark.parametrize(("package", "extra"), EXTRAS.items())
+def test_what_is_named_when_a_package_is_missing_installs_it(package: str, extra: str) -> None:
+    assert any(re.match(rf"{package}\b", line) for line in packages_of(extra))
+
+
+def test_make_installs_extras_that_exist() -> None:
+    rows = re.findall(r"EXTRAS := \[([\w,]+)\]", (ROOT / "Makefile").read_text("utf-8"))
+    extras = {extra for row in rows for extra in row.split(",")}
+    assert {"shop", "lab", "dev", "bench"} <= extras <= set(project()["optional-dependencies"])
+
+
+@pytest.mark.parametrize("package", ["aiops_lab", "shop"])
+def test_type_checkers_read_the_annotations(package: str) -> None:
+    assert (ROOT / package / "py.typed").exists()
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    assert "py.typed" in settings["package-data"][package]
 
 
 @pytest.mark.parametrize("name", aiops_lab.__all__)
@@ -63,10 +94,15 @@ def test_there_are_at_most_30_public_names() -> None:
 def loaded_after(code: str) -> set[str]:
     """Which heavy packages a fresh interpreter has loaded after running `code`."""
     code = f"{code}\nimport sys\nprint(*(m for m in {HEAVY!r} if m in sys.modules))"
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    return set(run.stdout.split())
+    return set(output_of(code).split())
+
+
+def output_of(code: str) -> str:
+    """What a fresh interpreter prints that runs `code`, warnings being errors."""
+    command = [sys.executable, "-W", "error", "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
 
 
 def test_import_aiops_lab_loads_nothing_heavy() -> None:
@@ -75,6 +111,63 @@ def test_import_aiops_lab_loads_nothing_heavy() -> None:
 
 def test_the_first_frame_loads_pandas() -> None:
     assert "pandas" in loaded_after("import aiops_lab; aiops_lab.to_frame([])")
+
+
+BLOCKED = f"import sys\nsys.modules.update(dict.fromkeys({sorted(EXTRAS)}))\n"
+
+VERDICT = """
+import logging
+import flask
+import aiops_lab as lab
+from tests.support.made import Shop, fault
+
+heard = []
+logging.getLogger("aiops_lab").addHandler(logging.Handler())
+logging.getLogger("aiops_lab").handlers[-1].emit = lambda record: heard.append(record.getMessage())
+app = flask.Flask("small")
+app.add_url_rule("/", view_func=lambda: "hello")
+with lab.SpanStore(":memory:") as store:
+    lab.instrument(app, store)
+    app.test_client().get("/").get_data()
+    store.flush()
+    print(len(store.spans()))
+spans = Shop(1, fault("/payment", 40, 60, status=500)).run(70)
+(incident,) = lab.replay(spans).incidents
+print(incident.id, incident.root_cause, incident.verdict)
+is_late = spans["start"] > spans["start"].iloc[len(spans) // 2]
+print(lab.rank_root_causes(spans[~is_late], spans[is_late]))
+print(sum("numba" in message for message in heard), file=sys.stderr)
+"""
+
+
+def test_without_any_extra_recording_and_analysis_give_the_same_verdict() -> None:
+    assert "/payment" in output_of(f"import sys\n{VERDICT}")
+    assert output_of(BLOCKED + VERDICT) == output_of(f"import sys\n{VERDICT}")
+
+
+def test_without_the_compiler_one_sentence_says_so_once() -> None:
+    to_stdout = "sys.stderr = sys.stdout"
+    assert output_of(f"{BLOCKED}{to_stdout}{VERDICT}").endswith("\n1\n")
+    assert output_of(f"import sys\n{to_stdout}{VERDICT}").endswith("\n0\n")
+
+
+@pytest.mark.parametrize(
+    ("code", "command"),
+    [
+        ("import aiops_lab.show.plots", "aiops-lab[plots]"),
+        ("from aiops_lab.show.plots.trace import waterfall", "aiops-lab[plots]"),
+        ("from aiops_lab.show.tuner import tuner", "aiops-lab[plots]"),
+        ("import shop; shop.running", "aiops-lab[shop]"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_command(code: str, command: str) -> None:
+    told = output_of(f"{BLOCKED}try:\n    {code}\nexcept ImportError as error:\n    print(error)")
+    assert f'is needed for this and not installed: pip install "{command}"' in told
+
+
+def test_another_missing_module_is_told_as_it_is() -> None:
+    error = ModuleNotFoundError("No module named 'x'", name="x")
+    assert missing_extra(error) is error
 
 
 def test_the_map_names_every_module() -> None:
@@ -99,8 +192,7 @@ def test_the_papers_are_here(file: str) -> None:
 
 
 def test_the_changelog_knows_this_version() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert project["version"] == aiops_lab.__version__
+    assert project()["version"] == aiops_lab.__version__
     assert f"## {aiops_lab.__version__}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 

@@ -19,6 +19,7 @@ WINGS = (
     "spans",
     "numerics",
     "checks",
+    "logs",
     "results",
     "record",
     "traces",

@@ -61,7 +61,8 @@ def read_parquet(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path, engine="pyarrow")
     except ImportError as error:
-        raise ImportError(f'{path}: Parquet needs pyarrow: pip install -e ".[data]"') from error
+        command = 'pip install "aiops-lab[fast]"'
+        raise ImportError(f"{path}: Parquet needs pyarrow: {command}") from error
     except (ValueError, OSError, KeyError, TypeError) as error:  # pyarrow's own errors are these
         raise wrong(path, f"not a readable Parquet file ({error})") from error
     return _with_columns(path, frame, columns)

@@ -122,6 +122,7 @@ class SpanStore:
         name = f"SpanStore {self.path.name}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+        log.info("%s is open, written every %g s", self.path, flush_s)
         atexit.register(self.close)
 
     def add(self, span: Span) -> None:
@@ -185,6 +186,7 @@ class SpanStore:
                 self._db.close()
                 self._reader.close()
             self._drop(len(self._buffer))
+            log.info("%s is closed, %d spans were dropped", self.path, self.dropped)
             if self._temporary:
                 self._temporary.cleanup()
 

@@ -10,8 +10,8 @@ from math import isnan
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
+from aiops_lab.checks import missing_extra
 from aiops_lab.detect.detectors import DETECTORS, AnyDetector
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.evaluate.scoring import SLACK_S, score
@@ -19,6 +19,11 @@ from aiops_lab.pipeline import Pipeline, Recording, Report
 from aiops_lab.show.plots.style import figure
 from aiops_lab.show.plots.timeline import timeline
 from aiops_lab.spans import check
+
+try:
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    raise missing_extra(error) from error
 
 try:
     import ipywidgets as widgets

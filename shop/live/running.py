@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
-from cheroot import server as cheroot
-from cheroot import wsgi
 from requests.adapters import HTTPAdapter
 
-from aiops_lab.checks import FieldError, check_number
+from aiops_lab.checks import FieldError, check_number, missing_extra
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.monitor import Monitor, replay
 from aiops_lab.record.faults import Fault, FaultInjector, FaultLog
@@ -32,6 +30,12 @@ from aiops_lab.spans import Span, to_frame
 from shop.live.services import build
 from shop.live.traffic import Place, place
 from shop.topology import SEED_SHOP, Topology
+
+try:
+    from cheroot import server as cheroot
+    from cheroot import wsgi
+except ModuleNotFoundError as error:
+    raise missing_extra(error) from error
 
 if TYPE_CHECKING:
     from aiops_lab.detect.incidents import Incident

@@ -390,7 +390,7 @@ def test_missing_or_broken_labels_are_an_error(tmp_path: Path) -> None:
 
 def test_the_real_nab() -> None:
     cases = {case.name: case for case in datasets.load("nab", public.real("nab"))}
-    assert sum(len(case.values) for case in cases.values()) >= 65_000
+    assert sum(len(case.values) for case in cases.values()) >= 65_000  # type: ignore[misc]
     case = cases["realTraffic/speed_7578.csv"]
     assert len(case.values) == 1127
     assert [case.times[first] for first, _ in case.windows] == [

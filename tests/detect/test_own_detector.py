@@ -22,7 +22,7 @@ CALM = Shop(1).run(120)
 
 
 @pytest.fixture(autouse=True)
-def _kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+def _kinds(monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[misc]
     """What a test registers is gone after it."""
     monkeypatch.setattr("aiops_lab.results.KINDS", KINDS)
     before = dict(KINDS)

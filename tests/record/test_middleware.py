@@ -791,7 +791,7 @@ class _Answering(requests.adapters.BaseAdapter):
     ) -> requests.Response:
         answer = requests.Response()
         answer.status_code, answer._content, answer.request = 200, b"ok", request
-        answer.url = request.url
+        answer.url = request.url  # type: ignore[assignment]
         return answer
 
     def close(self) -> None:

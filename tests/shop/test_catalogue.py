@@ -172,7 +172,7 @@ def test_what_is_no_fault_is_to_be_seen_all_the_same() -> None:
 
 def test_a_metastable_failure_outlives_its_trigger() -> None:
     scenario, effect = SCENARIOS["metastable"], twins("metastable").effect
-    trigger_ends = max(fault.end_s for fault in scenario.faults)
+    trigger_ends = max(fault.end_s for fault in scenario.faults)  # type: ignore[type-var]
     late = effect[effect["start"] > effect["start"].dt.normalize() + pd_seconds(trigger_ends + 40)]
     late = late[late["start"] < late["start"].dt.normalize() + pd_seconds(scenario.seconds - 5)]
     checkouts = late[late["entry"] == "/checkout"]

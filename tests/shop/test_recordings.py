@@ -106,7 +106,7 @@ def test_faults_that_degrade_a_common_endpoint_at_once_are_one_group(
     places, starts, groups, tmp_path: Path
 ) -> None:
     faults = tuple(
-        Fault("delay", *place, start_s=start, end_s=start + 6, duration_ms=300)
+        Fault("delay", *place, start_s=start, end_s=start + 6, duration_ms=300)  # type: ignore[misc]
         for place, start in zip(places, starts, strict=True)
     )
     record_scenario(tmp_path / "x.csv", Scenario("x", places, faults, seconds=25))

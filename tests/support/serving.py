@@ -20,7 +20,8 @@ LISTS = [*cheroot.server.comma_separated_headers, b"Traceparent", b"Tracestate"]
 def serving(app: Any) -> Iterator[str]:
     """Yield the base url under which `app` answers."""
     server = wsgi.Server(("127.0.0.1", 0), app, numthreads=4)
-    server.error_log = lambda *args, **kwargs: None  # the tests break applications on purpose
+    # the tests break applications on purpose
+    server.error_log = lambda *args, **kwargs: None  # type: ignore[method-assign]
     server.prepare()
     thread = threading.Thread(target=server.serve)
     with mock.patch.object(cheroot.server, "comma_separated_headers", LISTS):

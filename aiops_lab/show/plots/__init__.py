@@ -1,31 +1,36 @@
 """Figures: each function takes ``ax``, returns it, and computes nothing heavy."""
 
-from aiops_lab.show.plots.graph import service_graph
-from aiops_lab.show.plots.scores import (
-    RIVALS,
-    cost_curve,
-    heat_map,
-    leaderboard,
-    ledger,
-    precision_recall,
-    reliability,
-    size_curve,
-)
-from aiops_lab.show.plots.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    MARKS,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
-    YELLOW,
-    figure,
-)
-from aiops_lab.show.plots.timeline import incidents, overview, timeline
-from aiops_lab.show.plots.trace import waterfall
+from aiops_lab.checks import missing_extra
+
+try:
+    from aiops_lab.show.plots.graph import service_graph
+    from aiops_lab.show.plots.scores import (
+        RIVALS,
+        cost_curve,
+        heat_map,
+        leaderboard,
+        ledger,
+        precision_recall,
+        reliability,
+        size_curve,
+    )
+    from aiops_lab.show.plots.style import (
+        BLACK,
+        BLUE,
+        GREEN,
+        GREY,
+        MARKS,
+        ORANGE,
+        PURPLE,
+        SKY,
+        VERMILLION,
+        YELLOW,
+        figure,
+    )
+    from aiops_lab.show.plots.timeline import incidents, overview, timeline
+    from aiops_lab.show.plots.trace import waterfall
+except ModuleNotFoundError as error:
+    raise missing_extra(error) from error
 
 __all__ = [
     "BLACK",

@@ -1,0 +1,42 @@
+"""Where do messages go? To the logger ``aiops_lab`` and its children, one of each module.
+
+The package writes them nowhere by itself, as is usual for a library. A program that wants them
+configures `logging`, or calls `log_to_stderr`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def log_to_stderr(level: int = logging.INFO, *names: str) -> None:
+    """Write the messages of ``aiops_lab``, and of the loggers `names`, to stderr.
+
+    Parameters
+    ----------
+    level : int
+        The least level that is written; default INFO. A second call changes it.
+    names : str
+        Further loggers, such as that of a program's own package.
+    """
+    for name in ("aiops_lab", *names):
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        if not any(isinstance(handler, _Stderr) for handler in logger.handlers):
+            logger.addHandler(_Stderr())
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """A handler for ``sys.stderr`` as it is when a message comes: a program may replace it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.setFormatter(logging.Formatter(FORMAT))
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
