@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from math import erfc, sqrt
 from functools import cache
+from math import erfc, sqrt
 from typing import Any
 
 import numpy as np
