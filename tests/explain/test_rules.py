@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
-from aiops_lab.explain.rules import RULES, _look, _pagerank
+from aiops_lab.explain.rules import RULES, _compared, _pagerank
 from tests.support.made import Shop, fault
 from tests.traces.test_traces import span
 
@@ -277,7 +277,7 @@ def test_which_rule_is_right_in_which_scenario(rule, scenario):
 
 def test_the_weights_of_the_spectrum_are_those_of_dense_matrices():
     """MicroRank as its paper writes it, with whole matrices."""
-    _, now, keys = _look(USUAL, drawn(SLOW, FAN, ERROR, OTHER, WITHOUT, OTHER))
+    _, now, keys = _compared(USUAL, drawn(SLOW, FAN, ERROR, OTHER, WITHOUT, OTHER))
     rank, touched = _pagerank(now, len(keys), 0.5)
     o, t = len(keys), now["trace"].nunique()
     inside = np.zeros((o, t))
@@ -304,7 +304,7 @@ def test_the_weights_of_the_spectrum_are_those_of_dense_matrices():
 
 def test_the_spectrum_formulas_by_hand():
     frame = drawn(SLOW, OTHER, WITHOUT)
-    before, now, keys = _look(USUAL, frame)
+    before, now, keys = _compared(USUAL, frame)
     before["trace"] += 3
     bad, good = now[now["abnormal"]], pd.concat([now[~now["abnormal"]], before], ignore_index=True)
     (w_bad, n_bad), (w_good, n_good) = (
