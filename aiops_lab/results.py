@@ -22,13 +22,13 @@ class AnomalyKind(NamedTuple):
     mark: tuple[str, str]
 
 
-KINDS: dict[str, AnomalyKind] = {}
+ANOMALY_KINDS: dict[str, AnomalyKind] = {}
 """The registered types of anomalies by name; a detector registers its own."""
 
 
 def register_kind(name: str, kind: AnomalyKind) -> None:
     """Say how anomalies of type `name` read and look; a later registration replaces an earlier."""
-    KINDS[name] = kind
+    ANOMALY_KINDS[name] = kind
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class Anomaly:
     @property
     def title(self) -> str:
         """What its type is called, such as "Latency spike"."""
-        kind = KINDS.get(self.type)
+        kind = ANOMALY_KINDS.get(self.type)
         return kind.title if kind else self.type
 
     @property
     def description(self) -> str:
         """The anomaly in one line."""
-        kind = KINDS.get(self.type)
+        kind = ANOMALY_KINDS.get(self.type)
         if kind:
             return f"{kind.title}: {kind.describe(self.evidence)}"
         return ", ".join(f"{name} {value}" for name, value in self.evidence.items())

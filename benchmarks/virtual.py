@@ -16,7 +16,7 @@ from collections import Counter
 
 import shop
 from aiops_lab.explain.rules import RULES
-from shop.experiments.leaderboard import FIRST_SEED
+from shop.experiments.leaderboard import LEADERBOARD_SEED
 from shop.experiments.trials import rule_results
 from shop.virtual_time.random_topology import anywhere, layered
 from shop.virtual_time.scenario import Scenario
@@ -43,7 +43,7 @@ def speed() -> None:
 
 def verdict(seed: int) -> str:
     """Return whether the ledger was right, silent or wrong in a random shop."""
-    scenario = anywhere(layered(50, FIRST_SEED + seed), seed)
+    scenario = anywhere(layered(50, LEADERBOARD_SEED + seed), seed)
     # the twin makes sure that the fault did something
     spans = shop.twin(scenario, seed, progress=False).with_fault
     (trial,) = rule_results(scenario, seed, spans, {"ledger": RULES["ledger"]})

@@ -170,10 +170,10 @@ def _add_check(commands: argparse._SubParsersAction, help: Any) -> None:
 
 
 def _check(options: argparse.Namespace, stop: Stop) -> int:
-    from shop.live.check import check
+    from shop.live.check import run_checks
 
     stop.interrupt()
-    return check(options.url, options.quick, options.rate, options.seed)
+    return run_checks(options.url, options.quick, options.rate, options.seed)
 
 
 def _add_record(commands: argparse._SubParsersAction, help: Any) -> None:
@@ -319,7 +319,7 @@ def _add_leaderboard(commands: argparse._SubParsersAction, help: Any) -> None:
 
 
 def _leaderboard(options: argparse.Namespace, stop: Stop) -> int:
-    from shop.experiments.report import leaderboard
+    from shop.experiments.report import report_leaderboard
 
     stop.interrupt()
     given = (
@@ -330,7 +330,7 @@ def _leaderboard(options: argparse.Namespace, stop: Stop) -> int:
         options.pipeline,
         options.jobs,
     )
-    return leaderboard(*given, options.out)
+    return report_leaderboard(*given, options.out)
 
 
 def _add_calibrate(commands: argparse._SubParsersAction, help: Any) -> None:

@@ -123,13 +123,13 @@ NARROW = replace(
     ),
 )
 
-SLOW = _fault("delay", PAYMENT, duration_ms=400)
+SLOW_PAYMENT = _fault("delay", PAYMENT, duration_ms=400)
 
 _REQUEST_FAULTS = (
     Scenario(
         "delay",
         (PAYMENT,),
-        (SLOW,),
+        (SLOW_PAYMENT,),
         "entry",
         "/checkout is slow too, because it waits for /payment.",
     ),
@@ -271,7 +271,7 @@ _REQUEST_FAULTS = (
     Scenario(
         "upstream saturated",
         (PAYMENT,),
-        (SLOW,),
+        (SLOW_PAYMENT,),
         "self-time z",
         "/checkout holds its 4 workers while it waits for /payment; the time in its queue looks like its own.",
         workers={"checkout": 4},
@@ -336,7 +336,7 @@ _CONDITIONS = (
     Scenario(
         "skew 60 ms",
         (PAYMENT,),
-        (SLOW,),
+        (SLOW_PAYMENT,),
         "first by end",
         "The clock of /payment is ahead: it seems to end after its caller, which waited for it.",
         skew_ms={"payment": 60.0},
@@ -352,7 +352,7 @@ _CONDITIONS = (
     Scenario(
         "lost spans",
         (PAYMENT,),
-        (SLOW,),
+        (SLOW_PAYMENT,),
         "entry",
         "Three of ten spans never arrive: callers seem to do themselves what they waited for.",
         lost=0.3,
@@ -415,7 +415,8 @@ def listing(width: int = 100) -> str:
 
 
 def _entry(scenario: Scenario, width: int) -> str:
-    name, below = f"{scenario.name:<{NAME_WIDTH}}", " " * NAME_WIDTH
+    name = f"{scenario.name:<{NAME_WIDTH}}"
+    below = " " * NAME_WIDTH
     causes = ", ".join(" ".join(place) for place in scenario.causes)
     label = "causes" if len(scenario.causes) > 1 else "cause"
     answer = f"{label}: {causes}; defeats: {scenario.defeats}" if causes else "no fault"

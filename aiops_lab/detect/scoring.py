@@ -77,7 +77,7 @@ SCORES = np.dtype(
 # As floats: for whole numbers the kernel would be compiled again.
 Knobs = namedtuple("Knobs", [knob.name for knob in fields(Sensitivity)])  # type: ignore[misc]
 
-alpha_of, wilson_bounds = compiled(b.alpha_of), compiled(wilson)
+compiled_alpha, wilson_bounds = compiled(b.alpha_of), compiled(wilson)
 
 
 class Held(NamedTuple):
@@ -132,7 +132,7 @@ def _walk(
     """
     start_s = counts.start_ns / 1e9
     window_s = counts.window_ns / 1e9
-    alpha = alpha_of(window_s, RATE_MEMORY * knobs.half_life_s)
+    alpha = compiled_alpha(window_s, RATE_MEMORY * knobs.half_life_s)
     for w in range(plan.hour.size):
         now = state[:, plan.hour[w]]
         _find_stuck(counts, w, now, knobs.timeout_s, scores[w])
@@ -218,8 +218,8 @@ def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool)
     rate = min(baseline["error_rate"] + knobs.error_margin, LARGEST_RATE)
     score["error_chance"] = error_chance(baseline["pool_errors"], n, rate)
     fast_half_life_s = max(knobs.half_life_s / FAST_FACTOR, FAST_WINDOWS * window_s)
-    fast = alpha_of(baseline["pool_s"], fast_half_life_s)
-    alpha = alpha_of(baseline["pool_s"], knobs.half_life_s)
+    fast = compiled_alpha(baseline["pool_s"], fast_half_life_s)
+    alpha = compiled_alpha(baseline["pool_s"], knobs.half_life_s)
     slow = b.weight_of(n, baseline["count"] + n, alpha)
     if baseline["count"] == 0:
         score["fast"] = mean
@@ -246,7 +246,7 @@ def _learn(baseline: Any, score: Any, knobs: Any, abnormal: bool, jumped: bool) 
     if not jumped:
         baseline["fast"] = score["fast"]
     var = max(baseline["pool_squares"] / n - mean * mean, 0.0)
-    alpha = alpha_of(baseline["pool_s"], knobs.half_life_s)
+    alpha = compiled_alpha(baseline["pool_s"], knobs.half_life_s)
     if abnormal:
         b.learn_requests_apart(baseline, n, baseline["pool_errors"], mean, var, alpha)
     else:
@@ -258,7 +258,7 @@ def _learn(baseline: Any, score: Any, knobs: Any, abnormal: bool, jumped: bool) 
     baseline["pool_s"] = 0.0
 
 
-class Plan(NamedTuple):
+class ScoringPlan(NamedTuple):
     """Which endpoints are scored, and what is known of each window before that."""
 
     endpoints: NDArray  # codes
@@ -344,7 +344,9 @@ def judge(
     todo = np.arange(len(keys))
     while True:
         by_hour[todo] = begin[todo]
-        _walk(counts, Plan(todo, hour, arrived, activity), knobs, held, by_hour, scores, before)
+        _walk(
+            counts, ScoringPlan(todo, hour, arrived, activity), knobs, held, by_hour, scores, before
+        )
         windows, usual = _columns(scores, before, sensitivity)
         decided = decide(windows, usual, sensitivity)
         now = Held(_any(decided, decided, held), _any(decided, jumps, held))

@@ -145,7 +145,7 @@ def compare(
     return Comparison(*traces, reference, _during(reference, spans, resources), names or {})
 
 
-def ledger(reference: Reference, abnormal: pd.DataFrame) -> Ledger:
+def excess_ledger(reference: Reference, abnormal: pd.DataFrame) -> Ledger:
     """Return the excess of the abnormal requests over the usual ones, by account and entry.
 
     Assumes that requests of one entry are alike. An entry without usual requests says nothing and

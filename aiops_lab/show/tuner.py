@@ -135,12 +135,11 @@ class _Bench:
         detectors: Sequence[AnyDetector],
         slack_s: float,
     ) -> None:
-        self._recording, self._faults, self._endpoint = (
-            Recording(check(frame), {}),
-            faults,
-            endpoint,
-        )
-        self._detectors, self._slack_s = detectors, slack_s
+        self._recording = Recording(check(frame), {})
+        self._faults = faults
+        self._endpoint = endpoint
+        self._detectors = detectors
+        self._slack_s = slack_s
 
     def replay(self, sensitivity: Sensitivity) -> Report:
         return Pipeline(sensitivity, self._detectors).replay(self._recording)
@@ -191,8 +190,10 @@ class Tuner(_Box):
     """
 
     def __init__(self, bench: _Bench, start: Sensitivity) -> None:
-        self._bench, self._start = bench, start
-        self.image, self.label = widgets.Image(format="png"), widgets.HTML()
+        self._bench = bench
+        self._start = start
+        self.image = widgets.Image(format="png")
+        self.label = widgets.HTML()
         self.sliders = {knob: _slider(knob, getattr(start, knob)) for knob in SLIDERS}
         super().__init__([*self.sliders.values(), widgets.HBox([self.image, self.label])])
         for slider in self.sliders.values():
@@ -208,7 +209,8 @@ class Tuner(_Box):
         self.label.value = f'<pre style="white-space: pre">{_lines(self.figures)}</pre>'
 
     def _picture(self, report: Report) -> bytes:
-        fig, picture = Figure(figsize=(7.8, 3.4), dpi=80), BytesIO()
+        fig = Figure(figsize=(7.8, 3.4), dpi=80)
+        picture = BytesIO()
         # at fixed places: a layout or a title that fits itself draws the axes twice
         ax = fig.add_axes((0.09, 0.16, 0.59, 0.74))
         self._bench.draw(report, ax)
@@ -225,7 +227,8 @@ def _slider(knob: str, value: float) -> Any:
     make = widgets.IntSlider if isinstance(step, int) else widgets.FloatSlider
     look = {"layout": {"width": "500px"}, "style": {"description_width": "150px"}}
     # a start value beyond the slider's range widens the slider
-    low, high = min(low, value), max(high, value)
+    low = min(low, value)
+    high = max(high, value)
     return make(
         value=value, min=low, max=high, step=step, description=text, continuous_update=False, **look
     )

@@ -32,7 +32,7 @@ from shop.virtual_time.random_topology import anywhere, layered
 from shop.virtual_time.scenario import Scenario, VirtualFault
 from shop.virtual_time.twins import twin, windows_of
 
-FIRST_SEED = 50_000
+CALIBRATION_SEED = 50_000
 
 """The seeds of the calibration are its own: tests use small ones, the leaderboard 1,000 and more.
 """
@@ -60,7 +60,7 @@ AS_IT_IS = ("metastable",)
 """A smaller trigger may leave the shop in its good state: there is then no fault any more."""
 
 
-class Answer(NamedTuple):
+class ScoredSuspect(NamedTuple):
     """What was said of one suspect: by excess or by symptoms, score, share, and whether it is a
     true cause.
     """
@@ -92,12 +92,13 @@ def _resized(fault: Fault, size: float) -> Fault:
 
 
 def _harder(scenario: Scenario, rng: random.Random) -> Scenario:
-    rate, lost = scenario.rate * 10 ** rng.uniform(*FEWER), max(scenario.lost, rng.choice(LOST))
+    rate = scenario.rate * 10 ** rng.uniform(*FEWER)
+    lost = max(scenario.lost, rng.choice(LOST))
     size = 10 ** rng.uniform(*LARGER.get(scenario.name, SMALLER))
     return replace(resized(scenario, size), rate=rate, lost=lost)
 
 
-def answers(run: tuple[str, int]) -> list[Answer]:
+def scored_suspects(run: tuple[str, int]) -> list[ScoredSuspect]:
     """Return what the ledger says of a scenario by name, or of a random shop (""), at a random
     size, best first.
     """
@@ -113,7 +114,7 @@ def answers(run: tuple[str, int]) -> list[Answer]:
             raise
         return []  # the fault had no effect
     suspects = rank_root_causes(*windows_of(scenario, spans))
-    return [Answer(s.by, s.score, s.share, s.key in scenario.causes) for s in suspects]
+    return [ScoredSuspect(s.by, s.score, s.share, s.key in scenario.causes) for s in suspects]
 
 
 def calibrate(
@@ -149,10 +150,13 @@ def calibrate(
     path = Path(path or confidence.FILE)
     check_folder("out", path.parent, path)
     names = [*SCENARIOS, *[""] * RANDOM_SHOPS]
-    runs = [(name, FIRST_SEED + 100 * n + k) for n in range(seeds) for k, name in enumerate(names)]
-    told = spread(answers, runs, jobs, unit="run", progress=progress)
+    runs = [
+        (name, CALIBRATION_SEED + 100 * n + k) for n in range(seeds) for k, name in enumerate(names)
+    ]
+    told = spread(scored_suspects, runs, jobs, unit="run", progress=progress)
     cut = len(names) * (2 * seeds // 3)
-    learned, others = list(chain(*told[:cut])), [run[0] for run in told[cut:] if run]
+    learned = list(chain(*told[:cut]))
+    others = [run[0] for run in told[cut:] if run]
     curves = {
         by: confidence.fit(*_columns(answer for answer in learned if answer.by == by))
         for by in confidence.BY
@@ -173,8 +177,8 @@ def calibrate(
     return check
 
 
-def _columns(answers: Iterable[Answer]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _columns(scored_suspects: Iterable[ScoredSuspect]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     unit = {"excess": RcaConfig().min_score, "deviations": 1.0}
-    rows = [(a.score / unit[a.by], a.share, a.right) for a in answers]
+    rows = [(a.score / unit[a.by], a.share, a.right) for a in scored_suspects]
     scores, shares, right = np.array(rows, dtype=float).reshape(-1, 3).T
     return scores, shares, right > 0

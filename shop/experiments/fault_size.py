@@ -51,12 +51,13 @@ class Stage:
     place: Place
     usual_ms: float
     usual: Reference
-    answers: pd.DataFrame
+    outcomes: pd.DataFrame
     """What customers get, also while the fault is there, if it strikes none of them."""
 
     def scenario(self, kind: str, size: float) -> Scenario:
         """Return the market with a fault, or a change, of some size at the place."""
-        more_ms, named = size * self.usual_ms, replace(CALM, name=f"{kind} {size:g}")
+        more_ms = size * self.usual_ms
+        named = replace(CALM, name=f"{kind} {size:g}")
         if kind == "change":
             factor = 1 + more_ms / MARKET.at(*self.place).median_ms
             return replace(
@@ -75,15 +76,13 @@ class Stage:
 
 def stage(seed: int) -> Stage:
     """Return the day before."""
-    place, calm = (
-        MARKET.endpoints[seed % len(MARKET.endpoints)].place,
-        virtual(CALM, seed, progress=False),
-    )
+    place = MARKET.endpoints[seed % len(MARKET.endpoints)].place
+    calm = virtual(CALM, seed, progress=False)
     before, _ = windows_of(CALM, calm)
-    return Stage(seed, place, usual_ms(before, place), learn(before), answers(calm))
+    return Stage(seed, place, usual_ms(before, place), learn(before), request_outcomes(calm))
 
 
-def answers(frame: pd.DataFrame) -> pd.DataFrame:
+def request_outcomes(frame: pd.DataFrame) -> pd.DataFrame:
     """Return what each customer got, and when: equal in two runs with the same seed where a fault
     strikes nobody.
     """
@@ -117,7 +116,7 @@ def sized(
     for size in RATES if kind == "errors" else DELAYS:
         scenario = before.scenario(kind, size)
         spans = virtual(scenario, seed, progress=False)
-        if answers(spans).equals(before.answers):
+        if request_outcomes(spans).equals(before.outcomes):
             continue
         _, now = windows_of(scenario, spans)
         for trial in ask(scenario, seed, before.usual, now, asked):

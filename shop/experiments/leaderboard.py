@@ -27,7 +27,7 @@ from shop.virtual_time.scenario import Scenario
 from shop.virtual_time.simulate import virtual
 from shop.virtual_time.twins import twin
 
-FIRST_SEED = 1000
+LEADERBOARD_SEED = 1000
 
 """Seeds from here on: the tests, and whoever tunes a rule, use smaller ones."""
 
@@ -51,7 +51,7 @@ class Board(NamedTuple):
 
 def play(
     scenarios: Mapping[str, Scenario] = SCENARIOS,
-    seeds: Iterable[int] = range(FIRST_SEED, FIRST_SEED + 3),
+    seeds: Iterable[int] = range(LEADERBOARD_SEED, LEADERBOARD_SEED + 3),
     rules: Mapping[str, RankingRule] = RULES,
     *,
     pipeline: bool = True,
@@ -161,10 +161,8 @@ def totals(runs: pd.DataFrame) -> pd.DataFrame:
     wrong (the first suspect is no cause). quiet: how often it was silent where there is no fault.
     cpu_ms: median of an answer, over all runs.
     """
-    counted, calm = (
-        runs[(runs["causes"] > 0) & (runs["group"] != BY_SIZE)],
-        runs[runs["group"] == "no fault"],
-    )
+    counted = runs[(runs["causes"] > 0) & (runs["group"] != BY_SIZE)]
+    calm = runs[runs["group"] == "no fault"]
     cpu_ms = runs.groupby("rule", sort=False)["cpu_s"].median() * 1e3
     rows = [
         _total(counted[counted["rule"] == rule])
@@ -235,7 +233,8 @@ def confidences(runs: pd.DataFrame, rule: str = "ledger") -> tuple[Calibration, 
     mine = runs[(runs["rule"] == rule) & ((runs["causes"] > 0) | ~runs["silent"])]
     if "group" in mine:
         mine = mine[mine["group"] != BY_SIZE]
-    sure, hit = mine["confidence"], mine["rank"] == 1
+    sure = mine["confidence"]
+    hit = mine["rank"] == 1
     curve = risk_coverage(sure, hit)
     rows = [curve[curve["coverage"] >= least].head(1) for least in COVERAGES]
     reached = pd.concat([*(row for row in rows if len(row)), curve.tail(1)]).drop_duplicates(
@@ -274,7 +273,8 @@ def pipeline_table(findings: pd.DataFrame) -> pd.DataFrame:
 
 
 def _found(runs: pd.DataFrame) -> dict[str, Any]:
-    told, faulty = runs[runs["incidents"] > 0], runs[runs["causes"] > 0]
+    told = runs[runs["incidents"] > 0]
+    faulty = runs[runs["causes"] > 0]
     return {
         "runs": len(runs),
         "detected": (faulty["incidents"] > 0).mean(),
@@ -299,13 +299,15 @@ def by_size(sizes: pd.DataFrame) -> pd.DataFrame:
 
     Of a change, which is no fault, "right" is silent and "wrong" is that the rule speaks.
     """
-    keys, good = ["kind", "size", "rule"], right(sizes)
+    keys = ["kind", "size", "rule"]
+    good = right(sizes)
     told = sizes[keys].assign(
         right=good, wrong=~good & ~sizes["silent"], silent=sizes["silent"], n=1
     )
     table: Any = told.groupby(keys, sort=False).sum().reset_index()
     for name in ("right", "wrong", "silent"):
-        k, n = table[name].to_numpy(dtype=float), table["n"].to_numpy(dtype=float)
+        k = table[name].to_numpy(dtype=float)
+        n = table["n"].to_numpy(dtype=float)
         table[f"{name}_low"], table[f"{name}_high"] = wilson(k, n, 1.96)
         table[name] = k / n
     return table

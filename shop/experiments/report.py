@@ -17,7 +17,7 @@ from aiops_lab.checks import FieldError, check_number
 from aiops_lab.explain.rules import RULES
 from aiops_lab.show import plots
 from shop.catalogue import SCENARIOS
-from shop.experiments.calibrate import FIRST_SEED as LEARNED_FROM
+from shop.experiments.calibrate import CALIBRATION_SEED as LEARNED_FROM
 from shop.experiments.leaderboard import (
     Board,
     by_scenario,
@@ -35,7 +35,7 @@ from shop.virtual_time.scenario_file import find_scenario
 
 WIDTH = 110
 
-LONG_RUN = "--seeds 30 --first-seed 20000"
+PUBLISHED_RUN = "--seeds 30 --first-seed 20000"
 
 """What the figures in the README come from: each endpoint of the market has its turn in the curves,
 twice or more.
@@ -57,7 +57,7 @@ SHORT = {
 
 """Names that are too long for a column."""
 
-RIVALS = ("walk down", "first by end", "self-time z", "BARO", "Ochiai")
+RIVAL_RULES = ("walk down", "first by end", "self-time z", "BARO", "Ochiai")
 
 """The rules that the size curve tells apart, after those of the user: each stands for a way of
 thinking.
@@ -68,7 +68,7 @@ SILENCE = "ledger silent"
 Section = tuple[str, str, pd.DataFrame]  # title, what the reader must know, the table
 
 
-def leaderboard(
+def report_leaderboard(
     seeds: int,
     first_seed: int,
     names: Sequence[str],
@@ -89,7 +89,7 @@ def leaderboard(
     rules = read_rules(specs)
     what = f"{_many(len(chosen), 'scenario')}, {_many(len(rules), 'rule')}"
     head = f"{what}, seeds {first_seed} to {first_seed + seeds - 1}."
-    say(f"{head} The figures in the README come from {LONG_RUN}.")
+    say(f"{head} The figures in the README come from {PUBLISHED_RUN}.")
     board = play(
         chosen,
         range(first_seed, first_seed + seeds),
@@ -370,7 +370,7 @@ def size_picture(curves: pd.DataFrame) -> Any:
         "delay": ("It got slower", "longer by this share of a usual request"),
         "errors": ("It fails", "share of the requests that fail"),
     }
-    shown = [*(rule for rule in curves["rule"].unique() if rule not in RULES), *RIVALS]
+    shown = [*(rule for rule in curves["rule"].unique() if rule not in RULES), *RIVAL_RULES]
     for column, (kind, (what, label)) in enumerate(kinds.items()):
         mine = curves[curves["kind"] == kind]
         top, below = axes[:, column]

@@ -89,7 +89,8 @@ def _trial(
     own = deepcopy((usual, now))
     begin = time.process_time()
     suspects = _answer(name, rule, *own)
-    cpu_s, causes = time.process_time() - begin, set(scenario.causes)
+    cpu_s = time.process_time() - begin
+    causes = set(scenario.causes)
     first = suspects[0] if suspects else None
     return RuleResult(
         scenario.name,
@@ -152,7 +153,8 @@ def pipeline_result(scenario: Scenario, seed: int, pair: Twin) -> PipelineResult
     An incident tells of the fault as `aiops_lab.score` has it; an anomaly at an endpoint that the
     fault leaves alone does not.
     """
-    report, faults = replay(pair.with_fault), truth(scenario, seed, pair)
+    report = replay(pair.with_fault)
+    faults = truth(scenario, seed, pair)
     found = score(report, faults)
     ids = {name for event in found.events for name in event.incidents}
     telling = [incident for incident in report.incidents if incident.id in ids]

@@ -20,11 +20,11 @@ from shop.live.running import running
 from shop.live.traffic import background, drive, place
 from shop.topology import SEED_SHOP, Topology
 
-POLL_S = 0.5
+CHECK_POLL_S = 0.5
 
 DEADLINE_S = 90.0
 
-QUICK_WINDOW_S, WINDOW_S = 2.0, 5.0
+QUICK_WINDOW_S, CHECK_WINDOW_S = 2.0, 5.0
 
 ELSEWHERE_CALM_S, ELSEWHERE_TRIES = 24.0, 4
 
@@ -83,7 +83,7 @@ class CheckRow(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class CheckPlan:
     """How the scenarios are run; `stop` ends those that are under way."""
 
     window_s: float
@@ -99,14 +99,14 @@ class Plan:
             raise CancelledError
 
 
-def check(url: str | None, quick: bool, rate: float, seed: int) -> int:
+def run_checks(url: str | None, quick: bool, rate: float, seed: int) -> int:
     """Run every scenario, print a table of what passed, and return 0 if all of it did."""
     check_number("rate", rate, 0.001, 1e5)
     calm_s, tries = (0.0, 1) if url is None else (ELSEWHERE_CALM_S, ELSEWHERE_TRIES)
     if url is not None:
         _check_url(url)
     begin = time.monotonic()
-    plan = Plan(QUICK_WINDOW_S if quick else WINDOW_S, rate, seed, calm_s, tries)
+    plan = CheckPlan(QUICK_WINDOW_S if quick else CHECK_WINDOW_S, rate, seed, calm_s, tries)
     rows: list[CheckRow] = []
 
     def run(scenario: LiveCheck) -> list[CheckRow]:
@@ -188,7 +188,7 @@ def _basics(url: str, scenario: str) -> list[CheckRow]:
     ]
 
 
-def _scenario(url: str, scenario: LiveCheck, plan: Plan) -> list[CheckRow]:
+def _scenario(url: str, scenario: LiveCheck, plan: CheckPlan) -> list[CheckRow]:
     _ask("POST", f"{url}/simulate/clear").raise_for_status()
     quiet = _calm(url, plan)
     begin = time.monotonic()
@@ -208,7 +208,7 @@ def _scenario(url: str, scenario: LiveCheck, plan: Plan) -> list[CheckRow]:
     ]
 
 
-def _calm(url: str, plan: Plan) -> bool:
+def _calm(url: str, plan: CheckPlan) -> bool:
     """Send normal traffic until no incident is active; what an earlier scenario left behind gets
     resolved.
     """
@@ -226,21 +226,21 @@ def _calm(url: str, plan: Plan) -> bool:
 
 
 def _watch(
-    url: str, scenario: LiveCheck, plan: Plan, begin: float
+    url: str, scenario: LiveCheck, plan: CheckPlan, begin: float
 ) -> tuple[dict[str, bool], float]:
     """Poll until everything is as it must be, or the deadline has passed."""
     while True:
         _ask("POST", f"{url}/aiops/analyze").raise_for_status()
         incidents = _ask("GET", f"{url}/aiops/incidents").json()["active_incidents"]
         seconds = time.monotonic() - begin
-        passed = judge(incidents, scenario)
+        passed = judge_check(incidents, scenario)
         if all(passed.values()) or seconds > DEADLINE_S:
             return passed, seconds
-        plan.stop.wait(POLL_S)
+        plan.stop.wait(CHECK_POLL_S)
         plan.go_on()
 
 
-def judge(incidents: list[dict[str, Any]], scenario: LiveCheck) -> dict[str, bool]:
+def judge_check(incidents: list[dict[str, Any]], scenario: LiveCheck) -> dict[str, bool]:
     """Return what holds of the active incidents: {what: whether}."""
     incident = incidents[-1] if incidents else {}
     cause = incident.get("root_cause") or {}

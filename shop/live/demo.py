@@ -23,9 +23,9 @@ from shop.topology import SEED_SHOP
 if TYPE_CHECKING:
     from aiops_lab.detect.incidents import Incident
 
-WINDOW_S = 5.0
+DEMO_WINDOW_S = 5.0
 
-WARMUP_S, FAULT_S = 15.0, 12.0
+WARMUP_S, DEMO_FAULT_S = 15.0, 12.0
 
 ENTRY = "/checkout"
 
@@ -35,12 +35,12 @@ def demo(fault: str, services: str, seed: int, rate: float, out: str) -> int:
     check_number("rate", rate, 0.001, 1e5)
     check_out(Path(out))
     begin = time.monotonic()
-    knobs = Sensitivity(window_s=WINDOW_S)
+    knobs = Sensitivity(window_s=DEMO_WINDOW_S)
     print(
         f"A shop with {len(SEED_SHOP.endpoints)} endpoints; {ENTRY} calls /payment, then /inventory."
     )
     print(
-        f"Windows of {WINDOW_S:g} s, so that it is soon over; `serve` uses {Sensitivity().window_s:g} s.\n"
+        f"Windows of {DEMO_WINDOW_S:g} s, so that it is soon over; `serve` uses {Sensitivity().window_s:g} s.\n"
     )
     with running(services, sensitivity=knobs, seed=seed, interval_s=1.0) as shop:
         say(f"1. Warm-up: {rate:g} requests/s for {WARMUP_S:g} s, to learn what is usual")
@@ -49,14 +49,15 @@ def demo(fault: str, services: str, seed: int, rate: float, out: str) -> int:
         broken = fault_of(fault, services)
         assert broken is not None
         shop.inject(broken)
-        seen = _drive(shop, FAULT_S, rate, seed + 1)
+        seen = _drive(shop, DEMO_FAULT_S, rate, seed + 1)
         say(f"   Customers saw {_outcome(seen)}")
         # until the window has ended
-        time.sleep(max(0.0, WINDOW_S + knobs.grace_s - (time.time() % WINDOW_S)))
+        time.sleep(max(0.0, DEMO_WINDOW_S + knobs.grace_s - (time.time() % DEMO_WINDOW_S)))
         shop.step()
         shop.clear()
         incidents = shop.monitor.incidents()
-        spans, faults = shop.store.spans(), shop.truth.faults()
+        spans = shop.store.spans()
+        faults = shop.truth.faults()
     if not incidents:
         print("No incident was found. That is wrong.", file=sys.stderr)
         return 1
@@ -109,7 +110,7 @@ def verdict(incident: Incident) -> str:
     )
 
 
-def ledger(incident: Incident, entry: str = ENTRY) -> pd.DataFrame:
+def ledger_table(incident: Incident, entry: str = ENTRY) -> pd.DataFrame:
     """Return where the excess of one entry was born: account, excess; attrs entry, unit, total.
 
     In failures if it fails more than usual, else in milliseconds.
@@ -131,7 +132,7 @@ def ledger_text(incident: Incident) -> str:
     """Return the ledger as a table: what was born inside, and the excess at the entry, which is the
     same.
     """
-    table = ledger(incident)
+    table = ledger_table(incident)
     lines = [f"   Ledger of {table.attrs['entry']}, excess in {table.attrs['unit']}:"]
     for row in table.sort_values("excess", ascending=False).itertuples():
         lines.append(f"     {row.account:<40}{row.excess:>+12.3f}")
@@ -154,7 +155,7 @@ def draw(
         "timeline": plots.overview(report.windows, report.anomalies, faults),
     }
     if incident.root_cause is not None:
-        pictures["ledger"] = plots.ledger(ledger(incident))
+        pictures["ledger"] = plots.ledger(ledger_table(incident))
     for name, drawn in pictures.items():
         figure = getattr(drawn, "figure", drawn)
         with replacing(out / f"{name}.png") as part:

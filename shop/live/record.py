@@ -59,7 +59,8 @@ def record(
         shop.clear()
         _phase(shop, recovery_s, rate, seed + 2, progress)
         shop.store.flush()
-        spans, faults = shop.store.spans(), shop.truth.faults()
+        spans = shop.store.spans()
+        faults = shop.truth.faults()
     settings = {"rate": rate, "seed": seed, "services": services}
     lengths = {"warmup_s": warmup_s, "fault_s": fault_s, "recovery_s": recovery_s}
     write_recording(path, spans, {"faults": rows_of(faults)} | settings | lengths)

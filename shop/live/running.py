@@ -28,7 +28,7 @@ from aiops_lab.record.store import SpanStore
 from aiops_lab.show.api import aiops, attach, simulate
 from aiops_lab.spans import Span, to_frame
 from shop.live.services import build
-from shop.live.traffic import Place, place
+from shop.live.traffic import Destination, place
 from shop.topology import SEED_SHOP, Topology
 
 try:
@@ -46,9 +46,9 @@ CONTROL_THREADS = 16
 
 """Threads that business requests can never take: /aiops and /simulate answer whatever hangs."""
 
-log = logging.getLogger(__name__)
+lifecycle_log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+Started = TypeVar("Started")
 
 # Of several equal headers cheroot keeps the last, unless it knows that they form a list, as these
 # do (W3C).
@@ -79,7 +79,10 @@ class Shop:
     def __init__(
         self, topology: Topology, store: SpanStore, monitor: Monitor, truth: FaultLog, seed: int
     ) -> None:
-        self.topology, self.store, self.monitor, self.truth = topology, store, monitor, truth
+        self.topology = topology
+        self.store = store
+        self.monitor = monitor
+        self.truth = truth
         self.injector = FaultInjector(truth, seed)
         self.urls: dict[str, str] = {}
 
@@ -113,7 +116,7 @@ class Shop:
         self.store.flush()
         return self.monitor.step(pd.Timestamp.now("UTC") if now is None else now)
 
-    def places(self) -> Mapping[str, Place]:
+    def places(self) -> Mapping[str, Destination]:
         """Return where each endpoint is, by route, or by "service route" where services share it."""
         routes = [endpoint.route for endpoint in self.topology.endpoints]
         return {
@@ -174,13 +177,13 @@ def running(
 
 
 @contextmanager
-def undisturbed(manager: AbstractContextManager[T]) -> Iterator[T]:
+def undisturbed(manager: AbstractContextManager[Started]) -> Iterator[Started]:
     """Enter and leave `manager` in a thread of its own.
 
     Ctrl-C interrupts nothing but the main thread, and so neither a start nor a clean-up that is
     half done.
     """
-    entered: Future[T] = Future()
+    entered: Future[Started] = Future()
     leave = threading.Event()
 
     def live() -> None:
@@ -231,9 +234,11 @@ def _life(
 
 def _open(shop: Shop, stack: ExitStack, seed: int, port: int) -> None:
     """Start the servers; ports first, because the services need each other's."""
-    topology, stopping = shop.topology, threading.Event()
+    topology = shop.topology
+    stopping = threading.Event()
     callers_first = dict.fromkeys(endpoint.service for endpoint in topology.callers_first())
-    servers, sessions = {}, stack.enter_context(ExitStack())
+    servers = {}
+    sessions = stack.enter_context(ExitStack())
     for service in reversed(callers_first):  # stopped in the reverse order: callers first
         slots = sum(endpoint.capacity for endpoint in topology.of(service))
         server = _Server(port if service == topology.front else 0, slots + CONTROL_THREADS)
@@ -271,7 +276,8 @@ def _compile() -> None:
 
 def _trace(n: int, failed: bool) -> list[Span]:
     """Return the n-th second's request of a made-up system: a calls b."""
-    trace_id, ids = f"{n:032x}", [f"{3 * n + k:016x}" for k in (1, 2, 3)]
+    trace_id = f"{n:032x}"
+    ids = [f"{3 * n + k:016x}" for k in (1, 2, 3)]
     times = (n * 1_000_000_000, 900_000_000 if failed else 90_000_000, 500 if failed else 200, None)
     return [
         Span(trace_id, ids[0], None, "a", "/a", "server", None, *times),
@@ -291,7 +297,7 @@ def _watching(shop: Shop, interval_s: float) -> Iterator[None]:
             try:
                 shop.step()
             except Exception:  # the watch goes on; a single bad step must not end it
-                log.exception("the monitor's step failed")
+                lifecycle_log.exception("the monitor's step failed")
 
     thread = threading.Thread(target=watch, name="monitor", daemon=True)
     thread.start()
@@ -353,7 +359,7 @@ class _Server(wsgi.Server):
         """
 
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
-        log.log(level, msg, exc_info=traceback)
+        lifecycle_log.log(level, msg, exc_info=traceback)
 
 
 def check_free(port: int) -> None:

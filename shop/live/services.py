@@ -121,7 +121,9 @@ class _Caller:
     def __init__(
         self, topology: Topology, session: requests.Session, urls: Mapping[str, str]
     ) -> None:
-        self._topology, self._session, self._urls = topology, session, urls
+        self._topology = topology
+        self._session = session
+        self._urls = urls
 
     def call(self, stage: tuple[Call, ...], order: dict[str, Any]) -> Answers:
         """Make the calls of a stage, in parallel if there are several."""
@@ -142,7 +144,8 @@ class _Caller:
 
     def _once(self, call: Call, order: dict[str, Any]) -> Any:
         method = self._topology.at(call.service, call.endpoint).method
-        url, sent = self._urls[call.service] + call.endpoint, order if method == "POST" else None
+        url = self._urls[call.service] + call.endpoint
+        sent = order if method == "POST" else None
         try:
             answer = self._session.request(method, url, json=sent, timeout=call.timeout_s)
         except requests.Timeout:

@@ -44,7 +44,8 @@ class Stop:
             signal.signal(number, signal.SIG_IGN)
 
     def _hear(self, *_: object) -> None:
-        first, self.asked = not self.asked, True
+        first = not self.asked
+        self.asked = True
         if first and self._interrupts:
             raise KeyboardInterrupt
 

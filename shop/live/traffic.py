@@ -38,7 +38,7 @@ moment.
 """
 
 
-class Place(NamedTuple):
+class Destination(NamedTuple):
     """Where a request goes."""
 
     method: str
@@ -50,11 +50,11 @@ class Place(NamedTuple):
 class Target(Protocol):
     """Anything that says where its endpoints are, such as the running shop."""
 
-    def places(self) -> Mapping[str, Place]:
+    def places(self) -> Mapping[str, Destination]:
         """Return where each endpoint is, by its name."""
 
 
-class Answer(NamedTuple):
+class CustomerAnswer(NamedTuple):
     """One request as its client saw it."""
 
     start: int
@@ -132,7 +132,7 @@ def drive(
     places = _places(target)
     stream = _arrivals(places, rate, clients, mix, seed, arrivals)
     plan = list(takewhile(lambda arrival: arrival.at < seconds, stream))
-    answers: list[Answer] = []
+    answers: list[CustomerAnswer] = []
     with (
         _Customers(places, timeout_s) as customers,
         _Bar(plan, disable=not progress, unit="req") as bar,
@@ -148,7 +148,8 @@ def background(
 ) -> Iterator[None]:
     """Keep normal customers coming while the block runs."""
     places = _places(target)
-    stream, stop = _arrivals(places, rate, 4, None, seed, "poisson"), threading.Event()
+    stream = _arrivals(places, rate, 4, None, seed, "poisson")
+    stop = threading.Event()
     with _Customers(places, timeout_s) as customers:
         thread = threading.Thread(
             target=customers.send, args=(stream, stop, None), name="traffic", daemon=True
@@ -165,24 +166,24 @@ class _Bar(tqdm):
     monitor_interval = 0  # no extra thread, which would outlive the bar
 
 
-def _places(target: Target | str) -> Mapping[str, Place]:
+def _places(target: Target | str) -> Mapping[str, Destination]:
     if not isinstance(target, str):
         return target.places()
     return {e.route: place(e.method, target, e.route) for e in SEED_SHOP.endpoints}
 
 
-def place(method: str, url: str, route: str) -> Place:
+def place(method: str, url: str, route: str) -> Destination:
     """Return where a route is, given the base URL of its service."""
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
         raise FieldError(
             "target", "must be a running shop or a URL such as http://127.0.0.1:5000", url
         )
-    return Place(method, parts.hostname, parts.port or 80, route)
+    return Destination(method, parts.hostname, parts.port or 80, route)
 
 
 def _arrivals(
-    places: Mapping[str, Place],
+    places: Mapping[str, Destination],
     rate: float,
     clients: int,
     mix: Mapping[str, float] | None,
@@ -207,7 +208,9 @@ def _arrivals(
 def _customer(
     client: int, rate: float, clients: int, mix: Mapping[str, float], seed: int, pattern: str
 ) -> Iterator[Arrival]:
-    rng, names, shares = random.Random(f"{seed}/{client}"), list(mix), list(mix.values())
+    rng = random.Random(f"{seed}/{client}")
+    names = list(mix)
+    shares = list(mix.values())
     at = 0.0
     for n in count():
         at = (
@@ -223,9 +226,10 @@ class _Customers:
     again.
     """
 
-    def __init__(self, places: Mapping[str, Place], timeout_s: float) -> None:
+    def __init__(self, places: Mapping[str, Destination], timeout_s: float) -> None:
         check_number("timeout_s", timeout_s, 0.001, 3600)
-        self._places, self._timeout_s = places, timeout_s
+        self._places = places
+        self._timeout_s = timeout_s
         self._pool = ThreadPoolExecutor(IN_FLIGHT_MAX, "customer")
         self._pending: set[Future[None]] = set()
         self._lock = threading.Lock()
@@ -249,7 +253,10 @@ class _Customers:
                 idle.close()
 
     def send(
-        self, arrivals: Iterable[Arrival], stop: threading.Event, answers: list[Answer] | None
+        self,
+        arrivals: Iterable[Arrival],
+        stop: threading.Event,
+        answers: list[CustomerAnswer] | None,
     ) -> None:
         """Start each request at its time, until `stop` is set."""
         begin = time.perf_counter()
@@ -268,16 +275,17 @@ class _Customers:
         for future in wait(list(self._pending)).done:
             future.result()
 
-    def _ask(self, arrival: Arrival, answers: list[Answer] | None) -> None:
+    def _ask(self, arrival: Arrival, answers: list[CustomerAnswer] | None) -> None:
         place = self._places[arrival.name]
-        start, begin = time.time_ns(), time.perf_counter()
+        start = time.time_ns()
+        begin = time.perf_counter()
         status, trace_id, error = self._answer(arrival.client, place)
         duration_ms = (time.perf_counter() - begin) * 1e3
         if answers is not None:
             seen = (status, duration_ms, trace_id, error)
-            answers.append(Answer(start, arrival.client, place.method, arrival.name, *seen))
+            answers.append(CustomerAnswer(start, arrival.client, place.method, arrival.name, *seen))
 
-    def _answer(self, client: int, place: Place) -> tuple[int, str | None, str | None]:
+    def _answer(self, client: int, place: Destination) -> tuple[int, str | None, str | None]:
         connection = self._connection(client, place)
         try:
             connection.request(place.method, place.route, headers={"Content-Length": "0"})
@@ -290,7 +298,7 @@ class _Customers:
         error_text = _error_of(body) if answer.status >= 400 else None
         return answer.status, answer.headers.get("X-Trace-Id"), error_text
 
-    def _connection(self, client: int, place: Place) -> http.client.HTTPConnection:
+    def _connection(self, client: int, place: Destination) -> http.client.HTTPConnection:
         with self._lock:
             connection = self._kept(client, place)
             if connection is None:
@@ -300,7 +308,7 @@ class _Customers:
             self._busy.add(connection)
         return connection
 
-    def _kept(self, client: int, place: Place) -> http.client.HTTPConnection | None:
+    def _kept(self, client: int, place: Destination) -> http.client.HTTPConnection | None:
         kept = self._idle.get((client, place.host, place.port), [])
         while kept:
             since, connection = kept.pop()
@@ -310,7 +318,7 @@ class _Customers:
         return None
 
     def _give_back(
-        self, client: int, place: Place, connection: http.client.HTTPConnection, keep: bool
+        self, client: int, place: Destination, connection: http.client.HTTPConnection, keep: bool
     ) -> None:
         with self._lock:
             self._busy.discard(connection)
@@ -328,10 +336,10 @@ def _error_of(body: bytes) -> str | None:
         return body[:80].decode(errors="replace") or None
 
 
-def _frame(answers: list[Answer]) -> pd.DataFrame:
-    columns: dict[str, Any] = {name: [] for name in Answer._fields}
+def _frame(answers: list[CustomerAnswer]) -> pd.DataFrame:
+    columns: dict[str, Any] = {name: [] for name in CustomerAnswer._fields}
     for answer in sorted(answers, key=lambda a: (a.start, a.client)):
-        for name, value in zip(Answer._fields, answer, strict=True):
+        for name, value in zip(CustomerAnswer._fields, answer, strict=True):
             columns[name].append(value)
     frame = pd.DataFrame(
         {name: pd.Series(values, dtype=object) for name, values in columns.items()}

@@ -40,7 +40,9 @@ def frame_of(records: Records, scenario: Scenario, seed: int) -> pd.DataFrame:
     kept = mixed(ids ^ np.uint64(key(seed, "lost"))) >= np.uint64(scenario.lost * 2**64)
     order = np.lexsort((ids, start_ns))
     order = order[kept[order]]
-    code, ids, place = code[order], ids[order], place[order]
+    code = code[order]
+    ids = ids[order]
+    place = place[order]
     parent_ids = np.array(
         _hexes(_ids(request_key[place], legend.keys[legend.parents[code]]), 16), dtype=object
     )
@@ -67,17 +69,16 @@ class _Legend:
     """What the codes of spans mean, by code."""
 
     def __init__(self, records: Records, scenario: Scenario, seed: int) -> None:
-        nodes, size = records.nodes, 2 * len(records.nodes)
+        nodes = records.nodes
+        size = 2 * len(records.nodes)
         self.parents = np.full(size, -1, dtype=np.int64)
         self.keys = np.array(
             [key(seed, node.name, kind) for node in nodes for kind in (0, 1)], dtype=np.uint64
         )
         rows: list[tuple[str, str, str, str | None]] = []
         for node in nodes:
-            called, caller = (
-                node.spot.endpoint,
-                node.parent.spot.endpoint.service if node.parent else "",
-            )
+            called = node.spot.endpoint
+            caller = node.parent.spot.endpoint.service if node.parent else ""
             rows += [
                 (called.service, called.route, "server", None),
                 (caller, called.route, "client", called.service),

@@ -59,7 +59,8 @@ class Column:
     __slots__ = ("_blocks", "_make", "_parts")
 
     def __init__(self, make: Draw, *parts: object) -> None:
-        self._make, self._parts = make, parts
+        self._make = make
+        self._parts = parts
         self._blocks: dict[int, array] = {}
 
     def __getitem__(self, n: int) -> float:

@@ -47,7 +47,9 @@ def layered(size: int, seed: int = 0) -> Topology:
 
 def _layers(size: int, rng: random.Random) -> list[list[Endpoint]]:
     """Return the endpoints by layer: each layer is about twice as wide as the one above it."""
-    width, layers, made = max(2, round(size**0.4)), [], 0
+    width = max(2, round(size**0.4))
+    layers = []
+    made = 0
     service = -1
     while made < size:
         layer = []
@@ -88,8 +90,10 @@ def anywhere(topology: Topology, seed: int = 0, rate: float = 20.0) -> Scenario:
     calm = Scenario("calm", topology=topology)
     mix = {name: 1.0 for name, place in calm.entries.items() if place in entries}
     below = sorted(e.place for e in topology.endpoints if e.place not in entries)
-    place, kind = rng.choice(below), rng.choice(RANDOM_KINDS)
-    usual_ms, more_ms = topology.at(*place).median_ms, rng.uniform(*SLOWER_MS)
+    place = rng.choice(below)
+    kind = rng.choice(RANDOM_KINDS)
+    usual_ms = topology.at(*place).median_ms
+    more_ms = rng.uniform(*SLOWER_MS)
     when: Any = {"start_s": 120.0, "end_s": 180.0}
     faults: dict[str, Fault] = {
         "delay": Fault("delay", *place, **when, duration_ms=more_ms),

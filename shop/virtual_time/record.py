@@ -38,10 +38,8 @@ def record_scenario(
         write_recording(path, spans, _truth_of(scenario, seed, [], []))
         return spans
     pair = twin(scenario, seed, progress)
-    touched, by_each = (
-        affected(pair, *scenario.interval()),
-        affected_by_each(scenario, seed, pair, progress),
-    )
+    touched = affected(pair, *scenario.interval())
+    by_each = affected_by_each(scenario, seed, pair, progress)
     write_recording(path, pair.with_fault, _truth_of(scenario, seed, touched, by_each))
     return pair.with_fault
 
@@ -85,7 +83,8 @@ def _groups(scenario: Scenario, by_each: list[list[Place]]) -> list[int]:
 
 def write_recording(path: str | Path, spans: pd.DataFrame, truth: dict[str, Any]) -> None:
     """Write the spans to FILE and the truth to FILE.truth.json: both, or neither."""
-    data, told = encoded(spans, path), json.dumps(truth, indent=2, default=str) + "\n"
+    data = encoded(spans, path)
+    told = json.dumps(truth, indent=2, default=str) + "\n"
     with replacing(path) as file, replacing(f"{path}{BESIDE}") as beside:
         file.write_bytes(data)
         beside.write_text(told, "utf-8", newline="\n")

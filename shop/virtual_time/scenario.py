@@ -179,7 +179,8 @@ class Scenario:
             check_number("window[1]", self.window[1], self.window[0], self.seconds)
 
     def _check_faults(self) -> None:
-        known, reached = [e.place for e in self.topology.endpoints], self.reached()
+        known = [e.place for e in self.topology.endpoints]
+        reached = self.reached()
         for n, place in enumerate(self.causes):
             if place not in known:
                 raise FieldError(f"causes[{n}]", f"must be among {_listed(known)}", _shown(place))

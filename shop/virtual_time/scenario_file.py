@@ -163,7 +163,8 @@ def _below(place: str, key: str) -> str:
 def _decoded(hint: Any, value: Any, place: str) -> Any:
     if is_dataclass(hint):
         return value if isinstance(value, hint) else _made(hint, value, place)  # type: ignore[arg-type]
-    origin, parts = get_origin(hint), get_args(hint)
+    origin = get_origin(hint)
+    parts = get_args(hint)
     if origin in (Union, UnionType):
         return _decoded(_fitting(parts, value), value, place)
     if origin is tuple:

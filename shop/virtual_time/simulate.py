@@ -48,7 +48,7 @@ Failure = tuple[int, str | None]  # status, error
 
 Strike = tuple[int, int, Fault, str]  # start, end (µs), the fault, its name among the draws
 
-FIELDS = ("request", "code", "start", "end", "status", "error")
+SPAN_FIELDS = ("request", "code", "start", "end", "status", "error")
 
 
 def virtual(scenario: Scenario, seed: int = 0, progress: bool | None = None) -> pd.DataFrame:
@@ -104,7 +104,10 @@ class _Spot:
     __slots__ = ("busy", "endpoint", "faults", "hooks", "pool", "stages")
 
     def __init__(self, endpoint: Endpoint, pool: _Pool | None) -> None:
-        self.endpoint, self.pool, self.stages, self.busy = endpoint, pool, endpoint.stages, 0
+        self.endpoint = endpoint
+        self.pool = pool
+        self.stages = endpoint.stages
+        self.busy = 0
         self.faults: list[Strike] = []  # strike who handles a request
         self.hooks: list[Strike] = []  # strike who calls
 
@@ -128,7 +131,10 @@ class Node:
     def __init__(
         self, name: str, code: int, spot: _Spot, parent: Node | None, scenario: Scenario, seed: int
     ) -> None:
-        self.name, self.code, self.spot, self.parent = name, code, spot, parent
+        self.name = name
+        self.code = code
+        self.spot = spot
+        self.parent = parent
         endpoint, self.columns = spot.endpoint, partial(Column, uniform, seed, name)
         self.own = Column(microseconds(endpoint.median_ms, endpoint.sigma), seed, name, "own work")
         self.travel = Column(
@@ -152,7 +158,9 @@ class _Work:
     __slots__ = ("call", "done", "failures", "n", "node", "pending", "stage", "start")
 
     def __init__(self, n: int, node: Node, call: _Asked | None) -> None:
-        self.n, self.node, self.call = n, node, call
+        self.n = n
+        self.node = node
+        self.call = call
         self.start = self.stage = self.pending = 0
         self.done = False
         self.failures: list[tuple[int, Failure]] = []
@@ -166,8 +174,15 @@ class _Asked:
     def __init__(
         self, work: _Work, call: Call, index: int, attempt: int, node: Node, start: int
     ) -> None:
-        self.work, self.call, self.index, self.attempt = work, call, index, attempt
-        self.node, self.start, self.travel, self.over, self.answer = node, start, 0, False, 200
+        self.work = work
+        self.call = call
+        self.index = index
+        self.attempt = attempt
+        self.node = node
+        self.start = start
+        self.travel = 0
+        self.over = False
+        self.answer = 200
 
 
 # ---- the run
@@ -177,7 +192,9 @@ class Run:
     """One run: the heap, and what can happen."""
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
-        self.scenario, self.seed, self.end = scenario, seed, round(scenario.seconds * 1e6)
+        self.scenario = scenario
+        self.seed = seed
+        self.end = round(scenario.seconds * 1e6)
         self.overhead = round(scenario.overhead_ms * 1e3)
         pools = {service: _Pool(n) for service, n in scenario.workers.items()}
         self.spots = {e.place: _Spot(e, pools.get(e.service)) for e in scenario.topology.endpoints}
@@ -194,7 +211,8 @@ class Run:
         self.requests = 0
 
     def _set_trap(self, fault: Fault, name: str) -> None:
-        start, end = round(fault.start_s * 1e6), round(end_of(fault, self.scenario.seconds) * 1e6)
+        start = round(fault.start_s * 1e6)
+        end = round(end_of(fault, self.scenario.seconds) * 1e6)
         for place in self.scenario.places_of(fault):
             spot = self.spots[place]
             (spot.hooks if fault.kind in ON_CALLS else spot.faults).append(
@@ -219,7 +237,8 @@ class Run:
         """Run to the end and yield the records as they come."""
         if progress is None:
             progress = self.scenario.rate * self.scenario.seconds >= LONG_RUN
-        heap, end = self.heap, self.end
+        heap = self.heap
+        end = self.end
         self._expect()
         with _Bar(
             total=round(self.scenario.seconds), unit="virtual s", disable=not progress
@@ -227,7 +246,7 @@ class Run:
             while heap and heap[0][0] < end:
                 at, _, _, do, what = heapq.heappop(heap)
                 do(at, what)
-                if len(self.out) > PART * len(FIELDS):
+                if len(self.out) > PART * len(SPAN_FIELDS):
                     bar.update(at // 1_000_000 - bar.n)
                     yield self._taken()
             self._leave_open()
@@ -235,7 +254,7 @@ class Run:
         yield self._taken()
 
     def _taken(self) -> NDArray:
-        rows = np.array(self.out, dtype=np.int64).reshape(-1, len(FIELDS))
+        rows = np.array(self.out, dtype=np.int64).reshape(-1, len(SPAN_FIELDS))
         self.out = array("q")
         return rows
 
@@ -261,7 +280,8 @@ class Run:
             self._push(at, self.requests, self._come, entry)
 
     def _come(self, at: int, entry: int) -> None:
-        n, node = self.requests, self.entries[entry]
+        n = self.requests
+        node = self.entries[entry]
         self.requests += 1
         self._expect()
         if not node.spot.hooks or not _refuses(self._hooks(at, node, n, None)):
@@ -285,7 +305,8 @@ class Run:
 
     def _begin(self, at: int, work: _Work) -> None:
         """Be struck by faults, then do the own work."""
-        node, n = work.node, work.n
+        node = work.node
+        n = work.n
         at += self.overhead
         for start, end, fault, name in node.spot.faults:
             if start <= at < end and _hits(fault, name, node, n):
@@ -340,7 +361,8 @@ class Run:
 
     def _ask(self, at: int, work: _Work, call: Call, index: int, attempt: int) -> None:
         """Send a call; give up after its timeout."""
-        node, n = work.node, work.n
+        node = work.node
+        n = work.n
         child = node.under.get((work.stage, index, attempt))
         if child is None:
             path = f"{node.name} {work.stage}.{index}.{attempt}"
@@ -378,7 +400,8 @@ class Run:
 
     def _leave(self, at: int, work: _Work, outcome: Failure) -> None:
         """Answer, and let the next one in."""
-        spot, pool = work.node.spot, work.node.spot.pool
+        spot = work.node.spot
+        pool = work.node.spot.pool
         spot.busy -= 1
         self._answer(at, work, outcome)
         if pool is None:
@@ -404,7 +427,8 @@ class Run:
         """Hear the answer, unless the caller gave up."""
         if asked.over:
             return
-        status, failure = asked.answer, None
+        status = asked.answer
+        failure = None
         if status >= 400:
             failure = 502, f"BackendError: {asked.call.endpoint} answered {status}"
         self._end_call(at, asked, status, None, failure)
@@ -432,7 +456,8 @@ class Run:
         """Write the client span; try again, or note the outcome and go on when the stage is
         complete.
         """
-        work, asked.over = asked.work, True
+        work = asked.work
+        asked.over = True
         self._write(work.n, asked.node.code + 1, asked.start, at, status, error)
         if failure is not None:
             if asked.attempt < asked.call.retries:

@@ -16,7 +16,7 @@ from aiops_lab.checks import FieldError
 from aiops_lab.traces.encode import display_names
 from shop.virtual_time.frames import Records, frame_of, trace_ids_of
 from shop.virtual_time.scenario import BEGIN_NS, Place, Scenario
-from shop.virtual_time.simulate import FIELDS, Run, virtual
+from shop.virtual_time.simulate import SPAN_FIELDS, Run, virtual
 
 UNANSWERED_US = 5_000_000
 
@@ -81,7 +81,8 @@ def _effect(with_fault: Records, without: Records, scenario: Scenario, seed: int
     ms: dict[str, NDArray] = {}
     failed: dict[str, NDArray] = {}
     for side in ("with", "without"):
-        closed, status = both[f"end_{side}"].to_numpy(float), both[f"status_{side}"].to_numpy(float)
+        closed = both[f"end_{side}"].to_numpy(float)
+        status = both[f"status_{side}"].to_numpy(float)
         ms[side] = np.where(closed >= 0, closed - start, np.nan) / 1e3
         stuck = (closed < 0) & (end - start >= UNANSWERED_US)
         failed[side] = (closed == REFUSED) | stuck | (status >= 500)
@@ -107,7 +108,7 @@ def _roots(records: Records) -> pd.DataFrame:
     """Return the spans of the entries, by request."""
     entries = [node.code for node in records.nodes if node.parent is None]
     rows = records.rows[np.isin(records.rows[:, 1], entries)]
-    return pd.DataFrame(rows, columns=list(FIELDS)).set_index("request").sort_index()
+    return pd.DataFrame(rows, columns=list(SPAN_FIELDS)).set_index("request").sort_index()
 
 
 # ---- read off the twins
@@ -171,7 +172,8 @@ def as_of(frame: pd.DataFrame, since_s: float, until_s: float) -> pd.DataFrame:
     start = (frame["start"].astype("int64") - BEGIN_NS) / 1e9
     end = start + frame["duration_ms"].fillna(np.inf) / 1e3
     chosen = (end.groupby(frame["trace_id"]).transform("max") >= since_s) & (start < until_s)
-    found, going_on = frame[chosen].copy(), (end >= until_s)[chosen]
+    found = frame[chosen].copy()
+    going_on = (end >= until_s)[chosen]
     found.loc[going_on, ["duration_ms", "status"]] = [np.nan, 0]
     found.loc[going_on, "error"] = None
     return found.reset_index(drop=True)

@@ -13,7 +13,7 @@ import pytest
 import aiops_lab as lab
 from aiops_lab.detect.detectors import DETECTORS, Detector
 from aiops_lab.pipeline import Pipeline, Recording
-from aiops_lab.results import KINDS, Anomaly
+from aiops_lab.results import ANOMALY_KINDS, Anomaly
 from tests.support.made import Shop, fault
 
 ROOT = Path(__file__).parents[2]
@@ -24,11 +24,11 @@ CALM = Shop(1).run(120)
 @pytest.fixture(autouse=True)
 def _kinds(monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[misc]
     """What a test registers is gone after it."""
-    monkeypatch.setattr("aiops_lab.results.KINDS", KINDS)
-    before = dict(KINDS)
+    monkeypatch.setattr("aiops_lab.results.KINDS", ANOMALY_KINDS)
+    before = dict(ANOMALY_KINDS)
     yield
-    KINDS.clear()
-    KINDS.update(before)
+    ANOMALY_KINDS.clear()
+    ANOMALY_KINDS.update(before)
 
 
 def example() -> dict[str, object]:

@@ -141,7 +141,7 @@ def test_who_became_slow_to_reach_all_that_it_calls_owns_that():
     roots = both["trace_id"].isin(both.loc[stretched, "trace_id"]) & both["parent_id"].isna()
     both.loc[roots, "duration_ms"] += 40
     for frame, cause in ((one, ("bank", "/payment")), (both, ("shop", "/checkout"))):
-        books = ledger.ledger(usual, hosts(frame))
+        books = ledger.excess_ledger(usual, hosts(frame))
         conserves(books)
         assert lab.rank_root_causes(usual, hosts(frame))[0].key == cause
     assert books.rows["reassigned"].sum() == pytest.approx(0, abs=1e-6)

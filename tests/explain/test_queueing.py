@@ -84,7 +84,7 @@ USUAL = lab.learn(shop(50, n=200))
 def test_the_wait_for_a_worker_is_handed_on_to_what_holds_the_workers(queue_in_span):
     usual = lab.learn(shop(50, n=200, queue_in_span=queue_in_span))
     now = shop(300, first=1000, queue_in_span=queue_in_span)
-    books = ledger.ledger(usual, now)
+    books = ledger.excess_ledger(usual, now)
     conserves(books)
     assert books.rows["reassigned"].sum() == pytest.approx(0, abs=1e-6)
     assert books.rows["reassigned"].min() < -100  # the queue grows to seconds
@@ -93,20 +93,20 @@ def test_the_wait_for_a_worker_is_handed_on_to_what_holds_the_workers(queue_in_s
 
 def test_own_slowness_is_no_wait_though_the_called_is_slow_too():
     now = shop(300, first=1000, workers=100, own_ms=300)
-    assert (ledger.ledger(USUAL, now).rows["reassigned"] == 0).all()
+    assert (ledger.excess_ledger(USUAL, now).rows["reassigned"] == 0).all()
     assert {s.endpoint for s in lab.rank_root_causes(USUAL, now)} == {"/payment", "/checkout"}
 
 
 def test_a_queue_of_its_own_making_is_not_handed_on():
     now = shop(50, first=1000, own_ms=300)
-    assert (ledger.ledger(USUAL, now).rows["reassigned"] == 0).all()
+    assert (ledger.excess_ledger(USUAL, now).rows["reassigned"] == 0).all()
     assert [s.endpoint for s in lab.rank_root_causes(USUAL, now)] == ["/checkout"]
 
 
 def test_who_is_turned_away_by_a_full_house_accuses_who_fills_it():
     usual, now = (lab.learn(shop(50, n=200)), shop(2000, first=1000, workers=4, places=4))
     assert (now["status"] == 503).sum() >= 10
-    books = ledger.ledger(usual, now)
+    books = ledger.excess_ledger(usual, now)
     conserves(books)
     failures = books.rows[(books.rows["unit"] == "failures") & ~books.rows["masked"]].set_index(
         "account"
@@ -126,7 +126,7 @@ def test_who_sheds_load_that_it_could_carry_is_to_blame_itself():
     ].copy()
     now.loc[shed, ["status", "duration_ms"]] = [503, 0.5]
     now.loc[now["trace_id"].isin(trace) & (now["service"] == "front"), "status"] = 503
-    failures = ledger.ledger(USUAL, now.reset_index(drop=True)).rows.query(
+    failures = ledger.excess_ledger(USUAL, now.reset_index(drop=True)).rows.query(
         "unit == 'failures' and not masked"
     )
     assert failures.set_index("account")["excess"]["/checkout itself"] == pytest.approx(

@@ -46,7 +46,7 @@ def test_the_cause_is_where_the_excess_was_born(endpoint, numbers):
     assert first.endpoint == endpoint
     assert first.confidence > 0.9
     assert first.evidence
-    conserves(ledger.ledger(USUAL, abnormal))
+    conserves(ledger.excess_ledger(USUAL, abnormal))
 
 
 def test_where_nothing_is_wrong_there_is_no_suspect():
@@ -83,7 +83,7 @@ def test_a_caller_that_gives_up_first_accuses_where_its_time_went():
     abnormal = broken(always("/payment", added_ms=2000), patience_ms=500)
     (first, *_) = lab.rank_root_causes(USUAL, abnormal)
     assert first.endpoint == "/payment"
-    conserves(ledger.ledger(USUAL, abnormal))
+    conserves(ledger.excess_ledger(USUAL, abnormal))
 
 
 def test_requests_that_hang_for_good_accuse_who_holds_them():
@@ -92,7 +92,7 @@ def test_requests_that_hang_for_good_accuse_who_holds_them():
     frame.loc[hung, ["duration_ms", "status"]] = [np.nan, 0]
     (first, *_) = lab.rank_root_causes(USUAL, frame)
     assert first.endpoint == "/payment"
-    conserves(ledger.ledger(USUAL, frame))
+    conserves(ledger.excess_ledger(USUAL, frame))
 
 
 def slow_network(frame, ms):
@@ -118,7 +118,7 @@ def test_a_slow_network_is_booked_on_the_edge_and_counts_to_the_called():
     (first, *_) = lab.rank_root_causes(USUAL, abnormal)
     assert first.endpoint == "/payment"
     assert first.evidence[0]["account"] == "edge /checkout → /payment"
-    conserves(ledger.ledger(USUAL, abnormal))
+    conserves(ledger.excess_ledger(USUAL, abnormal))
 
 
 @pytest.mark.parametrize("skew_ms", [60, -300])
@@ -179,7 +179,7 @@ def test_a_failure_that_a_retry_repaired_still_counts():
     assert not (retried[retried["parent_id"].isna()]["status"] >= 500).any()
     (first, *_) = lab.rank_root_causes(USUAL, retried)
     assert first.endpoint == "/payment"
-    conserves(ledger.ledger(USUAL, retried))
+    conserves(ledger.excess_ledger(USUAL, retried))
 
 
 def test_parallel_calls_are_booked_to_the_one_that_was_waited_for():
@@ -198,7 +198,7 @@ def test_parallel_calls_are_booked_to_the_one_that_was_waited_for():
     abnormal = lab.to_frame([s for n in range(40) for s in page(n, 90 + jitter[n + 40])])
     (first, *_) = lab.rank_root_causes(normal, abnormal)
     assert first.endpoint == "/right"
-    found = ledger.ledger(lab.learn(normal), abnormal)
+    found = ledger.excess_ledger(lab.learn(normal), abnormal)
     conserves(found)
     left = found.rows.query("account == '/left own time'")["excess"].item()
     assert left == pytest.approx(-48)  # it was waited for before, and is not any more
@@ -237,7 +237,7 @@ def test_calls_beyond_the_usual_number_are_their_callers():
     usual, now = lab.learn(orders(order(1))), orders(order(6), first=100)
     (first, *_) = lab.rank_root_causes(usual, now)
     assert first.endpoint == "/checkout"
-    conserves(ledger.ledger(usual, now))
+    conserves(ledger.excess_ledger(usual, now))
 
 
 def test_a_heavy_neighbour_does_not_hide_the_cause():
@@ -347,7 +347,7 @@ def test_clocks_decide_three_levels_down():
 @given(call_trees(), call_trees())
 @settings(max_examples=120, deadline=None)
 def test_the_ledger_conserves_on_random_call_trees(normal, abnormal):
-    found = ledger.ledger(lab.learn(normal), abnormal)
+    found = ledger.excess_ledger(lab.learn(normal), abnormal)
     conserves(found)
 
 

@@ -426,7 +426,7 @@ def test_check_stops_within_seconds_on_ctrl_c_in_the_middle_of_its_scenarios(
 def test_the_demo_names_the_cause_with_its_books_and_draws_two_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, value in (("WINDOW_S", 1.0), ("WARMUP_S", 2.5), ("FAULT_S", 1.5)):
+    for name, value in (("DEMO_WINDOW_S", 1.0), ("WARMUP_S", 2.5), ("DEMO_FAULT_S", 1.5)):
         monkeypatch.setattr(demo, name, value)
     assert main(["demo", "--rate", "60", "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
@@ -488,7 +488,7 @@ def test_a_wrong_cause_is_judged_wrong() -> None:
             {"type": "error_spike", "endpoint": "/inventory", "sample_errors": ["deadlock"]}
         ],
     }
-    assert all(check.judge([good], scenario).values())
+    assert all(check.judge_check([good], scenario).values())
     for changed in (
         {"root_cause": {"endpoint": "/checkout"}},
         {"root_cause": None},
@@ -496,9 +496,9 @@ def test_a_wrong_cause_is_judged_wrong() -> None:
         {"anomalies": [{"type": "error_spike", "endpoint": "/inventory", "sample_errors": []}]},
         {"anomalies": []},
     ):
-        assert not all(check.judge([good | changed], scenario).values())
-    assert not all(check.judge([good, good], scenario).values())
-    assert not any(check.judge([], scenario).values())
+        assert not all(check.judge_check([good | changed], scenario).values())
+    assert not all(check.judge_check([good, good], scenario).values())
+    assert not any(check.judge_check([], scenario).values())
 
 
 # ---- record

@@ -449,7 +449,7 @@ def test_the_command_prints_tables_that_fit_and_saves_them_with_pictures(
     assert max(map(len, told.splitlines()[:-1])) <= 110
     for line in (
         "2 scenarios, 2 rules, seeds 1 to 1.",
-        report.LONG_RUN,
+        report.PUBLISHED_RUN,
         "counts in no total",
         "faults that count",
     ):
@@ -545,7 +545,7 @@ def test_seeds_that_the_confidence_was_learned_from_are_refused(
     assert main(["leaderboard", *words]) == 2
     told = f"--first-seed must be at most {50_000 - int(seeds)} for {seeds} seed"
     assert capsys.readouterr().err.startswith(f"shop leaderboard: {told}")
-    assert calibrate.FIRST_SEED == 50_000
+    assert calibrate.CALIBRATION_SEED == 50_000
     assert not (tmp_path / "out").exists()
 
 

@@ -21,7 +21,7 @@ from aiops_lab.evaluate.scoring import score
 from aiops_lab.explain.rules import RULES
 from aiops_lab.record.faults import Fault
 from shop.__main__ import _parser, main
-from shop.catalogue import PAYMENT, SCENARIOS, SLOW, listing
+from shop.catalogue import PAYMENT, SCENARIOS, SLOW_PAYMENT, listing
 from shop.live import record as record_module
 from shop.recordings import read_spans, read_truth, true_faults
 from shop.virtual_time.record import record_scenario
@@ -35,7 +35,7 @@ MAKE = runpy.run_path(str(DATA / "make.py"))
 VIRTUAL: dict[str, Scenario] = MAKE["VIRTUAL"]
 LIVE = MAKE["LIVE"]
 SHORT = Scenario(
-    "short", (PAYMENT,), (replace(SLOW, start_s=10, end_s=20),), "this", "so", seconds=25
+    "short", (PAYMENT,), (replace(SLOW_PAYMENT, start_s=10, end_s=20),), "this", "so", seconds=25
 )
 
 

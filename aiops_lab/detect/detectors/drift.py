@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aiops_lab.detect.detectors import errors, latency
 from aiops_lab.detect.detectors.detector import Detector, WindowRequests
+from aiops_lab.detect.detectors.errors import error_spike
+from aiops_lab.detect.detectors.latency import latency_anomaly
 from aiops_lab.detect.scoring import Columns
 from aiops_lab.detect.sensitivity import Sensitivity
 
 
-def decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
+def _decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
     """Return where the fast average is above the slow one, outside of its usual envelope.
 
     Above by ratio, by significance and in ms; and above the envelope by as much as it is wide.
@@ -25,10 +26,14 @@ def decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
     outside = gap > 2 * baselines["high"] - baselines["low"]
     rise_ms = windows["fast_ms"] - windows["baseline_ms"]
     drifts = compared & large & outside & (rise_ms > s.min_ms)
-    return drifts & ~latency.decide(windows, baselines, s) & ~errors.decide(windows, baselines, s)
+    return (
+        drifts
+        & ~latency_anomaly.decide(windows, baselines, s)
+        & ~error_spike.decide(windows, baselines, s)
+    )
 
 
-def evidence(row: Any) -> dict[str, Any]:
+def _evidence(row: Any) -> dict[str, Any]:
     """Return the fast average and the baseline (ms), and their ratio."""
     return {
         "baseline_ms": row.baseline_ms,
@@ -37,7 +42,7 @@ def evidence(row: Any) -> dict[str, Any]:
     }
 
 
-def describe(found: dict[str, Any]) -> str:
+def _describe(found: dict[str, Any]) -> str:
     """Return the evidence in one line."""
     return (
         f"{found['current_ms']:.0f}ms (baseline: {found['baseline_ms']:.0f}ms, "
@@ -45,7 +50,7 @@ def describe(found: dict[str, Any]) -> str:
     )
 
 
-def shows(requests: WindowRequests, found: dict[str, Any], s: Sensitivity) -> NDArray:
+def _shows(requests: WindowRequests, found: dict[str, Any], s: Sensitivity) -> NDArray:
     """Return the requests that are themselves slower than the drift."""
     return requests.log_ms > np.log(s.drift * found["baseline_ms"])
 
@@ -54,10 +59,10 @@ latency_drift = Detector(
     name="latency_drift",
     title="Latency drift",
     column="drifting",
-    decide=decide,
-    evidence=evidence,
-    describe=describe,
-    shows=shows,
+    decide=_decide,
+    evidence=_evidence,
+    describe=_describe,
+    shows=_shows,
     holds_fast_average=False,
     mark=("green", "^"),
 )

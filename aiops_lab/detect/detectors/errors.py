@@ -18,7 +18,7 @@ HIGH_RATE = 0.2
 """Above this share of errors the severity is high. Raising it makes that rarer."""
 
 
-def decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
+def _decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
     """Return where the share of errors is surely above the usual share plus a margin.
 
     By Wilson's lower bound, and by the exact chance of so many: with three requests the bound alone
@@ -29,7 +29,7 @@ def decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
     return compared & above & (windows["error_chance"] < normal_tail(s.z))
 
 
-def evidence(row: Any) -> dict[str, Any]:
+def _evidence(row: Any) -> dict[str, Any]:
     """Return the share of errors now and usually (0 to 1), errors and requests."""
     return {
         "error_rate": row.error_rate,
@@ -39,14 +39,14 @@ def evidence(row: Any) -> dict[str, Any]:
     }
 
 
-def severity(found: dict[str, Any]) -> str:
+def _severity(found: dict[str, Any]) -> str:
     """Return the severity by the raw share of errors."""
     if found["error_rate"] > CRITICAL_RATE:
         return "critical"
     return "high" if found["error_rate"] > HIGH_RATE else "medium"
 
 
-def describe(found: dict[str, Any]) -> str:
+def _describe(found: dict[str, Any]) -> str:
     """Return the evidence in one line."""
     return (
         f"{found['error_rate']:.0%} of requests failed "
@@ -54,7 +54,7 @@ def describe(found: dict[str, Any]) -> str:
     )
 
 
-def shows(requests: WindowRequests, found: dict[str, Any], s: Sensitivity) -> NDArray:
+def _shows(requests: WindowRequests, found: dict[str, Any], s: Sensitivity) -> NDArray:
     """Return the failed requests."""
     return requests.failed
 
@@ -63,11 +63,11 @@ error_spike = Detector(
     name="error_spike",
     title="Error spike",
     column="failing",
-    decide=decide,
-    evidence=evidence,
-    severity=severity,
-    describe=describe,
-    shows=shows,
+    decide=_decide,
+    evidence=_evidence,
+    severity=_severity,
+    describe=_describe,
+    shows=_shows,
     with_messages=True,
     mark=("purple", "X"),
 )

@@ -15,7 +15,7 @@ HIGH_RATIO = 5.0
 """From this ratio on the severity is high. Raising it makes high severities rarer."""
 
 
-def decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
+def _decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
     """Return where the latency is above its baseline by ratio, by significance and in ms.
 
     The test is on the mean of log milliseconds: latencies are skewed to the right, their logarithms
@@ -29,7 +29,7 @@ def decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
     return compared & large & significant & (rise_ms > s.min_ms)
 
 
-def evidence(row: Any) -> dict[str, Any]:
+def _evidence(row: Any) -> dict[str, Any]:
     """Return the latency now and usually (ms), their ratio and z."""
     return {
         "baseline_ms": row.baseline_ms,
@@ -39,12 +39,12 @@ def evidence(row: Any) -> dict[str, Any]:
     }
 
 
-def severity(found: dict[str, Any]) -> str:
+def _severity(found: dict[str, Any]) -> str:
     """Return "high" above `HIGH_RATIO`, else "medium"."""
     return "high" if found["deviation"] > HIGH_RATIO else "medium"
 
 
-def describe(found: dict[str, Any]) -> str:
+def _describe(found: dict[str, Any]) -> str:
     """Return the evidence in one line."""
     return (
         f"{found['current_ms']:.0f}ms (baseline: {found['baseline_ms']:.0f}ms, "
@@ -52,7 +52,7 @@ def describe(found: dict[str, Any]) -> str:
     )
 
 
-def shows(requests: WindowRequests, found: dict[str, Any], s: Sensitivity) -> NDArray:
+def _shows(requests: WindowRequests, found: dict[str, Any], s: Sensitivity) -> NDArray:
     """Return the requests that are themselves slower than the ratio allows."""
     return requests.log_ms > np.log(s.ratio * found["baseline_ms"])
 
@@ -61,10 +61,10 @@ latency_anomaly = Detector(
     name="latency_anomaly",
     title="Latency spike",
     column="slow",
-    decide=decide,
-    evidence=evidence,
-    severity=severity,
-    describe=describe,
-    shows=shows,
+    decide=_decide,
+    evidence=_evidence,
+    severity=_severity,
+    describe=_describe,
+    shows=_shows,
     mark=("vermillion", "o"),
 )

@@ -12,7 +12,7 @@ from aiops_lab.detect.scoring import Columns
 from aiops_lab.detect.sensitivity import Sensitivity
 
 
-def decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
+def _decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
     """Return where enough requests are stuck, or were given up by their callers.
 
     A request hangs because of its age. That no request arrives is another matter.
@@ -21,7 +21,7 @@ def decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
     return ~baselines["learning"] & (unanswered >= s.min_window)
 
 
-def evidence(row: Any) -> dict[str, Any]:
+def _evidence(row: Any) -> dict[str, Any]:
     """Return the age of the oldest open request (ms), and how many are open or were given up."""
     return {
         "age_ms": 1000 * row.oldest_s,
@@ -30,7 +30,7 @@ def evidence(row: Any) -> dict[str, Any]:
     }
 
 
-def describe(found: dict[str, Any]) -> str:
+def _describe(found: dict[str, Any]) -> str:
     """Return the evidence in one line."""
     if found["open_requests"] == 0:
         return f"{found['given_up_calls']} calls were given up by their callers"
@@ -40,7 +40,7 @@ def describe(found: dict[str, Any]) -> str:
     )
 
 
-def shows(requests: WindowRequests, found: dict[str, Any], s: Sensitivity) -> NDArray:
+def _shows(requests: WindowRequests, found: dict[str, Any], s: Sensitivity) -> NDArray:
     """Return the open requests that are old enough to count as hanging."""
     return requests.age_s >= int(s.timeout_s * 1e9) / 1e9
 
@@ -49,11 +49,11 @@ timeout = Detector(
     name="timeout",
     title="Timeout",
     column="hanging",
-    decide=decide,
-    evidence=evidence,
+    decide=_decide,
+    evidence=_evidence,
     severity=lambda found: "high",
-    describe=describe,
-    shows=shows,
+    describe=_describe,
+    shows=_shows,
     looks_at_open=True,
     mark=("black", "s"),
 )

@@ -27,7 +27,7 @@ def silence_limit(z: float) -> float:
     return -log(max(normal_tail(z), 1e-300))
 
 
-def decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
+def _decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
     """Return where the requests that were due and did not come are too many for chance.
 
     What is due is scaled by the traffic of the whole system, at most 1: in a quiet night no request
@@ -39,12 +39,12 @@ def decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
     return baselines["known"] & by_chance & unusual
 
 
-def evidence(row: Any) -> dict[str, Any]:
+def _evidence(row: Any) -> dict[str, Any]:
     """Return how many requests were due, and that none came."""
     return {"expected_requests": row.missed, "requests": 0}
 
 
-def describe(found: dict[str, Any]) -> str:
+def _describe(found: dict[str, Any]) -> str:
     """Return the evidence in one line."""
     return f"no requests where {found['expected_requests']:.0f} were due"
 
@@ -53,9 +53,9 @@ traffic_drop = Detector(
     name="traffic_drop",
     title="Traffic drop",
     column="silent",
-    decide=decide,
-    evidence=evidence,
-    describe=describe,
+    decide=_decide,
+    evidence=_evidence,
+    describe=_describe,
     holds_fast_average=False,
     mark=("blue", "v"),
 )

@@ -33,15 +33,11 @@ def service_graph(graph: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """
     edges = graph[graph["caller"].notna()]
     nodes, chains = _layout([*graph["caller"].dropna(), *graph["callee"]], edges)
-    low, high = (
-        min((n.low for n in nodes.values()), default=0),
-        max((n.high for n in nodes.values()), default=1),
-    )
+    low = min((n.low for n in nodes.values()), default=0)
+    high = max((n.high for n in nodes.values()), default=1)
     back = [edge for edge in plain_rows(edges) if (edge.caller, edge.callee) not in chains]
-    bottom, right = (
-        low - _CALL * (len(back) + 0.5 * bool(back)),
-        max((n.x for n in nodes.values()), default=0),
-    )
+    bottom = low - _CALL * (len(back) + 0.5 * bool(back))
+    right = max((n.x for n in nodes.values()), default=0)
     ax = dress(
         ax,
         (max(9, 3.4 * right / _COLUMN + 3), 1 + 0.85 * (high - bottom)),
@@ -166,8 +162,10 @@ def _draw_call(ax: Axes, nodes: list[_Node], chain: Any, edge: Any) -> None:
     """Draw a call from column to column. Its last stretch runs level and carries the label: no two
     labels meet.
     """
-    first, last = nodes[0], nodes[-1]
-    y, head = last.port(chain), last.x - 0.46
+    first = nodes[0]
+    last = nodes[-1]
+    y = last.port(chain)
+    head = last.x - 0.46
     points = [(first.x + 0.46, first.y)]
     points += [(node.x + side, node.y) for node in nodes[1:-1] for side in (_LEVEL, 0.46)]
     _draw_line(ax, [*points, (last.x + _LEVEL, y), (head, y)], edge)
@@ -176,7 +174,8 @@ def _draw_call(ax: Axes, nodes: list[_Node], chain: Any, edge: Any) -> None:
 
 def _draw_call_back(ax: Axes, caller: _Node, callee: _Node, lane: float, edge: Any) -> None:
     """Draw a call to the left, or to itself, along a lane below all boxes."""
-    start, end = caller.x + 0.2, callee.x - 0.2
+    start = caller.x + 0.2
+    end = callee.x - 0.2
     _draw_line(
         ax, [(start, caller.y), (start, lane), (end, lane), (end, callee.y - callee.half)], edge
     )

@@ -46,15 +46,15 @@ def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
         The last bar is the total at the entry: the sum of all the others.
     """
     rows = ledger.sort_values("excess", key=lambda excess: -excess.abs(), kind="stable")
-    names, values = list(rows["account"][:most]), list(rows["excess"][:most])
+    names = list(rows["account"][:most])
+    values = list(rows["excess"][:most])
     if len(rows) > most:
-        names, values = (
-            [*names, f"{len(rows) - most} others"],
-            [*values, rows["excess"][most:].sum()],
-        )
+        names = [*names, f"{len(rows) - most} others"]
+        values = [*values, rows["excess"][most:].sum()]
     ends = np.cumsum(values)
     total = float(ends[-1]) if len(ends) else 0.0
-    entry, unit = ledger.attrs.get("entry", "the entry"), ledger.attrs.get("unit", "")
+    entry = ledger.attrs.get("entry", "the entry")
+    unit = ledger.attrs.get("unit", "")
     ax = dress(
         ax,
         (9, 1.2 + 0.4 * len(names)),
@@ -111,7 +111,9 @@ def leaderboard(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         fontsize=18,
         loc="left",
     )
-    edges, left, ticks = np.arange(table.shape[1] + 1) - 0.5, 0.0, list[float]()
+    edges = np.arange(table.shape[1] + 1) - 0.5
+    left = 0.0
+    ticks = list[float]()
     for group in groups:
         part = table.loc[[group]]
         x = left + np.arange(len(part) + 1)
@@ -227,7 +229,9 @@ def _name_ends(ax: Axes, ends: list[tuple[float, str, str]], x: float) -> None:
     """Write the names beside the ends of their lines, lowest first, apart where they would lie on
     each other.
     """
-    gap, floor, ceiling = 0.075, 0.0, 1.0
+    gap = 0.075
+    floor = 0.0
+    ceiling = 1.0
     heights = []
     for height, _, _ in ends:
         heights.append(max(height, floor))
@@ -272,7 +276,8 @@ def reliability(calibration: Any, ax: Axes | None = None) -> Axes:
     ax.text(
         0.03, 0.1, "as sure as right", color=GREY, rotation=45, rotation_mode="anchor", fontsize=12
     )
-    below, above = rows["right"] - rows["right_low"], rows["right_high"] - rows["right"]
+    below = rows["right"] - rows["right_low"]
+    above = rows["right_high"] - rows["right"]
     bars: Any = [below.clip(lower=0), above.clip(lower=0)]
     ax.errorbar(
         rows["confidence"],

@@ -194,7 +194,8 @@ def draw_bars(trace: pd.DataFrame, now: pd.Timestamp | None) -> list[Bar]:
 
     def walk(parent: Any, depth: int) -> Iterator[Bar]:
         for span in children.get(parent, []):
-            start, end = starts[span.span_id], ends[span.span_id]
+            start = starts[span.span_id]
+            end = ends[span.span_id]
             below = [(starts[c.span_id], ends[c.span_id]) for c in children.get(span.span_id, [])]
             waits = [(max(a, start), min(b, end)) for a, b in below if min(b, end) > max(a, start)]
             yield Bar(span, depth, start, end, waits)

@@ -125,7 +125,8 @@ def overview(
     first: Axes | None = None
     for i, (service, endpoint) in enumerate(zip(names["service"], names["endpoint"], strict=True)):
         rows = windows[(windows["service"] == service) & (windows["endpoint"] == endpoint)]
-        top, column = 2 * (i // columns), i % columns
+        top = 2 * (i // columns)
+        column = i % columns
         latency = fig.add_subplot(grid[top, column], sharex=first, sharey=first)
         errors = fig.add_subplot(grid[top + 1, column], sharex=latency)
         here = [a for a in anomalies if (a.service, a.endpoint) == (service, endpoint)]

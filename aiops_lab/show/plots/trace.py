@@ -104,7 +104,8 @@ def _draw_bar(ax: Axes, y: int, bar: Bar, colour: str, aged: bool) -> None:
         for start, end in bar.waits:  # light over a white ground: overlapping calls do not darken
             ax.barh(y, end - start, left=start, height=0.62, color="white")
             ax.barh(y, end - start, left=start, height=0.62, color=colour, alpha=0.3, lw=0)
-    is_open, failed = np.isnan(bar.span.duration_ms), bar.span.status >= 500 or bar.span.error
+    is_open = np.isnan(bar.span.duration_ms)
+    failed = bar.span.status >= 500 or bar.span.error
     note = f"{three_digits(length)} ms"
     if is_open:
         note = f"still open after {note}" if aged else "still open"
