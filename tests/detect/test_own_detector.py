@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,8 @@ CALM = Shop(1).run(120)
 
 
 @pytest.fixture(autouse=True)
-def _kinds(monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[misc]
+def _kinds() -> Iterator[None]:
     """What a test registers is gone after it."""
-    monkeypatch.setattr("aiops_lab.results.KINDS", ANOMALY_KINDS)
     before = dict(ANOMALY_KINDS)
     yield
     ANOMALY_KINDS.clear()
