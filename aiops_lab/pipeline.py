@@ -223,7 +223,7 @@ class Pipeline:
 
         A later namesake must not rename them.
         """
-        return display_names(key for key, first in self.seen.items() if first < moment_ns)
+        return display_names([key for key, first in self.seen.items() if first < moment_ns])
 
     def learn_calls(self, recording: Recording) -> None:
         """Learn who calls whom, and since when."""
@@ -326,20 +326,21 @@ class _Evidence:
 
     def attach(self, detector: AnyDetector, a: Anomaly) -> Anomaly:
         """Return the anomaly with its name, its traces and, for failures, some messages."""
-        row = self._recording.requests.row[self._shows(detector, a)]
+        until = unix_ns(a.end)
+        row = self._recording.requests.row[self._shows(detector, a, until)]
         requests = self._recording.spans.frame.iloc[np.sort(row)]
         trace_ids = requests["trace_id"].head(_MOST_TRACES)
         traces = a.traces or tuple(trace_ids.unique())
         evidence = a.evidence
         if isinstance(detector, Detector) and detector.with_messages:
             evidence = evidence | {"sample_errors": _messages(requests)}
-        names = self._names_at(unix_ns(a.end))
+        names = self._names_at(until)
         name = names.get((a.service, a.endpoint), a.endpoint)
         return replace(a, evidence=evidence, name=name, traces=traces)
 
-    def _shows(self, detector: AnyDetector, a: Anomaly) -> np.ndarray:
+    def _shows(self, detector: AnyDetector, a: Anomaly, until: int) -> np.ndarray:
         """Return the requests that show an anomaly; for a plain function, all of its window."""
-        requests, until = self._recording.requests, unix_ns(a.end)
+        requests = self._recording.requests
         node = self._recording.keys.get((a.service, a.endpoint), -1)
         if not isinstance(detector, Detector):
             return self._ended(a, node, until)

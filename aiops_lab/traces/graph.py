@@ -39,7 +39,7 @@ def service_graph(frame: pd.DataFrame, by: str = "endpoint") -> pd.DataFrame:
     spans = encode(check(frame))
     calls = calls_of(spans)
     nodes = np.union1d(spans.node[spans.server], calls["callee"])
-    names = display_names(spans.keys[node] for node in nodes)
+    names = display_names([spans.keys[node] for node in nodes])
     shown = [name if by == "endpoint" else key[0] for key, name in names.items()]
     labels, which = np.unique(np.array(shown, dtype=object), return_inverse=True)
     code = np.zeros(len(spans.keys), dtype=np.int64)

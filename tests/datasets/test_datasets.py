@@ -34,9 +34,7 @@ def test_without_a_directory_it_says_where_the_data_comes_from(name: str, tmp_pa
 
 
 def test_for_nezha_it_also_says_how_to_convert(tmp_path: Path) -> None:
-    with pytest.raises(
-        FileNotFoundError, match="python -m aiops_lab.datasets nezha Nezha nezha"
-    ):
+    with pytest.raises(FileNotFoundError, match="python -m aiops_lab.datasets nezha Nezha nezha"):
         datasets.load("nezha", tmp_path)
 
 

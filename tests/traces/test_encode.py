@@ -1,0 +1,201 @@
+"""A frame becomes integers once, whatever its columns are made of; slices stay consistent."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import aiops_lab as lab
+from aiops_lab.traces import encode
+from tests.support.made import BEGIN, Shop, fault
+
+IDS = ["trace_id", "span_id", "parent_id"]
+NAMES = ["service", "endpoint", "kind", "peer"]
+MS = 1_000_000
+
+
+def arrow(frame):
+    """Return the frame as a columnar store holds it: Arrow strings and categories."""
+    text = pd.StringDtype("pyarrow")
+    return frame.astype(dict.fromkeys(IDS, text) | dict.fromkeys(NAMES, "category"))
+
+
+def plain_strings(frame):
+    return frame.astype(dict.fromkeys(IDS + NAMES, pd.StringDtype("python")))
+
+
+def all_categories(frame):
+    return frame.astype(dict.fromkeys(IDS + NAMES, "category"))
+
+
+COLUMNAR = [
+    pytest.param(plain_strings, id="strings"),
+    pytest.param(all_categories, id="categories"),
+    pytest.param(arrow, id="arrow"),
+]
+
+
+def needs(columnar):
+    if columnar is arrow:
+        pytest.importorskip("pyarrow")
+
+
+def incident():
+    return Shop(5, fault("/payment", 300, 400, added_ms=300, status=500, rate=0.5)).run(420)
+
+
+def arrays(spans):
+    return {name: getattr(spans, name).tolist() for name in encode.ARRAYS}
+
+
+def call(n, parent, service, endpoint, kind, start_ms, ms=5, peer=None, status=200):
+    parent_id = None if parent is None else f"{parent:016x}"
+    times = BEGIN + start_ms * MS, None if ms is None else ms * MS
+    ids = f"{1:032x}", f"{n:016x}", parent_id
+    return lab.Span(*ids, service, endpoint, kind, peer, *times, status, None)
+
+
+@pytest.mark.parametrize("columnar", COLUMNAR)
+def test_columns_of_any_text_type_are_encoded_alike(columnar):
+    needs(columnar)
+    frame = Shop(3).run(20)
+    expected, got = encode.encode(frame), encode.encode(columnar(frame))
+    assert arrays(got) == arrays(expected)
+    assert (got.keys, got.services) == (expected.keys, expected.services)
+
+
+@pytest.mark.parametrize("columnar", COLUMNAR)
+def test_part_of_a_frame_is_encoded_as_if_it_stood_alone(columnar):
+    """Arrow strings keep their buffer when they are sliced; what lies before must not count."""
+    needs(columnar)
+    frame = Shop(3).run(20)
+    expected = encode.encode(frame.iloc[7:60].reset_index(drop=True))
+    got = encode.encode(columnar(frame).iloc[7:60].reset_index(drop=True))
+    assert arrays(got) == arrays(expected)
+
+
+@pytest.mark.parametrize("columnar", COLUMNAR)
+def test_a_replay_of_any_text_type_says_the_same(columnar):
+    needs(columnar)
+    frame = incident()
+    expected, got = lab.replay(frame), lab.replay(columnar(frame))
+    assert len(expected.incidents) == 1
+    pd.testing.assert_frame_equal(got.windows, expected.windows)
+    assert [i.to_dict() for i in got.incidents] == [i.to_dict() for i in expected.incidents]
+    assert [i.traces for i in got.incidents] == [i.traces for i in expected.incidents]
+    pd.testing.assert_frame_equal(lab.service_graph(columnar(frame)), lab.service_graph(frame))
+    pd.testing.assert_series_equal(lab.self_time(columnar(frame)), lab.self_time(frame))
+
+
+def test_text_that_only_looks_hexadecimal_in_part_is_taken_as_text():
+    frame = Shop(3).run(5)
+    odd = frame.assign(span_id=frame["span_id"].replace(frame["span_id"][0], "no hex"))
+    odd["parent_id"] = frame["parent_id"].replace(frame["span_id"][0], "no hex")
+    assert encode.parse_ids(odd).parent.tolist() == encode.parse_ids(frame).parent.tolist()
+
+
+def test_of_two_spans_with_one_id_the_first_is_the_parent():
+    frame = lab.to_frame(
+        [
+            call(1, None, "a", "/a", "server", 0, 50),
+            call(1, None, "a", "/again", "server", 1, 50),
+            call(2, 1, "b", "/b", "server", 2),
+        ]
+    )
+    ids = encode.parse_ids(frame)
+    assert ids.parent.tolist() == [-1, -1, 0]
+    assert ids.repeated.tolist() == [False, True, False]
+
+
+def test_known_endpoints_keep_their_codes_and_served_ones_come_first():
+    frame = lab.to_frame(
+        [
+            call(1, None, "a", "/a", "server", 0, 50),
+            call(2, 1, "a", "/lost", "client", 1, peer="c"),
+            call(3, 1, "b", "/b", "server", 2),
+        ]
+    )
+    spans = encode.encode(frame, [("b", "/b")])
+    assert spans.keys == [("b", "/b"), ("a", "/a"), ("c", "/lost")]
+    assert spans.node.tolist() == [1, 2, 0]
+
+
+def test_a_path_that_is_itself_known_is_not_folded():
+    frame = lab.to_frame(
+        [
+            call(1, None, "a", "/a", "server", 0, 50),
+            call(2, 1, "a", "/orders/new", "client", 1, peer="shop"),
+            call(3, 1, "a", "/orders/17", "client", 2, peer="shop"),
+        ]
+    )
+    known = [("shop", "/orders/<id>"), ("shop", "/orders/new")]
+    spans = encode.encode(frame, known)
+    assert [spans.keys[node] for node in spans.node[1:]] == [known[1], known[0]]
+
+
+def test_a_client_span_without_a_peer_is_about_no_known_service():
+    frame = lab.to_frame([call(1, None, "a", "/x", "client", 0)])
+    spans = encode.encode(frame)
+    assert spans.keys == [(encode.NO_PEER, "/x")]
+    assert spans.has_peer.tolist() == [False]
+
+
+def test_a_slice_has_the_parents_that_are_in_it():
+    spans = encode.encode(Shop(3).run(5))
+    mask = spans.server
+    part = spans.select(mask)
+    assert (part.parent == -1).all()
+    assert part.row.tolist() == np.flatnonzero(mask).tolist()
+    every = spans.select(np.ones(mask.size, dtype=bool))
+    assert arrays(every) == arrays(spans)
+    tail = spans.select(np.arange(mask.size) >= 10)
+    linked = np.flatnonzero(tail.parent >= 0)
+    assert linked.size > 5
+    assert (tail.row[tail.parent[linked]] == spans.parent[tail.row[linked]]).all()
+
+
+def test_a_slice_of_a_slice_still_finds_its_texts():
+    frame = Shop(3).run(5)
+    spans = encode.encode(frame)
+    part = spans.select(spans.server).select(np.arange(int(spans.server.sum())) % 2 == 0)
+    expected = frame.loc[frame["kind"] == "server", "span_id"].iloc[::2]
+    assert part.texts("span_id", np.arange(3)).tolist() == expected.head(3).tolist()
+
+
+def test_as_of_a_moment_nothing_later_is_known():
+    frame = lab.to_frame(
+        [
+            call(1, None, "a", "/gone", "server", 0, 5),
+            call(2, None, "a", "/over", "server", 0, 20),
+            call(3, None, "a", "/running", "server", 10, 90, status=500),
+            call(4, None, "a", "/later", "server", 40, 5),
+        ]
+    )
+    spans = encode.encode(frame).as_of(BEGIN + 8 * MS, BEGIN + 30 * MS)
+    assert spans.row.tolist() == [1, 2]
+    assert spans.end.tolist() == [BEGIN + 20 * MS, encode.NEVER]
+    assert spans.failed.tolist() == [False, False]
+    assert spans.status.tolist() == [200, 0]
+    rows = spans.to_rows()
+    assert rows["endpoint"].tolist() == ["/over", "/running"]
+    assert rows["duration_ms"].isna().tolist() == [False, True]
+    assert rows["status"].tolist() == [200, 0]
+    lab.check(rows)
+
+
+def test_the_rows_of_untouched_spans_are_the_frame_itself():
+    frame = Shop(3).run(2)
+    assert encode.encode(frame).to_rows() is frame
+
+
+def test_only_own_keys_leaves_out_what_no_span_is_about():
+    spans = encode.encode(Shop(3).run(5), [("old", "/gone")])
+    part = spans.select(spans.node == spans.node[0]).only_own_keys()
+    assert part.keys == [spans.keys[spans.node[0]]]
+    assert set(part.node.tolist()) == {0}
+
+
+def test_every_array_of_the_encoding_is_sliced():
+    names = [f.name for f in dataclasses.fields(encode.EncodedSpans)]
+    assert set(names) - set(encode.ARRAYS) == {"frame", "keys", "services"}
