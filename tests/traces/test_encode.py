@@ -101,11 +101,12 @@ def test_of_two_spans_with_one_id_the_first_is_the_parent():
             call(1, None, "a", "/a", "server", 0, 50),
             call(1, None, "a", "/again", "server", 1, 50),
             call(2, 1, "b", "/b", "server", 2),
+            call(3, 2, "b", "/c", "server", 3),
         ]
     )
     ids = encode.parse_ids(frame)
-    assert ids.parent.tolist() == [-1, -1, 0]
-    assert ids.repeated.tolist() == [False, True, False]
+    assert ids.parent.tolist() == [-1, -1, 0, 2]
+    assert ids.repeated.tolist() == [False, True, False, False]
 
 
 def test_known_endpoints_keep_their_codes_and_served_ones_come_first():
