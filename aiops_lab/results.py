@@ -160,7 +160,8 @@ class Step:
     def _repr_html_(self) -> str:
         # Names of endpoints and messages come from requests: all that is shown is escaped, by
         # pandas in the tables.
-        head = f"<p><strong>{escape(self.title)}</strong><br>{escape(self.text).replace(chr(10), '<br>')}</p>"
+        text = escape(self.text).replace("\n", "<br>")
+        head = f"<p><strong>{escape(self.title)}</strong><br>{text}</p>"
         style: dict[str, Any] = {
             "index": False,
             "border": 0,

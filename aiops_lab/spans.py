@@ -139,7 +139,8 @@ def _check_values(frame: pd.DataFrame) -> None:
     wrong = (frame["duration_ms"] < 0) | (frame["duration_ms"] == float("inf"))
     if wrong.any():
         raise ValueError(
-            f"column 'duration_ms' must be >= 0 and finite, got {frame['duration_ms'][wrong].iloc[0]}"
+            f"column 'duration_ms' must be >= 0 and finite, got "
+            f"{frame['duration_ms'][wrong].iloc[0]}"
         )
     wrong = ~frame["kind"].isin(KINDS)
     if wrong.any():

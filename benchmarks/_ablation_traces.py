@@ -73,10 +73,13 @@ def nezha(sets: Mapping[str, Sequence[TracesCase]], progress: bool) -> list[Tabl
     columns = (*sets, "virtual shop: right", "exact", "wrong")
     notes = [
         "The symptoms are asked where the ledger is silent.",
-        f"Virtual shop: its catalogue and {WORLDS} random shops of {SIZE} endpoints, the windows given. Right: the "
-        "first suspect is a cause; exact: the first suspects are all causes; wrong: it speaks, and the first is none. "
+        f"Virtual shop: its catalogue and {WORLDS} random shops of {SIZE} endpoints, the windows "
+        "given. Right: the "
+        "first suspect is a cause; exact: the first suspects are all causes; wrong: it speaks, "
+        "and the first is none. "
         "Where nothing is at fault, silence is right.",
-        "No public set here records failures: what `errors` and the ledger are for shows in the virtual shop alone.",
+        "No public set here records failures: what `errors` and the ledger are for shows in the "
+        "virtual shop alone.",
     ]
     parts = Table("Traces: one part removed", WHERE, "AS@1 of Nezha, %", rows, columns, notes)
     return [parts, _hardships(sets, progress)]
@@ -192,7 +195,7 @@ OTHER_CONSTANTS = (
 
 
 def _hardships(sets: Mapping[str, Sequence[TracesCase]], progress: bool) -> Table:
-    """Return what becomes of the answers: lost data, averaged over some draws, and other constants."""
+    """Return the answers with lost data, averaged over some draws, and with other constants."""
     rows = [_row(WHOLE, _counted(sets))]
     for name, lose in (
         ("10 % of the spans lost", fewer_spans),

@@ -145,7 +145,10 @@ def _told(cases: Sequence[TracesCase]) -> str:
 
 
 PUBLISHED = (
-    "Published for both days of a system together (OnlineBoutique 56 faults, TrainTicket 45), AS@1: Nezha with traces, "
-    "logs and metrics 92.9 / 86.7 % at about 15 CPU s a fault, without logs and metrics 14.3 / 6.7 %; MicroRank "
-    "41.1 / 15.6 %, TraceAnomaly 30.4 / 13.3 %, PDiagnose 41.1 / 8.9 % (doi 10.1145/3611643.3616249)."
+    "Published for both days of a system together (OnlineBoutique 56 faults, TrainTicket 45), "
+    "AS@1: Nezha with traces, "
+    "logs and metrics 92.9 / 86.7 % at about 15 CPU s a fault, without logs and metrics 14.3 / "
+    "6.7 %; MicroRank "
+    "41.1 / 15.6 %, TraceAnomaly 30.4 / 13.3 %, PDiagnose 41.1 / 8.9 % (doi "
+    "10.1145/3611643.3616249)."
 )

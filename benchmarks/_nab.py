@@ -54,7 +54,7 @@ class Score(NamedTuple):
 
 
 class _Gains(NamedTuple):
-    """A row that is scored, by falling score: what it adds when the threshold falls to its score."""
+    """A scored row, by falling score: what it adds when the threshold falls to its score."""
 
     score: np.ndarray
     earns: np.ndarray  # more than the rows of its window that scored higher

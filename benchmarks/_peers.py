@@ -21,8 +21,10 @@ INSTALL = {
     "river": "pip install -e '.[bench]'",
     "adtk": "pip install -e '.[bench]'",
     "dowhy": "pip install -e '.[bench]'",
-    "pyrca": "its release sfr-pyrca 1.0.1 wants scikit-learn < 1.2 and javabridge, which needs a JDK; both do not go "
-    "together with numpy 2. pip install --no-deps sfr-pyrca schema dill gives what is used here; pyrca itself is "
+    "pyrca": "its release sfr-pyrca 1.0.1 wants scikit-learn < 1.2 and javabridge, which needs a "
+    "JDK; both do not go "
+    "together with numpy 2. pip install --no-deps sfr-pyrca schema dill gives what is used here; "
+    "pyrca itself is "
     "another project",
 }
 WINDOW = 10  # of adtk's rolling aggregates

@@ -89,7 +89,7 @@ def judge(
 
 
 def interval(series: Sequence[_nab.Series], best: _nab.Score, seed: int = 0) -> Estimate:
-    """Return the standard score with its bootstrap interval: other files drawn, the threshold kept."""
+    """Return the standard score with its bootstrap interval over files, the threshold kept."""
     gained, windows = _nab.by_file(series, best.threshold, _nab.PROFILES["standard"])
     draws = np.random.default_rng(seed).integers(len(series), size=(BOOTSTRAPS, len(series)))
     total, n = gained[draws].sum(axis=1), windows[draws].sum(axis=1)
@@ -138,12 +138,17 @@ def table(part: str, cases: Sequence[SeriesCase], tuned: str, progress: bool = F
     usual = sum(len(case.values) - unscored(len(case.values)) for case in cases)
     notes = [
         f"{sum(len(case.windows) for case in cases)} windows, {usual} scored rows. One threshold "
-        "for all files, the best one afterwards, for every method; the interval draws other files and keeps it.",
-        "These scores reward alarms anywhere in long windows: two points between two detectors are within the noise.",
+        "for all files, the best one afterwards, for every method; the interval draws other files "
+        "and keeps it.",
+        "These scores reward alarms anywhere in long windows: two points between two detectors "
+        "are within the noise.",
         "False alarms: for 10,000 normal rows, at the threshold of the standard profile.",
-        f"Speed: points a CPU second as a share of numpy.copy's, {copied / 1e6:,.0f} million in this run.",
-        "Published, all 58 files (standard / low FP / low FN): ARTime 74.9/65.1/80.4, Numenta HTM 70.1/63.1/74.3, CAD "
-        "OSE 69.9/67.0/73.2, KNN-CAD 58.0/43.4/64.8, Random Cut Forest 51.7/38.4/59.7, Twitter ADVec 47.1/33.6/53.5, "
+        f"Speed: points a CPU second as a share of numpy.copy's, {copied / 1e6:,.0f} million in "
+        "this run.",
+        "Published, all 58 files (standard / low FP / low FN): ARTime 74.9/65.1/80.4, Numenta HTM "
+        "70.1/63.1/74.3, CAD "
+        "OSE 69.9/67.0/73.2, KNN-CAD 58.0/43.4/64.8, Random Cut Forest 51.7/38.4/59.7, Twitter "
+        "ADVec 47.1/33.6/53.5, "
         "Windowed Gaussian 39.6/20.9/47.4 (NAB's own scoreboard).",
     ]
     columns = ("low FP", "low FN", "false alarms", "speed")

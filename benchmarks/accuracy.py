@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _of(name: str, folder: Path | None, progress: bool) -> Both:
-    """Return the tables of a data set; where it is not at hand, none, and it is said how to get it."""
+    """Return the tables of a data set; none where it is missing, and say how to get it."""
     try:
         return SETS[name](folder, progress)
     except (FileNotFoundError, ImportError) as error:
@@ -178,8 +178,10 @@ def save(tables: Sequence[Table], folder: Path, name: str, head: str) -> None:
 def _head(absent: Sequence[str] = ()) -> str:
     lines = [
         "# On public data",
-        "Made by `python -m benchmarks.accuracy`. Shares with Wilson's 95 % interval, NAB's score with a bootstrap "
-        "over files; CPU seconds of this process, compiling left out. *Tuned on*: what the constants of a method were "
+        "Made by `python -m benchmarks.accuracy`. Shares with Wilson's 95 % interval, NAB's score "
+        "with a bootstrap "
+        "over files; CPU seconds of this process, compiling left out. *Tuned on*: what the "
+        "constants of a method were "
         "chosen on; nothing: as published, or the defaults of its package.",
         *[f"Not run, as its data or what reads it is not at hand: {name}." for name in absent],
         *_peers.missing(tuple(_peers.INSTALL)),
@@ -189,7 +191,8 @@ def _head(absent: Sequence[str] = ()) -> str:
 
 PARTS_HEAD = """# What each part is worth
 
-Made by `python -m benchmarks.accuracy`: one part of a method removed at a time; then data lost, and constants changed.
+Made by `python -m benchmarks.accuracy`: one part of a method removed at a
+time; then data lost, and constants changed.
 All of it on cases that were seen while tuning."""
 
 

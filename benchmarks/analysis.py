@@ -117,7 +117,8 @@ def traces(spans: int) -> None:
         theirs.append(cpu_s(lambda: with_pandas(frame)))
     a, b = statistics.median(ours), statistics.median(theirs)
     print(
-        f"self time + service graph, {len(frame):,} spans: {a:.2f} CPU s; pandas merge/groupby {b:.2f} CPU s"
+        f"self time + service graph, {len(frame):,} spans: {a:.2f} CPU s; pandas merge/groupby "
+        f"{b:.2f} CPU s"
     )
     print(f"  pandas / ours = {b / a:.1f} (goal >= {GOAL_PANDAS})")
 
@@ -135,7 +136,8 @@ def replay() -> None:
         found = len(lab.replay(frame, causes=False).incidents)
         what = "with root causes" if causes else "without root causes"
         print(
-            f"replay, {len(frame):,} spans, {found} incidents, {what}: {statistics.median(times):.2f} CPU s",
+            f"replay, {len(frame):,} spans, {found} incidents, {what}: "
+            f"{statistics.median(times):.2f} CPU s",
             end="",
         )
         print(f" (goal <= {GOAL_REPLAY_S})")
@@ -163,7 +165,8 @@ def what_if() -> None:
             cpu_s(lambda c=causes: lab.replay(frame, causes=c)) for _ in range(5)
         )
         print(
-            f"replay, {len(frame):,} spans with a fault, {what} root causes: {ms:.0f} CPU ms (goal <= {GOAL_MS[what]})"
+            f"replay, {len(frame):,} spans with a fault, {what} root causes: {ms:.0f} CPU ms "
+            f"(goal <= {GOAL_MS[what]})"
         )
     spent = cpu_s(lambda: lab.sweep(frame, faults, grid, progress=False))
     print(f"sweep, 20 x 20 sensitivities: {spent:.1f} CPU s (goal <= {GOAL_SWEEP_S})")
@@ -201,7 +204,8 @@ def step() -> None:
             )
     middle, worst = statistics.median(times[3:]), max(times[3:])
     print(
-        f"Monitor.step, 200 endpoints, one window of 800 spans: median {middle:.1f}, worst {worst:.1f} CPU ms",
+        f"Monitor.step, 200 endpoints, one window of 800 spans: median {middle:.1f}, worst "
+        f"{worst:.1f} CPU ms",
         end="",
     )
     print(f" (goal <= {GOAL_STEP_MS:.0f})")

@@ -47,7 +47,8 @@ def clean(minutes: float, rate: float) -> None:
         incidents, until = running.monitor.incidents(), running.monitor.judged_until
     windows = (until - seen["start"].min()) / pd.Timedelta(WINDOW_S, unit="s")
     print(
-        f"clean traffic: {minutes:g} minutes, {len(seen)} requests, {windows:.0f} windows x 4 endpoints: ",
+        f"clean traffic: {minutes:g} minutes, {len(seen)} requests, {windows:.0f} windows x 4 "
+        "endpoints: ",
         end="",
     )
     print(f"{len(incidents)} false incidents {[i.title for i in incidents] or ''}")

@@ -108,7 +108,8 @@ def show(title: str, rounds: dict[str, list[float]], goal: float) -> bool:
     }
     peer = added["opentelemetry"]
     print(
-        f"\n{title}, medians of {len(bare)} rounds\n{'':16}{'µs':>8}{'added':>8}{'÷ opentelemetry':>18}"
+        f"\n{title}, medians of {len(bare)} "
+        f"rounds\n{'':16}{'µs':>8}{'added':>8}{'÷ opentelemetry':>18}"
     )
     for name, costs in rounds.items():
         ratios = [ours / theirs for ours, theirs in zip(added[name], peer, strict=True)]

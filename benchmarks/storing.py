@@ -25,7 +25,8 @@ ENDPOINTS = 200
 SPAN_S = 0.8e-3  # a span every 0.8 ms: five minutes of 200 endpoints are 375,000 spans
 BEGIN_NS = 1_767_225_600_000_000_000  # 2026-01-01
 REPEATS = 20
-BARE = """CREATE TABLE bare (service INTEGER, endpoint INTEGER, kind INTEGER, peer INTEGER, start INTEGER,
+BARE = """CREATE TABLE bare (service INTEGER, endpoint INTEGER, kind INTEGER,
+  peer INTEGER, start INTEGER,
     duration INTEGER, status INTEGER, trace BLOB, span BLOB, parent BLOB, error TEXT)"""
 
 
@@ -60,7 +61,8 @@ def compare(folder: Path, spans: int, batch: int) -> None:
     )
     bare_us, store_us = 1e6 * bare_s / spans, 1e6 * store_s / spans
     print(
-        f"CPU a span    {store_us:6.2f} us   without index {bare_us:6.2f} us   ratio {store_us / bare_us:.2f}"
+        f"CPU a span    {store_us:6.2f} us   without index {bare_us:6.2f} us   ratio "
+        f"{store_us / bare_us:.2f}"
     )
     print(f"bytes a span  {store_bytes:6.1f}      without index {bare_bytes:6.1f}")
     print(f"last 5 minutes of one endpoint: {query_ms:.2f} ms CPU for a frame of {rows:,} rows")

@@ -37,7 +37,8 @@ def speed() -> None:
         1e6 if sys.platform == "darwin" else 1e3
     )
     print(
-        f"a week at 1 request/s: {spans} spans in {time.process_time() - begin:.1f} CPU s, peak {peak:.0f} MB in all"
+        f"a week at 1 request/s: {spans} spans in {time.process_time() - begin:.1f} CPU s, peak "
+        f"{peak:.0f} MB in all"
     )
 
 
@@ -58,7 +59,8 @@ def main() -> None:
     speed()
     told = Counter(verdict(seed) for seed in range(seeds))
     print(
-        f"{seeds} shops of 50 endpoints: {told['right']} right, {told['silent']} silent, {told['wrong']} wrong"
+        f"{seeds} shops of 50 endpoints: {told['right']} right, {told['silent']} silent, "
+        f"{told['wrong']} wrong"
     )
 
 

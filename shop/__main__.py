@@ -64,7 +64,10 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         "python -m shop",
-        description="A small web shop to break on purpose, and the machine that notices, groups and explains it.",
+        description=(
+            "A small web shop to break on purpose, and the machine that notices, groups "
+            "and explains it."
+        ),
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
@@ -87,7 +90,8 @@ def _add_serve(commands: argparse._SubParsersAction, help: Any) -> None:
         "serve",
         formatter_class=help,
         help="run the shop on a port until Ctrl-C",
-        description="Run the shop on a port, watched by a background worker, until Ctrl-C or SIGTERM. "
+        description="Run the shop on a port, watched by a background worker, until Ctrl-C or "
+        "SIGTERM. "
         "Break it with curl (POST /simulate/delay, error, hang), then look at /aiops/incidents.",
     )
     parser.add_argument(
@@ -124,7 +128,8 @@ def _add_demo(commands: argparse._SubParsersAction, help: Any) -> None:
         "demo",
         formatter_class=help,
         help="see the whole chain at work in less than a minute",
-        description="Start the shop, warm up, break /payment, watch an incident open, and see its root cause "
+        description="Start the shop, warm up, break /payment, watch an incident open, and see "
+        "its root cause "
         "named with its evidence. Draws timeline.png and ledger.png.",
     )
     parser.add_argument(
@@ -153,7 +158,8 @@ def _add_check(commands: argparse._SubParsersAction, help: Any) -> None:
         "check",
         formatter_class=help,
         help="run the scenarios against a server, over HTTP alone",
-        description="Run the latency, error, cascade and hang scenarios over HTTP alone, and print what passed. "
+        description="Run the latency, error, cascade and hang scenarios over HTTP alone, and "
+        "print what passed. "
         "Exit code 1 if anything did not.",
     )
     parser.add_argument(
@@ -190,8 +196,10 @@ def _add_record(commands: argparse._SubParsersAction, help: Any) -> None:
         "record",
         formatter_class=help,
         help="run a scenario; write its spans and the truth",
-        description="Run normal traffic, break an endpoint, mend it; or, with --scenario, do what it says in virtual "
-        "time, within seconds and always the same. FILE (.csv or .csv.gz) gets one row a span, FILE.truth.json what "
+        description="Run normal traffic, break an endpoint, mend it; or, with --scenario, do "
+        "what it says in virtual "
+        "time, within seconds and always the same. FILE (.csv or .csv.gz) gets one row a span, "
+        "FILE.truth.json what "
         "was broken and when.",
     )
     parser.add_argument("file", metavar="FILE", help="where the spans go: .csv or .csv.gz")
@@ -199,7 +207,10 @@ def _add_record(commands: argparse._SubParsersAction, help: Any) -> None:
         "--scenario",
         metavar="NAME",
         default=argparse.SUPPRESS,
-        help="run this one in virtual time: a name that `scenarios` lists, or a .toml file of your own",
+        help=(
+            "run this one in virtual time: a name that `scenarios` lists, or a .toml file of "
+            "your own"
+        ),
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of service times, faults and customers"
@@ -265,7 +276,8 @@ def _add_scenarios(commands: argparse._SubParsersAction, help: Any) -> None:
         "scenarios",
         formatter_class=help,
         help="list the scenarios of the virtual shop",
-        description="List the scenarios of the virtual shop: name, true causes, which naive rule it defeats, and why. "
+        description="List the scenarios of the virtual shop: name, true causes, which naive rule "
+        "it defeats, and why. "
         "`record FILE --scenario NAME` runs one.",
     )
     parser.set_defaults(run=_scenarios)
@@ -286,9 +298,12 @@ def _add_leaderboard(commands: argparse._SubParsersAction, help: Any) -> None:
         "leaderboard",
         formatter_class=help,
         help="compare the root-cause rules, yours too, over the catalogue",
-        description="Run every scenario of the virtual shop, and faults from too small to see to too large to miss; "
-        "ask every rule, and the whole pipeline. Prints tables; writes runs.csv, leaderboard.md and pictures. With the "
-        "defaults about 2 minutes on 2 processors; the figures in the README come from --seeds 30 --first-seed 20000.",
+        description="Run every scenario of the virtual shop, and faults from too small to see to "
+        "too large to miss; "
+        "ask every rule, and the whole pipeline. Prints tables; writes runs.csv, leaderboard.md "
+        "and pictures. With the "
+        "defaults about 2 minutes on 2 processors; the figures in the README come from --seeds 30 "
+        "--first-seed 20000.",
     )
     parser.add_argument("--seeds", type=int, default=2, metavar="N", help="runs of each scenario")
     parser.add_argument(
@@ -306,7 +321,10 @@ def _add_leaderboard(commands: argparse._SubParsersAction, help: Any) -> None:
         action="append",
         default=[],
         metavar="FILE.py:FUNCTION",
-        help="one more rule, f(usual, abnormal) -> list of Suspect; also module:function; may be repeated",
+        help=(
+            "one more rule, f(usual, abnormal) -> list of Suspect; also module:function; may be "
+            "repeated"
+        ),
     )
     parser.add_argument(
         "--pipeline", action=BooleanOptionalAction, default=True, help="run the whole pipeline, too"
@@ -338,8 +356,10 @@ def _add_calibrate(commands: argparse._SubParsersAction, help: Any) -> None:
         "calibrate",
         formatter_class=help,
         help="learn anew how sure the ledger may be",
-        description="Run faults of all sizes whose true cause is known, learn from two thirds of them how often the "
-        "ledger's first suspect is right, check it on the others, and write the curve that verdicts use.",
+        description="Run faults of all sizes whose true cause is known, learn from two thirds of "
+        "them how often the "
+        "ledger's first suspect is right, check it on the others, and write the curve that "
+        "verdicts use.",
     )
     parser.add_argument(
         "--seeds", type=int, default=15, metavar="N", help="runs of each scenario; at least 3"
@@ -359,7 +379,8 @@ def _calibrate(options: argparse.Namespace, stop: Stop) -> int:
     stop.interrupt()
     checked = calibrate(options.seeds, options.out, options.jobs, sys.stderr.isatty())
     print(
-        f"on {checked.n} answers of other seeds: error {checked.ece:.3f}, of a perfect model {checked.ece_perfect:.3f}"
+        f"on {checked.n} answers of other seeds: error {checked.ece:.3f}, of a perfect model "
+        f"{checked.ece_perfect:.3f}"
     )
     return 0
 

@@ -138,21 +138,24 @@ _REQUEST_FAULTS = (
         (PAYMENT,),
         (_fault("delay", PAYMENT, duration_ms=300, jitter_ms=300),),
         "entry",
-        "Half of the requests are hardly late, so a median moves less than a mean; /checkout waits for the others.",
+        "Half of the requests are hardly late, so a median moves less than a mean; /checkout "
+        "waits for the others.",
     ),
     Scenario(
         "entry",
         (CHECKOUT,),
         (_fault("delay", CHECKOUT, duration_ms=300),),
         "deepest error",
-        "The entry itself is slow; whom it calls is not. Nothing fails, so the rule is silent; most others are right.",
+        "The entry itself is slow; whom it calls is not. Nothing fails, so the rule is silent; "
+        "most others are right.",
     ),
     Scenario(
         "errors",
         (PAYMENT,),
         (_fault("error", PAYMENT),),
         "total z",
-        "What fails, fails fast: the durations of /checkout fall, and /inventory is not called any more.",
+        "What fails, fails fast: the durations of /checkout fall, and /inventory is not called "
+        "any more.",
     ),
     Scenario(
         "flaky",
@@ -166,7 +169,8 @@ _REQUEST_FAULTS = (
         (PAYMENT,),
         (_fault("error", PAYMENT, rate=0.3),),
         "total z",
-        "Two more tries repair nearly all: customers see no error, but pay for the failures in time.",
+        "Two more tries repair nearly all: customers see no error, but pay for the failures in "
+        "time.",
         topology=FORGIVING,
     ),
     Scenario(
@@ -174,7 +178,8 @@ _REQUEST_FAULTS = (
         (PAYMENT,),
         (_fault("hang", PAYMENT),),
         "first by start",
-        "/payment never answers; the failure that shows is that of /checkout, which began before and gave up.",
+        "/payment never answers; the failure that shows is that of /checkout, which began before "
+        "and gave up.",
     ),
     Scenario(
         "refused",
@@ -188,7 +193,8 @@ _REQUEST_FAULTS = (
         (PAYMENT,),
         (_fault("delay", PAYMENT, duration_ms=2000),),
         "first by end",
-        "/checkout gives up after 0.5 s and fails; /payment answers well, when nobody waits any more.",
+        "/checkout gives up after 0.5 s and fails; /payment answers well, when nobody waits any "
+        "more.",
         topology=IMPATIENT,
     ),
     _market(
@@ -196,14 +202,16 @@ _REQUEST_FAULTS = (
         (("bank", "/transfer"),),
         (_fault("delay", ("bank", "/transfer"), duration_ms=10_000),),
         "first by end",
-        "/charge waits for 1 s and /order for 3: each fails in good order, and the bank answers well, but late.",
+        "/charge waits for 1 s and /order for 3: each fails in good order, and the bank answers "
+        "well, but late.",
     ),
     Scenario(
         "retry storm",
         (PAYMENT,),
         (_fault("delay", PAYMENT, duration_ms=450),),
         "total z",
-        "Each call times out and is made four times; the work that nobody waits for fills the service.",
+        "Each call times out and is made four times; the work that nobody waits for fills the "
+        "service.",
         topology=STUBBORN,
         workers={"payment": 24},
         backoff_ms=50,
@@ -235,7 +243,8 @@ _REQUEST_FAULTS = (
         (("recommend", "/similar"),),
         (_fault("delay", ("recommend", "/similar"), duration_ms=250),),
         "Ochiai",
-        "Two calls run at once and the request waits for the slower; but every slow request made both.",
+        "Two calls run at once and the request waits for the slower; but every slow request made "
+        "both.",
     ),
     _market(
         "load shedding",
@@ -249,7 +258,8 @@ _REQUEST_FAULTS = (
         (("cart", "/cart"),),
         (_virtual("leak", ("cart", "/cart"), duration_ms=400),),
         "Ochiai",
-        "It grows slowly: no two windows differ much. And who came by the cart came by the bank, too.",
+        "It grows slowly: no two windows differ much. And who came by the cart came by the bank, "
+        "too.",
     ),
     _market(
         "processor",
@@ -273,7 +283,8 @@ _REQUEST_FAULTS = (
         (PAYMENT,),
         (SLOW_PAYMENT,),
         "self-time z",
-        "/checkout holds its 4 workers while it waits for /payment; the time in its queue looks like its own.",
+        "/checkout holds its 4 workers while it waits for /payment; the time in its queue looks "
+        "like its own.",
         workers={"checkout": 4},
     ),
     Scenario(
@@ -281,7 +292,8 @@ _REQUEST_FAULTS = (
         (PAYMENT,),
         (_fault("hang", PAYMENT),),
         "Ochiai",
-        "All 8 places of /checkout wait for /payment, so it turns most customers away; they never come by the cause.",
+        "All 8 places of /checkout wait for /payment, so it turns most customers away; they never "
+        "come by the cause.",
         topology=NARROW,
     ),
     Scenario(
@@ -289,7 +301,8 @@ _REQUEST_FAULTS = (
         (PAYMENT,),
         (_fault("delay", PAYMENT, duration_ms=3000, end_s=135.0),),
         "first by start",
-        "The trigger is long gone; retries keep /payment saturated, and nearly all its work is for nobody.",
+        "The trigger is long gone; retries keep /payment saturated, and nearly all its work is "
+        "for nobody.",
         topology=STUBBORN,
         workers={"payment": 1},
         rate=16.0,
@@ -303,7 +316,8 @@ _WEAK = tuple(
         (PAYMENT,),
         (fault,),
         defeats,
-        "So small that it has to be told from chance; the curve over its size says more than one verdict.",
+        "So small that it has to be told from chance; the curve over its size says more than one "
+        "verdict.",
     )
     for name, fault, defeats in (
         ("errors 2 %", _fault("error", PAYMENT, rate=0.02), "self-time z"),
@@ -319,7 +333,8 @@ _BEYOND_SPANS = (
         (PAYMENT,),
         (_fault("delay", PAYMENT, duration_ms=0.5),),
         "entry",
-        "Cannot be solved from spans: chance alone moves the mean of these 800 requests by half a millisecond, and the "
+        "Cannot be solved from spans: chance alone moves the mean of these 800 requests by half a "
+        "millisecond, and the "
         "fault by no more. Only the twin knows.",
     ),
     _market(
@@ -327,7 +342,8 @@ _BEYOND_SPANS = (
         (("cart", "/cart"), ("mail", "/send")),
         tuple(_virtual("slow", (service, EVERYWHERE), factor=5.0) for service in ("cart", "mail")),
         "entry",
-        "Cannot be solved from spans: both run on one host that lacks processor time. Spans name services, not hosts: "
+        "Cannot be solved from spans: both run on one host that lacks processor time. Spans name "
+        "services, not hosts: "
         "they show that both are slow, and not why.",
     ),
 )
@@ -369,7 +385,8 @@ _NO_FAULT = (
     ),
     Scenario(
         "deployment",
-        why="A new /payment takes 20 % longer, for good: a new normal. Cannot be solved from spans: by its size alone "
+        why="A new /payment takes 20 % longer, for good: a new normal. Cannot be solved from "
+        "spans: by its size alone "
         "it is a weak fault.",
         changes=(_virtual("slow", PAYMENT, factor=1.2, end_s=None),),
     ),

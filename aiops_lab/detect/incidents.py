@@ -1,4 +1,4 @@
-"""Which anomalies belong together, and what became of them? Incident, Suspect, and the life cycle."""
+"""Which anomalies belong together, and what became of them? Incidents and their life cycle."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Incident:
 
     @property
     def episodes(self) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
-        """From when to when it was at work: once, and once more for each time that it was reopened."""
+        """When it was at work: one interval, and one more for each time that it was reopened."""
         return [*self.earlier, (self.started, self.last_anomaly)]
 
     @property
@@ -206,7 +206,8 @@ def _why_not(row: dict[str, Any], cause: Suspect | None) -> str:
         return f"{name} is as usual: {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)."
     return (
         f"{name} is degraded: {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms), "
-        f"{row['now_failed']:.0%} failed (usually {row['usual_failed']:.0%}). But of the excess only "
+        f"{row['now_failed']:.0%} failed (usually {row['usual_failed']:.0%}). But of the excess "
+        f"only "
         f"{row['share']:.0%} was born there; the rest it spent waiting for others, or they failed."
     )
 

@@ -219,7 +219,8 @@ class Tuner(_Box):
         return picture.getvalue()
 
     def __repr__(self) -> str:
-        return f"Tuner({', '.join(f'{knob}={slider.value:g}' for knob, slider in self.sliders.items())})"
+        settings = [f"{knob}={slider.value:g}" for knob, slider in self.sliders.items()]
+        return f"Tuner({', '.join(settings)})"
 
 
 def _slider(knob: str, value: float) -> Any:

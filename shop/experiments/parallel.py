@@ -95,7 +95,8 @@ def _crew(jobs: int) -> Iterator[ProcessPoolExecutor]:
             child.terminate()
         if isinstance(error, BrokenProcessPool):
             raise OSError(
-                "a process ended before it answered: in a script, call this under if __name__ == '__main__'; "
+                "a process ended before it answered: in a script, call this under if __name__ == "
+                "'__main__'; "
                 "where memory ran out, try fewer jobs"
             ) from error
         raise
@@ -104,7 +105,7 @@ def _crew(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _end_with_parent() -> None:
-    """In a child: leave with the parent, even if that was killed; Ctrl-C is the parent's business."""
+    """In a child: end with the parent, even if that was killed; the parent handles Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # by default a semaphore, which a child that is ended would leave behind
     tqdm.set_lock(threading.RLock())

@@ -81,7 +81,10 @@ def report_leaderboard(
     check_number("seeds", seeds, 1, 10_000)
     check_number("first-seed", first_seed, 0, 2**31)
     if first_seed + seeds > LEARNED_FROM:
-        rule = f"must be at most {LEARNED_FROM - seeds} for {_many(seeds, 'seed')}, as the confidence was learned from"
+        rule = (
+            f"must be at most {LEARNED_FROM - seeds} for {_many(seeds, 'seed')}, as the "
+            "confidence was learned from"
+        )
         raise FieldError("first-seed", f"{rule} those from {LEARNED_FROM} on", first_seed)
     chosen = {name: find_scenario(name) for name in names} or SCENARIOS
     check_jobs(jobs)
@@ -115,21 +118,27 @@ def sections(board: Board) -> Iterator[Section]:
     read.
     """
     note = (
-        "Windows given, in percent, MRR from 0 to 1. All faults count but those 'by size': theirs is a curve, not a "
-        "verdict. all: the first suspects are all the causes. quiet: silent where there is no fault. In brackets: "
+        "Windows given, in percent, MRR from 0 to 1. All faults count but those 'by size': theirs "
+        "is a curve, not a "
+        "verdict. all: the first suspects are all the causes. quiet: silent where there is no "
+        "fault. In brackets: "
         "bounds of 95 % for other scenarios like these, as whole scenarios are resampled."
     )
     yield "The rules", note, _totals(totals(board.runs))
     note = (
-        "How often the first suspect is a true cause; where there is no fault: how often it is silent. In percent. "
+        "How often the first suspect is a true cause; where there is no fault: how often it is "
+        "silent. In percent. "
         "What is 'by size' counts in no total."
     )
     yield "Right, by scenario", note, _headed(_shares(by_scenario(board.runs)))
     if len(board.findings):
         note = (
-            "It has to find the windows, too. median, worst: seconds from the start of the fault to the end of the "
-            "first window that tells of it. right: found, and every incident names a true cause first. named: share of "
-            "causes. Of what was found: agree (Jaccard index), exact: the affected endpoints, against the twin. false: "
+            "It has to find the windows, too. median, worst: seconds from the start of the fault "
+            "to the end of the "
+            "first window that tells of it. right: found, and every incident names a true cause "
+            "first. named: share of "
+            "causes. Of what was found: agree (Jaccard index), exact: the affected endpoints, "
+            "against the twin. false: "
             "share of the runs with an incident that tells of no fault; /h: such incidents an hour."
         )
         yield "The whole pipeline", note, _pipeline(pipeline_table(board.findings))
@@ -204,7 +213,8 @@ def _sizes(curves: pd.DataFrame, order: pd.Index) -> Iterator[Section]:
         ledger = mine[mine["rule"] == "ledger"].set_index("size")
         table = table.assign(**{SILENCE: ledger["silent"].map(_percent), "runs": ledger["n"]})
         note = (
-            f"{note} At another endpoint of the market with each seed. In percent of the runs; one in which no request "
+            f"{note} At another endpoint of the market with each seed. In percent of the runs; "
+            "one in which no request "
             "was struck is none."
         )
         yield title, note, table.rename(index=_size).rename_axis("size")
@@ -214,7 +224,8 @@ def _sizes(curves: pd.DataFrame, order: pd.Index) -> Iterator[Section]:
         .map(_percent)
     )
     note = (
-        "The same delay as a fault, and as a new normal that is none: how often the ledger speaks. By size alone "
+        "The same delay as a fault, and as a new normal that is none: how often the ledger "
+        "speaks. By size alone "
         "nobody can tell them apart. In percent."
     )
     table = table.rename(columns=_size).rename_axis(index=None, columns=None)
@@ -261,7 +272,8 @@ def _confidence(board: Board) -> Iterator[Section]:
         for name, (c, _) in told.items()
     }
     note = (
-        "Over the faults that count, and what it says where there is none. error: the expected calibration error, how "
+        "Over the faults that count, and what it says where there is none. error: the expected "
+        "calibration error, how "
         "far its confidence is from how often it was right."
     )
     yield "Can the ledger's confidence be believed?", note, pd.DataFrame(rows).T
@@ -278,7 +290,10 @@ def _confidence(board: Board) -> Iterator[Section]:
             "risk": curves["risk"].map(_percent),
         }
     )
-    note = "coverage: the share of the questions that it answers; risk: the share of wrong ones among its answers."
+    note = (
+        "coverage: the share of the questions that it answers; risk: the share of wrong ones "
+        "among its answers."
+    )
     yield "And when only its surest answers count?", note, table
 
 

@@ -1,4 +1,4 @@
-"""Who else enters? A root-cause rule of the user's own, by the file or module in which it stands."""
+"""Root-cause rules of the user, found by the file or module in which they stand."""
 
 from __future__ import annotations
 

@@ -37,10 +37,12 @@ def demo(fault: str, services: str, seed: int, rate: float, out: str) -> int:
     begin = time.monotonic()
     knobs = Sensitivity(window_s=DEMO_WINDOW_S)
     print(
-        f"A shop with {len(SEED_SHOP.endpoints)} endpoints; {ENTRY} calls /payment, then /inventory."
+        f"A shop with {len(SEED_SHOP.endpoints)} endpoints; {ENTRY} calls /payment, then "
+        "/inventory."
     )
     print(
-        f"Windows of {DEMO_WINDOW_S:g} s, so that it is soon over; `serve` uses {Sensitivity().window_s:g} s.\n"
+        f"Windows of {DEMO_WINDOW_S:g} s, so that it is soon over; `serve` uses "
+        f"{Sensitivity().window_s:g} s.\n"
     )
     with running(services, sensitivity=knobs, seed=seed, interval_s=1.0) as shop:
         say(f"1. Warm-up: {rate:g} requests/s for {WARMUP_S:g} s, to learn what is usual")
@@ -92,7 +94,10 @@ def _drive(shop: Shop, seconds: float, rate: float, seed: int) -> pd.DataFrame:
 def _outcome(seen: pd.DataFrame) -> str:
     counts = seen["status"].value_counts().sort_index()
     shown = [f"{n} x {status if status else 'no answer'}" for status, n in counts.items()]
-    return f"{', '.join(shown)}; {ENTRY} took {seen.query('endpoint == @ENTRY').duration_ms.median():.0f} ms"
+    return (
+        f"{', '.join(shown)}; {ENTRY} took "
+        f"{seen.query('endpoint == @ENTRY').duration_ms.median():.0f} ms"
+    )
 
 
 def verdict(incident: Incident) -> str:

@@ -117,7 +117,7 @@ class Shop:
         return self.monitor.step(pd.Timestamp.now("UTC") if now is None else now)
 
     def places(self) -> Mapping[str, Destination]:
-        """Return where each endpoint is, by route, or by "service route" where services share it."""
+        """The address of each endpoint, by route, or "service route" where services share it."""
         routes = [endpoint.route for endpoint in self.topology.endpoints]
         return {
             e.route if routes.count(e.route) == 1 else f"{e.service} {e.route}": place(
@@ -363,7 +363,7 @@ class _Server(wsgi.Server):
 
 
 def check_free(port: int) -> None:
-    """Raise OSError if the port is taken; cheroot's own message names no port and leaks a socket."""
+    """Raise OSError if the port is taken: cheroot names no port and leaks a socket."""
     with socket.socket() as probe:
         if os.name == "posix":
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""How does a command stop? Once, and cleanly, on SIGINT (Ctrl-C) or SIGTERM. Imports nothing slow."""
+"""The clean stop of a command on SIGINT (Ctrl-C) or SIGTERM. Imports nothing slow."""
 
 from __future__ import annotations
 

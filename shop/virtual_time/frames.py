@@ -17,7 +17,7 @@ import pandas as pd
 
 
 class Records(NamedTuple):
-    """What a run recorded: a row a span in the columns of `FIELDS`, and the legend of their codes."""
+    """What a run recorded: a row a span in the columns of `SPAN_FIELDS`, and their codes."""
 
     rows: NDArray  # (spans, 6); end = -1: still open
     nodes: list[Node]  # server span of node k: code 2 k; the client span that called it: 2 k + 1

@@ -38,7 +38,7 @@ def key(*parts: object) -> int:
 
 
 def mixed(numbers: NDArray) -> NDArray:
-    """Return well-mixed 64 bits for each number (the finalizer of splitmix64; Steele et al. 2014)."""
+    """Return well-mixed 64 bits for each number (splitmix64; Steele et al. 2014)."""
     z = numbers + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -446,7 +446,10 @@ class Run:
 
     def _refused(self, at: int, asked: _Asked) -> None:
         call = asked.call
-        error = f"ConnectionError: HTTPConnectionPool(host='{call.service}', port=80): Connection refused"
+        error = (
+            f"ConnectionError: HTTPConnectionPool(host='{call.service}', port=80): Connection "
+            "refused"
+        )
         failure = 502, f"BackendError: {call.endpoint} could not be reached: ConnectionError"
         self._end_call(at, asked, 0, error, failure)
 

@@ -180,7 +180,7 @@ def as_of(frame: pd.DataFrame, since_s: float, until_s: float) -> pd.DataFrame:
 
 
 def windows_of(scenario: Scenario, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the spans of the time before anything happened, and those of the time to be explained."""
+    """Return the spans before anything happened, and those of the time to be explained."""
     since, until = scenario.interval()
     begins: Iterable[float] = (f.start_s for f in scenario.faults + scenario.changes)
     calm = min([since, *begins])

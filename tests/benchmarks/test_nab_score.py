@@ -1,4 +1,4 @@
-"""NAB's score on series that can be counted by hand, and against the slow reading of its protocol."""
+"""NAB's score on series counted by hand, and against a slow reading of its protocol."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def chromium() -> str:
 
 @pytest.fixture
 def lab(chromium: str, tmp_path: Path) -> Iterator[str]:
-    """JupyterLab with a fresh copy of the lesson, without outputs; yields the address of the copy."""
+    """JupyterLab with a fresh copy of the lesson without outputs; yields its address."""
     (tmp_path / "notebooks").mkdir()
     shutil.copytree(ROOT / "data", tmp_path / "data")
     lesson = nbformat.read(ROOT / "notebooks" / LESSON, 4)

@@ -287,7 +287,7 @@ def test_resources_come_as_text_and_float64(made: Path) -> None:
 
 @st.composite
 def days(draw: st.DrawFn):
-    """A table of spans with calls inside, across services, in any order of time, and lines of log."""
+    """A table of spans with calls inside and across services, in any order, and log lines."""
     number = draw(st.integers(1, 25))
     names, operations = st.sampled_from("abc"), st.sampled_from(["x", "y"])
     ids = draw(st.permutations(range(0, 2 * number, 2)))

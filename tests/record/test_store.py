@@ -518,7 +518,8 @@ import sys, time
 from aiops_lab.spans import Span
 from aiops_lab.record.store import SpanStore
 def span(i, **changes):
-    made = Span(f"{i + 1:032x}", f"{i + 1:016x}", None, "shop", f"/{i % 9}", "server", None, i, 1, 200, None)
+    place = ("shop", f"/{i % 9}", "server", None)
+    made = Span(f"{i + 1:032x}", f"{i + 1:016x}", None, *place, i, 1, 200, None)
     return made._replace(**changes)
 path = sys.argv[1]
 """

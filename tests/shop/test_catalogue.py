@@ -24,7 +24,10 @@ WEAK = [name for name in FAULTS if name.startswith("weak")]
 UNSEEN = (7001, 7002, 7003)
 
 BEYOND_THE_LEDGER = {
-    "deployment": "by its size alone a new normal is a weak fault; only relearning, which takes time, separates them",
+    "deployment": (
+        "by its size alone a new normal is a weak fault; only relearning, which takes "
+        "time, separates them"
+    ),
 }
 
 
@@ -97,7 +100,7 @@ def test_the_ledger_names_the_cause_or_of_a_weak_fault_nothing(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_rule_defeated_names_somebody_else_more_often_than_not_or_the_scenario_says_it_is_silent(
+def test_the_rule_defeated_names_another_endpoint_or_the_scenario_says_it_is_silent(
     name: str,
 ) -> None:
     scenario = SCENARIOS[name]
@@ -306,7 +309,8 @@ def scenario(**changes) -> Scenario:
         ),
         (
             lambda: broken(VirtualFault("refuse", *PAYMENT, caller=CHECKOUT), mix={"/payment": 1}),
-            r"faults\[0\].caller must be one that calls payment /payment .*, got 'checkout /checkout'",
+            r"faults\[0\].caller must be one that calls payment /payment .*, got 'checkout "
+            r"/checkout'",
         ),
         (
             lambda: scenario(causes=(CHECKOUT,), faults=(VirtualFault("network", *CHECKOUT),)),
@@ -314,7 +318,8 @@ def scenario(**changes) -> Scenario:
         ),
         (
             lambda: scenario(causes=(PAYMENT, INVENTORY), faults=(Fault("hang", *PAYMENT),)),
-            r"causes\[1\] must be at a fault, or among those that call it or .*, got 'inventory /inventory'",
+            r"causes\[1\] must be at a fault, or among those that call it or .*, got 'inventory "
+            r"/inventory'",
         ),
         (lambda: Endpoint("a", "/a", calls=((),)), r"calls\[0\] must hold a call, got \(\)"),
         (lambda: VirtualFault("melt", *PAYMENT), r"kind must be one of slow, .*, got 'melt'"),

@@ -37,7 +37,10 @@ def test_a_world_has_parallel_calls_and_shared_places() -> None:
 
 
 def test_two_processes_make_the_same_world() -> None:
-    code = "from shop.virtual_time.random_topology import anywhere, layered; print(anywhere(layered(50, 3), 4))"
+    code = (
+        "from shop.virtual_time.random_topology import anywhere, layered; "
+        "print(anywhere(layered(50, 3), 4))"
+    )
     told = {
         subprocess.run(
             [sys.executable, "-c", code],

@@ -213,7 +213,8 @@ def test_a_long_run_shows_how_far_it_is_unless_it_is_to_be_quiet(
         ),
         (
             ["--fault", "error"],
-            "--fault must not be given with --scenario, which says itself what happens, got 'error'",
+            "--fault must not be given with --scenario, which says itself what happens, got "
+            "'error'",
         ),
         (
             ["--quiet", "--warmup", "1", "--recovery", "2"],

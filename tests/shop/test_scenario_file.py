@@ -273,7 +273,8 @@ def test_the_base_of_the_mistakes_is_none(read) -> None:
         (
             ("faults", 0, "kind"),
             "dealy",
-            "faults[0].kind must be one of delay, error, hang, slow, leak, network, refuse, shed, reject, got 'dealy'",
+            "faults[0].kind must be one of delay, error, hang, slow, leak, network, refuse, shed, "
+            "reject, got 'dealy'",
         ),
         (("faults", 0, "kind"), GONE, "faults[0].kind must be given, got None"),
         (
@@ -357,7 +358,8 @@ def test_the_base_of_the_mistakes_is_none(read) -> None:
         (
             ("endpoints", 1, "calls"),
             [{"service": "front", "endpoint": "/order"}],
-            "endpoints[0].calls must not lead in a circle, got 'front /order -> bank /pay -> front /order'",
+            "endpoints[0].calls must not lead in a circle, got 'front /order -> bank /pay -> "
+            "front /order'",
         ),
         (
             ("endpoints", 1, "median_ms"),
@@ -411,7 +413,8 @@ def test_the_base_of_the_mistakes_is_none(read) -> None:
         (
             ("faults", 1, "caller"),
             ["bank", "/idle"],
-            "faults[1].caller must be one that calls bank /pay when requests come by, got 'bank /idle'",
+            "faults[1].caller must be one that calls bank /pay when requests come by, got 'bank "
+            "/idle'",
         ),
         (
             ("faults", 0, "endpoint"),
@@ -467,7 +470,8 @@ def test_a_file_that_makes_no_sense_is_named_with_the_line(text: str, message: s
         ("nul\0.toml", "must be a file that can be read"),
         (
             "bytes.toml",
-            "must be valid TOML: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
+            "must be valid TOML: 'utf-8' codec can't decode byte 0xff in position 0: invalid "
+            "start byte",
         ),
     ],
 )
@@ -541,7 +545,8 @@ def test_a_scenario_is_found_by_its_name_or_its_file() -> None:
     [
         (
             "leek",
-            "scenario must be one that `scenarios` lists, such as 'leak', or a .toml file, got 'leek'",
+            "scenario must be one that `scenarios` lists, such as 'leak', or a .toml file, got "
+            "'leek'",
         ),
         (
             "",

@@ -150,7 +150,8 @@ def divide(usual, abnormal) -> list[Suspect]:
     [
         (
             divide,
-            r"rule mine must not raise, got ZeroDivisionError: no requests \(test_trials.py, line \d+\)",
+            r"rule mine must not raise, got ZeroDivisionError: no requests \(test_trials.py, "
+            r"line \d+\)",
         ),
         (lambda usual, abnormal: None, "rule mine must return a list of Suspect, got None"),
         (

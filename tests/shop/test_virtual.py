@@ -32,7 +32,7 @@ CALM = Scenario("calm", seconds=60)
 
 
 def world(*endpoints: Endpoint, seconds: float = 2.0, **more) -> Scenario:
-    """A world without chance: service times as they are declared, no network, customers at /a only."""
+    """A world without chance: service times as declared, no network, customers at /a only."""
     topology = Topology(endpoints, front="a")
     return Scenario(
         "by hand",

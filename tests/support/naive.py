@@ -56,7 +56,7 @@ def self_time(frame):
 
 
 def service_graph(frame):
-    """{(caller, called): [calls, errors, sorted durations]} by endpoint, walking up from each call."""
+    """{(caller, called): [calls, errors, sorted durations]} by endpoint, from each call up."""
     rows = _rows(frame)
     by_id = {row["id"]: row for row in rows}
     answered = {row["parent"] for row in rows if row["kind"] == "server"}
