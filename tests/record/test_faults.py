@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from flask import Flask, got_request_exception
 
+import aiops_lab
+from aiops_lab import SpanStore, instrument
 from aiops_lab.checks import BackendError
 from aiops_lab.record.faults import HOLD_MAX_S, Fault, FaultInjector, FaultLog, Wait
 from aiops_lab.show.api import attach
@@ -289,6 +293,24 @@ def test_nothing_that_is_recorded_of_an_error_says_that_it_was_put_there() -> No
         )
     assert "Traceback" in heard[0]
     assert "BackendError: " in heard[0]
+
+
+def test_no_frame_of_the_package_reaches_the_recorded_stack_trace(tmp_path) -> None:
+    """A frame of record/faults.py would tell that the failure was injected."""
+    injector = FaultInjector()
+    app = app_of(injector)
+    injector.inject(Fault("error", "theirs", "/items/<name>"))
+    with SpanStore(tmp_path / "spans.sqlite") as store:
+        instrument(app, store, service="theirs")
+        assert app.test_client().get("/items/1").status_code == 500
+        store.flush()
+        (failed,) = store.spans().span_id
+        stack = store.stack_of(failed)
+    files = re.findall(r'File "([^"]+)"', stack or "")
+    package = Path(aiops_lab.__file__).parent
+    assert "BackendError" in (stack or "")
+    assert files  # Flask's frames are there
+    assert not [file for file in files if Path(file).is_relative_to(package)]
 
 
 # ---- the truth
