@@ -197,17 +197,18 @@ class FaultInjector:
 
         A fault of the same kind at the same place is replaced.
         """
-        length_s = float("inf") if fault.length_s is None else fault.length_s
         start_ns = time.time_ns() + round(fault.start_s * 1e9)
-        end_ns = None if fault.length_s is None else start_ns + round(length_s * 1e9)
+        starts = time.monotonic() + fault.start_s
+        end_ns, ends = None, float("inf")
+        if fault.length_s is not None:
+            end_ns = start_ns + round(fault.length_s * 1e9)
+            ends = starts + fault.length_s
         with self._lock:
             self._end_like(fault)
             order = next(self._order)
             id = self._log.start(fault, start_ns, end_ns) if self._log else order + 1
-            starts = time.monotonic() + fault.start_s
             rng = random.Random(f"{self._seed}/{order}")
-            injected = Injected(id, fault, start_ns, end_ns)
-            self._active[id] = _Active(injected, rng, starts, starts + length_s)
+            self._active[id] = _Active(Injected(id, fault, start_ns, end_ns), rng, starts, ends)
         return id
 
     def clear(self, id: int | None = None) -> list[int]:

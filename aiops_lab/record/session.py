@@ -93,7 +93,8 @@ def _inject(span: OpenSpan, headers: Any) -> str:
 
 @lru_cache(maxsize=256)
 def _host(scheme: str, netloc: str) -> str:
-    parts = SplitResult(scheme, netloc, "", "", "")  # leaves user and password out
+    """Return host:port, without user and password."""
+    parts = SplitResult(scheme, netloc, "", "", "")
     return f"{parts.hostname}:{parts.port or PORTS.get(scheme, 0)}"
 
 

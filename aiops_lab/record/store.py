@@ -102,8 +102,11 @@ class SpanStore:
         check_number("flush_s", flush_s, 0.001, 3600)
         check_number("batch", batch, 1, 1e9)
         check_number("capacity", capacity, batch, 1e9)
-        self._temporary = tempfile.TemporaryDirectory() if os.fspath(path) == ":memory:" else None
-        self.path = Path(self._temporary.name, "spans.sqlite") if self._temporary else Path(path)
+        self._temporary = None
+        if os.fspath(path) == ":memory:":
+            self._temporary = tempfile.TemporaryDirectory()
+            path = Path(self._temporary.name, "spans.sqlite")
+        self.path = Path(path)
         self.opened: dict[str, Span] = {}
         self.dropped = 0
         self._flush_s, self._batch, self._capacity = flush_s, batch, capacity

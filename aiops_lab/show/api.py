@@ -52,11 +52,10 @@ PARAMETERS = {"duration_ms": "duration", "jitter_ms": "jitter"}
 def problem(status: int, error: FieldError) -> Answer:
     """Return the JSON that answers a refused request, with its status."""
     value = error.value
-    is_plain = value is None or isinstance(value, (str, int))
-    if not is_plain or len(shorten(value)) >= 80:
-        value = shorten(value)
-    answer = {"error": str(error), "field": error.field, "rule": error.rule, "value": value}
-    return answer, status
+    text = shorten(value)
+    if len(text) >= 80 or not isinstance(value, str | int | None):
+        value = text
+    return {"error": str(error), "field": error.field, "rule": error.rule, "value": value}, status
 
 
 def json_errors(app: Flask | Blueprint) -> None:
@@ -282,10 +281,9 @@ def _shown(injected: Injected) -> Data:
     own = SIMULATIONS.get(fault.kind, ())
     for name in ("kind", "service", "endpoint", *own, "ttl_s"):
         shown[name] = getattr(fault, FIELDS.get(name, name))
+    end_ns = injected.end_ns
     shown["start"] = iso(to_timestamp(injected.start_ns))
-    shown["end"] = None
-    if injected.end_ns is not None:
-        shown["end"] = iso(to_timestamp(injected.end_ns))
+    shown["end"] = end_ns and iso(to_timestamp(end_ns))
     return shown
 
 
