@@ -165,6 +165,13 @@ def test_what_is_missing_is_named_with_the_command(code: str, command: str) -> N
     assert f'is needed for this and not installed: pip install "{command}"' in told
 
 
+def test_a_command_that_lacks_a_package_says_so_and_ends_with_2() -> None:
+    code = "sys.stderr = sys.stdout\nfrom shop.__main__ import main\nprint(main(['check']))"
+    told = output_of(BLOCKED + code)
+    assert "shop check: cheroot is needed for this and not installed: pip install" in told
+    assert told.endswith("\n2\n")
+
+
 def test_another_missing_module_is_told_as_it_is() -> None:
     error = ModuleNotFoundError("No module named 'x'", name="x")
     assert missing_extra(error) is error

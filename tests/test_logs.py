@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from aiops_lab.logs import log_to_stderr
+from shop.__main__ import main
 
 log = logging.getLogger("aiops_lab.record.store")
 
@@ -45,3 +46,14 @@ def test_the_level_holds_and_further_names_join(capsys: pytest.CaptureFixture[st
     log.info("not wanted")
     logging.getLogger("shop.live").warning("slow")
     assert "WARNING shop.live: slow" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "level"), [([], logging.WARNING), (["--verbose"], logging.INFO)]
+)
+def test_a_command_says_more_with_verbose(
+    options: list[str], level: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["scenarios", *options]) == 0
+    assert capsys.readouterr().err == ""
+    assert logging.getLogger("aiops_lab").level == logging.getLogger("shop").level == level
