@@ -14,10 +14,10 @@ import time
 from typing import NamedTuple
 
 import pandas as pd
-from shop.live.running.running import Shop
 
 import shop
 from aiops_lab import Fault
+from shop.live.running import Shop
 
 RATE = 10.0
 WARM_UP_S = 60.0

@@ -1,6 +1,4 @@
-"""Is this file what it should be? Readers of tables and JSON whose errors name the file and what is
-wrong with it.
-"""
+"""Is a file as it should be? Readers of tables and JSON whose errors name the file and the rule."""
 
 from __future__ import annotations
 

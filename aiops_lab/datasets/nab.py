@@ -1,4 +1,4 @@
-"""The Numenta Anomaly Benchmark as cases."""
+"""How do the files of the Numenta Anomaly Benchmark become cases?"""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ from aiops_lab.datasets.files import present, read_csv, read_json, wrong
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-# NAB
-
 
 LICENCE = "MIT, Copyright 2014-2024 Numenta Inc."
 SOURCE = "https://github.com/numenta/NAB"

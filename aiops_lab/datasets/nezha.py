@@ -189,6 +189,10 @@ def _clients(
     return client, np.where(client & (peer < 0), only[operation], peer)
 
 
+def _hex_ids(parents: pd.Series) -> list[str | None]:
+    return [None if parent < 0 else f"{parent:016x}" for parent in parents.tolist()]
+
+
 def _to_frame(spans: pd.DataFrame) -> pd.DataFrame:
     """Return the spans frame of a table in order, with peer and kind."""
     import pandas as pd
@@ -196,8 +200,8 @@ def _to_frame(spans: pd.DataFrame) -> pd.DataFrame:
     traces = {trace: f"{trace:032x}" for trace in spans["trace_id"].unique().tolist()}
     columns = {
         "trace_id": spans["trace_id"].map(traces),
-        "span_id": [f"{span:016x}" for span in spans["span_id"].tolist()],
-        "parent_id": [None if p < 0 else f"{p:016x}" for p in spans["parent_id"].tolist()],
+        "span_id": spans["span_id"].map("{:016x}".format),
+        "parent_id": _hex_ids(spans["parent_id"]),
         "service": spans["service"],
         "endpoint": spans["operation"],
         "kind": spans["kind"],

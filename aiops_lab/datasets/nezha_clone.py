@@ -1,4 +1,4 @@
-"""How do Nezha's own files become a table of spans, one of resources and one of log lines a day?
+"""How do Nezha's own files become, for each day, a table of spans, of resources and of log lines?
 
 Nezha: Yu et al., ESEC/FSE 2023, doi 10.5281/zenodo.8276375;
 <https://github.com/IntelligentDDS/Nezha>. A clone has::
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SECOND = 1_000_000_000  # ns
 
-FAULT_S = 180  # a fault lasts three minutes
+FAULT_LENGTH_S = 180  # a fault lasts three minutes
 
 # fault-free: a trace that starts this long before a fault, and not during another one
 BEFORE_S = (130, 10)
@@ -47,7 +47,7 @@ TRACE = (
 
 LOG = ("TimeUnixNano", "TraceID", "SpanID", "Log")
 
-METRICS = (  # in the order of RESOURCE_NUMBERS
+METRIC_COLUMNS = (  # in the order of RESOURCE_NUMBERS
     "CpuUsageRate(%)",
     "MemoryUsageRate(%)",
     "SyscallRead",
@@ -107,14 +107,11 @@ def _each(files: Iterable[Path], what: str) -> Iterable[Path]:
 
 def _convert_day(day: Path, separate: Path, out: Path) -> None:
     faults = read_faults(present(day / f"{day.name}-fault_list.json"))
-    spans, ids = read_spans(day, separate, faults)
+    spans, ids = compact_spans(day, separate, faults)
     logs = read_logs(day, separate, ids)
     resources = read_resources(day)
-    system = (
-        "TrainTicket"
-        if spans["service"].astype(str).str.startswith("ts-").any()
-        else "OnlineBoutique"
-    )
+    of_trains = spans["service"].astype(str).str.startswith("ts-").any()
+    system = "TrainTicket" if of_trains else "OnlineBoutique"
     traces = spans[spans["abnormal"]].groupby("window")["trace_id"].nunique()
     told = [fault | {"abnormal_traces": int(traces.get(fault["id"], 0))} for fault in faults]
     folder = out / f"{system}_{day.name}"
@@ -149,7 +146,7 @@ def read_faults(path: Path) -> list[dict[str, Any]]:
             "id": number,
             "inject_time": f"{pd.Timestamp(t0, tz='UTC'):%Y-%m-%d %H:%M:%S}Z",
             "t0_ns": t0,
-            "t1_ns": t0 + FAULT_S * SECOND,
+            "t1_ns": t0 + FAULT_LENGTH_S * SECOND,
             "service": service,
             "fault_type": kind,
         }
@@ -168,7 +165,7 @@ def _service(pod: str) -> str:
     return pod.rsplit("-", 2)[0]
 
 
-def read_spans(
+def compact_spans(
     day: Path, separate: Path, faults: list[dict[str, Any]]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the compact table of spans, and (TraceID, SpanID) of its rows.
@@ -184,13 +181,11 @@ def read_spans(
     parts = [*_traces(separate, True), *_traces(day, False)]
     if not parts:
         raise FileNotFoundError(f"{day / 'trace' / '*_trace.csv'} is missing")
-    spans = pd.concat(parts, ignore_index=True).drop_duplicates(
-        ["TraceID", "SpanID"], ignore_index=True
-    )
+    keys = ["TraceID", "SpanID"]
+    spans = pd.concat(parts, ignore_index=True).drop_duplicates(keys, ignore_index=True)
     midnight = pd.Timestamp(day.name, tz="UTC").as_unit("ns").value
-    in_time = spans["StartTimeUnixNano"].between(
-        midnight - 86400 * SECOND, midnight + 2 * 86400 * SECOND
-    )
+    day_ns = 86400 * SECOND
+    in_time = spans["StartTimeUnixNano"].between(midnight - day_ns, midnight + 2 * day_ns)
     spans = spans[in_time & spans["Duration"].between(0, np.iinfo(np.int32).max)]
 
     by_trace = spans.groupby("TraceID", sort=False)
@@ -199,9 +194,8 @@ def read_spans(
     window, abnormal = _windows(begin, alone, faults)
     keep = np.flatnonzero(alone | (window >= 0))
     trace = by_trace.ngroup().to_numpy()
-    order = keep[
-        np.lexsort((spans["StartTimeUnixNano"].to_numpy()[keep], trace[keep], begin[keep]))
-    ]
+    start = spans["StartTimeUnixNano"].to_numpy()
+    order = keep[np.lexsort((start[keep], trace[keep], begin[keep]))]
     spans = spans.iloc[order].reset_index(drop=True)
     table = pd.DataFrame(
         {
@@ -216,7 +210,7 @@ def read_spans(
             "abnormal": abnormal[order],
         }
     )
-    return table, spans[["TraceID", "SpanID"]]
+    return table, spans[keys]
 
 
 def _traces(folder: Path, separate: bool) -> Iterator[pd.DataFrame]:
@@ -232,10 +226,8 @@ def _traces(folder: Path, separate: bool) -> Iterator[pd.DataFrame]:
 def _whole_numbers(path: Path, frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
     for column in columns:
         if frame[column].dtype.kind != "i" and len(frame):
-            raise wrong(
-                path,
-                f"column {column!r} must be whole numbers without gaps, got {frame[column].dtype}",
-            )
+            rule = "must be whole numbers without gaps"
+            raise wrong(path, f"column {column!r} {rule}, got {frame[column].dtype}")
 
 
 def _windows(
@@ -263,11 +255,7 @@ def _parents(spans: pd.DataFrame) -> np.ndarray:
     was not stored.
     """
     keys = ["TraceID", "ParentID"]
-    rows = (
-        spans[["TraceID", "SpanID"]]
-        .rename(columns={"SpanID": "ParentID"})
-        .assign(row=range(len(spans)))
-    )
+    rows = spans[["TraceID", "SpanID"]].set_axis(keys, axis=1).assign(row=range(len(spans)))
     return spans[keys].merge(rows, how="left", on=keys)["row"].fillna(-1).to_numpy()
 
 
@@ -285,17 +273,14 @@ def read_logs(day: Path, separate: Path, ids: pd.DataFrame) -> pd.DataFrame:
         lines = read_csv(path, LOG, dtype={"TraceID": "str", "SpanID": "str", "Log": "str"})
         _whole_numbers(path, lines, ("TimeUnixNano",))
         lines = lines.merge(spans, on=["TraceID", "SpanID"])
-        told = lines["Log"].fillna("").str.extract(PLACE)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "span_id": lines["span_id"],
-                    "location": told[1].fillna(UNKNOWN),
-                    "level": told[0].fillna(STACK_TRACE),
-                    "time_ns": lines["TimeUnixNano"],
-                }
-            )
-        )
+        level_place = lines["Log"].fillna("").str.extract(PLACE)
+        columns = {
+            "span_id": lines["span_id"],
+            "location": level_place[1].fillna(UNKNOWN),
+            "level": level_place[0].fillna(STACK_TRACE),
+            "time_ns": lines["TimeUnixNano"],
+        }
+        parts.append(pd.DataFrame(columns))
     # the minute files overlap
     logs = pd.concat(parts[1:] or parts, ignore_index=True).drop_duplicates()
     logs = logs.sort_values("time_ns", kind="stable", ignore_index=True)
@@ -312,10 +297,12 @@ def read_resources(day: Path) -> pd.DataFrame:
 
     parts = []
     for path in _each(day.glob("metric/*_metric.csv"), f"{day.name} metrics"):
-        part = read_csv(path, ("TimeStamp", "PodName", *METRICS))
+        part = read_csv(path, ("TimeStamp", "PodName", *METRIC_COLUMNS))
         _whole_numbers(path, part, ("TimeStamp",))
         try:
-            numbers = part[[*METRICS]].astype("float32").set_axis([*RESOURCE_NUMBERS], axis=1)
+            numbers = (
+                part[[*METRIC_COLUMNS]].astype("float32").set_axis([*RESOURCE_NUMBERS], axis=1)
+            )
         except ValueError as error:
             raise wrong(path, f"must hold numbers ({error})") from error
         time = pd.to_datetime(part["TimeStamp"], unit="s", utc=True).dt.as_unit("ns")

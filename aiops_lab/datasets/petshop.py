@@ -1,4 +1,4 @@
-"""PetShop: metrics and a call graph as cases."""
+"""How do the issues of PetShop become cases? Metrics and a call graph."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ ISSUE_ROWS = 5  # and the rows of an issue
 # what `rank_from_metrics` reads of a node; PetShop has four quantiles of latency besides
 NODE_METRICS = (("latency", "Average"), ("requests", "Sum"), ("availability", "Average"))
 
-FALLBACK = "low_traffic"  # whose fault-free data stands in for a scenario without its own
-
-
-# PetShop
+FALLBACK = "low_traffic"  # whose fault-free data is used for a scenario without its own
 
 
 def read_petshop(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
@@ -32,24 +29,22 @@ def read_petshop(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
         for p in sorted(root.iterdir())
         if p.is_dir() and (_issues(p) or (p / "graph.csv").exists())
     ]
-    usual = {
+    normal = {
         p.name: _metrics(p / "noissue/metrics.csv") for p in scenarios if (p / "noissue").is_dir()
     }
-    return [case for scenario in scenarios for case in _issues_of(scenario, usual)], []
+    return [case for scenario in scenarios for case in _issues_of(scenario, normal)], []
 
 
-def _issues_of(scenario: Path, usual: dict[str, pd.DataFrame]) -> Iterator[Case]:
+def _issues_of(scenario: Path, normals: dict[str, pd.DataFrame]) -> Iterator[Case]:
     calls, nodes = _call_graph(scenario / "graph.csv")
     issues = _issues(scenario)
     if not issues:
-        raise FileNotFoundError(
-            f"{scenario} holds no issues: {scenario / '*' / 'issue_*'} is missing"
-        )
-    normal = usual.get(scenario.name, usual.get(FALLBACK))
+        missing = scenario / "*" / "issue_*"
+        raise FileNotFoundError(f"{scenario} holds no issues: {missing} is missing")
+    normal = normals.get(scenario.name, normals.get(FALLBACK))
     if normal is None:
-        raise FileNotFoundError(
-            f"{scenario / 'noissue/metrics.csv'} is missing, and {FALLBACK}'s too"
-        )
+        missing = scenario / "noissue/metrics.csv"
+        raise FileNotFoundError(f"{missing} is missing, and {FALLBACK}'s too")
     for folder in issues:
         abnormal = _metrics(folder / "metrics.csv", ISSUE_ROWS)
         target, cause = _target(folder / "target.json", abnormal, nodes)
@@ -117,10 +112,10 @@ def _check_metrics(path: Path, frame: pd.DataFrame) -> None:
 
 def _target(path: Path, abnormal: pd.DataFrame, nodes: set[str]) -> tuple[dict[str, Any], str]:
     """Return the alarm and the node that is its cause."""
-    told = read_json(path)
+    issue = read_json(path)
     try:
-        target = {key: told["target"][key] for key in ("node", "metric", "agg", "timestamp")}
-        cause, begin = told["root_cause"]["node"], float(target["timestamp"])
+        target = {key: issue["target"][key] for key in ("node", "metric", "agg", "timestamp")}
+        cause, begin = issue["root_cause"]["node"], float(target["timestamp"])
     except (KeyError, TypeError, ValueError) as error:
         raise wrong(
             path, f"must have target (node, metric, agg, timestamp) and root_cause.node ({error!r})"

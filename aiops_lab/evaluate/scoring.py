@@ -249,7 +249,7 @@ def score_truth(report: Report, truth: list[KnownFault], slack_ns: int) -> Score
     """Return the score of a replay; `truth` as `truth_of` makes it."""
     shown = _shown(report, truth, slack_ns)
     end, hours = _length(report.windows)
-    events = [_event(fault, [s for s in shown if s.fault == n]) for n, fault in enumerate(truth)]
+    events = [_event(fault, n, shown) for n, fault in enumerate(truth)]
     detect_s = [event.detect_s for event in events]
     detected = [event.detect_s for event in events if event.incidents]
     lengths_s = [max(min(fault.end, end) - fault.start, 0) / 1e9 for fault in truth]
@@ -323,10 +323,10 @@ def _homes(incidents: Sequence[Incident]) -> dict[tuple[str, Key], list[tuple[in
     return {kind: sorted(spans, reverse=True) for kind, spans in homes.items()}
 
 
-def _event(fault: KnownFault, shown: list[_Shown]) -> Event:
-    detected = min((s.end for s in shown), default=None)
-    detect_s = nan if detected is None else (detected - fault.start) / 1e9
-    incidents = tuple(sorted({s.incident for s in shown}))
+def _event(fault: KnownFault, position: int, shown: list[_Shown]) -> Event:
+    own = [s for s in shown if s.fault == position]
+    detect_s = (min(s.end for s in own) - fault.start) / 1e9 if own else nan
+    incidents = tuple(sorted({s.incident for s in own}))
     return Event(*fault.place, to_timestamp(fault.start), detect_s, incidents)
 
 
@@ -364,8 +364,9 @@ def _pairwise_f1(items: list[tuple[Any, Any]]) -> float:
     """Return 2 x pairs that are together in both divisions / (pairs together in the one + in the
     other).
     """
-    one, other = ([item[side] for item in items] for side in (0, 1))
-    return _share(2 * _pairs(items), _pairs(one) + _pairs(other))
+    one = _pairs([label for label, _ in items])
+    other = _pairs([label for _, label in items])
+    return _share(2 * _pairs(items), one + other)
 
 
 def _pairs(labels: list[Any]) -> int:
