@@ -167,8 +167,8 @@ class Pipeline:
         s = self.sensitivity
         since = self._begin(recording, until_ns)
         until = self.done = max(until_ns, since)
-        windows, usual = self._judge(recording, since, until)
-        by_detector = [(d, a) for d in self._detectors for a in d(windows, usual, s)]
+        windows, baselines = self._judge(recording, since, until)
+        by_detector = [(d, a) for d in self._detectors for a in d(windows, baselines, s)]
         found = [a for _, a in by_detector]
         if found:
             self.learn_calls(recording)

@@ -1,4 +1,4 @@
-"""What is one step of a request? The span, the spans frame, and the trace context on the wire."""
+"""What is one step of a request? The span, and the spans frame that all analysis takes."""
 
 from __future__ import annotations
 
@@ -64,20 +64,20 @@ def to_frame(spans: Iterable[Span | tuple[Any, ...]]) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    columns = list(zip(*spans, strict=True)) or [()] * len(Span._fields)
-    raw = dict(zip(Span._fields, columns, strict=True))
+    fields = list(zip(*spans, strict=True))
+    raw = dict(zip(Span._fields, fields or [()] * len(Span._fields), strict=True))
     start = np.array(raw["start_ns"], dtype="int64")
     order = np.argsort(start, kind="stable")
     if (np.diff(start[order]) == 0).any():
-        order = np.lexsort((np.array(raw["span_id"], dtype=str), start))
-    made = {
+        span_id = np.array(raw["span_id"], dtype=str)
+        order = np.lexsort((span_id, start))
+    numbers = {
         "start": pd.DatetimeIndex(start, tz="UTC"),
         "duration_ms": np.array(raw["duration_ns"], dtype="float64") / 1e6,
         "status": np.array(raw["status"], dtype="int64"),
     }
-    frame = pd.DataFrame(
-        {c: made[c] if c in made else pd.Series(raw[c], dtype=object) for c in COLUMNS}
-    )
+    texts = {name: pd.Series(raw[name], dtype=object) for name in TEXT_COLUMNS}
+    frame = pd.DataFrame(texts | numbers, columns=list(COLUMNS))
     return frame.take(order).reset_index(drop=True)
 
 
@@ -136,17 +136,13 @@ def _check_types(frame: pd.DataFrame) -> None:
 def _check_values(frame: pd.DataFrame) -> None:
     if frame["start"].isna().any():
         raise ValueError("column 'start' must not be missing, got NaT")
-    wrong = (frame["duration_ms"] < 0) | (frame["duration_ms"] == float("inf"))
-    if wrong.any():
-        raise ValueError(
-            f"column 'duration_ms' must be >= 0 and finite, got "
-            f"{frame['duration_ms'][wrong].iloc[0]}"
-        )
-    wrong = ~frame["kind"].isin(KINDS)
-    if wrong.any():
-        raise ValueError(
-            f"column 'kind' must be one of {KINDS}, got {frame.loc[wrong, 'kind'].iloc[0]!r}"
-        )
+    duration = frame["duration_ms"]
+    wrong = duration[(duration < 0) | (duration == float("inf"))]
+    if len(wrong):
+        raise ValueError(f"column 'duration_ms' must be >= 0 and finite, got {wrong.iloc[0]}")
+    unknown = frame.loc[~frame["kind"].isin(KINDS), "kind"]
+    if len(unknown):
+        raise ValueError(f"column 'kind' must be one of {KINDS}, got {unknown.iloc[0]!r}")
 
 
 Key = tuple[str, str]  # (service, endpoint)
