@@ -10,7 +10,6 @@ from functools import cache
 from math import erfc, sqrt
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 _log = logging.getLogger(__name__)
@@ -74,8 +73,5 @@ def wilson(k: Any, n: Any, z: float = 1.96) -> tuple[Any, Any]:
 
 def to_records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a table as plain data."""
-    rows = table.to_dict("records")
-    return [
-        {str(k): v.item() if isinstance(v, np.generic) else v for k, v in row.items()}
-        for row in rows
-    ]
+    rows: list[dict[Any, Any]] = table.to_dict("records")
+    return rows

@@ -83,12 +83,12 @@ def iso(moment: pd.Timestamp | None) -> str | None:
 class Suspect:
     """An endpoint that may be the root cause.
 
-    ``score`` is the excess that was born there, in usual requests (1 = as much as a whole usual
+    ``score`` is the excess that originated there, in usual requests (1 = as much as a whole usual
     request costs); where too little was lost for that, ``by`` is "deviations" instead of "excess",
     and ``score`` is how unusual its service is, from 0 to 1. ``share`` is its part of all suspects'
     scores. ``confidence`` is how often such a suspect was right where the truth is known.
-    ``support`` says in k of n bad requests the largest excess was born there, ``evidence`` holds
-    the rows behind it.
+    ``support`` is (k, n): in k of n bad requests the largest excess originated there. ``evidence``
+    holds the rows behind it.
     """
 
     service: str
@@ -120,7 +120,12 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What root cause analysis says of an incident, as plain data."""
+    """The result of root cause analysis for an incident, as plain data.
+
+    ``affected``: the degraded endpoints that the cause explains. ``steps``: how it was found.
+    ``ledger`` and ``endpoints``: the rows that it rests on. ``sample_traces``: a few traces in
+    detail; ``traces``: the trace_ids of the first of the ``total_traces`` bad ones.
+    """
 
     suspects: tuple[Suspect, ...] = ()
     affected: tuple[str, ...] = ()
@@ -134,7 +139,7 @@ class Verdict:
 
 _MOST_ROWS = 12
 
-# for the computer: they stay in `rows`, but a table that is to be read has no room for them
+# columns for programs: they stay in `rows`, but a table that people read has no room for them
 _NOT_SHOWN = {"service", "attributed_to", "masked", "reassigned", "se", "cost", "noise", "weight"}
 
 
@@ -162,18 +167,12 @@ class Step:
         # pandas in the tables.
         text = escape(self.text).replace("\n", "<br>")
         head = f"<p><strong>{escape(self.title)}</strong><br>{text}</p>"
-        style: dict[str, Any] = {
-            "index": False,
-            "border": 0,
-            "escape": True,
-            "float_format": _number,
-        }
+        style: dict[str, Any] = {"index": False, "border": 0, "float_format": _number}
         tables = [_shown(table).to_html(**style) for table in self._tables()]
         more = (f"<p>{line}</p>" for line in self._more())
         # a $ in a name is no formula
-        return "\n".join(
-            ['<div class="tex2jax_ignore mathjax_ignore">', head, *tables, *more, "</div>"]
-        )
+        no_formulas = '<div class="tex2jax_ignore mathjax_ignore">'
+        return "\n".join([no_formulas, head, *tables, *more, "</div>"])
 
     def _tables(self) -> list[list[dict[str, Any]]]:
         traces = [t | {"affected_chain": " → ".join(t["affected_chain"])} for t in self.traces]
@@ -197,8 +196,8 @@ class Explanation(list[Step]):
 
 
 def _shown(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the rows with the largest excess, in their order, without the columns that only a
-    computer reads.
+    """Return the rows with the largest excess, in their order, without the columns that only
+    programs read.
     """
     table = pd.DataFrame(rows)
     if "cost" in table and len(table) > _MOST_ROWS:

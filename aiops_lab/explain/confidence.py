@@ -1,8 +1,7 @@
-"""How sure may one be of a suspect? As sure as the answers were right in runs whose true cause is
-known.
+"""How often is such a suspect a true cause? A confidence learned from runs with a known cause.
 
 ``confidence.json`` holds two logistic curves over score and share, for suspects by excess and for
-those by symptoms; ``python -m shop calibrate`` learns them from the virtual shop, from first
+those by deviations; ``python -m shop calibrate`` learns them from the virtual shop, from first
 suspects and later ones. A share of votes is no confidence: a rule that is wrong for a reason is
 wrong in every trace.
 """

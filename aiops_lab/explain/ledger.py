@@ -77,8 +77,15 @@ class Comparison(AttributedTraces):
 
     @cached_property
     def deviations(self) -> pd.DataFrame:
-        """What is unusual, whatever it costs: `aiops_lab.explain.deviations`."""
-        return find_deviations(self.reference.profile, self, self.resources)
+        """What is unusual, whatever it costs: `find_deviations`, with ``account`` as shown; of a
+        resource, the name of its service.
+        """
+        items = find_deviations(self.reference.profile, self, self.resources)
+        accounts = AccountTable(items["caller"].to_numpy(), items["node"].to_numpy())
+        is_time = (items["kind"] == "self").to_numpy()
+        labels = account_labels(accounts, is_time, self.display_names)
+        services = self.endpoints["service"].to_numpy()[accounts.node]
+        return items.assign(account=np.where(items["kind"] == "resources", services, labels))
 
     @cached_property
     def ledger(self) -> Ledger:

@@ -7,7 +7,6 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from aiops_lab.explain.attribution import AccountTable, account_labels
 from aiops_lab.explain.confidence import shipped
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.deviations import DEVIATION_KINDS, rank_services
@@ -148,7 +147,7 @@ def rank_by_deviations(
     scores = np.array([unusual.score for unusual in found])
     shares = scores / max(scores.sum(), 1e-12)
     sure = shipped("deviations")(scores, shares)
-    evidence = _evidence(items, comparison)
+    evidence = items.drop(columns=["caller", "node"])
     return [
         Suspect(
             *keys[unusual.node],
@@ -161,15 +160,3 @@ def rank_by_deviations(
         )
         for unusual, share, confidence in zip(found, shares, sure, strict=True)
     ]
-
-
-def _evidence(items: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
-    """Return the items with the name of the account, or of a resource's service, as account."""
-    accounts = AccountTable(items["caller"].to_numpy(), items["node"].to_numpy())
-    is_time = (items["kind"] == "self").to_numpy()
-    labels = account_labels(accounts, is_time, comparison.display_names)
-    services = comparison.endpoints["service"].to_numpy()[accounts.node]
-    account = np.where(items["kind"] == "resources", services, labels)
-    items = items.drop(columns=["caller", "node"])
-    items.insert(1, "account", account)
-    return items

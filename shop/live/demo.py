@@ -110,7 +110,7 @@ def verdict(incident: Incident) -> str:
         f"Incident {incident.id} {incident.severity}: root cause {cause.name or cause.endpoint}, "
         f"confidence {cause.confidence:.2f}\n"
         f"   {incident.main_anomaly.description}\n"
-        f"   Support: the largest excess was born there in {k} of {n} bad requests\n"
+        f"   Support: the largest excess originated there in {k} of {n} bad requests\n"
         f"   Affected: {', '.join(incident.affected_endpoints)}"
     )
 

@@ -27,9 +27,9 @@ def conserves(ledger):
         ("failures", "usual_failed", "now_failed", 1e-9),
     ):
         rows = ledger.rows[(ledger.rows["unit"] == unit) & ~ledger.rows["masked"]]
-        born = rows.groupby("entry")["excess"].sum()
+        originated = rows.groupby("entry")["excess"].sum()
         for entry in ledger.entries.to_dict("records"):
-            assert born.get(entry["entry"], 0.0) == pytest.approx(
+            assert originated.get(entry["entry"], 0.0) == pytest.approx(
                 entry[now] - entry[before], abs=within
             )
 
@@ -40,7 +40,7 @@ def conserves(ledger):
     [{"added_ms": 300}, {"status": 500}, {"status": 500, "rate": 0.3}, {"added_ms": 20_000}],
     ids=str,
 )
-def test_the_cause_is_where_the_excess_was_born(endpoint, numbers):
+def test_the_cause_is_where_the_excess_was_originated(endpoint, numbers):
     abnormal = broken(always(endpoint, **numbers))
     (first, *rest) = lab.rank_root_causes(USUAL, abnormal)
     assert first.endpoint == endpoint
@@ -76,7 +76,7 @@ def test_two_faults_are_the_first_two_suspects():
     assert {s.endpoint for s in suspects[:2]} == {"/payment", "/inventory"}
 
 
-def test_a_caller_that_gives_up_first_accuses_where_its_time_went():
+def test_a_caller_that_gives_up_first_points_to_where_its_time_went():
     """/payment takes 2 s and answers; /checkout waits for 0.5 s only. First failure by end would
     say /checkout.
     """
@@ -86,7 +86,7 @@ def test_a_caller_that_gives_up_first_accuses_where_its_time_went():
     conserves(ledger.excess_ledger(USUAL, abnormal))
 
 
-def test_requests_that_hang_for_good_accuse_who_holds_them():
+def test_requests_that_hang_for_good_point_to_who_holds_them():
     frame = broken(always("/payment", added_ms=30_000))
     hung = frame["duration_ms"] > 20_000
     frame.loc[hung, ["duration_ms", "status"]] = [np.nan, 0]
@@ -122,7 +122,7 @@ def test_a_slow_network_is_booked_on_the_edge_and_counts_to_the_called():
 
 
 @pytest.mark.parametrize("skew_ms", [60, -300])
-def test_clocks_that_disagree_do_not_move_the_blame(skew_ms):
+def test_clocks_that_disagree_do_not_change_the_cause(skew_ms):
     def skewed(frame):
         frame = frame.copy()
         away = (frame["kind"] == "server") & frame["endpoint"].isin(["/payment", "/inventory"])
@@ -138,7 +138,7 @@ def test_clocks_that_disagree_do_not_move_the_blame(skew_ms):
         assert first.endpoint == endpoint
 
 
-def test_a_call_that_is_refused_accuses_the_called():
+def test_a_call_that_is_refused_counts_to_the_called():
     def down(frame):
         frame = frame.copy()
         calls = (frame["kind"] == "client") & (frame["endpoint"] == "/payment")
@@ -412,16 +412,16 @@ def incident(effect):
 
 def test_an_explanation_shows_its_books():
     found = incident(fault("/payment", 120, 180, added_ms=3000))
-    compared, lost, born, verdict = found.explain()
+    compared, lost, originated, verdict = found.explain()
     assert compared.rows[0]["entry"] == "/checkout"
     assert "/checkout: " in lost.text
-    checkout = [r for r in born.rows if r["entry"] == "/checkout" and r["unit"] == "ms"]
+    checkout = [r for r in originated.rows if r["entry"] == "/checkout" and r["unit"] == "ms"]
     entry = compared.rows[0]
     assert sum(r["excess"] for r in checkout) == pytest.approx(
         entry["now_ms"] - entry["usual_ms"], abs=1e-6
     )
     assert verdict.text.startswith("/payment is the root cause")
-    assert "/payment own time" in str(born)
+    assert "/payment own time" in str(originated)
 
 
 def test_why_not_answers_for_each_endpoint():
