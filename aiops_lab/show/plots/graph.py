@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import networkx as nx
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
-from aiops_lab.show.plots.style import BLUE, dress, endpoint_colour, plain_rows
+from aiops_lab.show.plots.style import BLACK, BLUE, VERMILLION, dress, plain_rows
+
+Call = tuple[str, str]  # caller and callee
+Point = tuple[float, float]
+
+COLUMN, LANE = 2.6, 0.6  # from one column to the next, and the height of a call to the left
+LEVEL = 0.86 - COLUMN  # from a box to where the calls that come in begin to run level
+SIDE = 0.46  # from the middle of a box to its side
 
 
 def service_graph(graph: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw who calls whom: callers left, callees right, each arrow with its calls, median and
-    errors.
+    """Draw who calls whom: an arrow a pair, with its calls, median duration and errors.
 
     Parameters
     ----------
@@ -29,176 +33,128 @@ def service_graph(graph: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
-        Red and dashed: calls that failed.
+        Callers stand left of their callees. Red and dashed: calls that failed.
     """
     edges = graph[graph["caller"].notna()]
-    nodes, chains = _layout([*graph["caller"].dropna(), *graph["callee"]], edges)
-    low = min((n.low for n in nodes.values()), default=0)
-    high = max((n.high for n in nodes.values()), default=1)
-    back = [edge for edge in plain_rows(edges) if (edge.caller, edge.callee) not in chains]
-    bottom = low - _CALL * (len(back) + 0.5 * bool(back))
-    right = max((n.x for n in nodes.values()), default=0)
-    ax = dress(
-        ax,
-        (max(9, 3.4 * right / _COLUMN + 3), 1 + 0.85 * (high - bottom)),
-        "Who calls whom",
-        "",
-        "",
-    )
+    ahead = _without_cycles(edges, graph["callee"])
+    boxes, paths, rows = _layout(ahead)
+    is_back = [call not in paths for call in zip(edges["caller"], edges["callee"], strict=True)]
+    back = plain_rows(edges[is_back])
+    bottom = -rows / 2 - LANE * (len(back) + 0.5 * bool(back))
+    right = max((box.x for box in boxes.values()), default=0)
+    size = max(9, 3.4 * right / COLUMN + 3), 1 + 0.75 * (rows / 2 - bottom)
+    ax = dress(ax, size, "Who calls whom", "", "")
     ax.axis("off")
-    for name, node in nodes.items():
-        if isinstance(name, str):
-            _draw_node(ax, name, node)
+    for name, box in boxes.items():
+        _draw_box(ax, name, box)
     for edge in plain_rows(edges):
-        if chain := chains.get((edge.caller, edge.callee)):
-            _draw_call(ax, [nodes[n] for n in chain], chain, edge)
-    for n, edge in enumerate(back, 1):
-        _draw_call_back(ax, nodes[edge.caller], nodes[edge.callee], low - _CALL * n, edge)
-    ax.set(xlim=(-0.6, right + (1.4 if back else 0.6)), ylim=(bottom, high))
+        if path := paths.get((edge.caller, edge.callee)):
+            _draw_ahead(ax, boxes[edge.caller], path, edge)
+    for lane, edge in enumerate(back, 1):
+        _draw_back(ax, boxes[edge.caller], boxes[edge.callee], -rows / 2 - LANE * lane, edge)
+    ax.set(xlim=(-0.6, right + (1.4 if back else 0.6)), ylim=(bottom, rows / 2))
     return ax
 
 
-_COLUMN, _CALL = 2.6, 0.5  # from one column to the next, and the height of a call's label
-
-_LEVEL = 0.86 - _COLUMN  # from a box to where the calls that come in begin to run level
-
-
-class _Node(NamedTuple):
-    """A name in the service graph, or where a long call passes a column."""
-
-    x: float
-    low: float
-    high: float
-    calls: list[Any]  # the chains of the calls that come in, from above
-
-    @property
-    def y(self) -> float:
-        return (self.low + self.high) / 2
-
-    @property
-    def half(self) -> float:
-        """Half the height of its box, which grows with the calls that come in."""
-        return 0.22 + _CALL * max(len(self.calls) - 1, 0) / 2
-
-    def port(self, chain: Any) -> float:
-        """At what height a call comes in."""
-        return self.y + _CALL * ((len(self.calls) - 1) / 2 - self.calls.index(chain))
-
-
-def _layout(
-    names: list[str], edges: pd.DataFrame
-) -> tuple[dict[Any, _Node], dict[tuple[str, str], tuple[Any, ...]]]:
-    """Each name in a column of its depth, and the columns that each call passes, with few
-    crossings.
-
-    After Sugiyama, Tagawa & Toda 1981 (doi 10.1109/TSMC.1981.4308636): a call that skips a column
-    takes a place in it, and a column is sorted by the middle of its neighbours.
-    """
-    graph = nx.DiGraph(zip(edges["caller"], edges["callee"], strict=True))
-    graph.add_nodes_from(names)
-    graph.remove_edges_from(list(nx.selfloop_edges(graph)))
-    # a call back: drawn, but not counted for the columns
+def _without_cycles(edges: pd.DataFrame, callees: pd.Series) -> nx.DiGraph:
+    """Return the calls without those that lead back, which are drawn but have no column."""
+    graph = nx.DiGraph(sorted(zip(edges["caller"], edges["callee"], strict=True)))
+    graph.add_nodes_from(sorted(callees))
     while not nx.is_directed_acyclic_graph(graph):
-        graph.remove_edge(*nx.find_cycle(graph)[-1][:2])
-    columns: list[list[Any]] = [sorted(layer) for layer in nx.topological_generations(graph)]
-    depth = {name: x for x, column in enumerate(columns) for name in column}
-    chains = {
-        (a, b): (a, *((a, b, x) for x in range(depth[a] + 1, depth[b])), b)
-        for a, b in sorted(graph.edges)
-    }
-    for chain in chains.values():
-        for passed in chain[1:-1]:
-            columns[passed[2]].append(passed)
-    near = nx.Graph()
-    near.add_nodes_from(names)
-    for chain in chains.values():
-        nx.add_path(near, chain)
-    for _ in range(4):  # to the right and back
-        for x in range(1, len(columns)):
-            _uncross(columns[x], columns[x - 1], near)
-        for x in range(len(columns) - 1, 0, -1):
-            _uncross(columns[x - 1], columns[x], near)
-    return _placed(columns, chains), chains
+        caller, callee = nx.find_cycle(graph)[-1][:2]
+        graph.remove_edge(caller, callee)
+    return graph
 
 
-def _uncross(column: list[Any], beside: list[Any], near: nx.Graph) -> None:
-    """Sort a column by the middle of each one's neighbours in the column beside it; who has none
-    there stays.
+class _Box(NamedTuple):
+    x: float
+    y: float
+    half: float  # half its height, which grows with the calls that come in
+
+
+def _layout(graph: nx.DiGraph) -> tuple[dict[str, _Box], dict[Call, list[Point]], int]:
+    """Return the box of each name, the points where each call passes or ends, and the rows.
+
+    Each name stands in the column of its depth, and each call has a row in all columns that it
+    passes, and in its callee's. A column is sorted by the mean height of the calls that come in:
+    the first half of the method of Sugiyama, Tagawa & Toda 1981
+    (doi 10.1109/TSMC.1981.4308636).
     """
-    place = {node: y for y, node in enumerate(beside)}
-    middle = {node: float(y) for y, node in enumerate(column)}
-    for node in column:
-        found = [place[n] for n in near[node] if n in place]
-        middle[node] = float(np.mean(found)) if found else middle[node]
-    column.sort(key=middle.__getitem__)
+    layers = [sorted(layer) for layer in nx.topological_generations(graph)]
+    calls: list[Call] = sorted(graph.edges)
+    boxes: dict[str, _Box] = {}
+    paths: dict[Call, list[Point]] = {call: [] for call in calls}
+    height: dict[Call, float] = {}  # of each call that has begun
+    most = 1
+    for column, layer in enumerate(layers):
+        x = COLUMN * column
+        incoming: dict[Any, list[Call]] = {name: [] for name in layer}
+        for call in height:
+            incoming.setdefault(call[1] if call[1] in layer else call, []).append(call)
+        rows = sum(max(len(group), 1) for group in incoming.values())
+        most, top = max(most, rows), rows / 2
+        for key, group in sorted(incoming.items(), key=lambda item: -_mean(item[1], height)):
+            group.sort(key=lambda call: -height[call])
+            for row, call in enumerate(group):
+                height[call] = top - row - 0.5
+                paths[call].append((x, height[call]))
+            size = max(len(group), 1)
+            if key in graph:
+                boxes[key] = _Box(x, top - size / 2, size / 2 - 0.28)
+            top -= size
+        height = {call: y for call, y in height.items() if call[1] not in layer}
+        height |= {call: boxes[call[0]].y for call in calls if call[0] in layer}
+    return boxes, paths, most
 
 
-def _placed(columns: list[list[Any]], chains: Mapping[Any, tuple[Any, ...]]) -> dict[Any, _Node]:
-    nodes: dict[Any, _Node] = {}
-    for x, column in enumerate(columns):
-        calls = [[c for c in chains.values() if c[-1] == node] for node in column]
-        heights = [
-            max(1.0, 0.5 + _CALL * len(c)) if isinstance(n, str) else _CALL
-            for n, c in zip(column, calls, strict=True)
-        ]
-        top = sum(heights) / 2
-        for node, incoming, height in zip(column, calls, heights, strict=True):
-            incoming.sort(key=lambda chain: -nodes[chain[-2]].y)
-            nodes[node] = _Node(_COLUMN * x, top - height, top, incoming)
-            top -= height
-    return nodes
+def _mean(calls: list[Call], height: dict[Call, float]) -> float:
+    return sum(height[call] for call in calls) / max(len(calls), 1)
 
 
-def _draw_node(ax: Axes, name: str, node: _Node) -> None:
-    corner = node.x - 0.4, node.y - node.half + 0.06
-    box = FancyBboxPatch(
-        corner, 0.8, 2 * node.half - 0.12, boxstyle="round,pad=0.06", fc="white", ec=BLUE, lw=1.5
-    )
-    ax.add_patch(box).set_zorder(2.5)  # over the calls back
-    ax.text(node.x, node.y, name.replace(" ", "\n", 1), ha="center", va="center", fontsize=11)
+def _draw_box(ax: Axes, name: str, box: _Box) -> None:
+    corner = box.x - 0.4, box.y - box.half + 0.06
+    height = 2 * box.half - 0.12
+    look: dict[str, Any] = {"boxstyle": "round,pad=0.06", "fc": "white", "ec": BLUE, "lw": 1.5}
+    # over the calls to the left
+    ax.add_patch(FancyBboxPatch(corner, 0.8, height, zorder=2.5, **look))
+    ax.text(box.x, box.y, name.replace(" ", "\n", 1), ha="center", va="center", fontsize=11)
 
 
-def _draw_call(ax: Axes, nodes: list[_Node], chain: Any, edge: Any) -> None:
-    """Draw a call from column to column. Its last stretch runs level and carries the label: no two
-    labels meet.
+def _draw_ahead(ax: Axes, caller: _Box, path: list[Point], edge: Any) -> None:
+    """Draw a call from column to column.
+
+    Its last stretch runs level and carries the label, so that no two labels meet.
     """
-    first = nodes[0]
-    last = nodes[-1]
-    y = last.port(chain)
-    head = last.x - 0.46
-    points = [(first.x + 0.46, first.y)]
-    points += [(node.x + side, node.y) for node in nodes[1:-1] for side in (_LEVEL, 0.46)]
-    _draw_line(ax, [*points, (last.x + _LEVEL, y), (head, y)], edge)
-    _label(ax, head - 0.1, y, edge, "right")
+    *passed, (x, y) = path
+    points = [(caller.x + SIDE, caller.y)]
+    for column, height in passed:
+        points += [(column + LEVEL, height), (column + SIDE, height)]
+    points += [(x + LEVEL, y), (x - SIDE - 0.05, y)]
+    _draw_line(ax, points, ">", edge)
+    _label(ax, x - SIDE - 0.1, y, edge, "right")
 
 
-def _draw_call_back(ax: Axes, caller: _Node, callee: _Node, lane: float, edge: Any) -> None:
+def _draw_back(ax: Axes, caller: _Box, callee: _Box, lane: float, edge: Any) -> None:
     """Draw a call to the left, or to itself, along a lane below all boxes."""
-    start = caller.x + 0.2
-    end = callee.x - 0.2
-    _draw_line(
-        ax, [(start, caller.y), (start, lane), (end, lane), (end, callee.y - callee.half)], edge
-    )
+    start, end = caller.x + 0.2, callee.x - 0.2
+    foot = callee.y - callee.half - 0.05
+    _draw_line(ax, [(start, caller.y), (start, lane), (end, lane), (end, foot)], "^", edge)
     _label(ax, start + 0.1, lane, edge, "left")
 
 
-def _draw_line(ax: Axes, points: list[tuple[float, float]], edge: Any) -> None:
-    look: dict[str, Any] = {
-        "ls": "--" if edge.errors else "-",
-        "color": endpoint_colour(edge),
-        "lw": 1.3,
-    }
-    ax.plot(*zip(*points[:-1], strict=True), **look)
-    arrow = look | {"arrowstyle": "-|>", "mutation_scale": 16, "shrinkA": 0, "shrinkB": 0}
-    ax.annotate("", points[-1], points[-2], arrowprops=arrow)
+def _colour(edge: Any) -> str:
+    return VERMILLION if edge.errors else BLACK
+
+
+def _draw_line(ax: Axes, points: list[Point], head: str, edge: Any) -> None:
+    x, y = zip(*points, strict=True)
+    style = "--" if edge.errors else "-"
+    ax.plot(x, y, color=_colour(edge), ls=style, lw=1.3, marker=head, ms=7, markevery=[-1])
 
 
 def _label(ax: Axes, x: float, y: float, edge: Any, side: str) -> None:
-    calls, errors = (
-        f"{n:,} {what}{'s' * (n != 1)}"
-        for n, what in ((edge.calls, "call"), (edge.errors, "error"))
-    )
+    calls = f"{edge.calls:,} call{'s' * (edge.calls != 1)}"
+    errors = f"{edge.errors:,} error{'s' * (edge.errors != 1)}"
     text = f"{calls}, p50 {edge.p50_ms:,.3g} ms\n{errors}"
-    ax.text(
-        x, y, text, ha=side, va="center", fontsize=9, color=endpoint_colour(edge), linespacing=1.7
-    )
+    look: dict[str, Any] = {"ha": side, "va": "center", "fontsize": 9, "linespacing": 1.7}
+    ax.text(x, y, text, color=_colour(edge), **look)

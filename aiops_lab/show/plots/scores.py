@@ -29,7 +29,7 @@ from aiops_lab.show.plots.style import (
 
 
 def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
-    """Draw where the excess at the entry was born: each bar starts where the one above it ended.
+    """Draw where the excess at the entry originated: each bar starts where the one above it ended.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
     ax = dress(
         ax,
         (9, 1.2 + 0.4 * len(names)),
-        f"Where the excess at {entry} was born",
+        f"Where the excess at {entry} originated",
         f"excess ({unit})",
         "",
     )

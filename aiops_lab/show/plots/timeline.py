@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -16,21 +17,27 @@ from aiops_lab.show.plots.style import (
     GREY,
     MARKS,
     ORANGE,
-    SEVERITY_COLOURS,
     SKY,
     VERMILLION,
     YELLOW,
-    draw_signs,
+    draw_marks,
     dress,
     figure,
     interval_ends,
+    legend_beside,
     log_axis,
-    mark_of,
-    name_of,
     plain_rows,
     shade_faults,
+    signs,
     time_axis,
 )
+
+SEVERITY_LOOKS = {
+    "medium": {"fc": SKY, "hatch": ""},
+    "high": {"fc": ORANGE, "hatch": "//"},
+    "critical": {"fc": VERMILLION, "hatch": "xx"},
+}
+FAULT_LOOK: dict[str, Any] = {"fc": YELLOW, "ec": ORANGE, "hatch": "..", "lw": 0.5}
 
 
 def timeline(
@@ -69,32 +76,23 @@ def timeline(
     """
     anomalies = list(anomalies)
     rows = _rows_of(windows, anomalies, endpoint)
-    ax = dress(ax, (9, 3.6), f"Latency of {name_of(rows)}", "time (UTC)", "latency (ms)")
+    ax = dress(ax, (9, 3.6), f"Latency of {_name(rows)}", "time (UTC)", "latency (ms)")
     if rows.empty:
         return ax
     log_axis(ax)
     ax.margins(y=0.12)
     times = interval_ends(rows)
-    ax.fill_between(
-        times, rows["low_ms"], rows["high_ms"], color=SKY, alpha=0.35, lw=0, label="usual range"
-    )
+    band: dict[str, Any] = {"color": SKY, "alpha": 0.35, "lw": 0, "label": "usual range"}
+    ax.fill_between(times, rows["low_ms"], rows["high_ms"], **band)
     ax.plot(times, rows["baseline_ms"], color=BLUE, ls="--", lw=1.5, label="baseline")
     ax.plot(times, rows["latency_ms"], color=BLACK, marker=".", lw=1.2, label="latency")
     learning = rows["latency_ms"].where(rows["state"] == "learning")
     if learning.notna().any():
-        ax.plot(times, learning, "o", mfc="white", mec=GREY, ls="", label="learning")
-    mark_of(ax, rows, anomalies, "latency_ms")
+        ax.plot(times, learning, "o", mfc="white", mec=GREY, label="learning")
+    draw_marks(ax, rows, anomalies, "latency_ms")
     shade_faults(ax, faults, times)
     if legend:
-        signs = draw_signs([ax])
-        ax.legend(
-            signs.values(),
-            signs.keys(),
-            loc="upper left",
-            bbox_to_anchor=(1, 1),
-            fontsize=9,
-            frameon=False,
-        )
+        legend_beside(ax)
     return ax
 
 
@@ -116,32 +114,23 @@ def overview(
         errors.
     """
     anomalies = list(anomalies)
-    names = windows[["service", "endpoint"]].drop_duplicates().sort_values(["service", "endpoint"])
-    columns = 1 if len(names) == 1 else 2
-    blocks = max(1, -(-len(names) // columns))
+    groups = list(windows.groupby(["service", "endpoint"], observed=True))
+    columns = 1 if len(groups) == 1 else 2
+    blocks = max(1, -(-len(groups) // columns))
     fig = fig or figure((6.5 * columns, 3.4 * blocks + 0.6))
     fig.set_layout_engine("constrained")
     grid = fig.add_gridspec(2 * blocks, columns, height_ratios=[2.2, 1] * blocks)
-    first: Axes | None = None
-    for i, (service, endpoint) in enumerate(zip(names["service"], names["endpoint"], strict=True)):
-        rows = windows[(windows["service"] == service) & (windows["endpoint"] == endpoint)]
-        top = 2 * (i // columns)
-        column = i % columns
-        latency = fig.add_subplot(grid[top, column], sharex=first, sharey=first)
-        errors = fig.add_subplot(grid[top + 1, column], sharex=latency)
-        here = [a for a in anomalies if (a.service, a.endpoint) == (service, endpoint)]
-        timeline(
-            rows, [a for a in here if a.type != "error_spike"], faults, ax=latency, legend=False
-        )
-        latency.set_title(name_of(rows), loc="left")
-        latency.set_xlabel("")
-        latency.tick_params(labelbottom=False)
+    latency: Axes | None = None
+    for place, (key, rows) in enumerate(groups):
+        block, column = divmod(place, columns)
+        latency = fig.add_subplot(grid[2 * block, column], sharex=latency, sharey=latency)
+        errors = fig.add_subplot(grid[2 * block + 1, column], sharex=latency)
+        here = [a for a in anomalies if (a.service, a.endpoint) == key]
+        _latency(rows, here, faults, latency)
         _error_share(rows.sort_values("window"), here, faults, errors)
-        if i < len(names) - columns:
+        if place < len(groups) - columns:
             errors.set_xlabel("")
-        first = first or latency
-    signs = draw_signs(fig.axes)
-    fig.legend(signs.values(), signs.keys(), loc="outside lower center", ncols=4, fontsize=10)
+    fig.legend(**signs(*fig.axes), loc="outside lower center", ncols=4, fontsize=10)
     return fig
 
 
@@ -165,93 +154,87 @@ def incidents(incidents: Any, faults: Any = (), ax: Axes | None = None) -> Axes:
         stand where an anomaly was detected first.
     """
     found = list(getattr(incidents, "incidents", incidents))
-    true = plain_rows(faults) if isinstance(faults, pd.DataFrame) else list(faults)
+    true = plain_rows(faults)
     ax = dress(ax, (9, 1.4 + 0.45 * (len(found) + len(true))), "Incidents", "time (UTC)", "")
     if not found and not true:
         return ax
-    moments = [m for i in found for episode in i.episodes for m in episode] + [
-        i.resolved_at for i in found
-    ]
-    times = pd.Series(
-        [m for m in [*moments, *(t for f in true for t in (f.start, f.end))] if pd.notna(m)]
-    )
+    times = _times(found, true)
     for y, fault in enumerate(true):
         end = times.max() if pd.isna(fault.end) else fault.end
-        look: dict[str, Any] = {
-            "fc": YELLOW,
-            "ec": ORANGE,
-            "hatch": "..",
-            "lw": 0.5,
-            "label": "true fault",
-        }
-        ax.barh(y, end - fault.start, left=fault.start, height=0.6, **look)
+        length = end - fault.start
+        ax.barh(y, length, left=fault.start, height=0.6, label="true fault", **FAULT_LOOK)
     for y, incident in enumerate(found, len(true)):
         _draw_incident(ax, y, incident)
-    names = [f"{f.kind} at {f.endpoint}" for f in true] + [
-        i.title.replace(" detected in ", ", ") for i in found
-    ]
+    names = [f"{fault.kind} at {fault.endpoint}" for fault in true]
+    names += [incident.title.replace(" detected in ", ", ") for incident in found]
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.use_sticky_edges = False  # else the first bar would begin on the axis
     ax.margins(x=0.02)
     time_axis(ax, times)
-    signs = draw_signs([ax])
-    ax.legend(
-        signs.values(),
-        signs.keys(),
-        loc="upper left",
-        bbox_to_anchor=(1, 1),
-        fontsize=9,
-        frameon=False,
-    )
+    legend_beside(ax)
     return ax
 
 
-def _rows_of(windows: pd.DataFrame, anomalies: Sequence[Any], endpoint: str | None) -> pd.DataFrame:
-    if endpoint is None and len(windows):
+def _times(found: list[Any], true: list[Any]) -> pd.Series:
+    moments: list[Any] = [incident.resolved_at for incident in found]
+    for incident in found:
+        moments += chain(*incident.episodes)
+    for fault in true:
+        moments += [fault.start, fault.end]
+    return pd.Series(moments).dropna()
+
+
+def _name(rows: pd.DataFrame) -> str:
+    pairs = sorted(set(zip(rows["service"], rows["endpoint"], strict=True)))
+    return " and ".join(f"{endpoint} ({service})" for service, endpoint in pairs) or "nothing"
+
+
+def _rows_of(windows: pd.DataFrame, anomalies: list[Any], endpoint: str | None) -> pd.DataFrame:
+    if windows.empty:
+        return windows
+    if endpoint is None:
         endpoint = anomalies[0].endpoint if anomalies else windows["endpoint"].iloc[0]
     both = windows["service"].astype(str) + " " + windows["endpoint"].astype(str)
     rows = windows[(windows["endpoint"] == endpoint) | (both == endpoint)]
-    if rows.empty and len(windows):
-        raise ValueError(
-            f"endpoint must be one of {sorted(set(windows['endpoint']))}, got {endpoint!r}"
-        )
+    if rows.empty:
+        choices = sorted(set(windows["endpoint"]))
+        raise ValueError(f"endpoint must be one of {choices}, got {endpoint!r}")
     return rows.sort_values("window")
+
+
+def _latency(rows: pd.DataFrame, anomalies: list[Any], faults: Any, ax: Axes) -> None:
+    marked = [anomaly for anomaly in anomalies if anomaly.type != "error_spike"]
+    timeline(rows, marked, faults, ax=ax, legend=False)
+    ax.set_title(_name(rows), loc="left")
+    ax.set_xlabel("")
+    ax.tick_params(labelbottom=False)
 
 
 def _error_share(rows: pd.DataFrame, anomalies: list[Any], faults: Any, ax: Axes) -> None:
     dress(ax, (9, 2), "", "time (UTC)", "errors")
     times = interval_ends(rows)
     ax.plot(times, rows["error_rate"], color=VERMILLION, marker=".", lw=1.2, label="failed share")
-    mark_of(ax, rows, [a for a in anomalies if a.type == "error_spike"], "error_rate")
+    marked = [anomaly for anomaly in anomalies if anomaly.type == "error_spike"]
+    draw_marks(ax, rows, marked, "error_rate")
     shade_faults(ax, faults, times)
     ax.set_ylim(-0.12, 1.15)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
 def _draw_incident(ax: Axes, y: int, incident: Any) -> None:
-    colour, hatch = SEVERITY_COLOURS.get(incident.severity, (GREY, ""))
+    look: dict[str, Any] = {"ec": BLACK, "lw": 0.6, "alpha": 0.7}
+    look |= SEVERITY_LOOKS.get(incident.severity, {"fc": GREY})
     for start, end in incident.episodes:
-        look: dict[str, Any] = {"fc": colour, "ec": BLACK, "hatch": hatch, "lw": 0.6, "alpha": 0.7}
-        ax.barh(
-            y, end - start, left=start, height=0.5, label=f"incident, {incident.severity}", **look
-        )
-    if incident.resolved_at is not None:
-        ax.plot([incident.last_anomaly, incident.resolved_at], [y, y], ":", color=GREY, lw=1.5)
-        ax.plot([incident.resolved_at], [y], "|", color=BLACK, ms=14, mew=2, label="resolved")
-    if incident.acknowledged_at is not None:
-        ax.plot(
-            [incident.acknowledged_at], [y], "d", mfc="white", mec=BLACK, ms=9, label="acknowledged"
-        )
+        label = f"incident, {incident.severity}"
+        ax.barh(y, end - start, left=start, height=0.5, label=label, **look)
+    resolved, acknowledged = incident.resolved_at, incident.acknowledged_at
+    if resolved is not None:
+        ax.plot([incident.last_anomaly, resolved], [y, y], ":", color=GREY, lw=1.5)
+        ax.plot([resolved], [y], "|", color=BLACK, ms=14, mew=2, label="resolved")
+    if acknowledged is not None:
+        ax.plot([acknowledged], [y], "d", mfc="white", mec=BLACK, ms=9, label="acknowledged")
     for anomaly in incident.anomalies:
-        kind, marker = MARKS.get(anomaly.type, (GREY, "o"))
-        look = {"mfc": kind, "mec": BLACK, "mew": 0.6, "ms": 8}
-        ax.plot(
-            [anomaly.end],
-            [y],
-            marker,
-            ls="",
-            label=anomaly.type.replace("_", " "),
-            zorder=5,
-            **look,
-        )
+        colour, marker = MARKS.get(anomaly.type, (GREY, "o"))
+        dot: dict[str, Any] = {"mfc": colour, "mec": BLACK, "mew": 0.6, "ms": 8, "zorder": 5}
+        ax.plot([anomaly.end], [y], marker, label=anomaly.type.replace("_", " "), **dot)

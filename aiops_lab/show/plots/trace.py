@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
@@ -19,18 +19,19 @@ from aiops_lab.show.plots.style import (
     PURPLE,
     SKY,
     VERMILLION,
-    Bar,
-    draw_bars,
     dress,
+    note,
+    plain_rows,
     three_digits,
 )
+
+SERVICE_COLOURS = (BLUE, GREEN, ORANGE, PURPLE, SKY)
 
 
 def waterfall(
     frame: pd.DataFrame, trace_id: str, ax: Axes | None = None, now: pd.Timestamp | None = None
 ) -> Axes:
-    """Draw one trace: who called whom, how long each step took, and where the time was really
-    spent.
+    """Draw the spans of one trace: their calls, their durations and their self times.
 
     Dark is a span's own time, light is waiting for its callees. Client spans are thin and hatched:
     what shows of them beside their server span is the way there and back. An arrow: still open.
@@ -44,8 +45,8 @@ def waterfall(
     ax : Axes, optional
         Where to draw; default a new figure.
     now : Timestamp, optional
-        When the frame was read: open spans are drawn up to it and tell their age. Default: they are
-        drawn up to the last moment that the trace itself knows, without an age.
+        When the frame was read: open spans are drawn up to it, with their age. Default: they are
+        drawn up to the last moment that the trace itself contains, without an age.
 
     Returns
     -------
@@ -57,64 +58,101 @@ def waterfall(
     ValueError
         If the frame has no such trace.
     """
-    bars = draw_bars(frame[frame["trace_id"] == trace_id], now)
+    bars = _bars(frame[frame["trace_id"] == trace_id], now)
     if not bars:
         raise ValueError(f"trace_id must be in the frame, got {trace_id!r}")
-    ax = dress(
-        ax, (9, 1.1 + 0.36 * len(bars)), f"Trace {trace_id[:8]}…", "ms since the trace began", ""
-    )
+    height = 1.1 + 0.36 * len(bars)
+    ax = dress(ax, (9, height), f"Trace {trace_id[:8]}…", "ms since the trace began", "")
     services = list(dict.fromkeys(bar.span.service for bar in bars))
     for y, bar in enumerate(bars):
-        colour = (BLUE, GREEN, ORANGE, PURPLE, SKY)[services.index(bar.span.service) % 5]
-        _draw_bar(ax, y, bar, colour, aged=now is not None)
-    labels = [f"{'  ' * b.depth}{_span_name(b.span, len(services) > 1)}" for b in bars]
+        colour = SERVICE_COLOURS[services.index(bar.span.service) % len(SERVICE_COLOURS)]
+        _draw_bar(ax, y, bar, colour)
+        _draw_note(ax, y, bar, colour, with_age=now is not None)
+    labels = [_label(bar, len(services) > 1) for bar in bars]
     # left-aligned in a font of fixed width, so that the indent can be seen
     ax.set_yticks(range(len(bars)), labels, ha="left", fontfamily="monospace", fontsize=9)
     ax.tick_params(axis="y", pad=5.8 * max(map(len, labels)) + 6, length=0)
     ax.set(ylim=(len(bars) - 0.4, -0.6), xlim=(0, max(bar.end for bar in bars) * 1.22 or 1))
-    shades: list[tuple[str, dict[str, Any]]] = [
-        ("own time", {"fc": GREY}),
-        ("waiting for its calls", {"fc": GREY, "alpha": 0.3}),
+    _legend(ax, with_calls=any(bar.span.kind == "client" for bar in bars))
+    return ax
+
+
+class _Bar(NamedTuple):
+    span: Any
+    depth: int
+    start: float  # ms since the trace began
+    end: float
+    waits: list[tuple[float, float]]  # the children: start and length, clipped to the bar
+
+
+def _bars(trace: pd.DataFrame, now: pd.Timestamp | None) -> list[_Bar]:
+    """Return the spans in call order. A span whose parent is missing has depth 0."""
+    trace = trace.sort_values(["start", "span_id"])
+    begin = trace["start"].min()
+    start = (trace["start"] - begin) / pd.Timedelta("1ms")
+    end = start + trace["duration_ms"]
+    seen = max(start.max(), end.max()) if now is None else (now - begin) / pd.Timedelta("1ms")
+    end = end.fillna(start.clip(lower=seen))
+    is_known = trace["parent_id"].isin(trace["span_id"])
+    parent = trace["parent_id"].astype(object).where(is_known, "")
+    spans = plain_rows(trace.assign(begins=start, ends=end, parent=parent))
+    children: dict[str, list[Any]] = {}
+    for span in spans:
+        children.setdefault(span.parent, []).append(span)
+
+    def walk(parent: str, depth: int) -> Iterator[_Bar]:
+        for span in children.get(parent, []):
+            called = children.get(span.span_id, [])
+            clipped = [(max(c.begins, span.begins), min(c.ends, span.ends)) for c in called]
+            waits = [(a, b - a) for a, b in clipped if b > a]
+            yield _Bar(span, depth, span.begins, span.ends, waits)
+            yield from walk(span.span_id, depth + 1)
+
+    return list(walk("", 0))
+
+
+def _label(bar: _Bar, with_service: bool) -> str:
+    arrow = "→ " if bar.span.kind == "client" else ""
+    service = f" ({bar.span.service})" if with_service else ""
+    return f"{'  ' * bar.depth}{arrow}{bar.span.endpoint}{service}"
+
+
+def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str) -> None:
+    length = bar.end - bar.start
+    if bar.span.kind == "client":
+        ax.barh(y, length, left=bar.start, height=0.3, fc="white", ec=colour, hatch="////", lw=0.8)
+        return
+    ax.barh(y, length, left=bar.start, height=0.62, color=colour)
+    for start, wait in bar.waits:  # light over a white ground: overlapping calls do not darken
+        ax.barh(y, wait, left=start, height=0.62, color="white")
+        ax.barh(y, wait, left=start, height=0.62, color=colour, alpha=0.3, lw=0)
+
+
+def _draw_note(ax: Axes, y: int, bar: _Bar, colour: str, with_age: bool) -> None:
+    length = f"{three_digits(bar.end - bar.start)} ms"
+    failed = bar.span.status >= 500 or bar.span.error
+    if pd.isna(bar.span.duration_ms):
+        text = f"still open after {length}" if with_age else "still open"
+        ax.plot([bar.end], [y], marker=">", color=colour, ms=11, clip_on=False)
+    elif failed:
+        text = f"{length}  ✗ {bar.span.status or 'no answer'}"
+    else:
+        text = length
+    look = {"color": VERMILLION, "weight": "bold"} if failed else {"color": BLACK}
+    note(ax, text, (bar.end, y), (10, 0), fontsize=9, **look)
+
+
+def _legend(ax: Axes, with_calls: bool) -> None:
+    handles = [
+        Patch(fc=GREY, label="own time"),
+        Patch(fc=GREY, alpha=0.3, label="waiting for its calls"),
     ]
-    if any(bar.span.kind == "client" for bar in bars):
-        shades.append(("call as its caller saw it", {"fc": "white", "ec": GREY, "hatch": "////"}))
-    handles = [Patch(label=label, **look) for label, look in shades]
+    if with_calls:
+        handles.append(Patch(fc="white", ec=GREY, hatch="////", label="call as its caller saw it"))
     # below the axis: long notes make the axes narrow, and beside the title there would be no room.
     # In inches, since a share of the height would depend on the number of bars
     fig = ax.get_figure(root=True)
     below = ax.transAxes + ScaledTranslation(0, -0.5, fig.dpi_scale_trans)  # type: ignore[union-attr]
     style: dict[str, Any] = {"ncols": 3, "fontsize": 9, "frameon": False, "borderaxespad": 0}
-    ax.legend(
-        handles=handles, loc="upper right", bbox_to_anchor=(1, 0), bbox_transform=below, **style
-    )
-    return ax
-
-
-def _span_name(span: Any, with_service: bool) -> str:
-    arrow = "→ " if span.kind == "client" else ""
-    return f"{arrow}{span.endpoint}{f' ({span.service})' if with_service else ''}"
-
-
-def _draw_bar(ax: Axes, y: int, bar: Bar, colour: str, aged: bool) -> None:
-    length = bar.end - bar.start
-    if bar.span.kind == "client":
-        ax.barh(y, length, left=bar.start, height=0.3, fc="white", ec=colour, hatch="////", lw=0.8)
-    else:
-        ax.barh(y, length, left=bar.start, height=0.62, color=colour)
-        for start, end in bar.waits:  # light over a white ground: overlapping calls do not darken
-            ax.barh(y, end - start, left=start, height=0.62, color="white")
-            ax.barh(y, end - start, left=start, height=0.62, color=colour, alpha=0.3, lw=0)
-    is_open = np.isnan(bar.span.duration_ms)
-    failed = bar.span.status >= 500 or bar.span.error
-    note = f"{three_digits(length)} ms"
-    if is_open:
-        note = f"still open after {note}" if aged else "still open"
-        ax.plot([bar.end], [y], marker=">", color=colour, ms=11, clip_on=False)
-    elif failed:
-        note += f"  ✗ {bar.span.status or 'no answer'}"
-    style: dict[str, Any] = (
-        {"color": VERMILLION, "fontweight": "bold"} if failed else {"color": BLACK}
-    )
-    ax.annotate(
-        note, (bar.end, y), (10, 0), textcoords="offset points", va="center", fontsize=9, **style
-    )
+    place: dict[str, Any] = {"bbox_to_anchor": (1, 0), "bbox_transform": below}
+    ax.legend(handles=handles, loc="upper right", **place, **style)
