@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from itertools import chain, permutations, product
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pandas as pd
@@ -99,6 +100,13 @@ class Incident:
         main = self.main_anomaly
         return f"{main.title} detected in {main.name or main.endpoint}"
 
+    def reopen(self, started: pd.Timestamp) -> None:
+        """Make it active again; the bounds of its last episode go to `earlier`."""
+        self.earlier.append((self.started, self.last_anomaly))
+        self.started = started
+        self.status = ACTIVE
+        self.resolved_at = None
+
     def explain(self) -> Explanation:
         """Return the steps that led to the root cause, each with the rows it used, the last with
         traces that show it.
@@ -106,9 +114,8 @@ class Incident:
         It is a list; printed it reads as a text, in a notebook as a page.
         """
         before, last = self.verdict.steps[:-1], self.verdict.steps[-1:]
-        return Explanation(
-            [*before, *(replace(step, traces=list(self.verdict.sample_traces)) for step in last)]
-        )
+        samples = list(self.verdict.sample_traces)
+        return Explanation([*before, *(replace(step, traces=samples) for step in last)])
 
     def why_not(self, endpoint: str) -> Step:
         """Return why `endpoint` (as shown) is not the root cause, or is not held to be.
@@ -122,12 +129,10 @@ class Incident:
         if endpoint not in rows:
             raise ValueError(f"endpoint must be one of {sorted(rows)}, got {endpoint!r}")
         mine = [row for row in self.verdict.ledger if row["attributed_to"] == endpoint]
-        through = [
-            trace for trace in self.verdict.sample_traces if endpoint in trace["affected_chain"]
-        ]
-        return Step(
-            f"Why not {endpoint}?", _why_not(rows[endpoint], self.root_cause), mine, through
-        )
+        samples = self.verdict.sample_traces
+        through = [trace for trace in samples if endpoint in trace["affected_chain"]]
+        text = _why_not(rows[endpoint], self.root_cause)
+        return Step(f"Why not {endpoint}?", text, mine, through)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the incident as the HTTP interface shows it."""
@@ -250,16 +255,13 @@ class IncidentManager:
 
     def tick(self, now: pd.Timestamp) -> list[Incident]:
         """Resolve the incidents that have been without an anomaly for long enough; return them."""
-        quiet = [
-            i
-            for i in self.incidents.values()
-            if i.status != RESOLVED and now - i.last_anomaly >= self._resolve_after
-        ]
-        for incident in quiet:
-            incident.status, incident.resolved_at = (
-                RESOLVED,
-                incident.last_anomaly + self._resolve_after,
-            )
+        quiet = []
+        for incident in self.incidents.values():
+            resolves_at = incident.last_anomaly + self._resolve_after
+            if incident.status != RESOLVED and now >= resolves_at:
+                incident.status = RESOLVED
+                incident.resolved_at = resolves_at
+                quiet.append(incident)
         return quiet
 
     def move(self, incident_id: str, status: str, now: pd.Timestamp) -> Incident:
@@ -293,19 +295,14 @@ class IncidentManager:
         trouble nearby its recurrence.
         """
         recent = [i for i in self.incidents.values() if end - i.last_anomaly <= self._correlation]
-        for incident in sorted(
-            recent, key=lambda i: (i.status == RESOLVED, i.first_detected, i.id)
-        ):
-            if incident.status != RESOLVED and any(
-                _linked(a, b, calls) for a in incident.anomalies for b in group
-            ):
+        recent.sort(key=lambda i: (i.first_detected, i.id))
+        for incident in recent:
+            if incident.status != RESOLVED and _any_linked(incident.anomalies, group, calls):
                 return incident
-            if incident.status == RESOLVED and _origins(incident.anomalies, calls) & _origins(
-                group, calls
-            ):
-                incident.earlier.append((incident.started, incident.last_anomaly))
-                incident.started = min(a.window for a in group)
-                incident.status, incident.resolved_at = ACTIVE, None
+        origins = _origins(group, calls)
+        for incident in recent:
+            if incident.status == RESOLVED and origins & _origins(incident.anomalies, calls):
+                incident.reopen(min(a.window for a in group))
                 return incident
         return None
 
@@ -326,22 +323,24 @@ def _linked(a: Anomaly, b: Anomaly, calls: Calls) -> bool:
     return a.key == b.key or share_a_trace or calls(a.key, b.key) or calls(b.key, a.key)
 
 
+def _any_linked(some: list[Anomaly], others: list[Anomaly], calls: Calls) -> bool:
+    return any(_linked(a, b, calls) for a, b in product(some, others))
+
+
 def _origins(anomalies: list[Anomaly], calls: Calls) -> set[tuple[str, Key]]:
     """Return type and place of the anomalies whose endpoint calls none of the others' endpoints."""
     keys = {a.key for a in anomalies}
-    return {
-        (a.type, a.key)
-        for a in anomalies
-        if not any(calls(a.key, other) for other in keys - {a.key})
-    }
+    callers = {caller for caller, called in permutations(keys, 2) if calls(caller, called)}
+    return {(a.type, a.key) for a in anomalies if a.key not in callers}
 
 
 def _components(anomalies: list[Anomaly], calls: Calls) -> list[list[Anomaly]]:
     """Split anomalies into groups that are linked, directly or through others, in their order."""
     groups: list[list[Anomaly]] = []
     for anomaly in anomalies:
-        near = [g for g in groups if any(_linked(anomaly, other, calls) for other in g)]
-        groups = [g for g in groups if g not in near] + [[a for g in near for a in g] + [anomaly]]
+        near = [group for group in groups if _any_linked(group, [anomaly], calls)]
+        groups = [group for group in groups if group not in near]
+        groups.append([*chain.from_iterable(near), anomaly])
     return groups
 
 
@@ -365,13 +364,11 @@ def _worse(known: Anomaly, new: Anomaly) -> Anomaly:
     return replace(new, window=known.window, end=known.end)
 
 
+SIZES = ("deviation", "error_rate", "age_ms", "expected_requests")
+"""Evidence that says how large an anomaly is: the first that is there counts."""
+
+
 def _badness(anomaly: Anomaly) -> tuple[int, float]:
-    e = anomaly.evidence
-    size = (
-        e.get("deviation")
-        or e.get("error_rate")
-        or e.get("age_ms")
-        or e.get("expected_requests")
-        or 0.0
-    )
+    sizes = map(anomaly.evidence.get, SIZES)
+    size = next(filter(None, sizes), 0.0)
     return SEVERITIES.index(anomaly.severity), float(size)
