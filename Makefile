@@ -45,7 +45,7 @@ check: $(VENV)/set-up-test  ## style, format and types, then the tests and what 
 	@$(MAKE) --no-print-directory test COVERAGE="--cov --cov-report=term:skip-covered"
 
 bench: $(VENV)/set-up-bench  ## measure this project and its peers side by side
-	@for file in benchmarks/[a-z]*.py; do \
+	@for file in $(filter-out benchmarks/mutants.py,$(wildcard benchmarks/[a-z]*.py)); do \
 	  echo "== $$file"; $(PY) -m benchmarks.$$(basename $$file .py) || [ $$? -eq 2 ] || exit 1; done  # 2: no data at hand
 
 docs: $(VENV)/set-up-docs  ## build the documentation site into docs/_build/html
@@ -68,5 +68,6 @@ $(VENV)/set-up-%: pyproject.toml
 	  { echo "AIOps Lab needs Python 3.11 or newer: make PYTHON=python3.11 $*"; exit 1; }
 	@echo "Setting up $(VENV) for make $* (once; a minute or two)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@find . -path ./$(VENV) -prune -o -name '*.nb[ic]' -exec rm -f {} +  # kernels compiled by another version
 	@$(PY) -m pip install --quiet --disable-pip-version-check --editable ".$(EXTRAS)"
 	@touch $@

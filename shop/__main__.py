@@ -119,8 +119,16 @@ def _add_serve(commands: argparse._SubParsersAction, help: Any) -> None:
 def _serve(options: argparse.Namespace, stop: Stop) -> int:
     from shop.live.serve import serve
 
-    given = (options.interval, options.window, options.traffic, options.seed)
-    return serve(options.port, options.services, options.db, *given, stop)
+    return serve(
+        options.port,
+        options.services,
+        options.db,
+        interval_s=options.interval,
+        window_s=options.window,
+        traffic=options.traffic,
+        seed=options.seed,
+        stop=stop,
+    )
 
 
 def _add_demo(commands: argparse._SubParsersAction, help: Any) -> None:
@@ -322,7 +330,7 @@ def _add_leaderboard(commands: argparse._SubParsersAction, help: Any) -> None:
         default=[],
         metavar="FILE.py:FUNCTION",
         help=(
-            "one more rule, f(usual, abnormal) -> list of Suspect; also module:function; may be "
+            "one more rule, f(reference, abnormal) -> list of Suspect; also module:function; may be "
             "repeated"
         ),
     )
@@ -340,15 +348,15 @@ def _leaderboard(options: argparse.Namespace, stop: Stop) -> int:
     from shop.experiments.report import report_leaderboard
 
     stop.interrupt()
-    given = (
+    return report_leaderboard(
         options.seeds,
         options.first_seed,
         options.scenario,
         options.rule,
-        options.pipeline,
-        options.jobs,
+        pipeline=options.pipeline,
+        jobs=options.jobs,
+        out=options.out,
     )
-    return report_leaderboard(*given, options.out)
 
 
 def _add_calibrate(commands: argparse._SubParsersAction, help: Any) -> None:

@@ -117,13 +117,7 @@ def error_chance(k: float, n: float, p: float) -> float:
 
 @compiled
 def _walk(
-    counts: Counts,
-    plan: Any,
-    knobs: Any,
-    held: Held,
-    state: NDArray,
-    scores: NDArray,
-    before: NDArray,
+    counts: Counts, plan: Any, knobs: Any, state: NDArray, scores: NDArray, before: NDArray
 ) -> None:
     """Score each window of some endpoints in the order of time, then learn from it.
 
@@ -144,11 +138,11 @@ def _walk(
             judged = baseline["pool_n"] >= knobs.min_window
             _score(baseline, score, knobs, window_s, judged)
             before[w, e] = baseline
-            abnormal = held.abnormal[w, e]
+            abnormal = plan.held.abnormal[w, e]
             if abnormal and np.isnan(baseline["abnormal_since"]):
                 b.begin_abnormal(baseline, start_s + w * window_s)
             if judged:
-                _learn(baseline, score, knobs, abnormal, held.jumped[w, e])
+                _learn(baseline, score, knobs, abnormal, plan.held.jumped[w, e])
             if plan.arrived[w] > 0 and (baseline["count"] > 0 or counts.arrivals[w, e] > 0):
                 if abnormal:
                     b.learn_arrivals_apart(baseline, counts.arrivals[w, e], alpha)
@@ -258,12 +252,20 @@ def _learn(baseline: Any, score: Any, knobs: Any, abnormal: bool, jumped: bool) 
     baseline["pool_s"] = 0.0
 
 
+class Starts(NamedTuple):
+    """When each window starts (Unix ns), and how long a window is (ns)."""
+
+    start_ns: NDArray
+    window_ns: int
+
+
 class ScoringPlan(NamedTuple):
     """Which endpoints are scored, and what is known of each window before that."""
 
     endpoints: NDArray  # codes
     hour: NDArray  # of the day, 0 without seasons
     arrived: NDArray  # requests of all endpoints together
+    held: Held
     activity: NDArray  # traffic of all endpoints relative to what is usual, at most 1
 
 
@@ -344,9 +346,8 @@ def judge(
     todo = np.arange(len(keys))
     while True:
         by_hour[todo] = begin[todo]
-        _walk(
-            counts, ScoringPlan(todo, hour, arrived, activity), knobs, held, by_hour, scores, before
-        )
+        plan = ScoringPlan(todo, hour, arrived, held, activity)
+        _walk(counts, plan, knobs, by_hour, scores, before)
         windows, usual = _columns(scores, before, sensitivity)
         decided = decide(windows, usual, sensitivity)
         now = Held(_any(decided, decided, held), _any(decided, jumps, held))
@@ -355,7 +356,9 @@ def judge(
         if todo.size == 0:
             break
     windows |= decided
-    return _frames(windows, usual, held.abnormal, keys, starts, counts.window_ns, sensitivity)
+    shown = (windows["n"] >= sensitivity.min_window) | held.abnormal
+    windows["abnormal"] = held.abnormal
+    return _frames(windows, usual, shown, keys, Starts(starts, counts.window_ns))
 
 
 def _any(decided: Columns, names: Any, held: Held) -> NDArray:
@@ -416,25 +419,22 @@ def _columns(
 def _frames(
     windows: dict[str, NDArray],
     baselines: dict[str, NDArray],
-    abnormal: NDArray,
+    shown: NDArray,
     keys: Sequence[Key],
-    starts: NDArray,
-    window_ns: int,
-    s: Sensitivity,
+    grid: Starts,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return a row for each window that was judged or is abnormal, by time and then endpoint."""
+    """Return a row for each window in the mask `shown`, by time and then endpoint."""
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
-    shown = ((windows["n"] >= s.min_window) | abnormal)[:, order]
-    w, place = np.nonzero(shown)
+    w, place = np.nonzero(shown[:, order])
     code = order[place]
     seen = {name: column[w, code] for name, column in windows.items()}
     usual = {name: column[w, code] for name, column in baselines.items()}
     service, endpoint = np.array(keys, dtype=object).reshape(-1, 2)[code].T
-    window = pd.DatetimeIndex(starts[w], tz="UTC")
-    state = np.where(abnormal[w, code], "anomalous", "normal")
+    window = pd.DatetimeIndex(grid.start_ns[w], tz="UTC")
+    state = np.where(seen.pop("abnormal"), "anomalous", "normal")
     first = {
         "window": window,
-        "end": window + pd.Timedelta(window_ns, unit="ns"),
+        "end": window + pd.Timedelta(grid.window_ns, unit="ns"),
         "service": pd.array(service, dtype="str"),
         "endpoint": pd.array(endpoint, dtype="str"),
         "state": np.where(usual["learning"], "learning", state),

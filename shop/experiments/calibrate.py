@@ -37,7 +37,7 @@ CALIBRATION_SEED = 50_000
 """The seeds of the calibration are its own: tests use small ones, the leaderboard 1,000 and more.
 """
 
-WORLDS = (8, 15, 30, 50)
+SHOP_SIZES = (8, 15, 30, 50)
 
 """Sizes of the random shops."""
 
@@ -61,7 +61,7 @@ AS_IT_IS = ("metastable",)
 
 
 class ScoredSuspect(NamedTuple):
-    """What was said of one suspect: by excess or by symptoms, score, share, and whether it is a
+    """What was said of one suspect: by excess or by deviations, score, share, and whether it is a
     true cause.
     """
 
@@ -104,7 +104,7 @@ def scored_suspects(run: tuple[str, int]) -> list[ScoredSuspect]:
     """
     name, seed = run
     rng = random.Random(f"{seed}/{name}/calibrate")
-    scenario = SCENARIOS[name] if name else anywhere(layered(rng.choice(WORLDS), seed), seed)
+    scenario = SCENARIOS[name] if name else anywhere(layered(rng.choice(SHOP_SIZES), seed), seed)
     if name not in AS_IT_IS:
         scenario = _harder(scenario, rng)
     try:

@@ -50,7 +50,7 @@ class Stage:
     seed: int
     place: Place
     usual_ms: float
-    usual: Reference
+    reference: Reference
     outcomes: pd.DataFrame
     """What customers get, also while the fault is there, if it strikes none of them."""
 
@@ -105,7 +105,7 @@ def usual_ms(frame: pd.DataFrame, place: Place) -> float:
 def sized(
     kind: str, seed: int, rules: Mapping[str, RankingRule] = RULES
 ) -> Iterator[tuple[float, RuleResult]]:
-    """Yield (size, trial) of each rule over all sizes of a kind; of a change only the ledger is
+    """Yield (size, result) of each rule over all sizes of a kind; of a change only the ledger is
     asked.
 
     A size at which no request is struck with this seed is left out: silence there is no miss, and
@@ -119,5 +119,5 @@ def sized(
         if request_outcomes(spans).equals(before.outcomes):
             continue
         _, now = windows_of(scenario, spans)
-        for trial in ask(scenario, seed, before.usual, now, asked):
-            yield size, trial
+        for result in ask(scenario, seed, before.reference, now, asked):
+            yield size, result

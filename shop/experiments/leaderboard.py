@@ -39,13 +39,13 @@ _GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
 class Board(NamedTuple):
     """What came out.
 
-    ``runs``: a row a rule and run: group, and the fields of a `Trial`. ``findings``: a row a run of
-    the pipeline: group, and the fields of a `Finding`; empty without it. ``sizes``: a row a rule,
-    size and seed: kind, size, and the fields of a `Trial`; empty without them.
+    ``runs``: a row a rule and run: group, and the fields of a `RuleResult`. ``pipeline``: a row a run of
+    the pipeline: group, and the fields of a `PipelineResult`; empty without it. ``sizes``: a row a rule,
+    size and seed: kind, size, and the fields of a `RuleResult`; empty without them.
     """
 
     runs: pd.DataFrame
-    findings: pd.DataFrame
+    pipeline: pd.DataFrame
     sizes: pd.DataFrame
 
 
@@ -67,7 +67,7 @@ def play(
         Default: the catalogue.
     seeds : int
         Each is a run. More: narrower intervals.
-    rules : mapping from name to function (usual, abnormal) -> list of Suspect
+    rules : mapping from name to function (reference, abnormal) -> list of Suspect
         Default: the classic rules and the ledger. Rules that other processes cannot import, such as
         those of a notebook, are tried in this process alone.
     pipeline : bool
@@ -97,10 +97,10 @@ def play(
     ]
     done = spread(_call, tasks, jobs if _travels(rules) else 1, unit="run", progress=progress)
     runs = [(_group(t), *t) for told, _ in done[n:] for t in told]
-    findings = [(_group(found), *found) for _, found in done[n:] if found is not None]
+    results = [(_group(found), *found) for _, found in done[n:] if found is not None]
     return Board(
         pd.DataFrame(runs, columns=["group", *RuleResult._fields]),
-        pd.DataFrame(findings, columns=["group", *PipelineResult._fields]),
+        pd.DataFrame(results, columns=["group", *PipelineResult._fields]),
         pd.DataFrame(
             [row for rows in done[:n] for row in rows],
             columns=["kind", "size", *RuleResult._fields],
@@ -124,7 +124,7 @@ def _run(
 
 
 def _sizes(kind: str, seed: int, rules: Mapping[str, RankingRule]) -> list[tuple[Any, ...]]:
-    return [(kind, size, *trial) for size, trial in sized(kind, seed, rules)]
+    return [(kind, size, *result) for size, result in sized(kind, seed, rules)]
 
 
 def _group(row: RuleResult | PipelineResult) -> str:
@@ -246,7 +246,7 @@ def confidences(runs: pd.DataFrame, rule: str = "ledger") -> tuple[Calibration, 
 # ---- the pipeline
 
 
-def pipeline_table(findings: pd.DataFrame) -> pd.DataFrame:
+def pipeline_table(results: pd.DataFrame) -> pd.DataFrame:
     """Return a row a (group, scenario), first all the faults that count, and all without one: what
     the pipeline made.
 
@@ -257,10 +257,8 @@ def pipeline_table(findings: pd.DataFrame) -> pd.DataFrame:
     it), first (the detectors that most often saw it first), jaccard and exact (of the affected
     endpoints).
     """
-    rows = {
-        key: _found(group) for key, group in findings.groupby(["group", "scenario"], sort=False)
-    }
-    told = findings[findings["group"] != BY_SIZE]
+    rows = {key: _found(group) for key, group in results.groupby(["group", "scenario"], sort=False)}
+    told = results[results["group"] != BY_SIZE]
     for name, some in (
         ("faults that count", told[told["causes"] > 0]),
         ("without a fault", told[told["causes"] == 0]),

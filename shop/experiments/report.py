@@ -73,6 +73,7 @@ def report_leaderboard(
     first_seed: int,
     names: Sequence[str],
     specs: Sequence[str],
+    *,
     pipeline: bool,
     jobs: int | None,
     out: str,
@@ -131,7 +132,7 @@ def sections(board: Board) -> Iterator[Section]:
         "What is 'by size' counts in no total."
     )
     yield "Right, by scenario", note, _headed(_shares(by_scenario(board.runs)))
-    if len(board.findings):
+    if len(board.pipeline):
         note = (
             "It has to find the windows, too. median, worst: seconds from the start of the fault "
             "to the end of the "
@@ -141,7 +142,7 @@ def sections(board: Board) -> Iterator[Section]:
             "against the twin. false: "
             "share of the runs with an incident that tells of no fault; /h: such incidents an hour."
         )
-        yield "The whole pipeline", note, _pipeline(pipeline_table(board.findings))
+        yield "The whole pipeline", note, _pipeline(pipeline_table(board.pipeline))
     if len(board.sizes):
         yield from _sizes(by_size(board.sizes), totals(board.runs).index)
     yield from _confidence(board)
@@ -321,7 +322,7 @@ def save(board: Board, told: Sequence[Section], head: str, out: Path) -> list[st
     return names.
     """
     out.mkdir(parents=True, exist_ok=True)
-    frames = {"runs.csv": board.runs, "pipeline.csv": board.findings, "sizes.csv": board.sizes}
+    frames = {"runs.csv": board.runs, "pipeline.csv": board.pipeline, "sizes.csv": board.sizes}
     files: dict[str, Callable[[Path], Any]] = {
         name: partial(frame.to_csv, index=False, lineterminator="\n")
         for name, frame in frames.items()

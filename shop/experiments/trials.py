@@ -1,7 +1,7 @@
 """What comes of one run of a scenario? What each rule answers with the windows given, and what the
 pipeline finds.
 
-A trial is one rule's answer to one run; a finding is what became of the faults of one run in the
+A rule result is one rule's answer to one run; a pipeline result is what became of the faults of one run in the
 whole pipeline, which has to see for itself that, when and where something is wrong.
 """
 
@@ -59,7 +59,7 @@ class RuleResult(NamedTuple):
 def rule_results(
     scenario: Scenario, seed: int, spans: pd.DataFrame, rules: Mapping[str, RankingRule] = RULES
 ) -> list[RuleResult]:
-    """Return the answer of each rule, {name: f(usual, abnormal)}, to the spans of a run.
+    """Return the answer of each rule, {name: f(reference, abnormal)}, to the spans of a run.
 
     Each rule gets a copy of its own: what it does to that, no other rule sees.
 
@@ -75,18 +75,23 @@ def rule_results(
 def ask(
     scenario: Scenario,
     seed: int,
-    usual: Reference,
+    reference: Reference,
     now: pd.DataFrame,
     rules: Mapping[str, RankingRule],
 ) -> list[RuleResult]:
-    """Do what `trials` does with windows that were cut, and a usual that was learned, before."""
-    return [_trial(scenario, seed, name, rule, usual, now) for name, rule in rules.items()]
+    """Do what `rule_results` does, with windows cut and a reference learned before."""
+    return [_trial(scenario, seed, name, rule, reference, now) for name, rule in rules.items()]
 
 
 def _trial(
-    scenario: Scenario, seed: int, name: str, rule: RankingRule, usual: Reference, now: pd.DataFrame
+    scenario: Scenario,
+    seed: int,
+    name: str,
+    rule: RankingRule,
+    reference: Reference,
+    now: pd.DataFrame,
 ) -> RuleResult:
-    own = deepcopy((usual, now))
+    own = deepcopy((reference, now))
     begin = time.process_time()
     suspects = _answer(name, rule, *own)
     cpu_s = time.process_time() - begin
@@ -106,9 +111,9 @@ def _trial(
     )
 
 
-def _answer(name: str, rule: RankingRule, usual: Reference, now: pd.DataFrame) -> list[Suspect]:
+def _answer(name: str, rule: RankingRule, reference: Reference, now: pd.DataFrame) -> list[Suspect]:
     try:
-        said = rule(usual, now)
+        said = rule(reference, now)
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         told = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"

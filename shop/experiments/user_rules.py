@@ -34,8 +34,8 @@ class UserRule:
     def __post_init__(self) -> None:
         _load(self.spec)
 
-    def __call__(self, usual: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
-        return _load(self.spec)(usual, abnormal)
+    def __call__(self, reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
+        return _load(self.spec)(reference, abnormal)
 
 
 def read_rules(specs: Iterable[str]) -> dict[str, RankingRule]:

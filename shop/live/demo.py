@@ -116,7 +116,7 @@ def verdict(incident: Incident) -> str:
 
 
 def ledger_table(incident: Incident, entry: str = ENTRY) -> pd.DataFrame:
-    """Return where the excess of one entry was born: account, excess; attrs entry, unit, total.
+    """Return where the excess of one entry originated: account, excess; attrs entry, unit, total.
 
     In failures if it fails more than usual, else in milliseconds.
     """
@@ -134,14 +134,14 @@ def ledger_table(incident: Incident, entry: str = ENTRY) -> pd.DataFrame:
 
 
 def ledger_text(incident: Incident) -> str:
-    """Return the ledger as a table: what was born inside, and the excess at the entry, which is the
+    """Return the ledger as a table: what originated inside, and the excess at the entry, which is the
     same.
     """
     table = ledger_table(incident)
     lines = [f"   Ledger of {table.attrs['entry']}, excess in {table.attrs['unit']}:"]
     for row in table.sort_values("excess", ascending=False).itertuples():
         lines.append(f"     {row.account:<40}{row.excess:>+12.3f}")
-    lines.append(f"     {'born inside, in all':<40}{table['excess'].sum():>+12.3f}")
+    lines.append(f"     {'originated inside, in all':<40}{table['excess'].sum():>+12.3f}")
     lines.append(f"     {'excess at ' + table.attrs['entry']:<40}{table.attrs['total']:>+12.3f}")
     return "\n".join(lines)
 

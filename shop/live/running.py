@@ -135,6 +135,7 @@ def running(
     seed: int = 0,
     port: int = 0,
     interval_s: float | None = None,
+    *,
     topology: Topology = SEED_SHOP,
 ) -> Iterator[Shop]:
     """Run a shop while the block runs; its ports, threads and temporary file are gone afterwards.

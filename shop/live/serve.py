@@ -32,6 +32,7 @@ def serve(
     port: int,
     services: str,
     db: str,
+    *,
     interval_s: float,
     window_s: float,
     traffic: float,

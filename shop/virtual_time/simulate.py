@@ -129,7 +129,14 @@ class Node:
     )
 
     def __init__(
-        self, name: str, code: int, spot: _Spot, parent: Node | None, scenario: Scenario, seed: int
+        self,
+        name: str,
+        code: int,
+        spot: _Spot,
+        parent: Node | None,
+        *,
+        scenario: Scenario,
+        seed: int,
     ) -> None:
         self.name = name
         self.code = code
@@ -172,7 +179,7 @@ class _Asked:
     __slots__ = ("answer", "attempt", "call", "index", "node", "over", "start", "travel", "work")
 
     def __init__(
-        self, work: _Work, call: Call, index: int, attempt: int, node: Node, start: int
+        self, work: _Work, call: Call, index: int, attempt: int, *, node: Node, start: int
     ) -> None:
         self.work = work
         self.call = call
@@ -221,7 +228,14 @@ class Run:
 
     def _node(self, path: str, place: Place, parent: Node | None) -> Node:
         name = f"{path} > {place[0]} {place[1]}"
-        node = Node(name, 2 * len(self.nodes), self.spots[place], parent, self.scenario, self.seed)
+        node = Node(
+            name,
+            2 * len(self.nodes),
+            self.spots[place],
+            parent,
+            scenario=self.scenario,
+            seed=self.seed,
+        )
         self.nodes.append(node)
         return node
 
@@ -264,7 +278,7 @@ class Run:
         heapq.heappush(self.heap, (at, n, next(self.order), do, what))
 
     def _write(
-        self, n: int, code: int, start: int, end: int, status: int, error: str | None
+        self, n: int, code: int, start: int, end: int, *, status: int, error: str | None
     ) -> None:
         errors = self.errors
         self.out.extend(
@@ -368,7 +382,7 @@ class Run:
             path = f"{node.name} {work.stage}.{index}.{attempt}"
             child = self._node(path, (call.service, call.endpoint), node)
             node.under[work.stage, index, attempt] = child
-        asked = _Asked(work, call, index, attempt, child, at)
+        asked = _Asked(work, call, index, attempt, node=child, start=at)
         travel = int(child.travel[n])
         if child.spot.hooks:
             hooks = self._hooks(at, child, n, node.spot.endpoint.place)
@@ -415,7 +429,7 @@ class Run:
         if at >= self.end:  # only of a request that is turned away at the last moment
             return self._push(at, work.n, self._succeed, work)
         status, error = outcome
-        self._write(work.n, work.node.code, work.start, at, status, error)
+        self._write(work.n, work.node.code, work.start, at, status=status, error=error)
         work.done = True
         asked = work.call
         if asked is not None and not asked.over:
@@ -461,7 +475,7 @@ class Run:
         """
         work = asked.work
         asked.over = True
-        self._write(work.n, asked.node.code + 1, asked.start, at, status, error)
+        self._write(work.n, asked.node.code + 1, asked.start, at, status=status, error=error)
         if failure is not None:
             if asked.attempt < asked.call.retries:
                 self._push(at + self._pause(asked), work.n, self._again, asked)
@@ -504,7 +518,7 @@ class Run:
             over = what.done if isinstance(what, _Work) else what.over
             code = what.node.code + isinstance(what, _Asked)
             if not over and what.start < self.end:
-                self._write(work.n, code, what.start, -1, 0, None)
+                self._write(work.n, code, what.start, -1, status=0, error=None)
             what = what.call if isinstance(what, _Work) else work
 
 

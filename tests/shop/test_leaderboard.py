@@ -263,7 +263,7 @@ def test_the_number_of_processes_changes_nothing_and_a_rule_from_a_file_takes_pa
         pd.testing.assert_frame_equal(
             one.drop(columns="cpu_s", errors="ignore"), two.drop(columns="cpu_s", errors="ignore")
         )
-    told, findings, graded = boards[0]
+    told, pipeline, graded = boards[0]
     assert told[["group", "scenario", "seed", "rule"]].values.tolist() == [
         [group, name, seed, rule]
         for group, name in (("faults", "slow"), ("no fault", "nothing"))
@@ -272,7 +272,7 @@ def test_the_number_of_processes_changes_nothing_and_a_rule_from_a_file_takes_pa
     ]
     assert told["rank"].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
     assert told["silent"].tolist() == [False] * 4 + [True, False] * 2
-    assert findings["incidents"].tolist() == [1, 1, 0, 0]
+    assert pipeline["incidents"].tolist() == [1, 1, 0, 0]
     assert graded.empty
     assert active_children() == []
 
@@ -290,7 +290,7 @@ def test_a_rule_that_only_this_process_knows_is_tried_here_and_the_pipeline_can_
     board = play(SHORT, (1,), {"local": local}, pipeline=False, sizes=False, jobs=2, progress=False)
     assert seen == [here, here]
     assert board.runs["silent"].all()
-    assert board.findings.empty
+    assert board.pipeline.empty
 
 
 def test_work_is_spread_and_its_order_kept() -> None:
