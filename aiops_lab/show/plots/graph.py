@@ -114,9 +114,12 @@ def _mean(calls: list[Call], height: dict[Call, float]) -> float:
 def _draw_box(ax: Axes, name: str, box: _Box) -> None:
     corner = box.x - 0.4, box.y - box.half + 0.06
     height = 2 * box.half - 0.12
-    look: dict[str, Any] = {"boxstyle": "round,pad=0.06", "fc": "white", "ec": BLUE, "lw": 1.5}
     # over the calls to the left
-    ax.add_patch(FancyBboxPatch(corner, 0.8, height, zorder=2.5, **look))
+    ax.add_patch(
+        FancyBboxPatch(
+            corner, 0.8, height, zorder=2.5, boxstyle="round,pad=0.06", fc="white", ec=BLUE, lw=1.5
+        )
+    )
     ax.text(box.x, box.y, name.replace(" ", "\n", 1), ha="center", va="center", fontsize=11)
 
 
@@ -156,5 +159,4 @@ def _label(ax: Axes, x: float, y: float, edge: Any, side: str) -> None:
     calls = f"{edge.calls:,} call{'s' * (edge.calls != 1)}"
     errors = f"{edge.errors:,} error{'s' * (edge.errors != 1)}"
     text = f"{calls}, p50 {edge.p50_ms:,.3g} ms\n{errors}"
-    look: dict[str, Any] = {"ha": side, "va": "center", "fontsize": 9, "linespacing": 1.7}
-    ax.text(x, y, text, color=_colour(edge), **look)
+    ax.text(x, y, text, color=_colour(edge), ha=side, va="center", fontsize=9, linespacing=1.7)

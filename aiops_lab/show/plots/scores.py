@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,13 +23,19 @@ from aiops_lab.show.plots.style import (
     VERMILLION,
     dress,
     log_axis,
+    note,
     plain_rows,
     three_digits,
 )
 
+EXCESS_LOOK: dict[str, Any] = {"color": VERMILLION}
+SAVING_LOOK: dict[str, Any] = {"fc": "white", "ec": GREEN, "hatch": "////"}
+
 
 def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
-    """Draw where the excess at the entry originated: each bar starts where the one above it ended.
+    """Draw where the excess at the entry originated, as a waterfall of bars.
+
+    Each bar starts where the one above it ended.
 
     Parameters
     ----------
@@ -46,39 +52,23 @@ def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
         The last bar is the total at the entry: the sum of all the others.
     """
     rows = ledger.sort_values("excess", key=lambda excess: -excess.abs(), kind="stable")
-    names = list(rows["account"][:most])
-    values = list(rows["excess"][:most])
+    names, values = list(rows["account"][:most]), list(rows["excess"][:most])
     if len(rows) > most:
-        names = [*names, f"{len(rows) - most} others"]
-        values = [*values, rows["excess"][most:].sum()]
+        names.append(f"{len(rows) - most} others")
+        values.append(rows["excess"][most:].sum())
     ends = np.cumsum(values)
-    total = float(ends[-1]) if len(ends) else 0.0
-    entry = ledger.attrs.get("entry", "the entry")
-    unit = ledger.attrs.get("unit", "")
-    ax = dress(
-        ax,
-        (9, 1.2 + 0.4 * len(names)),
-        f"Where the excess at {entry} originated",
-        f"excess ({unit})",
-        "",
-    )
+    total = float(sum(values))
+    entry, unit = ledger.attrs.get("entry", "the entry"), ledger.attrs.get("unit", "")
+    size = 9, 1.2 + 0.4 * len(names)
+    ax = dress(ax, size, f"Where the excess at {entry} originated", f"excess ({unit})", "")
+    digits = 1 if max(map(abs, [total, *values])) >= 10 else 3
     for y, (value, end) in enumerate(zip(values, ends, strict=True)):
-        look: dict[str, Any] = (
-            {"color": VERMILLION} if value >= 0 else {"fc": "white", "ec": GREEN, "hatch": "////"}
-        )
+        look = EXCESS_LOOK if value >= 0 else SAVING_LOOK
         ax.barh(y, value, left=end - value, height=0.6, **look)
         ax.plot([end, end], [y - 0.3, y + 1.3], color=GREY, lw=0.8)
+        note(ax, f"{value:+,.{digits}f}", (max(end, end - value), y), (5, 0), fontsize=10)
     ax.barh(len(names), total, height=0.6, color=BLUE)
-    digits = 1 if max([abs(total), *np.abs(values)]) >= 10 else 3
-    for y, (value, end) in enumerate(zip([*values, total], [*ends, total], strict=True)):
-        ax.annotate(
-            f"{value:+,.{digits}f}",
-            (max(end, end - value), y),
-            (5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=10,
-        )
+    note(ax, f"{total:+,.{digits}f}", (max(total, 0), len(names)), (5, 0), fontsize=10)
     ax.set_yticks(range(len(names) + 1), [*names, f"total at {entry}"])
     ax.set_ylim(len(names) + 0.6, -0.6)
     ax.axvline(0, color=BLACK, lw=0.8)
@@ -87,8 +77,7 @@ def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
 
 
 def leaderboard(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw how often each rule was right in each scenario: the darker the better, and the number
-    says it, too.
+    """Draw how often each rule was right in each scenario, as a colour and as a number.
 
     Parameters
     ----------
@@ -104,51 +93,50 @@ def leaderboard(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         Rules from top to bottom, scenarios from left to right, with a gap between groups; numbers
         in percent.
     """
-    groups = list(dict.fromkeys(table.index.get_level_values(0)))
-    ax = dress(ax, (16, 1.9 + 0.42 * table.shape[1]), "", "", "")
-    ax.set_title(
-        "How often each rule names a true cause, in percent; without a fault: says nothing",
-        fontsize=18,
-        loc="left",
-    )
-    edges = np.arange(table.shape[1] + 1) - 0.5
-    left = 0.0
-    ticks = list[float]()
-    for group in groups:
-        part = table.loc[[group]]
+    rules = table.shape[1]
+    ax = dress(ax, (16, 1.9 + 0.42 * rules), "", "", "")
+    title = "How often each rule names a true cause, in percent; without a fault: says nothing"
+    ax.set_title(title, fontsize=18, loc="left")
+    left, ticks = 0.0, list[float]()
+    for group, part in table.groupby(level=0, sort=False):
         x = left + np.arange(len(part) + 1)
+        numbers = part.to_numpy().T
         ax.pcolormesh(
-            x, edges, part.to_numpy().T, cmap="Blues", vmin=0, vmax=1, edgecolors="white", lw=1.5
+            x,
+            np.arange(rules + 1) - 0.5,
+            numbers,
+            cmap="Blues",
+            vmin=0,
+            vmax=1,
+            edgecolors="white",
+            lw=1.5,
         )
-        ax.text(left, -0.7, group, fontsize=15, fontweight="bold", va="bottom")
-        for place, column in zip(x[:-1] + 0.5, part.to_numpy(), strict=True):
-            _numbers(ax, place, column)
+        ax.text(left, -0.7, str(group), fontsize=15, fontweight="bold", va="bottom")
+        _write_numbers(ax, x[:-1] + 0.5, numbers)
         ticks += list(x[:-1] + 0.5)
         left = x[-1] + 0.5
-    ax.set_xticks(
-        ticks,
-        table.index.get_level_values(1),
-        rotation=45,
-        ha="right",
-        rotation_mode="anchor",
-        fontsize=14,
-    )
-    ax.set_yticks(range(table.shape[1]), table.columns, fontsize=16)
-    ax.set(xlim=(-0.1, left - 0.4), ylim=(table.shape[1] - 0.5, -1.5))
+    scenarios = table.index.get_level_values(1)
+    ax.set_xticks(ticks, scenarios, fontsize=14, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(rules), table.columns, fontsize=16)
+    ax.set(xlim=(-0.1, left - 0.4), ylim=(rules - 0.5, -1.5))
     ax.tick_params(length=0)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
     return ax
 
 
-def _numbers(ax: Axes, x: float, column: Iterable[float]) -> None:
-    for y, value in enumerate(column):
-        if not np.isnan(value):
-            colour = "white" if value > 0.6 else BLACK
-            ax.text(x, y, f"{100 * value:.0f}", ha="center", va="center", fontsize=12, color=colour)
+def _write_numbers(ax: Axes, x: np.ndarray, numbers: np.ndarray) -> None:
+    for (rule, place), share in np.ndenumerate(numbers):
+        if not np.isnan(share):
+            colour = "white" if share > 0.6 else BLACK
+            _write_cell(ax, float(x[place]), rule, f"{100 * share:.0f}", color=colour, fontsize=12)
 
 
-# a colour, a marker and a line for each of the rivals that are told apart
+def _write_cell(ax: Axes, x: float, y: float, text: str, **look: Any) -> None:
+    ax.text(x, y, text, ha="center", va="center", **look)
+
+
+# colour, marker and line of each of the rivals that are told apart
 RIVALS: tuple[tuple[str, str, Any], ...] = (
     (BLUE, "s", (0, (5, 1.5))),
     (GREEN, "^", (0, (1, 1))),
@@ -156,6 +144,13 @@ RIVALS: tuple[tuple[str, str, Any], ...] = (
     (PURPLE, "v", (0, (3, 1, 1, 1, 1, 1))),
     (SKY, "P", (0, (9, 2))),
 )
+
+
+BOLD_LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": VERMILLION, "ls": "-", "lw": 4.5},
+    {"color": BLACK, "ls": (0, (3, 1)), "lw": 2.5},
+)
+GREY_LOOK: dict[str, Any] = {"color": "#cfcfcf", "lw": 1.2, "zorder": 2}
 
 
 def size_curve(
@@ -188,74 +183,78 @@ def size_curve(
         x: size on a log scale; y: the share; each line has its name at its right end.
     """
     ax = dress(ax, (9, 5), "", "size of the fault", "")
-    looks: dict[str, dict[str, Any]] = {
-        rule: {"color": c, "marker": m, "ls": ls, "lw": 2.2, "ms": 7, "zorder": 3}
-        for rule, (c, m, ls) in zip(shown, RIVALS, strict=False)
-    }
-    thick = ((VERMILLION, "-", 4.5), (BLACK, (0, (3, 1)), 2.5))
-    looks |= {
-        rule: {"color": c, "marker": "o", "ls": ls, "lw": lw, "ms": 2 * lw, "zorder": 4}
-        for rule, (c, ls, lw) in zip(bold, thick, strict=False)
-    }
+    looks: dict[str, dict[str, Any]] = {}
+    for rule, (colour, marker, style) in zip(shown, RIVALS, strict=False):
+        looks[rule] = {"color": colour, "marker": marker, "ls": style, "lw": 2.2, "ms": 7}
+    for rule, look in zip(bold, BOLD_LOOKS, strict=False):
+        looks[rule] = {"marker": "o", "ms": 2 * look["lw"], "zorder": 4} | look
     ends = []
-    for rule, rows in table.groupby("rule", sort=False):
-        look = looks.get(str(rule), {"color": "#cfcfcf", "lw": 1.2, "zorder": 2})
-        ax.plot(rows["size"], rows[value], label=str(rule), clip_on=False, **look)
-        if rule in bold:
-            bounds = rows[f"{value}_low"], rows[f"{value}_high"]
+    for key, rows in table.groupby("rule", sort=False):
+        name = str(key)
+        look = {"zorder": 3} | looks.get(name, GREY_LOOK)
+        ax.plot(rows["size"], rows[value], label=name, clip_on=False, **look)
+        if name in bold:
+            alpha = 0.18 if name == bold[0] else 0.07
             ax.fill_between(
                 rows["size"],
-                *bounds,
+                rows[f"{value}_low"],
+                rows[f"{value}_high"],
                 color=look["color"],
-                alpha=0.18 if rule == bold[0] else 0.07,
+                alpha=alpha,
                 lw=0,
                 zorder=1,
             )
-        if rule in looks:
-            ends.append((float(rows[value].iloc[-1]), str(rule), look["color"]))
+        if name in looks:
+            ends.append(_End(float(rows[value].iloc[-1]), name, look["color"], name in bold))
     sizes = table["size"].drop_duplicates().tolist()
     ax.set_xscale("log")
     ax.set_xticks(sizes, [f"{100 * size:,.3g}%" for size in sizes], fontsize=13)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_ylim(-0.02, 1.02)
     ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0%", "", "50%", "", "100%"], fontsize=13)
-    # of equal ends those in bold stand at the margin, which is where their lines are
-    ends.sort(key=lambda end: (end[0], (end[1] in bold) * (1 if end[0] > 0.5 else -1), end[1]))
     _name_ends(ax, ends, float(table["size"].max()))
     return ax
 
 
-def _name_ends(ax: Axes, ends: list[tuple[float, str, str]], x: float) -> None:
-    """Write the names beside the ends of their lines, lowest first, apart where they would lie on
-    each other.
-    """
+class _End(NamedTuple):
+    """Where a line of `size_curve` ends, with the look of the name beside it."""
+
+    height: float
+    name: str
+    colour: str
+    is_bold: bool
+
+    def order(self) -> tuple[float, int, str]:
+        """Return the sort key: of equal ends those in bold stand at the margin, at their lines."""
+        outwards = 1 if self.height > 0.5 else -1
+        return self.height, outwards * self.is_bold, self.name
+
+
+def _name_ends(ax: Axes, ends: list[_End], x: float) -> None:
+    """Write the names beside the ends of their lines, at least `gap` apart and inside the axes."""
+    ends = sorted(ends, key=_End.order)
     gap = 0.075
-    floor = 0.0
-    ceiling = 1.0
-    heights = []
-    for height, _, _ in ends:
-        heights.append(max(height, floor))
-        floor = heights[-1] + gap
-    for place in reversed(range(len(heights))):  # back down from the upper edge
-        heights[place] = min(heights[place], ceiling)
-        ceiling = heights[place] - gap
-    for (_, name, colour), height in zip(ends, heights, strict=True):
-        ax.annotate(
-            name,
+    steps = gap * np.arange(len(ends))
+    heights = np.array([end.height for end in ends]) - steps
+    heights = np.maximum.accumulate(heights).clip(0) + steps
+    # back down from the upper edge
+    ceilings = 1 - steps[::-1]
+    heights = np.minimum(heights, ceilings)
+    for end, height in zip(ends, heights, strict=True):
+        note(
+            ax,
+            end.name,
             (x, height),
             (12, 0),
-            textcoords="offset points",
-            va="center",
             fontsize=15,
-            color=colour,
-            fontweight="bold" if colour in (VERMILLION, BLACK) else "normal",
             annotation_clip=False,
+            color=end.colour,
+            weight="bold" if end.is_bold else "normal",
         )
 
 
 def reliability(calibration: Any, ax: Axes | None = None) -> Axes:
-    """Draw how often answers were right over how sure they were; on the diagonal words mean what
-    they say.
+    """Draw how often answers were right over their stated confidence.
 
     Parameters
     ----------
@@ -268,52 +267,53 @@ def reliability(calibration: Any, ax: Axes | None = None) -> Axes:
     -------
     Axes
         Each point is a bin with its number of answers and its 95 % bounds; above the diagonal the
-        answers are better than they claim to be.
+        answers are right more often than their confidence says.
     """
     ax = dress(ax, (6.5, 6), "", "how sure it said it was", "how often it was right")
-    rows = calibration.table
+    rows, n = calibration.table, calibration.n
     ax.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1.5)
     ax.text(
-        0.03, 0.1, "as sure as right", color=GREY, rotation=45, rotation_mode="anchor", fontsize=12
+        0.03, 0.1, "as sure as right", fontsize=12, color=GREY, rotation=45, rotation_mode="anchor"
     )
-    below = rows["right"] - rows["right_low"]
-    above = rows["right_high"] - rows["right"]
-    bars: Any = [below.clip(lower=0), above.clip(lower=0)]
+    bounds = [rows["right"] - rows["right_low"], rows["right_high"] - rows["right"]]
     ax.errorbar(
         rows["confidence"],
         rows["right"],
-        bars,
+        np.clip(bounds, 0, None),
+        clip_on=False,
         color=BLUE,
         marker="o",
         ms=10,
         lw=2,
         capsize=5,
-        clip_on=False,
     )
     for row in plain_rows(rows):
-        ax.annotate(
+        note(
+            ax,
             f"{row.n:,}",
             (row.confidence, row.right),
             (-12, -6),
-            textcoords="offset points",
             ha="right",
             va="top",
             fontsize=13,
             color=BLUE,
         )
-    c = calibration
-    told = (
-        f"{c.n:,} answers\nerror {c.ece:.2f}\nof a perfect model {c.ece_perfect:.2f}"
-        if c.n
-        else "no answers"
-    )
-    ax.text(0.03, 0.97, told, va="top", fontsize=14, transform=ax.transAxes)
+    text = "no answers"
+    if n:
+        perfect = f"of a perfect model {calibration.ece_perfect:.2f}"
+        text = f"{n:,} answers\nerror {calibration.ece:.2f}\n{perfect}"
+    ax.text(0.03, 0.97, text, va="top", fontsize=14, transform=ax.transAxes)
     ax.set(xlim=(0, 1), ylim=(0, 1))
+    _percent_axes(ax)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(PercentFormatter(1.0))
         axis.label.set_fontsize(15)
     ax.tick_params(labelsize=13)
     return ax
+
+
+def _percent_axes(ax: Axes) -> None:
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
 def precision_recall(
@@ -336,29 +336,22 @@ def precision_recall(
     Axes
         x: recall, y: precision; the best place is the upper right corner.
     """
-    ax = dress(
-        ax, (6.5, 4.6), "Precision against recall", "recall: share of the faults found", "precision"
-    )
+    labels = "recall: share of the faults found", "precision: share of the incidents that are true"
+    ax = dress(ax, (6.5, 4.6), "Precision against recall", *labels)
     named = sweeps if isinstance(sweeps, Mapping) else {"": sweeps}
     for (name, rows), (colour, marker, style) in zip(named.items(), cycle(SERIES)):
-        ls = style if join else ""
         ax.plot(
             rows["recall"],
             rows["precision"],
             marker,
+            label=name,
             color=colour,
-            ls=ls,
+            ls=style if join else "",
             ms=8,
             alpha=0.8,
-            label=name,
         )
-    ax.set(
-        xlim=(-0.05, 1.05),
-        ylim=(-0.05, 1.05),
-        ylabel="precision: share of the incidents that are true",
-    )
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(PercentFormatter(1.0))
+    ax.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
+    _percent_axes(ax)
     if any(named):
         ax.legend(fontsize=10)
     return ax
@@ -390,16 +383,8 @@ def cost_curve(
     rows = sweep.sort_values(knob, kind="stable")
     for name, (colour, marker, style) in zip(costs, cycle(SERIES)):
         ax.plot(rows[knob], rows[name], marker, color=colour, ls=style, ms=6, label=name)
-        least = int(rows[name].argmin())
-        ax.plot(
-            rows[knob].iloc[[least]],
-            rows[name].iloc[[least]],
-            "o",
-            mfc="none",
-            mec=colour,
-            ms=15,
-            mew=2,
-        )
+        least = rows.nsmallest(1, name)
+        ax.plot(least[knob], least[name], "o", mfc="none", mec=colour, ms=15, mew=2)
     ax.legend(fontsize=10)
     return ax
 
@@ -424,15 +409,14 @@ def heat_map(sweep: pd.DataFrame, x: str, y: str, value: str, ax: Axes | None = 
     table = sweep.pivot(index=y, columns=x, values=value)
     numbers = table.to_numpy(dtype=float)
     middle = (np.nanmin(numbers) + np.nanmax(numbers)) / 2 if np.isfinite(numbers).any() else 0.0
-    ax = dress(
-        ax, (1.2 + 0.75 * table.shape[1], 1 + 0.5 * table.shape[0]), value.replace("_", " "), x, y
-    )
+    size = 1.2 + 0.75 * table.shape[1], 1 + 0.5 * table.shape[0]
+    ax = dress(ax, size, value.replace("_", " "), x, y)
     ax.grid(False)
     ax.imshow(numbers, cmap="cividis", origin="lower", aspect="auto")
     for (row, column), number in np.ndenumerate(numbers):
         text = "–" if np.isnan(number) else three_digits(number)
         colour = "white" if number < middle else BLACK
-        ax.text(column, row, text, ha="center", va="center", fontsize=10, color=colour)
+        _write_cell(ax, column, row, text, color=colour, fontsize=10)
     ax.set_xticks(range(table.shape[1]), [f"{knob:g}" for knob in table.columns])
     ax.set_yticks(range(table.shape[0]), [f"{knob:g}" for knob in table.index])
     return ax

@@ -120,11 +120,20 @@ def interval_ends(rows: pd.DataFrame) -> pd.Series:
 
 def shade_faults(ax: Axes, faults: Any, times: pd.Series) -> None:
     """Shade each true fault, up to the last of `times` where it has no end."""
-    look: dict[str, Any] = {"fc": YELLOW, "ec": ORANGE, "alpha": 0.35, "hatch": "..", "lw": 0.5}
     for fault in plain_rows(faults):
         end = times.max() if pd.isna(fault.end) else fault.end
         label = f"true fault: {fault.kind} at {fault.endpoint}"
-        ax.axvspan(fault.start, end, zorder=0, label=label, **look)
+        ax.axvspan(
+            fault.start,
+            end,
+            zorder=0,
+            label=label,
+            fc=YELLOW,
+            ec=ORANGE,
+            alpha=0.35,
+            hatch="..",
+            lw=0.5,
+        )
     time_axis(ax, times)
 
 

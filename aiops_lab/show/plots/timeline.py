@@ -82,8 +82,9 @@ def timeline(
     log_axis(ax)
     ax.margins(y=0.12)
     times = interval_ends(rows)
-    band: dict[str, Any] = {"color": SKY, "alpha": 0.35, "lw": 0, "label": "usual range"}
-    ax.fill_between(times, rows["low_ms"], rows["high_ms"], **band)
+    ax.fill_between(
+        times, rows["low_ms"], rows["high_ms"], color=SKY, alpha=0.35, lw=0, label="usual range"
+    )
     ax.plot(times, rows["baseline_ms"], color=BLUE, ls="--", lw=1.5, label="baseline")
     ax.plot(times, rows["latency_ms"], color=BLACK, marker=".", lw=1.2, label="latency")
     learning = rows["latency_ms"].where(rows["state"] == "learning")
@@ -236,5 +237,14 @@ def _draw_incident(ax: Axes, y: int, incident: Any) -> None:
         ax.plot([acknowledged], [y], "d", mfc="white", mec=BLACK, ms=9, label="acknowledged")
     for anomaly in incident.anomalies:
         colour, marker = MARKS.get(anomaly.type, (GREY, "o"))
-        dot: dict[str, Any] = {"mfc": colour, "mec": BLACK, "mew": 0.6, "ms": 8, "zorder": 5}
-        ax.plot([anomaly.end], [y], marker, label=anomaly.type.replace("_", " "), **dot)
+        ax.plot(
+            [anomaly.end],
+            [y],
+            marker,
+            label=anomaly.type.replace("_", " "),
+            mfc=colour,
+            mec=BLACK,
+            mew=0.6,
+            ms=8,
+            zorder=5,
+        )

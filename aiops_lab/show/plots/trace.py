@@ -153,6 +153,13 @@ def _legend(ax: Axes, with_calls: bool) -> None:
     # In inches, since a share of the height would depend on the number of bars
     fig = ax.get_figure(root=True)
     below = ax.transAxes + ScaledTranslation(0, -0.5, fig.dpi_scale_trans)  # type: ignore[union-attr]
-    style: dict[str, Any] = {"ncols": 3, "fontsize": 9, "frameon": False, "borderaxespad": 0}
-    place: dict[str, Any] = {"bbox_to_anchor": (1, 0), "bbox_transform": below}
-    ax.legend(handles=handles, loc="upper right", **place, **style)
+    ax.legend(
+        handles=handles,
+        loc="upper right",
+        bbox_to_anchor=(1, 0),
+        bbox_transform=below,
+        ncols=3,
+        fontsize=9,
+        frameon=False,
+        borderaxespad=0,
+    )
