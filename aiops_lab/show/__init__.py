@@ -1,1 +1,1 @@
-"""Who looks? The HTTP interface, figures, the sensitivity sliders."""
+"""What people and programs see: the HTTP interface, figures, sliders for the sensitivity."""

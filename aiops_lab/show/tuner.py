@@ -1,5 +1,6 @@
-"""How sensitive should it be? Sliders over one recording, and the same picture as a grid that needs
-no widgets.
+"""Sliders for the sensitivity over one recording, and the same picture as a grid.
+
+The grid needs no widgets.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ def tuner(
     slack_s: float = SLACK_S,
     **start: float,
 ) -> Any:
-    """Show sliders for the sensitivity above the timeline of a recording and its score; each move
-    replays it.
+    """Show sliders for the sensitivity, the timeline of a recording and its score.
+
+    Each move of a slider replays the recording.
 
     Parameters
     ----------
@@ -81,12 +83,12 @@ def tuner(
     ValueError
         If `start` breaks a rule of `Sensitivity`, or `faults` lacks a column.
     """
-    sensitivity, bench = Sensitivity(**start), _Bench(frame, faults, endpoint, detectors, slack_s)  # type: ignore[arg-type]
-    return (
-        Text(_lines(bench.figures(bench.replay(sensitivity))))
-        if widgets is None
-        else Tuner(bench, sensitivity)
-    )
+    sensitivity = Sensitivity(**start)  # type: ignore[arg-type]
+    bench = _Bench(frame, faults, endpoint, detectors, slack_s)
+    if widgets is not None:
+        return Tuner(bench, sensitivity)
+    figures = bench.figures(bench.replay(sensitivity))
+    return Text(_lines(figures))
 
 
 def grid(
@@ -100,8 +102,9 @@ def grid(
     slack_s: float = SLACK_S,
     **others: float,
 ) -> Figure:
-    """Draw the same recording at several sensitivities, small: z grows downwards, ratio to the
-    right.
+    """Draw the same recording at several sensitivities.
+
+    z grows downwards, ratio to the right.
     """
     bench = _Bench(frame, faults, endpoint, detectors, slack_s)
     fig = figure((3.4 * len(ratio), 2.1 * len(z) + 0.3), dpi=72)
@@ -110,12 +113,12 @@ def grid(
         for ax, ratio_here in zip(row, ratio, strict=True):
             report = bench.replay(Sensitivity(z=z_here, ratio=ratio_here, **others))  # type: ignore[arg-type]
             bench.draw(report, ax, legend=False)
-            said = "; ".join(
-                f"{name} {value}"
-                for name, value in bench.figures(report).items()
-                if name in _IN_GRID
+            figures = bench.figures(report)
+            score_line = "; ".join(
+                f"{name} {figures[name]}" for name in _IN_GRID if name in figures
             )
-            ax.set_title(f"z {z_here:g}, ratio {ratio_here:g}\n{said}", fontsize=9, loc="left")
+            title = f"z {z_here:g}, ratio {ratio_here:g}\n{score_line}"
+            ax.set_title(title, fontsize=9, loc="left")
             ax.tick_params(axis="x", labelsize=7)
             ax.label_outer()
     return fig
@@ -147,7 +150,7 @@ class _Bench:
     def draw(self, report: Report, ax: Any, legend: bool = True) -> None:
         faults = pd.DataFrame({"endpoint": []}) if self._faults is None else self._faults
         places = [*faults["endpoint"], *(a.endpoint for a in report.anomalies)]
-        # and stays: a slider must not change the subject
+        # the endpoint stays: a slider must not change which one is shown
         self._endpoint = self._endpoint or next(iter(places), None)
         timeline(report.windows, report.anomalies, faults, self._endpoint, ax, legend=legend)
 

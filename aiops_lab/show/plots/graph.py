@@ -92,7 +92,8 @@ def _layout(graph: nx.DiGraph) -> tuple[dict[str, _Box], dict[Call, list[Point]]
         for call in height:
             incoming.setdefault(call[1] if call[1] in layer else call, []).append(call)
         rows = sum(max(len(group), 1) for group in incoming.values())
-        most, top = max(most, rows), rows / 2
+        most = max(most, rows)
+        top = rows / 2
         for key, group in sorted(incoming.items(), key=lambda item: -_mean(item[1], height)):
             group.sort(key=lambda call: -height[call])
             for row, call in enumerate(group):

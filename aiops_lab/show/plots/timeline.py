@@ -48,8 +48,7 @@ def timeline(
     ax: Axes | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Draw the latency of one endpoint over time, with what was expected and what was called
-    abnormal.
+    """Draw the latency of one endpoint over time, with its usual range and its anomalies.
 
     Parameters
     ----------
@@ -136,8 +135,7 @@ def overview(
 
 
 def incidents(incidents: Any, faults: Any = (), ax: Axes | None = None) -> Axes:
-    """Draw incidents over time, a row each, with what was detected when; above them the faults, if
-    they are known.
+    """Draw incidents over time, a row each; above them the faults, if they are given.
 
     Parameters
     ----------
