@@ -9,7 +9,9 @@ class FieldError(ValueError):
     """A value breaks the rule of its field: ``field rule, got value``."""
 
     def __init__(self, field: str, rule: str, value: object) -> None:
-        self.field, self.rule, self.value = field, rule, value
+        self.field = field
+        self.rule = rule
+        self.value = value
         super().__init__(f"{field} {rule}, got {shorten(value)}")
 
     def __reduce__(self) -> tuple[type[FieldError], tuple[str, str, object]]:

@@ -195,7 +195,8 @@ class Monitor:
 
     def _metrics_of(self, key: Key, requests: pd.DataFrame, now: pd.Timestamp) -> dict[str, Any]:
         closed = requests[requests["duration_ms"].notna()]
-        average, error_rate = None, 0.0
+        average = None
+        error_rate = 0.0
         if len(closed):
             average = float(closed["duration_ms"].mean())
             error_rate = float(is_failed(closed).mean())

@@ -113,7 +113,8 @@ class Pipeline:
         self.edges: dict[tuple[Key, Key], int] = {}  # (caller, called): Unix ns of the first call
         self.done: int | None = None  # Unix ns up to which windows have been judged
         self.manager = IncidentManager(sensitivity)
-        self._detectors, self._rule = tuple(detectors), rule
+        self._detectors = tuple(detectors)
+        self._rule = rule
         self._config = replace(config or RcaConfig(), timeout_s=sensitivity.timeout_s)
         own = [detector for detector in self._detectors if isinstance(detector, Detector)]
         self._holding = tuple({d.name: d for d in (*DETECTORS, *own)}.values())
@@ -195,7 +196,8 @@ class Pipeline:
         """Judge the windows in pieces, so that the grid after a month of silence does not fill the
         memory.
         """
-        s, piece = self.sensitivity, _MOST_WINDOWS * self.window_ns
+        s = self.sensitivity
+        piece = _MOST_WINDOWS * self.window_ns
         judged = []
         for low in range(since, max(until, since + 1), piece):
             counts = count_windows(
@@ -316,7 +318,8 @@ class _Evidence:
     """Finds, for each anomaly, the requests of its window that show it."""
 
     def __init__(self, recording: Recording, windows: pd.DataFrame, pipeline: Pipeline) -> None:
-        self._recording, self._sensitivity = recording, pipeline.sensitivity
+        self._recording = recording
+        self._sensitivity = pipeline.sensitivity
         self._names_at = cache(pipeline.names_at)
         self._ends = recording.requests.end[recording.by_end]
         # Of pooled windows only: all others are as long as the knob says.

@@ -330,8 +330,8 @@ def _add_leaderboard(commands: argparse._SubParsersAction, help: Any) -> None:
         default=[],
         metavar="FILE.py:FUNCTION",
         help=(
-            "one more rule, f(reference, abnormal) -> list of Suspect; also module:function; may be "
-            "repeated"
+            "one more rule, f(reference, abnormal) -> list of Suspect; also module:function; "
+            "may be repeated"
         ),
     )
     parser.add_argument(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from textwrap import fill
+from typing import Any
 
 from aiops_lab.record.faults import Fault
 from shop.topology import SEED_SHOP, Call, Endpoint, Topology
@@ -97,11 +98,13 @@ def with_calls(
 
 
 def _fault(kind: str, place: Place, **numbers: float) -> Fault:
-    return Fault(kind, *place, **({"start_s": START, "end_s": END} | numbers))  # type: ignore[arg-type]
+    values: dict[str, Any] = {"start_s": START, "end_s": END} | numbers
+    return Fault(kind, *place, **values)
 
 
 def _virtual(kind: str, place: Place, **numbers: object) -> VirtualFault:
-    return VirtualFault(kind, *place, **({"start_s": START, "end_s": END} | numbers))  # type: ignore[arg-type]
+    values: dict[str, Any] = {"start_s": START, "end_s": END} | numbers
+    return VirtualFault(kind, *place, **values)
 
 
 def _market(

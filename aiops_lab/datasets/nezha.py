@@ -68,7 +68,8 @@ def read_nezha(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
             if fault["abnormal_traces"] == 0:
                 left_out.append(name)
                 continue
-            truth, kind = fault["service"], fault["fault_type"]
+            truth = fault["service"]
+            kind = fault["fault_type"]
             cases.append(TracesCase(name, folder.name, truth, kind, fault["id"], day))
     return cases, left_out
 
@@ -91,7 +92,8 @@ class NezhaDay:
 
     def __init__(self, folder: Path, logs: bool) -> None:
         self.folder = folder
-        spans_path, faults_path = folder / "spans.parquet", folder / "faults.json"
+        spans_path = folder / "spans.parquet"
+        faults_path = folder / "faults.json"
         self.spans = _table(spans_path, SPANS)
         self.faults = _faults(faults_path)
         self.resources = _resources(folder / "resources.parquet")
@@ -269,7 +271,8 @@ def _span_problems(spans: pd.DataFrame, faults: list[dict[str, Any]]) -> Iterato
     import numpy as np
     import pandas as pd
 
-    ids, trace = pd.Index(spans["span_id"]), spans["trace_id"].to_numpy()
+    ids = pd.Index(spans["span_id"])
+    trace = spans["trace_id"].to_numpy()
     if not ids.is_unique or ids.min() < 0:
         yield "span_id must be >= 0 and unique"
     shortest = spans["duration_us"].min()
@@ -293,7 +296,8 @@ def _span_problems(spans: pd.DataFrame, faults: list[dict[str, Any]]) -> Iterato
 
 def _trace_problems(traces: pd.DataFrame, faults: pd.DataFrame) -> Iterator[str]:
     """Yield what is wrong between the traces and the faults that they belong to."""
-    of_fault, abnormal = traces["window"], traces[traces["abnormal"]]
+    of_fault = traces["window"]
+    abnormal = traces[traces["abnormal"]]
     free = (of_fault == -1) & ~traces["abnormal"]
     unknown = of_fault[~free & ~of_fault.isin(faults.index)]
     if len(unknown):

@@ -238,7 +238,8 @@ def _windows(
     """
     import numpy as np
 
-    window, abnormal = np.full(len(begin), -1), np.zeros(len(begin), dtype=bool)
+    window = np.full(len(begin), -1)
+    abnormal = np.zeros(len(begin), dtype=bool)
     early, late = (seconds * SECOND for seconds in BEFORE_S)
     for fault in faults:
         before = (fault["t0_ns"] - early <= begin) & (begin < fault["t0_ns"] - late)

@@ -115,7 +115,8 @@ def _target(path: Path, abnormal: pd.DataFrame, nodes: set[str]) -> tuple[dict[s
     issue = read_json(path)
     try:
         target = {key: issue["target"][key] for key in ("node", "metric", "agg", "timestamp")}
-        cause, begin = issue["root_cause"]["node"], float(target["timestamp"])
+        cause = issue["root_cause"]["node"]
+        begin = float(target["timestamp"])
     except (KeyError, TypeError, ValueError) as error:
         raise wrong(
             path, f"must have target (node, metric, agg, timestamp) and root_cause.node ({error!r})"

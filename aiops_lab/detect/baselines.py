@@ -37,7 +37,8 @@ def envelope_step(
 
 @compiled
 def _ewma_kernel(values: NDArray, alpha: float, mean: NDArray, var: NDArray) -> None:
-    m, v = np.nan, 0.0
+    m = np.nan
+    v = 0.0
     for i in range(values.size):
         if not np.isnan(values[i]):
             if np.isnan(m):
@@ -93,7 +94,8 @@ def ewma(values: ArrayLike, half_life: float) -> tuple[NDArray, NDArray]:
         raise ValueError(f"values must be one-dimensional, got shape {series.shape}")
     if not half_life > 0:
         raise ValueError(f"half_life must be > 0, got {half_life}")
-    mean, var = np.empty_like(series), np.empty_like(series)
+    mean = np.empty_like(series)
+    var = np.empty_like(series)
     _ewma_kernel(series, alpha_of(1.0, half_life), mean, var)
     return mean, var
 

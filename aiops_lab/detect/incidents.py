@@ -113,7 +113,8 @@ class Incident:
 
         It is a list; printed it reads as a text, in a notebook as a page.
         """
-        before, last = self.verdict.steps[:-1], self.verdict.steps[-1:]
+        before = self.verdict.steps[:-1]
+        last = self.verdict.steps[-1:]
         samples = list(self.verdict.sample_traces)
         return Explanation([*before, *(replace(step, traces=samples) for step in last)])
 
@@ -193,8 +194,10 @@ def _read(kind: Any, value: Any) -> Any:
     """
     if is_dataclass(kind):
         hints = get_type_hints(kind)
-        return kind(**{name: _read(hints[name], part) for name, part in value.items()})  # type: ignore[operator]
-    container, arguments = get_origin(kind), get_args(kind)
+        fields = {name: _read(hints[name], part) for name, part in value.items()}
+        return kind(**fields)  # type: ignore[operator]
+    container = get_origin(kind)
+    arguments = get_args(kind)
     if container in (list, tuple):
         return container(_read(arguments[0], part) for part in value)
     is_time = value is not None and pd.Timestamp in (kind, *arguments)  # also of Timestamp | None

@@ -341,7 +341,8 @@ def judge(
     hour = starts // 3_600_000_000_000 % sensitivity.hours
     by_hour = state.reshape(len(keys), sensitivity.hours)
     begin = by_hour.copy()
-    scores, before = np.zeros(counts.n.shape, SCORES), np.zeros(counts.n.shape, b.BASELINE)
+    scores = np.zeros(counts.n.shape, SCORES)
+    before = np.zeros(counts.n.shape, b.BASELINE)
     held = Held(np.zeros(counts.n.shape, bool), np.zeros(counts.n.shape, bool))
     todo = np.arange(len(keys))
     while True:
@@ -352,7 +353,8 @@ def judge(
         decided = decide(windows, usual, sensitivity)
         now = Held(_any(decided, decided, held), _any(decided, jumps, held))
         changed = (now.abnormal != held.abnormal) | (now.jumped != held.jumped)
-        held, todo = now, np.flatnonzero(changed.any(axis=0))
+        held = now
+        todo = np.flatnonzero(changed.any(axis=0))
         if todo.size == 0:
             break
     windows |= decided
@@ -373,8 +375,10 @@ def _columns(
     scores: NDArray, before: NDArray, s: Sensitivity
 ) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
     """Return the columns of windows and baselines, arrays of shape (windows, endpoints)."""
-    n, count = before["pool_n"], before["count"]
-    seen, learning = count > 0, count < s.min_count
+    n = before["pool_n"]
+    count = before["count"]
+    seen = count > 0
+    learning = count < s.min_count
     usual_ms = np.where(seen, np.exp(before["mean"]), np.nan)
     sd = np.maximum(np.sqrt(before["var"]), b.MIN_SD)
     spread = np.exp(-sd * s.z / np.sqrt(np.maximum(n, 1)))

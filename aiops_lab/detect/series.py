@@ -52,8 +52,15 @@ def _outside(low: float, high: float, value: float) -> float:
 def _scores_kernel(values: NDArray, decay: float, scores: NDArray) -> int:
     """Fill `scores`; return where a value is too large, or -1."""
     n = 0
-    fast, slow, hold = 0.0, 0.0, 0.0
-    low, high, low_r, high_r, low_d, high_d = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    fast = 0.0
+    slow = 0.0
+    hold = 0.0
+    low = 0.0
+    high = 0.0
+    low_r = 0.0
+    high_r = 0.0
+    low_d = 0.0
+    high_d = 0.0
     for i in range(values.size):
         value = values[i]
         scores[i] = 0.0
@@ -63,7 +70,10 @@ def _scores_kernel(values: NDArray, decay: float, scores: NDArray) -> int:
             return i
         n += 1
         if n == 1:
-            fast, slow, low, high = value, value, value, value
+            fast = value
+            slow = value
+            low = value
+            high = value
             continue
         residual = value - slow
         share = 1.0 / n

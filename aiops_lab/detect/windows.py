@@ -117,7 +117,8 @@ def _stuck(
     """Return the stuck requests at the end of each window, as a table in compressed rows (ptr,
     code, age).
     """
-    since, step = grid.since_ns, grid.window_ns
+    since = grid.since_ns
+    step = grid.window_ns
     age_at_end = requests.end - requests.start
     long = (age_at_end > stuck_ns) & (requests.end >= since)
     start = requests.start[long]
@@ -131,7 +132,8 @@ def _stuck(
     nth = pd.Series(who).groupby(who).cumcount().to_numpy()
     window = first[who] + nth
     order = np.argsort(window, kind="stable")
-    window, who = window[order], who[order]
+    window = window[order]
+    who = who[order]
     window_end = since + (window + 1) * step
     ptr = np.searchsorted(window, np.arange(grid.windows + 1))
     return ptr, requests.node[long][who], (window_end - start[who]) / 1e9

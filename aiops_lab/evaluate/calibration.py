@@ -56,12 +56,16 @@ def calibration(
         If a confidence is not between 0 and 1.
     """
     p, hit = _answers(confidence, right)
-    hit, p = hit[~np.isnan(p)], p[~np.isnan(p)]
+    hit = hit[~np.isnan(p)]
+    p = p[~np.isnan(p)]
     bin_of = np.minimum((p * bins).astype(int), bins - 1)
     inside = (bin_of[:, None] == np.arange(bins)).astype(float)
     full = inside.any(axis=0)
-    inside, edges = inside[:, full], np.linspace(0, 1, bins + 1)
-    n, total, hits = inside.sum(axis=0), p @ inside, hit @ inside
+    inside = inside[:, full]
+    edges = np.linspace(0, 1, bins + 1)
+    n = inside.sum(axis=0)
+    total = p @ inside
+    hits = hit @ inside
     low, high = wilson(hits, n, 1.96)
     columns = {
         "low": edges[:-1][full],
@@ -114,7 +118,8 @@ def risk_coverage(confidence: ArrayLike, right: ArrayLike) -> pd.DataFrame:
 
 
 def _answers(confidence: ArrayLike, right: ArrayLike) -> tuple[NDArray, NDArray]:
-    p, hit = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
+    p = np.asarray(confidence, dtype=float)
+    hit = np.asarray(right, dtype=float)
     if p.shape != hit.shape:
         raise ValueError(f"right must be as long as confidence, got {hit.shape} and {p.shape}")
     wrong = p[(p < 0) | (p > 1)]

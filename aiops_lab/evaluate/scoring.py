@@ -84,9 +84,11 @@ def estimate(
         raise ValueError(f"clusters must be as long as values, got {shapes}")
     if values.size == 0:
         return Estimate(nan, nan, nan, 0)
-    sums, sizes = np.bincount(code, values), np.bincount(code).astype(float)
+    sums = np.bincount(code, values)
+    sizes = np.bincount(code).astype(float)
     added = sizes.mean()
-    sums, sizes = np.append(sums, [0, added]), np.append(sizes, [added, added])
+    sums = np.append(sums, [0, added])
+    sizes = np.append(sizes, [added, added])
     draws = np.random.default_rng(seed).integers(0, sums.size, (times, sums.size))
     means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
@@ -257,7 +259,8 @@ def score_truth(report: Report, truth: list[KnownFault], slack_ns: int) -> Score
     causes: dict[str, set[Any]] = {}
     for s in shown:
         causes.setdefault(s.incident, set()).add(truth[s.fault].place)
-    n, right = len(report.incidents), [i for i in report.incidents if i.id in causes]
+    n = len(report.incidents)
+    right = [i for i in report.incidents if i.id in causes]
     return Score(
         faults=len(truth),
         incidents=n,
@@ -282,12 +285,14 @@ def _is_at(place: tuple[str, str | None], key: Key) -> bool:
 
 def _shown(report: Report, truth: list[KnownFault], slack_ns: int) -> list[_Shown]:
     """Return the anomalies that show a fault, each with its incident."""
-    shown, homes = [], _homes(report.incidents)
+    shown = []
+    homes = _homes(report.incidents)
     # of an anomaly that goes on: its last end, and its fault or -1
     running: dict[tuple[str, Key], tuple[int, int]] = {}
     for anomaly in sorted(report.anomalies, key=lambda a: (a.end, a.key, a.type)):
         kind = anomaly.type, anomaly.key
-        low, high = unix_ns(anomaly.window), unix_ns(anomaly.end)
+        low = unix_ns(anomaly.window)
+        high = unix_ns(anomaly.end)
         until, fault = running.get(kind, (-1, -1))
         possible = _in_force(truth, anomaly.key, low - slack_ns, high)
         own = [n for n in possible if _is_at(truth[n].place, anomaly.key)]
@@ -343,7 +348,8 @@ def _union(spells: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     whole: list[tuple[int, int]] = []
     for low, high in sorted(spells):
         if whole and low <= whole[-1][1]:
-            low, high = whole[-1][0], max(whole.pop()[1], high)
+            low = whole[-1][0]
+            high = max(whole.pop()[1], high)
         whole.append((low, high))
     return whole
 
@@ -352,7 +358,8 @@ def _length(windows: pd.DataFrame) -> tuple[int, float]:
     """Return when a recording ended (Unix ns), and how many hours it lasted."""
     if windows.empty:
         return 0, 0.0
-    begin, end = unix_ns(windows["window"].min()), unix_ns(windows["end"].max())
+    begin = unix_ns(windows["window"].min())
+    end = unix_ns(windows["end"].max())
     return end, (end - begin) / 3.6e12
 
 

@@ -57,7 +57,8 @@ def sweep(
     ValueError
         Names the knob that is unknown, or its rule and the value.
     """
-    base, truth = base or Sensitivity(), truth_of(faults)
+    base = base or Sensitivity()
+    truth = truth_of(faults)
     unknown = [knob for knob in grid if knob not in asdict(base)]
     if unknown:
         raise ValueError(f"grid must name knobs of Sensitivity, got {unknown[0]!r}")
@@ -65,7 +66,8 @@ def sweep(
     axes = [np.asarray(values).tolist() for values in grid.values()]
     points = [dict(zip(grid, values, strict=True)) for values in product(*axes)]
     settings = [replace(base, **point) for point in points]
-    recording, rows = Recording(check(frame), {}), []
+    recording = Recording(check(frame), {})
+    rows = []
     bar = _Bar(settings, disable=not progress, unit="replay")
     for point, sensitivity in zip(points, bar, strict=True):
         report = Pipeline(sensitivity, detectors).replay(recording)

@@ -415,11 +415,14 @@ def _slowest(trees: TraceTrees, outcomes: _Outcomes, top: int) -> int:
     """
     i = top
     while True:
-        own, t = float(trees.end[i] - trees.start[i]), trees.end[i]
-        worst, worst_excess = -1, 0.0
+        own = float(trees.end[i] - trees.start[i])
+        t = trees.end[i]
+        worst = -1
+        worst_excess = 0.0
         for k in range(trees.first[i], trees.first[i + 1]):
             c = trees.child[k]
-            until, since = min(trees.end[c], t), trees.start[c]
+            until = min(trees.end[c], t)
+            since = trees.start[c]
             if trees.log[c] or until <= since:
                 continue
             own -= until - since
@@ -428,7 +431,8 @@ def _slowest(trees: TraceTrees, outcomes: _Outcomes, top: int) -> int:
             usual_ns = outcomes.usual_ns[called] if trees.server[i] else 0.0
             excess = until - since - usual_ns
             if excess > worst_excess:
-                worst, worst_excess = c, excess
+                worst = c
+                worst_excess = excess
         if worst < 0 or own >= worst_excess:
             return i
         i = worst

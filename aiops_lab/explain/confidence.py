@@ -60,7 +60,8 @@ def fit(scores: NDArray, shares: NDArray, right: NDArray, steps: int = 50) -> Cu
         Of suspects of one kind.
     right : array of bool, shape (n,)
     """
-    x, y = _design(scores, shares), np.asarray(right, dtype=float)
+    x = _design(scores, shares)
+    y = np.asarray(right, dtype=float)
     weights = _logistic(x, y, steps)
     if weights[1] < 0:  # echoes of a large fault score high, and so does a large deployment
         weights = np.insert(_logistic(x[:, ::2], y, steps), 1, 0.0)

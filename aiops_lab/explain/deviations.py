@@ -126,7 +126,8 @@ def _items(accounts: AccountTable, **columns: pd.Series) -> pd.DataFrame:
 
 
 def _errors(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataFrame:
-    usual, costs = profile.accounts, traces.costs
+    usual = profile.accounts
+    costs = traces.costs
     return _items(
         costs.accounts,
         n=_observed(traces),
@@ -144,7 +145,9 @@ def _observed(traces: AttributedTraces) -> pd.Series:
 
 
 def _slow_spans(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataFrame:
-    usual, self_ns, config = profile.accounts, traces.self_ns, traces.config
+    usual = profile.accounts
+    self_ns = traces.self_ns
+    config = traces.config
     limit = usual["limit"].reindex(self_ns.index, fill_value=0.0) + config.min_self_ms * 1e6
     slow = self_ns.index[self_ns > limit].value_counts()
     return _items(
@@ -185,7 +188,8 @@ def _beyond(limits: pd.DataFrame, resources: pd.DataFrame) -> pd.DataFrame:
 def _resources(
     profile: ReferenceProfile, traces: AttributedTraces, now: pd.DataFrame | None
 ) -> pd.DataFrame:
-    usual, keys = profile.resources, traces.spans.keys
+    usual = profile.resources
+    keys = traces.spans.keys
     if now is None or usual.empty:
         return pd.DataFrame()
     limits = usual["limit"].unstack()
@@ -205,7 +209,8 @@ def _shapes(traces: AttributedTraces) -> pd.DataFrame:
     """Return keys of each span: its account with the set of its children and that of its parent's
     (``both``), with its parent's (``above``), with its own (``under``), and alone (``account``).
     """
-    account, parent = traces.costs.span_account, traces.trees.parent
+    account = traces.costs.span_account
+    parent = traces.trees.parent
     mixed = _mixed(account)
     below = np.flatnonzero(parent >= 0)
     called = mixed[below]
@@ -230,7 +235,8 @@ def _mixed(key: NDArray) -> NDArray:
 
 def _odd_shapes(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataFrame:
     """Return the odd shapes by account, without those of traces in which something failed."""
-    trees, account = traces.trees, pd.Series(traces.costs.span_account)
+    trees = traces.trees
+    account = pd.Series(traces.costs.span_account)
     open_now = traces.spans.end > traces.until_ns
     failing = (trees.failed | (trees.status >= 400) | open_now) & ~trees.log
     hurt = np.isin(trees.root, trees.root[failing])
@@ -251,7 +257,8 @@ def _is_odd(profile: ReferenceProfile, traces: AttributedTraces) -> NDArray:
 
     A span that was never seen before is no odd one; the one that called it is.
     """
-    keys, trees = _shapes(traces), traces.trees
+    keys = _shapes(traces)
+    trees = traces.trees
     now = {name: key.groupby(key).transform("size") for name, key in keys.items()}
     usual = {name: _look_up(counts, keys[name]) for name, counts in profile.shapes.items()}
     new_above = usual["above"] == 0  # the parent's set is itself new: compare under any parent

@@ -171,7 +171,8 @@ def _during(
     lacking = reference.resources.columns.difference(resources.columns)
     if len(lacking):
         raise ValueError(f"resources must have the columns that were learned, lacks {lacking[0]!r}")
-    first, last = to_timestamp(spans.start.min()), to_timestamp(spans.start.max())
+    first = to_timestamp(spans.start.min())
+    last = to_timestamp(spans.start.max())
     return resources[(resources.index >= first) & (resources.index <= last)]
 
 
@@ -179,7 +180,8 @@ def _during(
 
 
 def _ledger(comparison: Comparison) -> Ledger:
-    config, entries = comparison.config, _entries(comparison)
+    config = comparison.config
+    entries = _entries(comparison)
     rows = _reassign(_excess(comparison, entries), comparison)
     # Each entry in its own usual requests: else one heavy neighbour hides what all others lose.
     usual_ms = rows["entry"].map(entries["usual_ms"].clip(lower=config.min_usual_ms))
@@ -193,7 +195,8 @@ def _ledger(comparison: Comparison) -> Ledger:
 
 def _entries(comparison: Comparison) -> pd.DataFrame:
     """Return a row an entry with usual requests, by code: the columns of `Ledger.entries`."""
-    usual, now = comparison.reference.cost_by_entry, comparison.cost_by_entry
+    usual = comparison.reference.cost_by_entry
+    now = comparison.cost_by_entry
     columns = {
         "n_usual": usual["n"],
         "n_now": now["n"],
@@ -213,7 +216,8 @@ def _excess(comparison: Comparison, entries: pd.DataFrame) -> pd.DataFrame:
     """Return the mean cost per request of each unit, masked, entry and account, usual and now, with
     the excess and its standard error.
     """
-    usual, now = comparison.reference.cost_by_account, comparison.cost_by_account
+    usual = comparison.reference.cost_by_account
+    now = comparison.cost_by_account
     keys = ["unit", "masked", "entry", "account"]
     rows = usual.merge(now, on=keys, how="outer", suffixes=("_usual", "")).fillna(0.0)
     rows = rows.join(entries[["n_usual", "n_now"]], on="entry", how="inner")
@@ -297,7 +301,8 @@ def _is_significant(rows: pd.DataFrame, config: RcaConfig) -> pd.Series:
 
 def _contended(rows: pd.DataFrame, comparison: Comparison) -> list[Contention]:
     """Return, for each service with excess that is contended, what keeps it busy."""
-    reference, config = comparison.reference, comparison.config
+    reference = comparison.reference
+    config = comparison.config
     services = comparison.endpoints["service"]
     excess = rows["node"][_is_significant(rows, config)]
     suspected = {*services[excess]} & {*services[_prolonged(comparison)]}
@@ -312,7 +317,8 @@ def _prolonged(comparison: Comparison) -> pd.Index:
     """Return the endpoints whose requests take so much longer, or are not answered, that others may
     wait for them.
     """
-    usual, now = comparison.reference.costs.endpoints, comparison.costs.endpoints
+    usual = comparison.reference.costs.endpoints
+    now = comparison.costs.endpoints
     ratio = now["ms"] / usual["ms"].reindex(now.index)
     half_way = (1 + comparison.config.contention_ratio) / 2
     return now.index[~(ratio <= half_way) | (now["unanswered"] > 0)]
@@ -322,7 +328,8 @@ def _moves(rows: pd.DataFrame, contention: Contention, comparison: Comparison) -
     """Return what leaves the accounts of one contended service, and where it goes, as rows to be
     added.
     """
-    accounts, is_time = comparison.costs.accounts, rows["unit"] == "ms"
+    accounts = comparison.costs.accounts
+    is_time = rows["unit"] == "ms"
     waits = is_time & rows["node"].isin(accounts.node[contention.waiting])
     is_full = ~is_time & rows["node"].isin(accounts.node[contention.full])
     away = rows[(waits | is_full) & _is_significant(rows, comparison.config)]
@@ -376,14 +383,16 @@ def _between_services(accounts: pd.DataFrame, comparison: Comparison) -> pd.Data
     is an edge between two services.
     """
     services = np.append(comparison.endpoints["service"], ["", ""])  # of OUTSIDE and of OWN
-    callers, called = services[accounts["caller"]], services[accounts["node"]]
+    callers = services[accounts["caller"]]
+    called = services[accounts["node"]]
     table = pd.DataFrame({"from": callers, "to": called}, index=accounts.index)
     return table[(callers != "") & (callers != called)]
 
 
 def _prolonged_calls(comparison: Comparison) -> pd.Series:
     """Return by how many ns the gap of a call became longer, by calling and called service."""
-    usual, now = comparison.reference.mean_self_ns, comparison.mean_self_ns
+    usual = comparison.reference.mean_self_ns
+    now = comparison.mean_self_ns
     accounts = pd.DataFrame(comparison.costs.accounts._asdict())
     calls = now.join(usual.add_suffix("_usual"), how="inner")
     calls = calls.join(_between_services(accounts, comparison), how="inner")

@@ -230,7 +230,8 @@ def _checked_target(target: Mapping[str, Any]) -> tuple[str, str, float]:
     for key in ("node", "metric", "timestamp"):
         if key not in target:
             raise ValueError(f"target must have {key!r}, got {sorted(target)}")
-    metric, alarm_s = target["metric"], target["timestamp"]
+    metric = target["metric"]
+    alarm_s = target["timestamp"]
     if metric not in METRICS:
         raise ValueError(f"target metric must be one of {list(METRICS)}, got {metric!r}")
     is_number = isinstance(alarm_s, (int, float, np.number)) and not isinstance(alarm_s, bool)
@@ -242,7 +243,8 @@ def _checked_target(target: Mapping[str, Any]) -> tuple[str, str, float]:
 def _check_frame(name: str, frame: pd.DataFrame, rows: int) -> None:
     if not isinstance(frame, pd.DataFrame):
         raise ValueError(f"{name} must be a DataFrame, got {type(frame).__name__}")
-    columns, index = frame.columns, frame.index
+    columns = frame.columns
+    index = frame.index
     if columns.nlevels != 3:
         rule = "must have columns (node, metric, statistic)"
         raise ValueError(f"{name} {rule}, got {columns.nlevels} levels")
@@ -332,7 +334,8 @@ def _graph(calls: Iterable[tuple[str, str]], nodes: list[str]) -> Graph:
         onward = [{position[c]} if c in position else below[c] for c in callees.get(node, ())]
         below[node] = set[int]().union(*onward)
         if node in position:
-            caller, nearest = position[node], sorted(below[node])
+            caller = position[node]
+            nearest = sorted(below[node])
             reach[caller] |= reach[nearest].any(axis=0)
             edges += [(caller, callee) for callee in nearest]
     if callees and position.keys().isdisjoint(below):
@@ -438,7 +441,9 @@ def _bridged(
     An excess that appears at no caller, other than the target's, has left the known graph; it is
     assigned to the node where it most likely entered again.
     """
-    total, own, reach = costs.total[0], costs.own[0].copy(), graph.reach.copy()
+    total = costs.total[0]
+    own = costs.own[0].copy()
+    reach = graph.reach.copy()
     lost = np.maximum(total, 0) - _sums(costs.absorbed, graph.callee, total.size)[0]
     lost[target] = 0.0
     similar = _cosines(costs.excess[0]) >= config.min_cosine
@@ -468,7 +473,8 @@ def _cosines(excess: NDArray) -> NDArray:
 
 def _suspects(evidence: pd.DataFrame, metric: str, config: MetricsConfig) -> list[Suspect]:
     """Return the nodes with an own excess; `evidence` is sorted by name, for equal scores."""
-    own, noise = evidence["own"], evidence["noise"]
+    own = evidence["own"]
+    noise = evidence["noise"]
     score = own - noise
     positive = score.clip(lower=0)
     share = positive / max(positive.sum(), np.finfo(float).tiny)

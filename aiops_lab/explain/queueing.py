@@ -64,7 +64,8 @@ def find_contention(
     """
     if before is None or after is None:
         return None
-    usual, now = before.each, after.each
+    usual = before.each
+    now = after.each
     wait = _wait(now, config)
     now = now.assign(wait=wait, work=now["own"] - wait)
     usual_own = usual.groupby("account")["own"].mean()
@@ -97,7 +98,8 @@ def _is_full(now: pd.DataFrame, account: int, config: RcaConfig) -> bool:
     it ever does.
     """
     mine = now[now["account"] == account]
-    failed, work = mine[mine["failed"]], mine[~mine["failed"]]
+    failed = mine[mine["failed"]]
+    work = mine[~mine["failed"]]
     if failed.empty or len(work) < config.min_requests:
         return False
     most = _in_hand(work["start"], work).max()
@@ -125,7 +127,8 @@ def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests 
         return None
     gap = _gap(spans, served)
     spans, row = subtrees_of(spans, served)
-    served, account = served[row], traces.costs.span_account[row]
+    served = served[row]
+    account = traces.costs.span_account[row]
     trees = build_trees(spans, traces.until_ns, traces.offsets, served)
     span, ns = critical_path(trees)
     at_home = trees.root[span] == span
@@ -160,7 +163,8 @@ def _gap(spans: EncodedSpans, served: NDArray) -> NDArray:
     """Return by how many ns the calls that brought the requests were longer: some servers queue
     before their span.
     """
-    duration, closed = spans.end - spans.start, spans.end != NEVER
+    duration = spans.end - spans.start
+    closed = spans.end != NEVER
     parent = spans.parent[served]
     longer = duration[parent] - duration[served]
     comparable = (parent >= 0) & spans.client[parent] & closed[parent] & closed[served]
@@ -178,7 +182,8 @@ def _wait(requests: pd.DataFrame, config: RcaConfig) -> NDArray:
     start, end, room, failed = (
         requests[column].to_numpy() for column in ("start", "end", "room", "failed")
     )
-    low, high = 1, int(_in_hand(requests["start"], requests).max(initial=0)) + 1
+    low = 1
+    high = int(_in_hand(requests["start"], requests).max(initial=0)) + 1
     while low < high:
         workers = (low + high) // 2
         # who is turned away does not wait

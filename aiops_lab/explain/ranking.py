@@ -68,7 +68,8 @@ def rank_suspects(comparison: Comparison) -> list[Suspect]:
 
 def rank_by_ledger(comparison: Comparison) -> list[Suspect]:
     """Return the suspects by what customers lost; none where no score reaches `min_score`."""
-    config, rows = comparison.config, comparison.ledger.rows
+    config = comparison.config
+    rows = comparison.ledger.rows
     scores = scores_of(comparison.ledger, config)
     if scores.empty:
         return []
@@ -110,7 +111,8 @@ def _votes(comparison: Comparison) -> pd.Series:
     """Return in how many of the bad requests the largest excess originated at each endpoint, by
     (service, endpoint).
     """
-    costs, bad = comparison.costs, comparison.bad.index
+    costs = comparison.costs
+    bad = comparison.bad.index
     failures = costs.failures[~costs.failures["masked"]]
     failed = failures[failures["root"].isin(bad)]
     slow = _largest_excess(comparison)

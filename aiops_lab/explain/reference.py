@@ -87,7 +87,8 @@ def check_resources(resources: pd.DataFrame | None) -> None:
     if not isinstance(resources, pd.DataFrame):
         got = type(resources).__name__
         raise ValueError(f"resources must be a DataFrame with the column 'service', got {got}")
-    columns, index = list(resources), resources.index
+    columns = list(resources)
+    index = resources.index
     if "service" not in resources:
         raise ValueError(f"resources must be a DataFrame with the column 'service', got {columns}")
     if not isinstance(index, pd.DatetimeIndex) or str(index.tz) != "UTC":

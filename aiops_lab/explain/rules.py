@@ -70,12 +70,14 @@ def _requests(spans: EncodedSpans, keys: dict[Key, int]) -> pd.DataFrame:
 
 
 def _depth(above: NDArray) -> NDArray:
-    depth, at = np.zeros(above.size, dtype=np.int64), above
+    depth = np.zeros(above.size, dtype=np.int64)
+    at = above
     for _ in range(_DEEPEST):
         inside = at >= 0
         if not inside.any():
             break
-        depth, at = depth + inside, np.where(inside, above[at], -1)
+        depth = depth + inside
+        at = np.where(inside, above[at], -1)
     return depth
 
 
@@ -109,12 +111,14 @@ def _ranked(scores: pd.Series, keys: dict[Key, int], votes: bool = False) -> lis
     its number of `votes`, k of n traces.
     """
     scores = scores[scores > 0].astype(float)
-    endpoints, total = list(keys), float(scores.sum())
+    endpoints = list(keys)
+    total = float(scores.sum())
     names = display_names(endpoints)
     suspects = []
     for node, score in zip(scores.index.tolist(), scores.tolist(), strict=True):
         (service, endpoint), share = endpoints[node], score / total
-        support, name = (int(score), int(total)) if votes else (0, 0), names[endpoints[node]]
+        support = (int(score), int(total)) if votes else (0, 0)
+        name = names[endpoints[node]]
         suspects.append(Suspect(service, endpoint, score, share, support, name=name, share=share))
     return sorted(suspects, key=lambda s: (-s.score, s.key))
 
@@ -137,7 +141,8 @@ def at_random(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
     _, now, keys = _compared(reference, abnormal)
     columns = abnormal[["span_id", "start", "duration_ms"]]
     seed = int(pd.util.hash_pandas_object(columns, index=False).sum())
-    endpoints, candidates = list(keys), now.loc[now["abnormal"], "node"].unique()
+    endpoints = list(keys)
+    candidates = now.loc[now["abnormal"], "node"].unique()
     drawn = (sha256(repr((seed, endpoints[node])).encode()).digest() for node in candidates)
     lots = [1.0 + int.from_bytes(digest[:6]) for digest in drawn]
     return _ranked(pd.Series(lots, candidates, dtype=float) / 2**48, keys)
@@ -303,7 +308,8 @@ def _spectrum(
     good = pd.concat([now[~now["abnormal"]], before], ignore_index=True)
     weight, touched = _pagerank(bad, len(keys), 0.5)
     weight_good, touched_good = _pagerank(good, len(keys), 1.0)
-    ef, ep = weight * touched, weight_good * touched_good
+    ef = weight * touched
+    ep = weight_good * touched_good
     nf = weight * (bad["trace"].nunique() - touched)
     with np.errstate(invalid="ignore"):
         return _ranked(pd.Series(formula(ef, nf, ep)).dropna(), keys)
@@ -319,17 +325,21 @@ def _pagerank(requests: pd.DataFrame, width: int, by_kind: float) -> tuple[NDArr
     requests = requests.assign(trace=pd.factorize(requests["trace"])[0])
     t, o = _pairs(requests, "trace", "node")
     caller, callee = _pairs(requests[requests["caller"] >= 0], "caller", "node")
-    n_t, n_o = np.bincount(t), np.bincount(o, minlength=width)
-    out, size = np.bincount(caller, minlength=width), n_t.size
+    n_t = np.bincount(t)
+    n_o = np.bincount(o, minlength=width)
+    out = np.bincount(caller, minlength=width)
+    size = n_t.size
     prefer = _preference(t, o, by_kind)
-    rank, of_trace = np.full(width, 1 / (width + size)), np.full(size, 1 / (width + size))
+    rank = np.full(width, 1 / (width + size))
+    of_trace = np.full(size, 1 / (width + size))
     for _ in range(_ROUNDS):
         from_calls = np.bincount(callee, rank[caller] / out[caller], minlength=width)
         from_traces = np.bincount(o, of_trace[t] / n_t[t], minlength=width)
         from_nodes = np.bincount(t, rank[o] / n_o[o])
         rank = _DAMPING * (from_traces + _BY_CALLS * from_calls)
         of_trace = _DAMPING * from_nodes + (1 - _DAMPING) * prefer
-        rank, of_trace = rank / rank.max(), of_trace / of_trace.max()
+        rank = rank / rank.max()
+        of_trace = of_trace / of_trace.max()
     return rank * rank.sum() / np.count_nonzero(n_o), n_o
 
 
@@ -346,7 +356,8 @@ def _preference(trace: NDArray, node: NDArray, by_kind: float) -> NDArray:
     kind = np.zeros(length.size, dtype=np.uint64)
     np.add.at(kind, trace, pd.util.hash_array(node))
     _, which, alike = np.unique(kind, return_inverse=True, return_counts=True)
-    rare, short = 1 / alike[which], 1 / length
+    rare = 1 / alike[which]
+    short = 1 / length
     return by_kind * rare / rare.sum() + (1 - by_kind) * short / short.sum()
 
 

@@ -49,7 +49,8 @@ def _endpoints(comparison: Comparison) -> pd.DataFrame:
     """Return each endpoint usual and now, whether it is degraded, and the share of all excess that
     originated there.
     """
-    usual, now = comparison.reference.costs.endpoints, comparison.costs.endpoints
+    usual = comparison.reference.costs.endpoints
+    now = comparison.costs.endpoints
     both = usual.add_suffix("_usual").join(now.add_suffix("_now"), how="outer")
     both = both.fillna(dict.fromkeys(both.columns.drop(["var_usual", "var_now"]), 0))
     names = comparison.endpoints.loc[both.index]
@@ -80,7 +81,8 @@ def _degraded(e: pd.DataFrame, config: RcaConfig) -> pd.Series:
     Fewer than `min_requests` show no mean: those in progress when the trouble begins are the long
     ones.
     """
-    n, m = e["n_usual"].clip(lower=1), e["n_now"].clip(lower=1)
+    n = e["n_usual"].clip(lower=1)
+    m = e["n_now"].clip(lower=1)
     error = np.sqrt(e["var_usual"] / n + e["var_now"] / m)
     least = (config.degraded_ratio * e["ms_usual"]).clip(lower=config.degraded_ms)
     slower = e["ms_now"] - e["ms_usual"] > np.maximum(least, config.n_sigma * error)
@@ -112,7 +114,8 @@ def _affected(causes: list[Suspect], comparison: Comparison, endpoints: pd.DataF
 
 def _samples(cause: Suspect, comparison: Comparison) -> list[dict[str, Any]]:
     """Return a few of the traces that the cause made worst: failed ones first, then the longest."""
-    spans, requests = comparison.spans, comparison.costs.requests
+    spans = comparison.spans
+    requests = comparison.costs.requests
     codes = [code for code, key in enumerate(spans.keys) if key == cause.key]
     mine = np.flatnonzero(np.isin(spans.node, codes))
     # The server span comes after the client span that called it, and stands alone where there is
@@ -129,9 +132,11 @@ def _samples(cause: Suspect, comparison: Comparison) -> list[dict[str, Any]]:
 
 def _sample(at: int, comparison: Comparison) -> dict[str, Any]:
     """Return what happened in the trace of the span at one position, and at that span."""
-    spans, names = comparison.spans, comparison.display_names
+    spans = comparison.spans
+    names = comparison.display_names
     chain = names[spans.node[spans.server & (spans.trace == spans.trace[at])]]
-    status, parent = spans.status[at], spans.parent[at]
+    status = spans.status[at]
+    parent = spans.parent[at]
     given_up = parent >= 0 and spans.status[parent] == 0
     unanswered = spans.end[at] == NEVER or status == 0 or given_up
     return {
@@ -147,7 +152,8 @@ def _sample(at: int, comparison: Comparison) -> dict[str, Any]:
 
 
 def _steps(comparison: Comparison, suspects: list[Suspect], affected: list[str]) -> list[Step]:
-    ledger, usual = comparison.ledger, comparison.reference.costs
+    ledger = comparison.ledger
+    usual = comparison.reference.costs
     entries = to_records(ledger.entries)
     compared = (
         f"{len(comparison.costs.requests)} requests of the incident were compared with "

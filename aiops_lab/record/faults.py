@@ -186,7 +186,8 @@ class FaultInjector:
     """
 
     def __init__(self, log: FaultLog | None = None, seed: int = 0) -> None:
-        self._log, self._seed = log, seed
+        self._log = log
+        self._seed = seed
         self._order = count()
         self._lock = threading.Lock()
         self._active: dict[int, _Active] = {}
@@ -199,7 +200,8 @@ class FaultInjector:
         """
         start_ns = time.time_ns() + round(fault.start_s * 1e9)
         starts = time.monotonic() + fault.start_s
-        end_ns, ends = None, float("inf")
+        end_ns = None
+        ends = float("inf")
         if fault.length_s is not None:
             end_ns = start_ns + round(fault.length_s * 1e9)
             ends = starts + fault.length_s

@@ -165,7 +165,9 @@ class _Instrumented:
             return self._pass_by(environ, start_response)
         endpoint = UNMATCHED if self._routed else decode_header(path)
         request = ServerSpan(self.recorder, endpoint, _context_of_request(environ))
-        request.server, request.by_path, request.complete = start_response, not self._routed, False
+        request.server = start_response
+        request.by_path = not self._routed
+        request.complete = False
         request.show()
         token = current_span.set(request)
         try:
@@ -193,18 +195,21 @@ def _instrument_flask(app: Any, recorder: Recorder) -> None:
 
     excluded = (*EXCLUDED, app.static_url_path) if app.has_static_folder else EXCLUDED
     wrapped = _Instrumented(app.wsgi_app, recorder, excluded, routed=True)
-    preprocess, finalize = app.preprocess_request, app.finalize_request
+    preprocess = app.preprocess_request
+    finalize = app.finalize_request
     get_request = request._get_current_object  # type: ignore[attr-defined]
 
     def preprocess_request(*args: Any) -> Any:
-        span, rule = current_span.get(), get_request().url_rule
+        span = current_span.get()
+        rule = get_request().url_rule
         if span is not None and rule is not None:
             span.endpoint = rule.rule
             span.show()
         return preprocess(*args)
 
     def finalize_request(*args: Any, **kwargs: Any) -> Any:
-        response, span = finalize(*args, **kwargs), current_span.get()
+        response = finalize(*args, **kwargs)
+        span = current_span.get()
         if span is not None:
             # Then the request ends when the application returns. The answer of an abort(404) is an
             # iterator in Flask, although its whole text is there.

@@ -97,7 +97,9 @@ class OpenSpan:
         peer: str | None = None,
     ) -> None:
         self.recorder = recorder
-        self.endpoint, self.kind, self.peer = endpoint, kind, peer
+        self.endpoint = endpoint
+        self.kind = kind
+        self.peer = peer
         self.trace_id, self.parent_id, self.flags, self.tracestate = context
         self.span_id = new_span_id()
         self.status = 0

@@ -109,7 +109,9 @@ class SpanStore:
         self.path = Path(path)
         self.opened: dict[str, Span] = {}
         self.dropped = 0
-        self._flush_s, self._batch, self._capacity = flush_s, batch, capacity
+        self._flush_s = flush_s
+        self._batch = batch
+        self._capacity = capacity
         self._buffer: deque[Span] = deque()
         self._stacks: deque[tuple[str, str]] = deque()
         self._drop_lock = threading.Lock()
@@ -176,7 +178,8 @@ class SpanStore:
         Python exits.
         """
         with self._drop_lock:
-            closed, self._closed = self._closed, True
+            closed = self._closed
+            self._closed = True
         if closed:
             return
         atexit.unregister(self.close)
@@ -305,7 +308,8 @@ class SpanStore:
             # First the open spans, then those that ended: a span that ends in between is in both,
             # never in neither.
             opened = self.opened.copy()
-            done, stacks = list(self._buffer), list(self._stacks)
+            done = list(self._buffer)
+            stacks = list(self._stacks)
             ended = {span.span_id for span in done} & opened.keys() if opened else set()
             for key in ended:
                 del opened[key]

@@ -35,7 +35,8 @@ def self_time(frame: pd.DataFrame) -> pd.Series:
     Trusts the clocks: a child on another host whose clock is ahead hides time of its parent.
     """
     check(frame)
-    start, end = start_ns(frame), end_ns(frame)
+    start = start_ns(frame)
+    end = end_ns(frame)
     order = np.argsort(start, kind="stable")
     covered = _covered(order, start, end, parse_ids(frame).parent)
     own = frame["duration_ms"].to_numpy() - covered / 1e6
@@ -52,7 +53,8 @@ def _covered(order: NDArray, start: NDArray, end: NDArray, parent: NDArray) -> N
     for i in order:
         p = parent[i]
         if p >= 0:
-            low, high = max(start[i], reach[p]), min(end[i], end[p])
+            low = max(start[i], reach[p])
+            high = min(end[i], end[p])
             if high > low:
                 covered[p] += high - low
                 reach[p] = high
@@ -158,7 +160,8 @@ def _align(
     root = np.full(parent.size, -1, dtype=np.int64)
     shift = np.zeros(parent.size, dtype=np.int64)
     order = np.empty(parent.size, dtype=np.int64)
-    size, at = 0, 0
+    size = 0
+    at = 0
     for i in range(parent.size):
         if parent[i] < 0:
             end[i] = max(end[i], start[i])

@@ -39,9 +39,9 @@ _GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
 class Board(NamedTuple):
     """What came out.
 
-    ``runs``: a row a rule and run: group, and the fields of a `RuleResult`. ``pipeline``: a row a run of
-    the pipeline: group, and the fields of a `PipelineResult`; empty without it. ``sizes``: a row a rule,
-    size and seed: kind, size, and the fields of a `RuleResult`; empty without them.
+    ``runs``: a row a rule and run: group, and the fields of a `RuleResult`. ``pipeline``: a row a
+    run of the pipeline: group, and the fields of a `PipelineResult`; empty without it. ``sizes``: a
+    row a rule, size and seed: kind, size, and the fields of a `RuleResult`; empty without them.
     """
 
     runs: pd.DataFrame

@@ -1,8 +1,8 @@
 """What comes of one run of a scenario? What each rule answers with the windows given, and what the
 pipeline finds.
 
-A rule result is one rule's answer to one run; a pipeline result is what became of the faults of one run in the
-whole pipeline, which has to see for itself that, when and where something is wrong.
+A rule result is one rule's answer to one run. A pipeline result is what became of the faults of one
+run in the whole pipeline, which must find by itself that, when and where something is wrong.
 """
 
 from __future__ import annotations

@@ -134,9 +134,7 @@ def ledger_table(incident: Incident, entry: str = ENTRY) -> pd.DataFrame:
 
 
 def ledger_text(incident: Incident) -> str:
-    """Return the ledger as a table: what originated inside, and the excess at the entry, which is the
-    same.
-    """
+    """Return the ledger as text: what originated inside equals the excess at the entry."""
     table = ledger_table(incident)
     lines = [f"   Ledger of {table.attrs['entry']}, excess in {table.attrs['unit']}:"]
     for row in table.sort_values("excess", ascending=False).itertuples():

@@ -11,7 +11,7 @@ from shop.virtual_time.keyed_random import key, mixed
 from shop.virtual_time.scenario import BEGIN_NS, Scenario
 
 if TYPE_CHECKING:
-    from shop.virtual_time.simulate import Node
+    from shop.virtual_time.parts import Node
 import numpy as np
 import pandas as pd
 

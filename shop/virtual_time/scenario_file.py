@@ -162,7 +162,8 @@ def _below(place: str, key: str) -> str:
 
 def _decoded(hint: Any, value: Any, place: str) -> Any:
     if is_dataclass(hint):
-        return value if isinstance(value, hint) else _made(hint, value, place)  # type: ignore[arg-type]
+        kind: Any = hint
+        return value if isinstance(value, kind) else _made(kind, value, place)
     origin = get_origin(hint)
     parts = get_args(hint)
     if origin in (Union, UnionType):

@@ -15,9 +15,7 @@ from __future__ import annotations
 import heapq
 import random
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -27,9 +25,22 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from aiops_lab.record.faults import HOLD_MAX_S, Fault
-from shop.topology import Call, Endpoint
+from shop.topology import Call
 from shop.virtual_time.frames import Records, frame_of
-from shop.virtual_time.keyed_random import BLOCK, Column, generator, microseconds, uniform
+from shop.virtual_time.keyed_random import BLOCK, generator
+from shop.virtual_time.parts import (
+    Failure,
+    Node,
+    PendingCall,
+    RunningEndpoint,
+    Strike,
+    Work,
+    WorkerPool,
+    detour_us,
+    hits,
+    refuses,
+    shed_error,
+)
 from shop.virtual_time.scenario import Place, Scenario, VirtualFault, end_of
 
 PART = 200_000
@@ -41,12 +52,6 @@ LONG_RUN = 100_000
 """Requests from which on a progress bar is worth its line."""
 
 REFUSED_US = 1000
-
-NETWORK_SIGMA = 0.3
-
-Failure = tuple[int, str | None]  # status, error
-
-Strike = tuple[int, int, Fault, str]  # start, end (µs), the fault, its name among the draws
 
 SPAN_FIELDS = ("request", "code", "start", "end", "status", "error")
 
@@ -85,113 +90,6 @@ def stream(
         yield frame_of(run.table(records), scenario, seed)
 
 
-# ---- the parts of the shop while it runs
-
-
-class _Pool:
-    """The workers of a service, and who waits for one."""
-
-    __slots__ = ("free", "waiting")
-
-    def __init__(self, n: int) -> None:
-        self.free = n
-        self.waiting: deque[_Work] = deque()
-
-
-class _Spot:
-    """An endpoint while it runs."""
-
-    __slots__ = ("busy", "endpoint", "faults", "hooks", "pool", "stages")
-
-    def __init__(self, endpoint: Endpoint, pool: _Pool | None) -> None:
-        self.endpoint = endpoint
-        self.pool = pool
-        self.stages = endpoint.stages
-        self.busy = 0
-        self.faults: list[Strike] = []  # strike who handles a request
-        self.hooks: list[Strike] = []  # strike who calls
-
-
-class Node:
-    """A position in the tree of calls below an entry, with its own columns of draws."""
-
-    __slots__ = (
-        "back",
-        "code",
-        "columns",
-        "made",
-        "name",
-        "own",
-        "parent",
-        "spot",
-        "travel",
-        "under",
-    )
-
-    def __init__(
-        self,
-        name: str,
-        code: int,
-        spot: _Spot,
-        parent: Node | None,
-        *,
-        scenario: Scenario,
-        seed: int,
-    ) -> None:
-        self.name = name
-        self.code = code
-        self.spot = spot
-        self.parent = parent
-        endpoint, self.columns = spot.endpoint, partial(Column, uniform, seed, name)
-        self.own = Column(microseconds(endpoint.median_ms, endpoint.sigma), seed, name, "own work")
-        self.travel = Column(
-            microseconds(scenario.network_ms, NETWORK_SIGMA), seed, name, "network"
-        )
-        self.back = Column(uniform, seed, name, "back-off")
-        self.under: dict[tuple[int, int, int], Node] = {}
-        self.made: dict[str, Column] = {}
-
-    def draw(self, purpose: str, n: int) -> float:
-        """Return the draw of request n for a purpose, in [0, 1)."""
-        column = self.made.get(purpose)
-        if column is None:
-            column = self.made[purpose] = self.columns(purpose)
-        return column[n]
-
-
-class _Work:
-    """A request while an endpoint handles it: a server span."""
-
-    __slots__ = ("call", "done", "failures", "n", "node", "pending", "stage", "start")
-
-    def __init__(self, n: int, node: Node, call: _Asked | None) -> None:
-        self.n = n
-        self.node = node
-        self.call = call
-        self.start = self.stage = self.pending = 0
-        self.done = False
-        self.failures: list[tuple[int, Failure]] = []
-
-
-class _Asked:
-    """A call while its caller waits: a client span."""
-
-    __slots__ = ("answer", "attempt", "call", "index", "node", "over", "start", "travel", "work")
-
-    def __init__(
-        self, work: _Work, call: Call, index: int, attempt: int, *, node: Node, start: int
-    ) -> None:
-        self.work = work
-        self.call = call
-        self.index = index
-        self.attempt = attempt
-        self.node = node
-        self.start = start
-        self.travel = 0
-        self.over = False
-        self.answer = 200
-
-
 # ---- the run
 
 
@@ -203,8 +101,10 @@ class Run:
         self.seed = seed
         self.end = round(scenario.seconds * 1e6)
         self.overhead = round(scenario.overhead_ms * 1e3)
-        pools = {service: _Pool(n) for service, n in scenario.workers.items()}
-        self.spots = {e.place: _Spot(e, pools.get(e.service)) for e in scenario.topology.endpoints}
+        pools = {service: WorkerPool(n) for service, n in scenario.workers.items()}
+        self.spots = {
+            e.place: RunningEndpoint(e, pools.get(e.service)) for e in scenario.topology.endpoints
+        }
         for name, faults in (("fault", scenario.faults), ("change", scenario.changes)):
             for k, fault in enumerate(faults):
                 self._set_trap(fault, f"{name} {k}")
@@ -298,15 +198,15 @@ class Run:
         node = self.entries[entry]
         self.requests += 1
         self._expect()
-        if not node.spot.hooks or not _refuses(self._hooks(at, node, n, None)):
-            self._arrive(at, _Work(n, node, None))
+        if not node.spot.hooks or not refuses(self._hooks(at, node, n, None)):
+            self._arrive(at, Work(n, node, None))
 
-    def _arrive(self, at: int, work: _Work) -> None:
+    def _arrive(self, at: int, work: Work) -> None:
         """Admit a request, or answer 503 beyond the capacity."""
         spot = work.node.spot
         work.start = at
         if spot.busy >= spot.endpoint.capacity:
-            return self._answer(at + self.overhead, work, (503, _shed(spot.endpoint)))
+            return self._answer(at + self.overhead, work, (503, shed_error(spot.endpoint)))
         spot.busy += 1
         pool = spot.pool
         if pool is None:
@@ -317,13 +217,13 @@ class Run:
         pool.free -= 1
         return self._begin(at, work)
 
-    def _begin(self, at: int, work: _Work) -> None:
+    def _begin(self, at: int, work: Work) -> None:
         """Be struck by faults, then do the own work."""
         node = work.node
         n = work.n
         at += self.overhead
         for start, end, fault, name in node.spot.faults:
-            if start <= at < end and _hits(fault, name, node, n):
+            if start <= at < end and hits(fault, name, node, n):
                 at, failure = self._struck(at, work, (start, end, fault, name))
                 if failure is not None:
                     self._push(at, n, self._fail, (work, failure))
@@ -332,7 +232,7 @@ class Run:
             at + int(node.own[n]), n, self._go_on if node.spot.stages else self._succeed, work
         )
 
-    def _struck(self, at: int, work: _Work, strike: Strike) -> tuple[int, Failure | None]:
+    def _struck(self, at: int, work: Work, strike: Strike) -> tuple[int, Failure | None]:
         """Return when the fault lets go of a request, and the failure, if it is one."""
         start, end, fault, name = strike
         if isinstance(fault, VirtualFault):
@@ -351,7 +251,7 @@ class Run:
             return at + waited, (getattr(error, "status", 500), f"{type(error).__name__}: {error}")
         return at + waited, None
 
-    def _struck_virtually(self, at: int, work: _Work, strike: Strike) -> tuple[int, Failure | None]:
+    def _struck_virtually(self, at: int, work: Work, strike: Strike) -> tuple[int, Failure | None]:
         start, end, fault, _ = strike
         assert isinstance(fault, VirtualFault)
         if fault.kind == "slow":
@@ -359,10 +259,10 @@ class Run:
         if fault.kind == "leak":
             return at + round(fault.duration_ms * 1e3 * (at - start) / (end - start)), None
         if fault.kind == "shed":
-            return at, (503, _shed(work.node.spot.endpoint))
+            return at, (503, shed_error(work.node.spot.endpoint))
         return at, (fault.status, None)
 
-    def _go_on(self, at: int, work: _Work) -> None:
+    def _go_on(self, at: int, work: Work) -> None:
         """Make the calls of the next stage, or succeed after the last."""
         stages = work.node.spot.stages
         if work.stage == len(stages):
@@ -373,7 +273,7 @@ class Run:
             self._ask(at, work, call, index, 0)
         return None
 
-    def _ask(self, at: int, work: _Work, call: Call, index: int, attempt: int) -> None:
+    def _ask(self, at: int, work: Work, call: Call, index: int, attempt: int) -> None:
         """Send a call; give up after its timeout."""
         node = work.node
         n = work.n
@@ -382,16 +282,16 @@ class Run:
             path = f"{node.name} {work.stage}.{index}.{attempt}"
             child = self._node(path, (call.service, call.endpoint), node)
             node.under[work.stage, index, attempt] = child
-        asked = _Asked(work, call, index, attempt, node=child, start=at)
+        asked = PendingCall(work, call, index, attempt, node=child, start=at)
         travel = int(child.travel[n])
         if child.spot.hooks:
             hooks = self._hooks(at, child, n, node.spot.endpoint.place)
-            travel += sum(_detour(fault, name, child, n) for fault, name in hooks)
-            if _refuses(hooks):
+            travel += sum(detour_us(fault, name, child, n) for fault, name in hooks)
+            if refuses(hooks):
                 self._push(at + REFUSED_US, n, self._refused, asked)
                 return
         asked.travel = travel - travel // 2
-        self._push(at + travel // 2, n, self._arrive, _Work(n, child, asked))
+        self._push(at + travel // 2, n, self._arrive, Work(n, child, asked))
         self._push(at + round(call.timeout_s * 1e6), n, self._give_up, asked)
 
     def _hooks(self, at: int, node: Node, n: int, caller: Place | None) -> list[tuple[Fault, str]]:
@@ -403,16 +303,16 @@ class Run:
             for start, end, fault, name in node.spot.hooks
             if start <= at < end
             and getattr(fault, "caller", None) in (None, caller)
-            and _hits(fault, name, node, n)
+            and hits(fault, name, node, n)
         ]
 
-    def _succeed(self, at: int, work: _Work) -> None:
+    def _succeed(self, at: int, work: Work) -> None:
         self._leave(at, work, (200, None))
 
-    def _fail(self, at: int, what: tuple[_Work, Failure]) -> None:
+    def _fail(self, at: int, what: tuple[Work, Failure]) -> None:
         self._leave(at, *what)
 
-    def _leave(self, at: int, work: _Work, outcome: Failure) -> None:
+    def _leave(self, at: int, work: Work, outcome: Failure) -> None:
         """Answer, and let the next one in."""
         spot = work.node.spot
         pool = work.node.spot.pool
@@ -425,7 +325,7 @@ class Run:
         else:
             pool.free += 1
 
-    def _answer(self, at: int, work: _Work, outcome: Failure) -> None:
+    def _answer(self, at: int, work: Work, outcome: Failure) -> None:
         if at >= self.end:  # only of a request that is turned away at the last moment
             return self._push(at, work.n, self._succeed, work)
         status, error = outcome
@@ -437,7 +337,7 @@ class Run:
             self._push(at + asked.travel, work.n, self._hear, asked)
         return None
 
-    def _hear(self, at: int, asked: _Asked) -> None:
+    def _hear(self, at: int, asked: PendingCall) -> None:
         """Hear the answer, unless the caller gave up."""
         if asked.over:
             return
@@ -447,7 +347,7 @@ class Run:
             failure = 502, f"BackendError: {asked.call.endpoint} answered {status}"
         self._end_call(at, asked, status, None, failure)
 
-    def _give_up(self, at: int, asked: _Asked) -> None:
+    def _give_up(self, at: int, asked: PendingCall) -> None:
         if asked.over:
             return
         call = asked.call
@@ -458,7 +358,7 @@ class Run:
         failure = 504, f"BackendError: {call.endpoint} did not answer within {call.timeout_s:g} s"
         self._end_call(at, asked, 0, error, failure)
 
-    def _refused(self, at: int, asked: _Asked) -> None:
+    def _refused(self, at: int, asked: PendingCall) -> None:
         call = asked.call
         error = (
             f"ConnectionError: HTTPConnectionPool(host='{call.service}', port=80): Connection "
@@ -468,7 +368,7 @@ class Run:
         self._end_call(at, asked, 0, error, failure)
 
     def _end_call(
-        self, at: int, asked: _Asked, status: int, error: str | None, failure: Failure | None
+        self, at: int, asked: PendingCall, status: int, error: str | None, failure: Failure | None
     ) -> None:
         """Write the client span; try again, or note the outcome and go on when the stage is
         complete.
@@ -491,13 +391,13 @@ class Run:
         work.stage += 1
         self._go_on(at, work)
 
-    def _pause(self, asked: _Asked) -> int:
+    def _pause(self, asked: PendingCall) -> int:
         if self.scenario.backoff_ms == 0:
             return 0
         around = 0.5 + asked.node.back[asked.work.n]
         return round(self.scenario.backoff_ms * 1e3 * 2**asked.attempt * around)
 
-    def _again(self, at: int, asked: _Asked) -> None:
+    def _again(self, at: int, asked: PendingCall) -> None:
         self._ask(at, asked.work, asked.call, asked.index, asked.attempt + 1)
 
     def _leave_open(self) -> None:
@@ -512,14 +412,14 @@ class Run:
                 self._leave_open_from(work, seen)
 
     def _leave_open_from(self, what: object, seen: set[int]) -> None:
-        while isinstance(what, (_Work, _Asked)) and id(what) not in seen:
+        while isinstance(what, (Work, PendingCall)) and id(what) not in seen:
             seen.add(id(what))
-            work = what if isinstance(what, _Work) else what.work
-            over = what.done if isinstance(what, _Work) else what.over
-            code = what.node.code + isinstance(what, _Asked)
+            work = what if isinstance(what, Work) else what.work
+            over = what.done if isinstance(what, Work) else what.over
+            code = what.node.code + isinstance(what, PendingCall)
             if not over and what.start < self.end:
                 self._write(work.n, code, what.start, -1, status=0, error=None)
-            what = what.call if isinstance(what, _Work) else work
+            what = what.call if isinstance(what, Work) else work
 
 
 class _Bar(tqdm):
@@ -527,26 +427,6 @@ class _Bar(tqdm):
 
 
 ON_CALLS = ("network", "refuse")
-
-
-def _hits(fault: Fault, name: str, node: Node, n: int) -> bool:
-    return fault.rate >= 1 or node.draw(f"{name} struck", n) < fault.rate
-
-
-def _refuses(hooks: list[tuple[Fault, str]]) -> bool:
-    return any(fault.kind == "refuse" for fault, _ in hooks)
-
-
-def _detour(fault: Fault, name: str, node: Node, n: int) -> int:
-    """Return how many µs longer a call travels."""
-    if fault.kind != "network":
-        return 0
-    jitter = fault.jitter_ms * (2 * node.draw(f"{name} jitter", n) - 1) if fault.jitter_ms else 0.0
-    return max(0, round((fault.duration_ms + jitter) * 1e3))
-
-
-def _shed(endpoint: Endpoint) -> str:
-    return f"BackendError: {endpoint.route} is at its capacity, try again later"
 
 
 def _arrivals(scenario: Scenario, seed: int) -> Iterator[tuple[int, int]]:

@@ -220,14 +220,13 @@ def judged(
         [n if arrivals is None else arrivals, busy],
         [0.0, 0.0],
     ]
-    counts = Counts(
-        int(BEGIN_S * 1e9),
-        10 * 10**9,
-        *(np.array([cell]) for cell in cells),
+    stuck_requests = (
         np.array([0, len(stuck)]),
         np.zeros(len(stuck), dtype=np.int64),
         np.array(stuck, dtype=float),
     )
+    tables = [np.array([cell]) for cell in cells]
+    counts = Counts._make([int(BEGIN_S * 1e9), 10 * 10**9, *tables, *stuck_requests])
 
     def decide(windows: Any, usual: Any, s: Any) -> dict[str, NDArray]:
         return {"forced": np.array([[abnormal, False]])}

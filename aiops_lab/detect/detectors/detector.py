@@ -96,7 +96,7 @@ class Detector:
         rows = np.flatnonzero(windows[self.column])
         if rows.size == 0:
             return []
-        found: list[dict[str, Any]] = windows.iloc[rows].to_dict("records")  # type: ignore[assignment]
+        found: list[Any] = windows.iloc[rows].to_dict("records")
         return [self._anomaly(SimpleNamespace(**row)) for row in found]
 
     def _anomaly(self, row: Any) -> Anomaly:

@@ -1,0 +1,141 @@
+"""What does a virtual run consist of? Endpoints, spans-to-be, requests and calls while it runs."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+
+from aiops_lab.record.faults import Fault
+from shop.topology import Call, Endpoint
+from shop.virtual_time.keyed_random import Column, microseconds, uniform
+from shop.virtual_time.scenario import Scenario
+
+NETWORK_SIGMA = 0.3
+
+Failure = tuple[int, str | None]  # status, error
+
+Strike = tuple[int, int, Fault, str]  # start, end (µs), the fault, its name among the draws
+
+
+class WorkerPool:
+    """The workers of a service, and who waits for one."""
+
+    __slots__ = ("free", "waiting")
+
+    def __init__(self, n: int) -> None:
+        self.free = n
+        self.waiting: deque[Work] = deque()
+
+
+class RunningEndpoint:
+    """An endpoint while it runs."""
+
+    __slots__ = ("busy", "endpoint", "faults", "hooks", "pool", "stages")
+
+    def __init__(self, endpoint: Endpoint, pool: WorkerPool | None) -> None:
+        self.endpoint = endpoint
+        self.pool = pool
+        self.stages = endpoint.stages
+        self.busy = 0
+        self.faults: list[Strike] = []  # strike who handles a request
+        self.hooks: list[Strike] = []  # strike who calls
+
+
+class Node:
+    """A position in the tree of calls below an entry, with its own columns of draws."""
+
+    __slots__ = (
+        "back",
+        "code",
+        "columns",
+        "made",
+        "name",
+        "own",
+        "parent",
+        "spot",
+        "travel",
+        "under",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        code: int,
+        spot: RunningEndpoint,
+        parent: Node | None,
+        *,
+        scenario: Scenario,
+        seed: int,
+    ) -> None:
+        self.name = name
+        self.code = code
+        self.spot = spot
+        self.parent = parent
+        endpoint, self.columns = spot.endpoint, partial(Column, uniform, seed, name)
+        self.own = Column(microseconds(endpoint.median_ms, endpoint.sigma), seed, name, "own work")
+        self.travel = Column(
+            microseconds(scenario.network_ms, NETWORK_SIGMA), seed, name, "network"
+        )
+        self.back = Column(uniform, seed, name, "back-off")
+        self.under: dict[tuple[int, int, int], Node] = {}
+        self.made: dict[str, Column] = {}
+
+    def draw(self, purpose: str, n: int) -> float:
+        """Return the draw of request n for a purpose, in [0, 1)."""
+        column = self.made.get(purpose)
+        if column is None:
+            column = self.made[purpose] = self.columns(purpose)
+        return column[n]
+
+
+class Work:
+    """A request while an endpoint handles it: a server span."""
+
+    __slots__ = ("call", "done", "failures", "n", "node", "pending", "stage", "start")
+
+    def __init__(self, n: int, node: Node, call: PendingCall | None) -> None:
+        self.n = n
+        self.node = node
+        self.call = call
+        self.start = self.stage = self.pending = 0
+        self.done = False
+        self.failures: list[tuple[int, Failure]] = []
+
+
+class PendingCall:
+    """A call while its caller waits: a client span."""
+
+    __slots__ = ("answer", "attempt", "call", "index", "node", "over", "start", "travel", "work")
+
+    def __init__(
+        self, work: Work, call: Call, index: int, attempt: int, *, node: Node, start: int
+    ) -> None:
+        self.work = work
+        self.call = call
+        self.index = index
+        self.attempt = attempt
+        self.node = node
+        self.start = start
+        self.travel = 0
+        self.over = False
+        self.answer = 200
+
+
+def hits(fault: Fault, name: str, node: Node, n: int) -> bool:
+    return fault.rate >= 1 or node.draw(f"{name} struck", n) < fault.rate
+
+
+def refuses(hooks: list[tuple[Fault, str]]) -> bool:
+    return any(fault.kind == "refuse" for fault, _ in hooks)
+
+
+def detour_us(fault: Fault, name: str, node: Node, n: int) -> int:
+    """Return how many µs longer a call travels."""
+    if fault.kind != "network":
+        return 0
+    jitter = fault.jitter_ms * (2 * node.draw(f"{name} jitter", n) - 1) if fault.jitter_ms else 0.0
+    return max(0, round((fault.duration_ms + jitter) * 1e3))
+
+
+def shed_error(endpoint: Endpoint) -> str:
+    return f"BackendError: {endpoint.route} is at its capacity, try again later"
