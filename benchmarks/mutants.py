@@ -46,8 +46,13 @@ ACCEPTED = Path(__file__).with_name("mutants_survivors.toml")
 PACKAGE, WINGS = "aiops_lab", ("detect", "explain", "traces", "evaluate")
 TIMEOUT_S = 60.0
 
+DETECTORS = ("drift", "errors", "latency", "timeouts", "traffic")
+THRESHOLDS = ("detect/test_thresholds.py", "detect/test_detectors.py")
 # The tests of a module, where neither test_<module>.py nor the whole wing is right.
 TESTS = {
+    **{f"detect.detectors.{name}": THRESHOLDS for name in DETECTORS},
+    "detect.baselines": ("detect/test_baselines.py", "detect/test_thresholds.py"),
+    "detect.scoring": THRESHOLDS,
     "detect.sensitivity": ("detect/test_sensitivity.py", "detect/test_detectors.py"),
     "explain.attribution": ("explain/test_ranking.py",),
     "explain.ledger": ("explain/test_ranking.py",),
@@ -217,8 +222,10 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 
 def modules_of(root: Path, names: list[str]) -> list[str]:
     """Return the modules of the analysis that have one of the `names` (none given: all)."""
-    paths = [path for wing in WINGS for path in sorted((root / PACKAGE / wing).glob("*.py"))]
-    modules = [f"{path.parent.name}.{path.stem}" for path in paths if path.stem != "__init__"]
+    package = root / PACKAGE
+    paths = [path for wing in WINGS for path in sorted((package / wing).rglob("*.py"))]
+    files = [path.relative_to(package) for path in paths if path.stem != "__init__"]
+    modules = [".".join(file.with_suffix("").parts) for file in files]
     called = {module: {module, *module.split(".")} for module in modules}
     unknown = sorted(set(names) - set().union(*called.values()))
     if unknown:
@@ -228,7 +235,7 @@ def modules_of(root: Path, names: list[str]) -> list[str]:
 
 def tests_of(root: Path, module: str) -> tuple[str, ...]:
     """Return the tests that are run for a module."""
-    wing, name = module.split(".")
+    wing, *_, name = module.split(".")
     own = f"{wing}/test_{name}.py"
     usual = (own,) if (root / "tests" / own).exists() else (wing,)
     return tuple(f"tests/{test}" for test in TESTS.get(module, usual))

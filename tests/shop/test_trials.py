@@ -1,4 +1,4 @@
-"""What comes of one run: ranks that can be counted by hand, and pipeline results of doctored twins."""
+"""What comes of one run: ranks counted by hand, and pipeline results of doctored twins."""
 
 from __future__ import annotations
 
