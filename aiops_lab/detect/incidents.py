@@ -214,9 +214,9 @@ def _why_not(row: dict[str, Any], cause: Suspect | None) -> str:
         return f"{name} is as usual: {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)."
     return (
         f"{name} is degraded: {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms), "
-        f"{row['now_failed']:.0%} failed (usually {row['usual_failed']:.0%}). But of the excess "
-        f"only "
-        f"{row['share']:.0%} was born there; the rest it spent waiting for others, or they failed."
+        f"{row['now_failed']:.0%} failed (usually {row['usual_failed']:.0%}). "
+        f"But only {row['share']:.0%} of the excess originated there; "
+        "the rest is time it waited for others, or failures of others."
     )
 
 

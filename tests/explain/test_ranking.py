@@ -427,7 +427,7 @@ def test_an_explanation_shows_its_books():
 def test_why_not_answers_for_each_endpoint():
     found = incident(fault("/payment", 120, 180, added_ms=3000))
     assert "is as usual" in found.why_not("/inventory").text
-    assert "only 0% was born there" in found.why_not("/checkout").text
+    assert "only 0% of the excess originated there" in found.why_not("/checkout").text
     assert found.why_not("/payment").text == "/payment is the root cause."
     with pytest.raises(ValueError, match="endpoint must be one of .*, got '/nowhere'"):
         found.why_not("/nowhere")
