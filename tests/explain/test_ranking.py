@@ -410,7 +410,7 @@ def incident(effect):
     return found
 
 
-def test_an_explanation_shows_its_books():
+def test_an_explanation_shows_its_ledger():
     found = incident(fault("/payment", 120, 180, added_ms=3000))
     compared, lost, originated, verdict = found.explain()
     assert compared.rows[0]["entry"] == "/checkout"

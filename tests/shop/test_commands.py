@@ -423,7 +423,7 @@ def test_check_stops_within_seconds_on_ctrl_c_in_the_middle_of_its_scenarios(
 # ---- demo and check, with shorter windows
 
 
-def test_the_demo_names_the_cause_with_its_books_and_draws_two_pictures(
+def test_the_demo_names_the_cause_with_its_ledger_and_draws_two_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in (("DEMO_WINDOW_S", 1.0), ("WARMUP_S", 2.5), ("DEMO_FAULT_S", 1.5)):
@@ -437,8 +437,10 @@ def test_the_demo_names_the_cause_with_its_books_and_draws_two_pictures(
     assert float(line[1]) > 0.9
     assert "Affected: /payment, /checkout\n" in told
     assert re.search(r"Support: .* in (\d+) of (\d+) bad requests", told)
-    born, excess = re.findall(r"(?:born inside, in all|excess at /checkout) +\+(\d\.\d{3})", told)
-    assert born == excess
+    originated, excess = re.findall(
+        r"(?:originated inside, in all|excess at /checkout) +\+(\d\.\d{3})", told
+    )
+    assert originated == excess
     for picture in ("timeline.png", "ledger.png"):
         assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
 
