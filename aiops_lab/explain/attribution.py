@@ -25,8 +25,9 @@ class AccountTable(NamedTuple):
     """The accounts: account k is row k of both columns.
 
     An account is what an endpoint does by itself (``caller`` is `OWN`), or an edge: the gap between
-    a client span and the server span that it called. ``node`` is the code of the endpoint to which
-    the account counts; of an edge, the called endpoint. ``caller`` is the code of the endpoint that
+    a client span and the server span that it called. ``node`` is the code of the endpoint
+    itself or, of an edge, of the called endpoint. The account counts to ``node``, unless the ledger
+    moves it to the caller. ``caller`` is the code of the endpoint that
     calls, or `OUTSIDE`.
     """
 

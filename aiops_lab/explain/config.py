@@ -79,7 +79,8 @@ class RcaConfig:
         because what always took exactly as long may still vary a little.
     caller_weight : float
         Weight, from 0 to 1, of a deviation of an edge for its caller; for the called endpoint it is
-        1. Higher: callers are suspected more often.
+        1. Used for deviations only: in the ledger an edge counts to one endpoint. Higher: callers
+        are suspected more often.
     rarity_ratio : float
         A set of children is odd where it has become this many times more frequent. Higher: fewer
         odd shapes.

@@ -37,8 +37,9 @@ from aiops_lab.traces.trees import build_trees
 class Ledger(NamedTuple):
     """The excess of an incident, by account, per request at the entries.
 
-    ``rows``: entry, account (as shown), service, endpoint, attributed_to (the endpoint as shown),
-    unit ("ms" or "failures"), masked, usual, now, reassigned (of what waits for a contended
+    ``rows``: one row for each entry, account, unit and masked, with the columns entry, account (as
+    shown), service, endpoint, attributed_to (the endpoint as shown), unit ("ms" or "failures"),
+    masked, usual, now, reassigned (of what waits for a contended
     service: `aiops_lab.explain.queueing`; adds up to 0), excess (now - usual + reassigned), se
     (standard error of the excess), cost and noise (excess and se in usual requests of their entry,
     times its weight). ``entries``: entry, n_usual, n_now, usual_ms, now_ms, usual_failed,
