@@ -23,8 +23,8 @@ lab: $(VENV)/set-up-lab  ## open the lessons in JupyterLab
 students: $(VENV)/set-up-lab  ## copy the lessons into students/, without their solutions
 	@$(PY) notebooks/copies.py students
 
-test: $(VENV)/set-up-test  ## run all tests, then every lesson with its solutions, and compare what it prints
-	@$(PY) -m pytest $(COVERAGE) tests
+test: $(VENV)/set-up-test  ## run all tests and docstring examples, then every lesson with its solutions, and compare what it prints
+	@$(PY) -m pytest $(COVERAGE)
 	@$(MAKE) --no-print-directory test-lessons
 
 test-lessons: $(VENV)/set-up-test  ## run every lesson with its solutions, and compare what it prints

@@ -311,27 +311,48 @@ def judge(
         Windows with traffic, and the mean number of requests in one.
     sensitivity : Sensitivity
     decide : function (windows, baselines, sensitivity) -> dict from column to bool array
-        What the detectors decide. Any True holds learning still.
+        What the detectors decide. The columns that it takes and returns are arrays of shape
+        (windows, endpoints). Any True holds learning still.
     jumps : sequence of str
         The columns that also hold the fast average still.
 
     Returns
     -------
-    windows, baselines : DataFrames with the same index, a row for each judged window and endpoint
-        What was seen, and the baseline before it. They are what a detector takes.
+    windows, baselines : DataFrames with the same index
+        What was seen, and the baseline before it, a row for each window and endpoint that has at
+        least `min_window` requests or is abnormal. They are what a detector takes.
 
     Notes
     -----
-    Columns of windows: window, end, service, endpoint; seconds (more than a window where small ones
-    were pooled); n, errors, error_rate, error_low (Wilson), error_chance (of so many errors);
-    latency_ms (geometric mean), ratio and z beside the baseline; stuck, oldest_s (requests without
-    an answer, and the greatest age), given_up (by callers); missed, longest (requests due in this
-    silence and in the longest before); fast_ms, gap, gap_z (the fast average, and how far its
-    logarithm is above the slow one); baseline_ms, low_ms, high_ms, baseline_error_rate (usual);
-    state (learning, normal, anomalous); and a column for each detector with its decision.
-    Columns of baselines: learning, known (long enough for silences and drifts), count (requests),
-    latency_ms, sd_log (of the logarithm), error_rate, rate (requests a window), low, high (the
-    envelope of gap).
+    A request belongs to the window in which it ended; only `arrivals` counts by the start. `decide`
+    is given all windows, with fewer than `min_window` requests too: a detector that needs that many
+    must compare `n` itself.
+
+    Columns of windows
+
+    - `window`, `end`, `service`, `endpoint`: only in the frames, not in what `decide` takes.
+    - `seconds`: the time counted, more than a window where small windows were pooled.
+    - `arrivals`: requests that started in this window. All other counts are of the pool.
+    - `n`, `errors`, `error_rate`: requests that ended, failures among them, their share (0 to 1).
+    - `error_low`: Wilson's lower bound of that share. `error_chance`: chance of so many errors.
+    - `latency_ms`: geometric mean. `ratio`, `z`: how far it is above the baseline.
+    - `stuck`, `oldest_s`: requests without an answer, and the greatest age among them.
+    - `given_up`: calls that their callers gave up.
+    - `missed`, `longest`: requests due in this silence, and in the longest silence before it.
+    - `fast_ms`, `gap`, `gap_z`: the fast average of the latency, and how far its logarithm is above
+      that of the slow one.
+    - `baseline_ms`, `low_ms`, `high_ms`, `baseline_error_rate`: what is usual.
+    - `state`: learning, normal or anomalous; and for each detector a column with its decision.
+
+    Columns of baselines
+
+    - `learning`: fewer than `min_count` requests were learned; nothing can be compared yet.
+    - `known`: at least `WARM_WINDOWS` windows were learned as well. Silences and drifts need them,
+      because rates and envelopes are learned by window, not by request.
+    - `count`: requests learned. `latency_ms`: geometric mean. `sd_log`: of log milliseconds.
+    - `error_rate`: share of errors, 0 to 1.
+    - `rate`, `rate_var`: mean and variance of the arrivals in a window of `window_s`.
+    - `low`, `high`: the envelope of `gap`.
     """
     starts = counts.start_ns + np.arange(len(counts.n)) * counts.window_ns
     knobs = Knobs(*map(float, astuple(sensitivity)))
@@ -350,6 +371,7 @@ def judge(
         plan = ScoringPlan(todo, hour, arrived, held, activity)
         _walk(counts, plan, knobs, by_hour, scores, before)
         windows, usual = _columns(scores, before, sensitivity)
+        windows["arrivals"] = counts.arrivals
         decided = decide(windows, usual, sensitivity)
         now = Held(_any(decided, decided, held), _any(decided, jumps, held))
         changed = (now.abnormal != held.abnormal) | (now.jumped != held.jumped)
@@ -414,6 +436,7 @@ def _columns(
         "sd_log": sd,
         "error_rate": before["error_rate"],
         "rate": before["rate"],
+        "rate_var": before["rate_var"],
         "low": before["low"],
         "high": before["high"],
     }
@@ -443,6 +466,8 @@ def _frames(
         "endpoint": pd.array(endpoint, dtype="str"),
         "state": np.where(usual["learning"], "learning", state),
     }
-    whole = {name: seen[name].astype(int) for name in ("n", "errors", "stuck", "given_up")}
+    whole = {
+        name: seen[name].astype(int) for name in ("n", "errors", "stuck", "given_up", "arrivals")
+    }
     usual["count"] = usual["count"].astype(int)
     return pd.DataFrame(first | seen | whole), pd.DataFrame(usual)

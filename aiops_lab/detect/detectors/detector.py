@@ -43,10 +43,12 @@ class Detector:
         The column of a report's windows that holds the decision, such as ``"slow"``.
     decide : function (windows, baselines, sensitivity) -> array of bool
         Which windows are abnormal. It is given the columns that `scoring.judge` describes, as
-        arrays or as a DataFrame, and must treat each window by itself. Where it is True the
-        baseline does not learn.
-    evidence : function (row of windows) -> dict
-        The numbers that led to the decision, as an anomaly carries them.
+        arrays of shape (windows, endpoints) or as columns of a DataFrame, and must treat each
+        window by itself. Windows with fewer than ``sensitivity.min_window`` requests are among
+        them. Where it is True the baseline does not learn.
+    evidence : function (row) -> dict
+        The numbers that led to the decision, as an anomaly carries them. The row holds a window's
+        columns as attributes, and those of its baseline in ``row.baseline``.
     describe : function (evidence) -> str
         The evidence in one line.
     severity : function (evidence) -> str
@@ -59,18 +61,35 @@ class Detector:
     with_messages : bool
         Whether the anomaly carries sample error messages of the requests that show it.
     holds_fast_average : bool
-        Whether the fast average of the latency stands still, too. False for what is measured by
-        that average.
+        Whether the fast average of the latency (column ``fast_ms``) also stands still in such a
+        window. Default True, so that one spike does not look like a drift afterwards. False where
+        the latency of the window is not what is abnormal, or where the fast average is itself what
+        the detector compares.
     mark : (str, str)
-        Colour (a name of Okabe and Ito's palette) and marker in figures.
+        Colour (a name of Okabe and Ito's palette) and marker in figures. Those in use are
+        ``[kind.mark for kind in aiops_lab.results.ANOMALY_KINDS.values()]``.
 
     Examples
     --------
-    A detector may be called like a function of the same signature as a detector of a user:
+    A detector is called with the two frames that `scoring.judge` returns:
 
-    >>> from aiops_lab.detect.detectors import latency_anomaly
-    >>> latency_anomaly.name, latency_anomaly.title
-    ('latency_anomaly', 'Latency spike')
+    >>> import pandas as pd
+    >>> from aiops_lab import Sensitivity
+    >>> start = pd.Timestamp("2026-01-01", tz="UTC")
+    >>> busy = Detector(
+    ...     name="busy",
+    ...     title="Many requests",
+    ...     column="busy",
+    ...     decide=lambda windows, baselines, s: windows["arrivals"] > 2 * baselines["rate"],
+    ...     evidence=lambda row: {"arrivals": row.arrivals, "usual": row.baseline.rate},
+    ...     describe=lambda found: f"{found['arrivals']} (usual: {found['usual']:.0f})",
+    ... )
+    >>> windows = pd.DataFrame({"window": [start], "end": [start + pd.Timedelta("10s")],
+    ...     "service": ["shop"], "endpoint": ["/payment"], "arrivals": [90]})
+    >>> baselines = pd.DataFrame({"rate": [20.0]})
+    >>> windows["busy"] = busy.decide(windows, baselines, Sensitivity())
+    >>> [anomaly.evidence for anomaly in busy(windows, baselines, Sensitivity())]
+    [{'arrivals': 90, 'usual': 20.0}]
     """
 
     name: str
@@ -97,7 +116,12 @@ class Detector:
         if rows.size == 0:
             return []
         found: list[Any] = windows.iloc[rows].to_dict("records")
-        return [self._anomaly(SimpleNamespace(**row)) for row in found]
+        usual: list[Any] = baselines.iloc[rows].to_dict("records")
+        pairs = zip(found, usual, strict=True)
+        return [
+            self._anomaly(SimpleNamespace(**row, baseline=SimpleNamespace(**baseline)))
+            for row, baseline in pairs
+        ]
 
     def _anomaly(self, row: Any) -> Anomaly:
         evidence = self.evidence(row)
