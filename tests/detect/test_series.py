@@ -1,3 +1,5 @@
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -75,6 +77,41 @@ def test_a_missing_value_scores_0_and_changes_nothing():
     assert (scores[np.isnan(gaps)] == 0).all()
     np.testing.assert_array_equal(scores[~np.isnan(gaps)], lab.anomaly_scores(with_jump(9)))
     assert not lab.anomaly_scores([np.nan] * 300).any()
+
+
+def changed(level, other):
+    values = np.full(3000, level)
+    values[2000:2010] = other
+    return lab.anomaly_scores(values)
+
+
+@pytest.mark.parametrize(
+    ("level", "other"),
+    [
+        (0.3, 0.1 + 0.2),
+        (37.2, float(np.float32(37.2))),
+        (-1e9 / 3, float(np.float32(-1e9 / 3))),
+        (0.0, 0.1 + 0.2 - 0.3),
+        (0.1 + 0.2 - 0.3, 0.0),
+    ],
+)
+def test_rounding_is_no_event(level, other):
+    assert level != other
+    assert not changed(level, other).any()
+
+
+@pytest.mark.parametrize(
+    ("level", "other"), [(0.3, 0.300001), (1e9, 1e9 + 1000), (0.0, 1e-12), (1e-12, 0.0)]
+)
+def test_small_changes_of_a_constant_series_are_events(level, other):
+    assert changed(level, other).max() == 1
+
+
+def test_rounding_on_a_noisy_series_changes_nothing():
+    single = NOISE.astype(np.float32).astype(float)
+    np.testing.assert_allclose(
+        lab.anomaly_scores(single), lab.anomaly_scores(NOISE), rtol=1e-3, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("level", [0.0, 0.1, -3e8])
@@ -157,10 +194,32 @@ def test_a_short_series_scores_0(length):
         ([1.0, 1e301], r"got 1e\+301 at 1"),
         ([[1.0, 2.0]], r"values must be one-dimensional, got shape \(1, 2\)"),
         (3.0, r"values must be one-dimensional, got shape \(\)"),
-        (["a", "b"], "values must be numbers, got list"),
-        ([None, {}], "values must be numbers, got list"),
+        (["a", "b"], r"values must be real numbers, got str32: \['a'\]"),
+        ([None, {}], "values must be real numbers, got {}"),
+        ([1.0, "2.0"], "values must be real numbers, got str"),
+        ([1.0, None, "2.0"], "values must be real numbers, got '2.0'"),
+        ([1.0, 2.0 + 3.0j], "values must be real numbers, got complex128"),
+        (pd.date_range("2026-01-01", periods=3), "values must be real numbers, got datetime64"),
+        (pd.to_timedelta([1, 2], unit="s"), "values must be real numbers, got timedelta64"),
+        (pd.Series(["a", "b"], dtype="category"), "values must be real numbers, got 'a'"),
+        ([10**400], "values must be within ±1e\\+300, got a larger integer"),
+        ([[1.0], [2.0, 3.0]], "values must be one-dimensional, got rows of unlike lengths"),
     ],
 )
 def test_unusable_values_are_refused(values, said):
     with pytest.raises(ValueError, match=said):
         lab.anomaly_scores(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.array([*NOISE, None], dtype="Float64"),
+        [*NOISE.tolist(), None],
+        [*map(Decimal, NOISE), pd.NA],
+        pd.Series([*NOISE, np.nan], dtype=object),
+    ],
+)
+def test_missing_values_may_be_written_in_several_ways(values):
+    scores = lab.anomaly_scores(values)
+    np.testing.assert_array_equal(scores, [*lab.anomaly_scores(NOISE), 0.0])

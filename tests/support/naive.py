@@ -351,7 +351,11 @@ def anomaly_scores(
             else slow_gain * value + (1 - slow_gain) * slow
         )
         views = [value, value - before, fast - slow]
-        widths = [_widths_outside(v, *b) for v, b in zip(views, bounds, strict=True)]
+        rounding = max(1e-15, 2**-22 * max(abs(value), *map(abs, bounds[0])))
+        widths = [
+            _widths_outside(v, lo - rounding, hi + rounding) and _widths_outside(v, lo, hi)
+            for v, (lo, hi) in zip(views, bounds, strict=True)
+        ]
         score = (
             max(1.0 if math.isinf(w) else w / (1 + w) for w in widths)
             if len(past) > warm_up
