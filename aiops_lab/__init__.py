@@ -3,9 +3,9 @@
 Each module or wing answers one question. In the order in which data flows:
 
 spans     What is a span? The span, and the spans frame that all analysis takes.
+logs      The logger ``aiops_lab``, and its output on stderr.
 numerics  Small numeric helpers: the optional compiler, Wilson bounds, times as integers.
 checks    Checks of arguments, with errors that name the field, the rule and the value.
-logs      The logger ``aiops_lab``, and its output on stderr.
 results   Plain data that crosses wings: Anomaly, Suspect, Verdict, Step, Explanation.
 record    What happened? instrument(app), Session, SpanStore, injected faults.
 traces    How do spans hang together? Encoding, trees, critical path, service graph.
@@ -18,7 +18,6 @@ datasets  Public incident data behind one interface: load(name, directory).
 show      Who looks? The HTTP interface, figures, the sensitivity sliders.
 """
 
-import logging
 from importlib import import_module
 from typing import Any
 
@@ -52,8 +51,6 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)
 __version__ = "0.1.0"
-
-logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

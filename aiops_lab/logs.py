@@ -1,7 +1,8 @@
 """Where do messages go? To the logger ``aiops_lab`` and its children, one of each module.
 
 The package writes them nowhere by itself, as is usual for a library. A program that wants them
-configures `logging`, or calls `log_to_stderr`.
+configures `logging`, or calls `log_to_stderr`. Modules get their logger from `get_logger`, so that
+``import aiops_lab`` alone does not import `logging`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,15 @@ def log_to_stderr(level: int = logging.INFO, *names: str) -> None:
         logger.setLevel(level)
         if not any(isinstance(handler, _Stderr) for handler in logger.handlers):
             logger.addHandler(_Stderr())
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Return the logger of a module of the package, given the module's ``__name__``."""
+    return logging.getLogger(name)
+
+
+# without a handler, `logging` would write warnings to stderr
+logging.getLogger("aiops_lab").addHandler(logging.NullHandler())
 
 
 class _Stderr(logging.StreamHandler[TextIO]):

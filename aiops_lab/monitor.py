@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,6 +15,7 @@ from aiops_lab.detect.detectors import DETECTORS, AnyDetector
 from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Incident, IncidentManager
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.explain.config import RcaConfig
+from aiops_lab.logs import get_logger
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.pipeline import Pipeline, Recording, Report, Rule, floor_to
 from aiops_lab.spans import Key, check
@@ -25,7 +25,7 @@ from aiops_lab.traces.graph import service_graph
 if TYPE_CHECKING:
     from aiops_lab.record.store import SpanStore
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _METRICS_S = 300.0  # what /aiops/metrics looks back on
 

@@ -4,7 +4,6 @@ data.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import cache
 from math import erfc, sqrt
@@ -12,7 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-_log = logging.getLogger(__name__)
+from aiops_lab.logs import get_logger
+
+_log = get_logger(__name__)
 
 
 def to_timestamp(ns: int) -> pd.Timestamp:

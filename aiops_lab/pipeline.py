@@ -279,10 +279,10 @@ class Pipeline:
         keys = set(incident.keys)
         mine = [node for node, key in enumerate(spans.keys) if key in keys]
         rows = {
-            "trace": spans.trace,
+            "trace": spans.ids.trace,
             "touched": spans.server & np.isin(spans.node, mine),
             "end": spans.end,
-            "root_end": np.where(spans.has_parent, -1, spans.end),
+            "root_end": np.where(spans.ids.has_parent, -1, spans.end),
         }
         traces = pd.DataFrame(rows).groupby("trace").max()
         # a trace without a root ends with its last span
@@ -292,9 +292,9 @@ class Pipeline:
         normal = traces["touched"] & (end >= earliest) & (end < started - self.window_ns)
         for low, high in self._other_episodes(incident):
             normal &= (end < low) | (end >= high)
-        both = spans.select(np.isin(spans.trace, traces.index[normal | abnormal]))
+        both = spans.select(np.isin(spans.ids.trace, traces.index[normal | abnormal]))
         both = both.only_own_keys()
-        is_normal = np.isin(both.trace, traces.index[normal])
+        is_normal = np.isin(both.ids.trace, traces.index[normal])
         return both.select(is_normal), both.select(~is_normal)
 
     def _other_episodes(self, incident: Incident) -> Iterator[tuple[int, int]]:
@@ -331,7 +331,7 @@ class _Evidence:
         """Return the anomaly with its name, its traces and, for failures, some messages."""
         until = unix_ns(a.end)
         row = self._recording.requests.row[self._shows(detector, a, until)]
-        requests = self._recording.spans.frame.iloc[np.sort(row)]
+        requests = self._recording.spans.source.frame.iloc[np.sort(row)]
         trace_ids = requests["trace_id"].head(_MOST_TRACES)
         traces = a.traces or tuple(trace_ids.unique())
         evidence = a.evidence

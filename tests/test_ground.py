@@ -16,7 +16,17 @@ import aiops_lab
 from aiops_lab.checks import EXTRAS, missing_extra
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("pandas", "numpy", "numba", "matplotlib", "flask", "networkx", "requests", "IPython")
+HEAVY = (
+    "logging",
+    "pandas",
+    "numpy",
+    "numba",
+    "matplotlib",
+    "flask",
+    "networkx",
+    "requests",
+    "IPython",
+)
 
 
 def project() -> dict[str, Any]:

@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[1]
 # A module may import from its own wing and from those before it. Inside a wing there is no cycle.
 WINGS = (
     "spans",
+    "logs",
     "numerics",
     "checks",
-    "logs",
     "results",
     "record",
     "traces",

@@ -291,7 +291,8 @@ class AttributedTraces:
     def self_ns(self) -> pd.Series:
         """The self time (ns) of each span that takes time, by account."""
         timed = ~self.trees.log & (self.trees.root >= 0)
-        own = self_time_ns(self.trees)
+        trees = self.trees
+        own = self_time_ns(trees.start, trees.end, trees.parent)
         return pd.Series(own[timed], index=self.costs.span_account[timed])
 
     @cached_property

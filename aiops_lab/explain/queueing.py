@@ -165,10 +165,11 @@ def _gap(spans: EncodedSpans, served: NDArray) -> NDArray:
     """
     duration = spans.end - spans.start
     closed = spans.end != NEVER
-    parent = spans.parent[served]
+    ids = spans.ids
+    parent = ids.parent[served]
     longer = duration[parent] - duration[served]
     comparable = (parent >= 0) & spans.client[parent] & closed[parent] & closed[served]
-    comparable &= ~spans.repeated[served]
+    comparable &= ~ids.repeated[served]
     return np.where(comparable, np.maximum(longer, 0), 0)
 
 

@@ -49,21 +49,25 @@ def _requests(spans: EncodedSpans, keys: dict[Key, int]) -> pd.DataFrame:
     -1), above (its row, or -1), trace, depth, times.
     """
     spans = replace(spans, end=np.minimum(spans.end, spans.last_ns))  # the age of open ones
-    above = server_above(spans.parent, spans.server)
-    served = replace(spans, parent=above).select(spans.server)
+    parent = spans.ids.parent
+    self_ns = self_time_ns(spans.start, spans.end, parent)
+    served = spans.select(spans.server)
+    position = np.cumsum(spans.server) - 1  # of each request among the requests
+    above = server_above(parent, spans.server)[spans.server]
+    above = np.where(above >= 0, position[above], -1)
     place, coded = pd.factorize(served.node)
     code = [keys.setdefault(spans.keys[node], len(keys)) for node in coded]
     node = np.array(code, dtype=np.int64)[place]
     columns = {
         "node": node,
-        "caller": np.where(served.parent >= 0, node[served.parent], -1),
-        "above": served.parent,
-        "trace": served.trace,
-        "depth": _depth(served.parent),
+        "caller": np.where(above >= 0, node[above], -1),
+        "above": above,
+        "trace": served.ids.trace,
+        "depth": _depth(above),
         "start": served.start,
         "end": served.end,
         "ms": served.duration_ms,
-        "self_ms": self_time_ns(spans)[spans.server] / 1e6,
+        "self_ms": self_ns[spans.server] / 1e6,
         "failed": served.failed,
     }
     return pd.DataFrame(columns)

@@ -121,9 +121,9 @@ def _samples(cause: Suspect, comparison: Comparison) -> list[dict[str, Any]]:
     # The server span comes after the client span that called it, and stands alone where there is
     # none.
     mine = mine[np.lexsort((mine, ~spans.client[mine], spans.server[mine]))]
-    at_cause = dict(zip(spans.trace[mine], mine, strict=True))
+    at_cause = dict(zip(spans.ids.trace[mine], mine, strict=True))
     trace_id = spans.texts("trace_id", requests.index.to_numpy())
-    worst = requests.assign(trace_id=trace_id, trace=spans.trace[requests.index])
+    worst = requests.assign(trace_id=trace_id, trace=spans.ids.trace[requests.index])
     worst = worst.sort_values(["failed", "ns", "trace_id"], ascending=[False, False, True])
     traces = worst["trace"].drop_duplicates()
     chosen = traces[traces.isin(at_cause)][: comparison.config.max_samples]
@@ -134,9 +134,9 @@ def _sample(at: int, comparison: Comparison) -> dict[str, Any]:
     """Return what happened in the trace of the span at one position, and at that span."""
     spans = comparison.spans
     names = comparison.display_names
-    chain = names[spans.node[spans.server & (spans.trace == spans.trace[at])]]
+    chain = names[spans.node[spans.server & (spans.ids.trace == spans.ids.trace[at])]]
     status = spans.status[at]
-    parent = spans.parent[at]
+    parent = spans.ids.parent[at]
     given_up = parent >= 0 and spans.status[parent] == 0
     unanswered = spans.end[at] == NEVER or status == 0 or given_up
     return {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aiops_lab.logs import get_logger
 from aiops_lab.record.trace_context import new_span_id
 from aiops_lab.spans import Span
 
@@ -27,7 +27,7 @@ EXCLUDED = ("/aiops", "/simulate", "/static")  # each with everything below it
 # The stack holds the whole text of an error; a message may contain the body of a request.
 MAX_ERROR = 1000
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _make_span = tuple.__new__  # half the time of Span(...)
 

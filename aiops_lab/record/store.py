@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import logging
 import os
 import secrets
 import sqlite3
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiops_lab.checks import FieldError, check_number
+from aiops_lab.logs import get_logger
 from aiops_lab.record import database
 from aiops_lab.spans import Span, to_frame
 
@@ -46,7 +46,7 @@ Row = tuple[Any, ...]
 # are cheaper to make.
 start_of = itemgetter(Span._fields.index("start_ns"))
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class SpanStore:

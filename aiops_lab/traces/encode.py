@@ -1,4 +1,7 @@
-"""How do spans become integers? Once: parents, traces, endpoints and times as arrays."""
+"""How do spans become integers? Once: parents, traces, endpoints and times as arrays.
+
+The ids of traces and spans are parsed when they are first asked for: a calm recording needs none.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from binascii import unhexlify
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +24,27 @@ NEVER = np.iinfo(np.int64).max
 NO_PEER = "?"  # the called service of a client span that names none
 
 
+class Ids(NamedTuple):
+    """Who belongs to whom, as arrays with one entry a span."""
+
+    trace: NDArray  # code of the trace
+    parent: NDArray  # position of the parent among these spans, -1 = none
+    has_parent: NDArray  # names a parent, recorded or not
+    repeated: NDArray  # an earlier span of the trace has the same id
+
+
+@dataclass(frozen=True)
+class EncodedFrame:
+    """What all slices of one encoding share: the frame, for its texts, and its ids."""
+
+    frame: pd.DataFrame
+
+    @cached_property
+    def ids(self) -> Ids:
+        """The ids of all spans of the frame, parsed once."""
+        return parse_ids(self.frame)
+
+
 @dataclass(frozen=True)
 class EncodedSpans:
     """A spans frame as integers, made once for all that is asked of it.
@@ -27,12 +52,8 @@ class EncodedSpans:
     Each array has one entry a span, in the order of the frame. Times are Unix ns.
     """
 
-    frame: pd.DataFrame  # what was encoded, for its texts
-    row: NDArray  # position in ``frame``
-    trace: NDArray  # code of the trace
-    parent: NDArray  # position of the parent among these spans, -1 = none
-    has_parent: NDArray  # names a parent, recorded or not
-    repeated: NDArray  # an earlier span of the trace has the same id
+    source: EncodedFrame  # what was encoded
+    row: NDArray  # position in the frame
     start: NDArray
     end: NDArray  # `NEVER` = still open
     server: NDArray
@@ -46,6 +67,15 @@ class EncodedSpans:
     service: NDArray  # code in ``services``
     keys: list[Key]
     services: list[str]
+
+    @cached_property
+    def ids(self) -> Ids:
+        """Traces and parents; a parent that is not among these spans is none."""
+        every = self.source.ids
+        trace, parent, has_parent, repeated = (array[self.row] for array in every)
+        place = np.full(every.parent.size + 1, -1)  # the last entry is the place of "no parent"
+        place[self.row] = np.arange(self.row.size)
+        return Ids(trace, place[parent], has_parent, repeated)
 
     @property
     def duration_ms(self) -> NDArray:
@@ -61,17 +91,13 @@ class EncodedSpans:
 
     def texts(self, column: str, at: NDArray) -> NDArray:
         """Return a column of the frame as objects, for the spans at some positions."""
-        texts = self.frame[column].iloc[self.row[at]]
+        texts = self.source.frame[column].iloc[self.row[at]]
         return texts.to_numpy(dtype=object)
 
     def select(self, mask: NDArray) -> EncodedSpans:
         """Return the spans of a mask; a parent that is not among them is none."""
         at = np.flatnonzero(mask)
-        place = np.full(mask.size + 1, -1)  # the last entry is the place of "no parent", -1
-        place[at] = np.arange(at.size)
-        arrays = {name: getattr(self, name)[at] for name in ARRAYS}
-        arrays["parent"] = place[arrays["parent"]]
-        return replace(self, **arrays)
+        return replace(self, **{name: getattr(self, name)[at] for name in ARRAYS})
 
     def as_of(self, since_ns: int, until_ns: int) -> EncodedSpans:
         """Return the spans as they stood at `until_ns`, without those that ended before `since_ns`.
@@ -95,10 +121,11 @@ class EncodedSpans:
 
     def to_rows(self) -> pd.DataFrame:
         """Return the rows of the frame as the spans stand: what `as_of` opened has no result."""
-        rows = self.frame.iloc[self.row].reset_index(drop=True)
+        frame = self.source.frame
+        rows = frame.iloc[self.row].reset_index(drop=True)
         opened = rows["duration_ms"].notna() & (self.end == NEVER)
-        if len(rows) == len(self.frame) and not opened.any():
-            return self.frame
+        if len(rows) == len(frame) and not opened.any():
+            return frame
         rows.loc[opened, ["duration_ms", "status"]] = [np.nan, 0]
         rows.loc[opened, "error"] = None
         return rows
@@ -117,8 +144,7 @@ def encode(frame: pd.DataFrame, keys: Sequence[Key] = ()) -> EncodedSpans:
     keys : sequence of (service, endpoint)
         Endpoints that have a code already: their position. New ones follow, the served ones first.
     """
-    ids = parse_ids(frame)
-    kind = pd.Categorical(frame["kind"], KINDS).codes
+    kind = _kind_codes(frame["kind"])
     server, client, log = (kind == code for code, _ in enumerate(KINDS))
     service, services = pd.factorize(frame["service"])
     peer, peers = pd.factorize(frame["peer"])
@@ -126,21 +152,20 @@ def encode(frame: pd.DataFrame, keys: Sequence[Key] = ()) -> EncodedSpans:
     owners = [*services, NO_PEER, *peers]
     code_of_peer = len(services) + 1 + peer  # without one: NO_PEER
     owner = np.where(client, code_of_peer, service)
-    places = pd.DataFrame({"kind": kind, "owner": owner, "endpoint": endpoint})
-    by_place = places.groupby(["kind", "owner", "endpoint"])
-    distinct = by_place.size().reset_index()
+    shape = len(KINDS), len(owners), max(len(endpoints), 1)
+    place = np.ravel_multi_index((kind, owner, endpoint), shape)
+    place, distinct = pd.factorize(place, sort=True)
     names = [
         (KINDS[kind], str(owners[owner]), str(endpoints[endpoint]))
-        for kind, owner, endpoint, _ in distinct.itertuples(index=False)
+        for kind, owner, endpoint in zip(*np.unravel_index(distinct, shape), strict=True)
     ]
     about = _routed(names, keys)
     every = dict.fromkeys([*keys, *about])
     codes = {key: code for code, key in enumerate(every)}
     node = np.array([codes[key] for key in about], dtype=np.int64)
     return EncodedSpans(
-        frame=frame,
+        source=EncodedFrame(frame),
         row=np.arange(len(frame)),
-        **ids._asdict(),
         start=start_ns(frame),
         end=end_ns(frame),
         server=server,
@@ -148,12 +173,18 @@ def encode(frame: pd.DataFrame, keys: Sequence[Key] = ()) -> EncodedSpans:
         log=log,
         failed=is_failed(frame),
         status=frame["status"].to_numpy(),
-        node=node[by_place.ngroup().to_numpy()],
+        node=node[place],
         has_peer=peer >= 0,
         service=service,
         keys=list(codes),
         services=[str(name) for name in services],
     )
+
+
+def _kind_codes(kinds: pd.Series) -> NDArray:
+    """Return the position in `KINDS` of each kind."""
+    code, known = pd.factorize(kinds)
+    return pd.Index(KINDS).get_indexer(known)[code]
 
 
 # ---- columns of a frame
@@ -230,15 +261,6 @@ def _pattern(route: str) -> re.Pattern[str]:
 # ---- who is whose parent
 
 
-class Ids(NamedTuple):
-    """The ids of a spans frame as integers, one entry a span: fields as in `EncodedSpans`."""
-
-    trace: NDArray
-    parent: NDArray
-    has_parent: NDArray
-    repeated: NDArray
-
-
 def parse_ids(frame: pd.DataFrame) -> Ids:
     """Return the code of each span's trace and the position of its parent.
 
@@ -299,9 +321,10 @@ def _joined(ids: pd.Series) -> tuple[str | memoryview, set[int]]:
 
 def subtrees_of(spans: EncodedSpans, tops: NDArray) -> tuple[EncodedSpans, NDArray]:
     """Return the spans of a mask with all that hangs below them, and their positions in `spans`."""
+    parent = spans.ids.parent
     below = tops
     while True:
-        grown = below | ((spans.parent >= 0) & below[spans.parent])
+        grown = below | ((parent >= 0) & below[parent])
         if (grown == below).all():
             return spans.select(below), np.flatnonzero(below)
         below = grown

@@ -64,8 +64,9 @@ def calls_of(spans: EncodedSpans) -> pd.DataFrame:
         A row a call: caller and callee (codes in ``spans.keys``), start (Unix ns, where the call
         arrived, or left if it never did), duration_ms (as the caller saw it), failed.
     """
-    above = server_above(spans.parent, spans.server)
-    through = np.where(spans.server, spans.parent, -1)
+    parent = spans.ids.parent
+    above = server_above(parent, spans.server)
+    through = np.where(spans.server, parent, -1)
     through[~spans.client[through]] = -1
     answered = np.zeros(through.size, dtype=bool)
     answered[through[through >= 0]] = True

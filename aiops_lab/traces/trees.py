@@ -61,11 +61,10 @@ def _covered(order: NDArray, start: NDArray, end: NDArray, parent: NDArray) -> N
     return covered
 
 
-def self_time_ns(spans: TraceTrees | EncodedSpans) -> NDArray:
-    """Return the self time of each span in ns, as `self_time` does; all spans must have an end."""
-    order = np.argsort(spans.start, kind="stable")
-    covered = _covered(order, spans.start, spans.end, spans.parent)
-    return spans.end - spans.start - covered
+def self_time_ns(start: NDArray, end: NDArray, parent: NDArray) -> NDArray:
+    """Return the self time of each span in ns; `parent` holds positions, -1 = none."""
+    order = np.argsort(start, kind="stable")
+    return end - start - _covered(order, start, end, parent)
 
 
 # ---- trees
@@ -102,9 +101,10 @@ def build_trees(
     `offsets` holds by how many ns the clock of a called service is ahead of its caller's, by
     (caller, called). The spans in `tops` (a mask) become roots of their own.
     """
-    own = np.arange(spans.parent.size)
+    own = np.arange(spans.row.size)
+    ids = spans.ids
     # a span that comes twice is its own parent: it hangs on no root, and counts for nothing
-    parent = np.where(spans.repeated, own, spans.parent)
+    parent = np.where(ids.repeated, own, ids.parent)
     if tops is not None:
         parent[tops] = -1
     start = spans.start.copy()
@@ -235,9 +235,10 @@ def clock_offsets(spans: EncodedSpans) -> dict[tuple[str, str], int]:
     """
     closed = spans.end != NEVER
     answered = spans.client & closed
-    below = spans.server & closed & ~spans.repeated & (spans.parent >= 0)
-    called = np.flatnonzero(below & answered[spans.parent])
-    caller = spans.parent[called]
+    ids = spans.ids
+    below = spans.server & closed & ~ids.repeated & (ids.parent >= 0)
+    called = np.flatnonzero(below & answered[ids.parent])
+    caller = ids.parent[called]
     before = spans.start[caller] - spans.start[called]
     after = spans.end[called] - spans.end[caller]
     pairs = pd.DataFrame(

@@ -46,7 +46,8 @@ def incident():
 
 
 def arrays(spans):
-    return {name: getattr(spans, name).tolist() for name in encode.ARRAYS}
+    every = {name: getattr(spans, name) for name in encode.ARRAYS} | spans.ids._asdict()
+    return {name: array.tolist() for name, array in every.items()}
 
 
 def call(n, parent, service, endpoint, kind, start_ms, ms=5, peer=None, status=200):
@@ -146,14 +147,14 @@ def test_a_slice_has_the_parents_that_are_in_it():
     spans = encode.encode(Shop(3).run(5))
     mask = spans.server
     part = spans.select(mask)
-    assert (part.parent == -1).all()
+    assert (part.ids.parent == -1).all()
     assert part.row.tolist() == np.flatnonzero(mask).tolist()
     every = spans.select(np.ones(mask.size, dtype=bool))
     assert arrays(every) == arrays(spans)
     tail = spans.select(np.arange(mask.size) >= 10)
-    linked = np.flatnonzero(tail.parent >= 0)
+    linked = np.flatnonzero(tail.ids.parent >= 0)
     assert linked.size > 5
-    assert (tail.row[tail.parent[linked]] == spans.parent[tail.row[linked]]).all()
+    assert (tail.row[tail.ids.parent[linked]] == spans.ids.parent[tail.row[linked]]).all()
 
 
 def test_a_slice_of_a_slice_still_finds_its_texts():
@@ -199,4 +200,26 @@ def test_only_own_keys_leaves_out_what_no_span_is_about():
 
 def test_every_array_of_the_encoding_is_sliced():
     names = [f.name for f in dataclasses.fields(encode.EncodedSpans)]
-    assert set(names) - set(encode.ARRAYS) == {"frame", "keys", "services"}
+    assert set(names) - set(encode.ARRAYS) == {"source", "keys", "services"}
+
+
+def test_a_calm_replay_parses_no_ids(monkeypatch):
+    def refuse(frame):
+        raise AssertionError("ids were parsed")
+
+    monkeypatch.setattr(encode, "parse_ids", refuse)
+    assert lab.replay(Shop(3).run(60)).incidents == []
+
+
+def test_all_slices_of_an_encoding_share_one_parse(monkeypatch):
+    parsed = []
+    parse_ids = encode.parse_ids
+    monkeypatch.setattr(encode, "parse_ids", lambda frame: parsed.append(1) or parse_ids(frame))
+    spans = encode.encode(Shop(3).run(5))
+    assert parsed == []
+    parts = (
+        spans.select(spans.server),
+        spans.select(spans.client).select(spans.end[spans.client] > 0),
+    )
+    assert all(part.ids.trace.size == part.row.size for part in parts)
+    assert parsed == [1]
