@@ -173,9 +173,14 @@ def test_an_empty_store_has_no_windows(tmp_path):
 
 def test_a_replay_does_not_look_ahead():
     frame = recording("latency")
-    cut = frame[frame["start"] < at(150)]
-    ended = cut["start"] + pd.to_timedelta(cut["duration_ms"].fillna(0), unit="ms")
-    early = lab.replay(cut[ended < at(150)], until=at(150))
+    cut = frame[frame["start"] < at(150)].copy()
+    ended = cut["start"] + pd.to_timedelta(cut["duration_ms"], unit="ms")
+    still_open = ~(ended < at(150))
+    assert still_open.any()
+    cut.loc[still_open, "duration_ms"] = np.nan
+    cut.loc[still_open, "status"] = 0
+    cut.loc[still_open, "error"] = None
+    early = lab.replay(cut, until=at(150))
     whole = lab.replay(frame)
     before = [a for a in whole.anomalies if a.end <= at(150)]
     assert [(a.type, a.key, a.evidence) for a in early.anomalies] == [

@@ -125,11 +125,20 @@ FIELDS = (
     "pool_s",  # seconds
     "silent",  # requests that should have come since the last one came
     "longest",  # the largest such number so far
+    "long_share",  # share of requests that took longer than timeout_s
+    "new_long_share",
+    "pool_long",  # such requests in the pool
+    "pool_aged",  # requests in the pool that have ended or become that old
 )
 """What a baseline holds, in the order in which a store keeps it."""
 
 BASELINE = np.dtype([(name, "f8") for name in FIELDS])
 """One baseline as a record, for arrays that the compiled kernel can change in place."""
+
+LONG_LIVED = 0.05
+"""Share of requests longer than ``timeout_s`` from which on an endpoint keeps connections open on
+purpose (event streams, long polls): how long one lasts is then no latency. Raising it reports more
+latencies of slow endpoints, and more closed streams as if they were slow."""
 
 MIN_SD = 0.1
 """Standard deviation of log milliseconds, at least: a latency that was always the same still varies
@@ -138,6 +147,10 @@ by a tenth elsewhere. Raising it makes z smaller for steady endpoints."""
 MEMORY = 100.0
 """Requests that a baseline remembers at least, however few arrive in a half-life. Raising it makes
 the baselines of quiet endpoints slower and steadier."""
+
+LONG_MEMORY = 1000.0
+"""Requests that the share of long requests remembers at least: rare ones need more. Raising it
+makes that share steadier."""
 
 ENVELOPE_OUT = 0.03
 """Gain with which the envelope of the drift widens, per window. Raising it hides slow drifts: a
@@ -162,48 +175,70 @@ def to_rows(state: NDArray) -> list[list[float]]:
 def from_rows(rows: list[list[float]], size: int) -> NDArray:
     """Return `size` baselines from what `to_rows` gave; fresh ones where these do not fit.
 
-    They do not fit if they were learned with another setting of ``seasonal``, or by a version with
-    other fields.
+    They do not fit if they were learned with another setting of ``seasonal``. Fields that a row
+    lacks, because an earlier version wrote it, are 0.
     """
-    fits = len(rows) == size and all(len(row) == len(FIELDS) for row in rows)
-    return np.array([tuple(row) for row in rows], BASELINE) if fits and rows else fresh(size)
+    if len(rows) != size or not rows:
+        return fresh(size)
+    missing = len(FIELDS) - len(rows[0])
+    return np.array([(*row, *[0.0] * missing) for row in rows], BASELINE)
 
 
 @compiled
-def weight_of(n: float, count: float, alpha: float) -> float:
+def weight_of(n: float, count: float, alpha: float, memory: float) -> float:
     """Return the weight of n requests in an average of `count`, for a window of weight `alpha`.
 
     Until the moving average has seen enough, the weight is the share of the window in all requests
     so far, so that a cold start is a plain average and not a memory of the first window. A quiet
-    endpoint forgets by requests, not by time: the spread of few requests is too uncertain.
+    endpoint forgets by requests, `memory` at least, not by time: the spread of few requests is too
+    uncertain.
     """
-    return max(min(alpha, n / MEMORY), n / count)
+    return max(min(alpha, n / memory), n / count)
 
 
 @compiled
-def learn_requests(
-    baseline: Any, n: float, errors: float, mean: float, var: float, alpha: float
-) -> None:
-    """Learn one window's requests: their number, errors, and mean and variance of log ms."""
+def pool_var(baseline: Any) -> float:
+    """Return the variance of log milliseconds among the requests of the pool."""
+    mean = baseline["pool_total"] / baseline["pool_n"]
+    return max(baseline["pool_squares"] / baseline["pool_n"] - mean * mean, 0.0)
+
+
+@compiled
+def pool_long_share(baseline: Any) -> float:
+    """Return the share of long requests among those of the pool that have ended or become long."""
+    return baseline["pool_long"] / max(baseline["pool_aged"], 1.0)
+
+
+@compiled
+def learn_requests(baseline: Any, alpha: float) -> None:
+    """Learn the requests of the pool: their number, errors, latencies, and how many were long."""
+    n = baseline["pool_n"]
+    mean = baseline["pool_total"] / n
     baseline["count"] += n
-    weight = weight_of(n, baseline["count"], alpha)
+    weight = weight_of(n, baseline["count"], alpha, MEMORY)
     moved = ewma_step(baseline["mean"], baseline["var"], mean, weight)
     baseline["mean"] = moved[0]
-    baseline["var"] = moved[1] + weight * var
-    baseline["error_rate"] += weight * (errors / n - baseline["error_rate"])
+    baseline["var"] = moved[1] + weight * pool_var(baseline)
+    baseline["error_rate"] += weight * (baseline["pool_errors"] / n - baseline["error_rate"])
+    weight = weight_of(n, baseline["count"], alpha, LONG_MEMORY)
+    baseline["long_share"] += weight * (pool_long_share(baseline) - baseline["long_share"])
 
 
 @compiled
-def learn_requests_apart(
-    baseline: Any, n: float, errors: float, mean: float, var: float, alpha: float
-) -> None:
-    """Learn one abnormal window's requests into the level that may become the new normal."""
+def learn_requests_apart(baseline: Any, alpha: float) -> None:
+    """Learn an abnormal pool into the level that may become the new normal."""
+    n = baseline["pool_n"]
+    mean = baseline["pool_total"] / n
     baseline["new_count"] += n
-    weight = weight_of(n, baseline["new_count"], alpha)
+    weight = weight_of(n, baseline["new_count"], alpha, MEMORY)
     moved = ewma_step(baseline["new_mean"], baseline["new_var"], mean, weight)
     baseline["new_mean"] = moved[0]
-    baseline["new_var"] = moved[1] + weight * var
-    baseline["new_error_rate"] += weight * (errors / n - baseline["new_error_rate"])
+    baseline["new_var"] = moved[1] + weight * pool_var(baseline)
+    errors = baseline["pool_errors"] / n
+    baseline["new_error_rate"] += weight * (errors - baseline["new_error_rate"])
+    long_share = pool_long_share(baseline)
+    weight = weight_of(n, baseline["new_count"], alpha, LONG_MEMORY)
+    baseline["new_long_share"] += weight * (long_share - baseline["new_long_share"])
 
 
 @compiled
@@ -232,6 +267,7 @@ def begin_abnormal(baseline: Any, start_s: float) -> None:
     baseline["new_mean"] = 0.0
     baseline["new_var"] = 0.0
     baseline["new_error_rate"] = 0.0
+    baseline["new_long_share"] = 0.0
     baseline["new_windows"] = 0.0
     baseline["new_rate"] = 0.0
 
@@ -244,6 +280,7 @@ def accept_level(baseline: Any) -> None:
         baseline["mean"] = baseline["new_mean"]
         baseline["var"] = baseline["new_var"]
         baseline["error_rate"] = baseline["new_error_rate"]
+        baseline["long_share"] = baseline["new_long_share"]
     baseline["windows"] = baseline["new_windows"]
     baseline["rate"] = baseline["new_rate"]
     baseline["silent"] = 0.0

@@ -174,6 +174,8 @@ def _pool(baseline: Any, counts: Counts, w: int, e: int, activity: float) -> Non
     baseline["pool_errors"] += counts.errors[w, e]
     baseline["pool_total"] += counts.total[w, e]
     baseline["pool_squares"] += counts.squares[w, e]
+    baseline["pool_long"] += counts.long[w, e]
+    baseline["pool_aged"] += counts.aged[w, e]
     if baseline["pool_n"] > 0:
         baseline["pool_s"] += counts.window_ns / 1e9
     if counts.arrivals[w, e] > 0:
@@ -214,7 +216,7 @@ def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool)
     fast_half_life_s = max(knobs.half_life_s / FAST_FACTOR, FAST_WINDOWS * window_s)
     fast = compiled_alpha(baseline["pool_s"], fast_half_life_s)
     alpha = compiled_alpha(baseline["pool_s"], knobs.half_life_s)
-    slow = b.weight_of(n, baseline["count"] + n, alpha)
+    slow = b.weight_of(n, baseline["count"] + n, alpha, b.MEMORY)
     if baseline["count"] == 0:
         score["fast"] = mean
     else:
@@ -228,8 +230,6 @@ def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool)
 @compiled
 def _learn(baseline: Any, score: Any, knobs: Any, abnormal: bool, jumped: bool) -> None:
     """Learn from the pool and empty it; what is abnormal is learned apart."""
-    n = baseline["pool_n"]
-    mean = score["mean"]
     if not abnormal:
         baseline["abnormal_since"] = np.nan
         low, high = b.envelope_step(
@@ -239,16 +239,17 @@ def _learn(baseline: Any, score: Any, knobs: Any, abnormal: bool, jumped: bool) 
         baseline["high"] = high
     if not jumped:
         baseline["fast"] = score["fast"]
-    var = max(baseline["pool_squares"] / n - mean * mean, 0.0)
     alpha = compiled_alpha(baseline["pool_s"], knobs.half_life_s)
     if abnormal:
-        b.learn_requests_apart(baseline, n, baseline["pool_errors"], mean, var, alpha)
+        b.learn_requests_apart(baseline, alpha)
     else:
-        b.learn_requests(baseline, n, baseline["pool_errors"], mean, var, alpha)
+        b.learn_requests(baseline, alpha)
     baseline["pool_n"] = 0.0
     baseline["pool_errors"] = 0.0
     baseline["pool_total"] = 0.0
     baseline["pool_squares"] = 0.0
+    baseline["pool_long"] = 0.0
+    baseline["pool_aged"] = 0.0
     baseline["pool_s"] = 0.0
 
 
@@ -349,6 +350,8 @@ def judge(
     - `learning`: fewer than `min_count` requests were learned; nothing can be compared yet.
     - `known`: at least `WARM_WINDOWS` windows were learned as well. Silences and drifts need them,
       because rates and envelopes are learned by window, not by request.
+    - `long_lived`: so many requests last longer than `timeout_s` that their length is no latency:
+      event streams and long polls.
     - `count`: requests learned. `latency_ms`: geometric mean. `sd_log`: of log milliseconds.
     - `error_rate`: share of errors, 0 to 1.
     - `rate`, `rate_var`: mean and variance of the arrivals in a window of `window_s`.
@@ -430,6 +433,7 @@ def _columns(
     }
     baselines = {
         "learning": learning,
+        "long_lived": before["long_share"] > b.LONG_LIVED,
         "known": ~learning & (before["windows"] >= WARM_WINDOWS),
         "count": count,
         "latency_ms": usual_ms,

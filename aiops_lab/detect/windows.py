@@ -35,6 +35,8 @@ class Counts(NamedTuple):
     errors: NDArray
     total: NDArray  # sum of log milliseconds
     squares: NDArray  # sum of their squares
+    long: NDArray  # by the moment at which they became older than timeout_s
+    aged: NDArray  # by that moment, or by their end where it came first
     arrivals: NDArray  # by start
     given_up: NDArray
     # stuck requests of window w: rows stuck_ptr[w] to stuck_ptr[w + 1] of the two below
@@ -95,6 +97,8 @@ def count_windows(
         return sums.astype(np.float64).reshape(windows, width)
 
     logs = log_ms(requests)
+    age_at_end = requests.end - requests.start
+    aged_at = requests.start + np.minimum(age_at_end, stuck_ns)
     stuck_ptr, stuck_code, stuck_age_s = _stuck(requests, grid, stuck_ns, lost_ns)
     return Counts(
         start_ns=grid.since_ns,
@@ -103,6 +107,8 @@ def count_windows(
         errors=table(requests.node, requests.end, requests.failed),
         total=table(requests.node, requests.end, logs),
         squares=table(requests.node, requests.end, logs * logs),
+        long=table(requests.node, aged_at, age_at_end > stuck_ns),
+        aged=table(requests.node, aged_at),
         arrivals=table(requests.node, requests.start),
         given_up=table(given_up.node, given_up.end),
         stuck_ptr=stuck_ptr,

@@ -70,7 +70,10 @@ def test_an_envelope_widens_fast_and_narrows_slowly():
 def test_a_cold_start_is_a_plain_average():
     row = baselines.fresh(1)[0]
     for n, mean in [(10, 2.0), (30, 4.0)]:
-        baselines.learn_requests(row, n, 0, mean, 0.0, 1e-9)
+        row["pool_n"] = n
+        row["pool_total"] = n * mean
+        row["pool_squares"] = n * mean**2
+        baselines.learn_requests(row, 1e-9)
     assert row["mean"] == pytest.approx((10 * 2 + 30 * 4) / 40)
 
 
@@ -79,3 +82,14 @@ def test_the_kernels_also_run_as_plain_python(monkeypatch):
     mean, var = np.empty(50), np.empty(50)
     plain(SERIES[:50], baselines.alpha_of(1, 5), mean, var)
     np.testing.assert_array_equal(mean, lab.ewma(SERIES[:50], 5)[0])
+
+
+def test_baselines_of_an_earlier_version_are_read_and_new_fields_are_0():
+    old = baselines.fresh(2)
+    old["mean"] = [3.0, 4.0]
+    rows = [row[:-4] for row in baselines.to_rows(old)]
+    read = baselines.from_rows(rows, 2)
+    assert read["mean"].tolist() == [3.0, 4.0]
+    assert not read["long_share"].any()
+    assert len(baselines.from_rows(rows, 3)) == 3
+    assert not baselines.from_rows(rows, 3)["mean"].any()

@@ -22,7 +22,7 @@ def run(rows, sensitivity=S, state=None, system=None, start=0):
     shape = (len(rows), len(KEYS))
     table = {
         name: np.zeros(shape)
-        for name in ("n", "errors", "total", "squares", "arrivals", "given_up")
+        for name in ("n", "errors", "total", "squares", "long", "aged", "arrivals", "given_up")
     }
     ptr, codes, ages = [0], [], []
     for w, row in enumerate(rows):

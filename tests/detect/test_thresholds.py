@@ -50,6 +50,7 @@ QUIET: dict[str, Any] = {
     "fast_ms": 45.0,
     "learning": False,
     "known": True,
+    "long_lived": False,
     "high": 0.1,
     "low": 0.0,
 }
@@ -59,6 +60,7 @@ HANGING = {"stuck": 3}
 SILENT = {"missed": 7.6, "longest": 5.0}
 DRIFTING = {"gap": 0.3, "gap_z": 3.01, "fast_ms": 55.1}
 LEARNING = {"learning": True, "known": False}
+LONG_LIVED = {"long_lived": True}
 
 
 def decides(detector: Detector, changes: Mapping[str, Any]) -> bool:
@@ -99,12 +101,14 @@ def test_just_above_all_its_thresholds_a_window_is_abnormal(
         (latency_anomaly, SLOW, {"z": 3.0}),
         (latency_anomaly, SLOW, {"latency_ms": 55.0}),
         (latency_anomaly, SLOW, LEARNING),
+        (latency_anomaly, SLOW, LONG_LIVED),
         (error_spike, FAILING, {"n": 2}),
         (error_spike, FAILING, {"error_low": 0.1 + 0.05}),
         (error_spike, FAILING, {"error_chance": normal_tail(3)}),
         (error_spike, FAILING, LEARNING),
         (timeout, HANGING, {"stuck": 2, "given_up": 2}),
         (timeout, HANGING, LEARNING),
+        (timeout, HANGING, LONG_LIVED),
         (traffic_drop, SILENT, {"missed": 7.5}),
         (traffic_drop, SILENT, {"missed": silence_limit(3), "longest": 0.0}),
         (traffic_drop, SILENT, LEARNING),
@@ -115,6 +119,7 @@ def test_just_above_all_its_thresholds_a_window_is_abnormal(
         (latency_drift, DRIFTING, {"low": -0.1}),
         (latency_drift, DRIFTING, {"fast_ms": 55.0}),
         (latency_drift, DRIFTING, LEARNING),
+        (latency_drift, DRIFTING, LONG_LIVED),
         (latency_drift, DRIFTING, SLOW),
         (latency_drift, DRIFTING, FAILING),
     ],
@@ -198,6 +203,8 @@ def judged(
     n: float = 0,
     ms: float = 100.0,
     errors: float = 0,
+    long: float = 0,
+    aged: float | None = None,
     arrivals: float | None = None,
     busy: float = 20,
     stuck: Sequence[float] = (),
@@ -217,6 +224,8 @@ def judged(
         [errors, 0.0],
         [n * log_ms, 0.0],
         [n * (log_ms**2 + 0.09), 0.0],
+        [float(long), 0.0],
+        [n if aged is None else aged, 0.0],
         [n if arrivals is None else arrivals, busy],
         [0.0, 0.0],
     ]
@@ -494,5 +503,24 @@ def test_stored_baselines_are_read_back_or_begun_anew(size: int) -> None:
     state["mean"] = 7.0
     again = baselines.from_rows(baselines.to_rows(state), size)
     assert again["mean"].tolist() == ([7.0] if size == 1 else [0.0, 0.0])
-    short = [row[:-1] for row in baselines.to_rows(state)]
-    assert baselines.from_rows(short, 1)["mean"].tolist() == [0.0]
+
+
+@pytest.mark.parametrize(("share", "long_lived"), [(0.05, False), (0.051, True)])
+def test_an_endpoint_with_many_long_requests_is_long_lived(share: float, long_lived: bool) -> None:
+    assert judged(n=3, long_share=share)[1].long_lived == long_lived
+
+
+@pytest.mark.parametrize(("aged", "seen"), [(16, 0.25), (20, 0.2), (0, 4.0)])
+def test_the_share_of_long_requests_is_learned(aged: float, seen: float) -> None:
+    _, _, after = judged(n=16, long=4, aged=aged, long_share=0.1, count=10_000)
+    weight = max(min(alpha(10, S.half_life_s), 16 / 1000), 16 / 10016)
+    assert after["long_share"] == pytest.approx(0.1 + weight * (seen - 0.1))
+
+
+def test_while_abnormal_the_share_of_long_requests_is_learned_apart() -> None:
+    _, _, after = judged(n=16, long=4, aged=16, long_share=0.1, abnormal=True)
+    assert after["long_share"] == 0.1
+    assert after["new_long_share"] == 0.25
+    still = {"abnormal_since": BEGIN_S - 890, "new_count": 16.0, "new_long_share": 0.25}
+    _, _, later = judged(n=16, long=4, aged=16, long_share=0.1, abnormal=True, **still)
+    assert later["long_share"] == pytest.approx(0.25)

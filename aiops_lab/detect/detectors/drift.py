@@ -21,6 +21,7 @@ def _decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
     Windows that are slow or failing by themselves do not count.
     """
     compared = (windows["n"] >= s.min_window) & baselines["known"]
+    compared &= ~baselines["long_lived"]
     gap = windows["gap"]
     large = (gap > np.log(s.drift)) & (windows["gap_z"] > s.z)
     outside = gap > 2 * baselines["high"] - baselines["low"]

@@ -23,6 +23,7 @@ def _decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
     there, slow windows arise by chance.
     """
     compared = (windows["n"] >= s.min_window) & ~baselines["learning"]
+    compared &= ~baselines["long_lived"]
     large = windows["ratio"] > s.ratio
     significant = windows["z"] > s.z
     rise_ms = windows["latency_ms"] - windows["baseline_ms"]

@@ -18,7 +18,8 @@ def _decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
     A request hangs because of its age. That no request arrives is another matter.
     """
     unanswered = np.maximum(windows["stuck"], windows["given_up"])
-    return ~baselines["learning"] & (unanswered >= s.min_window)
+    awaited = ~baselines["learning"] & ~baselines["long_lived"]
+    return awaited & (unanswered >= s.min_window)
 
 
 def _evidence(row: Any) -> dict[str, Any]:
