@@ -1,4 +1,10 @@
-"""What did each request cost, and to which account does each moment and each failure count?"""
+"""What did each request cost, and to which account does each moment and each failure count?
+
+An account is what an endpoint does by itself, or an edge between two endpoints. `AccountTable` says
+to which endpoint each account is attributed: an edge, slow or failing, to the called endpoint.
+`attribute_costs` fills it in. The ledger may attribute an edge to its caller instead
+(`aiops_lab.explain.ledger`).
+"""
 
 from __future__ import annotations
 
@@ -24,33 +30,33 @@ OUTSIDE = -2  # instead of the caller: nobody who was recorded
 class AccountTable(NamedTuple):
     """The accounts: account k is row k of both columns.
 
-    An account is what an endpoint does by itself (``caller`` is `OWN`), or an edge: the gap between
-    a client span and the server span that it called. ``node`` is the code of the endpoint
-    itself or, of an edge, of the called endpoint. The account counts to ``node``, unless the ledger
-    moves it to the caller. ``caller`` is the code of the endpoint that
-    calls, or `OUTSIDE`.
+    An account is what an endpoint does by itself, or an edge: the gap between a client span and the
+    server span that it called. ``caller`` is the code of the endpoint that calls, or `OUTSIDE`; of
+    what an endpoint does by itself, `OWN`. ``attributed_to`` is the code of the endpoint to which
+    the account counts, unless the ledger moves it: the endpoint itself or, of an edge, the called
+    endpoint.
     """
 
     caller: NDArray
-    node: NDArray
+    attributed_to: NDArray
 
 
 NO_ACCOUNTS = AccountTable(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
 def account_codes(
-    known: AccountTable, caller: NDArray, node: NDArray
+    known: AccountTable, caller: NDArray, attributed_to: NDArray
 ) -> tuple[NDArray, AccountTable]:
-    """Return the code of each (caller, node), and the table of all accounts.
+    """Return the code of each (caller, attributed_to), and the table of all accounts.
 
     The accounts that are `known` keep their codes; new ones come after them.
     """
     callers = np.append(known.caller, caller) - OUTSIDE
-    nodes = np.append(known.node, node)
-    shape = callers.max(initial=0) + 1, nodes.max(initial=0) + 1
-    code, pair = pd.factorize(np.ravel_multi_index((callers, nodes), shape))
-    callers, nodes = np.unravel_index(pair, shape)
-    return code[known.node.size :], AccountTable(callers + OUTSIDE, nodes)
+    endpoints = np.append(known.attributed_to, attributed_to)
+    shape = callers.max(initial=0) + 1, endpoints.max(initial=0) + 1
+    code, pair = pd.factorize(np.ravel_multi_index((callers, endpoints), shape))
+    callers, endpoints = np.unravel_index(pair, shape)
+    return code[known.caller.size :], AccountTable(callers + OUTSIDE, endpoints)
 
 
 def account_labels(accounts: AccountTable, is_time: NDArray, names: NDArray) -> NDArray:
@@ -59,64 +65,22 @@ def account_labels(accounts: AccountTable, is_time: NDArray, names: NDArray) -> 
     What an endpoint does by itself is its own time where `is_time`, else its own failures.
     """
     caller = np.append(names, ["outside", ""])[accounts.caller]
-    node = names[accounts.node]
-    own = node + np.where(is_time, " own time", " itself").astype(object)
-    return np.where(accounts.caller == OWN, own, "edge " + caller + " → " + node)
+    endpoint = names[accounts.attributed_to]
+    own = endpoint + np.where(is_time, " own time", " itself").astype(object)
+    return np.where(accounts.caller == OWN, own, "edge " + caller + " → " + endpoint)
 
 
-# ---- what is usual of endpoints
+def group_rows(*columns: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the groups of equal rows of some columns, sorted by these.
 
-
-class EndpointProfile(NamedTuple):
-    """What endpoints are like when all is well.
-
-    ``nodes``: by code of the endpoint the mean duration in ``ns``, and the shares of its requests
-    that ``failed`` (5xx) and that it ``refused`` (4xx). ``calls``: how many calls one request of a
-    caller makes to a callee at most, as a rule, by (caller, callee).
+    Returns
+    -------
+    The position of the first row of each group, and the group of each row.
     """
-
-    nodes: pd.DataFrame
-    calls: pd.Series
-
-
-def endpoint_profile(trees: TraceTrees, config: RcaConfig) -> EndpointProfile:
-    """Return the profile that fault-free traces show."""
-    columns = {
-        "ns": trees.end - trees.start,
-        "failed": trees.failed,
-        "refused": _is_refusal(trees),
-    }
-    served = pd.DataFrame(columns)[trees.server]
-    calls = _calls(trees).groupby(["caller", "callee"])["rank"]
-    most = calls.quantile(config.call_quantile, interpolation="lower")
-    return EndpointProfile(served.groupby(trees.node[trees.server]).mean(), most.rename("most"))
-
-
-def _is_refusal(trees: TraceTrees) -> NDArray:
-    return (trees.status >= 400) & (trees.status < 500)
-
-
-def _calls(trees: TraceTrees) -> pd.DataFrame:
-    """Return a row a call.
-
-    ``span``, the codes of ``caller`` and ``callee``, ``rank`` (which call of its request to the
-    same callee it is: 1, 2, …) and ``repeats`` (the call before it failed).
-    """
-    span = np.flatnonzero((trees.parent >= 0) & ~trees.log)
-    span = span[trees.server[trees.parent[span]]]
-    span = span[np.argsort(trees.start[span], kind="stable")]
-    order, first = _runs(trees.parent[span], trees.node[span])
-    span = span[order]
-    run_begin = np.flatnonzero(first)[np.cumsum(first) - 1]
-    repeats = ~first & np.roll(trees.failed[span], 1)
-    columns = {
-        "span": span,
-        "caller": trees.node[trees.parent[span]],
-        "callee": trees.node[span],
-        "rank": np.arange(span.size) - run_begin + 1,
-        "repeats": repeats,
-    }
-    return pd.DataFrame(columns)
+    order, first = _runs(*columns)
+    group = np.empty(order.size, dtype=np.int64)
+    group[order] = np.cumsum(first) - 1
+    return order[first], group
 
 
 def _runs(*columns: NDArray) -> tuple[NDArray, NDArray]:
@@ -127,39 +91,139 @@ def _runs(*columns: NDArray) -> tuple[NDArray, NDArray]:
     first = np.zeros(order.size, dtype=bool)
     first[:1] = True
     for column in columns:
-        first[1:] |= np.diff(column[order]) != 0
+        ordered = column[order]
+        first[1:] |= ordered[1:] != ordered[:-1]
     return order, first
+
+
+# ---- what is usual of endpoints
+
+
+class UsualCalls(NamedTuple):
+    """How many calls one request of a caller makes to a callee at most, as a rule: ``most`` by edge
+    (caller, callee).
+    """
+
+    edges: AccountTable
+    most: NDArray
+
+
+class EndpointProfile(NamedTuple):
+    """What endpoints are like when all is well.
+
+    ``nodes``: by code of the endpoint the mean duration in ``ns``, and the shares of its requests
+    that ``failed`` (5xx) and that it ``refused`` (4xx).
+    """
+
+    nodes: pd.DataFrame
+    calls: UsualCalls
+
+
+def endpoint_profile(trees: TraceTrees, config: RcaConfig) -> EndpointProfile:
+    """Return the profile that fault-free traces show."""
+    node = trees.node[trees.server]
+    first, group = group_rows(node)
+    n = np.bincount(group)
+    columns = {
+        "ns": trees.end - trees.start,
+        "failed": trees.failed,
+        "refused": _is_refusal(trees),
+    }
+    served = {name: column[trees.server] for name, column in columns.items()}
+    means = {name: np.bincount(group, column) / n for name, column in served.items()}
+    nodes = pd.DataFrame(means, index=node[first])
+    return EndpointProfile(nodes, _usual_calls(_calls(trees), config))
+
+
+def _is_refusal(trees: TraceTrees) -> NDArray:
+    return (trees.status >= 400) & (trees.status < 500)
+
+
+def _usual_calls(calls: _Calls, config: RcaConfig) -> UsualCalls:
+    rank = calls.rank[np.lexsort((calls.rank, calls.callee, calls.caller))]
+    begin, group = group_rows(calls.caller, calls.callee)
+    size = np.bincount(group)
+    end = np.cumsum(size)
+    at = end - size + (config.call_quantile * (size - 1)).astype(np.int64)
+    return UsualCalls(AccountTable(calls.caller[begin], calls.callee[begin]), rank[at])
+
+
+class _Calls(NamedTuple):
+    """A row a call.
+
+    ``span``, the codes of ``caller`` and ``callee``, ``rank`` (which call of its request to the
+    same callee it is: 1, 2, …) and ``repeats`` (the call before it failed).
+    """
+
+    span: NDArray
+    caller: NDArray
+    callee: NDArray
+    rank: NDArray
+    repeats: NDArray
+
+
+def _calls(trees: TraceTrees) -> _Calls:
+    span = np.flatnonzero((trees.parent >= 0) & ~trees.log)
+    span = span[trees.server[trees.parent[span]]]
+    span = span[np.argsort(trees.start[span], kind="stable")]
+    order, first = _runs(trees.parent[span], trees.node[span])
+    span = span[order]
+    run_begin = np.flatnonzero(first)[np.cumsum(first) - 1]
+    return _Calls(
+        span=span,
+        caller=trees.node[trees.parent[span]],
+        callee=trees.node[span],
+        rank=np.arange(span.size) - run_begin + 1,
+        repeats=~first & np.roll(trees.failed[span], 1),
+    )
 
 
 def _without_extra_calls(trees: TraceTrees, profile: EndpointProfile) -> TraceTrees:
     """Return the trees with the calls beyond the usual number hidden.
 
     Their time is then their caller's own. A call that repeats a failed one was not the caller's
-    choice: it stays.
+    choice: it stays. An edge without usual calls may have one.
     """
-    calls = _calls(trees).join(profile.calls, on=["caller", "callee"])
-    extra = (calls["rank"] > calls["most"].fillna(1)) & ~calls["repeats"]
+    calls = _calls(trees)
+    edge, _ = account_codes(profile.calls.edges, calls.caller, calls.callee)
+    usual = profile.calls.most
+    most = np.append(usual, 1)[np.minimum(edge, usual.size)]
+    extra = (calls.rank > most) & ~calls.repeats
     hidden = trees.log.copy()
-    hidden[calls["span"][extra]] = True
+    hidden[calls.span[extra]] = True
     return trees._replace(log=hidden)
 
 
 # ---- what requests cost
 
 
+class Costs(NamedTuple):
+    """What requests cost at accounts, arrays with an entry a request, account and masked.
+
+    ``root``: the request, by its position in the frame; ``entry``: code of its endpoint;
+    ``account``: code in `CostTable.accounts`; ``masked``: a failure that was repaired before the
+    entry failed; ``cost``: ns of time, or a number of failures.
+    """
+
+    root: NDArray
+    entry: NDArray
+    account: NDArray
+    masked: NDArray
+    cost: NDArray
+
+
 class CostTable(NamedTuple):
     """What the requests of a frame cost.
 
     ``requests``: a row a root request, by position in the frame: entry, ns, failed, open (no answer
-    yet). ``time``: root, entry, account, cost (ns); adds up to the ns of the root. ``failures``:
-    root, entry, account, masked (repaired before the entry failed), cost (1); one a failed root,
-    unless masked. ``endpoints``: a row an endpoint: n, mean ms, var of ms, failed, unanswered.
-    ``accounts``: what the codes of accounts mean. ``span_account``: the account of each span.
+    yet). ``time``: adds up to the ns of the root. ``failures``: one a failed root, unless masked.
+    ``endpoints``: a row an endpoint: n, mean ms, var of ms, failed, unanswered. ``accounts``: what
+    the codes of accounts mean. ``span_account``: the account of each span.
     """
 
     requests: pd.DataFrame
-    time: pd.DataFrame
-    failures: pd.DataFrame
+    time: Costs
+    failures: Costs
     endpoints: pd.DataFrame
     accounts: AccountTable
     span_account: NDArray
@@ -186,53 +250,86 @@ def attribute_costs(
         Accounts that keep their codes.
     """
     outcomes = _outcomes(trees, is_open, profile, config)
+    # a span is attributed to the endpoint that served it: an edge to the called one
     caller = np.where(trees.parent >= 0, trees.node[trees.parent], OUTSIDE)
     caller[trees.server] = OWN
-    node = np.where(outcomes.served >= 0, trees.node[outcomes.served], trees.node)
-    account, accounts = account_codes(known, caller, node)
+    attributed_to = np.where(outcomes.served >= 0, trees.node[outcomes.served], trees.node)
+    account, accounts = account_codes(known, caller, attributed_to)
 
     top, origin, refused = _origins(trees, outcomes)
     caller_then = np.where(refused, OWN, caller[origin])
-    failed_account, accounts = account_codes(accounts, caller_then, node[origin])
-    failures = pd.DataFrame({"root": trees.root[top], "account": failed_account})
-    failures = failures.assign(masked=trees.parent[top] >= 0, cost=1.0)
-
+    failed_account, accounts = account_codes(accounts, caller_then, attributed_to[origin])
     span, ns = critical_path(_without_extra_calls(trees, profile))
-    waited = pd.DataFrame({"root": trees.root[span], "account": account[span]})
-    time = sums_by(waited, cost=ns)
 
     counts = (trees.root == np.arange(trees.root.size)) & (~is_open | outcomes.bad) & ~trees.log
+    masked = trees.parent[top] >= 0
+    failures = Costs(
+        trees.root[top], trees.node[trees.root[top]], failed_account, masked, np.ones(top.size)
+    )
+    root = trees.root[span]
+    time = Costs(root, trees.node[root], account[span], np.zeros(span.size, dtype=bool), ns)
     return CostTable(
-        _requests(trees, is_open, outcomes.bad)[counts],
-        _of_entries(time, counts, trees),
-        _of_entries(failures, counts, trees),
+        _requests(trees, is_open, outcomes.bad, counts),
+        _summed(time, counts),
+        _summed(failures, counts),
         _endpoints(trees, is_open, outcomes.bad),
         accounts,
         account,
     )
 
 
-def _of_entries(table: pd.DataFrame, counts: NDArray, trees: TraceTrees) -> pd.DataFrame:
-    """Return the rows of the requests that count, with the endpoint of their root as entry."""
-    table = table[counts[table["root"]]]
-    return table.assign(entry=trees.node[table["root"]])
+def _summed(costs: Costs, counts: NDArray) -> Costs:
+    """Return the sums by request, account and masked, of the requests that count."""
+    costs = Costs(*(column[counts[costs.root]] for column in costs))
+    first, group = group_rows(costs.root, costs.account, costs.masked)
+    sums = np.bincount(group, costs.cost)
+    return Costs(*(column[first] for column in costs))._replace(cost=sums)
 
 
-def _requests(trees: TraceTrees, is_open: NDArray, bad: NDArray) -> pd.DataFrame:
-    duration = trees.end - trees.start
-    return pd.DataFrame({"entry": trees.node, "ns": duration, "failed": bad, "open": is_open})
+def _requests(trees: TraceTrees, is_open: NDArray, bad: NDArray, counts: NDArray) -> pd.DataFrame:
+    row = np.flatnonzero(counts)
+    columns = {
+        "entry": trees.node,
+        "ns": trees.end - trees.start,
+        "failed": bad,
+        "open": is_open,
+    }
+    return pd.DataFrame({name: column[row] for name, column in columns.items()}, index=row)
 
 
 def _endpoints(trees: TraceTrees, is_open: NDArray, bad: NDArray) -> pd.DataFrame:
     """Return a row an endpoint: n, mean ms, var of ms (of answers), failed, unanswered."""
-    ms = np.where(is_open, np.nan, (trees.end - trees.start) / 1e6)
-    columns = {"ms": ms, "failed": bad & ~is_open, "unanswered": bad & is_open}
-    requests = trees.server & (trees.root >= 0)
-    by_node = pd.DataFrame(columns)[requests].groupby(trees.node[requests])
-    counted = by_node[["failed", "unanswered"]].sum()
-    return counted.assign(
-        n=by_node["ms"].count(), ms=by_node["ms"].mean(), var=by_node["ms"].var(ddof=0)
-    )
+    requests = np.flatnonzero(trees.server & (trees.root >= 0))
+    node = trees.node[requests]
+    is_open = is_open[requests]
+    bad = bad[requests]
+    first, group = group_rows(node)
+    ms = np.where(is_open, 0.0, (trees.end - trees.start)[requests] / 1e6)
+    n = np.bincount(group, ~is_open)
+    answered = np.where(n > 0, n, np.nan)
+    mean = np.bincount(group, ms) / answered
+    deviation = np.where(is_open, 0.0, ms - mean[group])
+    columns = {
+        "failed": np.bincount(group, bad & ~is_open),
+        "unanswered": np.bincount(group, bad & is_open),
+        "n": n,
+        "ms": mean,
+        "var": np.bincount(group, deviation**2) / answered,
+    }
+    return pd.DataFrame(columns, index=node[first])
+
+
+class AccountMeans(NamedTuple):
+    """What a request of an entry costs at an account, by unit (``is_time``: ms, else failures),
+    masked, entry and account: mean and variance.
+    """
+
+    is_time: NDArray
+    masked: NDArray
+    entry: NDArray
+    account: NDArray
+    mean: NDArray
+    var: NDArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,40 +355,44 @@ class AttributedTraces:
     def cost_by_entry(self) -> pd.DataFrame:
         """What requests cost, by entry: n, ms, failed (share), open, sd_ms."""
         requests = self.costs.requests
-        ms = (requests["ns"] / 1e6).groupby(requests["entry"])
-        by = requests.groupby("entry")
+        entry = requests["entry"].to_numpy()
+        first, group = group_rows(entry)
+        n = np.bincount(group)
+        ms = requests["ns"].to_numpy() / 1e6
+        mean = np.bincount(group, ms) / n
+        var = np.bincount(group, (ms - mean[group]) ** 2) / n
         columns = {
-            "n": ms.size(),
-            "ms": ms.mean(),
-            "failed": by["failed"].mean(),
-            "open": by["open"].sum(),
-            "sd_ms": ms.std(ddof=0),
+            "n": n,
+            "ms": mean,
+            "failed": np.bincount(group, requests["failed"]) / n,
+            "open": np.bincount(group, requests["open"]).astype(np.int64),
+            "sd_ms": np.sqrt(var),
         }
-        return pd.DataFrame(columns)
+        return pd.DataFrame(columns, index=pd.Index(entry[first], name="entry"))
 
     @cached_property
-    def cost_by_account(self) -> pd.DataFrame:
-        """What a request of an entry costs, a row a unit, masked, entry and account: mean and var,
-        of ms or of failures.
-        """
-        keys = ["masked", "entry", "account"]
-        time = self.costs.time.assign(masked=False)
-        failures = self.costs.failures  # a request may fail at one place more than once
-        counted = sums_by(failures[["root", *keys]], cost=failures["cost"])
-        tables = {}
-        for unit, table, scale in (("ms", time, 1e6), ("failures", counted, 1.0)):
-            sums = sums_by(table[keys], cost=table["cost"], square=table["cost"] ** 2)
-            n = sums["entry"].map(self.cost_by_entry["n"])
-            mean = sums["cost"] / n / scale
-            var = (sums["square"] / n / scale**2 - mean**2).clip(lower=0.0)
-            tables[unit] = sums[keys].assign(mean=mean, var=var)
-        return pd.concat(tables, names=["unit"]).reset_index("unit")
+    def cost_by_account(self) -> AccountMeans:
+        """What a request of an entry costs at each account: mean and variance."""
+        time = self.costs.time
+        failures = self.costs.failures
+        is_time = np.repeat([True, False], [time.cost.size, failures.cost.size])
+        both = Costs(*map(np.append, time, failures))
+        first, group = group_rows(is_time, both.masked, both.entry, both.account)
+        entry = both.entry[first]
+        n = self.cost_by_entry["n"].reindex(entry).to_numpy()
+        scale = np.where(is_time[first], 1e6, 1.0)  # ns to ms
+        mean = np.bincount(group, both.cost) / n / scale
+        square = np.bincount(group, both.cost**2) / n / scale**2
+        var = np.maximum(square - mean**2, 0.0)
+        return AccountMeans(
+            is_time[first], both.masked[first], entry, both.account[first], mean, var
+        )
 
     @cached_property
     def self_ns(self) -> pd.Series:
         """The self time (ns) of each span that takes time, by account."""
-        timed = ~self.trees.log & (self.trees.root >= 0)
         trees = self.trees
+        timed = ~trees.log & (trees.root >= 0)
         own = self_time_ns(trees.start, trees.end, trees.parent)
         return pd.Series(own[timed], index=self.costs.span_account[timed])
 
@@ -300,18 +401,6 @@ class AttributedTraces:
         """The ``mean`` self time (ns) of an account's spans, and their number ``n``."""
         by = self.self_ns.groupby(level=0)
         return pd.DataFrame({"mean": by.mean(), "n": by.size()})
-
-
-def sums_by(keys: pd.DataFrame, **values: NDArray | pd.Series) -> pd.DataFrame:
-    """Return the sums of columns, a row a different row of `keys`, sorted by these.
-
-    Each sum is taken in the order of the rows, so that equal parts give equal sums.
-    """
-    order, first = _runs(*(column.to_numpy() for _, column in keys.items()))
-    group = np.empty(order.size, dtype=np.int64)
-    group[order] = np.cumsum(first) - 1
-    sums = {name: np.bincount(group, value) for name, value in values.items()}
-    return keys.iloc[order[first]].reset_index(drop=True).assign(**sums)
 
 
 # ---- where failures began

@@ -62,7 +62,7 @@ def reference_profile(
     limit = traces.self_ns.groupby(level=0).quantile(traces.config.quantile)
     columns = {
         "n": traces.self_ns.index.value_counts(),
-        "failed": traces.costs.failures["account"].value_counts(),
+        "failed": _failed(traces),
         "limit": limit,
         "spans": shapes["account"],
         "once": keys["account"][once].value_counts(),
@@ -92,9 +92,10 @@ def find_deviations(
     Returns
     -------
     DataFrame
-        kind, caller and node of the account (`AccountTable`; of a resource, the first endpoint of
-        its service), what ("" or the name of a metric), n and k of now (k of n are unusual),
-        usual_n, usual_k, share (by how much the unusual part has certainly grown, 0 to 1).
+        kind, caller and attributed_to of the account (`AccountTable`; of a resource, the first
+        endpoint of its service), what ("" or the name of a metric), n and k of now (k of n are
+        unusual), usual_n, usual_k, share (by how much the unusual part has certainly grown, 0 to
+        1).
     """
     tables = {
         "errors": _errors(profile, traces),
@@ -103,7 +104,7 @@ def find_deviations(
         "resources": _resources(profile, traces, resources),
     }
     items = pd.concat(tables, names=["kind"]).reset_index("kind")
-    items = items.astype({"caller": int, "node": int})
+    items = items.astype({"caller": int, "attributed_to": int})
     return _with_share(items, traces.config)
 
 
@@ -122,7 +123,8 @@ def _items(accounts: AccountTable, **columns: pd.Series) -> pd.DataFrame:
     items = pd.DataFrame({"n": columns["n"]}).join(pd.DataFrame(columns).drop(columns="n"))
     code = items.index.to_numpy(dtype=np.int64)
     items = items.fillna(0.0).astype(float)
-    return items.assign(caller=accounts.caller[code], node=accounts.node[code], what="")
+    attributed_to = accounts.attributed_to[code]
+    return items.assign(caller=accounts.caller[code], attributed_to=attributed_to, what="")
 
 
 def _errors(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataFrame:
@@ -131,7 +133,7 @@ def _errors(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataFrame
     return _items(
         costs.accounts,
         n=_observed(traces),
-        k=costs.failures["account"].value_counts(),
+        k=_failed(traces),
         usual_n=usual["n"],
         usual_k=usual["failed"],
     )
@@ -139,9 +141,14 @@ def _errors(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataFrame
 
 def _observed(traces: AttributedTraces) -> pd.Series:
     """Return how often each account was observed: its spans, at least its failures."""
-    counts = [traces.self_ns.index, pd.Index(traces.costs.failures["account"])]
-    spans, failed = (index.value_counts() for index in counts)
-    return spans.combine(failed, max, fill_value=0).sort_index()
+    spans = traces.self_ns.index.value_counts()
+    return spans.combine(_failed(traces), max, fill_value=0).sort_index()
+
+
+def _failed(traces: AttributedTraces) -> pd.Series:
+    """Return how many failures began at each account."""
+    failures = traces.costs.failures
+    return pd.Series(failures.cost).groupby(failures.account).sum()
 
 
 def _slow_spans(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataFrame:
@@ -196,10 +203,10 @@ def _resources(
     counts = _beyond(limits, now[now["service"].isin(limits.index)])
     items = counts.join(usual[["n", "k"]].add_prefix("usual_")).fillna(0.0).reset_index()
     by_name = sorted(range(len(keys)), key=keys.__getitem__, reverse=True)
-    first_node = {keys[node][0]: node for node in by_name}
-    items = items[items["service"].isin(first_node)]
-    node = items["service"].map(first_node)
-    return items.drop(columns="service").assign(caller=OWN, node=node)
+    first_endpoint = {keys[code][0]: code for code in by_name}
+    items = items[items["service"].isin(first_endpoint)]
+    endpoint = items["service"].map(first_endpoint)
+    return items.drop(columns="service").assign(caller=OWN, attributed_to=endpoint)
 
 
 # ---- shapes
@@ -290,7 +297,7 @@ class Unusual(NamedTuple):
     """
 
     score: float
-    node: int
+    endpoint: int
     rows: list[int]
 
 
@@ -302,13 +309,13 @@ def rank_services(items: pd.DataFrame, keys: list[Key], caller_weight: float) ->
     """
     services = np.array([service for service, _ in keys], dtype=object)
     calls = items[items["caller"] >= 0]
-    calls = calls[services[calls["caller"]] != services[calls["node"]]]
-    callers = calls.assign(node=calls["caller"], share=caller_weight * calls["share"])
+    calls = calls[services[calls["caller"]] != services[calls["attributed_to"]]]
+    callers = calls.assign(attributed_to=calls["caller"], share=caller_weight * calls["share"])
     shown = pd.concat([callers, items]).rename_axis("row").sort_index(kind="stable")
     total = items["share"].sum()
     found = [
         _unusual(mine, total, keys)
-        for _, mine in shown.groupby(services[shown["node"]])
+        for _, mine in shown.groupby(services[shown["attributed_to"]])
         if mine["share"].max() > 0
     ]
     return sorted(found, key=lambda unusual: -unusual.score)
@@ -316,6 +323,8 @@ def rank_services(items: pd.DataFrame, keys: list[Key], caller_weight: float) ->
 
 def _unusual(mine: pd.DataFrame, total: float, keys: list[Key]) -> Unusual:
     score = mine["share"].sum() / (total * len(mine)) ** 0.5
-    most = mine["node"][mine["share"] == mine["share"].max()]
-    ordered = mine[mine["share"] > 0].sort_values(["share", "node", "row"], ascending=False)
+    most = mine["attributed_to"][mine["share"] == mine["share"].max()]
+    ordered = mine[mine["share"] > 0].sort_values(
+        ["share", "attributed_to", "row"], ascending=False
+    )
     return Unusual(score, min(most, key=keys.__getitem__), ordered.index.tolist())

@@ -4,10 +4,16 @@ A request that is slow is slow in all its callers too. What an endpoint costs mo
 what its callees cost more than usual, originated there. Every moment of a request is attributed to
 one account, every failure to the endpoint where it began, so the excess at the entry is the sum of
 what originated inside.
+
+A slow edge is attributed to the called endpoint: `AccountTable.attributed_to` says so, and
+`_excess` copies it into the rows. Two steps attribute it elsewhere: `_moves`, from what waits for a
+contended service to what keeps that busy, and `_to_callers`, from the calls of a caller that became
+slow to reach all its services to that caller.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +29,7 @@ from aiops_lab.explain.attribution import (
     AttributedTraces,
     account_labels,
     attribute_costs,
+    group_rows,
 )
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.deviations import find_deviations
@@ -71,10 +78,9 @@ class Comparison(AttributedTraces):
         return np.array([shown[key] for key in self.spans.keys], dtype=object)
 
     @cached_property
-    def endpoints(self) -> pd.DataFrame:
-        """The service, endpoint and name (as shown) of each code."""
-        table = pd.DataFrame(self.spans.keys, columns=["service", "endpoint"], dtype=object)
-        return table.assign(name=self.display_names)
+    def services(self) -> NDArray:
+        """The service of each code of an endpoint."""
+        return np.array([service for service, _ in self.spans.keys], dtype=object)
 
     @cached_property
     def deviations(self) -> pd.DataFrame:
@@ -82,10 +88,11 @@ class Comparison(AttributedTraces):
         resource, the name of its service.
         """
         items = find_deviations(self.reference.profile, self, self.resources)
-        accounts = AccountTable(items["caller"].to_numpy(), items["node"].to_numpy())
+        attributed_to = items["attributed_to"].to_numpy()
+        accounts = AccountTable(items["caller"].to_numpy(), attributed_to)
         is_time = (items["kind"] == "self").to_numpy()
         labels = account_labels(accounts, is_time, self.display_names)
-        services = self.endpoints["service"].to_numpy()[accounts.node]
+        services = self.services[attributed_to]
         return items.assign(account=np.where(items["kind"] == "resources", services, labels))
 
     @cached_property
@@ -99,10 +106,12 @@ class Comparison(AttributedTraces):
         their entry.
         """
         usual = self.reference.cost_by_entry
-        sd_ms = usual["sd_ms"].clip(lower=self.config.min_sd_ms)
-        limit = (usual["ms"] + self.config.n_sigma * sd_ms).rename("limit")
-        requests = self.costs.requests.join(limit, on="entry", how="inner").sort_index()
-        return requests[requests["failed"] | (requests["ns"] / 1e6 > requests["limit"])]
+        sd_ms = np.maximum(usual["sd_ms"], self.config.min_sd_ms)
+        limit_ms = usual["ms"] + self.config.n_sigma * sd_ms
+        requests = self.costs.requests
+        limit = limit_ms.reindex(requests["entry"]).to_numpy()  # NaN: nothing is usual of it
+        slow = requests["ns"] / 1e6 > limit
+        return requests[(requests["failed"] | slow) & ~np.isnan(limit)]
 
 
 def compare(
@@ -180,24 +189,50 @@ def _during(
 # ---- usual against now
 
 
+class _Rows(NamedTuple):
+    """The rows of a ledger as arrays: the columns of `Ledger.rows`, with endpoints by code."""
+
+    entry: NDArray
+    caller: NDArray
+    attributed_to: NDArray
+    is_time: NDArray
+    masked: NDArray
+    usual: NDArray
+    now: NDArray
+    reassigned: NDArray
+    excess: NDArray
+    se: NDArray
+
+    def at(self, rows: NDArray) -> _Rows:
+        """Return some of the rows, by mask or by position."""
+        return _Rows(*(column[rows] for column in self))
+
+    def is_significant(self, config: RcaConfig) -> NDArray:
+        """Return which rows have an excess beyond the noise."""
+        return self.excess > config.n_sigma * self.se
+
+
 def _ledger(comparison: Comparison) -> Ledger:
     config = comparison.config
     entries = _entries(comparison)
     rows = _reassign(_excess(comparison, entries), comparison)
     # Each entry in its own usual requests: else one heavy neighbour hides what all others lose.
-    usual_ms = rows["entry"].map(entries["usual_ms"].clip(lower=config.min_usual_ms))
-    in_requests = (1 / usual_ms).where(rows["unit"] == "ms", config.failure_weight)
-    in_requests *= rows["entry"].map(entries["weight"])
-    rows = rows.assign(cost=rows["excess"] * in_requests, noise=rows["se"] * in_requests)
-    names = pd.Series(comparison.display_names)
+    usual_ms = np.maximum(entries["usual_ms"].to_numpy(), config.min_usual_ms)
+    at = np.searchsorted(entries.index, rows.entry)
+    in_requests = np.where(rows.is_time, 1 / usual_ms[at], config.failure_weight)
+    in_requests *= entries["weight"].to_numpy()[at]
+    names = comparison.display_names
     entries = entries.set_axis(names[entries.index]).rename_axis("entry").sort_index()
-    return Ledger(_named(rows, comparison), entries.reset_index())
+    return Ledger(_named(rows, in_requests, comparison), entries.reset_index())
 
 
 def _entries(comparison: Comparison) -> pd.DataFrame:
     """Return a row an entry with usual requests, by code: the columns of `Ledger.entries`."""
     usual = comparison.reference.cost_by_entry
     now = comparison.cost_by_entry
+    both = np.intersect1d(usual.index, now.index)
+    usual = usual.loc[both]
+    now = now.loc[both]
     columns = {
         "n_usual": usual["n"],
         "n_now": now["n"],
@@ -206,47 +241,47 @@ def _entries(comparison: Comparison) -> pd.DataFrame:
         "usual_failed": usual["failed"],
         "now_failed": now["failed"],
         "open_now": now["open"],
+        "weight": now["n"] / now["n"].sum(),
     }
-    both = usual.index.intersection(now.index).sort_values()
-    aligned = {name: column.reindex(both) for name, column in columns.items()}
-    entries = pd.DataFrame(aligned, index=both)
-    return entries.assign(weight=entries["n_now"] / entries["n_now"].sum())
+    return pd.DataFrame(columns)
 
 
-def _excess(comparison: Comparison, entries: pd.DataFrame) -> pd.DataFrame:
+def _excess(comparison: Comparison, entries: pd.DataFrame) -> _Rows:
     """Return the mean cost per request of each unit, masked, entry and account, usual and now, with
     the excess and its standard error.
     """
     usual = comparison.reference.cost_by_account
     now = comparison.cost_by_account
-    keys = ["unit", "masked", "entry", "account"]
-    rows = usual.merge(now, on=keys, how="outer", suffixes=("_usual", "")).fillna(0.0)
-    rows = rows.join(entries[["n_usual", "n_now"]], on="entry", how="inner")
-    var = rows[["var", "var_usual"]].max(axis=1)  # a few requests show too little of their scatter
-    se = np.sqrt(var / rows["n_now"] + rows["var_usual"] / rows["n_usual"])
-    se_failures = _se_of_failures(
-        rows["mean_usual"], rows["n_usual"], rows["n_now"], comparison.config
-    )
+    keys = [np.append(a, b) for a, b in zip(usual[:4], now[:4], strict=True)]
+    first, group = group_rows(*keys)
+    is_time, masked, entry, account = (column[first] for column in keys)
+    known = usual.mean.size
+    usual_mean, usual_var, now_mean, now_var = np.zeros((4, first.size))
+    usual_mean[group[:known]] = usual.mean
+    usual_var[group[:known]] = usual.var
+    now_mean[group[known:]] = now.mean
+    now_var[group[known:]] = now.var
+    n_usual, n_now = entries[["n_usual", "n_now"]].reindex(entry).to_numpy().T
+    var = np.maximum(now_var, usual_var)  # a few requests show too little of their scatter
+    se = np.sqrt(var / n_now + usual_var / n_usual)
+    se_failures = _se_of_failures(usual_mean, n_usual, n_now, comparison.config)
     accounts = comparison.costs.accounts
-    return pd.DataFrame(
-        {
-            "entry": rows["entry"],
-            "caller": accounts.caller[rows["account"]],
-            "node": accounts.node[rows["account"]],
-            "unit": rows["unit"],
-            "masked": rows["masked"],
-            "usual": rows["mean_usual"],
-            "now": rows["mean"],
-            "reassigned": 0.0,
-            "excess": rows["mean"] - rows["mean_usual"],
-            "se": se.where(rows["unit"] == "ms", se_failures),
-        }
-    ).reset_index(drop=True)
+    rows = _Rows(
+        entry=entry,
+        caller=accounts.caller[account],
+        attributed_to=accounts.attributed_to[account],
+        is_time=is_time,
+        masked=masked,
+        usual=usual_mean,
+        now=now_mean,
+        reassigned=np.zeros(first.size),
+        excess=now_mean - usual_mean,
+        se=np.where(is_time, se, se_failures),
+    )
+    return rows.at(n_usual > 0)  # NaN where the entry has no requests on one side
 
 
-def _se_of_failures(
-    share: pd.Series, n_usual: pd.Series, n_now: pd.Series, config: RcaConfig
-) -> pd.Series:
+def _se_of_failures(share: NDArray, n_usual: NDArray, n_now: NDArray, config: RcaConfig) -> NDArray:
     """Return the standard error of a share of failures if it is as usual, with one failure imagined
     among the usual.
 
@@ -261,28 +296,41 @@ def _se_of_failures(
     return sd + ((z**2 - 1) / 6 + 0.5) / z / n_now
 
 
-def _named(rows: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
-    """Return the rows with the names of entries, accounts and endpoints."""
+def _named(rows: _Rows, in_requests: NDArray, comparison: Comparison) -> pd.DataFrame:
+    """Return the rows with the names of entries, accounts and endpoints, sorted by these.
+
+    `in_requests` holds what one unit of each row is worth, in usual requests.
+    """
     names = comparison.display_names
-    endpoints = comparison.endpoints.loc[rows["node"]].set_index(rows.index)
-    accounts = AccountTable(rows["caller"].to_numpy(), rows["node"].to_numpy())
-    named = {
-        "entry": names[rows["entry"]],
-        "account": account_labels(accounts, (rows["unit"] == "ms").to_numpy(), names),
-        "service": endpoints["service"],
-        "endpoint": endpoints["endpoint"],
-        "attributed_to": endpoints["name"],
+    accounts = AccountTable(rows.caller, rows.attributed_to)
+    entry = names[rows.entry]
+    account = account_labels(accounts, rows.is_time, names)
+    by_name = list(zip(~rows.is_time, rows.masked, entry, account, strict=True))
+    order = sorted(range(len(by_name)), key=by_name.__getitem__)
+    routes = np.array([route for _, route in comparison.spans.keys], dtype=object)
+    columns = {
+        "entry": entry,
+        "account": account,
+        "service": comparison.services[rows.attributed_to],
+        "endpoint": routes[rows.attributed_to],
+        "attributed_to": names[rows.attributed_to],
+        "unit": np.where(rows.is_time, "ms", "failures").astype(object),
+        "masked": rows.masked,
+        "usual": rows.usual,
+        "now": rows.now,
+        "reassigned": rows.reassigned,
+        "excess": rows.excess,
+        "se": rows.se,
+        "cost": rows.excess * in_requests,
+        "noise": rows.se * in_requests,
     }
-    numbers = ["unit", "masked", "usual", "now", "reassigned", "excess", "se", "cost", "noise"]
-    table = pd.DataFrame(named, index=rows.index).join(rows[numbers])
-    by = ["unit", "masked", "entry", "account"]
-    return table.sort_values(by, ascending=[False, True, True, True], ignore_index=True)
+    return pd.DataFrame({name: column[order] for name, column in columns.items()})
 
 
 # ---- what is reassigned
 
 
-def _reassign(rows: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
+def _reassign(rows: _Rows, comparison: Comparison) -> _Rows:
     """Return the rows with what waits for contended services at the accounts that keep these busy.
 
     ``reassigned`` holds how much was moved; it adds up to nothing.
@@ -290,23 +338,19 @@ def _reassign(rows: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
     contended = _contended(rows, comparison)
     for _ in contended:  # what keeps one service busy may itself be waiting for the next
         moves = [_moves(rows, contention, comparison) for contention in contended]
-        if all(move.empty for move in moves):
+        if all(moved.entry.size == 0 for moved in moves):
             break
         rows = _summed([rows, *moves])
     return _to_callers(rows, comparison)
 
 
-def _is_significant(rows: pd.DataFrame, config: RcaConfig) -> pd.Series:
-    return rows["excess"] > config.n_sigma * rows["se"]
-
-
-def _contended(rows: pd.DataFrame, comparison: Comparison) -> list[Contention]:
+def _contended(rows: _Rows, comparison: Comparison) -> list[Contention]:
     """Return, for each service with excess that is contended, what keeps it busy."""
     reference = comparison.reference
     config = comparison.config
-    services = comparison.endpoints["service"]
-    excess = rows["node"][_is_significant(rows, config)]
-    suspected = {*services[excess]} & {*services[_prolonged(comparison)]}
+    services = comparison.services
+    with_excess = rows.attributed_to[rows.is_significant(config)]
+    suspected = {*services[with_excess]} & {*services[_prolonged(comparison)]}
     found = [
         find_contention(reference.requests_of(name), service_requests(name, comparison), config)
         for name in sorted(suspected)
@@ -314,89 +358,120 @@ def _contended(rows: pd.DataFrame, comparison: Comparison) -> list[Contention]:
     return [contention for contention in found if contention is not None]
 
 
-def _prolonged(comparison: Comparison) -> pd.Index:
+def _prolonged(comparison: Comparison) -> NDArray:
     """Return the endpoints whose requests take so much longer, or are not answered, that others may
     wait for them.
     """
-    usual = comparison.reference.costs.endpoints
     now = comparison.costs.endpoints
-    ratio = now["ms"] / usual["ms"].reindex(now.index)
+    usual_ms = comparison.reference.costs.endpoints["ms"].reindex(now.index)
     half_way = (1 + comparison.config.contention_ratio) / 2
-    return now.index[~(ratio <= half_way) | (now["unanswered"] > 0)]
+    as_usual = now["ms"].to_numpy() <= half_way * usual_ms.to_numpy()  # never, without answers
+    unanswered = now["unanswered"].to_numpy() > 0
+    return now.index.to_numpy()[~as_usual | unanswered]
 
 
-def _moves(rows: pd.DataFrame, contention: Contention, comparison: Comparison) -> pd.DataFrame:
+def _moves(rows: _Rows, contention: Contention, comparison: Comparison) -> _Rows:
     """Return what leaves the accounts of one contended service, and where it goes, as rows to be
     added.
     """
     accounts = comparison.costs.accounts
-    is_time = rows["unit"] == "ms"
-    waits = is_time & rows["node"].isin(accounts.node[contention.waiting])
-    is_full = ~is_time & rows["node"].isin(accounts.node[contention.full])
-    away = rows[(waits | is_full) & _is_significant(rows, comparison.config)]
-    to = contention.share.index
-    shares = {"caller": accounts.caller[to], "node": accounts.node[to], "share": contention.share}
-    given = away.drop(columns=["caller", "node"]).merge(pd.DataFrame(shares), how="cross")
-    share = given.pop("share")
-    given = given.assign(excess=share * given["excess"], se=share * given["se"])
-    return pd.concat([_moved(_taken(away)), _moved(given)])
+    waiting = accounts.attributed_to[contention.waiting]
+    full = accounts.attributed_to[contention.full]
+    waits = rows.is_time & np.isin(rows.attributed_to, waiting)
+    is_full = ~rows.is_time & np.isin(rows.attributed_to, full)
+    away = rows.at((waits | is_full) & rows.is_significant(comparison.config))
+    to = contention.share.index.to_numpy()
+    # each row that leaves goes in parts to each of the accounts
+    row = np.repeat(np.arange(away.entry.size), to.size)
+    account = np.tile(to, away.entry.size)
+    share = np.tile(contention.share.to_numpy(), away.entry.size)
+    given = away.at(row)
+    given = given._replace(
+        caller=accounts.caller[account],
+        attributed_to=accounts.attributed_to[account],
+        excess=share * given.excess,
+        se=share * given.se,
+    )
+    return _joined([_taken(away), _moved(given)])
 
 
-def _taken(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(excess=-rows["excess"], se=0.0)
+def _taken(rows: _Rows) -> _Rows:
+    """Return rows that take the excess away."""
+    return _moved(rows._replace(excess=-rows.excess, se=np.zeros(rows.se.size)))
 
 
-def _moved(rows: pd.DataFrame) -> pd.DataFrame:
+def _moved(rows: _Rows) -> _Rows:
     """Return rows whose excess was reassigned, and is no cost of their accounts."""
-    return rows.assign(reassigned=rows["excess"], usual=0.0, now=0.0)
+    nothing = np.zeros(rows.excess.size)
+    return rows._replace(reassigned=rows.excess, usual=nothing, now=nothing)
 
 
-def _summed(tables: list[pd.DataFrame]) -> pd.DataFrame:
+def _joined(tables: list[_Rows]) -> _Rows:
+    return _Rows(*map(np.concatenate, zip(*tables, strict=True)))
+
+
+def _summed(tables: list[_Rows]) -> _Rows:
     """Return the sums of the tables by entry and account; standard errors add by their squares."""
-    every = pd.concat(tables, ignore_index=True)
-    every["se"] **= 2
-    keys = ["entry", "caller", "node", "unit", "masked"]
-    sums = every.groupby(keys, as_index=False).sum()
-    return sums.assign(se=np.sqrt(sums["se"]))
+    rows = _joined(tables)
+    keys = rows.entry, rows.caller, rows.attributed_to, rows.is_time, rows.masked
+    values = rows.usual, rows.now, rows.reassigned, rows.excess, rows.se**2
+    first, group = group_rows(*keys)
+    *sums, variance = (np.bincount(group, value) for value in values)
+    return _Rows(*(key[first] for key in keys), *sums, np.sqrt(variance))
 
 
-def _to_callers(rows: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
+def _to_callers(rows: _Rows, comparison: Comparison) -> _Rows:
     """Return the rows with slow calls at a caller that became slow to reach all services that it
     calls: then the cause lies there.
     """
     config = comparison.config
-    calls = rows.join(_between_services(rows, comparison))
-    calls["slow"] = (rows["unit"] == "ms") & _is_significant(rows, config)
-    reached = calls.groupby(["from", "to"])["slow"].any()
-    by_caller = reached.groupby(level="from").agg(["all", "size"])
-    slow = by_caller.index[by_caller["all"] & (by_caller["size"] > 1)]
-    if slow.empty:
+    caller, called = _between_services(rows, comparison)
+    slow = (called != "") & rows.is_time & rows.is_significant(config)
+    callers = _slow_to_all(caller, called, slow)
+    if not callers:
         return rows
+    callers &= _slow_alike(comparison)
+    away = rows.at(slow & np.isin(caller, list(callers)))
+    given = away._replace(attributed_to=away.caller, caller=np.full(away.caller.size, OWN))
+    return _summed([rows, _taken(away), _moved(given)])
+
+
+def _slow_to_all(caller: NDArray, called: NDArray, slow: NDArray) -> set[str]:
+    """Return the services that became slow to reach all of the services that they call."""
+    reached: dict[str, dict[str, bool]] = defaultdict(dict)
+    for one, other, is_slow in zip(caller, called, slow, strict=True):
+        if other:
+            reached[one][other] = is_slow or reached[one].get(other, False)
+    return {one for one, others in reached.items() if len(others) > 1 and all(others.values())}
+
+
+def _slow_alike(comparison: Comparison) -> set[str]:
+    """Return the services whose calls became longer by about as much to each service."""
     longer = _prolonged_calls(comparison).groupby(level="from").agg(["min", "max"])
-    alike = longer.index[longer["min"] >= config.similar_ratio * longer["max"]]
-    away = rows[calls["slow"] & calls["from"].isin(slow.intersection(alike))]
-    given = away.assign(node=away["caller"], caller=OWN)
-    return _summed([rows, _moved(_taken(away)), _moved(given)])
+    alike = longer["min"] >= comparison.config.similar_ratio * longer["max"]
+    return {*longer.index[alike]}
 
 
-def _between_services(accounts: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
-    """Return the calling (``from``) and the called service (``to``) of each account, NaN unless it
-    is an edge between two services.
+def _between_services(
+    accounts: AccountTable | _Rows, comparison: Comparison
+) -> tuple[NDArray, NDArray]:
+    """Return the calling and the called service of each account, "" unless it is an edge between
+    two services.
     """
-    services = np.append(comparison.endpoints["service"], ["", ""])  # of OUTSIDE and of OWN
-    callers = services[accounts["caller"]]
-    called = services[accounts["node"]]
-    table = pd.DataFrame({"from": callers, "to": called}, index=accounts.index)
-    return table[(callers != "") & (callers != called)]
+    services = np.append(comparison.services, ["", ""])  # of OUTSIDE and of OWN
+    caller = services[accounts.caller]
+    called = services[accounts.attributed_to]
+    between = (caller != "") & (caller != called)
+    return np.where(between, caller, ""), np.where(between, called, "")
 
 
 def _prolonged_calls(comparison: Comparison) -> pd.Series:
     """Return by how many ns the gap of a call became longer, by calling and called service."""
     usual = comparison.reference.mean_self_ns
     now = comparison.mean_self_ns
-    accounts = pd.DataFrame(comparison.costs.accounts._asdict())
-    calls = now.join(usual.add_suffix("_usual"), how="inner")
-    calls = calls.join(_between_services(accounts, comparison), how="inner")
+    caller, called = _between_services(comparison.costs.accounts, comparison)
+    edges = pd.DataFrame({"from": caller, "to": called})[called != ""]
+    calls = now.join(usual.add_suffix("_usual"), how="inner").join(edges, how="inner")
     longer = calls["n"] * (calls["mean"] - calls["mean_usual"])
     sums = calls.assign(longer=longer).groupby(["from", "to"])[["longer", "n"]].sum()
     return sums["longer"] / sums["n"]

@@ -146,8 +146,8 @@ def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests 
     each = pd.DataFrame(columns)
     away = pd.Series(ns[~at_home]).groupby(account[span[~at_home]]).sum() / len(each)
     # a call of itself waits in the same queue
-    node = traces.costs.accounts.node
-    outside = ~np.isin(node[away.index], node[each["account"]])
+    attributed_to = traces.costs.accounts.attributed_to
+    outside = ~np.isin(attributed_to[away.index], attributed_to[each["account"]])
     return ServiceRequests(each.sort_values("start", kind="stable"), away[outside])
 
 

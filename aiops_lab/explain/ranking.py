@@ -1,12 +1,18 @@
-"""Which endpoints are suspected? Those with excess in the ledger, else those that deviate."""
+"""Which endpoints are suspected? Those with excess in the ledger, else those that deviate.
+
+To which endpoint a slow edge is attributed is decided before: `aiops_lab.explain.ledger`.
+"""
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from aiops_lab.explain.attribution import Costs
 from aiops_lab.explain.confidence import shipped
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.deviations import DEVIATION_KINDS, rank_services
@@ -14,6 +20,7 @@ from aiops_lab.explain.ledger import Comparison, Ledger, compare
 from aiops_lab.explain.reference import Reference, learn
 from aiops_lab.numerics import to_records
 from aiops_lab.results import Suspect
+from aiops_lab.spans import Key
 
 
 def rank_root_causes(
@@ -71,66 +78,77 @@ def rank_by_ledger(comparison: Comparison) -> list[Suspect]:
     config = comparison.config
     rows = comparison.ledger.rows
     scores = scores_of(comparison.ledger, config)
-    if scores.empty:
+    if not scores:
         return []
-    shares = scores / scores.sum()
-    sure = shipped()(scores.to_numpy() / config.min_score, shares.to_numpy())
-    votes = _votes(comparison)
-    rows = rows[rows["excess"] > config.n_sigma * rows["se"]]
+    score = np.array(list(scores.values()))
+    share = score / score.sum()
+    confidence = shipped()(score / config.min_score, share)
+    support = _support(comparison)
+    n = len(comparison.bad)
+    evidence = defaultdict(list)
+    for row in to_records(rows[rows["excess"] > config.n_sigma * rows["se"]]):
+        evidence[row["service"], row["endpoint"]].append(row)
     found = [
         Suspect(
-            *(service, endpoint),
-            score=score,
-            confidence=float(confidence),
-            support=(int(votes.get((service, endpoint), 0)), len(comparison.bad)),
-            evidence=tuple(
-                to_records(rows[(rows[["service", "endpoint"]] == [service, endpoint]).all(axis=1)])
-            ),
+            service,
+            endpoint,
+            score=float(score[k]),
+            confidence=float(confidence[k]),
+            support=(support[service, endpoint], n),
+            evidence=tuple(evidence[service, endpoint]),
             name=name,
-            share=share,
+            share=float(share[k]),
         )
-        for (service, endpoint, name), score, share, confidence in zip(
-            scores.index, scores, shares, sure, strict=True
-        )
+        for k, (service, endpoint, name) in enumerate(scores)
     ]
     return sorted(found, key=lambda suspect: (-suspect.score, *suspect.key))
 
 
-def scores_of(ledger: Ledger, config: RcaConfig) -> pd.Series:
+def scores_of(ledger: Ledger, config: RcaConfig) -> dict[tuple[str, str, str], float]:
     """Return the score of each (service, endpoint, name as shown) that reaches the least one."""
-    endpoint = ["service", "endpoint", "attributed_to"]
-    rows = ledger.rows[[*endpoint, "account", "unit", "cost"]]
-    rows = rows.assign(variance=ledger.rows["noise"] ** 2)
-    sums = rows.groupby([*endpoint, "account", "unit"]).sum()
-    certain = sums["cost"] - config.n_sigma * np.sqrt(sums["variance"])
-    scores = certain.clip(lower=0.0).groupby(level=endpoint).sum()
-    return scores[scores >= config.min_score]
+    rows = ledger.rows
+    names = ["service", "endpoint", "attributed_to", "account", "unit"]
+    keys = list(zip(*(rows[name] for name in names), strict=True))
+    cost: dict[tuple[str, ...], float] = defaultdict(float)
+    variance: dict[tuple[str, ...], float] = defaultdict(float)
+    for key, row_cost, noise in zip(keys, rows["cost"], rows["noise"], strict=True):
+        cost[key] += row_cost
+        variance[key] += noise**2
+    scores: dict[tuple[str, str, str], float] = defaultdict(float)
+    for key in sorted(cost):
+        service, endpoint, name, *_ = key
+        certain = cost[key] - config.n_sigma * variance[key] ** 0.5
+        scores[service, endpoint, name] += max(certain, 0.0)
+    return {key: score for key, score in scores.items() if score >= config.min_score}
 
 
-def _votes(comparison: Comparison) -> pd.Series:
-    """Return in how many of the bad requests the largest excess originated at each endpoint, by
-    (service, endpoint).
+def _support(comparison: Comparison) -> Counter[Key]:
+    """Return in how many of the bad requests the largest excess originated at each endpoint.
+
+    Counted request by request, so without what the ledger reassigns: it knows only of sums how much
+    of them waits for others. Where all of an endpoint's excess was reassigned to it, it has none.
     """
     costs = comparison.costs
     bad = comparison.bad.index
-    failures = costs.failures[~costs.failures["masked"]]
-    failed = failures[failures["root"].isin(bad)]
-    slow = _largest_excess(comparison)
-    slow = slow[~slow["root"].isin(failed["root"])]
-    node = costs.accounts.node[pd.concat([failed["account"], slow["account"]])]
-    return comparison.endpoints.loc[node].value_counts(["service", "endpoint"])
+    failures = costs.failures
+    failed = ~failures.masked & np.isin(failures.root, bad)
+    slow = np.isin(costs.time.root, np.setdiff1d(bad, failures.root[failed]))
+    account = np.append(failures.account[failed], _largest_excess(comparison, slow))
+    keys = comparison.spans.keys
+    return Counter(keys[code] for code in costs.accounts.attributed_to[account])
 
 
-def _largest_excess(comparison: Comparison) -> pd.DataFrame:
-    """Return the root and the account of the largest excess of time of each bad request."""
+def _largest_excess(comparison: Comparison, which: NDArray) -> NDArray:
+    """Return the account of the largest excess of time of each request, by a mask of the time."""
+    time = Costs(*(column[which] for column in comparison.costs.time))
     usual = comparison.reference.cost_by_account
-    usual_ms = usual[usual["unit"] == "ms"].set_index(["entry", "account"])["mean"]
-    time = comparison.costs.time
-    time = time[time["root"].isin(comparison.bad.index)]
-    time = time.join(usual_ms, on=["entry", "account"]).fillna({"mean": 0.0})
-    excess = time["cost"] / 1e6 - time["mean"]
-    ordered = time.assign(excess=excess).sort_values(["root", "excess", "account"])
-    return ordered.drop_duplicates("root", keep="last")
+    usual_ms = np.zeros((len(comparison.spans.keys), comparison.costs.accounts.caller.size))
+    usual_ms[usual.entry[usual.is_time], usual.account[usual.is_time]] = usual.mean[usual.is_time]
+    excess = time.cost / 1e6 - usual_ms[time.entry, time.account]
+    order = np.lexsort((time.account, excess, time.root))
+    root = time.root[order]
+    last = np.append(root[1:] != root[:-1], np.ones(min(root.size, 1), dtype=bool))
+    return time.account[order][last]
 
 
 # ---- by deviations
@@ -149,14 +167,14 @@ def rank_by_deviations(
     scores = np.array([unusual.score for unusual in found])
     shares = scores / max(scores.sum(), 1e-12)
     sure = shipped("deviations")(scores, shares)
-    evidence = items.drop(columns=["caller", "node"])
+    evidence = items.drop(columns=["caller", "attributed_to"])
     return [
         Suspect(
-            *keys[unusual.node],
+            *keys[unusual.endpoint],
             score=unusual.score,
             confidence=float(confidence),
             evidence=tuple(to_records(evidence.loc[unusual.rows])),
-            name=comparison.display_names[unusual.node],
+            name=comparison.display_names[unusual.endpoint],
             share=float(share),
             by="deviations",
         )

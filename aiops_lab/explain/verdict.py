@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiops_lab.explain.attribution import CostTable
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.ledger import Comparison
 from aiops_lab.numerics import to_records, wilson
@@ -45,68 +46,107 @@ def _trace_ids(comparison: Comparison, roots: NDArray) -> list[str]:
 # ---- who is affected
 
 
+class Served(NamedTuple):
+    """What endpoints served, arrays with an entry an endpoint: answers (``n``), their mean ``ms``
+    and its variance ``var`` (NaN without answers), how many requests ``failed``, how many are
+    ``unanswered``.
+    """
+
+    n: NDArray
+    ms: NDArray
+    var: NDArray
+    failed: NDArray
+    unanswered: NDArray
+
+
+def _served(costs: CostTable, codes: NDArray) -> Served:
+    table = costs.endpoints.reindex(codes)
+    counted = {name: np.nan_to_num(table[name].to_numpy()) for name in Served._fields}
+    return Served(**counted | {"var": table["var"].to_numpy()})
+
+
 def _endpoints(comparison: Comparison) -> pd.DataFrame:
     """Return each endpoint usual and now, whether it is degraded, and the share of all excess that
     originated there.
     """
-    usual = comparison.reference.costs.endpoints
-    now = comparison.costs.endpoints
-    both = usual.add_suffix("_usual").join(now.add_suffix("_now"), how="outer")
-    both = both.fillna(dict.fromkeys(both.columns.drop(["var_usual", "var_now"]), 0))
-    names = comparison.endpoints.loc[both.index]
-    rows = comparison.ledger.rows
-    excess = rows["cost"].clip(lower=0.0).groupby(rows["attributed_to"]).sum()
-    share = excess / max(excess.sum(), 1e-12)
+    reference = comparison.reference
+    codes = np.union1d(reference.costs.endpoints.index, comparison.costs.endpoints.index)
+    usual = _served(reference.costs, codes)
+    now = _served(comparison.costs, codes)
+    names = comparison.display_names[codes]
+    excess = _excess_by_name(comparison)
+    total = max(sum(excess.values()), 1e-12)
     columns = {
-        "endpoint": names["name"],
-        "service": names["service"],
-        "route": names["endpoint"],
-        "n_usual": both["n_usual"].astype(int),
-        "n_now": both["n_now"].astype(int),
-        "usual_ms": both["ms_usual"],
-        "now_ms": both["ms_now"],
-        "usual_failed": both["failed_usual"] / both["n_usual"].clip(lower=1),
-        "now_failed": both["failed_now"] / both["n_now"].clip(lower=1),
-        "unanswered": both["unanswered_now"].astype(int),
-        "degraded": _degraded(both, comparison.config),
-        "share": names["name"].map(share).fillna(0.0),
+        "endpoint": names,
+        "service": comparison.services[codes],
+        "route": [comparison.spans.keys[code][1] for code in codes],
+        "n_usual": usual.n.astype(int),
+        "n_now": now.n.astype(int),
+        "usual_ms": usual.ms,
+        "now_ms": now.ms,
+        "usual_failed": usual.failed / np.maximum(usual.n, 1),
+        "now_failed": now.failed / np.maximum(now.n, 1),
+        "unanswered": now.unanswered.astype(int),
+        "degraded": _degraded(usual, now, comparison.config),
+        "share": [excess[name] / total for name in names],
     }
-    return pd.DataFrame(columns).sort_values("endpoint")
+    return pd.DataFrame(columns, index=codes).sort_values("endpoint")
 
 
-def _degraded(e: pd.DataFrame, config: RcaConfig) -> pd.Series:
+def _excess_by_name(comparison: Comparison) -> dict[str, float]:
+    """Return the excess in usual requests, gains left out, by the endpoint it is attributed to."""
+    rows = comparison.ledger.rows
+    excess: dict[str, float] = defaultdict(float)
+    for name, cost in zip(rows["attributed_to"], rows["cost"], strict=True):
+        excess[name] += max(cost, 0.0)
+    return excess
+
+
+def _degraded(usual: Served, now: Served, config: RcaConfig) -> NDArray:
     """Return which endpoints are slower, or fail more often, than chance and size explain, or have
     unanswered requests.
+    """
+    known = (usual.n > 0) & (now.n > 0)
+    worse = _is_slower(usual, now, config) | _fails_more(usual, now, config)
+    return (known & worse) | (now.unanswered >= config.min_unanswered)
+
+
+def _is_slower(usual: Served, now: Served, config: RcaConfig) -> NDArray:
+    """Return which endpoints are slower.
 
     Fewer than `min_requests` show no mean: those in progress when the trouble begins are the long
     ones.
     """
-    n = e["n_usual"].clip(lower=1)
-    m = e["n_now"].clip(lower=1)
-    error = np.sqrt(e["var_usual"] / n + e["var_now"] / m)
-    least = (config.degraded_ratio * e["ms_usual"]).clip(lower=config.degraded_ms)
-    slower = e["ms_now"] - e["ms_usual"] > np.maximum(least, config.n_sigma * error)
-    slower &= e["n_now"] >= config.min_requests
-    both = (e["failed_usual"] + e["failed_now"] + 1) / (n + m + 2)
-    sd = np.sqrt(both * (1 - both) * (1 / n + 1 / m))
-    least = (config.n_sigma * sd).clip(lower=config.degraded_share)
-    failing = e["failed_now"] / m - e["failed_usual"] / n > least
-    known = (e["n_usual"] > 0) & (e["n_now"] > 0)
-    return ((slower | failing) & known) | (e["unanswered_now"] >= config.min_unanswered)
+    rise = now.ms - usual.ms
+    variance = usual.var / np.maximum(usual.n, 1) + now.var / np.maximum(now.n, 1)
+    significant = rise > config.n_sigma * np.sqrt(variance)
+    large = rise > np.maximum(config.degraded_ratio * usual.ms, config.degraded_ms)
+    return significant & large & (now.n >= config.min_requests)
+
+
+def _fails_more(usual: Served, now: Served, config: RcaConfig) -> NDArray:
+    n_usual = np.maximum(usual.n, 1)
+    n_now = np.maximum(now.n, 1)
+    rise = now.failed / n_now - usual.failed / n_usual
+    both = (usual.failed + now.failed + 1) / (n_usual + n_now + 2)
+    variance = both * (1 - both) * (1 / n_usual + 1 / n_now)
+    significant = rise > config.n_sigma * np.sqrt(variance)
+    return significant & (rise > config.degraded_share)
 
 
 def _affected(causes: list[Suspect], comparison: Comparison, endpoints: pd.DataFrame) -> list[str]:
     """Return the degraded endpoints among the cause and those that wait for it, nearest first."""
     keys = comparison.spans.keys
-    calls = calls_of(comparison.spans)[["caller", "callee"]].drop_duplicates()
+    calls = calls_of(comparison.spans)
     callers: dict[Key, set[Key]] = defaultdict(set)
-    for caller, callee in calls.itertuples(index=False):
+    for caller, callee in set(zip(calls["caller"], calls["callee"], strict=True)):
         callers[keys[callee]].add(keys[caller])
     order = [cause.key for cause in causes]
     for key in order:  # grows while it is walked
         order += sorted(callers[key] - set(order))
-    bad = endpoints[endpoints["degraded"]].set_index(["service", "route"])["endpoint"]
-    return [bad[key] for key in order if key in bad.index]
+    bad = endpoints[endpoints["degraded"]]
+    names = dict(zip(zip(bad["service"], bad["route"], strict=True), bad["endpoint"], strict=True))
+    return [names[key] for key in order if key in names]
 
 
 # ---- traces that show it

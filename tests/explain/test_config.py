@@ -83,12 +83,12 @@ def books(costs: list[float], noise: float) -> Ledger:
 
 @decides([0.4])
 def n_sigma(config: RcaConfig) -> object:
-    return ranking.scores_of(books([1.0], 0.2), config).round(6).tolist()
+    return [round(score, 6) for score in ranking.scores_of(books([1.0], 0.2), config).values()]
 
 
 @decides([0.03])
 def min_score(config: RcaConfig) -> object:
-    return ranking.scores_of(books([0.015, 0.03], 0.0), config).tolist()
+    return list(ranking.scores_of(books([0.015, 0.03], 0.0), config).values())
 
 
 @decides(5.0)
@@ -194,7 +194,7 @@ def call_quantile(config: RcaConfig) -> object:
         for call in range(3):
             at = 1000 * k + 20 * call
             spans.append(span(2 + call, 1, "/b", "server", at, 10, trace=k + 1))
-    return lab.learn(lab.to_frame(spans), config=config).endpoint_profile.calls.tolist()
+    return lab.learn(lab.to_frame(spans), config=config).endpoint_profile.calls.most.tolist()
 
 
 def requests(waiting: dict[str, Any], away_ns: float) -> ServiceRequests:
@@ -270,7 +270,7 @@ def min_self_ms(config: RcaConfig) -> object:
 @decides([0.2, 0.1])
 def caller_weight(config: RcaConfig) -> object:
     """The edge from a to b deviates: in full b's, in half a's, of which nothing else deviates."""
-    items = pd.DataFrame({"caller": [0], "node": [1], "share": [0.04]})
+    items = pd.DataFrame({"caller": [0], "attributed_to": [1], "share": [0.04]})
     found = deviations.rank_services(items, [("a", "/"), ("b", "/")], config.caller_weight)
     return [round(unusual.score, 6) for unusual in found]
 
@@ -306,39 +306,36 @@ def resource_margin(config: RcaConfig) -> object:
     return deviations._resource_limits(usual, config)["limit"].item()
 
 
-def degraded(config: RcaConfig, **now: list[float]) -> list[bool]:
+def degraded(config: RcaConfig, usual_ms: float = 10.0, **now: list[float]) -> list[bool]:
     """Return which of two endpoints are degraded that differ from an usual one as said."""
-    usual = {"n": 100_000, "ms": 10.0, "var": 0.0, "failed": 0, "unanswered": 0}
-    columns = {
-        f"{name}_{when}": value for name, value in usual.items() for when in ("usual", "now")
-    }
-    endpoints = pd.DataFrame(columns, index=[0, 1]).assign(**now)
-    return verdict._degraded(endpoints, config).tolist()
+    usual = verdict.Served(*np.array([[100_000] * 2, [usual_ms] * 2, [0.0] * 2, [0] * 2, [0] * 2]))
+    changed = {name: np.array(values) for name, values in now.items()}
+    return verdict._degraded(usual, usual._replace(**changed), config).tolist()
 
 
 @decides([False, True])
 def min_requests(config: RcaConfig) -> object:
-    return degraded(config, n_now=[4, 7], ms_now=[100.0, 100.0])
+    return degraded(config, n=[4, 7], ms=[100.0, 100.0])
 
 
 @decides([False, True])
 def degraded_ratio(config: RcaConfig) -> object:
-    return degraded(config, ms_usual=[1000.0, 1000.0], ms_now=[1075.0, 1150.0])
+    return degraded(config, usual_ms=1000.0, ms=[1075.0, 1150.0])
 
 
 @decides([False, True])
 def degraded_ms(config: RcaConfig) -> object:
-    return degraded(config, ms_now=[12.0, 15.0])
+    return degraded(config, ms=[12.0, 15.0])
 
 
 @decides([False, True])
 def degraded_share(config: RcaConfig) -> object:
-    return degraded(config, failed_now=[1500, 3000])
+    return degraded(config, failed=[1500, 3000])
 
 
 @decides([False, True])
 def min_unanswered(config: RcaConfig) -> object:
-    return degraded(config, unanswered_now=[2, 4])
+    return degraded(config, unanswered=[2, 4])
 
 
 def told(n: int, config: RcaConfig) -> Verdict:

@@ -73,7 +73,7 @@ def test_a_call_that_is_left_out_names_the_caller():
     skipped = (now["endpoint"] == "/inventory") & now["parent_id"].notna()
     comparison = ledger.compare(USUAL, now[~skipped].reset_index(drop=True))
     shapes = comparison.deviations.query("kind == 'shape'")
-    assert comparison.display_names[shapes["node"]].tolist() == ["/checkout"]
+    assert comparison.display_names[shapes["attributed_to"]].tolist() == ["/checkout"]
     assert shapes["share"].item() > 0.8
 
 
@@ -164,12 +164,12 @@ def test_a_share_counts_from_the_upper_bound_of_before_to_the_lower_bound_of_now
 
 def test_services_are_ranked_by_the_cosine_of_their_items():
     """a: (0.8 + 0.2 / 2) / sqrt(1.0 * 2), b, which is called: 0.2 / sqrt(1.0 * 1)."""
-    items = pd.DataFrame({"caller": [OWN, 0], "node": [0, 1], "share": [0.8, 0.2]})
+    items = pd.DataFrame({"caller": [OWN, 0], "attributed_to": [0, 1], "share": [0.8, 0.2]})
     keys = [("a", "/"), ("b", "/")]
     first, second = deviations.rank_services(items, keys, caller_weight=0.5)
-    assert (first.node, first.rows) == (0, [0, 1])
+    assert (first.endpoint, first.rows) == (0, [0, 1])
     assert first.score == pytest.approx(0.9 / np.sqrt(2))
-    assert (second.node, second.score, second.rows) == (1, pytest.approx(0.2), [1])
+    assert (second.endpoint, second.score, second.rows) == (1, pytest.approx(0.2), [1])
 
 
 @given(call_trees(), call_trees())
