@@ -416,8 +416,9 @@ def _summed(tables: list[_Rows]) -> _Rows:
     keys = rows.entry, rows.caller, rows.attributed_to, rows.is_time, rows.masked
     values = rows.usual, rows.now, rows.reassigned, rows.excess, rows.se**2
     first, group = group_rows(*keys)
-    *sums, variance = (np.bincount(group, value) for value in values)
-    return _Rows(*(key[first] for key in keys), *sums, np.sqrt(variance))
+    usual, now, reassigned, excess, variance = (np.bincount(group, value) for value in values)
+    kept = (key[first] for key in keys)
+    return _Rows(*kept, usual, now, reassigned, excess, np.sqrt(variance))
 
 
 def _to_callers(rows: _Rows, comparison: Comparison) -> _Rows:
