@@ -414,11 +414,14 @@ def _summed(tables: list[_Rows]) -> _Rows:
     """Return the sums of the tables by entry and account; standard errors add by their squares."""
     rows = _joined(tables)
     keys = rows.entry, rows.caller, rows.attributed_to, rows.is_time, rows.masked
-    values = rows.usual, rows.now, rows.reassigned, rows.excess, rows.se**2
     first, group = group_rows(*keys)
-    usual, now, reassigned, excess, variance = (np.bincount(group, value) for value in values)
-    kept = (key[first] for key in keys)
-    return _Rows(*kept, usual, now, reassigned, excess, np.sqrt(variance))
+    return rows.at(first)._replace(
+        usual=np.bincount(group, rows.usual),
+        now=np.bincount(group, rows.now),
+        reassigned=np.bincount(group, rows.reassigned),
+        excess=np.bincount(group, rows.excess),
+        se=np.sqrt(np.bincount(group, rows.se**2)),
+    )
 
 
 def _to_callers(rows: _Rows, comparison: Comparison) -> _Rows:
