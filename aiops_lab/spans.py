@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
-KINDS = ("server", "client", "log")
+Key = tuple[str, str]  # (service, endpoint)
+
+KINDS = ("server", "client", "log", "internal", "producer", "consumer")
+
+WITHOUT_HTTP = ("log", "internal", "producer", "consumer")  # kinds that may have no status
+
+MAX_DURATION_MS = 30 * 86_400_000.0  # no request lasts longer than 30 days
+FIRST_YEAR, LAST_YEAR = 1990, 2100  # a start outside is a missing or mistaken timestamp
 
 
 class Span(NamedTuple):
     """One timed step of a request, seen by one service.
 
     Times are whole nanoseconds. ``duration_ns`` is None while the step is still open. ``status`` is
-    the HTTP status, 0 where no response came. ``peer`` names the called service of a client span.
-    ``error`` is ``"TypeName: message"`` or None.
+    the HTTP status, 0 where no response came, None where the kind of span has none. ``peer`` names
+    the called service of a client span. ``error`` is ``"TypeName: message"`` or None.
+
+    The last four may be left out. ``method`` is the HTTP method. ``instance`` names the process or
+    host that ran the step. ``first_byte_ns`` says when a streamed answer began, after the start.
+    ``links`` are the ids of spans that this one follows from, without being waited for by them.
     """
 
     trace_id: str
@@ -28,11 +40,13 @@ class Span(NamedTuple):
     peer: str | None
     start_ns: int
     duration_ns: int | None
-    status: int
+    status: int | None
     error: str | None
+    method: str | None = None
+    instance: str | None = None
+    first_byte_ns: int | None = None
+    links: tuple[str, ...] | None = None
 
-
-TEXT_COLUMNS = ("trace_id", "span_id", "parent_id", "service", "endpoint", "kind", "peer", "error")
 
 COLUMNS = (
     "trace_id",
@@ -48,6 +62,12 @@ COLUMNS = (
     "error",
 )
 
+OPTIONAL_COLUMNS = ("method", "instance", "first_byte_ms", "links")
+
+ID_COLUMNS = ("trace_id", "span_id", "parent_id", "links")
+NAME_COLUMNS = ("service", "endpoint", "kind", "peer", "method", "instance", "error")
+TEXT_COLUMNS = (*ID_COLUMNS, *NAME_COLUMNS)
+
 REQUIRED_TEXT = ("trace_id", "span_id", "service", "endpoint", "kind")
 
 
@@ -57,39 +77,119 @@ def to_frame(spans: Iterable[Span | tuple[Any, ...]]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a span, sorted by (start, span_id), index 0..n-1. Columns as in `Span`, with
-        ``start`` as datetime64[ns, UTC] instead of ``start_ns`` and ``duration_ms`` (float64, NaN =
-        still open) instead of ``duration_ns``.
+        One row a span, sorted by (start, span_id), index 0..n-1; spans that are equal in all fields
+        are one row. Columns as in `Span`, but for three. ``start`` is datetime64[ns, UTC] instead
+        of ``start_ns``. ``duration_ms`` and ``first_byte_ms`` are float64 instead of
+        ``duration_ns`` and ``first_byte_ns``, NaN = still open, or not known. ``links`` is one text
+        a span, the ids with a space between them.
+
+    Raises
+    ------
+    ValueError
+        A span has a wrong number of fields, or a text is none.
     """
     import numpy as np
     import pandas as pd
 
-    fields = list(zip(*spans, strict=True))
-    raw = dict(zip(Span._fields, fields or [()] * len(Span._fields), strict=True))
+    raw = _transposed(spans)
     start = np.array(raw["start_ns"], dtype="int64")
-    order = np.argsort(start, kind="stable")
-    if (np.diff(start[order]) == 0).any():
-        span_id = np.array(raw["span_id"], dtype=str)
-        order = np.lexsort((span_id, start))
+    order = _order(start, raw)
     numbers = {
         "start": pd.DatetimeIndex(start, tz="UTC"),
-        "duration_ms": np.array(raw["duration_ns"], dtype="float64") / 1e6,
-        "status": np.array(raw["status"], dtype="int64"),
+        "duration_ms": _milliseconds(raw["duration_ns"]),
+        "status": _whole_numbers(raw["status"]),
+        "first_byte_ms": _milliseconds(raw["first_byte_ns"]),
     }
-    texts = {name: pd.Series(raw[name], dtype=object) for name in TEXT_COLUMNS}
-    frame = pd.DataFrame(texts | numbers, columns=list(COLUMNS))
-    return frame.take(order).reset_index(drop=True)
+    raw["links"] = [link_text(links) for links in raw["links"]]
+    texts = {name: _text_column(name, raw[name]) for name in TEXT_COLUMNS}
+    frame = pd.DataFrame(texts | numbers, columns=[*COLUMNS, *OPTIONAL_COLUMNS])
+    return _without_copies(frame.take(order)).reset_index(drop=True)
+
+
+def link_text(links: Iterable[str] | str | None) -> str | None:
+    """Return the ids of linked spans as the text that stands in a frame, None for no link."""
+    text = links if isinstance(links, str) else " ".join(links or ())
+    return text or None
+
+
+def _transposed(spans: Iterable[Span | tuple[Any, ...]]) -> dict[str, Sequence[Any]]:
+    """Return the values of each field; the fields that a tuple leaves out are None."""
+    rows = [*spans]
+    sizes = set(map(len, rows))
+    if sizes - {len(Span._fields)}:
+        rows = [_complete(row) for row in rows]
+    columns = [*zip(*rows, strict=True)] or [()] * len(Span._fields)
+    return dict(zip(Span._fields, columns, strict=True))
+
+
+def _complete(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not len(COLUMNS) <= len(row) <= len(Span._fields):
+        rule = f"must have {len(COLUMNS)} to {len(Span._fields)} fields"
+        raise ValueError(f"a span {rule}, got {len(row)}: {row!r}")
+    return (*row, *[None] * (len(Span._fields) - len(row)))
+
+
+def _order(start: NDArray, raw: dict[str, Sequence[Any]]) -> NDArray:
+    """Return the positions of the spans sorted by start, and where that is equal by their ids."""
+    import numpy as np
+
+    order = np.argsort(start, kind="stable")
+    if not (np.diff(start[order]) == 0).any():
+        return order
+    kind, trace_id, span_id = (
+        np.array(raw[name], dtype=str) for name in ("kind", "trace_id", "span_id")
+    )
+    return np.lexsort((kind, trace_id, span_id, start))
+
+
+def _without_copies(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a sorted frame without the rows that repeat another one in all columns."""
+    import numpy as np
+
+    start = frame["start"].to_numpy("datetime64[ns]")
+    tied = np.append(start[1:] == start[:-1], False)
+    tied[1:] |= tied[:-1]
+    if not tied.any():
+        return frame
+    copies = tied.copy()
+    copies[tied] = frame[tied].duplicated().to_numpy()
+    return frame[~copies]
+
+
+def _milliseconds(nanoseconds: Sequence[int | None]) -> NDArray:
+    import numpy as np
+
+    return np.array(nanoseconds, dtype="float64") / 1e6
+
+
+def _whole_numbers(values: Sequence[int | None]) -> NDArray | pd.Series:
+    """Return int64, or where values are missing pandas' Int64."""
+    import numpy as np
+    import pandas as pd
+
+    if None in values:
+        return pd.Series(values, dtype="Int64")
+    return np.array(values, dtype="int64")
+
+
+def _text_column(name: str, values: Sequence[str | None]) -> pd.Series:
+    import pandas as pd
+
+    return pd.Series(values, dtype=object)
 
 
 def check(frame: pd.DataFrame) -> pd.DataFrame:
     """Return `frame` unchanged if it is a spans frame.
 
-    Extra columns are allowed; text columns may be object, str or category.
+    The columns of `OPTIONAL_COLUMNS` may be left out, further ones are allowed. Text may be stored
+    as object, str or category.
 
     Raises
     ------
     ValueError
-        Names the missing or mistyped column, the rule and the value.
+        Names the column, the rule, the value and the row: a column is not there or of a wrong type,
+        a value is missing, a time cannot be (before 1990, after 2100, NaT), a duration is negative
+        or beyond 30 days, a status is neither 0 nor 100 to 599, a kind is not known.
     """
     import pandas as pd
 
@@ -98,51 +198,96 @@ def check(frame: pd.DataFrame) -> pd.DataFrame:
     for column in COLUMNS:
         if column not in frame.columns:
             raise ValueError(f"frame must have the column {column!r}, got {list(frame.columns)}")
-    _check_types(frame)
-    for column in REQUIRED_TEXT:
-        missing = frame[column].isna()
-        if missing.any():
-            raise ValueError(
-                f"column {column!r} must not be missing, got {missing.sum()} missing values"
-            )
-    _check_values(frame)
+    present = [column for column in (*COLUMNS, *OPTIONAL_COLUMNS) if column in frame.columns]
+    for column in present:
+        if frame[column].ndim != 1:
+            raise ValueError(f"frame must have the column {column!r} once, got it several times")
+    for column in TEXT_COLUMNS:
+        if column in present:
+            _check_text(frame[column])
+    _check_times(frame)
+    _check_status(frame)
+    unknown = ~frame["kind"].isin(KINDS)
+    _refuse(frame["kind"], unknown, f"must be one of {KINDS}")
     return frame
 
 
-def _check_types(frame: pd.DataFrame) -> None:
+def _refuse(column: pd.Series, wrong: pd.Series, rule: str) -> None:
+    """Raise ValueError with the first value that is wrong, and its row, if there is one."""
+    import numpy as np
+
+    at = np.flatnonzero(wrong.to_numpy())
+    if at.size:
+        value, row = _shown(column.iloc[at[0]]), _shown(column.index[at[0]])
+        raise ValueError(f"column {column.name!r} {rule}, got {value} in row {row}")
+
+
+def _shown(value: object) -> str:
+    import numpy as np
+    import pandas as pd
+
+    is_scalar = isinstance(value, (np.generic, pd.Timestamp))
+    return str(value) if is_scalar else f"{value!r:.80}"
+
+
+def _check_text(column: pd.Series) -> None:
     import pandas as pd
     from pandas.api import types
 
-    for column in TEXT_COLUMNS:
-        dtype = frame[column].dtype
-        text = types.is_object_dtype(dtype) or isinstance(
-            dtype, (pd.StringDtype, pd.CategoricalDtype)
-        )
-        if not text and not frame[column].isna().all():
-            raise ValueError(
-                f"column {column!r} must be text (object, str or category), got {dtype}"
-            )
-    if (
-        not isinstance(frame["start"].dtype, pd.DatetimeTZDtype)
-        or str(frame["start"].dt.tz) != "UTC"
-    ):
-        raise ValueError(f"column 'start' must be datetime64[ns, UTC], got {frame['start'].dtype}")
-    if not types.is_float_dtype(frame["duration_ms"].dtype):
-        raise ValueError(f"column 'duration_ms' must be float64, got {frame['duration_ms'].dtype}")
-    if not types.is_integer_dtype(frame["status"].dtype):
-        raise ValueError(f"column 'status' must be whole numbers, got {frame['status'].dtype}")
+    if column.name in REQUIRED_TEXT:
+        _refuse(column, column.isna(), "must not be missing")
+    dtype = column.dtype
+    if isinstance(dtype, pd.StringDtype):
+        return
+    rule = "must be text (object, str or category)"
+    is_category = isinstance(dtype, pd.CategoricalDtype)
+    texts = pd.Series(column.cat.categories) if is_category else column
+    is_text = types.infer_dtype(texts, skipna=True) in ("string", "empty")
+    if is_text or column.isna().all():
+        return
+    if not is_category and not types.is_object_dtype(dtype):
+        raise ValueError(f"column {column.name!r} {rule}, got {dtype}")
+    objects = column.astype(object)
+    is_other = objects.notna() & ~objects.map(lambda value: isinstance(value, str)).astype(bool)
+    _refuse(objects, is_other, rule)
 
 
-def _check_values(frame: pd.DataFrame) -> None:
-    if frame["start"].isna().any():
-        raise ValueError("column 'start' must not be missing, got NaT")
-    duration = frame["duration_ms"]
-    wrong = duration[(duration < 0) | (duration == float("inf"))]
-    if len(wrong):
-        raise ValueError(f"column 'duration_ms' must be >= 0 and finite, got {wrong.iloc[0]}")
-    unknown = frame.loc[~frame["kind"].isin(KINDS), "kind"]
-    if len(unknown):
-        raise ValueError(f"column 'kind' must be one of {KINDS}, got {unknown.iloc[0]!r}")
+def _check_times(frame: pd.DataFrame) -> None:
+    import pandas as pd
+
+    start = frame["start"]
+    if not isinstance(start.dtype, pd.DatetimeTZDtype) or str(start.dt.tz) != "UTC":
+        raise ValueError(f"column 'start' must be datetime64[ns, UTC], got {start.dtype}")
+    _refuse(start, start.isna(), "must not be missing")
+    first = pd.Timestamp(year=FIRST_YEAR, month=1, day=1, tz="UTC")
+    last = pd.Timestamp(year=LAST_YEAR + 1, month=1, day=1, tz="UTC")
+    rule = f"must lie in the years {FIRST_YEAR} to {LAST_YEAR}"
+    _refuse(start, (start < first) | (start >= last), rule)
+    for name in ("duration_ms", "first_byte_ms"):
+        if name in frame.columns:
+            _check_duration(frame[name])
 
 
-Key = tuple[str, str]  # (service, endpoint)
+def _check_duration(column: pd.Series) -> None:
+    import numpy as np
+
+    dtype = column.dtype
+    if not isinstance(dtype, np.dtype) or dtype.kind != "f":
+        raise ValueError(f"column {column.name!r} must be float64, got {dtype}")
+    wrong = (column < 0) | (column > MAX_DURATION_MS)
+    _refuse(column, wrong, "must be >= 0 and at most 30 days")
+
+
+def _check_status(frame: pd.DataFrame) -> None:
+    from pandas.api import types
+
+    status = frame["status"]
+    if not types.is_integer_dtype(status.dtype):
+        raise ValueError(f"column 'status' must be whole numbers, got {status.dtype}")
+    missing = status.isna()
+    if missing.any():
+        needed = missing & ~frame["kind"].isin(WITHOUT_HTTP)
+        _refuse(status, needed, f"must not be missing unless the kind is one of {WITHOUT_HTTP}")
+        status = status[~missing]
+    wrong = (status != 0) & ((status < 100) | (status > 599))
+    _refuse(status, wrong, "must be 0 (no response) or an HTTP status of 100 to 599")

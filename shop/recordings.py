@@ -1,9 +1,9 @@
 """How is a run kept? ``python -m shop record FILE``: the spans as CSV, and beside them what was
 broken.
 
-FILE has one row a span, in the columns of the spans frame; start is ISO 8601 in UTC with
-nanoseconds, an empty cell is a missing value. It is compressed if its name ends in .gz.
-FILE.truth.json has the faults.
+FILE has one row a span, in the columns of the spans frame; of the optional ones it has those that
+the frame had. start is ISO 8601 in UTC with nanoseconds, an empty cell is a missing value. It is
+compressed if its name ends in .gz. FILE.truth.json has the faults.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ import pandas as pd
 
 from aiops_lab.checks import FieldError, check_number
 from aiops_lab.record.faults import Fault
-from aiops_lab.spans import COLUMNS, TEXT_COLUMNS, check
+from aiops_lab.spans import COLUMNS, OPTIONAL_COLUMNS, TEXT_COLUMNS, check
 from shop.topology import SEED_SHOP
 from shop.virtual_time.scenario import Place, Scenario, fault_facts
 
 ENDINGS = (".csv", ".csv.gz")
 
 BESIDE = ".truth.json"
+
+MILLISECONDS = ["duration_ms", "first_byte_ms"]
 
 
 def write_spans(frame: pd.DataFrame, path: str | Path) -> None:
@@ -44,7 +46,8 @@ def write_spans(frame: pd.DataFrame, path: str | Path) -> None:
 
 
 def encoded(frame: pd.DataFrame, path: str | Path) -> bytes:
-    frame = check(frame)[list(COLUMNS)]
+    optional = [column for column in OPTIONAL_COLUMNS if column in check(frame)]
+    frame = frame[[*COLUMNS, *optional]]
     text = frame.assign(
         start=frame["start"].map(lambda start: start.isoformat(timespec="nanoseconds"))
     )
@@ -78,17 +81,22 @@ def check_folder(field: str, folder: Path, value: object) -> None:
 
 def read_spans(path: str | Path) -> pd.DataFrame:
     """Return the spans frame that `write_spans` wrote."""
+    objects = dict.fromkeys((*TEXT_COLUMNS, *MILLISECONDS), object)
     frame = pd.read_csv(
         path,
-        dtype=dict.fromkeys((*TEXT_COLUMNS, "duration_ms"), object) | {"status": "int64"},
+        dtype=objects | {"status": "Int64"},
         keep_default_na=False,
-        na_values={column: [""] for column in COLUMNS},
+        na_values={column: [""] for column in (*COLUMNS, *OPTIONAL_COLUMNS)},
     )
     frame["start"] = pd.to_datetime(frame["start"], utc=True, format="ISO8601").dt.as_unit("ns")
-    # Python reads back exactly what it wrote
-    frame["duration_ms"] = frame["duration_ms"].map(float)
-    frame = frame.astype(dict.fromkeys(TEXT_COLUMNS, object))
-    return check(frame.where(frame.notna() | ~frame.columns.isin(TEXT_COLUMNS), None))
+    for column in frame.columns.intersection(MILLISECONDS):
+        # Python reads back exactly what it wrote
+        frame[column] = frame[column].map(float).astype("float64")
+    if frame["status"].notna().all():
+        frame["status"] = frame["status"].astype("int64")
+    texts = frame.columns.intersection([*TEXT_COLUMNS])
+    frame = frame.astype(dict.fromkeys(texts, object))
+    return check(frame.where(frame.notna() | ~frame.columns.isin(texts), None))
 
 
 def read_truth(path: str | Path) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from aiops_lab.record.trace_context import new_span_id, new_trace_id
-from aiops_lab.spans import COLUMNS, Span, check, to_frame
+from aiops_lab.spans import COLUMNS, OPTIONAL_COLUMNS, Span, check, to_frame
 
 MINUTE = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
 
@@ -32,7 +32,7 @@ def span(**changed: object) -> Span:
 
 def test_the_frame_has_the_span_in_its_own_units():
     frame = to_frame([span()])
-    assert tuple(frame.columns) == COLUMNS
+    assert tuple(frame.columns) == COLUMNS + OPTIONAL_COLUMNS
     assert frame["start"].iloc[0] == pd.Timestamp("2026-01-01T00:00:00Z")
     assert frame["duration_ms"].iloc[0] == 1.5
     assert frame["status"].iloc[0] == 200
@@ -83,12 +83,20 @@ def test_columns_of_nothing_but_missing_values_are_text():
             pd.to_datetime(["2026-01-01"]),
             "column 'start' must be datetime64\\[ns, UTC\\], got datetime64",
         ),
-        ("start", pd.to_datetime([None], utc=True), "column 'start' must not be missing, got NaT"),
+        (
+            "start",
+            pd.to_datetime([None], utc=True),
+            "column 'start' must not be missing, got NaT in row 0",
+        ),
         ("duration_ms", [1], "column 'duration_ms' must be float64, got int64"),
-        ("duration_ms", [-1.0], "column 'duration_ms' must be >= 0 and finite, got -1.0"),
+        (
+            "duration_ms",
+            [-1.0],
+            "column 'duration_ms' must be >= 0 and at most 30 days.*, got -1.0 in row 0",
+        ),
         ("status", [200.0], "column 'status' must be whole numbers, got float64"),
         ("kind", ["sever"], "column 'kind' must be one of .*, got 'sever'"),
-        ("trace_id", [None], "column 'trace_id' must not be missing, got 1 missing values"),
+        ("trace_id", [None], "column 'trace_id' must not be missing, got None in row 0"),
     ],
 )
 def test_check_names_the_column_the_rule_and_the_value(column, values, message):

@@ -22,13 +22,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-VERSION = 2  # of the tables; a file with another one was written by another release
+VERSION = 3  # of the tables; a file with a higher one was written by a later release
+OLDEST = 2  # version that `MIGRATION` brings up to this one
 BUSY_S = 1.0  # how long one attempt waits for another process to finish its transaction
 OPEN_S = 5.0  # how long opening and saving are tried
 
 T = TypeVar("T")
+Row = tuple[Any, ...]
 
 ROW = "op INTEGER, ended INTEGER, duration INTEGER, status INTEGER, ids BLOB, error TEXT"
 
@@ -41,19 +43,34 @@ CREATE TABLE runs (op INTEGER, max_ended INTEGER, min_ended INTEGER, first INTEG
 CREATE TABLE open (writer INTEGER, op INTEGER, start INTEGER, status INTEGER, ids BLOB, error TEXT);
 CREATE TABLE stacks (span TEXT PRIMARY KEY, text TEXT);
 CREATE TABLE state (kind TEXT, key TEXT, value TEXT, PRIMARY KEY (kind, key));
-PRAGMA user_version = {VERSION}
+PRAGMA user_version = {OLDEST}
 """
+
+# From version 2 to 3. New columns come last, so that rows of one table still fit into another.
+MIGRATION = (
+    "ALTER TABLE names ADD COLUMN method TEXT",
+    "ALTER TABLE names ADD COLUMN instance TEXT",
+    "ALTER TABLE fresh ADD COLUMN first_byte INTEGER",
+    "ALTER TABLE fresh ADD COLUMN links TEXT",
+    "ALTER TABLE spans ADD COLUMN first_byte INTEGER",
+    "ALTER TABLE spans ADD COLUMN links TEXT",
+    "ALTER TABLE open ADD COLUMN first_byte INTEGER",
+    "ALTER TABLE open ADD COLUMN links TEXT",
+    f"PRAGMA user_version = {VERSION}",
+)
 
 SELECT = """
 WITH ops AS (SELECT id FROM names WHERE :endpoint IS NULL OR endpoint = :endpoint)
-SELECT s.op, s.ended - s.duration, s.duration, s.status, s.ids, s.error
+SELECT s.op, s.ended - s.duration, s.duration, s.status, s.ids, s.error, first_byte, links
   FROM runs r CROSS JOIN spans s ON s.rowid BETWEEN r.first AND r.last
   WHERE r.op IN ops AND r.max_ended >= :since AND r.min_ended < :until
     AND s.ended >= :since AND s.ended < :until
-UNION ALL SELECT op, ended - duration, duration, status, ids, error
+UNION ALL SELECT op, ended - duration, duration, status, ids, error, first_byte, links
   FROM fresh WHERE ended >= :since AND ended < :until AND op IN ops
-UNION ALL SELECT op, start, NULL, status, ids, error FROM open WHERE start < :until AND op IN ops
+UNION ALL SELECT op, start, NULL, status, ids, error, first_byte, links
+  FROM open WHERE start < :until AND op IN ops
 """
+SELECT_NAMES = "SELECT id, service, endpoint, kind, peer, method, instance FROM names"
 
 # What SQLite and this package raise for a value that no column can hold.
 UNFIT = (
@@ -71,13 +88,70 @@ HOPELESS = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOP
 LOWER_HEX = re.compile("[0-9a-f]*")
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path | str, *, uri: bool = False) -> sqlite3.Connection:
     """Return a connection without implicit transactions, for use in any thread."""
-    return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(
+        path, uri=uri, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+    )
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """Return a connection that cannot write to a store, which may be of an older version.
+
+    Raises
+    ------
+    ValueError
+        The file is not a store, or of a later version.
+    OSError
+        The file cannot be opened.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"path must be the file of a span store, got {path}")
+    db = retry(lambda: connect(f"{path.absolute().as_uri()}?mode=ro", uri=True), path)
+    rule = f"path must be a span store, got {path}"
+    try:
+        if retry(lambda: read_version(db, path), path) == 0:
+            raise ValueError(f"{rule}: it has no tables of one")
+    except BaseException as error:
+        db.close()
+        if not isinstance(error, sqlite3.DatabaseError):
+            raise
+        raise ValueError(f"{rule}: {error}") from error
+    return db
+
+
+def read_version(db: sqlite3.Connection, path: Path) -> int:
+    """Return the version of a store's tables, 0 where there are none.
+
+    Raises
+    ------
+    ValueError
+        This release cannot read them.
+    """
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version != 0 and not OLDEST <= version <= VERSION:
+        rule = f"path must be a span store of version {OLDEST} to {VERSION}"
+        raise ValueError(f"{rule}, got version {version} in {path}")
+    return version
+
+
+def select_spans(
+    db: sqlite3.Connection, path: Path, limits: dict[str, Any]
+) -> tuple[list[Row], list[Row]]:
+    """Return the rows of spans within some limits, and the rows of names that they refer to.
+
+    What tables of version 2 do not have is NULL.
+    """
+    queries = [SELECT, SELECT_NAMES]
+    if read_version(db, path) == OLDEST:
+        queries = [query.replace("first_byte, links", "NULL, NULL") for query in queries]
+        queries = [query.replace("method, instance", "NULL, NULL") for query in queries]
+    spans, names = queries
+    return db.execute(spans, limits).fetchall(), db.execute(names).fetchall()
 
 
 def open_database(path: Path) -> sqlite3.Connection:
-    """Return a connection to a store, whose tables are made where there are none.
+    """Return a connection to a store, whose tables are made or brought up to this version.
 
     Raises
     ------
@@ -103,16 +177,15 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    """Make the tables of a new file.
+    """Make the tables of a new file, and add to those of an older version what they lack.
 
     A refused file stays as it is, so WAL mode is set afterwards.
     """
     with transaction(db):
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, VERSION):
-            rule = f"path must be a span store of version {VERSION}"
-            raise ValueError(f"{rule}, got version {version} in {path}")
+        version = read_version(db, path)
         for statement in SCHEMA.split(";") if version == 0 else ():
+            db.execute(statement)
+        for statement in MIGRATION if version < VERSION else ():
             db.execute(statement)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")

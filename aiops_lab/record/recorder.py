@@ -122,6 +122,10 @@ class OpenSpan:
             duration_ns,
             self.status,
             self.error,
+            None,
+            None,
+            None,
+            None,
         )
 
     def show(self) -> None:

@@ -18,38 +18,35 @@ from collections.abc import Callable
 from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from aiops_lab.checks import FieldError, check_number
+from aiops_lab.checks import check_number
 from aiops_lab.logs import get_logger
 from aiops_lab.record import database
-from aiops_lab.spans import Span, to_frame
-
-if TYPE_CHECKING:
-    import pandas as pd
+from aiops_lab.record.reader import FOREVER, Row, SpanReader
+from aiops_lab.spans import Span, link_text
 
 # Rows in ``fresh`` at which they are sealed. More would make a seal cheaper, and each query slower,
 # as it reads them all.
 SEAL = 10_000
 
 MIRROR_NS = 1_000_000_000  # age at which an open span gets a row
-FOREVER = 2**63 - 1
 
-INSERT = "INSERT INTO fresh VALUES (?, ?, ?, ?, ?, ?)"
+INSERT = "INSERT INTO fresh VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_STACK = "INSERT OR REPLACE INTO stacks VALUES (?, ?)"
-INSERT_OPEN = "INSERT INTO open VALUES (?, ?, ?, ?, ?, ?)"
+INSERT_OPEN = "INSERT INTO open VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 UPSERT = "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
-
-Row = tuple[Any, ...]
 
 # The start of a span, Unix ns, by position: instrumented apps put plain tuples into `opened`, which
 # are cheaper to make.
 start_of = itemgetter(Span._fields.index("start_ns"))
 
+UNKNOWN = None, None, None, None  # the last fields of a tuple that leaves them out
+
 log = get_logger(__name__)
 
 
-class SpanStore:
+class SpanStore(SpanReader):
     """Spans, stack traces, incidents and baselines in one SQLite file (WAL, synchronous NORMAL).
 
     Several processes may write to one file, each through a store of its own (make it after a fork).
@@ -196,48 +193,6 @@ class SpanStore:
             if self._temporary:
                 self._temporary.cleanup()
 
-    def __enter__(self) -> SpanStore:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def spans(
-        self, since: Any = None, until: Any = None, endpoint: str | None = None
-    ) -> pd.DataFrame:
-        """Return the spans frame of what is on disk (call `flush` first to have it all).
-
-        Parameters
-        ----------
-        since, until
-            Take the spans that ended at or after `since` and before `until`: Timestamp, datetime or
-            ISO text, UTC if it names no zone; default: no limit. Open spans are taken if they began
-            before `until`.
-        endpoint
-            A route, such as "/payment"; default: all.
-        """
-        self._check_open()
-        if endpoint is not None and not isinstance(endpoint, str):
-            raise ValueError(f"endpoint must be a route or None, got {endpoint!r}")
-        limits = {
-            "since": _nanoseconds("since", since, -FOREVER),
-            "until": _nanoseconds("until", until, FOREVER),
-            "endpoint": endpoint,
-        }
-        with self._read_lock:
-            rows = self._reader.execute(database.SELECT, limits).fetchall()
-            names = self._reader.execute("SELECT * FROM names").fetchall()
-        name_of = {code: name for code, *name in names}
-        return to_frame(
-            (*database.unpack_ids(ids), *name_of[code], start, duration, status, error)
-            for code, start, duration, status, ids, error in rows
-        )
-
-    def stack_of(self, span_id: str) -> str | None:
-        """Return the stack trace stored for a span, or None."""
-        rows = self._read("SELECT text FROM stacks WHERE span = ?", span_id)
-        return rows[0][0] if rows else None
-
     def save(self, kind: str, records: dict[str, object]) -> None:
         """Store each record as JSON under (kind, key), in one transaction.
 
@@ -252,11 +207,6 @@ class SpanStore:
 
         database.retry(write, self.path)
 
-    def load(self, kind: str) -> dict[str, Any]:
-        """Return all records of a kind by key, in the order in which keys were first saved."""
-        rows = self._read("SELECT key, value FROM state WHERE kind = ? ORDER BY rowid", kind)
-        return {key: json.loads(value) for key, value in rows}
-
     def _drop(self, count: int = 1) -> None:
         with self._drop_lock:
             self.dropped += count
@@ -267,15 +217,6 @@ class SpanStore:
                 return  # the last write took it
             self._buffer.remove(span)
         self._check_open()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ValueError(f"the store must be open, got a call after close(): {self.path}")
-
-    def _read(self, query: str, *values: object) -> list[Row]:
-        self._check_open()
-        with self._read_lock:
-            return self._reader.execute(query, values).fetchall()
 
     def _run(self) -> None:
         """Write every flush_s seconds, or as soon as a batch is full; repeat what failed."""
@@ -352,11 +293,14 @@ class SpanStore:
         return refused
 
     def _row(self, span: Span) -> Row:
-        trace, key, parent, service, endpoint, kind, peer, start, duration, status, error = span
-        name = service, endpoint, kind, peer
+        trace, key, parent, *place, start, duration, status, error = span[:11]
+        method, instance, first_byte, links = span[11:] or UNKNOWN
+        name = (*place, method, instance)
         code = self._codes.get(name) or self._code(name)
         ids = database.pack_ids(trace, key, parent)
-        return code, start + (duration or 0), duration, status, ids, error
+        link = link_text(links) if links else None
+        ended = start + (duration or 0)
+        return code, ended, duration, status, ids, error, first_byte, link
 
     def _open_row(self, span: Span) -> Row:
         code, start, _, *rest = self._row(span)
@@ -367,7 +311,7 @@ class SpanStore:
         new = self._db.execute("SELECT * FROM names WHERE id > ?", (len(self._codes),))
         self._codes.update({tuple(other): code for code, *other in new})
         if name not in self._codes:
-            cursor = self._db.execute("INSERT INTO names VALUES (NULL, ?, ?, ?, ?)", name)
+            cursor = self._db.execute("INSERT INTO names VALUES (NULL, ?, ?, ?, ?, ?, ?)", name)
             self._codes[name] = cursor.lastrowid or 0
         return self._codes[name]
 
@@ -382,20 +326,3 @@ class SpanStore:
 def _drop_first(queue: deque[Any], count: int) -> None:
     for _ in range(count):
         queue.popleft()
-
-
-def _nanoseconds(name: str, value: Any, default: int) -> int:
-    """Return a moment (a Timestamp or what makes one, UTC unless it names a zone) as Unix ns."""
-    if value is None:
-        return default
-    import pandas as pd
-
-    try:
-        moment = pd.Timestamp(value)
-        if moment is pd.NaT:
-            raise ValueError("no time")
-        if moment.tzinfo is None:
-            moment = moment.tz_localize("UTC")
-        return int(moment.as_unit("ns").value)
-    except (ValueError, TypeError) as error:
-        raise FieldError(name, "must be a time", value) from error

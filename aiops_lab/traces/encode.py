@@ -21,6 +21,8 @@ from aiops_lab.spans import KINDS, Key
 
 NEVER = np.iinfo(np.int64).max
 
+NO_STATUS = -1  # of a span that has no HTTP status, so neither a failure nor a lost answer
+
 NO_PEER = "?"  # the called service of a client span that names none
 
 
@@ -145,7 +147,7 @@ def encode(frame: pd.DataFrame, keys: Sequence[Key] = ()) -> EncodedSpans:
         Endpoints that have a code already: their position. New ones follow, the served ones first.
     """
     kind = _kind_codes(frame["kind"])
-    server, client, log = (kind == code for code, _ in enumerate(KINDS))
+    server, client, log = (kind == KINDS.index(name) for name in ("server", "client", "log"))
     service, services = pd.factorize(frame["service"])
     peer, peers = pd.factorize(frame["peer"])
     endpoint, endpoints = pd.factorize(frame["endpoint"])
@@ -172,7 +174,7 @@ def encode(frame: pd.DataFrame, keys: Sequence[Key] = ()) -> EncodedSpans:
         client=client,
         log=log,
         failed=is_failed(frame),
-        status=frame["status"].to_numpy(),
+        status=status_of(frame),
         node=node[place],
         has_peer=peer >= 0,
         service=service,
@@ -204,9 +206,17 @@ def end_ns(frame: pd.DataFrame) -> NDArray:
     return np.where(closed, end, NEVER)
 
 
+def status_of(frame: pd.DataFrame) -> NDArray:
+    """Return the HTTP statuses, `NO_STATUS` for spans whose kind has none."""
+    status = frame["status"]
+    if isinstance(status.dtype, np.dtype):
+        return status.to_numpy()
+    return status.to_numpy(dtype="int64", na_value=NO_STATUS)
+
+
 def is_failed(frame: pd.DataFrame) -> NDArray:
     """Return which closed spans failed: a 5xx, no response, or an exception."""
-    status = frame["status"].to_numpy()
+    status = status_of(frame)
     bad_status = (status >= 500) | (status == 0)
     bad = frame["error"].notna() | bad_status
     closed = frame["duration_ms"].notna()

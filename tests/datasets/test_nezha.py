@@ -301,7 +301,7 @@ def days(draw: st.DrawFn):
                 "parent_id": parent["span_id"] if parent else -1,
                 "service": draw(names),
                 "operation": draw(operations),
-                "start_ns": draw(st.integers(0, 9)) * 1000,
+                "start_ns": public.DAY_NS + draw(st.integers(0, 9)) * 1000,
                 "duration_us": draw(st.integers(0, 5)),
                 "window": parent["window"] if parent else draw(st.integers(0, 1)),
                 "abnormal": parent["abnormal"] if parent else draw(st.booleans()),

@@ -367,7 +367,7 @@ def test_a_wrong_frame_is_refused_by_the_name_of_its_column():
     with pytest.raises(ValueError, match="'duration_ms'"):
         lab.rank_root_causes(frame.drop(columns="duration_ms"), frame)
     with pytest.raises(ValueError, match="'kind'"):
-        lab.rank_root_causes(USUAL, frame.assign(kind="consumer"))
+        lab.rank_root_causes(USUAL, frame.assign(kind="sever"))
 
 
 @pytest.mark.parametrize(

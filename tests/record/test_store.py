@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from aiops_lab.record import database
 from aiops_lab.record import store as store_module
 from aiops_lab.record.store import SpanStore
-from aiops_lab.spans import COLUMNS, Span, check, to_frame
+from aiops_lab.spans import COLUMNS, OPTIONAL_COLUMNS, Span, check, to_frame
 
 BEGIN_NS = 1_767_225_600_000_000_000  # 2026-01-01
 SECOND = 1_000_000_000
@@ -114,6 +114,10 @@ generated = st.builds(
     duration_ns=st.none() | st.integers(0, 2**60),
     status=st.integers(0, 599),
     error=st.none() | texts,
+    method=st.none() | st.sampled_from(["GET", "POST"]),
+    instance=st.none() | texts,
+    first_byte_ns=st.none() | st.integers(0, 2**60),
+    links=st.none() | st.lists(st.sampled_from(["0a", "0b"])).map(tuple),
 )
 
 
@@ -130,7 +134,7 @@ def test_the_frame_out_is_the_frame_of_what_went_in(spans: list[Span]) -> None:
 def test_an_empty_store_gives_an_empty_spans_frame(store: SpanStore) -> None:
     frame = store.spans()
     assert check(frame) is frame
-    assert list(frame.columns) == list(COLUMNS)
+    assert list(frame.columns) == [*COLUMNS, *OPTIONAL_COLUMNS]
     same(frame, [])
 
 
@@ -623,7 +627,8 @@ def test_a_file_of_another_version_is_refused_and_untouched(path: Path, version:
         db.execute(f"PRAGMA user_version = {version}")
     before = path.read_bytes()
     with pytest.raises(
-        ValueError, match=rf"path must be .* version 2, got version {version} in .*spans\.sqlite"
+        ValueError,
+        match=rf"path must be .* version 2 to 3, got version {version} in .*spans\.sqlite",
     ):
         SpanStore(path)
     assert path.read_bytes() == before

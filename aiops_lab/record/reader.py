@@ -1,0 +1,129 @@
+"""What does a store hold? `SpanReader` reads its file and never writes to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from aiops_lab.checks import FieldError
+from aiops_lab.record import database
+from aiops_lab.spans import to_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOREVER = 2**63 - 1
+
+Row = tuple[Any, ...]
+
+
+class SpanReader:
+    """The spans, stack traces and state in the file of a `SpanStore`, read-only.
+
+    The file may be of an older release, and another process may be writing to it.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a span store, or of a later version.
+    OSError
+        If the file cannot be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._closed = False
+        self._read_lock = threading.Lock()
+        self._reader = database.open_to_read(self.path)
+
+    def close(self) -> None:
+        """Close the file. A second call does nothing."""
+        self._closed = True
+        with self._read_lock:
+            self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def spans(
+        self, since: Any = None, until: Any = None, endpoint: str | None = None
+    ) -> pd.DataFrame:
+        """Return the spans frame of what is on disk (call `flush` first to have it all).
+
+        Parameters
+        ----------
+        since, until
+            Take the spans that ended at or after `since` and before `until`: Timestamp, datetime or
+            ISO text, UTC if it names no zone; default: no limit. Open spans are taken if they began
+            before `until`.
+        endpoint
+            A route, such as "/payment"; default: all.
+        """
+        self._check_open()
+        if endpoint is not None and not isinstance(endpoint, str):
+            raise ValueError(f"endpoint must be a route or None, got {endpoint!r}")
+        limits = {
+            "since": _nanoseconds("since", since, -FOREVER),
+            "until": _nanoseconds("until", until, FOREVER),
+            "endpoint": endpoint,
+        }
+        with self._read_lock:
+            rows, names = database.select_spans(self._reader, self.path, limits)
+        name_of = {code: name for code, *name in names}
+        return to_frame(_fields(row, name_of) for row in rows)
+
+    def stack_of(self, span_id: str) -> str | None:
+        """Return the stack trace stored for a span, or None."""
+        rows = self._read("SELECT text FROM stacks WHERE span = ?", span_id)
+        return rows[0][0] if rows else None
+
+    def load(self, kind: str) -> dict[str, Any]:
+        """Return all records of a kind by key, in the order in which keys were first saved."""
+        rows = self._read("SELECT key, value FROM state WHERE kind = ? ORDER BY rowid", kind)
+        return {key: json.loads(value) for key, value in rows}
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"the store must be open, got a call after close(): {self.path}")
+
+    def _read(self, query: str, *values: object) -> list[Row]:
+        self._check_open()
+        with self._read_lock:
+            return self._reader.execute(query, values).fetchall()
+
+
+def _fields(row: Row, name_of: dict[int, list[str | None]]) -> Row:
+    """Return the fields of a span from a row of `database.SELECT`."""
+    code, start, duration, status, ids, error, first_byte, links = row
+    service, endpoint, kind, peer, method, instance = name_of[code]
+    place = service, endpoint, kind, peer
+    result = start, duration, status, error
+    return *database.unpack_ids(ids), *place, *result, method, instance, first_byte, links
+
+
+def _nanoseconds(name: str, value: Any, default: int) -> int:
+    """Return a moment (a Timestamp or what makes one, UTC unless it names a zone) as Unix ns."""
+    if value is None:
+        return default
+    import pandas as pd
+
+    try:
+        moment = pd.Timestamp(value)
+        if moment is pd.NaT:
+            raise ValueError("no time")
+        if moment.tzinfo is None:
+            moment = moment.tz_localize("UTC")
+        return int(moment.as_unit("ns").value)
+    except (ValueError, TypeError) as error:
+        raise FieldError(name, "must be a time", value) from error
