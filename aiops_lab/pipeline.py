@@ -115,7 +115,10 @@ class Pipeline:
         self.manager = IncidentManager(sensitivity)
         self._detectors = tuple(detectors)
         self._rule = rule
-        self._config = replace(config or RcaConfig(), timeout_s=sensitivity.timeout_s)
+        timeout_s = sensitivity.timeout_s
+        self._config = (
+            replace(config, timeout_s=timeout_s) if config else RcaConfig(timeout_s=timeout_s)
+        )
         own = [detector for detector in self._detectors if isinstance(detector, Detector)]
         self._holding = tuple({d.name: d for d in (*DETECTORS, *own)}.values())
         self._jumps = [d.column for d in self._holding if d.holds_fast_average]
@@ -174,7 +177,7 @@ class Pipeline:
         if found:
             self.learn_calls(recording)
             evidence = _Evidence(recording, windows, self)
-            found = [evidence.attach(d, a) for d, a in by_detector]
+            found = evidence.attach_all(by_detector)
         return windows, found, self._group(found, until)
 
     def _begin(self, recording: Recording, until_ns: int) -> int:
@@ -278,11 +281,12 @@ class Pipeline:
         """
         keys = set(incident.keys)
         mine = [node for node, key in enumerate(spans.keys) if key in keys]
+        ids = spans.ids
         rows = {
-            "trace": spans.ids.trace,
+            "trace": ids.trace,
             "touched": spans.server & np.isin(spans.node, mine),
             "end": spans.end,
-            "root_end": np.where(spans.ids.has_parent, -1, spans.end),
+            "root_end": np.where(ids.has_parent, -1, spans.end),
         }
         traces = pd.DataFrame(rows).groupby("trace").max()
         # a trace without a root ends with its last span
@@ -292,10 +296,10 @@ class Pipeline:
         normal = traces["touched"] & (end >= earliest) & (end < started - self.window_ns)
         for low, high in self._other_episodes(incident):
             normal &= (end < low) | (end >= high)
-        both = spans.select(np.isin(spans.ids.trace, traces.index[normal | abnormal]))
-        both = both.only_own_keys()
-        is_normal = np.isin(both.ids.trace, traces.index[normal])
-        return both.select(is_normal), both.select(~is_normal)
+        is_normal, is_abnormal = (
+            np.isin(ids.trace, traces.index[which]) for which in (normal, abnormal & ~normal)
+        )
+        return spans.split(is_normal, is_abnormal)
 
     def _other_episodes(self, incident: Incident) -> Iterator[tuple[int, int]]:
         """Yield from when to when (Unix ns) other incidents were at work, or this one earlier."""
@@ -327,9 +331,14 @@ class _Evidence:
         by_place = pooled.set_index(["window", "service", "endpoint"])
         self._seconds = by_place["seconds"].to_dict()
 
-    def attach(self, detector: AnyDetector, a: Anomaly) -> Anomaly:
-        """Return the anomaly with its name, its traces and, for failures, some messages."""
-        until = unix_ns(a.end)
+    def attach_all(self, by_detector: list[tuple[AnyDetector, Anomaly]]) -> list[Anomaly]:
+        """Return the anomalies with their names, their traces and, for failures, some messages."""
+        ends = pd.DatetimeIndex([a.end for _, a in by_detector])
+        ends_ns = ends.as_unit("ns").asi8.tolist()
+        pairs = zip(by_detector, ends_ns, strict=True)
+        return [self._attach(detector, a, until) for (detector, a), until in pairs]
+
+    def _attach(self, detector: AnyDetector, a: Anomaly, until: int) -> Anomaly:
         row = self._recording.requests.row[self._shows(detector, a, until)]
         requests = self._recording.spans.source.frame.iloc[np.sort(row)]
         trace_ids = requests["trace_id"].head(_MOST_TRACES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 from typing import Any, NamedTuple
 
@@ -50,8 +51,9 @@ class Anomaly:
     name: str = ""
     traces: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def key(self) -> Key:
+        """The (service, endpoint)."""
         return self.service, self.endpoint
 
     @property
@@ -101,8 +103,9 @@ class Suspect:
     share: float = 0.0
     by: str = "excess"
 
-    @property
+    @cached_property
     def key(self) -> Key:
+        """The (service, endpoint)."""
         return self.service, self.endpoint
 
     def to_dict(self) -> dict[str, Any]:

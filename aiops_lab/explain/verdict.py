@@ -15,7 +15,7 @@ from aiops_lab.explain.ledger import Comparison
 from aiops_lab.numerics import to_records, wilson
 from aiops_lab.results import Step, Suspect, Verdict
 from aiops_lab.spans import Key
-from aiops_lab.traces.encode import NEVER
+from aiops_lab.traces.encode import NEVER, EncodedSpans
 from aiops_lab.traces.graph import calls_of
 
 
@@ -24,13 +24,14 @@ def build_verdict(comparison: Comparison, suspects: list[Suspect]) -> Verdict:
     evidence.
     """
     endpoints = _endpoints(comparison)
+    rows = to_records(comparison.ledger.rows)
     affected = _affected(suspects, comparison, endpoints)
     traces = _trace_ids(comparison, comparison.bad.index.to_numpy())
     return Verdict(
         suspects=tuple(suspects),
         affected=tuple(affected),
-        steps=tuple(_steps(comparison, suspects, affected)),
-        ledger=tuple(to_records(comparison.ledger.rows)),
+        steps=tuple(_steps(comparison, rows, suspects, affected)),
+        ledger=tuple(rows),
         endpoints=tuple(to_records(endpoints)),
         sample_traces=tuple(_samples(suspects[0], comparison)) if suspects else (),
         total_traces=len(traces),
@@ -155,46 +156,68 @@ def _affected(causes: list[Suspect], comparison: Comparison, endpoints: pd.DataF
 def _samples(cause: Suspect, comparison: Comparison) -> list[dict[str, Any]]:
     """Return a few of the traces that the cause made worst: failed ones first, then the longest."""
     spans = comparison.spans
+    at_cause = _spans_at(cause.key, spans)
     requests = comparison.costs.requests
-    codes = [code for code, key in enumerate(spans.keys) if key == cause.key]
-    mine = np.flatnonzero(np.isin(spans.node, codes))
-    # The server span comes after the client span that called it, and stands alone where there is
-    # none.
-    mine = mine[np.lexsort((mine, ~spans.client[mine], spans.server[mine]))]
-    at_cause = dict(zip(spans.ids.trace[mine], mine, strict=True))
-    trace_id = spans.texts("trace_id", requests.index.to_numpy())
-    worst = requests.assign(trace_id=trace_id, trace=spans.ids.trace[requests.index])
+    root = requests.index.to_numpy()
+    trace = spans.ids.trace[root]
+    trace_id = spans.texts("trace_id", root)
+    columns = {"trace": trace, "trace_id": trace_id, "failed": requests["failed"]}
+    worst = pd.DataFrame(columns | {"ns": requests["ns"]})[np.isin(trace, list(at_cause))]
     worst = worst.sort_values(["failed", "ns", "trace_id"], ascending=[False, False, True])
-    traces = worst["trace"].drop_duplicates()
-    chosen = traces[traces.isin(at_cause)][: comparison.config.max_samples]
-    return [_sample(at_cause[trace], comparison) for trace in chosen]
+    chosen = worst.drop_duplicates("trace")[: comparison.config.max_samples]
+    return [
+        {"trace_id": str(trace_id)} | _sample(at_cause[trace], comparison)
+        for trace, trace_id in zip(chosen["trace"], chosen["trace_id"], strict=True)
+    ]
+
+
+def _spans_at(key: Key, spans: EncodedSpans) -> dict[int, int]:
+    """Return the position of the span at an endpoint, by the code of its trace.
+
+    Of several it is the last server span; a client span where there is no server span.
+    """
+    codes = [code for code, known in enumerate(spans.keys) if known == key]
+    mine = np.flatnonzero(np.isin(spans.node, codes))
+    mine = mine[np.lexsort((mine, ~spans.client[mine], spans.server[mine]))]
+    return dict(zip(spans.ids.trace[mine].tolist(), mine.tolist(), strict=True))
 
 
 def _sample(at: int, comparison: Comparison) -> dict[str, Any]:
     """Return what happened in the trace of the span at one position, and at that span."""
     spans = comparison.spans
+    ids = spans.ids
     names = comparison.display_names
-    chain = names[spans.node[spans.server & (spans.ids.trace == spans.ids.trace[at])]]
-    status = spans.status[at]
-    parent = spans.ids.parent[at]
-    given_up = parent >= 0 and spans.status[parent] == 0
-    unanswered = spans.end[at] == NEVER or status == 0 or given_up
+    requests = spans.server & (ids.trace == ids.trace[at])
+    chain = names[spans.node[requests]]
     return {
-        "trace_id": str(spans.texts("trace_id", np.array([at]))[0]),
         "root_endpoint": names[spans.node[at]],
-        "root_status": int(status),
-        "root_kind": "timeout" if unanswered else "error" if spans.failed[at] else "slow",
+        "root_status": int(spans.status[at]),
+        "root_kind": _kind_of(at, spans),
         "affected_chain": list(dict.fromkeys(chain)),
     }
+
+
+def _kind_of(at: int, spans: EncodedSpans) -> str:
+    """Return how a span went wrong: "timeout", "error" or "slow"."""
+    parent = spans.ids.parent[at]
+    unanswered = spans.end[at] == NEVER or spans.status[at] == 0
+    given_up = parent >= 0 and spans.status[parent] == 0
+    if unanswered or given_up:
+        return "timeout"
+    return "error" if spans.failed[at] else "slow"
 
 
 # ---- the steps
 
 
-def _steps(comparison: Comparison, suspects: list[Suspect], affected: list[str]) -> list[Step]:
-    ledger = comparison.ledger
+def _steps(
+    comparison: Comparison,
+    rows: list[dict[str, Any]],
+    suspects: list[Suspect],
+    affected: list[str],
+) -> list[Step]:
     usual = comparison.reference.costs
-    entries = to_records(ledger.entries)
+    entries = to_records(comparison.ledger.entries)
     compared = (
         f"{len(comparison.costs.requests)} requests of the incident were compared with "
         f"{len(usual.requests)} usual ones, entry by entry."
@@ -206,7 +229,7 @@ def _steps(comparison: Comparison, suspects: list[Suspect], affected: list[str])
     return [
         Step("1. What was compared", compared, entries),
         Step("2. What the entries lost", "\n".join(map(_entry_line, entries))),
-        Step("3. Where the excess originated", attributed, to_records(ledger.rows)),
+        Step("3. Where the excess originated", attributed, rows),
         _last_step(suspects, affected),
     ]
 

@@ -79,7 +79,7 @@ class EncodedSpans:
         place[self.row] = np.arange(self.row.size)
         return Ids(trace, place[parent], has_parent, repeated)
 
-    @property
+    @cached_property
     def duration_ms(self) -> NDArray:
         """The duration of each span, NaN while it is open."""
         duration_ms = (self.end - self.start) / 1e6
@@ -120,6 +120,14 @@ class EncodedSpans:
         """Return the same spans with codes for the endpoints that they are about, and no others."""
         node, known = pd.factorize(self.node)
         return replace(self, node=node, keys=[self.keys[code] for code in known])
+
+    def split(self, one: NDArray, other: NDArray) -> tuple[EncodedSpans, EncodedSpans]:
+        """Return the spans of two masks that exclude each other, with the same codes, and with none
+        for the endpoints that neither is about.
+        """
+        both = self.select(one | other).only_own_keys()
+        is_one = one[one | other]
+        return both.select(is_one), both.select(~is_one)
 
     def to_rows(self) -> pd.DataFrame:
         """Return the rows of the frame as the spans stand: what `as_of` opened has no result."""
