@@ -86,7 +86,7 @@ def to_frame(spans: Iterable[Span | tuple[Any, ...]]) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        A span has a wrong number of fields, or a text is none.
+        A span has a wrong number of fields, or something else where a text should be.
     """
     import numpy as np
     import pandas as pd
@@ -175,7 +175,9 @@ def _whole_numbers(values: Sequence[int | None]) -> NDArray | pd.Series:
 def _text_column(name: str, values: Sequence[str | None]) -> pd.Series:
     import pandas as pd
 
-    return pd.Series(values, dtype=object)
+    column = pd.Series(values, dtype=object, name=name)
+    _check_is_text(column)
+    return column
 
 
 def check(frame: pd.DataFrame) -> pd.DataFrame:
@@ -204,7 +206,9 @@ def check(frame: pd.DataFrame) -> pd.DataFrame:
             raise ValueError(f"frame must have the column {column!r} once, got it several times")
     for column in TEXT_COLUMNS:
         if column in present:
-            _check_text(frame[column])
+            _check_is_text(frame[column])
+    for column in REQUIRED_TEXT:
+        _refuse(frame[column], frame[column].isna(), "must not be missing")
     _check_times(frame)
     _check_status(frame)
     unknown = ~frame["kind"].isin(KINDS)
@@ -230,12 +234,10 @@ def _shown(value: object) -> str:
     return str(value) if is_scalar else f"{value!r:.80}"
 
 
-def _check_text(column: pd.Series) -> None:
+def _check_is_text(column: pd.Series) -> None:
     import pandas as pd
     from pandas.api import types
 
-    if column.name in REQUIRED_TEXT:
-        _refuse(column, column.isna(), "must not be missing")
     dtype = column.dtype
     if isinstance(dtype, pd.StringDtype):
         return

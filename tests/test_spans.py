@@ -7,8 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aiops_lab.monitor import replay
 from aiops_lab.record.trace_context import new_span_id, new_trace_id
 from aiops_lab.spans import COLUMNS, OPTIONAL_COLUMNS, Span, check, to_frame
+from aiops_lab.traces.encode import encode
+from aiops_lab.traces.graph import service_graph
+from aiops_lab.traces.trees import self_time
 
 MINUTE = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
 
@@ -53,6 +57,68 @@ def test_rows_are_sorted_by_start_and_then_by_id():
     assert frame.index.tolist() == [0, 1, 2]
 
 
+def test_the_last_four_fields_may_be_left_out():
+    short = tuple(span())[:11]
+    frame = to_frame([short, span(span_id="c" * 16, method="GET", instance="host-1:99")])
+    pd.testing.assert_frame_equal(to_frame([short]), to_frame([span()]))
+    assert frame["method"].tolist()[1] == "GET"
+    assert frame["instance"].tolist()[1] == "host-1:99"
+    assert frame[["method", "instance", "first_byte_ms", "links"]].iloc[0].isna().all()
+
+
+def test_links_are_ids_with_a_space_between_them_and_a_first_byte_has_its_time():
+    frame = to_frame([span(first_byte_ns=2_500_000, links=("0a", "0b")), span(links=())])
+    linked = frame["links"].notna()
+    assert frame["first_byte_ms"][linked].tolist() == [2.5]
+    assert frame["links"][linked].tolist() == ["0a 0b"]
+    assert linked.sum() == 1
+
+
+@pytest.mark.parametrize("fields", [10, 16])
+def test_a_tuple_of_another_length_is_refused(fields):
+    with pytest.raises(ValueError, match=f"a span must have 11 to 15 fields, got {fields}"):
+        to_frame([(*span(), 0)[:fields]])
+
+
+def test_a_span_handed_over_again_counts_once():
+    spans = [span(), span(span_id="c" * 16), span(duration_ns=None, start_ns=MINUTE + 1)]
+    pd.testing.assert_frame_equal(to_frame(spans * 3), to_frame(spans))
+
+
+def test_two_spans_with_one_id_that_differ_are_two_spans():
+    halves = [span(kind="client", peer="shop"), span(), span(start_ns=MINUTE + 5)]
+    once, again = to_frame(halves), to_frame([*reversed(halves), *halves])
+    assert once["kind"].tolist() == ["client", "server", "server"]
+    pd.testing.assert_frame_equal(once, again)
+
+
+def test_a_kind_without_http_may_have_no_status():
+    frame = check(to_frame([span(kind="internal", status=None), span(span_id="c" * 16)]))
+    assert frame["status"].isna().tolist() == [True, False]
+    assert self_time(frame).tolist() == [1.5, 1.5]
+    found = encode(frame)
+    assert found.failed.tolist() == [False, False]
+    with pytest.raises(ValueError, match="'status' must not be missing unless the kind is one of"):
+        check(to_frame([span(status=None)]))
+
+
+@pytest.mark.parametrize("column", OPTIONAL_COLUMNS)
+def test_a_frame_without_an_optional_column_means_the_same(column):
+    frame = to_frame([span(), span(span_id="c" * 16, parent_id="b" * 16, kind="client", peer="x")])
+    less = check(frame.drop(columns=column))
+    pd.testing.assert_series_equal(self_time(less), self_time(frame))
+    pd.testing.assert_frame_equal(service_graph(less), service_graph(frame))
+
+
+def test_rows_may_have_any_labels():
+    frame = to_frame([span(), span(span_id="c" * 16, parent_id="b" * 16)])
+    labelled = frame.set_axis(["x", "x"])
+    assert self_time(labelled).tolist() == self_time(frame).tolist()
+    labelled.loc["x", "status"] = [200, 7]
+    with pytest.raises(ValueError, match="got 7 in row 'x'"):
+        check(labelled)
+
+
 def test_no_spans_are_an_ordinary_empty_frame():
     assert len(check(to_frame([]))) == 0
 
@@ -94,6 +160,35 @@ def test_columns_of_nothing_but_missing_values_are_text():
             [-1.0],
             "column 'duration_ms' must be >= 0 and at most 30 days.*, got -1.0 in row 0",
         ),
+        ("duration_ms", [float("inf")], "must be >= 0 and at most 30 days, got inf in row 0"),
+        ("duration_ms", [float("-inf")], "must be >= 0 and at most 30 days, got -inf in row 0"),
+        ("duration_ms", [30 * 86_400_000.5], "'duration_ms' must be >= 0 and at most 30 days"),
+        ("duration_ms", pd.array([1.5], dtype="Float64"), "must be float64, got Float64"),
+        ("first_byte_ms", [-1.0], "'first_byte_ms' must be >= 0 and at most 30 days"),
+        ("first_byte_ms", ["1"], "'first_byte_ms' must be float64, got"),
+        *(
+            (
+                "start",
+                pd.DatetimeIndex([moment], tz="UTC").as_unit("s"),
+                rf"'start' must lie in the years 1990 to 2100, got {moment} 00:00:00\+00:00 in",
+            )
+            for moment in ("0001-01-01", "1970-01-01", "1989-12-31", "2101-01-01", "9999-12-31")
+        ),
+        *(
+            ("status", [code], f"column 'status' must be 0 .* or an HTTP.*, got {code} in row 0")
+            for code in (-1, 1, 16, 99, 600, 2**40, 2**63)
+        ),
+        ("status", [True], "column 'status' must be whole numbers, got bool"),
+        ("status", ["200"], "column 'status' must be whole numbers, got"),
+        ("endpoint", [["/a"]], r"column 'endpoint' must be text .*, got \['/a'\] in row 0"),
+        ("endpoint", pd.Categorical([7]), "column 'endpoint' must be text .*, got 7 in row 0"),
+        (
+            "span_id",
+            pd.Series([7], dtype=object),
+            "column 'span_id' must be text .*, got 7 in row 0",
+        ),
+        ("error", [b"boom"], "column 'error' must be text .*, got b'boom' in row 0"),
+        ("links", [("0a", "0b")], "column 'links' must be text"),
         ("status", [200.0], "column 'status' must be whole numbers, got float64"),
         ("kind", ["sever"], "column 'kind' must be one of .*, got 'sever'"),
         ("trace_id", [None], "column 'trace_id' must not be missing, got None in row 0"),
@@ -104,6 +199,29 @@ def test_check_names_the_column_the_rule_and_the_value(column, values, message):
     frame[column] = values
     with pytest.raises(ValueError, match=message):
         check(frame)
+
+
+@pytest.mark.parametrize("moment", ["1990-01-01", "2100-12-31T23:59:59.999999999"])
+def test_times_of_the_years_1990_to_2100_are_possible(moment):
+    check(to_frame([span(start_ns=pd.Timestamp(moment).value, duration_ns=30 * 86_400 * 10**9)]))
+
+
+@pytest.mark.parametrize("value", [["/a"], 7, b"x"])
+def test_a_text_that_is_none_is_refused_by_name_before_any_analysis(value):
+    with pytest.raises(ValueError, match="column 'endpoint' must be text"):
+        check(to_frame([span(), span(span_id="c" * 16, endpoint=value)]))
+
+
+def test_a_replay_refuses_a_span_without_a_time():
+    with pytest.raises(ValueError, match="'start' must lie in the years 1990 to 2100, got 1970"):
+        replay(to_frame([span(), span(start_ns=0)]))
+
+
+def test_a_column_that_is_there_twice_is_refused():
+    frame = to_frame([span()])
+    twice = pd.concat([frame, frame[["kind"]]], axis=1)
+    with pytest.raises(ValueError, match="the column 'kind' once"):
+        check(twice)
 
 
 @pytest.mark.parametrize("column", COLUMNS)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from aiops_lab.record import database
 from aiops_lab.record import store as store_module
+from aiops_lab.record.reader import SpanReader
 from aiops_lab.record.store import SpanStore
 from aiops_lab.spans import COLUMNS, OPTIONAL_COLUMNS, Span, check, to_frame
 
@@ -520,6 +521,7 @@ def test_a_store_in_memory_leaves_no_file() -> None:
 PROGRAM = """
 import sys, time
 from aiops_lab.spans import Span
+from aiops_lab.record.reader import SpanReader
 from aiops_lab.record.store import SpanStore
 def span(i, **changes):
     place = ("shop", f"/{i % 9}", "server", None)
@@ -607,6 +609,91 @@ with SpanStore(path, flush_s=0.01, batch=50) as store:
         f"{n * 10**6 + i + 1:016x}": f"/{rngs[n].randrange(40)}" for n in rngs for i in range(6000)
     }
     assert dict(zip(frame.span_id, frame.endpoint, strict=True)) == truth
+
+
+# Files of other releases.
+
+OLD_ROWS = """
+INSERT INTO names VALUES (1, 'shop', '/old', 'server', NULL);
+INSERT INTO fresh VALUES (1, 1767225600100000000, 100000000, 200, '["t", "a", null]', NULL);
+INSERT INTO spans VALUES (1, 1767225601100000000, 100000000, 502, '["t", "b", "a"]', 'E: no');
+INSERT INTO runs VALUES (1, 1767225601100000000, 1767225601100000000, 1, 1);
+INSERT INTO open VALUES (7, 1, 1767225602000000000, 0, '["t", "c", "a"]', NULL);
+INSERT INTO state VALUES ('baseline', 'x', '1')
+"""
+OLD = [
+    span(trace_id="t", span_id="a", endpoint="/old"),
+    span(1, trace_id="t", span_id="b", parent_id="a", endpoint="/old", status=502, error="E: no"),
+    span(2, trace_id="t", span_id="c", parent_id="a", endpoint="/old", status=0, duration_ns=None),
+]
+
+
+@pytest.fixture
+def old(path: Path) -> Path:
+    """A store as version 2 wrote it, which knew no method, instance, first byte and links."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.executescript(database.SCHEMA)
+        db.executescript(OLD_ROWS)
+        db.commit()
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+    return path
+
+
+def test_a_store_of_the_version_before_is_read_and_stays_as_it_is(old: Path) -> None:
+    before = old.read_bytes()
+    with SpanReader(old) as reader:
+        same(reader.spans(), OLD)
+        assert reader.load("baseline") == {"x": 1}
+    assert old.read_bytes() == before
+
+
+def test_a_store_of_the_version_before_is_brought_up_and_takes_new_spans(old: Path) -> None:
+    new = span(9, method="GET", instance="host:1", first_byte_ns=5, links=("a", "b"))
+    with SpanReader(old) as reader, SpanStore(old) as store:
+        store.add(new)
+        store.flush()
+        same(store.spans(), [*OLD, new])
+        same(reader.spans(), [*OLD, new])
+        database.seal(store._db)
+    with SpanStore(old) as again:
+        same(again.spans(), [*OLD, new])
+
+
+def test_a_reader_follows_what_a_store_writes_and_cannot_write(store: SpanStore) -> None:
+    with SpanReader(store.path) as reader:
+        store.add(span())
+        store.flush()
+        same(reader.spans(), [span()])
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader._reader.execute("DELETE FROM fresh")
+    with pytest.raises(ValueError, match="must be open"):
+        reader.spans()
+
+
+def test_a_reader_refuses_what_is_no_store(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="path must be the file of a span store"):
+        SpanReader(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE other (x)")
+    with pytest.raises(ValueError, match="path must be a span store, got .*no tables"):
+        SpanReader(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 4")
+    with pytest.raises(ValueError, match="version 2 to 3, got version 4"):
+        SpanReader(path)
+    path.write_bytes(b"id,name\n" * 200)
+    with pytest.raises(ValueError, match="path must be a span store.*not a database"):
+        SpanReader(path)
+
+
+def test_a_span_that_two_exports_hand_over_is_one_row(store: SpanStore) -> None:
+    for _ in range(2):
+        store.add(span(method="GET"))
+        store.add(span(kind="client", peer="x"))
+        store.flush()
+    same(store.spans(), [span(kind="client", peer="x"), span(method="GET")])
+    assert len(store.spans()) == 2
 
 
 # Places that will not do.
