@@ -54,8 +54,8 @@ TESTS = {
     "detect.baselines": ("detect/test_baselines.py", "detect/test_thresholds.py"),
     "detect.scoring": THRESHOLDS,
     "detect.sensitivity": ("detect/test_sensitivity.py", "detect/test_detectors.py"),
-    "explain.attribution": ("explain/test_ranking.py",),
-    "explain.ledger": ("explain/test_ranking.py",),
+    "explain.attribution": ("explain/test_ledger.py", "explain/test_ranking.py"),
+    "explain.ledger": ("explain/test_ledger.py", "explain/test_ranking.py"),
     "explain.reference": ("explain/test_ranking.py",),
     "explain.verdict": ("explain/test_ranking.py", "explain/test_results.py"),
 }

@@ -32,6 +32,19 @@ def test_a_small_change_of_a_score_is_seen() -> None:
     changed["ranked"][0]["suspects"][0]["score"] *= 1 + 1e-8
     (difference,) = golden.compared(Case("worlds", name, lambda: changed))[1]
     assert difference.path == "ranked[0].suspects[0].score"
+    assert difference.names == told["ranked"][0]["suspects"][0]["name"]
+
+
+def test_a_difference_names_the_row_of_the_ledger() -> None:
+    name, told = next(iter(golden.stored("worlds").items()))
+    changed = deepcopy(told)
+    ledger = changed["ranked"][0]["ledger"]
+    ledger["excess"][2] += 1.0
+    (difference,) = golden.compared(Case("worlds", name, lambda: changed))[1]
+    row = [f"{column} {ledger[column][2]}" for column in ("entry", "account", "unit", "masked")]
+    assert str(difference).startswith(
+        f"worlds/{name}: ranked[0].ledger.excess[2] ({', '.join(row)})"
+    )
 
 
 @pytest.mark.parametrize(

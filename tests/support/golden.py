@@ -19,6 +19,7 @@ import argparse
 import gzip
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
@@ -236,15 +237,20 @@ def few_cases() -> list[Case]:
 
 
 class Difference(NamedTuple):
-    """One value that is not as it was: in which case, where in it, what was and what is."""
+    """One value that is not as it was: in which case, where in it, what was and what is.
+
+    ``names`` says what lies at the path: of a ledger the row, else an incident, suspect or anomaly.
+    """
 
     name: str
     path: str
     expected: object
     got: object
+    names: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.path}: expected {self.expected!r}, got {self.got!r}"
+        place = f"{self.path} ({self.names})" if self.names else self.path
+        return f"{self.name}: {place}: expected {self.expected!r}, got {self.got!r}"
 
 
 class Missing:
@@ -271,6 +277,35 @@ def leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
         yield path, value
 
 
+ROW = ("entry", "account", "unit", "masked")
+KEYS = (("id",), ("name",), ("type", "endpoint"))  # the first of these that is there names a dict
+
+
+def names_at(path: str, told: object) -> str:
+    """Return the names of what lies on a path, for example of the row of a ledger."""
+    names: list[str] = []
+    table: Plain = {}
+    value = told
+    for step in re.findall(r"[^.\[\]]+", path):
+        if isinstance(value, dict):
+            table = value
+            value = value.get(step)
+        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
+            if table.keys() >= set(ROW):
+                names += [f"{name} {table[name][int(step)]}" for name in ROW]
+            value = value[int(step)]
+            names += key_of(value)
+    return ", ".join(names)
+
+
+def key_of(value: object) -> list[str]:
+    """Return what names a dict among others of its kind, nothing for other values."""
+    if not isinstance(value, dict):
+        return []
+    keys = (key for key in KEYS if value.keys() >= set(key))
+    return [str(value[name]) for name in next(keys, ())]
+
+
 def same(expected: object, got: object) -> bool:
     """Return whether two values are equal, numbers to the tolerance."""
     if not (number(expected) and number(got)):
@@ -288,11 +323,17 @@ def number(value: object) -> TypeGuard[float]:
 def compared(case: Case) -> tuple[int, list[Difference]]:
     """Return how many values of a case were compared, and those that differ."""
     name = f"{case.suite}/{case.name}"
-    expected = dict(leaves(stored(case.suite).get(case.name, {})))
-    got = dict(leaves(plain(case.compute())))
+    was = stored(case.suite).get(case.name, {})
+    told = plain(case.compute())
+    expected = dict(leaves(was))
+    got = dict(leaves(told))
     paths = list(dict.fromkeys([*expected, *got]))
     pairs = ((path, expected.get(path, MISSING), got.get(path, MISSING)) for path in paths)
-    return len(paths), [Difference(name, *pair) for pair in pairs if not same(*pair[1:])]
+    return len(paths), [
+        Difference(name, *pair, names_at(pair[0], was) or names_at(pair[0], told))
+        for pair in pairs
+        if not same(*pair[1:])
+    ]
 
 
 def plain(told: Plain) -> Plain:
