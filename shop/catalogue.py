@@ -1,100 +1,49 @@
-"""What can break, and what only looks like it? Scenarios of the virtual shop, each with its true
-answer.
+"""The scenarios of the virtual shop: faults and what only resembles one, each with its true causes.
 
-Each fault names a rule of `aiops_lab.explain.rules.RULES` that it defeats: one that names somebody
-else there, more often than not. Where no rule does, it is one that is silent, and the scenario says
-so.
+Each fault names a rule of `aiops_lab.explain.rules.RULES` that it defeats: one that names a wrong
+endpoint in most runs. Where no rule does so, it names one that returns no suspect, and the scenario
+says so. The shops themselves are in `shop.shops`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from textwrap import fill
 from typing import Any
 
 from aiops_lab.record.faults import Fault
-from shop.topology import SEED_SHOP, Call, Endpoint, Topology
+from shop.shops import (
+    CHECKOUT,
+    FORGIVING,
+    IMPATIENT,
+    INVENTORY,
+    MARKET,
+    MARKET_MIX,
+    NARROW,
+    PAYMENT,
+    STUBBORN,
+    with_calls,
+)
 from shop.virtual_time.scenario import EVERYWHERE, Place, Scenario, VirtualFault
 
-__all__ = ["GROUPS", "MARKET", "SCENARIOS", "Scenario", "VirtualFault"]
+__all__ = [
+    "CHECKOUT",
+    "GROUPS",
+    "IMPATIENT",
+    "MARKET",
+    "MARKET_MIX",
+    "SCENARIOS",
+    "Scenario",
+    "VirtualFault",
+    "with_calls",
+]
 
 START, END = 120.0, 180.0
 
-"""When faults strike, in virtual seconds: two minutes of normal days come first."""
+"""Start and end of the faults, in virtual seconds: two minutes of normal traffic come first."""
 
 NAME_WIDTH = 21
 
-"""Of the column of names in `listing`."""
-
-PAYMENT, INVENTORY, CHECKOUT = (
-    ("payment", "/payment"),
-    ("inventory", "/inventory"),
-    ("checkout", "/checkout"),
-)
-
-MARKET = Topology(
-    (
-        Endpoint(
-            "front",
-            "/home",
-            median_ms=4,
-            calls=((Call("catalog", "/products"), Call("recommend", "/similar")),),
-        ),
-        Endpoint("front", "/search", median_ms=3, calls=(Call("catalog", "/find"),)),
-        Endpoint(
-            "front",
-            "/order",
-            "POST",
-            median_ms=6,
-            calls=(
-                Call("cart", "/cart"),
-                (Call("stock", "/reserve"), Call("price", "/price")),
-                Call("billing", "/charge", timeout_s=3.0),
-                Call("mail", "/send"),
-            ),
-        ),
-        Endpoint("catalog", "/products", median_ms=18),
-        Endpoint("catalog", "/find", median_ms=30),
-        Endpoint("recommend", "/similar", median_ms=12, calls=(Call("catalog", "/products"),)),
-        Endpoint("cart", "/cart", median_ms=8),
-        Endpoint("stock", "/reserve", median_ms=10, calls=(Call("warehouse", "/shelf"),)),
-        Endpoint("warehouse", "/shelf", median_ms=15),
-        Endpoint("price", "/price", median_ms=20),
-        Endpoint(
-            "billing",
-            "/charge",
-            "POST",
-            median_ms=12,
-            calls=(Call("bank", "/transfer", timeout_s=1.0),),
-        ),
-        Endpoint("bank", "/transfer", "POST", median_ms=50),
-        Endpoint("mail", "/send", "POST", median_ms=6),
-    ),
-    front="front",
-)
-
-"""A market of ten services: three entries, parallel calls, a chain of four, a callee that two paths
-share.
-"""
-
-MARKET_MIX = {"/home": 0.4, "/search": 0.2, "/order": 0.4}
-
-
-def with_calls(
-    topology: Topology, place: Place, timeout_s: float = 5.0, retries: int = 0
-) -> Topology:
-    """Return a topology in which the endpoint at `place` calls with these timeouts and retries."""
-
-    def changed(endpoint: Endpoint) -> Endpoint:
-        if endpoint.place != place:
-            return endpoint
-        stages = tuple(
-            tuple(replace(call, timeout_s=timeout_s, retries=retries) for call in stage)
-            for stage in endpoint.stages
-        )
-        return replace(endpoint, calls=stages)
-
-    return replace(topology, endpoints=tuple(changed(endpoint) for endpoint in topology.endpoints))
+"""Width of the column of names in `listing`, in characters."""
 
 
 def _fault(kind: str, place: Place, **numbers: float) -> Fault:
@@ -113,18 +62,13 @@ def _market(
     return Scenario(name, causes, faults, defeats, why, topology=MARKET, mix=MARKET_MIX)
 
 
-IMPATIENT = with_calls(SEED_SHOP, CHECKOUT, timeout_s=0.5)
+def _weak(name: str, fault: Fault, defeats: str) -> Scenario:
+    why = (
+        "So small that it is hardly distinguishable from chance: the curve over its size says more "
+        "than one verdict."
+    )
+    return Scenario(f"weak {name}", (PAYMENT,), (fault,), defeats, why)
 
-STUBBORN = with_calls(SEED_SHOP, CHECKOUT, timeout_s=0.4, retries=3)
-
-FORGIVING = with_calls(SEED_SHOP, CHECKOUT, retries=2)
-
-NARROW = replace(
-    SEED_SHOP,
-    endpoints=tuple(
-        replace(e, capacity=8) if e.place == CHECKOUT else e for e in SEED_SHOP.endpoints
-    ),
-)
 
 SLOW_PAYMENT = _fault("delay", PAYMENT, duration_ms=400)
 
@@ -141,39 +85,38 @@ _REQUEST_FAULTS = (
         (PAYMENT,),
         (_fault("delay", PAYMENT, duration_ms=300, jitter_ms=300),),
         "entry",
-        "Half of the requests are hardly late, so a median moves less than a mean; /checkout "
-        "waits for the others.",
+        "Half of the requests are hardly delayed, so the median rises less than the mean; "
+        "/checkout waits for the others.",
     ),
     Scenario(
         "entry",
         (CHECKOUT,),
         (_fault("delay", CHECKOUT, duration_ms=300),),
         "deepest error",
-        "The entry itself is slow; whom it calls is not. Nothing fails, so the rule is silent; "
-        "most others are right.",
+        "The entry itself is slow, and its callees are not. Nothing fails, so this rule returns no "
+        "suspect; most others are right.",
     ),
     Scenario(
         "errors",
         (PAYMENT,),
         (_fault("error", PAYMENT),),
         "total z",
-        "What fails, fails fast: the durations of /checkout fall, and /inventory is not called "
-        "any more.",
+        "Failed requests end early: the durations of /checkout fall, and /inventory is no longer "
+        "called.",
     ),
     Scenario(
         "flaky",
         (INVENTORY,),
         (_fault("error", INVENTORY, rate=0.3),),
         "self-time z",
-        "Three of ten requests fail; time shows nothing.",
+        "Three of ten requests fail; the durations hardly change.",
     ),
     Scenario(
         "repaired",
         (PAYMENT,),
         (_fault("error", PAYMENT, rate=0.3),),
         "total z",
-        "Two more tries repair nearly all: customers see no error, but pay for the failures in "
-        "time.",
+        "Two retries repair nearly all failures: customers see no error, but wait longer.",
         topology=FORGIVING,
     ),
     Scenario(
@@ -181,15 +124,15 @@ _REQUEST_FAULTS = (
         (PAYMENT,),
         (_fault("hang", PAYMENT),),
         "first by start",
-        "/payment never answers; the failure that shows is that of /checkout, which began before "
-        "and gave up.",
+        "/payment never answers; the failure that is recorded is that of /checkout, which began "
+        "earlier and gave up.",
     ),
     Scenario(
         "refused",
         (PAYMENT,),
         (_virtual("refuse", PAYMENT),),
         "deepest error",
-        "Who takes no connections writes no spans: only its callers fail.",
+        "A service that accepts no connections writes no spans: only its callers fail.",
     ),
     Scenario(
         "impatient caller",
@@ -205,8 +148,8 @@ _REQUEST_FAULTS = (
         (("bank", "/transfer"),),
         (_fault("delay", ("bank", "/transfer"), duration_ms=10_000),),
         "first by end",
-        "/charge waits for 1 s and /order for 3: each fails in good order, and the bank answers "
-        "well, but late.",
+        "/charge waits for 1 s and /order for 3: they fail one after the other, and the bank "
+        "answers correctly, but late.",
     ),
     Scenario(
         "retry storm",
@@ -239,30 +182,31 @@ _REQUEST_FAULTS = (
         (("catalog", "/products"), ("catalog", "/find")),
         (_virtual("network", ("catalog", EVERYWHERE), duration_ms=120, jitter_ms=20),),
         "walk down",
-        "All ways to one service are slow; its own spans are as short as ever.",
+        "All calls to one service travel slowly; its own spans are as short as before.",
     ),
     _market(
         "slow parallel child",
         (("recommend", "/similar"),),
         (_fault("delay", ("recommend", "/similar"), duration_ms=250),),
         "Ochiai",
-        "Two calls run at once and the request waits for the slower; but every slow request made "
-        "both.",
+        "Two calls run in parallel and the request waits for the slower one; but every slow "
+        "request made both.",
     ),
     _market(
         "load shedding",
         (("stock", "/reserve"),),
         (_virtual("shed", ("stock", "/reserve"), rate=0.6),),
         "total z",
-        "Who sheds load answers 503 at once: faster than ever, and so are its callers.",
+        "An endpoint that sheds load answers 503 at once: it is faster than before, and so are its "
+        "callers.",
     ),
     _market(
         "leak",
         (("cart", "/cart"),),
         (_virtual("leak", ("cart", "/cart"), duration_ms=400),),
         "Ochiai",
-        "It grows slowly: no two windows differ much. And who came by the cart came by the bank, "
-        "too.",
+        "The delay grows slowly: no two windows differ much. And every request that reached the "
+        "cart reached the bank, too.",
     ),
     _market(
         "processor",
@@ -286,8 +230,8 @@ _REQUEST_FAULTS = (
         (PAYMENT,),
         (SLOW_PAYMENT,),
         "self-time z",
-        "/checkout holds its 4 workers while it waits for /payment; the time in its queue looks "
-        "like its own.",
+        "/checkout occupies its 4 workers while it waits for /payment; the time in its queue looks "
+        "like its own work.",
         workers={"checkout": 4},
     ),
     Scenario(
@@ -295,8 +239,8 @@ _REQUEST_FAULTS = (
         (PAYMENT,),
         (_fault("hang", PAYMENT),),
         "Ochiai",
-        "All 8 places of /checkout wait for /payment, so it turns most customers away; they never "
-        "come by the cause.",
+        "All 8 requests that /checkout admits wait for /payment, so it refuses most customers; "
+        "these requests never reach the cause.",
         topology=NARROW,
     ),
     Scenario(
@@ -313,42 +257,32 @@ _REQUEST_FAULTS = (
     ),
 )
 
-_WEAK = tuple(
-    Scenario(
-        f"weak {name}",
-        (PAYMENT,),
-        (fault,),
-        defeats,
-        "So small that it has to be told from chance; the curve over its size says more than one "
-        "verdict.",
-    )
-    for name, fault, defeats in (
-        ("errors 2 %", _fault("error", PAYMENT, rate=0.02), "self-time z"),
-        ("errors 5 %", _fault("error", PAYMENT, rate=0.05), "self-time z"),
-        ("delay 20 %", _fault("delay", PAYMENT, duration_ms=9), "entry"),
-        ("delay 50 %", _fault("delay", PAYMENT, duration_ms=22), "entry"),
-    )
+_WEAK = (
+    _weak("errors 2 %", _fault("error", PAYMENT, rate=0.02), "self-time z"),
+    _weak("errors 5 %", _fault("error", PAYMENT, rate=0.05), "self-time z"),
+    _weak("delay 20 %", _fault("delay", PAYMENT, duration_ms=9), "entry"),
+    _weak("delay 50 %", _fault("delay", PAYMENT, duration_ms=22), "entry"),
 )
 
-_BEYOND_SPANS = (
-    Scenario(
-        "under the noise",
-        (PAYMENT,),
-        (_fault("delay", PAYMENT, duration_ms=0.5),),
-        "entry",
-        "Cannot be solved from spans: chance alone moves the mean of these 800 requests by half a "
-        "millisecond, and the "
-        "fault by no more. Only the twin knows.",
+_UNDER_THE_NOISE = Scenario(
+    "under the noise",
+    (PAYMENT,),
+    (_fault("delay", PAYMENT, duration_ms=0.5),),
+    "entry",
+    "Cannot be solved from spans: chance alone changes the mean of these 800 requests by half a "
+    "millisecond, and the fault by no more. Only the twin shows it.",
+)
+
+_SHARED_HOST = _market(
+    "shared host",
+    (("cart", "/cart"), ("mail", "/send")),
+    (
+        _virtual("slow", ("cart", EVERYWHERE), factor=5.0),
+        _virtual("slow", ("mail", EVERYWHERE), factor=5.0),
     ),
-    _market(
-        "shared host",
-        (("cart", "/cart"), ("mail", "/send")),
-        tuple(_virtual("slow", (service, EVERYWHERE), factor=5.0) for service in ("cart", "mail")),
-        "entry",
-        "Cannot be solved from spans: both run on one host that lacks processor time. Spans name "
-        "services, not hosts: "
-        "they show that both are slow, and not why.",
-    ),
+    "entry",
+    "Cannot be solved from spans: both services run on one host that lacks processor time. Spans "
+    "name services, not hosts: they show that both are slow, and not why.",
 )
 
 _CONDITIONS = (
@@ -373,75 +307,86 @@ _CONDITIONS = (
         (PAYMENT,),
         (SLOW_PAYMENT,),
         "entry",
-        "Three of ten spans never arrive: callers seem to do themselves what they waited for.",
+        "Three of ten spans never arrive: the time that callers waited looks like their own work.",
         lost=0.3,
     ),
+)
+
+_DEPLOYMENT = Scenario(
+    "deployment",
+    why="A new version of /payment takes 20 % longer from now on, which is no fault. Cannot be "
+    "solved from spans: by its size alone it is a weak fault.",
+    changes=(_virtual("slow", PAYMENT, factor=1.2, end_s=None),),
 )
 
 _NO_FAULT = (
     Scenario("calm", why="Nothing happens."),
     Scenario(
         "surge",
-        why="Three times the customers, and room for them.",
+        why="Three times as many customers, within the capacity.",
         profile=((START, 3.0), (END, 1.0)),
         window=(START, END),
     ),
-    Scenario(
-        "deployment",
-        why="A new /payment takes 20 % longer, for good: a new normal. Cannot be solved from "
-        "spans: by its size alone "
-        "it is a weak fault.",
-        changes=(_virtual("slow", PAYMENT, factor=1.2, end_s=None),),
-    ),
+    _DEPLOYMENT,
     Scenario(
         "quiet night",
-        why="Hardly anybody comes: silence is not an outage.",
+        why="A tenth of the usual traffic: little traffic is not an outage.",
         profile=((START, 0.1),),
         window=(START, 200.0),
     ),
     Scenario(
         "bad client",
-        why="One customer sends orders that make no sense, and gets 400: that is the right answer.",
+        why="One customer sends invalid orders and gets 400: that is the right answer.",
         changes=(_virtual("reject", CHECKOUT, rate=0.4, status=400),),
     ),
 )
 
-SCENARIOS: dict[str, Scenario] = {
-    scenario.name: scenario
-    for scenario in (*_REQUEST_FAULTS, *_WEAK, *_CONDITIONS, *_NO_FAULT, *_BEYOND_SPANS)
-}
+_BEYOND_SPANS = (_UNDER_THE_NOISE, _SHARED_HOST)
 
-"""All scenarios by name; without causes: no fault at all."""
+_ALL = (*_REQUEST_FAULTS, *_WEAK, *_CONDITIONS, *_NO_FAULT, *_BEYOND_SPANS)
+
+SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in _ALL}
+
+"""All scenarios by name; one without causes has no fault."""
 
 BY_SIZE = "by size"
 
+
+def _names(*scenarios: Scenario) -> tuple[str, ...]:
+    return tuple(scenario.name for scenario in scenarios)
+
+
 GROUPS: dict[str, tuple[str, ...]] = {
-    "faults": (*(scenario.name for scenario in _REQUEST_FAULTS), "shared host"),
-    "traces lie": tuple(scenario.name for scenario in _CONDITIONS),
-    "no fault": tuple(scenario.name for scenario in _NO_FAULT if scenario.name != "deployment"),
-    BY_SIZE: (*(scenario.name for scenario in _WEAK), "under the noise", "deployment"),
+    "faults": _names(*_REQUEST_FAULTS, _SHARED_HOST),
+    "traces lie": _names(*_CONDITIONS),
+    "no fault": _names(*(scenario for scenario in _NO_FAULT if scenario is not _DEPLOYMENT)),
+    BY_SIZE: _names(*_WEAK, _UNDER_THE_NOISE, _DEPLOYMENT),
 }
 
-"""The names of the scenarios by what they are. Of the last group a curve over size tells more than
-one verdict.
+"""The names of the scenarios of each group. For those "by size" a curve over the size says more
+than one verdict.
 """
 
 
 def listing(width: int = 100) -> str:
-    """Return all scenarios as text: name, true causes, what it defeats, and why, in lines of at
-    most `width`.
+    """Return all scenarios as text: name, true causes, the rule that each defeats, and why.
+
+    `width` is the most characters of a line; default 100.
     """
     return "\n".join(_entry(scenario, width) for scenario in SCENARIOS.values())
 
 
 def _entry(scenario: Scenario, width: int) -> str:
     name = f"{scenario.name:<{NAME_WIDTH}}"
-    below = " " * NAME_WIDTH
+    indent = " " * NAME_WIDTH
+    answer = fill(_answer(scenario), width, initial_indent=name, subsequent_indent=indent)
+    why = fill(scenario.why, width, initial_indent=indent, subsequent_indent=indent)
+    return f"{answer}\n{why}"
+
+
+def _answer(scenario: Scenario) -> str:
+    if not scenario.causes:
+        return "no fault"
     causes = ", ".join(" ".join(place) for place in scenario.causes)
     label = "causes" if len(scenario.causes) > 1 else "cause"
-    answer = f"{label}: {causes}; defeats: {scenario.defeats}" if causes else "no fault"
-    lines = [
-        fill(text, width, initial_indent=below, subsequent_indent=below)
-        for text in (answer, scenario.why)
-    ]
-    return name + "\n".join(lines).removeprefix(below)
+    return f"{label}: {causes}; defeats: {scenario.defeats}"

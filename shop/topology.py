@@ -94,9 +94,14 @@ class Endpoint:
         return tuple((step,) if isinstance(step, Call) else tuple(step) for step in self.calls)
 
     @property
+    def called(self) -> list[tuple[str, str]]:
+        """The places of its calls, in order."""
+        return [(call.service, call.endpoint) for stage in self.stages for call in stage]
+
+    @property
     def callees(self) -> set[tuple[str, str]]:
-        """Whom it calls."""
-        return {(call.service, call.endpoint) for stage in self.stages for call in stage}
+        """The places that it calls."""
+        return set(self.called)
 
     def service_time_s(self, rng: random.Random) -> float:
         """Draw how long its own work takes, in seconds."""
@@ -163,12 +168,7 @@ class Topology:
     def callers_first(self) -> tuple[Endpoint, ...]:
         """Return the endpoints so that every caller comes before whom it calls."""
         # not sets: their order, and so which circle is named, would differ from process to process
-        callees = {
-            endpoint.place: [
-                (call.service, call.endpoint) for stage in endpoint.stages for call in stage
-            ]
-            for endpoint in self.endpoints
-        }
+        callees = {endpoint.place: endpoint.called for endpoint in self.endpoints}
         try:
             order = tuple(TopologicalSorter(callees).static_order())
         except CycleError as error:
@@ -197,13 +197,14 @@ class Topology:
     def as_one(self, service: str = "shop") -> Topology:
         """Return the same shop as a single service, which calls itself."""
 
-        def moved(endpoint: Endpoint) -> Endpoint:
-            calls = tuple(
-                tuple(replace(call, service=service) for call in stage) for stage in endpoint.stages
-            )
-            return replace(endpoint, service=service, calls=calls)
+        def moved(stage: tuple[Call, ...]) -> tuple[Call, ...]:
+            return tuple(replace(call, service=service) for call in stage)
 
-        return Topology(tuple(moved(endpoint) for endpoint in self.endpoints), front=service)
+        endpoints = [
+            replace(endpoint, service=service, calls=tuple(map(moved, endpoint.stages)))
+            for endpoint in self.endpoints
+        ]
+        return Topology(tuple(endpoints), front=service)
 
 
 SEED_SHOP = Topology(

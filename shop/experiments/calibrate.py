@@ -1,17 +1,16 @@
-"""How sure may the ledger be? Learn its confidence from runs whose true cause is known: ``python -m
-shop calibrate``.
+"""Calibration of the ledger's confidence on runs with known causes: ``python -m shop calibrate``.
 
-Large faults in full daylight would teach that it is always right. So each scenario of the catalogue
-comes at a random size, from a hundredth of its own up to all of it, with fewer customers and with
-lost spans; beside them scenarios without a fault, deployments that take up to twice as long, and
-random shops. A fault without effect is no fault: its run is left out.
+Runs with large faults only would yield a confidence that is too high. So each scenario of the
+catalogue is run at a random size, from a hundredth of its own size to all of it, with less traffic
+and with lost spans; further runs are scenarios without a fault, deployments that make an endpoint
+take up to twice as long, and random shops. A run in which the fault has no effect is left out.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -34,36 +33,41 @@ from shop.virtual_time.twins import twin, windows_of
 
 CALIBRATION_SEED = 50_000
 
-"""The seeds of the calibration are its own: tests use small ones, the leaderboard 1,000 and more.
-"""
+"""First seed of the calibration. Tests use small seeds, the leaderboard those from 1,000 on."""
 
 SHOP_SIZES = (8, 15, 30, 50)
 
-"""Sizes of the random shops."""
+"""Sizes of the random shops, in endpoints."""
 
-SMALLER, FEWER, LOST = (-2.0, 0.0), (-1.3, 0.0), (0.0, 0.0, 0.3, 0.6)
+FAULT_EXPONENTS = (-2.0, 0.0)
 
-"""Powers of ten by which faults and customers are fewer, and shares of spans that are lost."""
+"""Range of the power of ten by which faults are scaled: a hundredth to the whole size."""
+
+RATE_EXPONENTS = (-1.3, 0.0)
+
+"""Range of the power of ten by which the request rate is scaled: a twentieth to the whole rate."""
+
+LOST_SHARES = (0.0, 0.0, 0.3, 0.6)
+
+"""Shares of lost spans, one of which is drawn for each run."""
 
 RANDOM_SHOPS = 8
 
-"""For each seed, beside the scenarios of the catalogue."""
+"""Runs of random shops for each seed, in addition to the scenarios of the catalogue."""
 
-LARGER = {"deployment": (-1.0, 0.7)}
+OWN_EXPONENTS = {"deployment": (-1.0, 0.7)}
 
-"""What comes at sizes of its own, also as powers of ten: a deployment that costs up to five times
-20 %.
+"""Scenarios with a range of their own, also in powers of ten: up to five times the 20 % of the
+deployment.
 """
 
-AS_IT_IS = ("metastable",)
+NOT_RESIZED = ("metastable",)
 
-"""A smaller trigger may leave the shop in its good state: there is then no fault any more."""
+"""A smaller trigger may leave the shop in its good state, in which it has no fault."""
 
 
 class ScoredSuspect(NamedTuple):
-    """What was said of one suspect: by excess or by deviations, score, share, and whether it is a
-    true cause.
-    """
+    """One suspect: by excess or by deviations, score, share, and whether it is a true cause."""
 
     by: str
     score: float
@@ -72,12 +76,12 @@ class ScoredSuspect(NamedTuple):
 
 
 def resized(scenario: Scenario, size: float) -> Scenario:
-    """Return a scenario whose faults and changes are `size` times as large, or strike so many fewer
-    requests.
+    """Return a scenario whose faults and changes are `size` times as large.
+
+    Extra durations are scaled; where there are none, the share of the requests that fail.
     """
-    faults, changes = (
-        tuple(_resized(f, size) for f in given) for given in (scenario.faults, scenario.changes)
-    )
+    faults = tuple(_resized(fault, size) for fault in scenario.faults)
+    changes = tuple(_resized(change, size) for change in scenario.changes)
     return replace(scenario, faults=faults, changes=changes)
 
 
@@ -85,27 +89,31 @@ def _resized(fault: Fault, size: float) -> Fault:
     if isinstance(fault, VirtualFault) and fault.kind == "slow":
         return replace(fault, factor=1 + (fault.factor - 1) * size)
     if fault.duration_ms > 0:
-        return replace(
-            fault, duration_ms=fault.duration_ms * size, jitter_ms=fault.jitter_ms * size
-        )
+        duration_ms = fault.duration_ms * size
+        jitter_ms = fault.jitter_ms * size
+        return replace(fault, duration_ms=duration_ms, jitter_ms=jitter_ms)
     return replace(fault, rate=fault.rate * size)
 
 
 def _harder(scenario: Scenario, rng: random.Random) -> Scenario:
-    rate = scenario.rate * 10 ** rng.uniform(*FEWER)
-    lost = max(scenario.lost, rng.choice(LOST))
-    size = 10 ** rng.uniform(*LARGER.get(scenario.name, SMALLER))
+    """Return the scenario with a smaller fault, less traffic and lost spans, all drawn."""
+    rate = scenario.rate * 10 ** rng.uniform(*RATE_EXPONENTS)
+    lost = max(scenario.lost, rng.choice(LOST_SHARES))
+    exponents = OWN_EXPONENTS.get(scenario.name, FAULT_EXPONENTS)
+    size = 10 ** rng.uniform(*exponents)
     return replace(resized(scenario, size), rate=rate, lost=lost)
 
 
 def scored_suspects(run: tuple[str, int]) -> list[ScoredSuspect]:
-    """Return what the ledger says of a scenario by name, or of a random shop (""), at a random
-    size, best first.
+    """Return the suspects of the ledger in one run, best first.
+
+    `run` is (name, seed): a scenario of the catalogue at a random size; "" is a random shop. A run
+    in which the fault had no effect has no suspects.
     """
     name, seed = run
     rng = random.Random(f"{seed}/{name}/calibrate")
-    scenario = SCENARIOS[name] if name else anywhere(layered(rng.choice(SHOP_SIZES), seed), seed)
-    if name not in AS_IT_IS:
+    scenario = SCENARIOS[name] if name else _random_scenario(rng, seed)
+    if name not in NOT_RESIZED:
         scenario = _harder(scenario, rng)
     try:
         spans = twin(scenario, seed, progress=False).with_fault
@@ -117,20 +125,24 @@ def scored_suspects(run: tuple[str, int]) -> list[ScoredSuspect]:
     return [ScoredSuspect(s.by, s.score, s.share, s.key in scenario.causes) for s in suspects]
 
 
+def _random_scenario(rng: random.Random, seed: int) -> Scenario:
+    topology = layered(rng.choice(SHOP_SIZES), seed)
+    return anywhere(topology, seed)
+
+
 def calibrate(
     seeds: int, path: str | Path | None = None, jobs: int | None = None, progress: bool = True
 ) -> Calibration:
-    """Learn the confidence from two thirds of the seeds, check it on the others, and write it to a
-    file.
+    """Learn the confidence from two thirds of the seeds, check it on the others, and write it.
 
-    It is learned from all suspects, and checked on those that stand first.
+    It is learned from all suspects, and checked on the first suspect of each run.
 
     Parameters
     ----------
     seeds : int
         Runs of each scenario, at least 3.
     path : path, optional
-        Where the curve goes; default the file that the package reads.
+        The JSON file to write; default the one that the package reads.
     jobs, progress
         As for `shop.experiments.parallel.spread`.
 
@@ -142,43 +154,58 @@ def calibrate(
     Raises
     ------
     ValueError
-        `seeds` is below 3, or `path` lies where no file can be written.
+        `seeds` is below 3, or no file can be written at `path`.
     """
     check_number("seeds", seeds, 3, 10_000)
     if not isinstance(seeds, int):
         raise FieldError("seeds", "must be a whole number", seeds)
     path = Path(path or confidence.FILE)
     check_folder("out", path.parent, path)
-    names = [*SCENARIOS, *[""] * RANDOM_SHOPS]
-    runs = [
-        (name, CALIBRATION_SEED + 100 * n + k) for n in range(seeds) for k, name in enumerate(names)
-    ]
-    told = spread(scored_suspects, runs, jobs, unit="run", progress=progress)
-    cut = len(names) * (2 * seeds // 3)
-    learned = list(chain(*told[:cut]))
-    others = [run[0] for run in told[cut:] if run]
-    curves = {
-        by: confidence.fit(*_columns(answer for answer in learned if answer.by == by))
-        for by in confidence.BY
+    runs = [run for n in range(seeds) for run in _runs(n)]
+    suspects = spread(scored_suspects, runs, jobs, unit="run", progress=progress)
+    cut = len(_runs(0)) * (2 * seeds // 3)
+    learned = list(chain(*suspects[:cut]))
+    checked = [ranked[0] for ranked in suspects[cut:] if ranked]
+    curves = {by: _fitted(learned, by) for by in confidence.BY}
+    predicted = np.array([_predicted(curves, first) for first in checked])
+    check = calibration(predicted, np.array([first.right for first in checked]))
+    table = {
+        "made_by": f"python -m shop calibrate --seeds {seeds}",
+        "weights": {by: _weights(curve) for by, curve in curves.items()},
+        "learned_from": len(learned),
+        "checked_on": check.n,
+        "error": round(check.ece, 4),
+        "error_of_a_perfect_model": round(check.ece_perfect, 4),
     }
-    sure = np.array([curves[a.by](*_columns([a])[:2])[0] for a in others])
-    check = calibration(sure, np.array([a.right for a in others]))
-    known = {"learned_from": len(learned), "checked_on": check.n}
-    error = {"error": round(check.ece, 4), "error_of_a_perfect_model": round(check.ece_perfect, 4)}
-    weights = {
-        by: dict(zip(confidence.TERMS, np.round(c.weights, 4).tolist(), strict=True))
-        for by, c in curves.items()
-    }
-    table = (
-        {"made_by": f"python -m shop calibrate --seeds {seeds}", "weights": weights} | known | error
-    )
     with replacing(path) as part:
         part.write_text(json.dumps(table, indent=2) + "\n", "utf-8")
     return check
 
 
-def _columns(scored_suspects: Iterable[ScoredSuspect]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _runs(n: int) -> list[tuple[str, int]]:
+    """Return (name, seed) of each run of the n-th round: the catalogue and the random shops."""
+    names = [*SCENARIOS, *[""] * RANDOM_SHOPS]
+    first = CALIBRATION_SEED + 100 * n
+    return [(name, first + k) for k, name in enumerate(names)]
+
+
+def _fitted(learned: list[ScoredSuspect], by: str) -> confidence.Curve:
+    return confidence.fit(*_columns(suspect for suspect in learned if suspect.by == by))
+
+
+def _predicted(curves: Mapping[str, confidence.Curve], suspect: ScoredSuspect) -> float:
+    score, share, _ = _columns([suspect])
+    return curves[suspect.by](score, share)[0]
+
+
+def _weights(curve: confidence.Curve) -> dict[str, float]:
+    weights = np.round(curve.weights, 4).tolist()
+    return dict(zip(confidence.TERMS, weights, strict=True))
+
+
+def _columns(suspects: Iterable[ScoredSuspect]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return scores (1 = the least that is reported), shares, and which are true causes."""
     unit = {"excess": RcaConfig().min_score, "deviations": 1.0}
-    rows = [(a.score / unit[a.by], a.share, a.right) for a in scored_suspects]
+    rows = [(s.score / unit[s.by], s.share, s.right) for s in suspects]
     scores, shares, right = np.array(rows, dtype=float).reshape(-1, 3).T
     return scores, shares, right > 0

@@ -1,8 +1,8 @@
-"""Which rule is best, and where does each fail? Every rule over every scenario, with many seeds.
+"""Comparison of the root-cause rules: every rule on every scenario, with many seeds.
 
-A run is one scenario with one seed. Rules get the windows given; the pipeline has to find them.
-Weak faults and the deployment are in the tables by scenario and in no total: what they tell is a
-curve over their size.
+A run is one scenario with one seed. Rules are given the windows to compare; the pipeline has to
+detect the fault first. Weak faults and the deployment are in the tables by scenario and in no
+total: their result is a curve over the size.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,15 +30,17 @@ from shop.virtual_time.twins import twin
 
 LEADERBOARD_SEED = 1000
 
-"""Seeds from here on: the tests, and whoever tunes a rule, use smaller ones."""
+"""First seed of the leaderboard. Smaller ones are for tests and for tuning a rule."""
 
 COVERAGES = (0.5, 0.7, 0.8, 0.9, 1.0)
+
+"""Shares of the runs that are answered, of which `confidences` returns the risk."""
 
 _GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
 
 
 class Board(NamedTuple):
-    """What came out.
+    """The results of all runs.
 
     ``runs``: a row a rule and run: group, and the fields of a `RuleResult`. ``pipeline``: a row a
     run of the pipeline: group, and the fields of a `PipelineResult`; empty without it. ``sizes``: a
@@ -59,7 +62,7 @@ def play(
     jobs: int | None = None,
     progress: bool = True,
 ) -> Board:
-    """Run every scenario with every seed, and ask every rule.
+    """Run every scenario with every seed, and return the results of every rule.
 
     Parameters
     ----------
@@ -69,21 +72,20 @@ def play(
         Each is a run. More: narrower intervals.
     rules : mapping from name to function (reference, abnormal) -> list of Suspect
         Default: the classic rules and the ledger. Rules that other processes cannot import, such as
-        those of a notebook, are tried in this process alone.
+        those of a notebook, are run in this process alone.
     pipeline : bool
         Whether to run the whole pipeline, too, which takes a third of the time.
     sizes : bool
         Whether to run faults of graded size, too, which takes as long as the rest.
     jobs : int
-        Processes; default as many as there are processors. The result does not depend on it, but
-        for the CPU times.
+        Number of processes; default one for each processor. Only the CPU times depend on it.
     progress : bool
         Whether to show a bar.
 
     Raises
     ------
     ValueError
-        Names the rule that raises or answers something else than a list of `Suspect`.
+        A rule raises, or does not return a list of `Suspect`; the message names the rule.
     """
     seeds = list(seeds)
     tasks: list[Callable[[], Any]] = []
@@ -95,16 +97,13 @@ def play(
         for scenario in scenarios.values()
         for seed in seeds
     ]
-    done = spread(_call, tasks, jobs if _travels(rules) else 1, unit="run", progress=progress)
-    runs = [(_group(t), *t) for told, _ in done[n:] for t in told]
-    results = [(_group(found), *found) for _, found in done[n:] if found is not None]
+    done = spread(_call, tasks, jobs if _importable(rules) else 1, unit="run", progress=progress)
+    runs = [(_group(result), *result) for results, _ in done[n:] for result in results]
+    found = [(_group(result), *result) for _, result in done[n:] if result is not None]
     return Board(
         pd.DataFrame(runs, columns=["group", *RuleResult._fields]),
-        pd.DataFrame(results, columns=["group", *PipelineResult._fields]),
-        pd.DataFrame(
-            [row for rows in done[:n] for row in rows],
-            columns=["kind", "size", *RuleResult._fields],
-        ),
+        pd.DataFrame(found, columns=["group", *PipelineResult._fields]),
+        pd.DataFrame(chain(*done[:n]), columns=["kind", "size", *RuleResult._fields]),
     )
 
 
@@ -116,11 +115,11 @@ def _run(
     scenario: Scenario, seed: int, rules: Mapping[str, RankingRule], pipeline: bool
 ) -> tuple[list[RuleResult], PipelineResult | None]:
     if not pipeline:
-        return rule_results(scenario, seed, virtual(scenario, seed, progress=False), rules), None
+        spans = virtual(scenario, seed, progress=False)
+        return rule_results(scenario, seed, spans, rules), None
     pair = twin(scenario, seed, progress=False)
-    return rule_results(scenario, seed, pair.with_fault, rules), pipeline_result(
-        scenario, seed, pair
-    )
+    results = rule_results(scenario, seed, pair.with_fault, rules)
+    return results, pipeline_result(scenario, seed, pair)
 
 
 def _sizes(kind: str, seed: int, rules: Mapping[str, RankingRule]) -> list[tuple[Any, ...]]:
@@ -131,10 +130,8 @@ def _group(row: RuleResult | PipelineResult) -> str:
     return _GROUP_OF.get(row.scenario, "faults" if row.causes else "no fault")
 
 
-def _travels(rules: Mapping[str, RankingRule]) -> bool:
-    """Return whether another process can import all the rules; of a notebook's own it would know
-    only the names.
-    """
+def _importable(rules: Mapping[str, RankingRule]) -> bool:
+    """Return whether other processes can import all the rules: not those of a notebook."""
     try:
         return b"__main__" not in pickle.dumps(dict(rules))
     except (pickle.PicklingError, AttributeError, TypeError):
@@ -145,34 +142,31 @@ def _travels(rules: Mapping[str, RankingRule]) -> bool:
 
 
 def right(runs: pd.DataFrame) -> pd.Series:
-    """Return whether the first suspect is a true cause; where there is no fault, whether the rule
-    was silent.
+    """Return for each run whether the first suspect is a true cause.
+
+    Without a fault: whether there is no suspect.
     """
     return (runs["rank"] == 1).where(runs["causes"] > 0, runs["silent"]).astype(bool)
 
 
 def totals(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a rule, the best first: how often it was right, silent or wrong, and what it
-    costs.
+    """Return a row a rule, the best first: how often it was right, silent or wrong, and its cost.
 
-    Over the faults, with the telemetry good or bad: n, top1, top3, mrr (mean reciprocal rank), each
-    with its 95 % bounds _low and _high (`aiops_lab.evaluate.scoring.estimate`, whole scenarios
-    resampled: what other ones may bring), exact (all causes and nothing else in front), silent,
-    wrong (the first suspect is no cause). quiet: how often it was silent where there is no fault.
-    cpu_ms: median of an answer, over all runs.
+    Over the faults, with complete or incomplete traces: n, top1, top3, mrr (mean reciprocal rank),
+    each with its 95 % bounds _low and _high for other scenarios like these
+    (`aiops_lab.evaluate.scoring.estimate`, whole scenarios resampled), exact (the first suspects
+    are all the causes), silent (no suspect), wrong (the first suspect is no cause). quiet: share of
+    the runs without a fault in which there is no suspect. cpu_ms: median over all runs.
     """
     counted = runs[(runs["causes"] > 0) & (runs["group"] != BY_SIZE)]
     calm = runs[runs["group"] == "no fault"]
     cpu_ms = runs.groupby("rule", sort=False)["cpu_s"].median() * 1e3
-    rows = [
-        _total(counted[counted["rule"] == rule])
-        | {"rule": rule, "quiet": calm.loc[calm["rule"] == rule, "silent"].mean(), "cpu_ms": ms}
-        for rule, ms in cpu_ms.items()
-    ]
-    table = pd.DataFrame(rows).set_index("rule")
-    return table.sort_values(
-        ["top1", "mrr", "quiet"], ascending=False, kind="stable", na_position="last"
-    )
+    rows = {rule: _total(counted[counted["rule"] == rule]) for rule in cpu_ms.index}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("rule")
+    table["quiet"] = calm.groupby("rule")["silent"].mean()
+    table["cpu_ms"] = cpu_ms
+    order = ["top1", "mrr", "quiet"]
+    return table.sort_values(order, ascending=False, kind="stable", na_position="last")
 
 
 def _total(mine: pd.DataFrame) -> dict[str, float]:
@@ -199,13 +193,12 @@ def by_scenario(runs: pd.DataFrame) -> pd.DataFrame:
 
     The first row, of the group "all", is top1 of `totals`.
     """
-    shares = runs.assign(right=right(runs)).pivot_table(
-        index=["group", "scenario"], columns="rule", values="right", sort=False
-    )
-    total = totals(runs)[["top1"]].T.set_axis(
-        pd.MultiIndex.from_tuples([("all", "faults that count")])
-    )
-    return pd.concat([total, _in_order(shares)[total.columns]]).rename_axis(["group", "scenario"])
+    keys = ["group", "scenario"]
+    judged = runs.assign(right=right(runs))
+    shares = judged.pivot_table(index=keys, columns="rule", values="right", sort=False)
+    first = pd.MultiIndex.from_tuples([("all", "faults that count")])
+    total = totals(runs)[["top1"]].T.set_axis(first)
+    return pd.concat([total, _in_order(shares)[total.columns]]).rename_axis(keys)
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
@@ -217,18 +210,18 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def confidences(runs: pd.DataFrame, rule: str = "ledger") -> tuple[Calibration, pd.DataFrame]:
-    """Return how far a rule's confidence can be believed, and how often it is wrong when only the
-    surest answers count.
+    """Return the calibration of a rule's confidence, and its risk by coverage.
 
-    Over the runs with a fault that count in `totals`, and those without one in which it spoke all
-    the same.
+    Over the runs with a fault that count in `totals`, and those without a fault in which the rule
+    names a suspect.
 
     Returns
     -------
     Calibration
     DataFrame
-        coverage (the share of the questions that is answered, the surest first, or all the answers
-        there are), answered, threshold, risk (the share of wrong ones).
+        A row for each of `COVERAGES` and for all answers: coverage (the share of the runs that is
+        answered, the most confident first), answered, threshold (the least confidence), risk (the
+        share of wrong answers).
     """
     mine = runs[(runs["rule"] == rule) & ((runs["causes"] > 0) | ~runs["silent"])]
     if "group" in mine:
@@ -237,52 +230,50 @@ def confidences(runs: pd.DataFrame, rule: str = "ledger") -> tuple[Calibration, 
     hit = mine["rank"] == 1
     curve = risk_coverage(sure, hit)
     rows = [curve[curve["coverage"] >= least].head(1) for least in COVERAGES]
-    reached = pd.concat([*(row for row in rows if len(row)), curve.tail(1)]).drop_duplicates(
-        ignore_index=True
-    )
-    return calibration(sure, hit), reached
+    reached = [row for row in rows if len(row)]
+    table = pd.concat([*reached, curve.tail(1)]).drop_duplicates(ignore_index=True)
+    return calibration(sure, hit), table
 
 
 # ---- the pipeline
 
 
 def pipeline_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a (group, scenario), first all the faults that count, and all without one: what
-    the pipeline made.
+    """Return the results of the pipeline: a row a (group, scenario), first the sums of all.
 
     Of all runs: runs, detected (share), right (share that was detected and of which every incident
     names a true cause first), named (share of the causes that were named), false_runs (share with
-    an incident that tells of no fault), false_per_hour (such incidents). Of the detected ones:
-    median_s and worst_s (from the start of the fault to the end of the first window that tells of
-    it), first (the detectors that most often saw it first), jaccard and exact (of the affected
-    endpoints).
+    an incident that matches no fault), false_per_hour (such incidents). Of the detected ones:
+    median_s and worst_s (seconds from the start of the fault to the end of the first window with an
+    anomaly of it), first (the detectors of this anomaly, those of most runs), jaccard and exact (of
+    the affected endpoints).
     """
-    rows = {key: _found(group) for key, group in results.groupby(["group", "scenario"], sort=False)}
-    told = results[results["group"] != BY_SIZE]
-    for name, some in (
-        ("faults that count", told[told["causes"] > 0]),
-        ("without a fault", told[told["causes"] == 0]),
+    keys = ["group", "scenario"]
+    rows = {key: _summary(runs) for key, runs in results.groupby(keys, sort=False)}
+    counted = results[results["group"] != BY_SIZE]
+    for name, runs in (
+        ("faults that count", counted[counted["causes"] > 0]),
+        ("without a fault", counted[counted["causes"] == 0]),
     ):
-        if len(some):
-            rows["all", name] = _found(some)
-    return _in_order(
-        pd.DataFrame(rows.values(), pd.MultiIndex.from_tuples(rows, names=["group", "scenario"]))
-    )
+        if len(runs):
+            rows["all", name] = _summary(runs)
+    index = pd.MultiIndex.from_tuples(rows, names=keys)
+    return _in_order(pd.DataFrame(rows.values(), index))
 
 
-def _found(runs: pd.DataFrame) -> dict[str, Any]:
-    told = runs[runs["incidents"] > 0]
+def _summary(runs: pd.DataFrame) -> dict[str, Any]:
+    detected = runs[runs["incidents"] > 0]
     faulty = runs[runs["causes"] > 0]
     return {
         "runs": len(runs),
         "detected": (faulty["incidents"] > 0).mean(),
-        "median_s": told["detect_s"].median(),
-        "worst_s": told["detect_s"].max(),
-        "first": told["detector"].mode().get(0, ""),
+        "median_s": detected["detect_s"].median(),
+        "worst_s": detected["detect_s"].max(),
+        "first": detected["detector"].mode().get(0, ""),
         "right": (faulty["rank"] == 1).mean(),
         "named": faulty["named"].fillna(0.0).mean(),
-        "jaccard": told["jaccard"].mean(),
-        "exact": told["exact"].astype(float).mean(),
+        "jaccard": detected["jaccard"].mean(),
+        "exact": detected["exact"].astype(float).mean(),
         "false_runs": (runs["false_incidents"] > 0).mean(),
         "false_per_hour": runs["false_incidents"].sum() / runs["hours"].sum(),
     }
@@ -292,17 +283,16 @@ def _found(runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def by_size(sizes: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a (kind, size, rule): n runs, and the shares right, wrong and silent, with 95 %
-    bounds (Wilson).
+    """Return a row a (kind, size, rule): n runs, and the shares right, wrong and silent.
 
-    Of a change, which is no fault, "right" is silent and "wrong" is that the rule speaks.
+    Each share has 95 % bounds (Wilson), _low and _high. For a change, which is no fault, "right"
+    means no suspect, and "wrong" means that the rule names one.
     """
     keys = ["kind", "size", "rule"]
     good = right(sizes)
-    told = sizes[keys].assign(
-        right=good, wrong=~good & ~sizes["silent"], silent=sizes["silent"], n=1
-    )
-    table: Any = told.groupby(keys, sort=False).sum().reset_index()
+    silent = sizes["silent"]
+    judged = sizes[keys].assign(right=good, wrong=~good & ~silent, silent=silent, n=1)
+    table: Any = judged.groupby(keys, sort=False).sum().reset_index()
     for name in ("right", "wrong", "silent"):
         k = table[name].to_numpy(dtype=float)
         n = table["n"].to_numpy(dtype=float)

@@ -1,6 +1,4 @@
-"""How are many runs done at once? By several processes, with a bar; the result is that of one
-process.
-"""
+"""Many runs in several processes, with a progress bar; the results are those of one process."""
 
 from __future__ import annotations
 
@@ -17,14 +15,11 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from aiops_lab.checks import FieldError
+from shop.progress import Bar
 
 Item = TypeVar("Item")
 
 Result = TypeVar("Result")
-
-
-class _Bar(tqdm):
-    monitor_interval = 0  # no extra thread, which would outlive the bar
 
 
 def spread(
@@ -40,39 +35,39 @@ def spread(
     Parameters
     ----------
     work : function
-        Of a module, so that other processes can import it. What it raises ends all the others, and
-        is raised here.
+        A function of a module, so that other processes can import it. If it raises, all processes
+        end, and the error is raised here.
     items : sequence
-        What to work on.
+        Its arguments, one for each call.
     jobs : int, optional
-        Processes; 1 works in this one. Default: as many as there are processors.
+        Number of processes; 1 = this process only. Default: one for each processor.
     unit : str
-        What the bar calls an item.
+        Name of an item in the bar.
     progress : bool
         Whether to show the bar.
 
     Raises
     ------
     ValueError
-        `jobs` is no whole number above 0.
+        `jobs` is not a whole number above 0.
     OSError
-        A process was killed from outside, as happens when memory runs out.
+        A process was killed from outside, as may happen when memory is short.
     """
     check_jobs(jobs)
     jobs = min(jobs or os.cpu_count() or 1, len(items))
-    with _Bar(total=len(items), unit=unit, disable=not progress) as bar:
+    with Bar(total=len(items), unit=unit, disable=not progress) as bar:
         if jobs <= 1:
             return [_counted(bar, work(item)) for item in items]
-        with _crew(jobs) as crew:
-            with _deaf():
-                futures = [crew.submit(work, item) for item in items]
+        with _processes(jobs) as pool:
+            with _interrupts_blocked():
+                futures = [pool.submit(work, item) for item in items]
             for future in as_completed(futures):
                 _counted(bar, future.result())
             return [future.result() for future in futures]
 
 
 def check_jobs(jobs: int | None) -> None:
-    """Raise `FieldError` unless so many processes can be started; None is the default."""
+    """Raise `FieldError` unless `jobs` is a whole number above 0, or None for the default."""
     if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
         raise FieldError("jobs", "must be a whole number above 0", jobs)
 
@@ -83,36 +78,37 @@ def _counted(bar: tqdm, result: Result) -> Result:
 
 
 @contextmanager
-def _crew(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Yield processes that are gone at the end of the block, at once if it raises."""
+def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool whose processes have ended when the block ends; if it raises, at once."""
     others = set(active_children())
     # spawn: the same on every system, and a fork of a process with threads may hang
-    crew = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    context = get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent)
     try:
-        yield crew
+        yield pool
     except BaseException as error:
+        # Python 3.14 has pool.terminate_workers() for this
         for child in set(active_children()) - others:
             child.terminate()
         if isinstance(error, BrokenProcessPool):
             raise OSError(
-                "a process ended before it answered: in a script, call this under if __name__ == "
-                "'__main__'; "
-                "where memory ran out, try fewer jobs"
+                "a process ended before it returned: in a script, call this under if __name__ == "
+                "'__main__'; if memory was short, try fewer jobs"
             ) from error
         raise
     finally:
-        crew.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 def _end_with_parent() -> None:
-    """In a child: end with the parent, even if that was killed; the parent handles Ctrl-C."""
+    """In a child: ignore Ctrl-C, which the parent handles; end with the parent if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # by default a semaphore, which a child that is ended would leave behind
+    # the default lock is a semaphore, which would be left behind if this process is terminated
     tqdm.set_lock(threading.RLock())
-    threading.Thread(target=_leave, daemon=True).start()
+    threading.Thread(target=_exit_after_parent, daemon=True).start()
 
 
-def _leave() -> None:
+def _exit_after_parent() -> None:
     parent = parent_process()
     if parent is not None:
         parent.join()
@@ -120,12 +116,13 @@ def _leave() -> None:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
-    """Hold Ctrl-C back while processes start: they inherit that, and so never hear it, not even in
-    their imports.
+def _interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT while processes start.
+
+    They inherit the blocked signal, so that Ctrl-C does not interrupt them, even during imports.
     """
     before = None
-    with suppress(AttributeError):  # Windows has no such thing
+    with suppress(AttributeError):  # not on Windows
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,6 +1,4 @@
-"""How is the leaderboard told? ``python -m shop leaderboard``: tables to read, files to keep,
-pictures to show.
-"""
+"""The report of the leaderboard, ``python -m shop leaderboard``: tables, files and pictures."""
 
 from __future__ import annotations
 
@@ -14,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from aiops_lab.checks import FieldError, check_number
+from aiops_lab.evaluate.calibration import Calibration
 from aiops_lab.explain.rules import RULES
 from aiops_lab.show import plots
 from shop.catalogue import SCENARIOS
@@ -37,8 +36,8 @@ WIDTH = 110
 
 PUBLISHED_RUN = "--seeds 30 --first-seed 20000"
 
-"""What the figures in the README come from: each endpoint of the market has its turn in the curves,
-twice or more.
+"""Options of the run of which the results are published: 30 seeds, so that each endpoint of the
+market is the true cause at least twice in the curves over size.
 """
 
 SHORT = {
@@ -55,17 +54,15 @@ SHORT = {
     "traffic_drop": "traffic",
 }
 
-"""Names that are too long for a column."""
+"""Short forms of the names that are too long for a column."""
 
 RIVAL_RULES = ("walk down", "first by end", "self-time z", "BARO", "Ochiai")
 
-"""The rules that the size curve tells apart, after those of the user: each stands for a way of
-thinking.
-"""
+"""The rules that the size curves show beside the ledger and those of the user, one of each kind."""
 
 SILENCE = "ledger silent"
 
-Section = tuple[str, str, pd.DataFrame]  # title, what the reader must know, the table
+Section = tuple[str, str, pd.DataFrame]  # title, note on how to read it, table
 
 
 def report_leaderboard(
@@ -78,22 +75,36 @@ def report_leaderboard(
     jobs: int | None,
     out: str,
 ) -> int:
-    """Play, print and save the leaderboard; return 0."""
-    check_number("seeds", seeds, 1, 10_000)
-    check_number("first-seed", first_seed, 0, 2**31)
-    if first_seed + seeds > LEARNED_FROM:
-        rule = (
-            f"must be at most {LEARNED_FROM - seeds} for {_many(seeds, 'seed')}, as the "
-            "confidence was learned from"
-        )
-        raise FieldError("first-seed", f"{rule} those from {LEARNED_FROM} on", first_seed)
+    """Run the leaderboard, print its tables, and write tables and pictures; return 0.
+
+    Parameters
+    ----------
+    seeds, first_seed : int
+        Number of runs of each scenario, and the seed of the first.
+    names : sequence of str
+        Scenarios, by name or TOML file; without any: the catalogue, and faults of all sizes.
+    specs : sequence of str
+        Rules of the user, as `read_rules` takes them.
+    pipeline : bool
+        Whether to run the whole pipeline, too.
+    jobs : int, optional
+        Number of processes; default one for each processor.
+    out : str
+        Folder of the files.
+
+    Raises
+    ------
+    ValueError
+        A parameter breaks its rule; checked before anything runs.
+    """
+    _check_seeds(seeds, first_seed)
     chosen = {name: find_scenario(name) for name in names} or SCENARIOS
     check_jobs(jobs)
     check_out(Path(out))
     rules = read_rules(specs)
     what = f"{_many(len(chosen), 'scenario')}, {_many(len(rules), 'rule')}"
     head = f"{what}, seeds {first_seed} to {first_seed + seeds - 1}."
-    say(f"{head} The figures in the README come from {PUBLISHED_RUN}.")
+    say(f"{head} The published results come from {PUBLISHED_RUN}.")
     board = play(
         chosen,
         range(first_seed, first_seed + seeds),
@@ -103,46 +114,78 @@ def report_leaderboard(
         jobs=jobs,
         progress=sys.stderr.isatty(),
     )
-    told = list(sections(board))
-    for title, note, table in told:
-        say(f"\n{title}\n{fill(note, WIDTH)}\n\n{table.to_string(line_width=WIDTH)}")
-    saved = save(board, told, head, Path(out))
+    tables = list(sections(board))
+    for title, note, table in tables:
+        text = table.to_string(line_width=WIDTH)
+        say(f"\n{title}\n{fill(note, WIDTH)}\n\n{text}")
+    saved = save(board, tables, head, Path(out))
     say(f"\nSaved in {out}: {', '.join(saved)}")
     return 0
 
 
+def _check_seeds(seeds: int, first_seed: int) -> None:
+    check_number("seeds", seeds, 1, 10_000)
+    check_number("first-seed", first_seed, 0, 2**31)
+    if first_seed + seeds > LEARNED_FROM:
+        limit = f"must be at most {LEARNED_FROM - seeds} for {_many(seeds, 'seed')}"
+        reason = f"as the confidence was learned from those from {LEARNED_FROM} on"
+        raise FieldError("first-seed", f"{limit}, {reason}", first_seed)
+
+
 # ---- tables
+
+TOTALS_NOTE = (
+    "The rules are given the windows before and during the fault. top-1, top-3: a true cause is "
+    "the first, or among the first three suspects; MRR: mean reciprocal rank, 0 to 1; all: the "
+    "first suspects are all the causes; silent: no suspect; wrong: the first suspect is no cause; "
+    "quiet: no suspect where there is no fault. In percent of the runs with a fault, except those "
+    "'by size'. In brackets: bounds of 95 % for other scenarios like these, as whole scenarios are "
+    "resampled. CPU ms: median of one answer."
+)
+
+SCENARIOS_NOTE = (
+    "In percent of the runs: the first suspect is a true cause; where there is no fault, there is "
+    "no suspect. The scenarios 'by size' count in no total."
+)
+
+PIPELINE_NOTE = (
+    "The pipeline has to detect the fault, too. found: share of the faults that are detected; "
+    "median, worst: seconds from the start of the fault to the end of the first window with an "
+    "anomaly of it; first: the detector of this anomaly; right: detected, and every incident names "
+    "a true cause first; named: share of the causes. Of the detected faults: agree (Jaccard index) "
+    "and exact compare the affected endpoints with those of the twin. false: share of the runs "
+    "with an incident that matches no fault; /h: such incidents per hour."
+)
+
+SIZES_NOTE = (
+    "The fault is at another endpoint of the market with each seed. In percent of the runs; a run "
+    "in which no request was affected is left out."
+)
+
+DEPLOYMENT_NOTE = (
+    "The same delay as a fault, and as a deployment, which is none: how often the ledger names a "
+    "suspect, in percent. By size alone the two cannot be distinguished."
+)
+
+CONFIDENCE_NOTE = (
+    "Of the runs with a fault that counts, and of those without a fault in which the ledger names "
+    "a suspect. error: the expected calibration error, that is the mean difference between the "
+    "confidence and the share of correct answers."
+)
+
+COVERAGE_NOTE = (
+    "coverage: the share of the runs that get an answer; risk: the share of wrong ones among these "
+    "answers."
+)
 
 
 def sections(board: Board) -> Iterator[Section]:
-    """Yield what there is to tell, each with a title and a note, the numbers as they are to be
-    read.
-    """
-    note = (
-        "Windows given, in percent, MRR from 0 to 1. All faults count but those 'by size': theirs "
-        "is a curve, not a "
-        "verdict. all: the first suspects are all the causes. quiet: silent where there is no "
-        "fault. In brackets: "
-        "bounds of 95 % for other scenarios like these, as whole scenarios are resampled."
-    )
-    yield "The rules", note, _totals(totals(board.runs))
-    note = (
-        "How often the first suspect is a true cause; where there is no fault: how often it is "
-        "silent. In percent. "
-        "What is 'by size' counts in no total."
-    )
-    yield "Right, by scenario", note, _headed(_shares(by_scenario(board.runs)))
+    """Yield title, note and table of each part of the report; the tables hold text."""
+    yield "The rules", TOTALS_NOTE, _totals(totals(board.runs))
+    title = "Share of correct runs, by scenario"
+    yield title, SCENARIOS_NOTE, _headed(_shares(by_scenario(board.runs)))
     if len(board.pipeline):
-        note = (
-            "It has to find the windows, too. median, worst: seconds from the start of the fault "
-            "to the end of the "
-            "first window that tells of it. right: found, and every incident names a true cause "
-            "first. named: share of "
-            "causes. Of what was found: agree (Jaccard index), exact: the affected endpoints, "
-            "against the twin. false: "
-            "share of the runs with an incident that tells of no fault; /h: such incidents an hour."
-        )
-        yield "The whole pipeline", note, _pipeline(pipeline_table(board.pipeline))
+        yield "The whole pipeline", PIPELINE_NOTE, _pipeline(pipeline_table(board.pipeline))
     if len(board.sizes):
         yield from _sizes(by_size(board.sizes), totals(board.runs).index)
     yield from _confidence(board)
@@ -150,32 +193,30 @@ def sections(board: Board) -> Iterator[Section]:
 
 def _totals(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame(index=table.index)
-    for name, title in (("top1", "top-1"), ("top3", "top-3")):
-        bounds = zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
-        shown[title] = [
-            "" if pd.isna(mid) else f"{_percent(mid)} ({_percent(low)}-{_percent(high)})"
-            for mid, low, high in bounds
-        ]
-    bounds = zip(table["mrr"], table["mrr_low"], table["mrr_high"], strict=True)
-    shown["MRR"] = [
-        "" if pd.isna(mid) else f"{mid:.2f} ({low:.2f}-{high:.2f})" for mid, low, high in bounds
-    ]
-    for name, title in (
-        ("exact", "all"),
-        ("silent", "silent"),
-        ("wrong", "wrong"),
-        ("quiet", "quiet"),
-    ):
-        shown[title] = table[name].map(_percent)
-    return shown.assign(**{"CPU ms": table["cpu_ms"].map("{:.0f}".format)}).rename_axis(None)
+    shown["top-1"] = _with_bounds(table, "top1", _percent)
+    shown["top-3"] = _with_bounds(table, "top3", _percent)
+    shown["MRR"] = _with_bounds(table, "mrr", "{:.2f}".format)
+    shown["all"] = table["exact"].map(_percent)
+    for name in ("silent", "wrong", "quiet"):
+        shown[name] = table[name].map(_percent)
+    shown["CPU ms"] = table["cpu_ms"].map("{:.0f}".format)
+    return shown.rename_axis(None)
+
+
+def _with_bounds(table: pd.DataFrame, name: str, text: Callable[[float], str]) -> pd.Series:
+    """Return "value (low-high)" of each row; "" where there is no value."""
+    value, low, high = (table[f"{name}{end}"].map(text) for end in ("", "_low", "_high"))
+    shown = value + " (" + low + "-" + high + ")"
+    return shown.where(table[name].notna(), "")
 
 
 def _headed(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with a line above each group instead of a column of groups."""
     parts = []
     for group, rows in table.groupby(level=0, sort=False):
-        rows = rows.droplevel(0).rename(index=lambda name: f"  {name}")
-        parts += [pd.DataFrame("", [f"{group}:"], table.columns), rows.astype(str)]
+        head = pd.DataFrame("", [f"{group}:"], table.columns)
+        rows = rows.droplevel(0).rename(index="  {}".format)
+        parts += [head, rows.astype(str)]
     return pd.concat(parts).rename_axis(None)
 
 
@@ -184,58 +225,49 @@ def _shares(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pipeline(table: pd.DataFrame) -> pd.DataFrame:
-    shown = pd.DataFrame(index=table.index).assign(
-        found=table["detected"].map(_percent),
-        median=table["median_s"].map(_number),
-        worst=table["worst_s"].map(_number),
-        first=[
-            " ".join(SHORT.get(word, word) for word in kinds.split(" + "))
-            for kinds in table["first"]
-        ],
-        right=table["right"].map(_percent),
-        named=table["named"].map(_percent),
-        agree=["" if pd.isna(j) else f"{j:.2f}" for j in table["jaccard"]],
-        exact=table["exact"].map(_percent),
-    )
+    shown = pd.DataFrame(index=table.index)
+    shown["found"] = table["detected"].map(_percent)
+    shown["median"] = table["median_s"].map(_number)
+    shown["worst"] = table["worst_s"].map(_number)
+    shown["first"] = table["first"].map(_shortened)
+    shown["right"] = table["right"].map(_percent)
+    shown["named"] = table["named"].map(_percent)
+    shown["agree"] = table["jaccard"].map("{:.2f}".format).where(table["jaccard"].notna(), "")
+    shown["exact"] = table["exact"].map(_percent)
     shown["false"] = table["false_runs"].map(_percent)
-    return _headed(shown.assign(**{"/h": table["false_per_hour"].map("{:.1f}".format)}))
+    shown["/h"] = table["false_per_hour"].map("{:.1f}".format)
+    return _headed(shown)
+
+
+def _shortened(types: str) -> str:
+    return " ".join(SHORT.get(type_, type_) for type_ in types.split(" + "))
 
 
 def _sizes(curves: pd.DataFrame, order: pd.Index) -> Iterator[Section]:
-    titles = {
-        "delay": ("Right, when it takes longer", "Longer by this share of a usual request."),
-        "errors": ("Right, when requests fail", "This share of the requests."),
-    }
-    for kind, (title, note) in titles.items():
+    delays = "Requests take longer by this share of their usual duration."
+    errors = "This share of the requests fails."
+    for kind, title, note in (
+        ("delay", "Share of correct runs, by the size of a delay", delays),
+        ("errors", "Share of correct runs, by the share of failures", errors),
+    ):
         mine = curves[curves["kind"] == kind]
-        table = _shares(
-            mine.pivot_table(index="size", columns="rule", values="right", sort=False)[order]
-        )
+        right = mine.pivot_table(index="size", columns="rule", values="right", sort=False)
         ledger = mine[mine["rule"] == "ledger"].set_index("size")
-        table = table.assign(**{SILENCE: ledger["silent"].map(_percent), "runs": ledger["n"]})
-        note = (
-            f"{note} At another endpoint of the market with each seed. In percent of the runs; "
-            "one in which no request "
-            "was struck is none."
-        )
-        yield title, note, table.rename(index=_size).rename_axis("size")
-    table = (
-        spoken(curves)
-        .pivot_table(index="rule", columns="size", values="speaks", sort=False)
-        .map(_percent)
-    )
-    note = (
-        "The same delay as a fault, and as a new normal that is none: how often the ledger "
-        "speaks. By size alone "
-        "nobody can tell them apart. In percent."
-    )
-    table = table.rename(columns=_size).rename_axis(index=None, columns=None)
-    yield "A weak fault and a deployment", note, table
+        table = _shares(right[order])
+        table[SILENCE] = ledger["silent"].map(_percent)
+        table["runs"] = ledger["n"]
+        yield title, f"{note} {SIZES_NOTE}", table.rename(index=_size).rename_axis("size")
+    curves = answer_rates(curves)
+    table = curves.pivot_table(index="rule", columns="size", values="answers", sort=False)
+    table = table.map(_percent).rename(columns=_size).rename_axis(index=None, columns=None)
+    yield "A weak fault and a deployment", DEPLOYMENT_NOTE, table
 
 
-def spoken(curves: pd.DataFrame) -> pd.DataFrame:
-    """Return how often the ledger speaks of a delay that is a fault, and of one that is a
-    deployment, by size.
+def answer_rates(curves: pd.DataFrame) -> pd.DataFrame:
+    """Return how often the ledger names a suspect, for a fault and for a deployment, by size.
+
+    A row a size and kind: size, rule ("a fault" or "a deployment"), and the share "answers" of the
+    runs with its bounds "answers_low" and "answers_high".
     """
     titles = {"delay": "a fault", "change": "a deployment"}
     mine = curves[(curves["rule"] == "ledger") & curves["kind"].isin(titles)]
@@ -243,59 +275,42 @@ def spoken(curves: pd.DataFrame) -> pd.DataFrame:
         {
             "size": mine["size"],
             "rule": mine["kind"].map(titles),
-            "speaks": 1 - mine["silent"],
-            "speaks_low": 1 - mine["silent_high"],
-            "speaks_high": 1 - mine["silent_low"],
+            "answers": 1 - mine["silent"],
+            "answers_low": 1 - mine["silent_high"],
+            "answers_high": 1 - mine["silent_low"],
         }
     )
 
 
 def _confidence(board: Board) -> Iterator[Section]:
-    kept = {
-        "the catalogue": board.runs,
-        "faults of all sizes": board.sizes[board.sizes["causes"] > 0],
-    }
-    told = {
-        name: found
-        for name, found in ((n, confidences(runs)) for n, runs in kept.items())
-        if found[0].n
-    }
-    if not told:
+    with_fault = board.sizes[board.sizes["causes"] > 0]
+    sets = {"the catalogue": board.runs, "faults of all sizes": with_fault}
+    results = {name: confidences(runs) for name, runs in sets.items()}
+    answered = {name: result for name, result in results.items() if result[0].n}
+    if not answered:
         return
-    rows = {
-        name: {
-            "answers": c.n,
-            "error": f"{c.ece:.3f}",
-            "of a perfect model": f"{c.ece_perfect:.3f}",
-            "at most, in 95 of 100": f"{c.ece_perfect_high:.3f}",
-            "Brier": f"{c.brier:.3f}",
-        }
-        for name, (c, _) in told.items()
-    }
-    note = (
-        "Over the faults that count, and what it says where there is none. error: the expected "
-        "calibration error, how "
-        "far its confidence is from how often it was right."
-    )
-    yield "Can the ledger's confidence be believed?", note, pd.DataFrame(rows).T
-    curves = (
-        pd.concat([curve.assign(of=name) for name, (_, curve) in told.items()])
-        .set_index("of")
-        .rename_axis(None)
-    )
+    errors = {name: _calibration_row(found) for name, (found, _) in answered.items()}
+    yield "The ledger's confidence", CONFIDENCE_NOTE, pd.DataFrame(errors).T
+    curves = pd.concat({name: curve for name, (_, curve) in answered.items()}).droplevel(1)
     table = pd.DataFrame(
         {
             "coverage": curves["coverage"].map(_percent),
             "answers": curves["answered"],
-            "at least so sure": curves["threshold"].map("{:.2f}".format),
+            "least confidence": curves["threshold"].map("{:.2f}".format),
             "risk": curves["risk"].map(_percent),
         }
     )
-    note = (
-        "coverage: the share of the questions that it answers; risk: the share of wrong ones "
-        "among its answers."
-    )
-    yield "And when only its surest answers count?", note, table
+    yield "Errors among the most confident answers", COVERAGE_NOTE, table
+
+
+def _calibration_row(found: Calibration) -> dict[str, Any]:
+    return {
+        "answers": found.n,
+        "error": f"{found.ece:.3f}",
+        "of a perfect model": f"{found.ece_perfect:.3f}",
+        "at most, in 95 of 100": f"{found.ece_perfect_high:.3f}",
+        "Brier": f"{found.brier:.3f}",
+    }
 
 
 def _many(n: int, what: str) -> str:
@@ -317,40 +332,42 @@ def _number(value: float) -> str:
 # ---- files and pictures
 
 
-def save(board: Board, told: Sequence[Section], head: str, out: Path) -> list[str]:
-    """Write the runs as CSV, the tables as Markdown, the pictures as PNG, each whole or not at all;
-    return names.
+def save(board: Board, tables: Sequence[Section], head: str, out: Path) -> list[str]:
+    """Write the runs as CSV, the tables as Markdown and the pictures as PNG; return the file names.
+
+    A file is replaced only when the new one is complete.
     """
     out.mkdir(parents=True, exist_ok=True)
+    files: dict[str, Callable[[Path], Any]] = {}
     frames = {"runs.csv": board.runs, "pipeline.csv": board.pipeline, "sizes.csv": board.sizes}
-    files: dict[str, Callable[[Path], Any]] = {
-        name: partial(frame.to_csv, index=False, lineterminator="\n")
-        for name, frame in frames.items()
-        if len(frame)
-    }
-    files["leaderboard.md"] = partial(Path.write_text, data=markdown(told, head), encoding="utf-8")
-    files |= {
-        f"{name}.png": partial(figure.savefig, format="png", dpi=100, bbox_inches="tight")
-        for name, figure in pictures(board)
-    }
+    for name, frame in frames.items():
+        if len(frame):
+            files[name] = partial(frame.to_csv, index=False, lineterminator="\n")
+    page = markdown(tables, head)
+    files["leaderboard.md"] = partial(Path.write_text, data=page, encoding="utf-8")
+    for name, figure in pictures(board):
+        draw = partial(figure.savefig, format="png", dpi=100, bbox_inches="tight")
+        files[f"{name}.png"] = draw
     for name, write in files.items():
         with replacing(out / name) as part:
             write(part)
     return list(files)
 
 
-def markdown(told: Sequence[Section], head: str) -> str:
-    """Return the tables as a page."""
+def markdown(tables: Sequence[Section], head: str) -> str:
+    """Return the tables as a page of Markdown; `head` is its first paragraph."""
     parts = ["# Leaderboard", head]
-    for title, note, table in told:
+    for title, note, table in tables:
         flat = table.reset_index(names=str(table.index.name or ""))
-        rows = [
-            list(map(str, flat.columns)),
-            ["---"] * flat.shape[1],
-            *flat.astype(str).to_numpy().tolist(),
-        ]
-        parts += [f"## {title}", note, "\n".join(f"| {' | '.join(row)} |" for row in rows)]
+        names = list(map(str, flat.columns))
+        rule = ["---"] * len(names)
+        rows = [names, rule, *flat.astype(str).to_numpy().tolist()]
+        parts += [f"## {title}", note, "\n".join(map(_markdown_row, rows))]
     return "\n\n".join(parts) + "\n"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def pictures(board: Board) -> Iterator[tuple[str, Any]]:
@@ -360,60 +377,60 @@ def pictures(board: Board) -> Iterator[tuple[str, Any]]:
     matplotlib.use("Agg")
 
     yield "leaderboard", plots.leaderboard(by_scenario(board.runs)).figure
-    kept = [("The catalogue", board.runs)]
+    panels = [("The catalogue", board.runs)]
     if len(board.sizes):
         curves = by_size(board.sizes)
         yield "size_curve", size_picture(curves)
         yield "deployment", deployment_picture(curves)
-        kept.append(("Faults of all sizes", board.sizes[board.sizes["causes"] > 0]))
-    figure = plots.figure((7 * len(kept), 6.6))
-    for ax, (title, runs) in zip(
-        figure.subplots(1, len(kept), squeeze=False)[0], kept, strict=True
-    ):
+        with_fault = board.sizes[board.sizes["causes"] > 0]
+        panels.append(("Faults of all sizes", with_fault))
+    figure = plots.figure((7 * len(panels), 6.6))
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (title, runs) in zip(axes, panels, strict=True):
         plots.reliability(confidences(runs)[0], ax)
         ax.set_title(title, fontsize=18, loc="left")
     yield "reliability", figure
 
 
 def size_picture(curves: pd.DataFrame) -> Any:
-    """Draw how often each rule names the cause, and how often somebody else, over the size of a
-    fault.
-    """
+    """Return a figure of how often each rule names the cause, and how often a wrong endpoint.
 
+    The x axes are the size of a delay (left) and the share of failures (right).
+    """
     figure = plots.figure((16, 10))
     axes = figure.subplots(2, 2, sharex="col")
     kinds = {
-        "delay": ("It got slower", "longer by this share of a usual request"),
-        "errors": ("It fails", "share of the requests that fail"),
+        "delay": ("Delay", "longer by this share of a usual request"),
+        "errors": ("Failures", "share of the requests that fail"),
     }
-    shown = [*(rule for rule in curves["rule"].unique() if rule not in RULES), *RIVAL_RULES]
+    own = [rule for rule in curves["rule"].unique() if rule not in RULES]
+    shown = [*own, *RIVAL_RULES]
     for column, (kind, (what, label)) in enumerate(kinds.items()):
         mine = curves[curves["kind"] == kind]
         top, below = axes[:, column]
         plots.size_curve(_with_silence(mine), top, "right", bold=("ledger", SILENCE), shown=shown)
         plots.size_curve(mine, below, "wrong", shown=shown)
-        top.set_title(f"{what}: who names the cause?", fontsize=18, loc="left")
-        below.set_title(f"{what}: who names somebody else?", fontsize=18, loc="left")
+        top.set_title(f"{what}: the first suspect is the cause", fontsize=18, loc="left")
+        below.set_title(f"{what}: the first suspect is wrong", fontsize=18, loc="left")
         top.set_xlabel("")
         below.set_xlabel(label, fontsize=16)
     return figure
 
 
 def _with_silence(curves: pd.DataFrame) -> pd.DataFrame:
-    """Return the curves, and as one more how often the ledger is silent."""
+    """Return the curves, and a further one: how often the ledger names no suspect."""
     names = {f"silent{end}": f"right{end}" for end in ("", "_low", "_high")}
     mine = curves.loc[curves["rule"] == "ledger", ["size", *names]].rename(columns=names)
     return pd.concat([curves, mine.assign(rule=SILENCE)])
 
 
 def deployment_picture(curves: pd.DataFrame) -> Any:
-    """Draw how often the ledger speaks of a weak fault, and of a deployment of the same size."""
-
+    """Return a figure of how often the ledger names a suspect, for a fault and for a deployment."""
     figure = plots.figure((10, 5.6))
     names = ("a fault", "a deployment")
-    ax = plots.size_curve(spoken(curves), figure.subplots(), "speaks", bold=names)
+    ax = plots.size_curve(answer_rates(curves), figure.subplots(), "answers", bold=names)
     ax.set_title(
-        "How often the ledger speaks: by size alone a new normal is a weak fault",
+        "How often the ledger names a suspect: a deployment looks like a weak fault",
         fontsize=16,
         loc="left",
     )

@@ -1,8 +1,7 @@
-"""What comes of one run of a scenario? What each rule answers with the windows given, and what the
-pipeline finds.
+"""Results of one run of a scenario: of each root-cause rule, and of the whole pipeline.
 
-A rule result is one rule's answer to one run. A pipeline result is what became of the faults of one
-run in the whole pipeline, which must find by itself that, when and where something is wrong.
+A rule is given the windows before and during the fault, and returns suspects. The whole pipeline is
+given the spans only: it has to detect the fault before it can name a cause.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import time
 import traceback
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from itertools import chain
 from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ import pandas as pd
 
 from aiops_lab.checks import FieldError
 from aiops_lab.detect.incidents import Incident
-from aiops_lab.evaluate.scoring import Score, rank_of, score
+from aiops_lab.evaluate.scoring import Event, Score, rank_of, score
 from aiops_lab.explain.reference import Reference, learn
 from aiops_lab.explain.rules import RULES, RankingRule
 from aiops_lab.monitor import replay
@@ -35,13 +35,14 @@ BEGIN = pd.Timestamp(BEGIN_NS, unit="ns", tz="UTC")
 
 
 class RuleResult(NamedTuple):
-    """One rule's answer to one run.
+    """The result of one rule for one run.
 
-    ``causes``: how many true ones there are, 0 = no fault. ``said``: the first suspect, "" where it
-    was silent. ``rank``: of the first suspect that is a true cause, 0 where none is. ``exact``:
+    ``causes``: number of true causes, 0 = no fault. ``said``: the first suspect, "" if the rule
+    returned none. ``rank``: of the first suspect that is a true cause, 0 if none is. ``exact``:
     whether the first suspects, as many as there are causes, are the causes; without causes, whether
-    it was silent. ``confidence``: of the first suspect, NaN where it was silent. ``cpu_s``: what
-    the answer took; learning what is usual not counted.
+    there is no suspect. ``silent``: whether there is no suspect. ``confidence``: of the first
+    suspect, NaN without one. ``cpu_s``: processor seconds of the rule, without those of learning
+    the reference.
     """
 
     scenario: str
@@ -59,14 +60,14 @@ class RuleResult(NamedTuple):
 def rule_results(
     scenario: Scenario, seed: int, spans: pd.DataFrame, rules: Mapping[str, RankingRule] = RULES
 ) -> list[RuleResult]:
-    """Return the answer of each rule, {name: f(reference, abnormal)}, to the spans of a run.
+    """Return the result of each rule, {name: f(reference, abnormal)}, for the spans of a run.
 
-    Each rule gets a copy of its own: what it does to that, no other rule sees.
+    Each rule is given its own copy of the data, so that it cannot change what other rules see.
 
     Raises
     ------
     ValueError
-        Names the rule that raises, or that returns something else than a list of `Suspect`.
+        A rule raises, or does not return a list of `Suspect`; the message names the rule.
     """
     before, now = windows_of(scenario, spans)
     return ask(scenario, seed, learn(before), now, rules)
@@ -79,11 +80,11 @@ def ask(
     now: pd.DataFrame,
     rules: Mapping[str, RankingRule],
 ) -> list[RuleResult]:
-    """Do what `rule_results` does, with windows cut and a reference learned before."""
-    return [_trial(scenario, seed, name, rule, reference, now) for name, rule in rules.items()]
+    """Return what `rule_results` does, given the reference and the window to be explained."""
+    return [_result(scenario, seed, name, rule, reference, now) for name, rule in rules.items()]
 
 
-def _trial(
+def _result(
     scenario: Scenario,
     seed: int,
     name: str,
@@ -97,45 +98,47 @@ def _trial(
     cpu_s = time.process_time() - begin
     causes = set(scenario.causes)
     first = suspects[0] if suspects else None
+    head = suspects[: max(len(causes), 1)]
     return RuleResult(
-        scenario.name,
-        seed,
-        name,
-        len(causes),
-        " ".join(first.key) if first else "",
-        rank_of(suspects, causes),
-        {s.key for s in suspects[: max(len(causes), 1)]} == causes,
-        not suspects,
-        first.confidence if first else nan,
-        cpu_s,
+        scenario=scenario.name,
+        seed=seed,
+        rule=name,
+        causes=len(causes),
+        said=" ".join(first.key) if first else "",
+        rank=rank_of(suspects, causes),
+        exact={suspect.key for suspect in head} == causes,
+        silent=not suspects,
+        confidence=first.confidence if first else nan,
+        cpu_s=cpu_s,
     )
 
 
 def _answer(name: str, rule: RankingRule, reference: Reference, now: pd.DataFrame) -> list[Suspect]:
     try:
-        said = rule(reference, now)
+        suspects = rule(reference, now)
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        told = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
-        raise ValueError(f"rule {name} must not raise, got {told}") from error
-    if not isinstance(said, list) or not all(isinstance(s, Suspect) for s in said):
-        raise FieldError(f"rule {name}", "must return a list of Suspect", said)
-    return said
+        place = f"{Path(last.filename).name}, line {last.lineno}"
+        message = f"{type(error).__name__}: {error} ({place})"
+        raise ValueError(f"rule {name} must not raise, got {message}") from error
+    if not isinstance(suspects, list) or not all(isinstance(s, Suspect) for s in suspects):
+        raise FieldError(f"rule {name}", "must return a list of Suspect", suspects)
+    return suspects
 
 
 # ---- the whole pipeline
 
 
 class PipelineResult(NamedTuple):
-    """What became of one run in the whole pipeline.
+    """The result of the whole pipeline for one run.
 
-    ``causes``: how many true ones there are, 0 = no fault. ``incidents``: how many tell of the
-    fault. ``false_incidents``: of the others, in ``hours``. ``detect_s``: from the start of the
-    fault to the end of the first window that tells of it; ``detector``: the type of its anomaly.
-    ``rank``: of a true cause among the suspects, the worst of the incidents that tell of the fault;
-    0 = none named. ``named``: the share of the causes that stand at the head of one. ``jaccard``,
-    ``exact``: whether the affected endpoints that they name are the truly affected ones of the same
-    time. NaN where nothing was detected.
+    ``causes``: number of true causes, 0 = no fault. ``incidents``: number of incidents that match
+    the fault; ``false_incidents``: of the others, in ``hours``. ``detect_s``: seconds from the
+    start of the fault to the end of the first window with an anomaly of it; ``detector``: the types
+    of these anomalies. ``rank``: of a true cause among the suspects, in the worst of the matching
+    incidents; 0 = none named. ``named``: share of the causes that are among the first suspects.
+    ``jaccard``: Jaccard index of the affected endpoints, named and true; ``exact``: whether they
+    are equal. NaN where nothing was detected.
     """
 
     scenario: str
@@ -144,84 +147,94 @@ class PipelineResult(NamedTuple):
     incidents: int
     false_incidents: int
     hours: float
-    detect_s: float
-    detector: str
-    rank: float
-    named: float
-    jaccard: float
-    exact: float
+    detect_s: float = nan
+    detector: str = ""
+    rank: float = nan
+    named: float = nan
+    jaccard: float = nan
+    exact: float = nan
 
 
 def pipeline_result(scenario: Scenario, seed: int, pair: Twin) -> PipelineResult:
-    """Return what the pipeline, with its default sensitivity, finds in the run with the fault.
+    """Return the result of the pipeline, with its default sensitivity, for the run with the fault.
 
-    An incident tells of the fault as `aiops_lab.score` has it; an anomaly at an endpoint that the
-    fault leaves alone does not.
+    Which incidents match the fault is defined by `aiops_lab.score`: an anomaly at an endpoint that
+    the fault does not affect is no match.
     """
     report = replay(pair.with_fault)
     faults = truth(scenario, seed, pair)
     found = score(report, faults)
     ids = {name for event in found.events for name in event.incidents}
-    telling = [incident for incident in report.incidents if incident.id in ids]
-    counts = len(scenario.causes), len(telling), len(report.incidents) - len(telling), found.hours
-    if not telling:
-        return PipelineResult(scenario.name, seed, *counts, nan, "", nan, nan, nan, nan)
-    jaccard, exact = _affected(scenario, pair, telling)
-    return PipelineResult(
-        scenario.name,
-        seed,
-        *counts,
-        *_first(found, telling),
-        _worst(found.ranks),
-        _named(scenario, telling),
-        jaccard,
-        exact,
+    matching = [incident for incident in report.incidents if incident.id in ids]
+    result = PipelineResult(
+        scenario=scenario.name,
+        seed=seed,
+        causes=len(scenario.causes),
+        incidents=len(matching),
+        false_incidents=len(report.incidents) - len(matching),
+        hours=found.hours,
+    )
+    if not matching:
+        return result
+    detect_s, detector = _first(found, matching)
+    jaccard, exact = _affected(scenario, pair, matching)
+    return result._replace(
+        detect_s=detect_s,
+        detector=detector,
+        rank=_worst(found.ranks),
+        named=_named(scenario, matching),
+        jaccard=jaccard,
+        exact=exact,
     )
 
 
 def truth(scenario: Scenario, seed: int, pair: Twin) -> pd.DataFrame:
-    """Return the faults as `aiops_lab.score` takes them: a row each, with what it degrades by
-    itself.
+    """Return the faults as `aiops_lab.score` takes them: a row each, with the affected endpoints.
 
-    One that is too weak to degrade anything is felt where it strikes.
+    A fault that is too weak to degrade any endpoint counts as affecting the endpoint where it is.
     """
-    by_each = zip(
-        scenario.faults, affected_by_each(scenario, seed, pair, progress=False), strict=True
-    )
-    felt: list[Any] = [places or scenario.places_of(fault) for fault, places in by_each]
-    return true_faults(scenario).assign(affected=felt)
+    by_each = affected_by_each(scenario, seed, pair, progress=False)
+    pairs = zip(scenario.faults, by_each, strict=True)
+    places: list[Any] = [degraded or scenario.places_of(fault) for fault, degraded in pairs]
+    return true_faults(scenario).assign(affected=places)
 
 
-def _first(found: Score, telling: Iterable[Incident]) -> tuple[float, str]:
-    """Return after how many seconds, and by which detectors, the first of the faults was seen."""
-    event = min(
-        (e for e in found.events if e.incidents),
-        key=lambda e: e.start + pd.Timedelta(seconds=e.detect_s),
-    )
-    seen = event.start + pd.Timedelta(seconds=event.detect_s)
-    types = {
-        a.type for i in telling if i.id in event.incidents for a in i.anomalies if a.end == seen
-    }
+def _first(found: Score, matching: Iterable[Incident]) -> tuple[float, str]:
+    """Return the seconds until the first fault was detected, and the types of its anomalies."""
+    detected = [event for event in found.events if event.incidents]
+    event = min(detected, key=_detected_at)
+    incidents = [incident for incident in matching if incident.id in event.incidents]
+    anomalies = chain(*(incident.anomalies for incident in incidents))
+    types = {anomaly.type for anomaly in anomalies if anomaly.end == _detected_at(event)}
     return event.detect_s, " + ".join(sorted(types))
+
+
+def _detected_at(event: Event) -> pd.Timestamp:
+    return event.start + pd.Timedelta(seconds=event.detect_s)
 
 
 def _worst(ranks: Iterable[int]) -> int:
     return max(ranks, key=lambda rank: rank or float("inf"))
 
 
-def _named(scenario: Scenario, telling: Iterable[Incident]) -> float:
+def _named(scenario: Scenario, matching: Iterable[Incident]) -> float:
     causes = set(scenario.causes)
-    return len(causes & {s.key for i in telling for s in i.suspects[: len(causes)]}) / len(causes)
+    first = [incident.suspects[: len(causes)] for incident in matching]
+    named = {suspect.key for suspect in chain(*first)}
+    return len(causes & named) / len(causes)
 
 
-def _affected(scenario: Scenario, pair: Twin, telling: list[Incident]) -> tuple[float, bool]:
-    """Return the Jaccard index of the endpoints named as affected and of those that were; whether
-    they are equal.
-    """
-    begin = min(since for i in telling for since, _ in i.episodes)
-    bounds = [
-        (moment - BEGIN).total_seconds() for moment in (begin, max(i.last_anomaly for i in telling))
-    ]
-    truly = set(display_name(affected(pair, *bounds), scenario))
-    told = {name for incident in telling for name in incident.affected_endpoints}
-    return (len(told & truly) / len(told | truly) if told | truly else 1.0), told == truly
+def _affected(scenario: Scenario, pair: Twin, matching: list[Incident]) -> tuple[float, bool]:
+    """Return how the named affected endpoints agree with the true ones: Jaccard index, equality."""
+    begin = min(since for incident in matching for since, _ in incident.episodes)
+    end = max(incident.last_anomaly for incident in matching)
+    truly = set(display_name(affected(pair, _second(begin), _second(end)), scenario))
+    named = {name for incident in matching for name in incident.affected_endpoints}
+    either = named | truly
+    jaccard = len(named & truly) / len(either) if either else 1.0
+    return jaccard, named == truly
+
+
+def _second(moment: pd.Timestamp) -> float:
+    """Return a time of the virtual clock in seconds from its beginning."""
+    return (moment - BEGIN).total_seconds()

@@ -1,4 +1,4 @@
-"""Root-cause rules of the user, found by the file or module in which they stand."""
+"""Root-cause rules of the user, loaded from a file or module."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from aiops_lab.results import Suspect
 
 @dataclass(frozen=True)
 class UserRule:
-    """A rule as the user names it: ``file.py:function`` or ``module:function``. Other processes
-    load it themselves.
+    """A rule of the user by its name: ``file.py:function`` or ``module:function``.
+
+    It can be sent to other processes, which load the function themselves.
 
     Raises
     ------
     ValueError
-        Says what about `spec` is wrong: its form, the file, the import, or what it leads to.
+        `spec` has another form, cannot be imported, or names no function.
     """
 
     spec: str
@@ -39,9 +40,9 @@ class UserRule:
 
 
 def read_rules(specs: Iterable[str]) -> dict[str, RankingRule]:
-    """Return the classic rules, the ledger, and those of `specs`: each by the name of its function.
+    """Return the classic rules, the ledger, and those of `specs`, by the names of their functions.
 
-    Where that name is taken already, it is the whole of `spec`.
+    A rule whose function has the name of another rule is named by the whole of its spec.
     """
     rules: dict[str, RankingRule] = dict(RULES)
     for spec in specs:
@@ -62,20 +63,17 @@ def _load(spec: str) -> RankingRule:
 
 
 def _module(where: str, spec: str) -> ModuleType:
+    load = _module_of_file if where.endswith(".py") else importlib.import_module
     try:
-        return (
-            _module_of_file(Path(where))
-            if where.endswith(".py")
-            else importlib.import_module(where)
-        )
+        return load(where)
     except Exception as error:  # whatever its code raises
-        told = f"{type(error).__name__}: {error}"
-        raise FieldError("rule", f"must be importable ({told})", spec) from error
+        reason = f"{type(error).__name__}: {error}"
+        raise FieldError("rule", f"must be importable ({reason})", spec) from error
 
 
-def _module_of_file(path: Path) -> ModuleType:
-    name = f"rule_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
+def _module_of_file(file: str) -> ModuleType:
+    name = f"rule_{Path(file).stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -4,6 +4,7 @@ would.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from aiops_lab.checks import FieldError, check_number
 from aiops_lab.detect.sensitivity import Sensitivity
 from shop.live.running import running
 from shop.live.traffic import background, drive, place
+from shop.progress import Bar
 from shop.topology import SEED_SHOP, Topology
 
 CHECK_POLL_S = 0.5
@@ -117,18 +119,21 @@ def run_checks(url: str | None, quick: bool, rate: float, seed: int) -> int:
     print(f"{len(CHECKS)} scenarios against {url or 'shops of their own'}", flush=True)
     # A server elsewhere is only one: breaking it in two ways at once would be another scenario.
     with ThreadPoolExecutor(len(CHECKS) if quick and url is None else 1) as pool:
+        shown = sys.stderr.isatty()
         try:
-            for found in pool.map(run, CHECKS):
+            results = pool.map(run, CHECKS)
+            for found in Bar(results, total=len(CHECKS), unit="scenario", disable=not shown):
                 rows += found
-                lines = [
-                    f"  {'ok  ' if r.passed else 'FAIL'}  {r.scenario:<10}{r.what}" for r in found
-                ]
-                print("\n".join(lines), flush=True)
+                Bar.write("\n".join(map(_row_text, found)))
         finally:
-            plan.stop.set()  # Ctrl-C comes to the main thread only
+            plan.stop.set()  # only the main thread is interrupted by Ctrl-C
     failed = sum(not row.passed for row in rows)
     print(f"{len(rows) - failed} passed, {failed} failed in {time.monotonic() - begin:.0f} s")
     return 0 if failed == 0 else 1
+
+
+def _row_text(row: CheckRow) -> str:
+    return f"  {'ok  ' if row.passed else 'FAIL'}  {row.scenario:<10}{row.what}"
 
 
 def _check_url(url: str) -> None:

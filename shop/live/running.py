@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 from requests.adapters import HTTPAdapter
@@ -50,9 +50,9 @@ lifecycle_log = logging.getLogger(__name__)
 
 Started = TypeVar("Started")
 
-# Of several equal headers cheroot keeps the last, unless it knows that they form a list, as these
-# do (W3C).
-LISTS: list[bytes] = cheroot.comma_separated_headers  # type: ignore[attr-defined]
+# Of several equal headers cheroot passes on the last, unless their names are in this list; those
+# of W3C Trace Context form a list.
+LISTS: list[bytes] = vars(cheroot)["comma_separated_headers"]
 
 LISTS += [name for name in (b"Traceparent", b"Tracestate") if name not in LISTS]
 
@@ -321,7 +321,7 @@ class _Server(wsgi.Server):
     """cheroot, set up to start and stop promptly."""
 
     expiration_interval = 0.1  # also the longest that stopping waits for the accepting thread
-    keep_alive_conn_limit = None  # type: ignore[assignment]  # cheroot: None = no limit
+    keep_alive_conn_limit: Any = None  # cheroot: no limit
     # far above what api.py refuses, so that it can answer with JSON
     max_request_header_size = 4_000_000
     max_request_body_size = 32_000_000

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import pandas as pd
-from tqdm import tqdm
 
 from aiops_lab.checks import FieldError, check_number
+from shop.progress import Bar
 from shop.topology import SEED_SHOP
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def drive(
     answers: list[CustomerAnswer] = []
     with (
         _Customers(places, timeout_s) as customers,
-        _Bar(plan, disable=not progress, unit="req") as bar,
+        Bar(plan, disable=not progress, unit="req") as bar,
     ):
         customers.send(bar, stop or threading.Event(), answers)
         customers.finish()
@@ -160,10 +160,6 @@ def background(
         finally:
             stop.set()
             thread.join()
-
-
-class _Bar(tqdm):
-    monitor_interval = 0  # no extra thread, which would outlive the bar
 
 
 def _places(target: Target | str) -> Mapping[str, Destination]:

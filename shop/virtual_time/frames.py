@@ -17,39 +17,45 @@ import pandas as pd
 
 
 class Records(NamedTuple):
-    """What a run recorded: a row a span in the columns of `SPAN_FIELDS`, and their codes."""
+    """The records of a run.
 
-    rows: NDArray  # (spans, 6); end = -1: still open
-    nodes: list[Node]  # server span of node k: code 2 k; the client span that called it: 2 k + 1
+    Attributes
+    ----------
+    rows : array of shape (spans, 6)
+        The columns are `SPAN_FIELDS`; an end of -1 means that the span is open.
+    nodes : list of Node
+        Code 2 k is the server span of node k, 2 k + 1 the client span that called it.
+    errors : list of str or None
+        The error of each number.
+    """
+
+    rows: NDArray
+    nodes: list[Node]
     errors: list[str | None]
 
 
-# ---- records become a frame
-
-
 def frame_of(records: Records, scenario: Scenario, seed: int) -> pd.DataFrame:
-    """Return the spans frame of what was recorded, as its hosts' clocks and the way to the store
-    let it be seen.
-    """
+    """Return the spans frame of the records, with the skew of the clocks and without lost spans."""
     legend = _Legend(records, scenario, seed)
     n, code, start, end, status, error = records.rows.T
     requests, place = np.unique(n, return_inverse=True)
     request_key = _request_keys(requests, seed)
     ids = _ids(request_key[place], legend.keys[code])
     start_ns = BEGIN_NS + start * 1000 + legend.skew_ns[code]
-    kept = mixed(ids ^ np.uint64(key(seed, "lost"))) >= np.uint64(scenario.lost * 2**64)
+    draws = mixed(ids ^ np.uint64(key(seed, "lost")))
+    arrived = draws >= np.uint64(scenario.lost * 2**64)
     order = np.lexsort((ids, start_ns))
-    order = order[kept[order]]
+    order = order[arrived[order]]
     code = code[order]
     ids = ids[order]
     place = place[order]
-    parent_ids = np.array(
-        _hexes(_ids(request_key[place], legend.keys[legend.parents[code]]), 16), dtype=object
-    )
-    parent_ids[legend.parents[code] < 0] = None
+    parents = legend.parents[code]
+    parent_keys = _ids(request_key[place], legend.keys[parents])
+    parent_ids = np.array(_hexes(parent_keys, 16), dtype=object)
+    parent_ids[parents < 0] = None
     trace_ids = trace_ids_of(requests, seed)
     open_ = end[order] < 0
-    made = {
+    columns = {
         "trace_id": np.array(trace_ids, dtype=object)[place],
         "span_id": np.array(_hexes(ids, 16), dtype=object),
         "parent_id": parent_ids,
@@ -61,12 +67,12 @@ def frame_of(records: Records, scenario: Scenario, seed: int) -> pd.DataFrame:
     }
     texts = set(COLUMNS) - {"start", "duration_ms", "status"}
     return pd.DataFrame(
-        {c: pd.Series(made[c], dtype=object if c in texts else None) for c in COLUMNS}
+        {c: pd.Series(columns[c], dtype=object if c in texts else None) for c in COLUMNS}
     )
 
 
 class _Legend:
-    """What the codes of spans mean, by code."""
+    """Parent, key, texts and clock skew of each code of a span."""
 
     def __init__(self, records: Records, scenario: Scenario, seed: int) -> None:
         nodes = records.nodes
@@ -96,7 +102,7 @@ class _Legend:
 
 
 def trace_ids_of(requests: NDArray, seed: int) -> list[str]:
-    """Return the trace ids of requests by their numbers."""
+    """Return the trace ids of requests, given their numbers."""
     keys = _request_keys(requests, seed)
     return _hexes(np.column_stack([keys, mixed(keys)]), 32)
 

@@ -1,9 +1,7 @@
-"""Where does chance come from? Draws that are a function of (seed, request, position, purpose),
-never of call order.
+"""Random draws that depend on (seed, request, position, purpose) and not on the order of calls.
 
 A column holds one draw for each request, made in blocks by a counter-based generator (Philox;
-Salmon et al. 2011, doi 10.1145/2063384.2063405). Whoever asks first, or in which process, gets the
-same number.
+Salmon et al. 2011, doi 10.1145/2063384.2063405). A draw is the same in any order and any process.
 """
 
 from __future__ import annotations
@@ -17,9 +15,11 @@ from numpy.typing import NDArray
 
 BLOCK = 2048
 
-KEPT = 3
+"""Number of draws in a block."""
 
-"""Blocks kept of each column; an older one is made again when it is asked for."""
+BLOCKS_CACHED = 3
+
+"""Blocks of a column held in memory; an older one is drawn again when it is needed."""
 
 Draw = Callable[[np.random.Generator], NDArray]
 
@@ -32,9 +32,9 @@ def key(*parts: object) -> int:
     >>> key(0, "checkout /checkout", "own work") == key(0, "checkout /checkout", "own work")
     True
     """
-    return int.from_bytes(
-        blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest(), "big"
-    )
+    text = "\x1f".join(map(str, parts))
+    digest = blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
 
 
 def mixed(numbers: NDArray) -> NDArray:
@@ -70,33 +70,33 @@ class Column:
         return block[n % BLOCK]
 
     def _fill(self, number: int) -> array:
-        if len(self._blocks) >= KEPT:
+        if len(self._blocks) >= BLOCKS_CACHED:
             del self._blocks[min(self._blocks)]
         drawn = self._make(generator(*self._parts, number))
-        # An array holds a draw in 8 bytes and is indexed like a list: there may be thousands of
+        # An array takes 8 bytes a draw and is indexed as fast as a list: there may be thousands of
         # columns.
-        values = self._blocks[number] = array(
-            "d" if drawn.dtype.kind == "f" else "q", drawn.tobytes()
-        )
-        return values
+        typecode = "d" if drawn.dtype.kind == "f" else "q"
+        block = array(typecode, drawn.tobytes())
+        self._blocks[number] = block
+        return block
 
 
 def generator(*parts: object) -> np.random.Generator:
-    """Return a generator that starts at these parts, the same in every process."""
+    """Return a generator whose key is made of these parts, the same in every process."""
     return np.random.Generator(np.random.Philox(key=key(*parts)))
 
 
 def uniform(rng: np.random.Generator) -> NDArray:
-    """Draw a block from [0, 1)."""
+    """Return a block of draws from [0, 1)."""
     return rng.random(BLOCK)
 
 
 def microseconds(median_ms: float, sigma: float) -> Draw:
-    """Return how to draw lognormal times, in whole microseconds."""
+    """Return a function that draws lognormal times, in whole microseconds."""
 
     def make(rng: np.random.Generator) -> NDArray:
-        return np.rint(median_ms * 1e3 * np.exp(sigma * rng.standard_normal(BLOCK))).astype(
-            np.int64
-        )
+        exponents = sigma * rng.standard_normal(BLOCK)
+        times = median_ms * 1e3 * np.exp(exponents)
+        return np.rint(times).astype(np.int64)
 
     return make

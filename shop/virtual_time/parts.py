@@ -1,4 +1,4 @@
-"""What does a virtual run consist of? Endpoints, spans-to-be, requests and calls while it runs."""
+"""The objects of a virtual run: endpoints, worker pools, nodes of the call tree, and requests."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from shop.virtual_time.scenario import Scenario
 
 NETWORK_SIGMA = 0.3
 
+"""Standard deviation of the logarithm of travelling times."""
+
 Failure = tuple[int, str | None]  # status, error
 
 Strike = tuple[int, int, Fault, str]  # start, end (µs), the fault, its name among the draws
 
 
 class WorkerPool:
-    """The workers of a service, and who waits for one."""
+    """The free workers of a service, and the requests that wait for one."""
 
     __slots__ = ("free", "waiting")
 
@@ -28,17 +30,17 @@ class WorkerPool:
 
 
 class RunningEndpoint:
-    """An endpoint while it runs."""
+    """An endpoint during the run: its requests in progress, its workers and its faults."""
 
-    __slots__ = ("busy", "endpoint", "faults", "hooks", "pool", "stages")
+    __slots__ = ("busy", "call_faults", "endpoint", "faults", "pool", "stages")
 
     def __init__(self, endpoint: Endpoint, pool: WorkerPool | None) -> None:
         self.endpoint = endpoint
         self.pool = pool
         self.stages = endpoint.stages
         self.busy = 0
-        self.faults: list[Strike] = []  # strike who handles a request
-        self.hooks: list[Strike] = []  # strike who calls
+        self.faults: list[Strike] = []  # affect the requests that it handles
+        self.call_faults: list[Strike] = []  # affect the calls to it
 
 
 class Node:
@@ -71,7 +73,8 @@ class Node:
         self.code = code
         self.spot = spot
         self.parent = parent
-        endpoint, self.columns = spot.endpoint, partial(Column, uniform, seed, name)
+        endpoint = spot.endpoint
+        self.columns = partial(Column, uniform, seed, name)
         self.own = Column(microseconds(endpoint.median_ms, endpoint.sigma), seed, name, "own work")
         self.travel = Column(
             microseconds(scenario.network_ms, NETWORK_SIGMA), seed, name, "network"
@@ -122,20 +125,26 @@ class PendingCall:
 
 
 def hits(fault: Fault, name: str, node: Node, n: int) -> bool:
+    """Return whether a fault affects request n at a node, by its rate."""
     return fault.rate >= 1 or node.draw(f"{name} struck", n) < fault.rate
 
 
-def refuses(hooks: list[tuple[Fault, str]]) -> bool:
-    return any(fault.kind == "refuse" for fault, _ in hooks)
+def refuses(faults: list[tuple[Fault, str]]) -> bool:
+    """Return whether one of the faults on a call refuses its connection."""
+    return any(fault.kind == "refuse" for fault, _ in faults)
 
 
 def detour_us(fault: Fault, name: str, node: Node, n: int) -> int:
-    """Return how many µs longer a call travels."""
+    """Return the extra travelling time of a call, in µs."""
     if fault.kind != "network":
         return 0
-    jitter = fault.jitter_ms * (2 * node.draw(f"{name} jitter", n) - 1) if fault.jitter_ms else 0.0
-    return max(0, round((fault.duration_ms + jitter) * 1e3))
+    extra_ms = fault.duration_ms
+    if fault.jitter_ms:
+        around = 2 * node.draw(f"{name} jitter", n) - 1
+        extra_ms += fault.jitter_ms * around
+    return max(0, round(extra_ms * 1e3))
 
 
 def shed_error(endpoint: Endpoint) -> str:
+    """Return the error of a request that an endpoint refuses, as the live shop words it."""
     return f"BackendError: {endpoint.route} is at its capacity, try again later"

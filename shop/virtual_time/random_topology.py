@@ -1,8 +1,10 @@
-"""What if the shop were large? Random layered topologies by seed, and a fault somewhere in them."""
+"""Random layered topologies by seed, and a random fault in them."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from aiops_lab.checks import FieldError
@@ -14,19 +16,20 @@ FRONT = "s00"
 
 SLOWER_MS = 40.0, 300.0
 
-"""How much longer a slow endpoint takes; a request in a shop of 50 endpoints takes 200 to 300 ms.
+"""Range of the extra duration of a slow endpoint, in ms.
+
+In a shop of 50 endpoints a request takes 200 to 300 ms.
 """
 
 RANDOM_KINDS = ("delay", "error", "hang", "slow", "network", "shed")
 
 
 def layered(size: int, seed: int = 0) -> Topology:
-    """Return a random shop of `size` endpoints (5 to 500) in layers: customers come at the top,
-    calls lead down.
+    """Return a random shop of `size` endpoints (5 to 500) in layers.
 
-    A service has about three endpoints of one layer. Everything is called by somebody, half of the
-    calls are made in parallel, some places are called by several. The same size and seed give the
-    same shop, in any process.
+    Customers call the endpoints of the first layer, and each layer calls the next one. A service
+    has about three endpoints of one layer. Half of the calls are made in parallel; some endpoints
+    have several callers. The same size and seed give the same shop, in any process.
     """
     if not isinstance(size, int) or isinstance(size, bool) or not 5 <= size <= 500:
         raise FieldError("size", "must be a whole number between 5 and 500", size)
@@ -39,10 +42,10 @@ def layered(size: int, seed: int = 0) -> Topology:
         for endpoint in above:
             if rng.random() < 0.3:
                 shared = rng.choice(below)
-                callees[endpoint.route] += [shared] if shared not in callees[endpoint.route] else []
-    return Topology(
-        tuple(_calling(e, callees[e.route], rng) for layer in layers for e in layer), front=FRONT
-    )
+                if shared not in callees[endpoint.route]:
+                    callees[endpoint.route].append(shared)
+    endpoints = [_calling(e, callees[e.route], rng) for e in chain(*layers)]
+    return Topology(tuple(endpoints), front=FRONT)
 
 
 def _layers(size: int, rng: random.Random) -> list[list[Endpoint]]:
@@ -55,8 +58,8 @@ def _layers(size: int, rng: random.Random) -> list[list[Endpoint]]:
         layer = []
         for k in range(min(width, size - made)):
             service += k == 0 or (made > 0 and rng.random() < 1 / 3)
-            route = f"/e{made:03d}"
-            layer.append(Endpoint(f"s{service:02d}", route, median_ms=round(rng.uniform(3, 40), 1)))
+            median_ms = round(rng.uniform(3, 40), 1)
+            layer.append(Endpoint(f"s{service:02d}", f"/e{made:03d}", median_ms=median_ms))
             made += 1
         layers.append(layer)
         width = round(width * rng.uniform(1.5, 2.2))
@@ -67,26 +70,21 @@ def _calling(endpoint: Endpoint, callees: list[Endpoint], rng: random.Random) ->
     calls = [Call(callee.service, callee.route) for callee in callees]
     stages: list[Call | tuple[Call, ...]] = []
     while calls:
-        together = tuple(calls.pop() for _ in range(min(len(calls), rng.choice((1, 1, 2, 3)))))
-        stages.append(together if len(together) > 1 else together[0])
-    return Endpoint(
-        endpoint.service, endpoint.route, median_ms=endpoint.median_ms, calls=tuple(stages)
-    )
+        width = min(len(calls), rng.choice((1, 1, 2, 3)))
+        stage = tuple(calls.pop() for _ in range(width))
+        stages.append(stage if len(stage) > 1 else stage[0])
+    return replace(endpoint, calls=tuple(stages))
 
 
 def anywhere(topology: Topology, seed: int = 0, rate: float = 20.0) -> Scenario:
-    """Return a scenario with one fault of a random kind and size at a random endpoint that
-    customers reach.
+    """Return a scenario with one fault of random kind and size at a random called endpoint.
 
-    Customers come to the front only: two minutes of normal days, then one minute with the fault.
+    Customers call the first layer only. Two minutes of normal traffic come before the fault, which
+    lasts one minute; `rate` is in requests/s.
     """
     rng = random.Random(f"{seed}/fault")
-    entries = {e.place for e in topology.endpoints} - {
-        (call.service, call.endpoint)
-        for e in topology.endpoints
-        for stage in e.stages
-        for call in stage
-    }
+    called = {place for endpoint in topology.endpoints for place in endpoint.called}
+    entries = {endpoint.place for endpoint in topology.endpoints} - called
     calm = Scenario("calm", topology=topology)
     mix = {name: 1.0 for name, place in calm.entries.items() if place in entries}
     below = sorted(e.place for e in topology.endpoints if e.place not in entries)
@@ -106,4 +104,6 @@ def anywhere(topology: Topology, seed: int = 0, rate: float = 20.0) -> Scenario:
         "shed": VirtualFault("shed", *place, **when, rate=rng.uniform(0.2, 1.0)),
     }
     name = f"{kind} at {place[0]} {place[1]}"
-    return Scenario(name, (place,), (faults[kind],), "", "One of many.", topology, rate, 190.0, mix)
+    return Scenario(
+        name, (place,), (faults[kind],), "", "A random fault.", topology, rate, 190.0, mix
+    )

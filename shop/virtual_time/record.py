@@ -18,12 +18,12 @@ from shop.virtual_time.twins import affected, affected_by_each, twin
 def record_scenario(
     path: str | Path, scenario: Scenario, seed: int = 0, progress: bool | None = None
 ) -> pd.DataFrame:
-    """Run a scenario in virtual time; write and return the spans. The same seed gives equal files.
+    """Run a scenario in virtual time; write and return its spans. Equal seeds give equal files.
 
     Parameters
     ----------
     path : path
-        FILE.csv or FILE.csv.gz. FILE.truth.json is written beside it: what `read_truth` tells.
+        FILE.csv or FILE.csv.gz. FILE.truth.json is written beside it, for `read_truth`.
     scenario, seed, progress
         As for `twin`.
 
@@ -38,30 +38,29 @@ def record_scenario(
         write_recording(path, spans, _truth_of(scenario, seed, [], []))
         return spans
     pair = twin(scenario, seed, progress)
-    touched = affected(pair, *scenario.interval())
+    degraded = affected(pair, *scenario.interval())
     by_each = affected_by_each(scenario, seed, pair, progress)
-    write_recording(path, pair.with_fault, _truth_of(scenario, seed, touched, by_each))
+    write_recording(path, pair.with_fault, _truth_of(scenario, seed, degraded, by_each))
     return pair.with_fault
 
 
 def _truth_of(
-    scenario: Scenario, seed: int, touched: list[Place], by_each: list[list[Place]]
+    scenario: Scenario, seed: int, degraded: list[Place], by_each: list[list[Place]]
 ) -> dict[str, Any]:
     faults: list[dict[str, Any]] = []
-    for fault, places, group in zip(
-        scenario.faults, by_each, _groups(scenario, by_each), strict=True
-    ):
-        told = {"id": len(faults) + 1} | fault_facts(fault, scenario)
-        # too weak to degrade anything: felt where it strikes
-        told["affected"] = places or scenario.places_of(fault)
-        faults.append(told | {"group": group})
+    groups = _groups(scenario, by_each)
+    for fault, places, group in zip(scenario.faults, by_each, groups, strict=True):
+        row = {"id": len(faults) + 1} | fault_facts(fault, scenario)
+        # a fault too weak to degrade any endpoint counts as affecting its own
+        row["affected"] = places or scenario.places_of(fault)
+        faults.append(row | {"group": group})
     return {
         "name": scenario.name,
         "causes": scenario.causes,
         "defeats": scenario.defeats,
         "why": scenario.why,
         "faults": faults,
-        "affected": touched,
+        "affected": degraded,
         "window": [virtual_moment(second) for second in scenario.interval()],
         "rate": scenario.rate,
         "seconds": scenario.seconds,
@@ -70,13 +69,15 @@ def _truth_of(
 
 
 def _groups(scenario: Scenario, by_each: list[list[Place]]) -> list[int]:
-    """Return a number for each fault, equal for those that degrade a common endpoint at once: they
-    are one incident.
+    """Return the number of each fault's group.
+
+    Faults that degrade a common endpoint at the same time are one group: one incident.
     """
     times = [(fault.start_s, end_of(fault, scenario.seconds)) for fault in scenario.faults]
     groups = list(range(1, len(times) + 1))
     for (n, (start, end)), (k, (since, until)) in combinations(enumerate(times), 2):
-        if start < until and since < end and set(by_each[n]) & set(by_each[k]):
+        at_once = start < until and since < end
+        if at_once and set(by_each[n]) & set(by_each[k]):
             groups = [groups[n] if group == groups[k] else group for group in groups]
     return groups
 
@@ -84,7 +85,7 @@ def _groups(scenario: Scenario, by_each: list[list[Place]]) -> list[int]:
 def write_recording(path: str | Path, spans: pd.DataFrame, truth: dict[str, Any]) -> None:
     """Write the spans to FILE and the truth to FILE.truth.json: both, or neither."""
     data = encoded(spans, path)
-    told = json.dumps(truth, indent=2, default=str) + "\n"
+    text = json.dumps(truth, indent=2, default=str) + "\n"
     with replacing(path) as file, replacing(f"{path}{BESIDE}") as beside:
         file.write_bytes(data)
-        beside.write_text(told, "utf-8", newline="\n")
+        beside.write_text(text, "utf-8", newline="\n")

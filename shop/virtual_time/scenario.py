@@ -1,4 +1,4 @@
-"""What happens? A scenario as data: a shop, its traffic, what breaks when, and the true cause."""
+"""A scenario as data: a shop, its traffic, its faults and their times, and the true causes."""
 
 from __future__ import annotations
 
@@ -15,33 +15,38 @@ from aiops_lab.traces.encode import display_names
 from shop.live.traffic import MIX
 from shop.topology import SEED_SHOP, Topology
 
-BEGIN_NS = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
+BEGIN_NS = 1_767_225_600_000_000_000
+
+"""Unix time of virtual second 0, in ns: 2026-01-01T00:00:00Z."""
 
 Place = tuple[str, str]  # (service, endpoint)
 
 EVERYWHERE = "*"
 
+"""The endpoint of a fault that is at every endpoint of its service."""
+
 FAULT_KINDS = ("slow", "leak", "network", "refuse", "shed", "reject")
+
+"""The kinds of a `VirtualFault`."""
 
 
 @dataclass(frozen=True)
 class VirtualFault(Fault):
-    """A fault that only the virtual shop knows: the live one has no hand on the network or on a
-    host's processor.
+    """A fault of the virtual shop only: the live shop cannot slow the network or a processor.
 
     Parameters
     ----------
     kind : str
         ``"slow"``: own work takes `factor` times as long. ``"leak"``: a delay that grows from 0 to
-        ``duration_ms`` at ``end_s``. ``"network"``: calls of it travel ``duration_ms`` longer (±
-        ``jitter_ms``), there and back together. ``"refuse"``: it takes no connections. ``"shed"``:
+        ``duration_ms`` at ``end_s``. ``"network"``: calls to it travel ``duration_ms`` longer (±
+        ``jitter_ms``), there and back together. ``"refuse"``: it refuses connections. ``"shed"``:
         it answers 503 at once. ``"reject"``: it answers ``status`` at once, as to a bad request.
     endpoint : str
-        The route; ``"*"`` is every endpoint of the service.
+        The route; ``"*"`` means every endpoint of the service.
     factor : float
-        How many times longer, for ``"slow"``.
+        For ``"slow"``: own work takes this many times as long; default 1.
     caller : tuple of (service, endpoint), optional
-        Only calls by this endpoint, for ``"network"`` and ``"refuse"``; default all.
+        For ``"network"`` and ``"refuse"``: only calls by this endpoint; default all calls.
     """
 
     factor: float = 1.0
@@ -56,49 +61,48 @@ class VirtualFault(Fault):
             raise FieldError("end_s", "must be given for a leak", None)
 
     def strike(self, rng: random.Random, wait: Wait) -> None:
-        """Refuse: there is nothing to strike in real time."""
+        """Raise NotImplementedError: the live shop has no such fault."""
         raise NotImplementedError(f"a fault of kind {self.kind!r} exists in virtual time only")
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A run of the virtual shop, with its true answer.
+    """A run of the virtual shop, with its true causes.
 
     Parameters
     ----------
     name, defeats, why : str
-        What it is called; which rule of `aiops_lab.explain.rules.RULES` it defeats; why.
+        Name; the rule of `aiops_lab.explain.rules.RULES` that fails here; the reason.
     causes : tuple of (service, endpoint)
-        Every endpoint that is truly a cause at once; a slow edge counts to the called. Each is at a
-        fault, or calls or is called by one, directly or not. Empty: no fault at all.
+        Every endpoint that is a true cause; a slow edge counts for the called endpoint. Each has a
+        fault, or calls or is called by one that has, directly or not. Empty: no fault.
     faults : tuple of Fault
-        What breaks, in virtual seconds; the twin without them is the same run without these.
+        The faults, with times in virtual seconds; the twin is the same run without them.
     topology : Topology
         Default the seed's shop, as several services.
     rate, seconds : float
-        Requests a second on average, and how long.
+        Mean rate in requests/s, default 20, and length of the run, default 200 s.
     mix : mapping, optional
-        Share of each entry by its route, or by "service route" where two services share one;
-        default as `drive`.
+        Share of each entry by its route, or by "service route" where two services share it; default
+        as for `drive`.
     changes : tuple of Fault
-        What happens in both twins and is no fault: a deployment, a client that sends bad requests.
+        Changes in both twins that are no fault: a deployment, a client that sends bad requests.
     profile : tuple of (second, factor)
         From each second on, the rate is `factor` times as high.
     daily : float
-        Amplitude of the day: the rate swings by this share around its average, lowest at 3, highest
-        at 15 o'clock.
+        Amplitude of the daily cycle: the rate varies by this share around its mean, with its
+        minimum at 3:00 and its maximum at 15:00.
     workers : mapping
-        Requests that a service works on at once, {service: n}; others wait in a queue, first come
-        first served. Default: as many as there are requests (a request beyond an endpoint's
-        capacity gets 503 in any case).
+        Requests that a service works on at once, {service: n}; others wait in a queue, first in,
+        first out. Default: no limit (a request beyond an endpoint's capacity gets 503 in any case).
     backoff_ms : float
-        A caller waits before it tries again, twice as long each time, at random between 50 and 150
-        % of that; default at once.
+        Pause of a caller before its first retry; it doubles with each retry, and is drawn between
+        50 and 150 % of that. Default none.
     network_ms, overhead_ms : float
-        Median travelling time of a call, there and back, and what the server takes for each request
-        beside its work; defaults as measured on the live shop.
+        Median travelling time of a call, there and back, and the server's time for each request
+        beside its own work; defaults as measured on the live shop.
     skew_ms : mapping
-        By how much the clock of a service is ahead, {service: ms}; in both twins.
+        Offset of the clock of a service, {service: ms}, positive = ahead; in both twins.
     lost : float
         Share of the spans that never arrive at the store; the same spans in both twins.
     window : tuple of (since, until), optional
@@ -148,11 +152,8 @@ class Scenario:
         for name, given in (("workers", self.workers), ("skew_ms", self.skew_ms)):
             for service in given:
                 if service not in self.topology.services:
-                    raise FieldError(
-                        name,
-                        f"must name services among {', '.join(self.topology.services)}",
-                        service,
-                    )
+                    rule = f"must name services among {', '.join(self.topology.services)}"
+                    raise FieldError(name, rule, service)
         for service, n in self.workers.items():
             if not isinstance(n, int) or n < 1:
                 raise FieldError(f"workers[{service!r}]", "must be a whole number above 0", n)
@@ -162,9 +163,8 @@ class Scenario:
     def _check_traffic(self) -> None:
         for name, share in self.shares.items():
             if name not in self.entries:
-                raise FieldError(
-                    "mix", f"must name endpoints among {', '.join(self.entries)}", name
-                )
+                rule = f"must name endpoints among {', '.join(self.entries)}"
+                raise FieldError("mix", rule, name)
             check_number(f"mix[{name!r}]", share, 0, 1e9)
         if not any(self.shares.values()):
             raise FieldError("mix", "must have a share above 0", dict(self.shares))
@@ -193,102 +193,94 @@ class Scenario:
                     raise FieldError(f"{name}[{n}].start_s", rule, fault.start_s)
         for n, place in enumerate(self.causes):
             if place not in reached:
-                raise FieldError(f"causes[{n}]", "must be where requests come by", _shown(place))
+                raise FieldError(f"causes[{n}]", "must be reached by requests", _shown(place))
         if bool(self.causes) != bool(self.faults):
-            raise FieldError(
-                "causes", "must be given where there are faults, and only there", self.causes
-            )
+            rule = "must be given where there are faults, and only there"
+            raise FieldError("causes", rule, self.causes)
         self._check_links()
         last = max((fault.start_s for fault in self.faults), default=0.0)
         if self.faults and self.window is not None and self.window[1] <= last:
-            raise FieldError(
-                "window[1]",
-                f"must be after the last fault has started, at {last:g}",
-                self.window[1],
-            )
+            rule = f"must be after the last fault has started, at {last:g}"
+            raise FieldError("window[1]", rule, self.window[1])
 
     def _check_links(self) -> None:
-        """Refuse a cause that no fault has anything to do with: it is not struck, nor calls or is
-        called by one.
-        """
-        struck = {place for fault in self.faults for place in self.places_of(fault)}
-        linked = self.topology.below(struck) | self.topology.above(struck)
+        """Refuse a cause that is not linked to a fault by calls."""
+        faulty = {place for fault in self.faults for place in self.places_of(fault)}
+        linked = self.topology.below(faulty) | self.topology.above(faulty)
         for n, place in enumerate(self.causes):
             if place not in linked:
                 rule = "must be at a fault, or among those that call it or are called by it"
                 raise FieldError(f"causes[{n}]", rule, _shown(place))
 
     def _check_calls(self, name: str, fault: Fault, reached: set[Place]) -> None:
-        """Refuse a fault on calls that nobody makes."""
+        """Refuse a fault on calls that are never made."""
         caller = getattr(fault, "caller", None)
         if caller is None and fault.kind != "network":
             return
         calling = reached if caller is None else reached & {caller}
-        if any(
-            self.topology.at(*place).callees.intersection(self.places_of(fault))
-            for place in calling
-        ):
+        places = self.places_of(fault)
+        if any(self.topology.at(*place).callees.intersection(places) for place in calling):
             return
         called = _shown((fault.service, fault.endpoint))
         if caller is None:
-            raise FieldError(
-                name, "must be where endpoints call: customers travel no network", called
-            )
-        raise FieldError(
-            f"{name}.caller",
-            f"must be one that calls {called} when requests come by",
-            _shown(caller),
-        )
+            rule = "must be at an endpoint that others call: customers use no network"
+            raise FieldError(name, rule, called)
+        rule = f"must be an endpoint that requests reach and that calls {called}"
+        raise FieldError(f"{name}.caller", rule, _shown(caller))
 
     @property
     def entries(self) -> dict[str, Place]:
-        """The endpoints by the name that a mix calls them."""
-        return {
-            name: place
-            for place, name in display_names([e.place for e in self.topology.endpoints]).items()
-        }
+        """The endpoints by their names in a mix."""
+        places = [endpoint.place for endpoint in self.topology.endpoints]
+        return {name: place for place, name in display_names(places).items()}
 
     @property
     def shares(self) -> Mapping[str, float]:
-        """Share of each entry."""
+        """The share of each entry in the traffic."""
         if self.mix is not None:
             return self.mix
         return MIX if set(self.entries) == set(MIX) else dict.fromkeys(self.entries, 1.0)
 
     def reached(self) -> set[Place]:
         """Return the endpoints that any request reaches."""
-        return self.topology.below(
-            {self.entries[name] for name, share in self.shares.items() if share > 0}
-        )
+        entries = self.entries
+        asked = {entries[name] for name, share in self.shares.items() if share > 0}
+        return self.topology.below(asked)
 
     def places_of(self, fault: Fault) -> list[Place]:
-        """Return the endpoints at which a fault strikes."""
+        """Return the endpoints that have the fault."""
         if fault.endpoint != EVERYWHERE:
             return [(fault.service, fault.endpoint)]
         return [endpoint.place for endpoint in self.topology.of(fault.service)]
 
     def interval(self) -> tuple[float, float]:
-        """Return the seconds to be explained; where nothing happens, the second half."""
+        """Return (since, until), the seconds to be explained.
+
+        Without a window, faults or changes: the second half of the run.
+        """
         if self.window is not None:
             return self.window
-        happening = self.faults + self.changes
-        if not happening:
+        events = self.faults + self.changes
+        if not events:
             return self.seconds / 2, self.seconds
-        return min(f.start_s for f in happening), max(end_of(f, self.seconds) for f in happening)
+        since = min(event.start_s for event in events)
+        until = max(end_of(event, self.seconds) for event in events)
+        return since, until
 
 
 def end_of(fault: Fault, seconds: float) -> float:
-    """Return when a fault ends, in virtual seconds; at the latest with the run."""
-    return seconds if fault.length_s is None else min(fault.start_s + fault.length_s, seconds)
+    """Return the end of a fault in virtual seconds, at most the end of the run at `seconds`."""
+    if fault.length_s is None:
+        return seconds
+    return min(fault.start_s + fault.length_s, seconds)
 
 
 def _check_strikes(
     name: str, fault: Fault, places: list[Place], known: list[Place], reached: set[Place]
 ) -> None:
     if fault.endpoint == EVERYWHERE and not isinstance(fault, VirtualFault):
-        raise FieldError(
-            f"{name}.endpoint", f"must be one endpoint for a {fault.kind}", fault.endpoint
-        )
+        rule = f"must be one endpoint for a {fault.kind}"
+        raise FieldError(f"{name}.endpoint", rule, fault.endpoint)
     for place in places or [(fault.service, fault.endpoint)]:
         if place not in known:
             raise FieldError(name, f"must be at one of {_listed(known)}", _shown(place))
@@ -296,17 +288,14 @@ def _check_strikes(
     if caller is not None and caller not in known:
         raise FieldError(f"{name}.caller", f"must be one of {_listed(known)}", _shown(caller))
     if not reached.intersection(places):
-        raise FieldError(
-            name, "must be where requests come by", _shown((fault.service, fault.endpoint))
-        )
+        place = _shown((fault.service, fault.endpoint))
+        raise FieldError(name, "must be at an endpoint that requests reach", place)
     if fault.rate == 0:
-        raise FieldError(f"{name}.rate", "must be above 0: it strikes nobody", fault.rate)
+        raise FieldError(f"{name}.rate", "must be above 0 to affect requests", fault.rate)
     if fault.length_s == 0:
-        raise FieldError(
-            f"{name}.end_s", "must be after start_s: it strikes at no time", fault.end_s
-        )
+        raise FieldError(f"{name}.end_s", "must be after start_s", fault.end_s)
     if fault.kind == "slow" and getattr(fault, "factor", None) == 1:
-        raise FieldError(f"{name}.factor", "must not be 1: it slows nothing", 1.0)
+        raise FieldError(f"{name}.factor", "must not be 1, which slows nothing", 1.0)
 
 
 def _listed(places: list[Place]) -> str:
@@ -318,17 +307,20 @@ def _shown(place: Place) -> str:
 
 
 def fault_facts(fault: Fault, scenario: Scenario) -> dict[str, Any]:
-    numbers = {
-        name: value for name, value in asdict(fault).items() if name not in ("start_s", "end_s")
-    }
-    times = {
-        "start": virtual_moment(fault.start_s),
-        "end": virtual_moment(end_of(fault, scenario.seconds)),
-    }
-    return times | numbers | {"endpoint": None if fault.endpoint == EVERYWHERE else fault.endpoint}
+    """Return a fault as a row of the truth: start and end in ISO 8601, and its other fields.
+
+    The endpoint is None where the fault is at every endpoint of the service.
+    """
+    start = virtual_moment(fault.start_s)
+    end = virtual_moment(end_of(fault, scenario.seconds))
+    facts = {"start": start, "end": end} | asdict(fault)
+    del facts["start_s"], facts["end_s"]
+    endpoint = None if fault.endpoint == EVERYWHERE else fault.endpoint
+    return facts | {"endpoint": endpoint}
 
 
 def virtual_moment(second: float) -> str:
-    """Return a virtual second as the time that the spans have, in ISO 8601."""
-    time = pd.Timestamp(BEGIN_NS + round(second * 1e6) * 1000, tz="UTC")
+    """Return a second of the run as the time that spans show, in ISO 8601."""
+    ns = BEGIN_NS + round(second * 1e6) * 1000
+    time = pd.Timestamp(ns, tz="UTC")
     return time.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,15 +1,14 @@
-"""How does a file say what happens? In TOML, whose keys are the fields of `Scenario` and of what it
-is made of.
+"""Scenarios in TOML files, whose keys are the fields of `Scenario` and of the classes it contains.
 
-data/scenarios/slow_bank.toml is one to copy. The keys are read off the dataclasses: a new field
-needs nothing here.
+data/scenarios/slow_bank.toml is an example to copy. The keys are those of the dataclasses: a new
+field needs no change here.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
@@ -17,13 +16,14 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from aiops_lab.checks import FieldError
 from aiops_lab.record.faults import STRIKES, Fault
-from shop.catalogue import MARKET, SCENARIOS
+from shop.catalogue import SCENARIOS
+from shop.shops import MARKET
 from shop.topology import SEED_SHOP, Topology
 from shop.virtual_time.scenario import FAULT_KINDS, Scenario, VirtualFault
 
 SHOPS = {"seed": SEED_SHOP, "market": MARKET}
 
-"""The shops that a file may name as its ``topology``."""
+"""The shops that ``topology`` in a file may name."""
 
 SCALARS: dict[Any, tuple[str, tuple[type, ...]]] = {
     str: ("text", (str,)),
@@ -36,17 +36,17 @@ SCALARS: dict[Any, tuple[str, tuple[type, ...]]] = {
 def read_scenario(path: str | Path) -> Scenario:
     """Return the scenario that a TOML file describes.
 
-    Its keys are the parameters of `Scenario`; ``[[faults]]`` and ``[[changes]]`` are tables with
-    those of `Fault`, or of `VirtualFault` where the kind is one of its own. A place is written
-    ``["bank", "/transfer"]``. The shop is ``topology = "seed"`` (the default) or ``"market"``, or
-    the file's own: then ``[[endpoints]]`` and ``front`` stand at its top, with ``calls = [{service
-    = "bank", endpoint = "/transfer"}, …]``; calls in brackets of their own are made in parallel.
+    Its keys are the parameters of `Scenario`; ``[[faults]]`` and ``[[changes]]`` are tables of
+    those of `Fault`, or of `VirtualFault` for its kinds. A place is written ``["bank",
+    "/transfer"]``. The shop is ``topology = "seed"`` (the default) or ``"market"``, or defined in
+    the file by ``[[endpoints]]`` and ``front`` at its top level, with ``calls = [{service = "bank",
+    endpoint = "/transfer"}, …]``; calls in an inner list are made in parallel.
 
     Raises
     ------
     ValueError
-        Names the field with its place in the file, such as ``endpoints[2].calls[0].timeout_s``, the
-        rule and the value.
+        The message names the field with its place in the file, such as
+        ``endpoints[2].calls[0].timeout_s``, the rule and the value.
     """
     table = _read(path)
     _check_keys(table, (*_keys(Scenario), *_keys(Topology)), "")
@@ -54,23 +54,19 @@ def read_scenario(path: str | Path) -> Scenario:
 
 
 def find_scenario(name: str) -> Scenario:
-    """Return the scenario of this name in the catalogue, or the one in this file, whose name then
-    ends in .toml.
+    """Return the scenario of the catalogue with this name, or the one in this .toml file.
 
     Raises
     ------
     ValueError
-        There is none, or the file breaks a rule.
+        There is no such scenario, or the file breaks a rule.
     """
     if name in SCENARIOS:
         return SCENARIOS[name]
     if not name.endswith(".toml"):
         near = get_close_matches(name, SCENARIOS, 1) or list(SCENARIOS)[:1]
-        raise FieldError(
-            "scenario",
-            f"must be one that `scenarios` lists, such as {near[0]!r}, or a .toml file",
-            name,
-        )
+        rule = f"must be one that `scenarios` lists, such as {near[0]!r}, or a .toml file"
+        raise FieldError("scenario", rule, name)
     try:
         return read_scenario(name)
     except FieldError as error:
@@ -85,34 +81,32 @@ def _read(path: str | Path) -> dict[str, Any]:
     except (OSError, ValueError):  # ValueError: no file can have such a name
         raise FieldError("scenario", "must be a file that can be read", str(path)) from None
     try:
-        return tomllib.loads(data.decode("utf-8-sig"))  # some editors begin a file with a mark
+        return tomllib.loads(data.decode("utf-8-sig"))  # some editors write a byte order mark
     except (ValueError, RecursionError) as error:
         raise FieldError("scenario", f"must be valid TOML: {error}", str(path)) from None
 
 
 def _with_its_shop(table: dict[str, Any]) -> dict[str, Any]:
-    """Return the table with its topology made: the one that it names, or that of its endpoints."""
+    """Return the table with a `Topology`: the one that it names, or that of its endpoints."""
     own = {key: table[key] for key in table if key in _keys(Topology)}
     others = {key: table[key] for key in table if key not in own}
     if not own:
         return others | {"topology": _named_shop(table.get("topology", "seed"))}
     if "topology" in table:
-        raise FieldError(
-            "topology", f"must not be there beside {', '.join(own)}", table["topology"]
-        )
+        rule = f"must not be given together with {', '.join(own)}"
+        raise FieldError("topology", rule, table["topology"])
     return others | {"topology": _made(Topology, own, "")}
 
 
 def _named_shop(name: Any) -> Topology:
     if isinstance(name, str) and name in SHOPS:
         return SHOPS[name]
-    raise FieldError(
-        "topology", f"must be one of {', '.join(SHOPS)}, or endpoints of its own", name
-    )
+    rule = f"must be one of {', '.join(SHOPS)}, or be defined by endpoints"
+    raise FieldError("topology", rule, name)
 
 
 def _made(cls: type, table: object, place: str) -> Any:
-    """Return a dataclass made from a table at a place in the file."""
+    """Return an instance of a dataclass, from the table at a place in the file."""
     if not isinstance(table, dict):
         raise FieldError(place, "must be a table", table)
     cls = _class_of_kind(table, place) if cls is Fault else cls
@@ -137,19 +131,20 @@ def _class_of_kind(table: dict[str, Any], place: str) -> type:
 
 def _keys(cls: Any, needed: bool = False) -> tuple[str, ...]:
     """Return the fields of a dataclass; if `needed`, those without a default."""
-    has_default = {
-        f.name: not (f.default is MISSING and f.default_factory is MISSING) for f in fields(cls)
-    }
-    return tuple(name for name, has in has_default.items() if not (needed and has))
+    return tuple(field.name for field in fields(cls) if not (needed and _has_default(field)))
+
+
+def _has_default(field: Field) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
 
 
 def _check_keys(table: dict[str, Any], known: Sequence[str], place: str) -> None:
     for key, value in table.items():
         if key not in known:
             near = get_close_matches(key, known, 1)
-            rule = (
-                f"a known key, perhaps {near[0]}" if near else f"one of the keys {', '.join(known)}"
-            )
+            rule = f"one of the keys {', '.join(known)}"
+            if near:
+                rule = f"a known key, perhaps {near[0]}"
             raise FieldError(_below(place, key), f"must be {rule}", value)
 
 
@@ -157,7 +152,7 @@ def _below(place: str, key: str) -> str:
     return f"{place}.{key}" if place else key
 
 
-# ---- a value becomes what its field is declared to be
+# ---- values of TOML as the declared types of their fields
 
 
 def _decoded(hint: Any, value: Any, place: str) -> Any:
@@ -179,14 +174,11 @@ def _decoded(hint: Any, value: Any, place: str) -> Any:
 
 
 def _fitting(options: tuple[Any, ...], value: Any) -> Any:
-    """Return which of the options the value looks like: a list is a tuple, all else is something
-    else.
-    """
-    given = [option for option in options if option is not NoneType]
-    return next(
-        (option for option in given if (get_origin(option) is tuple) == isinstance(value, list)),
-        given[0],
-    )
+    """Return the option that fits the value: a tuple for a list, another type for other values."""
+    types = [option for option in options if option is not NoneType]
+    is_list = isinstance(value, list)
+    fitting = [option for option in types if (get_origin(option) is tuple) == is_list]
+    return [*fitting, *types][0]
 
 
 def _array(parts: tuple[Any, ...], value: Any, place: str) -> tuple[Any, ...]:
@@ -196,10 +188,8 @@ def _array(parts: tuple[Any, ...], value: Any, place: str) -> tuple[Any, ...]:
         parts = (parts[0],) * len(value)
     if len(value) != len(parts):
         raise FieldError(place, f"must be a list of {len(parts)}", value)
-    return tuple(
-        _decoded(part, one, f"{place}[{n}]")
-        for n, (part, one) in enumerate(zip(parts, value, strict=True))
-    )
+    pairs = enumerate(zip(parts, value, strict=True))
+    return tuple(_decoded(part, one, f"{place}[{n}]") for n, (part, one) in pairs)
 
 
 def _mapping(part: Any, value: Any, place: str) -> dict[str, Any]:

@@ -1,13 +1,12 @@
-"""What would happen? The shop as a discrete-event run on a virtual clock: weeks in seconds, always
-the same.
+"""Discrete-event simulation of the shop: weeks in seconds, with the same result each time.
 
-Time 0 is 2026-01-01T00:00:00Z, and all times are whole microseconds. A request is handled as
-services.py does it: admitted (or 503), struck by faults, own work, then the calls, stage by stage.
-Where a service has few workers, the request waits for one inside its server span. The run is a heap
-of (time, request, ...) and one method for each thing that can happen.
+Time 0 is 2026-01-01T00:00:00Z, and all times are whole microseconds. A request is handled as in
+`shop.live.services`: it is admitted (or answered 503), affected by faults, does its own work, then
+makes its calls, stage by stage. If all workers of a service are busy, the request waits for one
+inside its server span. The run is a heap of events (time, request, ...) with one method for each
+kind of event.
 
-(The module is not called "virtual": its import would hide the function of that name in the
-package.)
+(The module is not named "virtual": its import would hide the function of that name in the package.)
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from aiops_lab.record.faults import HOLD_MAX_S, Fault
+from shop.progress import Bar
 from shop.topology import Call
 from shop.virtual_time.frames import Records, frame_of
 from shop.virtual_time.keyed_random import BLOCK, generator
@@ -45,15 +44,23 @@ from shop.virtual_time.scenario import Place, Scenario, VirtualFault, end_of
 
 PART = 200_000
 
-"""Spans that are held back before they become a frame."""
+"""Number of spans after which the records are passed on as a part."""
 
 LONG_RUN = 100_000
 
-"""Requests from which on a progress bar is worth its line."""
+"""Number of requests from which on a progress bar is shown by default."""
 
 REFUSED_US = 1000
 
+"""Time after which a refused connection is noticed, in µs."""
+
 SPAN_FIELDS = ("request", "code", "start", "end", "status", "error")
+
+"""Columns of the records; start and end in µs, error as a number."""
+
+ON_CALLS = ("network", "refuse")
+
+"""Kinds of faults that affect calls, not the requests that an endpoint handles."""
 
 
 def virtual(scenario: Scenario, seed: int = 0, progress: bool | None = None) -> pd.DataFrame:
@@ -62,17 +69,17 @@ def virtual(scenario: Scenario, seed: int = 0, progress: bool | None = None) -> 
     Parameters
     ----------
     scenario : Scenario
-        What happens.
+        The shop, its traffic and the faults.
     seed : int
         The same seed gives an equal frame, in any process.
     progress : bool, optional
-        Show a bar on stderr; default for long runs.
+        Whether to show a bar on stderr; default for long runs only.
 
     Returns
     -------
     DataFrame
-        As the live shop records it, sorted by (start, span_id). Spans still open when the run ends
-        have no duration.
+        As the live shop records it, sorted by (start, span_id). Spans that are open when the run
+        ends have no duration.
     """
     return frame_of(Run(scenario, seed).spans(progress), scenario, seed)
 
@@ -80,10 +87,10 @@ def virtual(scenario: Scenario, seed: int = 0, progress: bool | None = None) -> 
 def stream(
     scenario: Scenario, seed: int = 0, progress: bool | None = None
 ) -> Iterator[pd.DataFrame]:
-    """Yield the spans of a run in frames of bounded size, in the order in which they end; each
-    frame is sorted.
+    """Yield the spans of a run in frames of bounded size, for runs that do not fit into memory.
 
-    Together they are what `virtual` returns. For runs that do not fit into memory.
+    The frames follow the order in which spans end; each is sorted by start. Together they are what
+    `virtual` returns.
     """
     run = Run(scenario, seed)
     for records in run.parts(progress):
@@ -94,7 +101,7 @@ def stream(
 
 
 class Run:
-    """One run: the heap, and what can happen."""
+    """One run: the heap of events, and a method for each kind of event."""
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
         self.scenario = scenario
@@ -102,12 +109,14 @@ class Run:
         self.end = round(scenario.seconds * 1e6)
         self.overhead = round(scenario.overhead_ms * 1e3)
         pools = {service: WorkerPool(n) for service, n in scenario.workers.items()}
-        self.spots = {
-            e.place: RunningEndpoint(e, pools.get(e.service)) for e in scenario.topology.endpoints
-        }
-        for name, faults in (("fault", scenario.faults), ("change", scenario.changes)):
-            for k, fault in enumerate(faults):
-                self._set_trap(fault, f"{name} {k}")
+        self.spots: dict[Place, RunningEndpoint] = {}
+        for endpoint in scenario.topology.endpoints:
+            pool = pools.get(endpoint.service)
+            self.spots[endpoint.place] = RunningEndpoint(endpoint, pool)
+        for k, fault in enumerate(scenario.faults):
+            self._place_fault(fault, f"fault {k}")
+        for k, change in enumerate(scenario.changes):
+            self._place_fault(change, f"change {k}")
         self.nodes: list[Node] = []
         self.heap: list[tuple[int, int, int, Callable[[int, Any], None], Any]] = []
         self.order = count()
@@ -117,14 +126,14 @@ class Run:
         self.entries = [self._node("", scenario.entries[name], None) for name in scenario.shares]
         self.requests = 0
 
-    def _set_trap(self, fault: Fault, name: str) -> None:
+    def _place_fault(self, fault: Fault, name: str) -> None:
+        """Add a fault to the endpoints that it affects."""
         start = round(fault.start_s * 1e6)
         end = round(end_of(fault, self.scenario.seconds) * 1e6)
         for place in self.scenario.places_of(fault):
             spot = self.spots[place]
-            (spot.hooks if fault.kind in ON_CALLS else spot.faults).append(
-                (start, end, fault, name)
-            )
+            faults = spot.call_faults if fault.kind in ON_CALLS else spot.faults
+            faults.append((start, end, fault, name))
 
     def _node(self, path: str, place: Place, parent: Node | None) -> Node:
         name = f"{path} > {place[0]} {place[1]}"
@@ -144,19 +153,17 @@ class Run:
         return self.table(np.concatenate(list(self.parts(progress))))
 
     def table(self, rows: NDArray) -> Records:
-        """Return records with their legend, as far as it is known by now."""
+        """Return the records, with the nodes and errors that their codes stand for until now."""
         return Records(rows, self.nodes, list(self.errors))
 
     def parts(self, progress: bool | None = None) -> Iterator[NDArray]:
-        """Run to the end and yield the records as they come."""
+        """Run to the end and yield the records in parts."""
         if progress is None:
             progress = self.scenario.rate * self.scenario.seconds >= LONG_RUN
         heap = self.heap
         end = self.end
         self._expect()
-        with _Bar(
-            total=round(self.scenario.seconds), unit="virtual s", disable=not progress
-        ) as bar:
+        with Bar(total=round(self.scenario.seconds), unit="virtual s", disable=not progress) as bar:
             while heap and heap[0][0] < end:
                 at, _, _, do, what = heapq.heappop(heap)
                 do(at, what)
@@ -173,22 +180,20 @@ class Run:
         return rows
 
     def _push(self, at: int, n: int, do: Callable[[int, Any], None], what: object) -> None:
-        # What happens at the same microsecond is ordered by request: no other request can change
-        # the order.
+        # Events of the same microsecond are ordered by request, so that their order does not
+        # depend on other requests.
         heapq.heappush(self.heap, (at, n, next(self.order), do, what))
 
     def _write(
         self, n: int, code: int, start: int, end: int, *, status: int, error: str | None
     ) -> None:
-        errors = self.errors
-        self.out.extend(
-            (n, code, start, end, status, errors.setdefault(error, len(errors)) if error else 0)
-        )
+        number = self.errors.setdefault(error, len(self.errors))
+        self.out.extend((n, code, start, end, status, number))
 
-    # ---- what can happen
+    # ---- the events
 
     def _expect(self) -> None:
-        """Let the next request come."""
+        """Put the arrival of the next request on the heap."""
         at, entry = next(self.arrivals, (self.end, 0))
         if at < self.end:
             self._push(at, self.requests, self._come, entry)
@@ -198,8 +203,9 @@ class Run:
         node = self.entries[entry]
         self.requests += 1
         self._expect()
-        if not node.spot.hooks or not refuses(self._hooks(at, node, n, None)):
-            self._arrive(at, Work(n, node, None))
+        if node.spot.call_faults and refuses(self._call_faults(at, node, n, None)):
+            return
+        self._arrive(at, Work(n, node, None))
 
     def _arrive(self, at: int, work: Work) -> None:
         """Admit a request, or answer 503 beyond the capacity."""
@@ -218,23 +224,23 @@ class Run:
         return self._begin(at, work)
 
     def _begin(self, at: int, work: Work) -> None:
-        """Be struck by faults, then do the own work."""
+        """Apply the faults, then do the endpoint's own work."""
         node = work.node
         n = work.n
         at += self.overhead
-        for start, end, fault, name in node.spot.faults:
+        for strike in node.spot.faults:
+            start, end, fault, name = strike
             if start <= at < end and hits(fault, name, node, n):
-                at, failure = self._struck(at, work, (start, end, fault, name))
+                at, failure = self._struck(at, work, strike)
                 if failure is not None:
                     self._push(at, n, self._fail, (work, failure))
                     return
-        self._push(
-            at + int(node.own[n]), n, self._go_on if node.spot.stages else self._succeed, work
-        )
+        done = at + int(node.own[n])
+        self._push(done, n, self._go_on if node.spot.stages else self._succeed, work)
 
     def _struck(self, at: int, work: Work, strike: Strike) -> tuple[int, Failure | None]:
-        """Return when the fault lets go of a request, and the failure, if it is one."""
-        start, end, fault, name = strike
+        """Return when the fault releases a request, and the failure, if it is one."""
+        _, end, fault, name = strike
         if isinstance(fault, VirtualFault):
             return self._struck_virtually(at, work, strike)
         waited = 0
@@ -245,10 +251,12 @@ class Run:
             waited += max(0, min(round(min(seconds, HOLD_MAX_S) * 1e6), left))
             return at + waited >= end
 
+        rng = random.Random(f"{self.seed}/{work.node.name}/{name}/{work.n}")
         try:
-            fault.strike(random.Random(f"{self.seed}/{work.node.name}/{name}/{work.n}"), wait)
+            fault.strike(rng, wait)
         except Exception as error:
-            return at + waited, (getattr(error, "status", 500), f"{type(error).__name__}: {error}")
+            status = getattr(error, "status", 500)
+            return at + waited, (status, f"{type(error).__name__}: {error}")
         return at + waited, None
 
     def _struck_virtually(self, at: int, work: Work, strike: Strike) -> tuple[int, Failure | None]:
@@ -284,23 +292,23 @@ class Run:
             node.under[work.stage, index, attempt] = child
         asked = PendingCall(work, call, index, attempt, node=child, start=at)
         travel = int(child.travel[n])
-        if child.spot.hooks:
-            hooks = self._hooks(at, child, n, node.spot.endpoint.place)
-            travel += sum(detour_us(fault, name, child, n) for fault, name in hooks)
-            if refuses(hooks):
+        if child.spot.call_faults:
+            faults = self._call_faults(at, child, n, node.spot.endpoint.place)
+            travel += sum(detour_us(fault, name, child, n) for fault, name in faults)
+            if refuses(faults):
                 self._push(at + REFUSED_US, n, self._refused, asked)
                 return
         asked.travel = travel - travel // 2
         self._push(at + travel // 2, n, self._arrive, Work(n, child, asked))
         self._push(at + round(call.timeout_s * 1e6), n, self._give_up, asked)
 
-    def _hooks(self, at: int, node: Node, n: int, caller: Place | None) -> list[tuple[Fault, str]]:
-        """Return the faults that strike a call of `node` by `caller`, with their names among the
-        draws.
-        """
+    def _call_faults(
+        self, at: int, node: Node, n: int, caller: Place | None
+    ) -> list[tuple[Fault, str]]:
+        """Return the faults on a call of `node` by `caller`, with their names in the draws."""
         return [
             (fault, name)
-            for start, end, fault, name in node.spot.hooks
+            for start, end, fault, name in node.spot.call_faults
             if start <= at < end
             and getattr(fault, "caller", None) in (None, caller)
             and hits(fault, name, node, n)
@@ -313,7 +321,7 @@ class Run:
         self._leave(at, *what)
 
     def _leave(self, at: int, work: Work, outcome: Failure) -> None:
-        """Answer, and let the next one in."""
+        """Answer, and start the next request that waits for a worker."""
         spot = work.node.spot
         pool = work.node.spot.pool
         spot.busy -= 1
@@ -326,7 +334,7 @@ class Run:
             pool.free += 1
 
     def _answer(self, at: int, work: Work, outcome: Failure) -> None:
-        if at >= self.end:  # only of a request that is turned away at the last moment
+        if at >= self.end:  # only a request that is refused just before the end
             return self._push(at, work.n, self._succeed, work)
         status, error = outcome
         self._write(work.n, work.node.code, work.start, at, status=status, error=error)
@@ -334,11 +342,11 @@ class Run:
         asked = work.call
         if asked is not None and not asked.over:
             asked.answer = status
-            self._push(at + asked.travel, work.n, self._hear, asked)
+            self._push(at + asked.travel, work.n, self._receive, asked)
         return None
 
-    def _hear(self, at: int, asked: PendingCall) -> None:
-        """Hear the answer, unless the caller gave up."""
+    def _receive(self, at: int, asked: PendingCall) -> None:
+        """Receive the answer, unless the caller has given up."""
         if asked.over:
             return
         status = asked.answer
@@ -370,9 +378,7 @@ class Run:
     def _end_call(
         self, at: int, asked: PendingCall, status: int, error: str | None, failure: Failure | None
     ) -> None:
-        """Write the client span; try again, or note the outcome and go on when the stage is
-        complete.
-        """
+        """Write the client span; try again, or go on when all calls of the stage have ended."""
         work = asked.work
         asked.over = True
         self._write(work.n, asked.node.code + 1, asked.start, at, status=status, error=error)
@@ -401,40 +407,40 @@ class Run:
         self._ask(at, asked.work, asked.call, asked.index, asked.attempt + 1)
 
     def _leave_open(self) -> None:
-        """Write down the spans that are open at the end: whatever something was still to happen to,
-        or waits.
-        """
+        """Write the spans that are open at the end: those with an event to come, or waiting."""
         seen: set[int] = set()
         for *_, what in sorted(self.heap, key=lambda event: event[:3]):
             self._leave_open_from(what[0] if isinstance(what, tuple) else what, seen)
         for spot in self.spots.values():
-            for work in spot.pool.waiting if spot.pool else ():
+            waiting = spot.pool.waiting if spot.pool else ()
+            for work in waiting:
                 self._leave_open_from(work, seen)
 
     def _leave_open_from(self, what: object, seen: set[int]) -> None:
         while isinstance(what, (Work, PendingCall)) and id(what) not in seen:
             seen.add(id(what))
-            work = what if isinstance(what, Work) else what.work
-            over = what.done if isinstance(what, Work) else what.over
-            code = what.node.code + isinstance(what, PendingCall)
-            if not over and what.start < self.end:
-                self._write(work.n, code, what.start, -1, status=0, error=None)
-            what = what.call if isinstance(what, Work) else work
+            if isinstance(what, Work):
+                self._write_open(what.n, what.node.code, what.start, what.done)
+                what = what.call
+            else:
+                self._write_open(what.work.n, what.node.code + 1, what.start, what.over)
+                what = what.work
 
-
-class _Bar(tqdm):
-    monitor_interval = 0  # no extra thread, which would outlive the bar
-
-
-ON_CALLS = ("network", "refuse")
+    def _write_open(self, n: int, code: int, start: int, over: bool) -> None:
+        if not over and start < self.end:
+            self._write(n, code, start, -1, status=0, error=None)
 
 
 def _arrivals(scenario: Scenario, seed: int) -> Iterator[tuple[int, int]]:
-    """Yield (µs, entry) of each request: a Poisson stream, by the inverse of the integral of its
-    rate.
+    """Yield (µs, number of the entry) of each request.
+
+    The arrivals are a Poisson process with a variable rate: those of a process with rate 1, mapped
+    by the inverse of the integral of the rate.
     """
     whole = np.append(np.arange(0.0, scenario.seconds), scenario.seconds)
-    due = np.append(0.0, np.cumsum(_rate(scenario, (whole[:-1] + whole[1:]) / 2) * np.diff(whole)))
+    middle = (whole[:-1] + whole[1:]) / 2
+    expected = _rate(scenario, middle) * np.diff(whole)
+    due = np.append(0.0, np.cumsum(expected))
     shares = np.cumsum(list(scenario.shares.values()))
     passed = 0.0
     for block in count():
@@ -450,8 +456,9 @@ def _arrivals(scenario: Scenario, seed: int) -> Iterator[tuple[int, int]]:
 
 
 def _rate(scenario: Scenario, at: NDArray) -> NDArray:
-    """Return requests a second at each second."""
-    day = 1.0 - scenario.daily * np.cos(2 * np.pi * (at / 86_400 - 3 / 24))
-    since = np.array([0.0, *(second for second, _ in scenario.profile)])
-    factor = np.array([1.0, *(factor for _, factor in scenario.profile)])
-    return scenario.rate * day * factor[np.searchsorted(since, at, side="right") - 1]
+    """Return the requests per second at these times, in seconds."""
+    phase = 2 * np.pi * (at / 86_400 - 3 / 24)
+    day = 1.0 - scenario.daily * np.cos(phase)
+    since, factor = np.array([(0.0, 1.0), *scenario.profile]).T
+    current = np.searchsorted(since, at, side="right") - 1
+    return scenario.rate * day * factor[current]

@@ -20,10 +20,12 @@ import shop
 from aiops_lab.evaluate.scoring import score
 from aiops_lab.explain.rules import RULES
 from aiops_lab.record.faults import Fault
-from shop.__main__ import _parser, main
-from shop.catalogue import PAYMENT, SCENARIOS, SLOW_PAYMENT, listing
+from shop.__main__ import main
+from shop.catalogue import SCENARIOS, SLOW_PAYMENT, listing
+from shop.command_line import parser
 from shop.live import record as record_module
 from shop.recordings import read_spans, read_truth, true_faults
+from shop.shops import PAYMENT
 from shop.virtual_time.record import record_scenario
 from shop.virtual_time.scenario import Scenario, VirtualFault
 from shop.virtual_time.simulate import virtual
@@ -105,10 +107,10 @@ def test_of_two_faults_each_has_what_it_alone_degrades_and_both_are_one_incident
 def test_faults_that_degrade_a_common_endpoint_at_once_are_one_group(
     places, starts, groups, tmp_path: Path
 ) -> None:
-    faults = tuple(
-        Fault("delay", *place, start_s=start, end_s=start + 6, duration_ms=300)  # type: ignore[misc]
-        for place, start in zip(places, starts, strict=True)
-    )
+    def delay(place: tuple[str, str], start_s: float) -> Fault:
+        return Fault("delay", *place, start_s=start_s, end_s=start_s + 6, duration_ms=300)
+
+    faults = tuple(map(delay, places, starts))
     record_scenario(tmp_path / "x.csv", Scenario("x", places, faults, seconds=25))
     assert read_truth(tmp_path / "x.csv")["group"].tolist() == groups
 
@@ -209,12 +211,11 @@ def test_a_long_run_shows_how_far_it_is_unless_it_is_to_be_quiet(
     [
         (
             ["--rate", "20"],
-            "--rate must not be given with --scenario, which says itself what happens, got 20.0",
+            "--rate must not be given with --scenario, which defines the run, got 20.0",
         ),
         (
             ["--fault", "error"],
-            "--fault must not be given with --scenario, which says itself what happens, got "
-            "'error'",
+            "--fault must not be given with --scenario, which defines the run, got 'error'",
         ),
         (
             ["--quiet", "--warmup", "1", "--recovery", "2"],
@@ -329,7 +330,7 @@ def test_a_live_recording_was_made_by_the_command_of_the_readme(name: str, words
     assert f"    python -m shop record data/{name}.csv.gz {words}\n" in (
         DATA / "README.md"
     ).read_text("utf-8")
-    options, truth = _parser().parse_args(["record", "x.csv", *words.split()]), recorded(name)[1]
+    options, truth = parser().parse_args(["record", "x.csv", *words.split()]), recorded(name)[1]
     given = {
         "rate": options.rate,
         "seed": options.seed,

@@ -21,7 +21,8 @@ import shop
 from aiops_lab.checks import FieldError
 from aiops_lab.explain.rules import RULES
 from aiops_lab.record.faults import Fault
-from shop.catalogue import MARKET, SCENARIOS
+from shop.catalogue import SCENARIOS
+from shop.shops import MARKET
 from shop.topology import SEED_SHOP, Call, Endpoint, Topology
 from shop.virtual_time.scenario import Scenario, VirtualFault
 from shop.virtual_time.scenario_file import find_scenario, read_scenario
@@ -290,7 +291,7 @@ def test_the_base_of_the_mistakes_is_none(read) -> None:
         (
             ("faults", 0, "endpoint"),
             "/idle",
-            "faults[0] must be where requests come by, got 'bank /idle'",
+            "faults[0] must be at an endpoint that requests reach, got 'bank /idle'",
         ),
         (
             ("faults", 1, "caller"),
@@ -385,7 +386,7 @@ def test_the_base_of_the_mistakes_is_none(read) -> None:
         (
             ("topology",),
             "market",
-            "topology must not be there beside front, endpoints, got 'market'",
+            "topology must not be given together with front, endpoints, got 'market'",
         ),
         (("name",), GONE, "name must be given, got None"),
         (("secnods",), 5, "secnods must be a known key, perhaps seconds, got 5"),
@@ -413,8 +414,8 @@ def test_the_base_of_the_mistakes_is_none(read) -> None:
         (
             ("faults", 1, "caller"),
             ["bank", "/idle"],
-            "faults[1].caller must be one that calls bank /pay when requests come by, got 'bank "
-            "/idle'",
+            "faults[1].caller must be an endpoint that requests reach and that calls bank /pay, "
+            "got 'bank /idle'",
         ),
         (
             ("faults", 0, "endpoint"),
@@ -449,11 +450,11 @@ def test_a_mistake_is_named_with_its_place_in_the_file(
         ("rate = " + "1" * 5000, "scenario must be valid TOML: "),
         (
             'topology = "bazaar"',
-            "topology must be one of seed, market, or endpoints of its own, got 'bazaar'",
+            "topology must be one of seed, market, or be defined by endpoints, got 'bazaar'",
         ),
         (
             "topology = [1]",
-            r"topology must be one of seed, market, or endpoints of its own, got \[1\]",
+            r"topology must be one of seed, market, or be defined by endpoints, got \[1\]",
         ),
     ],
 )

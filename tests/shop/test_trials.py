@@ -14,9 +14,10 @@ import shop
 from aiops_lab.explain.rules import RULES
 from aiops_lab.record.faults import Fault
 from aiops_lab.results import Suspect
-from shop.catalogue import CHECKOUT, INVENTORY, PAYMENT, SCENARIOS
+from shop.catalogue import SCENARIOS
 from shop.experiments import trials
 from shop.experiments.trials import RuleResult, pipeline_result, truth
+from shop.shops import CHECKOUT, INVENTORY, PAYMENT
 from shop.virtual_time.scenario import Scenario
 from shop.virtual_time.twins import Twin
 

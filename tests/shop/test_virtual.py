@@ -19,11 +19,12 @@ import pytest
 import aiops_lab as lab
 import shop
 from aiops_lab.record.faults import Fault
-from shop.catalogue import CHECKOUT, FORGIVING, PAYMENT, SCENARIOS
+from shop.catalogue import SCENARIOS
 from shop.recordings import write_spans
+from shop.shops import CHECKOUT, FORGIVING, PAYMENT
 from shop.topology import SEED_SHOP, Call, Endpoint, Topology
 from shop.virtual_time import simulate
-from shop.virtual_time.keyed_random import BLOCK, KEPT, Column, key, uniform
+from shop.virtual_time.keyed_random import BLOCK, BLOCKS_CACHED, Column, key, uniform
 from shop.virtual_time.scenario import BEGIN_NS, Scenario, VirtualFault
 from shop.virtual_time.twins import as_of, windows_of
 
@@ -425,7 +426,7 @@ def test_lost_spans_are_missing_and_the_others_stay_as_they_were() -> None:
 
 def test_a_draw_depends_on_its_key_and_not_on_who_asks_first() -> None:
     forwards, backwards = Column(uniform, 1, "x", "y"), Column(uniform, 1, "x", "y")
-    asked = list(range(0, BLOCK * (KEPT + 2), 64))
+    asked = list(range(0, BLOCK * (BLOCKS_CACHED + 2), 64))
     first = [forwards[n] for n in asked]
     assert [backwards[n] for n in reversed(asked)] == first[::-1]
     assert [forwards[n] for n in asked] == first
