@@ -245,7 +245,11 @@ def _add_leaderboard(add: Callable[..., ArgumentParser]) -> ArgumentParser:
         "  python -m shop leaderboard --scenario delay --scenario flaky --seeds 5\n"
         "  python -m shop leaderboard --rule my_rules.py:mine --out mine",
     )
-    option = command.add_argument
+    _add_leaderboard_options(command.add_argument)
+    return command
+
+
+def _add_leaderboard_options(option: Option) -> None:
     option("--seeds", type=int, default=2, metavar="N", help="number of runs of each scenario")
     option(
         "--first-seed",
@@ -278,7 +282,6 @@ def _add_leaderboard(add: Callable[..., ArgumentParser]) -> ArgumentParser:
     )
     _add_jobs(option)
     option("--out", default="leaderboard", metavar="FOLDER", help="folder of tables and pictures")
-    return command
 
 
 def _add_calibrate(add: Callable[..., ArgumentParser]) -> ArgumentParser:

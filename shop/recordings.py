@@ -1,5 +1,4 @@
-"""How is a run kept? ``python -m shop record FILE``: the spans as CSV, and beside them what was
-broken.
+"""Recordings: the spans of a run as CSV, and its faults as JSON; ``python -m shop record FILE``.
 
 FILE has one row a span, in the columns of the spans frame; of the optional ones it has those that
 the frame had. start is ISO 8601 in UTC with nanoseconds, an empty cell is a missing value. It is
@@ -12,9 +11,11 @@ import gzip
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -26,7 +27,16 @@ from shop.virtual_time.scenario import Place, Scenario, fault_facts
 
 ENDINGS = (".csv", ".csv.gz")
 
-BESIDE = ".truth.json"
+"""Endings of the name of a recording."""
+
+TRUTH_ENDING = ".truth.json"
+
+"""Ending of the file of the faults, after the name of the recording."""
+
+
+FAULT_COLUMNS = ("start", "end", "kind", "service", "endpoint")
+
+"""Columns of the faults of a scenario, also if there are none."""
 
 MILLISECONDS = ["duration_ms", "first_byte_ms"]
 
@@ -46,22 +56,22 @@ def write_spans(frame: pd.DataFrame, path: str | Path) -> None:
 
 
 def encoded(frame: pd.DataFrame, path: str | Path) -> bytes:
+    """Return the content of the file at `path`: a spans frame as CSV, compressed for .gz."""
     optional = [column for column in OPTIONAL_COLUMNS if column in check(frame)]
     frame = frame[[*COLUMNS, *optional]]
-    text = frame.assign(
-        start=frame["start"].map(lambda start: start.isoformat(timespec="nanoseconds"))
-    )
-    data = text.to_csv(index=False, lineterminator="\n").encode()
-    # Neither name nor time of writing in the file: the same spans give the same bytes.
+    start = [moment.isoformat(timespec="nanoseconds") for moment in frame["start"]]
+    data = frame.assign(start=start).to_csv(index=False, lineterminator="\n").encode()
+    # mtime=0: the same spans give the same bytes
     return gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a name to write to; the file takes its place when the block is done, and is never
-    half-written.
+    """Yield a temporary path to write to, which replaces `path` when the block has succeeded.
+
+    So the file at `path` is always complete.
     """
-    part = Path(f"{path}.{os.getpid()}.part")  # so that two runs do not write into one file
+    part = Path(f"{path}.{os.getpid()}.part")  # one for each process
     try:
         yield part
         os.replace(part, path)
@@ -70,7 +80,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def check_folder(field: str, folder: Path, value: object) -> None:
-    """Raise `FieldError`, with `field` and `value`, unless files can be written into `folder`."""
+    """Raise `FieldError`, with `field` and `value`, unless `folder` can be written to."""
     if not folder.is_dir():
         raise FieldError(field, "must be in a folder that exists", str(value))
     try:
@@ -104,29 +114,36 @@ def read_truth(path: str | Path) -> pd.DataFrame:
     takes them.
 
     A row a fault: id, start, end (UTC), kind, service, endpoint (None: all of the service) and its
-    numbers. Only a scenario knows ``affected``, the (service, endpoint) pairs that the fault truly
-    degrades, as its twin tells, and ``group``, equal for faults that one incident should hold. What
-    else is in the file, such as seed, causes and the window to be explained, is in ``attrs``.
+    numbers. Recordings of a scenario also have ``affected``, the (service, endpoint) pairs that the
+    fault degrades according to the twin, and ``group``, equal for faults that belong to one
+    incident. Other values, such as seed, causes and the window to be explained, are in ``attrs``.
 
     Raises
     ------
     ValueError
-        The file beside the recording is not its truth.
+        The file beside the recording has no faults.
     """
-    truth = json.loads(Path(f"{str(path).removesuffix(BESIDE)}{BESIDE}").read_text("utf-8"))
+    recording = str(path).removesuffix(TRUTH_ENDING)
+    truth = json.loads(Path(f"{recording}{TRUTH_ENDING}").read_text("utf-8"))
     if not isinstance(truth, dict) or "faults" not in truth:
         raise FieldError("path", "must be a recording with its truth beside it", str(path))
-    rows = truth.pop("faults")
-    faults = pd.DataFrame(
-        rows, columns=None if rows else ["id", "start", "end", "kind", "service", "endpoint"]
-    )
-    for column in ("start", "end"):
-        faults[column] = pd.to_datetime(faults[column], utc=True, format="ISO8601").dt.as_unit("ns")
+    faults = _faults_frame(truth.pop("faults"), ["id", *FAULT_COLUMNS])
     if "affected" in faults:
         faults["affected"] = faults["affected"].map(_places)
-    truth |= {name: _places(truth[name]) for name in ("causes", "affected") if name in truth}
-    truth |= {name: tuple(map(pd.Timestamp, truth[name])) for name in ("window",) if name in truth}
+    for name in ("causes", "affected"):
+        if name in truth:
+            truth[name] = _places(truth[name])
+    if "window" in truth:
+        truth["window"] = tuple(map(pd.Timestamp, truth["window"]))
     faults.attrs |= truth
+    return faults
+
+
+def _faults_frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Return the rows as a frame, with start and end as times; `columns` are those of no row."""
+    faults = pd.DataFrame(rows, columns=None if rows else list(columns))
+    for column in ("start", "end"):
+        faults[column] = pd.to_datetime(faults[column], utc=True, format="ISO8601").dt.as_unit("ns")
     return faults
 
 
@@ -135,18 +152,14 @@ def _places(pairs: list[list[str]]) -> list[Place]:
 
 
 def true_faults(scenario: Scenario) -> pd.DataFrame:
-    """Return the faults of a scenario as `aiops_lab.score` takes them, without a file: for spans
-    that `virtual` made.
+    """Return the faults of a scenario as `aiops_lab.score` takes them, for the spans of `virtual`.
 
     A row a fault: start, end (UTC), kind, service, endpoint (None: all of the service) and its
-    numbers. What each fault truly degrades only a twin tells: `record_scenario` writes it down.
+    numbers. The endpoints that a fault degrades are known from a twin only: `record_scenario`
+    writes them to a file.
     """
-    columns = ["start", "end", "kind", "service", "endpoint"]
     rows = [fault_facts(fault, scenario) for fault in scenario.faults]
-    faults = pd.DataFrame(rows, columns=None if rows else columns)
-    for column in columns[:2]:
-        faults[column] = pd.to_datetime(faults[column], utc=True, format="ISO8601").dt.as_unit("ns")
-    return faults
+    return _faults_frame(rows, FAULT_COLUMNS)
 
 
 def _check_ending(path: str | Path) -> None:
@@ -155,6 +168,7 @@ def _check_ending(path: str | Path) -> None:
 
 
 def check_file(path: str | Path) -> None:
+    """Raise `FieldError` unless a recording can be written to this path."""
     _check_ending(path)
     if Path(path).is_dir():
         raise FieldError("file", "must be a file", str(path))
@@ -168,9 +182,10 @@ def fault_of(
     duration_ms: float = 1000.0,
     share: float = 1.0,
 ) -> Fault | None:
-    """Return the fault that a command's ``--fault`` names, at `endpoint` of the seed's shop.
+    """Return the fault that a command's ``--fault`` names, at an endpoint of the seed's shop.
 
-    A delay lasts `duration_ms`, give or take a fifth; `share` of the requests are struck.
+    A delay takes `duration_ms`, give or take a fifth; the fault affects `share` of the requests.
+    None if `kind` is "none".
     """
     topology = SEED_SHOP.as_one() if services == "one" else SEED_SHOP
     places = {e.route: e.service for e in topology.endpoints}
@@ -179,7 +194,7 @@ def fault_of(
     check_number("share", share, 0, 1)
     if kind == "none":
         return None
-    lasts_ms = duration_ms if kind == "delay" else 0.0
-    return Fault(
-        kind, places[endpoint], endpoint, duration_ms=lasts_ms, jitter_ms=lasts_ms / 5, rate=share
-    )
+    fault = Fault(kind, places[endpoint], endpoint, rate=share)
+    if kind == "delay":
+        return replace(fault, duration_ms=duration_ms, jitter_ms=duration_ms / 5)
+    return fault

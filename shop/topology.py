@@ -1,6 +1,6 @@
-"""What is the shop? Its endpoints, how long they take and whom they call, as data.
+"""The shop as data: its endpoints, their durations and their calls.
 
-The live shop (services.py) and the virtual one read the same topology.
+The live shop (`shop.live.services`) and the virtual one read the same topology.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Call:
     Parameters
     ----------
     service, endpoint : str
-        Who is called.
+        The called endpoint.
     timeout_s : float
-        Seconds until the caller gives up; default 5, long against the shop's 50 ms.
+        Seconds until the caller gives up; default 5, a hundred times the shop's usual 50 ms.
     retries : int
-        How often a failed call is tried again, at once; default never.
+        Number of further attempts after a failed call, made at once; default none.
     """
 
     service: str
@@ -50,14 +50,15 @@ class Endpoint:
     Parameters
     ----------
     service, route, method : str
-        Where it is; a route may exist in several services.
+        Its name and HTTP method, default GET; a route may exist in several services.
     median_ms, sigma : float
-        Its own work takes a lognormal time with this median and this standard deviation of the
-        logarithm; default 0.25, so that one request in a thousand takes more than twice the median.
+        Its own work takes a lognormal time with this median, default 10 ms, and this standard
+        deviation of the logarithm; default 0.25, so that three requests in a thousand take more
+        than twice the median.
     calls : tuple of Call, or of tuples of Call
         Made after its own work, in sequence; the calls of an inner tuple are made in parallel.
     capacity : int
-        Requests at once; beyond that it answers 503 at once. Default 128.
+        Most requests in progress, default 128; it answers further ones with 503 at once.
     """
 
     service: str
@@ -85,7 +86,7 @@ class Endpoint:
 
     @property
     def place(self) -> tuple[str, str]:
-        """(service, route): what identifies it."""
+        """(service, route), which identifies the endpoint."""
         return self.service, self.route
 
     @property
@@ -104,22 +105,22 @@ class Endpoint:
         return set(self.called)
 
     def service_time_s(self, rng: random.Random) -> float:
-        """Draw how long its own work takes, in seconds."""
+        """Return a draw of the duration of its own work, in seconds."""
         if self.median_ms == 0:
             return 0.0
-        return rng.lognormvariate(math.log(self.median_ms / 1e3), self.sigma)
+        mu = math.log(self.median_ms / 1e3)
+        return rng.lognormvariate(mu, self.sigma)
 
 
 @dataclass(frozen=True)
 class Topology:
-    """The endpoints of a shop; `front` is the service that customers, and the control plane, are
-    at.
+    """The endpoints of a shop; `front` is the service that serves customers, /aiops and /simulate.
 
     Raises
     ------
     ValueError
-        An endpoint is there twice, a call leads to no endpoint or in a circle, or `front` has no
-        endpoint.
+        An endpoint is given twice, a call is to an unknown endpoint, the calls form a cycle, or
+        `front` has no endpoint.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -129,18 +130,17 @@ class Topology:
         places = [endpoint.place for endpoint in self.endpoints]
         for n, place in enumerate(places):
             if place in places[:n]:
-                raise FieldError(f"endpoints[{n}]", "must be there once", " ".join(place))
+                raise FieldError(f"endpoints[{n}]", "must be given once", " ".join(place))
         for where, call in self._calls():
             if (call.service, call.endpoint) not in places:
-                raise FieldError(
-                    where, "must lead to a known endpoint", f"{call.service} {call.endpoint}"
-                )
+                called = f"{call.service} {call.endpoint}"
+                raise FieldError(where, "must be to a known endpoint", called)
         if self.front not in self.services:
             raise FieldError("front", f"must be one of {', '.join(self.services)}", self.front)
         self.callers_first()
 
     def _calls(self) -> Iterator[tuple[str, Call]]:
-        """Yield each call with its place in the topology."""
+        """Yield each call with its position, such as ``endpoints[2].calls[0]``."""
         for n, endpoint in enumerate(self.endpoints):
             for k, step in enumerate(endpoint.calls):
                 where = f"endpoints[{n}].calls[{k}]"
@@ -166,20 +166,20 @@ class Topology:
         return tuple(endpoint for endpoint in self.endpoints if endpoint.service == service)
 
     def callers_first(self) -> tuple[Endpoint, ...]:
-        """Return the endpoints so that every caller comes before whom it calls."""
-        # not sets: their order, and so which circle is named, would differ from process to process
+        """Return the endpoints in an order in which every caller comes before its callees."""
+        # lists, not sets, so that each process names the same cycle
         callees = {endpoint.place: endpoint.called for endpoint in self.endpoints}
         try:
             order = tuple(TopologicalSorter(callees).static_order())
         except CycleError as error:
-            circle = error.args[1][::-1]
-            where = f"endpoints[{list(callees).index(circle[0])}].calls"
-            shown = " -> ".join(" ".join(place) for place in circle)
-            raise FieldError(where, "must not lead in a circle", shown) from None
+            cycle = error.args[1][::-1]
+            first = list(callees).index(cycle[0])
+            shown = " -> ".join(" ".join(place) for place in cycle)
+            raise FieldError(f"endpoints[{first}].calls", "must not form a cycle", shown) from None
         return tuple(self.at(*place) for place in reversed(order))
 
     def below(self, places: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Return these endpoints and whom they call, directly or not."""
+        """Return these endpoints and their callees, direct and indirect."""
         found = set(places)
         for endpoint in self.callers_first():
             if endpoint.place in found:
@@ -187,7 +187,7 @@ class Topology:
         return found
 
     def above(self, places: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Return these endpoints and who calls them, directly or not."""
+        """Return these endpoints and their callers, direct and indirect."""
         found = set(places)
         for endpoint in reversed(self.callers_first()):
             if endpoint.callees & found:

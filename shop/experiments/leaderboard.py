@@ -146,7 +146,9 @@ def right(runs: pd.DataFrame) -> pd.Series:
 
     Without a fault: whether there is no suspect.
     """
-    return (runs["rank"] == 1).where(runs["causes"] > 0, runs["silent"]).astype(bool)
+    with_fault = runs["causes"] > 0
+    first = runs["rank"] == 1
+    return first.where(with_fault, runs["silent"]).astype(bool)
 
 
 def totals(runs: pd.DataFrame) -> pd.DataFrame:
@@ -223,7 +225,8 @@ def confidences(runs: pd.DataFrame, rule: str = "ledger") -> tuple[Calibration, 
         answered, the most confident first), answered, threshold (the least confidence), risk (the
         share of wrong answers).
     """
-    mine = runs[(runs["rule"] == rule) & ((runs["causes"] > 0) | ~runs["silent"])]
+    mine = runs[runs["rule"] == rule]
+    mine = mine[(mine["causes"] > 0) | ~mine["silent"]]
     if "group" in mine:
         mine = mine[mine["group"] != BY_SIZE]
     sure = mine["confidence"]
@@ -296,6 +299,8 @@ def by_size(sizes: pd.DataFrame) -> pd.DataFrame:
     for name in ("right", "wrong", "silent"):
         k = table[name].to_numpy(dtype=float)
         n = table["n"].to_numpy(dtype=float)
-        table[f"{name}_low"], table[f"{name}_high"] = wilson(k, n, 1.96)
+        low, high = wilson(k, n, 1.96)
+        table[f"{name}_low"] = low
+        table[f"{name}_high"] = high
         table[name] = k / n
     return table

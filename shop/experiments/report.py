@@ -102,7 +102,8 @@ def report_leaderboard(
     check_jobs(jobs)
     check_out(Path(out))
     rules = read_rules(specs)
-    what = f"{_many(len(chosen), 'scenario')}, {_many(len(rules), 'rule')}"
+    scenarios = _many(len(chosen), "scenario")
+    what = f"{scenarios}, {_many(len(rules), 'rule')}"
     head = f"{what}, seeds {first_seed} to {first_seed + seeds - 1}."
     say(f"{head} The published results come from {PUBLISHED_RUN}.")
     board = play(
@@ -205,7 +206,9 @@ def _totals(table: pd.DataFrame) -> pd.DataFrame:
 
 def _with_bounds(table: pd.DataFrame, name: str, text: Callable[[float], str]) -> pd.Series:
     """Return "value (low-high)" of each row; "" where there is no value."""
-    value, low, high = (table[f"{name}{end}"].map(text) for end in ("", "_low", "_high"))
+    value = table[name].map(text)
+    low = table[f"{name}_low"].map(text)
+    high = table[f"{name}_high"].map(text)
     shown = value + " (" + low + "-" + high + ")"
     return shown.where(table[name].notna(), "")
 
@@ -232,7 +235,7 @@ def _pipeline(table: pd.DataFrame) -> pd.DataFrame:
     shown["first"] = table["first"].map(_shortened)
     shown["right"] = table["right"].map(_percent)
     shown["named"] = table["named"].map(_percent)
-    shown["agree"] = table["jaccard"].map("{:.2f}".format).where(table["jaccard"].notna(), "")
+    shown["agree"] = table["jaccard"].map(_two_digits)
     shown["exact"] = table["exact"].map(_percent)
     shown["false"] = table["false_runs"].map(_percent)
     shown["/h"] = table["false_per_hour"].map("{:.1f}".format)
@@ -291,7 +294,8 @@ def _confidence(board: Board) -> Iterator[Section]:
         return
     errors = {name: _calibration_row(found) for name, (found, _) in answered.items()}
     yield "The ledger's confidence", CONFIDENCE_NOTE, pd.DataFrame(errors).T
-    curves = pd.concat({name: curve for name, (_, curve) in answered.items()}).droplevel(1)
+    by_set = {name: curve for name, (_, curve) in answered.items()}
+    curves = pd.concat(by_set).droplevel(1)
     table = pd.DataFrame(
         {
             "coverage": curves["coverage"].map(_percent),
@@ -323,6 +327,10 @@ def _size(size: float) -> str:
 
 def _percent(share: float) -> str:
     return "" if pd.isna(share) else f"{100 * share:.0f}"
+
+
+def _two_digits(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.2f}"
 
 
 def _number(value: float) -> str:
@@ -420,7 +428,8 @@ def size_picture(curves: pd.DataFrame) -> Any:
 def _with_silence(curves: pd.DataFrame) -> pd.DataFrame:
     """Return the curves, and a further one: how often the ledger names no suspect."""
     names = {f"silent{end}": f"right{end}" for end in ("", "_low", "_high")}
-    mine = curves.loc[curves["rule"] == "ledger", ["size", *names]].rename(columns=names)
+    ledger = curves[curves["rule"] == "ledger"]
+    mine = ledger[["size", *names]].rename(columns=names)
     return pd.concat([curves, mine.assign(rule=SILENCE)])
 
 

@@ -1,13 +1,11 @@
-"""Does it do what it promises? ``python -m shop check``: the scenarios, over HTTP alone, as curl
-would.
-"""
+"""The test of a running shop over HTTP, ``python -m shop check``: faults and expected incidents."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,18 +22,27 @@ from shop.topology import SEED_SHOP, Topology
 
 CHECK_POLL_S = 0.5
 
+"""Seconds between two looks at the incidents."""
+
 DEADLINE_S = 90.0
+
+"""Seconds after the fault within which all has to be right."""
 
 QUICK_WINDOW_S, CHECK_WINDOW_S = 2.0, 5.0
 
+"""Lengths of the analysis windows, in seconds, with and without --quick."""
+
 ELSEWHERE_CALM_S, ELSEWHERE_TRIES = 24.0, 4
 
-"""A server elsewhere may have windows of 10 s, and incidents that have to be resolved first."""
+"""Seconds of normal traffic, and attempts, before a fault in a shop that is given by its URL.
+
+It may have windows of 10 s, and incidents that have to be resolved first.
+"""
 
 
 @dataclass(frozen=True)
 class LiveCheck:
-    """Something to break, and what must be said of it."""
+    """A fault, and the incident that is expected."""
 
     name: str
     simulate: str
@@ -77,7 +84,7 @@ CHECKS = (
 
 
 class CheckRow(NamedTuple):
-    """One thing that was looked at."""
+    """One result: of a scenario, what was checked, and whether it passed."""
 
     scenario: str
     what: str
@@ -86,7 +93,7 @@ class CheckRow(NamedTuple):
 
 @dataclass(frozen=True)
 class CheckPlan:
-    """How the scenarios are run; `stop` ends those that are under way."""
+    """Settings of the scenarios; setting `stop` ends those that are running."""
 
     window_s: float
     rate: float
@@ -96,13 +103,13 @@ class CheckPlan:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def go_on(self) -> None:
-        """Raise CancelledError if it is to stop."""
+        """Raise CancelledError if `stop` is set."""
         if self.stop.is_set():
             raise CancelledError
 
 
 def run_checks(url: str | None, quick: bool, rate: float, seed: int) -> int:
-    """Run every scenario, print a table of what passed, and return 0 if all of it did."""
+    """Run every scenario and print its results; return 0 if all passed, else 1."""
     check_number("rate", rate, 0.001, 1e5)
     calm_s, tries = (0.0, 1) if url is None else (ELSEWHERE_CALM_S, ELSEWHERE_TRIES)
     if url is not None:
@@ -116,8 +123,8 @@ def run_checks(url: str | None, quick: bool, rate: float, seed: int) -> int:
         with _server(url, plan.window_s, seed) as address:
             return _basics(address, scenario.name) + _scenario(address, scenario, plan)
 
-    print(f"{len(CHECKS)} scenarios against {url or 'shops of their own'}", flush=True)
-    # A server elsewhere is only one: breaking it in two ways at once would be another scenario.
+    print(f"{len(CHECKS)} scenarios against {url or 'shops started here'}", flush=True)
+    # a shop given by its URL can have one fault at a time only
     with ThreadPoolExecutor(len(CHECKS) if quick and url is None else 1) as pool:
         shown = sys.stderr.isatty()
         try:
@@ -128,12 +135,15 @@ def run_checks(url: str | None, quick: bool, rate: float, seed: int) -> int:
         finally:
             plan.stop.set()  # only the main thread is interrupted by Ctrl-C
     failed = sum(not row.passed for row in rows)
-    print(f"{len(rows) - failed} passed, {failed} failed in {time.monotonic() - begin:.0f} s")
+    passed = len(rows) - failed
+    seconds = time.monotonic() - begin
+    print(f"{passed} passed, {failed} failed in {seconds:.0f} s")
     return 0 if failed == 0 else 1
 
 
 def _row_text(row: CheckRow) -> str:
-    return f"  {'ok  ' if row.passed else 'FAIL'}  {row.scenario:<10}{row.what}"
+    outcome = "ok  " if row.passed else "FAIL"
+    return f"  {outcome}  {row.scenario:<10}{row.what}"
 
 
 def _check_url(url: str) -> None:
@@ -156,7 +166,7 @@ def _server(url: str | None, window_s: float, seed: int) -> Iterator[str]:
 
 
 def _small() -> Topology:
-    """The seed's shop with fewer threads: several of them run in one process."""
+    """Return the seed's shop with fewer threads, since several of them run in one process."""
     return Topology(tuple(replace(endpoint, capacity=64) for endpoint in SEED_SHOP.endpoints))
 
 
@@ -172,25 +182,22 @@ def _ask(method: str, url: str, **given: Any) -> requests.Response:
 
 
 def _basics(url: str, scenario: str) -> list[CheckRow]:
-    """Look at each endpoint once; only in the first scenario, they are the same in all."""
+    """Check the answer of each endpoint; only in the first scenario, as it is the same in all."""
     if scenario != CHECKS[0].name:
         return []
-    asked = [(e.method, e.route, 200) for e in SEED_SHOP.endpoints]
+    asked = [(endpoint.method, endpoint.route, 200) for endpoint in SEED_SHOP.endpoints]
     asked += [
-        ("GET", path, 200) for path in ("/aiops/metrics", "/aiops/incidents", "/simulate/status")
-    ]
-    asked += [
+        ("GET", "/aiops/metrics", 200),
+        ("GET", "/aiops/incidents", 200),
+        ("GET", "/simulate/status", 200),
         ("POST", "/simulate/delay?endpoint=/nowhere&duration=-1", 400),
         ("GET", "/aiops/incidents/INC-0-0", 404),
     ]
-    return [
-        CheckRow(
-            "basics",
-            f"{method} {path} answers {status}",
-            _ask(method, url + path).status_code == status,
-        )
-        for method, path, status in asked
-    ]
+    rows = []
+    for method, path, status in asked:
+        passed = _ask(method, url + path).status_code == status
+        rows.append(CheckRow("basics", f"{method} {path} answers {status}", passed))
+    return rows
 
 
 def _scenario(url: str, scenario: LiveCheck, plan: CheckPlan) -> list[CheckRow]:
@@ -203,19 +210,15 @@ def _scenario(url: str, scenario: LiveCheck, plan: CheckPlan) -> list[CheckRow]:
             passed, seconds = _watch(url, scenario, plan, begin)
     finally:
         _ask("POST", f"{url}/simulate/clear")
-    rows = [CheckRow(scenario.name, "normal traffic opens no incident", quiet)]
-    rows += [CheckRow(scenario.name, what, ok) for what, ok in passed.items()]
-    return [
-        *rows,
-        CheckRow(
-            scenario.name, f"all of it within {seconds:.0f} s of the fault", seconds < DEADLINE_S
-        ),
-    ]
+    in_time = {f"all of it within {seconds:.0f} s of the fault": seconds < DEADLINE_S}
+    results = {"normal traffic opens no incident": quiet} | passed | in_time
+    return [CheckRow(scenario.name, what, ok) for what, ok in results.items()]
 
 
 def _calm(url: str, plan: CheckPlan) -> bool:
-    """Send normal traffic until no incident is active; what an earlier scenario left behind gets
-    resolved.
+    """Send normal traffic until no incident is active; resolve those of earlier scenarios.
+
+    Returns whether no incident was active in the end.
     """
     seconds = max(3.5 * plan.window_s, plan.calm_s)
     for _ in range(plan.tries):
@@ -233,7 +236,7 @@ def _calm(url: str, plan: CheckPlan) -> bool:
 def _watch(
     url: str, scenario: LiveCheck, plan: CheckPlan, begin: float
 ) -> tuple[dict[str, bool], float]:
-    """Poll until everything is as it must be, or the deadline has passed."""
+    """Poll until all results are right or the deadline has passed; return them and the seconds."""
     while True:
         _ask("POST", f"{url}/aiops/analyze").raise_for_status()
         incidents = _ask("GET", f"{url}/aiops/incidents").json()["active_incidents"]
@@ -246,20 +249,20 @@ def _watch(
 
 
 def judge_check(incidents: list[dict[str, Any]], scenario: LiveCheck) -> dict[str, bool]:
-    """Return what holds of the active incidents: {what: whether}."""
+    """Return what is right about the active incidents: {what: whether}."""
     incident = incidents[-1] if incidents else {}
     cause = incident.get("root_cause") or {}
-    mine = [a for a in incident.get("anomalies", []) if a["endpoint"] == scenario.cause]
-    rules: dict[str, Callable[[], bool]] = {
-        "one incident opens": lambda: len(incidents) == 1,
-        f"its root cause is {scenario.cause}": lambda: cause.get("endpoint") == scenario.cause,
-        f"affected: {', '.join(sorted(scenario.affected))}": lambda: (
-            set(incident.get("affected_endpoints", [])) == scenario.affected
-        ),
-        f"{scenario.anomaly} at {scenario.cause}": lambda: any(
-            a["type"] == scenario.anomaly for a in mine
-        ),
+    affected = set(incident.get("affected_endpoints", []))
+    anomalies = incident.get("anomalies", [])
+    own = [anomaly for anomaly in anomalies if anomaly["endpoint"] == scenario.cause]
+    types = [anomaly["type"] for anomaly in own]
+    expected = ", ".join(sorted(scenario.affected))
+    results = {
+        "one incident opens": len(incidents) == 1,
+        f"its root cause is {scenario.cause}": cause.get("endpoint") == scenario.cause,
+        f"affected: {expected}": affected == scenario.affected,
+        f"{scenario.anomaly} at {scenario.cause}": scenario.anomaly in types,
     }
     if scenario.anomaly == "error_spike":
-        rules["sample messages"] = lambda: any(a.get("sample_errors") for a in mine)
-    return {what: rule() for what, rule in rules.items()}
+        results["sample messages"] = any(anomaly.get("sample_errors") for anomaly in own)
+    return results

@@ -1,6 +1,4 @@
-"""What does the whole chain look like? ``python -m shop demo``: warm up, break /payment, name the
-cause.
-"""
+"""The demonstration, ``python -m shop demo``: a fault at /payment, the incident and its cause."""
 
 from __future__ import annotations
 
@@ -25,43 +23,43 @@ if TYPE_CHECKING:
 
 DEMO_WINDOW_S = 5.0
 
+"""Length of an analysis window in seconds."""
+
 WARMUP_S, DEMO_FAULT_S = 15.0, 12.0
+
+"""Seconds of normal traffic, and of traffic with the fault."""
 
 ENTRY = "/checkout"
 
 
 def demo(fault: str, services: str, seed: int, rate: float, out: str) -> int:
-    """Run the demo; return 0 if an incident with a cause was found."""
+    """Run the demo; return 0 if every incident has a root cause and there is one, else 1."""
     check_number("rate", rate, 0.001, 1e5)
     check_out(Path(out))
     begin = time.monotonic()
     knobs = Sensitivity(window_s=DEMO_WINDOW_S)
-    print(
-        f"A shop with {len(SEED_SHOP.endpoints)} endpoints; {ENTRY} calls /payment, then "
-        "/inventory."
-    )
-    print(
-        f"Windows of {DEMO_WINDOW_S:g} s, so that it is soon over; `serve` uses "
-        f"{Sensitivity().window_s:g} s.\n"
-    )
+    count = len(SEED_SHOP.endpoints)
+    usual_s = Sensitivity().window_s
+    print(f"A shop with {count} endpoints; {ENTRY} calls /payment, then /inventory.")
+    print(f"Windows of {DEMO_WINDOW_S:g} s, to save time; `serve` uses {usual_s:g} s.\n")
     with running(services, sensitivity=knobs, seed=seed, interval_s=1.0) as shop:
-        say(f"1. Warm-up: {rate:g} requests/s for {WARMUP_S:g} s, to learn what is usual")
+        say(f"1. Warm-up: {rate:g} requests/s for {WARMUP_S:g} s, to learn the baselines")
         _drive(shop, WARMUP_S, rate, seed)
-        say(f"2. Break /payment: {fault}")
-        broken = fault_of(fault, services)
-        assert broken is not None
-        shop.inject(broken)
-        seen = _drive(shop, DEMO_FAULT_S, rate, seed + 1)
-        say(f"   Customers saw {_outcome(seen)}")
-        # until the window has ended
-        time.sleep(max(0.0, DEMO_WINDOW_S + knobs.grace_s - (time.time() % DEMO_WINDOW_S)))
+        say(f"2. Inject a fault at /payment: {fault}")
+        injected = fault_of(fault, services)
+        assert injected is not None
+        shop.inject(injected)
+        answers = _drive(shop, DEMO_FAULT_S, rate, seed + 1)
+        say(f"   Customers got {_outcome(answers)}")
+        since_window_began = time.time() % DEMO_WINDOW_S
+        time.sleep(max(0.0, DEMO_WINDOW_S + knobs.grace_s - since_window_began))
         shop.step()
         shop.clear()
         incidents = shop.monitor.incidents()
         spans = shop.store.spans()
         faults = shop.truth.faults()
     if not incidents:
-        print("No incident was found. That is wrong.", file=sys.stderr)
+        print("No incident was detected, although there is a fault.", file=sys.stderr)
         return 1
     for incident in incidents:
         say("\n3. " + verdict(incident))
@@ -73,9 +71,7 @@ def demo(fault: str, services: str, seed: int, rate: float, out: str) -> int:
 
 
 def check_out(out: Path) -> None:
-    """Raise `FieldError` unless `out` is a folder that files can be written into, or can become
-    one.
-    """
+    """Raise `FieldError` unless `out` is, or can be created as, a folder that can be written to."""
     there = next(folder for folder in (out, *out.parents) if folder.exists())
     if not there.is_dir():
         raise FieldError("out", "must be a folder", str(out))
@@ -83,7 +79,7 @@ def check_out(out: Path) -> None:
 
 
 def say(text: str) -> None:
-    """Print at once: the progress bars between the lines are on another stream."""
+    """Print without delay, as progress bars between the lines are on another stream."""
     print(text, flush=True)
 
 
@@ -91,17 +87,17 @@ def _drive(shop: Shop, seconds: float, rate: float, seed: int) -> pd.DataFrame:
     return drive(shop, seconds, rate, seed=seed, timeout_s=6.0, progress=sys.stderr.isatty())
 
 
-def _outcome(seen: pd.DataFrame) -> str:
-    counts = seen["status"].value_counts().sort_index()
-    shown = [f"{n} x {status if status else 'no answer'}" for status, n in counts.items()]
-    return (
-        f"{', '.join(shown)}; {ENTRY} took "
-        f"{seen.query('endpoint == @ENTRY').duration_ms.median():.0f} ms"
-    )
+def _outcome(answers: pd.DataFrame) -> str:
+    """Return the number of answers of each status, and the median duration at the entry."""
+    counts = answers["status"].value_counts().sort_index()
+    shown = [f"{n} x {status or 'no answer'}" for status, n in counts.items()]
+    entry = answers[answers["endpoint"] == ENTRY]
+    median_ms = entry["duration_ms"].median()
+    return f"{', '.join(shown)}; {ENTRY} took {median_ms:.0f} ms"
 
 
 def verdict(incident: Incident) -> str:
-    """Return the incident in three lines."""
+    """Return root cause, main anomaly, support and affected endpoints as text, a line each."""
     cause = incident.root_cause
     if cause is None:
         return f"Incident {incident.id} {incident.severity}: no cause found"
@@ -118,14 +114,15 @@ def verdict(incident: Incident) -> str:
 def ledger_table(incident: Incident, entry: str = ENTRY) -> pd.DataFrame:
     """Return where the excess of one entry originated: account, excess; attrs entry, unit, total.
 
-    In failures if it fails more than usual, else in milliseconds.
+    In failures per request if more requests fail than usual, else in milliseconds per request.
     """
     rows = pd.DataFrame(list(incident.verdict.ledger))
     entries = {row["entry"]: row for row in incident.explain()[0].rows}
     now = entries[entry]
     failures = now["now_failed"] - now["usual_failed"]
     unit = "failures" if failures > 0.02 else "ms"
-    mine = rows[(rows["entry"] == entry) & (rows["unit"] == unit) & ~rows["masked"].astype(bool)]
+    in_unit = (rows["entry"] == entry) & (rows["unit"] == unit)
+    mine = rows[in_unit & ~rows["masked"].astype(bool)]
     table = mine[["account", "excess"]].reset_index(drop=True)
     names = {"ms": "ms per request", "failures": "failures per request"}
     total = failures if unit == "failures" else now["now_ms"] - now["usual_ms"]
@@ -134,20 +131,24 @@ def ledger_table(incident: Incident, entry: str = ENTRY) -> pd.DataFrame:
 
 
 def ledger_text(incident: Incident) -> str:
-    """Return the ledger as text: what originated inside equals the excess at the entry."""
+    """Return the ledger as text: the sum of its rows equals the excess at the entry."""
     table = ledger_table(incident)
-    lines = [f"   Ledger of {table.attrs['entry']}, excess in {table.attrs['unit']}:"]
-    for row in table.sort_values("excess", ascending=False).itertuples():
-        lines.append(f"     {row.account:<40}{row.excess:>+12.3f}")
-    lines.append(f"     {'originated inside, in all':<40}{table['excess'].sum():>+12.3f}")
-    lines.append(f"     {'excess at ' + table.attrs['entry']:<40}{table.attrs['total']:>+12.3f}")
-    return "\n".join(lines)
+    entry, unit, total = (table.attrs[name] for name in ("entry", "unit", "total"))
+    rows = table.sort_values("excess", ascending=False)
+    lines = [_ledger_line(row.account, row.excess) for row in rows.itertuples()]
+    lines.append(_ledger_line("originated inside, in all", table["excess"].sum()))
+    lines.append(_ledger_line(f"excess at {entry}", total))
+    return "\n".join([f"   Ledger of {entry}, excess in {unit}:", *lines])
+
+
+def _ledger_line(name: Any, excess: Any) -> str:
+    return f"     {name:<40}{excess:>+12.3f}"
 
 
 def draw(
     incident: Incident, spans: pd.DataFrame, faults: pd.DataFrame, knobs: Sensitivity, out: Path
 ) -> None:
-    """Write timeline.png and ledger.png."""
+    """Write timeline.png, and ledger.png if a root cause was found, into the folder `out`."""
     import matplotlib
 
     matplotlib.use("Agg")

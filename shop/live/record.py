@@ -28,24 +28,23 @@ def record(
     services: str = "one",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Run normal traffic, then break something, then mend it; write and return the spans.
+    """Run normal traffic, inject a fault and remove it again; write and return the spans.
 
     Parameters
     ----------
     path : path
         FILE.csv or FILE.csv.gz; FILE.truth.json is written beside it.
     fault : Fault or None
-        What is broken after `warmup_s` for `fault_s` seconds; None = nothing, a recording of normal
-        days.
+        Injected after `warmup_s`, default 60 s, for `fault_s`, default 30 s; None = no fault.
     recovery_s : float
-        Seconds of traffic after it was mended.
+        Seconds of traffic after the fault was removed, default 0.
     rate, seed, services, progress
         As for `drive` and `running`.
 
     Raises
     ------
     ValueError
-        A parameter breaks its rule; said before anything runs.
+        A parameter breaks its rule; checked before anything runs.
     """
     check_file(path)
     for name, seconds in (("warmup_s", warmup_s), ("fault_s", fault_s), ("recovery_s", recovery_s)):
@@ -68,7 +67,7 @@ def record(
 
 
 def rows_of(faults: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a log of faults as JSON has them."""
+    """Return the rows of a log of faults as they are in JSON."""
     return json.loads(faults.to_json(orient="records", date_format="iso", date_unit="us"))
 
 

@@ -1,4 +1,4 @@
-"""How does the shop run? In this process: real HTTP on 127.0.0.1, threads, nothing left behind."""
+"""The running shop in this process: HTTP servers on 127.0.0.1, their threads, and the monitor."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ HOST = "127.0.0.1"
 
 CONTROL_THREADS = 16
 
-"""Threads that business requests can never take: /aiops and /simulate answer whatever hangs."""
+"""Threads that business requests cannot use, so that /aiops and /simulate answer during a hang."""
 
 lifecycle_log = logging.getLogger(__name__)
 
@@ -63,17 +63,17 @@ class Shop:
     Attributes
     ----------
     url : str
-        The front: where customers come in, and where /aiops and /simulate are.
+        Address of the front, which serves customers, /aiops and /simulate.
     urls : dict
-        Where each service is.
+        Address of each service.
     store : SpanStore
         The recorded spans.
     monitor : Monitor
-        Watches them; advance it with `step`, or let `running` do so every ``interval_s``.
+        Detects incidents in them, in each `step`, or every ``interval_s`` of `running`.
     truth : FaultLog
-        What was broken and when; only evaluation reads it.
+        The injected faults and their times; for evaluation only.
     topology : Topology
-        What runs.
+        The endpoints of the shop.
     """
 
     def __init__(
@@ -88,43 +88,46 @@ class Shop:
 
     @property
     def url(self) -> str:
-        """Where the front is."""
+        """The address of the front."""
         return self.urls[self.topology.front]
 
     def inject(self, fault: Fault) -> int:
-        """Break an endpoint and return the fault's id.
+        """Inject a fault and return its id.
 
         Raises
         ------
         ValueError
-            The shop has no such endpoint, so the fault would strike nothing.
+            The shop has no such endpoint.
         """
         known = [endpoint.place for endpoint in self.topology.endpoints]
         if (fault.service, fault.endpoint) not in known:
-            names = ", ".join(" ".join(each) for each in known)
-            raise FieldError(
-                "fault", f"must be at one of {names}", f"{fault.service} {fault.endpoint}"
-            )
+            names = ", ".join(" ".join(place) for place in known)
+            wrong = f"{fault.service} {fault.endpoint}"
+            raise FieldError("fault", f"must be at one of {names}", wrong)
         return self.injector.inject(fault)
 
     def clear(self, id: int | None = None) -> list[int]:
-        """Mend one fault, or all, let held requests go, and return the ids of what ended."""
+        """Remove one fault, or all, release held requests, and return the ids of the faults."""
         return self.injector.clear(id)
 
     def step(self, now: pd.Timestamp | None = None) -> list[Incident]:
-        """Let the monitor look at everything until `now`; return the incidents that changed."""
+        """Analyse all spans until `now`, default the present; return the incidents that changed."""
         self.store.flush()
-        return self.monitor.step(pd.Timestamp.now("UTC") if now is None else now)
+        moment = pd.Timestamp.now("UTC") if now is None else now
+        return self.monitor.step(moment)
 
     def places(self) -> Mapping[str, Destination]:
-        """The address of each endpoint, by route, or "service route" where services share it."""
+        """Return the address of each endpoint, by its name.
+
+        The name is the route, or "service route" where several services share it.
+        """
         routes = [endpoint.route for endpoint in self.topology.endpoints]
-        return {
-            e.route if routes.count(e.route) == 1 else f"{e.service} {e.route}": place(
-                e.method, self.urls[e.service], e.route
-            )
-            for e in self.topology.endpoints
-        }
+        places = {}
+        for endpoint in self.topology.endpoints:
+            is_shared = routes.count(endpoint.route) > 1
+            name = " ".join(endpoint.place) if is_shared else endpoint.route
+            places[name] = place(endpoint.method, self.urls[endpoint.service], endpoint.route)
+        return places
 
 
 @contextmanager
@@ -138,7 +141,7 @@ def running(
     *,
     topology: Topology = SEED_SHOP,
 ) -> Iterator[Shop]:
-    """Run a shop while the block runs; its ports, threads and temporary file are gone afterwards.
+    """Run a shop while the block runs; its ports, threads and temporary file are freed afterwards.
 
     Parameters
     ----------
@@ -149,7 +152,7 @@ def running(
         SQLite file for spans, incidents and the log of faults; default a temporary one, removed at
         the end.
     sensitivity : Sensitivity, optional
-        The monitor's knobs; default all defaults.
+        The thresholds of detection; default those of `Sensitivity`.
     seed : int
         Of service times and faults.
     port : int
@@ -179,10 +182,9 @@ def running(
 
 @contextmanager
 def undisturbed(manager: AbstractContextManager[Started]) -> Iterator[Started]:
-    """Enter and leave `manager` in a thread of its own.
+    """Enter and leave `manager` in a separate thread.
 
-    Ctrl-C interrupts nothing but the main thread, and so neither a start nor a clean-up that is
-    half done.
+    Ctrl-C interrupts only the main thread, and so neither the start nor the clean-up.
     """
     entered: Future[Started] = Future()
     leave = threading.Event()
@@ -217,10 +219,8 @@ def _life(
 ) -> Iterator[Shop]:
     with ExitStack() as stack:
         if path is None:
-            path = (
-                Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aiops-lab-")))
-                / "shop.sqlite"
-            )
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="aiops-lab-"))
+            path = Path(folder) / "shop.sqlite"
         store = stack.enter_context(SpanStore(path))
         truth = stack.enter_context(FaultLog(path))
         monitor = Monitor(store, knobs)
@@ -234,13 +234,13 @@ def _life(
 
 
 def _open(shop: Shop, stack: ExitStack, seed: int, port: int) -> None:
-    """Start the servers; ports first, because the services need each other's."""
+    """Start the servers; all ports first, because the services need the addresses of the others."""
     topology = shop.topology
     stopping = threading.Event()
     callers_first = dict.fromkeys(endpoint.service for endpoint in topology.callers_first())
     servers = {}
     sessions = stack.enter_context(ExitStack())
-    for service in reversed(callers_first):  # stopped in the reverse order: callers first
+    for service in reversed(callers_first):  # callers are stopped before their callees
         slots = sum(endpoint.capacity for endpoint in topology.of(service))
         server = _Server(port if service == topology.front else 0, slots + CONTROL_THREADS)
         stack.callback(server.close)
@@ -261,29 +261,29 @@ def _open(shop: Shop, stack: ExitStack, seed: int, port: int) -> None:
 
 
 def _session(shop: Shop, service: str) -> Session:
-    session = Session(shop.store, service, peers={url: name for name, url in shop.urls.items()})
-    session.trust_env = False  # a proxy of the user's has no business between 127.0.0.1 and itself
+    peers = {url: name for name, url in shop.urls.items()}
+    session = Session(shop.store, service, peers=peers)
+    session.trust_env = False  # no proxy between the services
     session.mount("http://", HTTPAdapter(pool_connections=16, pool_maxsize=1024))
     return session
 
 
 @cache
 def _compile() -> None:
-    """Compile the analysis before anybody is watched: in the background it would slow the very
-    requests down.
-    """
+    """Compile the analysis before the first request, which compiling would slow down."""
     replay(to_frame(span for n in range(90) for span in _trace(n, failed=n >= 60)))
 
 
 def _trace(n: int, failed: bool) -> list[Span]:
     """Return the n-th second's request of a made-up system: a calls b."""
     trace_id = f"{n:032x}"
-    ids = [f"{3 * n + k:016x}" for k in (1, 2, 3)]
-    times = (n * 1_000_000_000, 900_000_000 if failed else 90_000_000, 500 if failed else 200, None)
+    entry, call, callee = (f"{3 * n + k:016x}" for k in (1, 2, 3))
+    duration_ns = 900_000_000 if failed else 90_000_000
+    outcome = (n * 1_000_000_000, duration_ns, 500 if failed else 200, None)
     return [
-        Span(trace_id, ids[0], None, "a", "/a", "server", None, *times),
-        Span(trace_id, ids[1], ids[0], "a", "/b", "client", "b", *times),
-        Span(trace_id, ids[2], ids[1], "b", "/b", "server", None, *times),
+        Span(trace_id, entry, None, "a", "/a", "server", None, *outcome),
+        Span(trace_id, call, entry, "a", "/b", "client", "b", *outcome),
+        Span(trace_id, callee, call, "b", "/b", "server", None, *outcome),
     ]
 
 
@@ -291,13 +291,13 @@ def _trace(n: int, failed: bool) -> list[Span]:
 def _watching(shop: Shop, interval_s: float) -> Iterator[None]:
     stop = threading.Event()
 
+    grace_s = shop.monitor.sensitivity.grace_s
+
     def watch() -> None:
-        while not stop.wait(
-            _until_next_step(time.time(), interval_s, shop.monitor.sensitivity.grace_s)
-        ):
+        while not stop.wait(_until_next_step(time.time(), interval_s, grace_s)):
             try:
                 shop.step()
-            except Exception:  # the watch goes on; a single bad step must not end it
+            except Exception:  # one failed step must not end the monitoring
                 lifecycle_log.exception("the monitor's step failed")
 
     thread = threading.Thread(target=watch, name="monitor", daemon=True)
@@ -310,9 +310,7 @@ def _watching(shop: Shop, interval_s: float) -> Iterator[None]:
 
 
 def _until_next_step(now_s: float, interval_s: float, grace_s: float) -> float:
-    """Return the seconds until windows on the grid have just become ready, so that none waits for
-    its verdict.
-    """
+    """Return the seconds until shortly after the next window is ready for analysis."""
     just_after = 0.05
     return interval_s - (now_s - grace_s - just_after) % interval_s
 
@@ -322,7 +320,7 @@ class _Server(wsgi.Server):
 
     expiration_interval = 0.1  # also the longest that stopping waits for the accepting thread
     keep_alive_conn_limit: Any = None  # cheroot: no limit
-    # far above what api.py refuses, so that it can answer with JSON
+    # far above the limits of aiops_lab.show.api, which answers with JSON
     max_request_header_size = 4_000_000
     max_request_body_size = 32_000_000
 
@@ -347,30 +345,27 @@ class _Server(wsgi.Server):
         self._thread.start()
 
     def close(self) -> None:
-        """Let requests in progress end, and free the port and the threads."""
+        """Wait for requests in progress, and free the port and the threads."""
         self.stop()
         if self._thread is not None:
             self._thread.join()
-        # cheroot keeps every server's figures here for good, and the server with them
+        # cheroot stores the statistics of every server here, and with them a reference to it
         getattr(logging, "statistics", {}).pop(f"Cheroot HTTPServer {id(self)}", None)
 
     def _serve_unservicable(self) -> None:
-        """Nothing: the queue has no bound, so nobody is turned away; its thread would outlive
-        `stop`.
-        """
+        """Do nothing: the queue is unbounded, and cheroot's thread would go on after `stop`."""
 
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
         lifecycle_log.log(level, msg, exc_info=traceback)
 
 
 def check_free(port: int) -> None:
-    """Raise OSError if the port is taken: cheroot names no port and leaks a socket."""
+    """Raise OSError if the port is in use; that of cheroot names no port and leaks a socket."""
     with socket.socket() as probe:
         if os.name == "posix":
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise OSError(
-                error.errno, f"port {port} on {HOST} is in use; choose another one"
-            ) from None
+            message = f"port {port} on {HOST} is in use; choose another one"
+            raise OSError(error.errno, message) from None

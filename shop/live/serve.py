@@ -1,6 +1,4 @@
-"""How does the shop run by itself? ``python -m shop serve``: until Ctrl-C, with the monitor in the
-background.
-"""
+"""The server, ``python -m shop serve``: the shop, with the monitor in the background."""
 
 from __future__ import annotations
 
@@ -25,7 +23,10 @@ AIOps Lab - Automatic Failure Detection & Root Cause Analysis
 
 POLL_S = 0.1
 
-"""Nothing that a signal's handler may safely do wakes a waiting thread on every system."""
+"""Seconds between two looks at whether to stop.
+
+No action of a signal handler wakes a waiting thread safely on every system.
+"""
 
 
 def serve(
@@ -39,7 +40,7 @@ def serve(
     seed: int,
     stop: Stop,
 ) -> int:
-    """Serve the shop until it is asked to stop; return the exit code."""
+    """Serve the shop until `stop` is asked for; return the exit code."""
     check_number("port", port, 0, 65_535)
     check_number("interval_s", interval_s, 0.001, 86_400)
     check_number("traffic", traffic, 0, 100_000)
@@ -71,18 +72,15 @@ def _check_db(db: str) -> None:
     try:
         SpanStore(db).close()
     except OSError:
-        raise FieldError(
-            "path", "must be a file that can be written to, in a folder that exists", db
-        ) from None
+        rule = "must be a file that can be written to, in a folder that exists"
+        raise FieldError("path", rule, db) from None
 
 
 def banner(shop: Shop, db: str, interval_s: float, window_s: float, traffic: float) -> str:
-    """Return what the server says when it is ready."""
-    customers = (
-        f"{traffic:g} requests/s of normal customers"
-        if traffic > 0
-        else "none (--traffic RATE sends some)"
-    )
+    """Return the text that is printed when the server is ready."""
+    customers = "none (--traffic RATE sends some)"
+    if traffic > 0:
+        customers = f"{traffic:g} requests/s of normal customers"
     business = [
         f"    {e.method:<5}{shop.urls[e.service] * (e.service != 'shop')}{e.route}"
         for e in shop.topology.endpoints

@@ -1,4 +1,4 @@
-"""What does each service do? Flask apps, built from the topology."""
+"""The services of the shop as Flask apps, built from the topology."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shop.topology import Call, Endpoint, Topology
 
 Answers = dict[str, Any]
 
-"""What the callees answered, by route."""
+"""The answers of the callees, by route."""
 
 ITEMS = {"mug": 9.5, "lamp": 42.0, "chair": 129.0, "teapot": 31.0, "blanket": 54.9}
 
@@ -37,15 +37,15 @@ def build(
     Parameters
     ----------
     topology : Topology
-        What the service's endpoints are, how long they take and whom they call.
+        The endpoints of the service, their durations and their calls.
     service : str
-        Which of its services.
+        The name of the service.
     session : requests.Session
         Makes the calls; an `aiops_lab.Session` records them.
     urls : mapping
-        Where the services are, {service: url}.
+        The addresses of the services, {service: url}.
     stopping : threading.Event
-        Ends all service times at once when it is set.
+        When it is set, all service times end at once.
     seed : int
         The same seed draws the same service times.
     """
@@ -66,10 +66,8 @@ def build(
 
 
 def _bound(app: Flask, endpoints: tuple[Endpoint, ...]) -> None:
-    """Answer 503 beyond each endpoint's capacity, so that threads are left for its neighbours."""
-    slots = {
-        endpoint.route: threading.BoundedSemaphore(endpoint.capacity) for endpoint in endpoints
-    }
+    """Answer 503 beyond each endpoint's capacity, so that other endpoints still have threads."""
+    slots = {e.route: threading.BoundedSemaphore(e.capacity) for e in endpoints}
 
     def admit() -> None:
         slot = slots.get(request.url_rule.rule) if request.url_rule else None
@@ -105,18 +103,21 @@ def _view(
 
 
 def _order(endpoint: Endpoint, rng: random.Random) -> dict[str, Any]:
-    """Return what the customer orders: as the request says, or something at random."""
-    given = api.parameters(("item", "quantity", "amount")) if endpoint.method == "POST" else {}
-    item = api.one_of("item", given.get("item", rng.choice(list(ITEMS))), ITEMS)
+    """Return the order: as the request gives it, with a random item by default."""
+    names = ("item", "quantity", "amount")
+    given = api.parameters(names) if endpoint.method == "POST" else {}
+    random_item = rng.choice(list(ITEMS))
+    item = api.one_of("item", given.get("item", random_item), ITEMS)
     quantity = api.whole("quantity", given.get("quantity", 1))
     check_number("quantity", quantity, 1, 1000)
-    amount = api.number("amount", given.get("amount", round(ITEMS[item] * quantity, 2)))
+    price = round(ITEMS[item] * quantity, 2)
+    amount = api.number("amount", given.get("amount", price))
     check_number("amount", amount, 0, 1e6)
     return {"item": item, "quantity": quantity, "amount": amount}
 
 
 class _Caller:
-    """Calls other endpoints for a view."""
+    """Makes the calls of a view to other endpoints."""
 
     def __init__(
         self, topology: Topology, session: requests.Session, urls: Mapping[str, str]
@@ -130,7 +131,7 @@ class _Caller:
         if len(stage) == 1:
             return {stage[0].endpoint: self._tried(stage[0], order)}
         with ThreadPoolExecutor(len(stage)) as pool:
-            # Each thread gets the context of this request: the trace goes on in it.
+            # each thread has a copy of this request's context, so that the trace continues in it
             waiting = [pool.submit(copy_context().run, self._tried, call, order) for call in stage]
         return {call.endpoint: found.result() for call, found in zip(stage, waiting, strict=True)}
 
@@ -149,9 +150,8 @@ class _Caller:
         try:
             answer = self._session.request(method, url, json=sent, timeout=call.timeout_s)
         except requests.Timeout:
-            raise BackendError(
-                f"{call.endpoint} did not answer within {call.timeout_s:g} s", 504
-            ) from None
+            reason = f"{call.endpoint} did not answer within {call.timeout_s:g} s"
+            raise BackendError(reason, 504) from None
         except requests.RequestException as error:
             reason = type(error).__name__
             raise BackendError(f"{call.endpoint} could not be reached: {reason}", 502) from None
@@ -208,4 +208,4 @@ BODIES: dict[str, Callable[[Endpoint, dict[str, Any], Answers, random.Random], A
     "/checkout": _checkout_body,
 }
 
-"""What an answer looks like, by route; any other route gets a plain one."""
+"""The function that makes the body of an answer, by route; others have `_plain_body`."""

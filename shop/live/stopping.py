@@ -8,12 +8,12 @@ from typing import Any
 
 
 class Stop:
-    """Listens for SIGINT and SIGTERM, from before the slow imports until after the clean-up.
+    """A listener for SIGINT and SIGTERM, from before the slow imports until after the clean-up.
 
     Attributes
     ----------
     asked : bool
-        Whether one has come.
+        Whether a signal has arrived.
     """
 
     def __init__(self) -> None:
@@ -22,24 +22,23 @@ class Stop:
         self._before: dict[signal.Signals, Any] = {}
 
     def listen(self) -> Stop:
-        """Only note what comes."""
+        """Start to note signals, and return self."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            with suppress(ValueError):  # not the main thread, which alone gets signals
+            with suppress(ValueError):  # only the main thread receives signals
                 self._before[number] = signal.signal(number, self._hear)
         return self
 
     def interrupt(self, really: bool = True) -> None:
-        """Let the first signal raise KeyboardInterrupt, also one that has come already; no other
-        one ever does.
+        """Raise KeyboardInterrupt on the first signal, also if it has already arrived.
+
+        Later signals raise nothing; neither does the first after ``interrupt(False)``.
         """
         self._interrupts = really
         if really and self.asked:
             raise KeyboardInterrupt
 
     def ignore(self) -> None:
-        """Let nothing disturb the process while it ends; Python itself would give its own handlers
-        up before.
-        """
+        """Ignore signals while the process ends, when Python no longer runs handlers of its own."""
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
 

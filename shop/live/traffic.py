@@ -1,4 +1,4 @@
-"""What do the customers do? Traffic at a rate, whether the shop keeps up or not."""
+"""The customers of the shop: requests at a given rate, however slow the answers are."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 MIX = {"/health": 0.1, "/inventory": 0.2, "/payment": 0.2, "/checkout": 0.5}
 
-"""What customers of the seed's shop want; of any other shop, everything alike."""
+"""Share of each endpoint in the traffic of the seed's shop; other shops have equal shares."""
 
 IN_FLIGHT_MAX = 512
 
-IDLE_MAX_S = 5.0
+"""Most requests in progress at once."""
 
-"""Connections idle for longer are not used again: the server may be closing them at this very
-moment.
-"""
+UNUSED_MAX_S = 5.0
+
+"""A connection that was unused for longer is not used again: the server may be closing it."""
 
 
 class Destination(NamedTuple):
-    """Where a request goes."""
+    """The destination of a request."""
 
     method: str
     host: str
@@ -48,14 +48,14 @@ class Destination(NamedTuple):
 
 
 class Target(Protocol):
-    """Anything that says where its endpoints are, such as the running shop."""
+    """An object that knows the addresses of its endpoints, such as the running shop."""
 
     def places(self) -> Mapping[str, Destination]:
-        """Return where each endpoint is, by its name."""
+        """Return the destination of each endpoint, by its name."""
 
 
 class CustomerAnswer(NamedTuple):
-    """One request as its client saw it."""
+    """One request and its answer, as the client sees them."""
 
     start: int
     client: int
@@ -68,7 +68,7 @@ class CustomerAnswer(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """One request to be made: when (s), by whom, and for what."""
+    """One request to be made: time (s), client and name of the endpoint."""
 
     at: float
     client: int
@@ -88,10 +88,10 @@ def drive(
     timeout_s: float = 10.0,
     stop: threading.Event | None = None,
 ) -> pd.DataFrame:
-    """Send traffic to a shop and return what its clients saw.
+    """Send traffic to a shop and return the answers.
 
-    The loop is open: a request starts at its time, however many are still waiting, so that a slow
-    shop does not make its customers patient. The last answers may come up to `timeout_s` after the
+    The loop is open: a request starts at its time, however many others are in progress, so that a
+    slow shop does not reduce the traffic. The last answers may arrive up to `timeout_s` after the
     last request.
 
     Parameters
@@ -99,23 +99,22 @@ def drive(
     target : Target or str
         The running shop, or the URL of one that is served elsewhere.
     seconds, rate : float
-        How long, and how many requests a second in all.
+        Length of the traffic, and requests per second of all clients together.
     clients : int
-        How many customers; each has its own arrivals and connections, which the others do not
-        change.
+        Number of customers, default 4; each has arrivals and connections independent of the others.
     mix : mapping, optional
         Share of each endpoint, in any unit: ``{"/checkout": 3, "/health": 1}``; default `MIX`.
     seed : int
         The same seed gives the same requests at the same times.
     progress : bool
-        Show a bar on stderr.
+        Whether to show a bar on stderr.
     arrivals : str
-        ``"poisson"``: as independent customers come; ``"paced"``: at equal distances.
+        ``"poisson"`` (default): as of independent customers; ``"paced"``: at equal distances.
     timeout_s : float
         Seconds after which a customer gives up; default 10, twice what the shop allows its own
         calls.
     stop : threading.Event, optional
-        Set it in another thread and no further request is sent; default never.
+        When another thread sets it, no further request is sent.
 
     Returns
     -------
@@ -126,7 +125,7 @@ def drive(
     Raises
     ------
     ValueError
-        Names the parameter, the rule and the value.
+        A parameter breaks its rule.
     """
     check_number("seconds", seconds, 0.001, 1e7)
     places = _places(target)
@@ -146,7 +145,7 @@ def drive(
 def background(
     target: Target | str, rate: float, seed: int = 0, timeout_s: float = 10.0
 ) -> Iterator[None]:
-    """Keep normal customers coming while the block runs."""
+    """Send normal traffic while the block runs."""
     places = _places(target)
     stream = _arrivals(places, rate, 4, None, seed, "poisson")
     stop = threading.Event()
@@ -169,12 +168,11 @@ def _places(target: Target | str) -> Mapping[str, Destination]:
 
 
 def place(method: str, url: str, route: str) -> Destination:
-    """Return where a route is, given the base URL of its service."""
+    """Return the destination of a route, given the base URL of its service."""
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
-        raise FieldError(
-            "target", "must be a running shop or a URL such as http://127.0.0.1:5000", url
-        )
+        rule = "must be a running shop or a URL such as http://127.0.0.1:5000"
+        raise FieldError("target", rule, url)
     return Destination(method, parts.hostname, parts.port or 80, route)
 
 
@@ -198,7 +196,8 @@ def _arrivals(
         check_number(f"mix[{name!r}]", share, 0, 1e9)
     if not any(mix.values()):
         raise FieldError("mix", "must have a share above 0", dict(mix))
-    return heapq.merge(*(_customer(c, rate, clients, mix, seed, pattern) for c in range(clients)))
+    customers = [_customer(c, rate, clients, mix, seed, pattern) for c in range(clients)]
+    return heapq.merge(*customers)
 
 
 def _customer(
@@ -209,18 +208,16 @@ def _customer(
     shares = list(mix.values())
     at = 0.0
     for n in count():
-        at = (
-            (client + n * clients) / rate
-            if pattern == "paced"
-            else at + rng.expovariate(rate / clients)
-        )
-        yield Arrival(at, client, rng.choices(names, shares)[0])
+        if pattern == "paced":
+            at = (client + n * clients) / rate
+        else:
+            at += rng.expovariate(rate / clients)
+        name = rng.choices(names, shares)[0]
+        yield Arrival(at, client, name)
 
 
 class _Customers:
-    """Makes requests at their times, each in a thread of its own, over connections that are used
-    again.
-    """
+    """Makes requests at their times, in threads, over connections that are reused."""
 
     def __init__(self, places: Mapping[str, Destination], timeout_s: float) -> None:
         check_number("timeout_s", timeout_s, 0.001, 3600)
@@ -229,14 +226,16 @@ class _Customers:
         self._pool = ThreadPoolExecutor(IN_FLIGHT_MAX, "customer")
         self._pending: set[Future[None]] = set()
         self._lock = threading.Lock()
-        self._idle: dict[tuple[int, str, int], list[tuple[float, http.client.HTTPConnection]]] = {}
+        self._reusable: dict[
+            tuple[int, str, int], list[tuple[float, http.client.HTTPConnection]]
+        ] = {}
         self._busy: set[http.client.HTTPConnection] = set()
 
     def __enter__(self) -> _Customers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Hang up on everything that is still open: also after Ctrl-C nothing stays behind."""
+        """Close all connections, also after Ctrl-C."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             for connection in self._busy:
@@ -244,9 +243,9 @@ class _Customers:
                     with suppress(OSError):
                         connection.sock.shutdown(socket.SHUT_RDWR)
         self._pool.shutdown()
-        for kept in self._idle.values():
-            for _since, idle in kept:
-                idle.close()
+        for connections in self._reusable.values():
+            for _since, connection in connections:
+                connection.close()
 
     def send(
         self,
@@ -265,9 +264,7 @@ class _Customers:
             future.add_done_callback(self._pending.discard)
 
     def finish(self) -> None:
-        """Wait until every request has its answer or was given up, and raise what went wrong in
-        here.
-        """
+        """Wait until every request has been answered or given up; raise errors of the threads."""
         for future in wait(list(self._pending)).done:
             future.result()
 
@@ -278,8 +275,17 @@ class _Customers:
         status, trace_id, error = self._answer(arrival.client, place)
         duration_ms = (time.perf_counter() - begin) * 1e3
         if answers is not None:
-            seen = (status, duration_ms, trace_id, error)
-            answers.append(CustomerAnswer(start, arrival.client, place.method, arrival.name, *seen))
+            answer = CustomerAnswer(
+                start=start,
+                client=arrival.client,
+                method=place.method,
+                endpoint=arrival.name,
+                status=status,
+                duration_ms=duration_ms,
+                trace_id=trace_id,
+                error=error,
+            )
+            answers.append(answer)
 
     def _answer(self, client: int, place: Destination) -> tuple[int, str | None, str | None]:
         connection = self._connection(client, place)
@@ -296,7 +302,7 @@ class _Customers:
 
     def _connection(self, client: int, place: Destination) -> http.client.HTTPConnection:
         with self._lock:
-            connection = self._kept(client, place)
+            connection = self._unused(client, place)
             if connection is None:
                 connection = http.client.HTTPConnection(
                     place.host, place.port, timeout=self._timeout_s
@@ -304,11 +310,12 @@ class _Customers:
             self._busy.add(connection)
         return connection
 
-    def _kept(self, client: int, place: Destination) -> http.client.HTTPConnection | None:
-        kept = self._idle.get((client, place.host, place.port), [])
-        while kept:
-            since, connection = kept.pop()
-            if time.monotonic() - since < IDLE_MAX_S:
+    def _unused(self, client: int, place: Destination) -> http.client.HTTPConnection | None:
+        """Return an open connection of this client that is not in use, if there is one."""
+        unused = self._reusable.get((client, place.host, place.port), [])
+        while unused:
+            since, connection = unused.pop()
+            if time.monotonic() - since < UNUSED_MAX_S:
                 return connection
             connection.close()
         return None
@@ -319,8 +326,8 @@ class _Customers:
         with self._lock:
             self._busy.discard(connection)
             if keep:
-                kept = self._idle.setdefault((client, place.host, place.port), [])
-                kept.append((time.monotonic(), connection))
+                unused = self._reusable.setdefault((client, place.host, place.port), [])
+                unused.append((time.monotonic(), connection))
         if not keep:
             connection.close()
 

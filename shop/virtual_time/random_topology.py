@@ -57,7 +57,8 @@ def _layers(size: int, rng: random.Random) -> list[list[Endpoint]]:
     while made < size:
         layer = []
         for k in range(min(width, size - made)):
-            service += k == 0 or (made > 0 and rng.random() < 1 / 3)
+            if k == 0 or (made > 0 and rng.random() < 1 / 3):
+                service += 1
             median_ms = round(rng.uniform(3, 40), 1)
             layer.append(Endpoint(f"s{service:02d}", f"/e{made:03d}", median_ms=median_ms))
             made += 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from shop.recordings import BESIDE, check_file, encoded, replacing
+from shop.recordings import TRUTH_ENDING, check_file, encoded, replacing
 from shop.virtual_time.scenario import Place, Scenario, end_of, fault_facts, virtual_moment
 from shop.virtual_time.simulate import virtual
 from shop.virtual_time.twins import affected, affected_by_each, twin
@@ -86,6 +86,6 @@ def write_recording(path: str | Path, spans: pd.DataFrame, truth: dict[str, Any]
     """Write the spans to FILE and the truth to FILE.truth.json: both, or neither."""
     data = encoded(spans, path)
     text = json.dumps(truth, indent=2, default=str) + "\n"
-    with replacing(path) as file, replacing(f"{path}{BESIDE}") as beside:
+    with replacing(path) as file, replacing(f"{path}{TRUTH_ENDING}") as beside:
         file.write_bytes(data)
         beside.write_text(text, "utf-8", newline="\n")

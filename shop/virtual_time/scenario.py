@@ -239,7 +239,8 @@ class Scenario:
         """The share of each entry in the traffic."""
         if self.mix is not None:
             return self.mix
-        return MIX if set(self.entries) == set(MIX) else dict.fromkeys(self.entries, 1.0)
+        entries = self.entries
+        return MIX if set(entries) == set(MIX) else dict.fromkeys(entries, 1.0)
 
     def reached(self) -> set[Place]:
         """Return the endpoints that any request reaches."""
@@ -288,8 +289,8 @@ def _check_strikes(
     if caller is not None and caller not in known:
         raise FieldError(f"{name}.caller", f"must be one of {_listed(known)}", _shown(caller))
     if not reached.intersection(places):
-        place = _shown((fault.service, fault.endpoint))
-        raise FieldError(name, "must be at an endpoint that requests reach", place)
+        where = _shown((fault.service, fault.endpoint))
+        raise FieldError(name, "must be at an endpoint that requests reach", where)
     if fault.rate == 0:
         raise FieldError(f"{name}.rate", "must be above 0 to affect requests", fault.rate)
     if fault.length_s == 0:

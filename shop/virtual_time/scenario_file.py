@@ -115,7 +115,9 @@ def _made(cls: type, table: object, place: str) -> Any:
         if name not in table:
             raise FieldError(_below(place, name), "must be given", None)
     hints = get_type_hints(cls)
-    given = {key: _decoded(hints[key], value, _below(place, key)) for key, value in table.items()}
+    given = {}
+    for key, value in table.items():
+        given[key] = _decoded(hints[key], value, _below(place, key))
     try:
         return cls(**given)
     except FieldError as error:
@@ -125,7 +127,8 @@ def _made(cls: type, table: object, place: str) -> Any:
 def _class_of_kind(table: dict[str, Any], place: str) -> type:
     kinds = (*STRIKES, *FAULT_KINDS)
     if "kind" in table and table["kind"] not in kinds:
-        raise FieldError(_below(place, "kind"), f"must be one of {', '.join(kinds)}", table["kind"])
+        rule = f"must be one of {', '.join(kinds)}"
+        raise FieldError(_below(place, "kind"), rule, table["kind"])
     return VirtualFault if table.get("kind") in FAULT_KINDS else Fault
 
 

@@ -263,9 +263,11 @@ class Run:
         start, end, fault, _ = strike
         assert isinstance(fault, VirtualFault)
         if fault.kind == "slow":
-            return at + round((fault.factor - 1) * work.node.own[work.n]), None
+            extra = (fault.factor - 1) * work.node.own[work.n]
+            return at + round(extra), None
         if fault.kind == "leak":
-            return at + round(fault.duration_ms * 1e3 * (at - start) / (end - start)), None
+            grown = fault.duration_ms * 1e3 * (at - start) / (end - start)
+            return at + round(grown), None
         if fault.kind == "shed":
             return at, (503, shed_error(work.node.spot.endpoint))
         return at, (fault.status, None)

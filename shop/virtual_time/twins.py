@@ -126,7 +126,8 @@ def affected(pair: Twin, since_s: float = 0.0, until_s: float = np.inf) -> list[
     now = now.reindex(every)
     usual = usual.reindex(every)
     more = now.fillna(usual) - usual.fillna(0.0)
-    slower = (more["ms"] > 3.0) & (more["ms"] > 0.1 * usual["ms"])
+    much_slower = more["ms"] > 0.1 * usual["ms"]
+    slower = (more["ms"] > 3.0) & much_slower
     worse = slower | (more["failed"] > 0.02) | (more["stuck"] >= 3)
     return sorted((str(service), str(endpoint)) for service, endpoint in worse.index[worse])
 

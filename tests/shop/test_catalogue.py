@@ -151,7 +151,7 @@ def test_where_there_is_no_fault_the_ledger_is_silent(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NO_FAULTS)
-def test_where_there_is_no_fault_nobody_is_called(name: str) -> None:
+def test_without_a_fault_the_ledger_names_no_suspect(name: str) -> None:
     pair = twins(name)
     assert not pair.effect["changed"].any()
     assert affected(pair) == []
@@ -379,7 +379,7 @@ def test_a_scenario_without_faults_is_explained_over_its_second_half() -> None:
     assert broken(Fault("delay", *CHECKOUT, start_s=50)).interval() == (50, 200)
 
 
-def test_routes_that_two_services_share_are_told_apart_in_a_mix() -> None:
+def test_a_mix_distinguishes_routes_that_two_services_share() -> None:
     double = Topology((*SEED_SHOP.endpoints, Endpoint("spare", "/payment")))
     mine = scenario(topology=double, mix={"spare /payment": 1}, seconds=10)
     assert set(shop.virtual(mine)["service"]) == {"spare"}

@@ -82,7 +82,7 @@ RUNS = runs(
 # ---- summaries
 
 
-def test_totals_count_the_faults_but_not_those_told_by_size() -> None:
+def test_totals_count_the_faults_except_those_by_size() -> None:
     table = totals(RUNS)
     assert list(table.index) == ["good", "poor"]
     good, poor = table.loc["good"], table.loc["poor"]
@@ -112,7 +112,7 @@ def test_the_groups_stand_in_the_order_of_the_catalogue_and_the_best_rule_first(
     assert table["poor"].tolist() == [0, 0, 0, 0, 1, 0]
 
 
-def test_without_any_fault_there_is_no_total_but_the_scenarios_are_told() -> None:
+def test_without_any_fault_there_is_no_total_but_a_row_for_each_scenario() -> None:
     table = by_scenario(RUNS[RUNS["group"] == "no fault"])
     assert table["good"].isna().tolist() == [True, False]
     assert table["good"].iloc[1] == 1
@@ -141,7 +141,7 @@ def finding(scenario: str, **more) -> PipelineResult:
     return missed._replace(**more)
 
 
-def test_the_pipeline_is_told_over_all_runs_and_how_it_was_right_over_what_it_detected() -> None:
+def test_pipeline_rates_are_of_all_runs_and_delays_of_the_detected_ones() -> None:
     seen = {"incidents": 1, "detector": "timeout", "named": 1.0, "jaccard": 1.0, "exact": 1.0}
     rows = [
         ("no fault", finding("calm", causes=0, false_incidents=3)),
@@ -294,13 +294,13 @@ def test_a_rule_that_only_this_process_knows_is_tried_here_and_the_pipeline_can_
     assert board.pipeline.empty
 
 
-def test_work_is_spread_and_its_order_kept() -> None:
+def test_results_are_in_the_order_of_the_items() -> None:
     assert spread(math.sqrt, [9, 4, 1], 1, unit="root", progress=False) == [3, 2, 1]
     assert spread(math.sqrt, [9, 4, 1], 2, unit="root", progress=False) == [3, 2, 1]
     assert spread(math.sqrt, [], unit="root", progress=False) == []
 
 
-def test_what_work_raises_in_another_process_is_raised_here_and_nobody_is_left() -> None:
+def test_an_error_in_another_process_is_raised_here_and_no_process_is_left() -> None:
     with pytest.raises(
         ValueError, match="rule must be file.py:function or module:function, got 'nonsense'"
     ) as caught:
@@ -324,7 +324,7 @@ def test_processes_are_a_whole_number(jobs) -> None:
 # ---- rules of the user
 
 
-def test_entrants_come_after_the_classic_rules_and_take_no_name_away(rule_file: Path) -> None:
+def test_user_rules_come_after_the_classic_rules_and_replace_none_of_them(rule_file: Path) -> None:
     rules = read_rules(
         [
             f"{rule_file}:mine",
@@ -389,7 +389,7 @@ def test_a_fault_of_each_size_strikes_at_another_place_with_each_seed(
     assert MARKET.endpoints[4].place == ("catalog", "/find")
 
 
-def test_a_fault_that_strikes_nobody_is_no_data_point(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_that_affects_no_request_is_no_data_point(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fault_size, "RATES", (1e-9, 0.002, 1.0))
     silent = {"silent": lambda usual, abnormal: []}
     told = {

@@ -197,7 +197,7 @@ def test_an_unknown_number_of_services_is_refused() -> None:
         pass
 
 
-def test_a_given_file_is_kept_with_spans_and_truth_and_goes_on(tmp_path: Path) -> None:
+def test_a_given_file_remains_with_spans_and_truth_and_is_continued(tmp_path: Path) -> None:
     path = tmp_path / "kept.sqlite"
     for round in (1, 2):
         with shop.running(path=path) as running:
@@ -521,7 +521,7 @@ def test_a_request_without_an_answer_has_status_0_and_says_why() -> None:
     assert gone["error"].str.startswith("ConnectionRefusedError").all()
 
 
-def test_a_url_is_a_target_too_and_the_mix_is_kept() -> None:
+def test_a_url_is_a_target_too_and_the_mix_is_respected() -> None:
     with shop.running(topology=FAST) as running:
         seen = shop.drive(running.url, 1.5, 200, progress=False)
     shares = seen["endpoint"].value_counts(normalize=True)

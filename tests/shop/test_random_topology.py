@@ -15,7 +15,7 @@ from shop.virtual_time.twins import windows_of
 
 
 @pytest.mark.parametrize("size", [5, 20, 50, 200])
-def test_a_world_has_its_size_and_customers_reach_all_of_it(size: int) -> None:
+def test_a_random_shop_has_its_size_and_customers_reach_all_of_it(size: int) -> None:
     for seed in range(3):
         topology = layered(size, seed)
         assert len(topology.endpoints) == size
@@ -26,7 +26,7 @@ def test_a_world_has_its_size_and_customers_reach_all_of_it(size: int) -> None:
     assert layered(size, 0) != layered(size, 1)
 
 
-def test_a_world_has_parallel_calls_and_shared_places() -> None:
+def test_a_random_shop_has_parallel_calls_and_shared_callees() -> None:
     topology = layered(50, 1)
     stages = [stage for endpoint in topology.endpoints for stage in endpoint.stages]
     called = [(call.service, call.endpoint) for stage in stages for call in stage]
@@ -36,7 +36,7 @@ def test_a_world_has_parallel_calls_and_shared_places() -> None:
     assert 10 <= len(topology.services) <= 25
 
 
-def test_two_processes_make_the_same_world() -> None:
+def test_two_processes_make_the_same_random_shop() -> None:
     code = (
         "from shop.virtual_time.random_topology import anywhere, layered; "
         "print(anywhere(layered(50, 3), 4))"

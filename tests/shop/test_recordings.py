@@ -115,7 +115,9 @@ def test_faults_that_degrade_a_common_endpoint_at_once_are_one_group(
     assert read_truth(tmp_path / "x.csv")["group"].tolist() == groups
 
 
-def test_a_fault_too_weak_to_degrade_anything_is_felt_where_it_strikes(tmp_path: Path) -> None:
+def test_a_fault_too_weak_to_degrade_anything_counts_as_affecting_its_endpoint(
+    tmp_path: Path,
+) -> None:
     weak = replace(SHORT, faults=(replace(SHORT.faults[0], duration_ms=1),))
     record_scenario(tmp_path / "x.csv", weak)
     truth = read_truth(tmp_path / "x.csv")

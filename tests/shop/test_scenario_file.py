@@ -342,7 +342,7 @@ def test_the_base_of_the_mistakes_is_none(read) -> None:
         (
             (*FIRST_CALL, "endpoint"),
             "/pray",
-            "endpoints[0].calls[0] must lead to a known endpoint, got 'bank /pray'",
+            "endpoints[0].calls[0] must be to a known endpoint, got 'bank /pray'",
         ),
         ((*FIRST_CALL, "endpoint"), GONE, "endpoints[0].calls[0].endpoint must be given, got None"),
         (
@@ -353,13 +353,13 @@ def test_the_base_of_the_mistakes_is_none(read) -> None:
         (
             (*FIRST_CALL,),
             [{"service": "bank", "endpoint": "/pay"}, {"service": "bank", "endpoint": "/x"}],
-            "endpoints[0].calls[0][1] must lead to a known endpoint, got 'bank /x'",
+            "endpoints[0].calls[0][1] must be to a known endpoint, got 'bank /x'",
         ),
         ((*FIRST_CALL,), "bank", "endpoints[0].calls[0] must be a table, got 'bank'"),
         (
             ("endpoints", 1, "calls"),
             [{"service": "front", "endpoint": "/order"}],
-            "endpoints[0].calls must not lead in a circle, got 'front /order -> bank /pay -> "
+            "endpoints[0].calls must not form a cycle, got 'front /order -> bank /pay -> "
             "front /order'",
         ),
         (
@@ -379,7 +379,7 @@ def test_the_base_of_the_mistakes_is_none(read) -> None:
         ),
         (("endpoints", 1, "route"), "pay", "endpoints[1].route must start with /, got 'pay'"),
         (("endpoints", 1, "service"), 5, "endpoints[1].service must be text, got 5"),
-        (("endpoints", 2, "route"), "/pay", "endpoints[2] must be there once, got 'bank /pay'"),
+        (("endpoints", 2, "route"), "/pay", "endpoints[2] must be given once, got 'bank /pay'"),
         (("endpoints",), GONE, "endpoints must be given, got None"),
         (("endpoint",), [], "endpoint must be a known key, perhaps endpoints, got []"),
         (("front",), "shop", "front must be one of front, bank, got 'shop'"),

@@ -47,7 +47,7 @@ def test_as_one_service_all_calls_lead_to_itself() -> None:
     assert SEED_SHOP.services == ("health", "inventory", "payment", "checkout")
 
 
-def test_callers_come_before_whom_they_call() -> None:
+def test_callers_come_before_their_callees() -> None:
     chain = Topology(
         (
             Endpoint("a", "/a", calls=(Call("b", "/b"),)),
@@ -100,12 +100,12 @@ def test_a_circle_of_calls_is_named() -> None:
         Endpoint("a", "/a", calls=(Call("b", "/b"),)),
         Endpoint("b", "/b", calls=(Call("a", "/a"),)),
     )
-    named = r"endpoints\[0\].calls must not lead in a circle, got 'a /a -> b /b -> a /a'"
+    named = r"endpoints\[0\].calls must not form a cycle, got 'a /a -> b /b -> a /a'"
     with pytest.raises(ValueError, match=named):
         Topology(endpoints, "a")
 
 
 def test_two_services_with_the_same_route_cannot_be_one() -> None:
     two = Topology((Endpoint("a", "/x"), Endpoint("b", "/x")), "a")
-    with pytest.raises(ValueError, match=r"endpoints\[1\] must be there once, got 'shop /x'"):
+    with pytest.raises(ValueError, match=r"endpoints\[1\] must be given once, got 'shop /x'"):
         two.as_one()

@@ -214,7 +214,9 @@ def test_an_anomaly_that_the_fault_has_nothing_to_do_with_makes_a_false_incident
     assert (found.incidents, found.false_incidents) == (0, 1)
 
 
-def test_who_names_the_cause_second_or_not_at_all_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rank_is_that_of_the_cause_or_0_if_it_is_not_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     replayed(monkeypatch, CHECKOUT, PAYMENT)
     assert pipeline_result(SHORT, 1, twins("short"))[8:10] == (2, 0.0)
     replayed(monkeypatch)

@@ -95,7 +95,7 @@ def test_parallel_calls_take_as_long_as_the_longest(arriving) -> None:
     assert ("server", "/a", 0, 60, 200) in seen(frame)
 
 
-def test_of_parallel_failures_the_first_in_order_is_told_after_all_have_ended(arriving) -> None:
+def test_of_parallel_failures_the_first_in_order_is_reported_after_all_have_ended(arriving) -> None:
     arriving(0)
     calls = ((Call("b", "/b"), Call("c", "/c", timeout_s=0.02)),)
     slow_failure = (Fault("delay", "b", "/b", duration_ms=40), Fault("error", "b", "/b"))
