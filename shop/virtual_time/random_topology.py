@@ -77,6 +77,13 @@ def _calling(endpoint: Endpoint, callees: list[Endpoint], rng: random.Random) ->
     return replace(endpoint, calls=tuple(stages))
 
 
+def entry_mix(topology: Topology) -> dict[str, float]:
+    """Return a mix of customers: they come alike to all endpoints that no other one calls."""
+    called = {place for endpoint in topology.endpoints for place in endpoint.called}
+    entries = Scenario("calm", topology=topology).entries
+    return {name: 1.0 for name, place in entries.items() if place not in called}
+
+
 def anywhere(topology: Topology, seed: int = 0, rate: float = 20.0) -> Scenario:
     """Return a scenario with one fault of random kind and size at a random called endpoint.
 
@@ -84,10 +91,9 @@ def anywhere(topology: Topology, seed: int = 0, rate: float = 20.0) -> Scenario:
     lasts one minute; `rate` is in requests/s.
     """
     rng = random.Random(f"{seed}/fault")
-    called = {place for endpoint in topology.endpoints for place in endpoint.called}
-    entries = {endpoint.place for endpoint in topology.endpoints} - called
+    mix = entry_mix(topology)
     calm = Scenario("calm", topology=topology)
-    mix = {name: 1.0 for name, place in calm.entries.items() if place in entries}
+    entries = {calm.entries[name] for name in mix}
     below = sorted(e.place for e in topology.endpoints if e.place not in entries)
     place = rng.choice(below)
     kind = rng.choice(RANDOM_KINDS)
