@@ -138,16 +138,18 @@ class Incident:
     def to_dict(self) -> dict[str, Any]:
         """Return the incident as the HTTP interface shows it."""
         cause = self.root_cause
+        described = {"description": self.main_anomaly.description}
+        suspects = [suspect.to_dict() for suspect in self.suspects]
+        anomalies = [anomaly.to_dict() for anomaly in self.anomalies]
         return {
             "id": self.id,
             "severity": self.severity,
             "status": self.status,
             "title": self.title,
-            "root_cause": cause
-            and cause.to_dict() | {"description": self.main_anomaly.description},
-            "suspects": [s.to_dict() for s in self.suspects],
+            "root_cause": cause.to_dict() | described if cause else None,
+            "suspects": suspects,
             "affected_endpoints": self.affected_endpoints,
-            "anomalies": [a.to_dict() for a in self.anomalies],
+            "anomalies": anomalies,
             "trace_correlation": {
                 "total_traces": self.verdict.total_traces,
                 "sample_traces": list(self.verdict.sample_traces),

@@ -200,8 +200,10 @@ def _resources(
     if now is None or usual.empty:
         return pd.DataFrame()
     limits = usual["limit"].unstack()
-    counts = _beyond(limits, now[now["service"].isin(limits.index)])
-    items = counts.join(usual[["n", "k"]].add_prefix("usual_")).fillna(0.0).reset_index()
+    known = now["service"].isin(limits.index)
+    counts = _beyond(limits, now[known])
+    usual_counts = usual[["n", "k"]].add_prefix("usual_")
+    items = counts.join(usual_counts).fillna(0.0).reset_index()
     by_name = sorted(range(len(keys)), key=keys.__getitem__, reverse=True)
     first_endpoint = {keys[code][0]: code for code in by_name}
     items = items[items["service"].isin(first_endpoint)]
@@ -245,13 +247,16 @@ def _odd_shapes(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataF
     trees = traces.trees
     account = pd.Series(traces.costs.span_account)
     open_now = traces.spans.end > traces.until_ns
-    failing = (trees.failed | (trees.status >= 400) | open_now) & ~trees.log
-    hurt = np.isin(trees.root, trees.root[failing])
-    odd = account[_is_odd(profile, traces) & ~hurt].value_counts().sort_index()
+    refused = trees.status >= 400
+    failing = (trees.failed | refused | open_now) & ~trees.log
+    failed_traces = np.isin(trees.root, trees.root[failing])
+    is_odd = _is_odd(profile, traces) & ~failed_traces
+    odd = account[is_odd].value_counts().sort_index()
+    observed = account[trees.root >= 0].value_counts()
     usual = profile.accounts
     return _items(
         traces.costs.accounts,
-        n=account[trees.root >= 0].value_counts().reindex(odd.index),
+        n=observed.reindex(odd.index),
         k=odd,
         usual_n=usual["spans"],
         usual_k=usual["once"],
@@ -266,14 +271,20 @@ def _is_odd(profile: ReferenceProfile, traces: AttributedTraces) -> NDArray:
     """
     keys = _shapes(traces)
     trees = traces.trees
-    now = {name: key.groupby(key).transform("size") for name, key in keys.items()}
     usual = {name: _look_up(counts, keys[name]) for name, counts in profile.shapes.items()}
     new_above = usual["above"] == 0  # the parent's set is itself new: compare under any parent
     times = np.where(new_above, usual["under"], usual["both"])
     of = np.where(new_above, usual["account"], usual["above"])
-    share = (now["both"] / now["above"]).to_numpy()
-    rare = share > traces.config.rarity_ratio * times / np.maximum(of, 1)
-    return _deepest(rare & (of > 0) & (trees.root >= 0), trees.parent)
+    usual_share = times / np.maximum(of, 1)
+    share = _number_of_equals(keys["both"]) / _number_of_equals(keys["above"])
+    rare = share > traces.config.rarity_ratio * usual_share
+    known = of > 0
+    return _deepest(rare & known & (trees.root >= 0), trees.parent)
+
+
+def _number_of_equals(keys: pd.Series) -> NDArray:
+    """Return for each key how many are equal to it, itself included."""
+    return keys.groupby(keys).transform("size").to_numpy()
 
 
 @compiled

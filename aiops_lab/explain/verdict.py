@@ -75,12 +75,13 @@ def _endpoints(comparison: Comparison) -> pd.DataFrame:
     usual = _served(reference.costs, codes)
     now = _served(comparison.costs, codes)
     names = comparison.display_names[codes]
+    routes = np.array([route for _, route in comparison.spans.keys], dtype=object)
     excess = _excess_by_name(comparison)
-    total = max(sum(excess.values()), 1e-12)
+    originated = np.array([excess[name] for name in names])
     columns = {
         "endpoint": names,
         "service": comparison.services[codes],
-        "route": [comparison.spans.keys[code][1] for code in codes],
+        "route": routes[codes],
         "n_usual": usual.n.astype(int),
         "n_now": now.n.astype(int),
         "usual_ms": usual.ms,
@@ -89,7 +90,7 @@ def _endpoints(comparison: Comparison) -> pd.DataFrame:
         "now_failed": now.failed / np.maximum(now.n, 1),
         "unanswered": now.unanswered.astype(int),
         "degraded": _degraded(usual, now, comparison.config),
-        "share": [excess[name] / total for name in names],
+        "share": originated / max(sum(excess.values()), 1e-12),
     }
     return pd.DataFrame(columns, index=codes).sort_values("endpoint")
 
@@ -119,10 +120,12 @@ def _is_slower(usual: Served, now: Served, config: RcaConfig) -> NDArray:
     ones.
     """
     rise = now.ms - usual.ms
-    variance = usual.var / np.maximum(usual.n, 1) + now.var / np.maximum(now.n, 1)
+    usual_variance = usual.var / np.maximum(usual.n, 1)
+    variance = usual_variance + now.var / np.maximum(now.n, 1)
     significant = rise > config.n_sigma * np.sqrt(variance)
-    large = rise > np.maximum(config.degraded_ratio * usual.ms, config.degraded_ms)
-    return significant & large & (now.n >= config.min_requests)
+    least = np.maximum(config.degraded_ratio * usual.ms, config.degraded_ms)
+    enough = now.n >= config.min_requests
+    return significant & (rise > least) & enough
 
 
 def _fails_more(usual: Served, now: Served, config: RcaConfig) -> NDArray:
@@ -132,7 +135,8 @@ def _fails_more(usual: Served, now: Served, config: RcaConfig) -> NDArray:
     both = (usual.failed + now.failed + 1) / (n_usual + n_now + 2)
     variance = both * (1 - both) * (1 / n_usual + 1 / n_now)
     significant = rise > config.n_sigma * np.sqrt(variance)
-    return significant & (rise > config.degraded_share)
+    large = rise > config.degraded_share
+    return significant & large
 
 
 def _affected(causes: list[Suspect], comparison: Comparison, endpoints: pd.DataFrame) -> list[str]:
@@ -146,7 +150,8 @@ def _affected(causes: list[Suspect], comparison: Comparison, endpoints: pd.DataF
     for key in order:  # grows while it is walked
         order += sorted(callers[key] - set(order))
     bad = endpoints[endpoints["degraded"]]
-    names = dict(zip(zip(bad["service"], bad["route"], strict=True), bad["endpoint"], strict=True))
+    rows = bad[["service", "route", "endpoint"]].itertuples(index=False)
+    names = {(service, route): name for service, route, name in rows}
     return [names[key] for key in order if key in names]
 
 
@@ -161,9 +166,9 @@ def _samples(cause: Suspect, comparison: Comparison) -> list[dict[str, Any]]:
     root = requests.index.to_numpy()
     trace = spans.ids.trace[root]
     trace_id = spans.texts("trace_id", root)
-    columns = {"trace": trace, "trace_id": trace_id, "failed": requests["failed"]}
-    worst = pd.DataFrame(columns | {"ns": requests["ns"]})[np.isin(trace, list(at_cause))]
-    worst = worst.sort_values(["failed", "ns", "trace_id"], ascending=[False, False, True])
+    shows = np.isin(trace, list(at_cause))
+    table = requests.assign(trace=trace, trace_id=trace_id)[shows]
+    worst = table.sort_values(["failed", "ns", "trace_id"], ascending=[False, False, True])
     chosen = worst.drop_duplicates("trace")[: comparison.config.max_samples]
     return [
         {"trace_id": str(trace_id)} | _sample(at_cause[trace], comparison)

@@ -10,12 +10,14 @@ usual   /a   |=10=|--------------------|=10=|        server span of service a
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 import pytest
 
 import aiops_lab as lab
 from aiops_lab.explain.ledger import Ledger, excess_ledger
+from aiops_lab.numerics import to_records
 from tests.traces.test_traces import span
 
 REQUESTS = 10
@@ -50,10 +52,10 @@ def traces(
 USUAL = lab.learn(traces())
 
 
-def account(ledger: Ledger, name: str) -> dict[str, object]:
+def account(ledger: Ledger, name: str) -> dict[str, Any]:
     """Return the one row of an account, masked rows left out."""
     rows = ledger.rows
-    (row,) = rows[(rows["account"] == name) & ~rows["masked"]].to_dict("records")
+    (row,) = to_records(rows[(rows["account"] == name) & ~rows["masked"]])
     return row
 
 
