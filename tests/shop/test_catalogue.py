@@ -327,7 +327,7 @@ def scenario(**changes) -> Scenario:
         (lambda: VirtualFault("leak", *PAYMENT), r"end_s must be given for a leak, got None"),
         (
             lambda: scenario(topology=circle()),
-            r"endpoints\[0\].calls must not .* circle, got 'a /a -> b /b -> a /a'",
+            r"endpoints\[0\].calls must not form a cycle, got 'a /a -> b /b -> a /a'",
         ),
     ],
 )
