@@ -138,7 +138,9 @@ class Incident:
     def to_dict(self) -> dict[str, Any]:
         """Return the incident as the HTTP interface shows it."""
         cause = self.root_cause
-        described = {"description": self.main_anomaly.description}
+        root_cause = None
+        if cause:
+            root_cause = cause.to_dict() | {"description": self.main_anomaly.description}
         suspects = [suspect.to_dict() for suspect in self.suspects]
         anomalies = [anomaly.to_dict() for anomaly in self.anomalies]
         return {
@@ -146,7 +148,7 @@ class Incident:
             "severity": self.severity,
             "status": self.status,
             "title": self.title,
-            "root_cause": cause.to_dict() | described if cause else None,
+            "root_cause": root_cause,
             "suspects": suspects,
             "affected_endpoints": self.affected_endpoints,
             "anomalies": anomalies,
