@@ -2,20 +2,21 @@
 
 Each module or wing answers one question. In the order in which data flows:
 
-spans     What is a span? The span, and the spans frame that all analysis takes.
-logs      The logger ``aiops_lab``, and its output on stderr.
-numerics  Small numeric helpers: the optional compiler, Wilson bounds, times as integers.
-checks    Checks of arguments, with errors that name the field, the rule and the value.
-results   Plain data that crosses wings: Anomaly, Suspect, Verdict, Step, Explanation.
-record    What happened? instrument(app), Session, SpanStore, injected faults.
-traces    How do spans hang together? Encoding, trees, critical path, service graph.
-detect    What is unusual? Windows, baselines, detectors, incidents, sensitivity.
-explain   Why? Reference, cost attribution, ledger, deviations, ranking, confidence.
-pipeline  What is known as time passes? Baselines, known calls, incidents and verdicts.
-monitor   Who watches? Monitor.step on a live store, replay on a recording.
-evaluate  Is it right? Scores against injected faults, calibration, sweeps.
-datasets  Public incident data behind one interface: load(name, directory).
-show      Who looks? The HTTP interface, figures, the sensitivity sliders.
+spans      What is a span? The span, and the spans frame that all analysis takes.
+logs       The logger ``aiops_lab``, and its output on stderr.
+endpoints  What behaves alike? The rule that folds ids in paths; methods and routes.
+numerics   Small numeric helpers: the optional compiler, Wilson bounds, times as integers.
+checks     Checks of arguments, with errors that name the field, the rule and the value.
+results    Plain data that crosses wings: Anomaly, Suspect, Verdict, Step, Explanation.
+record     What happened? instrument(app), Session, SpanStore, injected faults.
+traces     How do spans hang together? Encoding, trees, critical path, service graph.
+detect     What is unusual? Windows, baselines, detectors, incidents, sensitivity.
+explain    Why? Reference, cost attribution, ledger, deviations, ranking, confidence.
+pipeline   What is known as time passes? Baselines, known calls, incidents and verdicts.
+monitor    Who watches? Monitor.step on a live store, replay on a recording.
+evaluate   Is it right? Scores against injected faults, calibration, sweeps.
+datasets   Public incident data behind one interface: load(name, directory).
+show       Who looks? The HTTP interface, figures, the sensitivity sliders.
 """
 
 from importlib import import_module

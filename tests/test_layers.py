@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 # A module may import from its own wing and from those before it. Inside a wing there is no cycle.
 WINGS = (
     "spans",
+    "endpoints",
     "logs",
     "numerics",
     "checks",
@@ -31,7 +32,7 @@ WINGS = (
     "datasets",
     "show",
 )
-PURE = ("results", "numerics", "traces", "detect", "explain")
+PURE = ("endpoints", "results", "numerics", "traces", "detect", "explain")
 WITHOUT_TRUTH = (*PURE, "pipeline", "monitor")
 IMPURE_IMPORTS = (
     "aiops_lab.record",

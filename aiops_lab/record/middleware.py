@@ -11,20 +11,19 @@ way.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from aiops_lab.endpoints import UNMATCHED
 from aiops_lab.record.recorder import (
-    EXCLUDED,
-    UNMATCHED,
     App,
     Context,
     Recorder,
     ServerSpan,
     Sink,
     current_span,
-    decode_header,
 )
+from aiops_lab.record.routes import Exclude, RouteNames, exclusion, must_be_wsgi
 from aiops_lab.record.trace_context import (
     KNOWN_FLAGS,
     new_trace_id,
@@ -35,16 +34,24 @@ from aiops_lab.record.trace_context import (
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+_SPAN = "aiops_lab.span"  # in the environ: the span of this request, and whose environ it was
 
-def instrument(app: App, sink: Sink, service: str = "shop") -> App:
+
+def instrument(app: App, sink: Sink, service: str = "shop", *, exclude: Exclude = ()) -> App:
     """Return `app` so that each of its requests becomes one server span.
 
     A Flask app is wrapped in place, any other WSGI callable comes back wrapped. Every monitored
     response carries ``X-Trace-Id``. A span ends when its response is complete: when the app returns
-    the whole body, else when the stream is exhausted, closed or dropped. So the span is in the sink
-    before the caller has the last byte. Its endpoint is Flask's route template; for other callables
-    the path, or ``(unmatched)`` where the answer is 404. The laboratory's own paths and static
-    files are not monitored, because they would be most of the requests.
+    the whole body, else when the stream is exhausted, closed or dropped; of a stream,
+    ``first_byte_ns`` says when it began. So the span is in the sink before the caller has the last
+    byte.
+
+    The endpoint is the route template of Flask, below the path at which the app is mounted
+    (``SCRIPT_NAME``). Of other callables it is the path, with ids folded as in
+    `aiops_lab.endpoints`, or ``(unmatched)`` where the answer is 404.
+
+    Not recorded, but counted in ``left_out`` of the recorder, are the requests that Flask routes to
+    a static view or to a blueprint of this package, and those that `exclude` names.
 
     Parameters
     ----------
@@ -56,17 +63,23 @@ def instrument(app: App, sink: Sink, service: str = "shop") -> App:
         return quickly. One that raises is logged once and counted; the request goes on.
     service
         The name of the service in its spans.
+    exclude
+        What is not recorded: routes, such as ``["/health"]``, or a function that takes a route and
+        says whether to leave it out. Default: nothing, because a health check that becomes slow is
+        worth knowing.
 
     Raises
     ------
     ValueError
-        If the app was instrumented before with another sink or service, or a parameter breaks its
-        rule.
+        If the app was instrumented before with another sink or service, is an ASGI application, or
+        a parameter breaks its rule.
 
     Notes
     -----
     A thread that a request starts does not inherit its context. Run its work in
     ``contextvars.copy_context().run(...)``, or its calls start traces of their own.
+
+    What an exception means is decided by the answer: below 500 it was handled.
 
     Examples
     --------
@@ -78,18 +91,18 @@ def instrument(app: App, sink: Sink, service: str = "shop") -> App:
     >>> spans[0].endpoint, spans[0].status, spans[0].parent_id
     ('/health', 204, None)
     """
-    if not callable(app):
-        raise ValueError(f"app must be a Flask app or a WSGI callable, got {type(app).__name__}")
+    must_be_wsgi(app)
     recorder = Recorder(sink, service)
+    leaves_out = exclusion(exclude, recorder)
     flask = sys.modules.get("flask")  # an app that is Flask's has imported it
     is_flask = flask is not None and isinstance(app, flask.Flask)
     before = app.extensions.get("aiops_lab") if is_flask else app  # type: ignore[attr-defined]
     if isinstance(before, _Instrumented):
         before.recorder.must_equal(recorder)
     elif is_flask:
-        _instrument_flask(app, recorder)
+        _instrument_flask(app, recorder, leaves_out)
     else:
-        return _Instrumented(app, recorder)  # type: ignore[return-value]
+        return _Instrumented(app, recorder, leaves_out)  # type: ignore[return-value]
     return app
 
 
@@ -125,7 +138,9 @@ class _Body:
             raise
         finally:
             current_span.reset(token)
-        self._sent = self._sent or len(chunk) > 0
+        if chunk and not self._sent:
+            self._sent = True
+            request.begin_answer()
         return chunk
 
     def close(self) -> None:
@@ -151,36 +166,55 @@ class _Instrumented:
         self,
         app: WSGIApplication,
         recorder: Recorder,
-        excluded: Iterable[str] = EXCLUDED,
+        leaves_out: Callable[[str], bool] | None,
         routed: bool = False,
     ) -> None:
         self.app = app
         self.recorder = recorder
-        self._excluded = tuple(path.rstrip("/") + "/" for path in excluded)
+        self._leaves_out = leaves_out
         self._routed = routed
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO") or "/"
-        if f"{path}/".startswith(self._excluded):
-            return self._pass_by(environ, start_response)
-        endpoint = UNMATCHED if self._routed else decode_header(path)
-        request = ServerSpan(self.recorder, endpoint, _context_of_request(environ))
-        request.server = start_response
-        request.by_path = not self._routed
-        request.complete = False
+        recorder = self.recorder
+        outer = environ.get(_SPAN)
+        if outer is None:
+            context = _context_of_request(environ)
+        elif outer[1] == id(environ) and outer[0].recorder.equals(recorder):
+            return self.app(environ, start_response)  # mounted in an app that records already
+        else:
+            context = _context_below(outer[0])
+        request = ServerSpan(recorder, UNMATCHED, context)
+        request.begin(environ.get("REQUEST_METHOD"), start_response)
+        if not self._routed:
+            self._name_by_path(request, environ)
+            if request.left_out:
+                return self._pass_by(environ, start_response)
+        environ[_SPAN] = request, id(environ)
         request.show()
         token = current_span.set(request)
         try:
             body = self.app(environ, request.start_response)
+            if not request.named:
+                self._name_by_path(request, environ)
+            if request.left_out:
+                return body
             if request.complete or isinstance(body, (list, tuple)):
                 request.end()
                 return body
             return _Body(request, body)
         except BaseException as error:
+            if not request.named:
+                self._name_by_path(request, environ)
             request.break_off(error, 500)
             raise
         finally:
             current_span.reset(token)
+
+    def _name_by_path(self, request: ServerSpan, environ: WSGIEnvironment) -> None:
+        mounted = environ.get("SCRIPT_NAME") or ""
+        request.name_by_path(mounted + (environ.get("PATH_INFO") or "") or "/")
+        if self._leaves_out is not None and self._leaves_out(request.endpoint):
+            request.leave_out()
 
     def _pass_by(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         token = current_span.set(None)
@@ -190,47 +224,72 @@ class _Instrumented:
             current_span.reset(token)
 
 
-def _instrument_flask(app: Any, recorder: Recorder) -> None:
+def _instrument_flask(
+    app: Any, recorder: Recorder, leaves_out: Callable[[str], bool] | None
+) -> None:
     from flask import got_request_exception, request
 
-    excluded = (*EXCLUDED, app.static_url_path) if app.has_static_folder else EXCLUDED
-    wrapped = _Instrumented(app.wsgi_app, recorder, excluded, routed=True)
+    wrapped = _Instrumented(app.wsgi_app, recorder, leaves_out, routed=True)
+    routes = RouteNames(app, recorder, leaves_out)
     preprocess = app.preprocess_request
     finalize = app.finalize_request
+    handle = app.handle_user_exception
     get_request = request._get_current_object  # type: ignore[attr-defined]
 
     def preprocess_request(*args: Any) -> Any:
         span = current_span.get()
-        rule = get_request().url_rule
-        if span is not None and rule is not None:
-            span.endpoint = rule.rule
-            span.show()
+        if span is not None:
+            routes.name(span, get_request())
         return preprocess(*args)
 
     def finalize_request(*args: Any, **kwargs: Any) -> Any:
         response = finalize(*args, **kwargs)
         span = current_span.get()
         if span is not None:
-            # Then the request ends when the application returns. The answer of an abort(404) is an
-            # iterator in Flask, although its whole text is there.
-            span.complete = response.is_sequence or getattr(args[-1], "response", args[-1]) is None
+            # Then the request ends when the application returns.
+            span.complete = response.is_sequence or _is_whole(args[-1])
         return response
+
+    def handle_user_exception(error: Exception) -> Any:
+        _on_exception(app, error)
+        return handle(error)
 
     # The first runs right after routing, before any hook of the app, so that a hanging request has
     # its endpoint. The signals request_started and request_finished come at the same moments, but
     # cost 2 microseconds each.
     app.preprocess_request = preprocess_request
     app.finalize_request = finalize_request
+    # An app's own handler for all exceptions answers 500 without Flask's signal.
+    app.handle_user_exception = handle_user_exception
     got_request_exception.connect(_on_exception, app)
     app.wsgi_app = wrapped
     app.extensions["aiops_lab"] = wrapped
 
 
+def _is_whole(answer: Any) -> bool:
+    """Return whether the answer is an ``abort(404)`` or one with a response that has its text.
+
+    Flask turns either into an iterator.
+    """
+    inner = getattr(answer, "response", answer)
+    return inner is None or getattr(inner, "is_sequence", False)
+
+
 def _on_exception(_app: object, exception: BaseException, **_: object) -> None:
-    """Record an exception that Flask turns into a 500 before it can reach a wrapper."""
+    """Note an exception that the framework turns into an answer before it can reach a wrapper.
+
+    It is a failure only if the answer is one; extensions report every ``abort(404)``, too. An
+    HTTPException says all that it has to say by its status.
+    """
+    from werkzeug.exceptions import HTTPException
+
     span = current_span.get()
-    if span is not None:
-        span.fail(exception)
+    if span is not None and not isinstance(exception, HTTPException):
+        span.reported = exception
+
+
+def _context_below(span: ServerSpan) -> Context:
+    return span.trace_id, span.span_id, span.flags, span.tracestate
 
 
 def _context_of_request(environ: WSGIEnvironment) -> Context:

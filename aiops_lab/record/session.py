@@ -1,14 +1,21 @@
-"""What calls does a service make? `Session`, which passes the trace on and records client spans."""
+"""What calls does a service make? `Session`, which passes the trace on and records client spans.
+
+Session.send -> get_adapter -> _RecordingAdapter.send -> the adapter -> body -> end of the span
+one call        once a hop        begins the span         retries       read, closed or dropped
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import requests
+from requests.adapters import BaseAdapter
 
+from aiops_lab.endpoints import fold, known_method
+from aiops_lab.record.bodies import end_with_body
 from aiops_lab.record.recorder import (
     Context,
     OpenSpan,
@@ -16,7 +23,8 @@ from aiops_lab.record.recorder import (
     Sink,
     current_call,
     current_span,
-    describe_error,
+    describe_call_error,
+    known_status,
 )
 from aiops_lab.record.trace_context import KNOWN_FLAGS, format_traceparent, new_trace_id
 
@@ -26,9 +34,16 @@ PORTS = {"http": 80, "https": 443}
 class Session(requests.Session):
     """A `requests.Session` that sends the trace on and records each call as a client span.
 
-    A span ends when the call returns: with the body, or with the headers where ``stream=True``. A
-    call with its redirects is one span. Without an answer (timeout, refused) its status is 0 and
-    its error names the exception. Outside of a request a call starts a trace.
+    A span ends when the body of the answer has been read, closed or dropped; where ``stream=True``,
+    its ``first_byte_ns`` says when the headers came. Each hop of a call that is redirected is a
+    span of its own, and so is each answer to a challenge of digest authentication; retries inside
+    of an adapter belong to one. Without an answer (timeout, refused) the status of a span is 0 and
+    its error names the exception; a timeout that another exception hides is named as the timeout.
+    Outside of a request a call starts a trace.
+
+    The endpoint is the called path, with ids folded as in `aiops_lab.endpoints`.
+
+    Like its parent it can be copied, and pickled where the sink can; a copy has the same sink.
 
     Parameters
     ----------
@@ -39,6 +54,8 @@ class Session(requests.Session):
         taken; the mapping is read at each call. Default: none, so that a peer is named host:port.
     """
 
+    __attrs__ = [*requests.Session.__attrs__, "recorder", "peers"]
+
     def __init__(
         self, sink: Sink, service: str = "shop", peers: Mapping[str, str] | None = None
     ) -> None:
@@ -48,30 +65,91 @@ class Session(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request, with its trace context, and record the call."""
-        calling = current_call.get()
-        is_redirect = calling is not None and request.headers.get("traceparent") == calling
-        if is_redirect or not isinstance(request, requests.PreparedRequest):
+        current = current_call.get()
+        if current is not None and current.is_carried_by(request):  # a redirect
             return super().send(request, **kwargs)
-        address = request.url or ""
-        url = urlsplit(address)
-        peer = self._peer(address) or _host(url.scheme, url.netloc)
-        span = OpenSpan(self.recorder, url.path or "/", _context_of_call(), "client", peer)
-        span.show()
-        token = current_call.set(_inject(span, request.headers))
+        token = current_call.set(Call("", None))
         try:
-            response = super().send(request, **kwargs)
-            span.status = response.status_code
-            return response
-        except BaseException as error:
-            span.error = describe_error(error)
-            raise
+            return super().send(request, **kwargs)
         finally:
             current_call.reset(token)
-            span.end()
 
-    def _peer(self, url: str) -> str:
+    def get_adapter(self, url: str | bytes) -> BaseAdapter:
+        """Return the adapter for a URL; while a call is made, one that records."""
+        adapter = super().get_adapter(url)  # type: ignore[arg-type]
+        if current_call.get() is None:
+            return adapter
+        return _RecordingAdapter(adapter, self)
+
+    def name_peer(self, url: str, host: str) -> str:
+        """Return the name of the service at a URL."""
         bases = [base for base in self.peers if _is_below(url, base.rstrip("/"))]
-        return self.peers[max(bases, key=len)] if bases else ""
+        if bases:
+            return self.peers[max(bases, key=len)]
+        return self.recorder.names.limit_service(host)
+
+
+class Call(NamedTuple):
+    """What the hops of one call share: the traceparent that the last one sent, and the context."""
+
+    traceparent: str
+    context: Context | None
+
+    def is_carried_by(self, request: Any) -> bool:
+        """Return whether a request was copied from the last hop, as redirects are."""
+        headers = getattr(request, "headers", None)
+        sent = headers.get("traceparent") if headers else None
+        return self.context is not None and sent == self.traceparent
+
+
+class _RecordingAdapter(BaseAdapter):
+    """An adapter whose calls are client spans; in all else the adapter that it stands for."""
+
+    def __init__(self, adapter: BaseAdapter, session: Session) -> None:
+        self._adapter = adapter
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._adapter, name)
+
+    def send(  # type: ignore[override]
+        self, request: requests.PreparedRequest, **kwargs: Any
+    ) -> requests.Response:
+        """Send a request as one span."""
+        span = self._begin(request)
+        try:
+            response = self._adapter.send(request, **kwargs)
+        except BaseException as error:
+            span.error = describe_call_error(error)
+            span.end()
+            raise
+        span.status = known_status(response.status_code)
+        # digest authentication sends again, by what it finds here
+        if getattr(response, "connection", None) is self._adapter:
+            response.connection = self  # type: ignore[assignment,attr-defined]
+        end_with_body(span, response, bool(kwargs.get("stream")))
+        return response
+
+    def close(self) -> None:
+        """Close the adapter."""
+        self._adapter.close()
+
+    def _begin(self, request: requests.PreparedRequest) -> OpenSpan:
+        session = self._session
+        address = request.url or ""
+        url = urlsplit(address)
+        peer = session.name_peer(address, _host(url.scheme, url.netloc))
+        endpoint = session.recorder.names.limit(peer, fold(url.path or "/"))
+        call = current_call.get()
+        follows = call is not None and call.is_carried_by(request)
+        context = call.context if follows else None  # type: ignore[union-attr]
+        if context is None:
+            context = _context_of_call()
+        span = OpenSpan(session.recorder, endpoint, context, "client", peer)
+        span.method = known_method(request.method or "GET")
+        current_call.set(Call(_inject(span, request.headers), context))
+        span.show()
+        return span
 
 
 def _context_of_call() -> Context:

@@ -309,7 +309,8 @@ def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Bl
     def metrics() -> ResponseReturnValue:
         parameters()
         moment = clock()
-        return {"timestamp": int(moment.timestamp()), "metrics": monitor.metrics(moment)}
+        answer = {"timestamp": int(moment.timestamp()), "metrics": monitor.metrics(moment)}
+        return answer | _left_out()
 
     @blueprint.get("/incidents")
     def incidents() -> ResponseReturnValue:
@@ -354,6 +355,14 @@ def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Bl
         return _of_incident(id, lambda id: monitor.acknowledge(id, clock()), Incident.to_dict)
 
     return blueprint
+
+
+def _left_out() -> Data:
+    """Return how many requests this app has not recorded, by route, where it records at all."""
+    instrumented = current_app.extensions.get("aiops_lab")
+    if instrumented is None:
+        return {}
+    return {"left_out": dict(instrumented.recorder.left_out)}
 
 
 def _listed(name: str, incidents: list[Incident]) -> Data:
