@@ -279,7 +279,8 @@ def _trace(n: int, failed: bool) -> list[Span]:
     trace_id = f"{n:032x}"
     entry, call, callee = (f"{3 * n + k:016x}" for k in (1, 2, 3))
     duration_ns = 900_000_000 if failed else 90_000_000
-    outcome = (n * 1_000_000_000, duration_ns, 500 if failed else 200, None)
+    start_ns = 1_767_225_600_000_000_000 + n * 1_000_000_000  # from 2026 on
+    outcome = (start_ns, duration_ns, 500 if failed else 200, None)
     return [
         Span(trace_id, entry, None, "a", "/a", "server", None, *outcome),
         Span(trace_id, call, entry, "a", "/b", "client", "b", *outcome),
