@@ -1,14 +1,22 @@
-"""Is a file as it should be? Readers of tables and JSON whose errors name the file and the rule."""
+"""Readers of tables and JSON, whose errors name the file and the rule that it breaks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+
+TEXT = "text without gaps"
+WHOLE = "whole numbers without gaps"
+NUMBERS = "numbers"
+TRUTHS = "true or false"
+
+# what a column may hold, and numpy's kinds of dtypes (dtype.kind) that hold it
+KINDS = {TEXT: "O", WHOLE: "iu", NUMBERS: "fiu", TRUTHS: "b"}
 
 
 def wrong(path: Path, what: str) -> ValueError:
@@ -48,11 +56,12 @@ def read_csv(path: Path, columns: Iterable[str] = (), **options: Any) -> pd.Data
         raise wrong(path, f"not a readable CSV ({error})") from error
     if "index_col" not in options and not isinstance(frame.index, pd.RangeIndex):
         raise wrong(path, "not a readable CSV (rows have more fields than the header)")
-    return _with_columns(path, frame, columns)
+    _check_columns(path, frame, columns)
+    return frame
 
 
-def read_parquet(path: Path, columns: Iterable[str]) -> pd.DataFrame:
-    """Return the table, which has at least `columns`. Needs pyarrow."""
+def read_parquet(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
+    """Return the table, which has rows and at least the columns of `kinds`. Needs pyarrow."""
     import pandas as pd
 
     present(path)
@@ -63,11 +72,31 @@ def read_parquet(path: Path, columns: Iterable[str]) -> pd.DataFrame:
         raise ImportError(f"{path}: Parquet needs pyarrow: {command}") from error
     except (ValueError, OSError, KeyError, TypeError) as error:  # pyarrow's own errors are these
         raise wrong(path, f"not a readable Parquet file ({error})") from error
-    return _with_columns(path, frame, columns)
+    check_rows(path, frame, kinds)
+    return frame
 
 
-def _with_columns(path: Path, frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+def check_rows(path: Path, frame: pd.DataFrame, kinds: Mapping[str, str]) -> None:
+    """Refuse a table of `path` that has no rows, lacks a column or breaks the rule of its kind."""
+    _check_columns(path, frame, kinds)
+    check_kinds(path, frame, kinds)
+    if frame.empty:
+        raise wrong(path, "has no rows")
+
+
+def check_kinds(path: Path, frame: pd.DataFrame, kinds: Mapping[Any, str]) -> None:
+    """Refuse a column of `path` that holds something else than its kind.
+
+    A kind is a key of `KINDS`. In a table without rows every column passes.
+    """
+    for column, kind in kinds.items() if len(frame) else ():
+        values = frame[column]
+        has_gaps = kind == TEXT and values.isna().any()
+        if has_gaps or values.dtype.kind not in KINDS[kind]:
+            raise wrong(path, f"column {column!r} must be {kind}, got {values.dtype}")
+
+
+def _check_columns(path: Path, frame: pd.DataFrame, columns: Iterable[str]) -> None:
     missing = [column for column in columns if column not in frame.columns]
     if missing:
         raise wrong(path, f"lacks the column {missing[0]!r}, has {list(frame.columns)[:12]}")
-    return frame

@@ -1,7 +1,8 @@
-"""How do the files of the Numenta Anomaly Benchmark become cases?"""
+"""Files of the Numenta Anomaly Benchmark (NAB) as cases: a series and its labelled windows."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from aiops_lab.datasets.cases import Case, SeriesCase
 from aiops_lab.datasets.files import present, read_csv, read_json, wrong
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 LICENCE = "MIT, Copyright 2014-2024 Numenta Inc."
@@ -17,47 +19,47 @@ GET = "git clone https://github.com/numenta/NAB nab, then give that folder."
 
 
 def read_nab(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
-    if not (directory / "data").is_dir() and not (directory / "labels").is_dir():
+    """Return a case for each file; none is left out, and there are no `logs`."""
+    data = directory / "data"
+    path = directory / "labels/combined_windows.json"
+    if not data.is_dir() and not path.parent.is_dir():
         return [], []
-    path = present(
-        directory / "labels/combined_windows.json", f"The data is public ({SOURCE}): {GET}"
-    )
-    labels = read_json(path)
+    labels = read_json(present(path, f"The data is public ({SOURCE}): {GET}"))
     if not isinstance(labels, dict):
         raise wrong(path, "must be an object {file: windows}")
-    files = {p.relative_to(directory / "data").as_posix() for p in directory.glob("data/*/*.csv")}
-    for name in sorted(files ^ set(labels)):
-        raise wrong(
-            path,
-            f"labels {name}, which is not in data/" if name in labels else f"lacks data/{name}",
-        )
-    return [_series(directory, name, labels[name]) for name in sorted(labels)], []
+    files = {file.relative_to(data).as_posix() for file in data.glob("*/*.csv")}
+    for name in sorted(labels.keys() - files):
+        raise wrong(path, f"labels {name}, which is not in data/")
+    for name in sorted(files - labels.keys()):
+        raise wrong(path, f"lacks data/{name}")
+    cases: list[Case] = []
+    for name in sorted(files):
+        times, values = _series(data / name)
+        windows = _windows(path, name, labels[name], times)
+        cases.append(SeriesCase(name, name.partition("/")[0], windows, values, times))
+    return cases, []
 
 
-def _series(directory: Path, name: str, spans: Any) -> Case:
+def _series(path: Path) -> tuple[pd.DatetimeIndex, np.ndarray]:
+    """Return the times and the values of a file."""
     import numpy as np
     import pandas as pd
 
-    path = directory / "data" / name
     frame = read_csv(path, ("timestamp", "value"))
     try:
         times = pd.DatetimeIndex(pd.to_datetime(frame["timestamp"], format="ISO8601"))
         values = frame["value"].to_numpy(np.float64)
     except (ValueError, TypeError) as error:
         raise wrong(path, f"must hold times and numbers ({error})") from error
-    bad = np.flatnonzero(times.isna() | ~np.isfinite(values))
-    if len(values) == 0 or len(bad):
-        raise wrong(
-            path, f"row {bad[0]} has no time or no finite value" if len(bad) else "has no rows"
-        )
+    if values.size == 0:
+        raise wrong(path, "has no rows")
+    for row in np.flatnonzero(times.isna() | ~np.isfinite(values)):
+        raise wrong(path, f"row {row} has no time or no finite value")
     # an hour back is a clock that was set back, as in autumn; the rows are still in order
-    back = np.flatnonzero(times[1:] < times[:-1] - pd.Timedelta("1h"))
-    if len(back):
-        raise wrong(
-            path, f"row {back[0] + 1} is out of order ({times[back[0] + 1]} after {times[back[0]]})"
-        )
-    windows = _windows(directory / "labels/combined_windows.json", name, spans, times)
-    return SeriesCase(name, name.partition("/")[0], windows, values, times)
+    back: list[int] = np.flatnonzero(np.diff(times) < np.timedelta64(-1, "h")).tolist()
+    for at in back:
+        raise wrong(path, f"row {at + 1} is out of order ({times[at + 1]} after {times[at]})")
+    return times, values
 
 
 def _windows(
@@ -73,9 +75,9 @@ def _windows(
     except (TypeError, ValueError) as error:
         raise wrong(path, f"{name}: windows must be pairs of times ({error})") from error
     for (first, last), inside in zip(limits, rows, strict=True):
-        if len(inside) == 0 or first < times.min() or last > times.max():
+        if not inside.size or first < times.min() or last > times.max():
             raise wrong(path, f"{name}: no rows for the whole window {first} to {last}")
     windows = tuple((int(inside[0]), int(inside[-1])) for inside in rows)
-    if any(after[0] <= before[1] for before, after in zip(windows, windows[1:], strict=False)):
+    if any(after[0] <= before[1] for before, after in pairwise(windows)):
         raise wrong(path, f"{name}: windows must be in order and apart")
     return windows

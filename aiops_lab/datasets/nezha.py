@@ -1,5 +1,4 @@
-"""How do the days of Nezha's data become cases with spans frames? Reads the compact layout that
-`nezha_clone` makes.
+"""Days of Nezha's data as cases with spans frames, from the compact layout of `nezha_clone`.
 
 A day is a folder ``<system>_<day>/``: spans.parquet, resources.parquet, faults.json, and
 logs.parquet (TrainTicket).
@@ -9,30 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiops_lab.datasets.cases import Case, TracesCase
-from aiops_lab.datasets.files import raise_first, read_json, read_parquet, wrong
+from aiops_lab.datasets.files import (
+    NUMBERS,
+    TEXT,
+    TRUTHS,
+    WHOLE,
+    check_rows,
+    raise_first,
+    read_json,
+    read_parquet,
+    wrong,
+)
+from aiops_lab.spans import to_frame
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-# the columns, and the kinds of numbers that they may hold (numpy's dtype.kind); "" is text
+# of each table the columns, with what they hold
 SPANS = {
-    "trace_id": "iu",
-    "span_id": "iu",
-    "parent_id": "iu",
-    "service": "",
-    "operation": "",
-    "start_ns": "iu",
-    "duration_us": "iu",
-    "window": "iu",
-    "abnormal": "b",
+    "trace_id": WHOLE,
+    "span_id": WHOLE,
+    "parent_id": WHOLE,
+    "service": TEXT,
+    "operation": TEXT,
+    "start_ns": WHOLE,
+    "duration_us": WHOLE,
+    "window": WHOLE,
+    "abnormal": TRUTHS,
 }
 
-LOGS = {"span_id": "iu", "location": "", "time_ns": "iu"}
+LOGS = {"span_id": WHOLE, "location": TEXT, "time_ns": WHOLE}
 
 RESOURCE_NUMBERS = (
     "cpu_percent",
@@ -45,15 +56,15 @@ RESOURCE_NUMBERS = (
     "node_memory_percent",
 )
 
-RESOURCES = {"service": "", **dict.fromkeys(RESOURCE_NUMBERS, "fiu")}
+RESOURCES = {"service": TEXT, **dict.fromkeys(RESOURCE_NUMBERS, NUMBERS)}
 
-FAULT = {
-    "id": int,
-    "t0_ns": int,
-    "t1_ns": int,
-    "service": str,
-    "fault_type": str,
-    "abnormal_traces": int,
+FAULTS = {
+    "id": WHOLE,
+    "t0_ns": WHOLE,
+    "t1_ns": WHOLE,
+    "service": TEXT,
+    "fault_type": TEXT,
+    "abnormal_traces": WHOLE,
 }
 
 
@@ -61,58 +72,47 @@ def read_nezha(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
     """Return a case for each fault, and the names of the faults without an abnormal trace."""
     cases: list[Case] = []
     left_out: list[str] = []
-    for folder in sorted(filter(_is_day, directory.iterdir())):
+    for folder in sorted({table.parent for table in directory.glob("*/*.parquet")}):
         day = NezhaDay(folder, logs)
-        for fault in day.faults:
-            name = f"{folder.name}/{fault['id']}"
-            if fault["abnormal_traces"] == 0:
+        group = folder.name
+        rows: Iterator[Any] = day.faults.itertuples()
+        for fault in rows:
+            name = f"{group}/{fault.id}"
+            if fault.abnormal_traces:
+                kind = fault.fault_type
+                cases.append(TracesCase(name, group, fault.service, kind, fault.id, day))
+            else:
                 left_out.append(name)
-                continue
-            truth = fault["service"]
-            kind = fault["fault_type"]
-            cases.append(TracesCase(name, folder.name, truth, kind, fault["id"], day))
     return cases, left_out
-
-
-def _is_day(folder: Path) -> bool:
-    """Return whether the folder holds a day, even a damaged one."""
-    names = ("faults.json", "spans.parquet", "resources.parquet")
-    return any((folder / name).is_file() for name in names)
-
-
-def _has_logs(folder: Path) -> bool:
-    """Return whether a file of logs must be there: OnlineBoutique's lines do not name their place
-    in the code.
-    """
-    return not folder.name.startswith("OnlineBoutique") or (folder / "logs.parquet").exists()
 
 
 class NezhaDay:
     """A system's day of Nezha: tables read and checked at once, spans frames made at first use."""
 
     def __init__(self, folder: Path, logs: bool) -> None:
-        self.folder = folder
         spans_path = folder / "spans.parquet"
         faults_path = folder / "faults.json"
-        self.spans = _table(spans_path, SPANS)
+        logs_path = folder / "logs.parquet"
+        self.folder = folder
+        self.spans = read_parquet(spans_path, SPANS)
         self.faults = _faults(faults_path)
         self.resources = _resources(folder / "resources.parquet")
-        raise_first(spans_path, _span_problems(self.spans, self.faults))
+        raise_first(spans_path, _span_problems(self.spans))
+        raise_first(spans_path, _trace_problems(self.spans, self.faults))
         raise_first(faults_path, _label_problems(self.faults, self.spans, self.resources))
         self._logs = None
-        if logs and _has_logs(folder):
-            self._logs = _table(folder / "logs.parquet", LOGS)
+        # OnlineBoutique's lines do not name their place in the code: it has no file of logs
+        if logs and (logs_path.exists() or not folder.name.startswith("OnlineBoutique")):
+            self._logs = read_parquet(logs_path, LOGS)
             if not self._logs["span_id"].isin(self.spans["span_id"]).all():
-                raise wrong(folder / "logs.parquet", "names a span_id that is not in spans.parquet")
+                raise wrong(logs_path, "names a span_id that is not in spans.parquet")
 
     @cached_property
     def _frame(self) -> tuple[pd.DataFrame, np.ndarray]:
         """All spans of the day in order, and for each the id of its fault (-1: fault-free)."""
-        import numpy as np
-
         frame, row = spans_frame(self.spans, self._logs)
-        fault = np.where(self.spans["abnormal"], self.spans["window"], -1)
-        return frame, fault[row]
+        fault = self.spans["window"].where(self.spans["abnormal"], -1)
+        return frame, fault.to_numpy()[row]
 
     @cached_property
     def normal(self) -> pd.DataFrame:
@@ -137,183 +137,133 @@ def spans_frame(
     has; else None. Status is 200 throughout. A log line comes from the row of the span that wrote
     it.
     """
-    import numpy as np
     import pandas as pd
 
-    whole = [column for column, kinds in SPANS.items() if kinds == "iu"]
     names = spans[["service", "operation"]].astype(object)
+    whole = [column for column, kind in SPANS.items() if kind == WHOLE]
     spans = spans[whole].astype("int64").join(names).rename_axis("row").reset_index()
-    spans = spans.sort_values(["start_ns", "span_id"], kind="stable", ignore_index=True)
-    ids = pd.Index(spans["span_id"])
-    service, services = pd.factorize(spans["service"])
-    operation, operations = pd.factorize(spans["operation"])
-    of_service = service * len(operations) + operation
-    client, peer = _clients(ids.get_indexer(spans["parent_id"]), service, of_service, len(services))
-    spans["kind"] = np.where(client, "client", "server").astype(object)
-    peers = np.array([*services, None], dtype=object)[peer]
-    spans["peer"] = pd.Series(peers, dtype=object)
-    if logs is not None and len(logs):
-        wrote = spans.iloc[ids.get_indexer(logs["span_id"])]
-        end_ns = wrote["start_ns"] + wrote["duration_us"] * 1000
-        lines = wrote.assign(
-            span_id=ids.max() + 1 + np.arange(len(logs)),
-            parent_id=wrote["span_id"],
-            operation=logs["location"].astype(object).to_numpy(),
-            kind="log",
-            peer=None,
-            start_ns=np.clip(logs["time_ns"].to_numpy("int64"), wrote["start_ns"], end_ns),
-            duration_us=0,
-        )
-        spans = pd.concat([spans, lines.astype({"kind": object, "peer": object})])
+    spans = _with_peers(spans.sort_values(["start_ns", "span_id"], ignore_index=True))
+    if logs is not None:
+        spans = pd.concat([spans, _log_lines(spans, logs)])
         spans = spans.sort_values(["start_ns", "span_id"], ignore_index=True)
-    return _to_frame(spans), spans["row"].to_numpy()
+    parents = spans["parent_id"]
+    fields = (
+        map("{:032x}".format, spans["trace_id"]),
+        map("{:016x}".format, spans["span_id"]),
+        parents.map("{:016x}".format).astype(object).where(parents >= 0, None),
+        spans["service"],
+        spans["operation"],
+        spans["kind"],
+        spans["peer"],
+        spans["start_ns"],
+        spans["duration_us"] * 1000,
+        repeat(200),
+        repeat(None),
+    )
+    return to_frame(zip(*fields, strict=False)), spans["row"].to_numpy()
 
 
-def _clients(
-    parent: np.ndarray, service: np.ndarray, operation: np.ndarray, services: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return which spans are client spans, and the code of each span's peer (-1: none).
-
-    `parent` is the row of each span's parent (-1: none); `operation` codes (service, operation).
-    """
-    import numpy as np
-
-    entered = np.flatnonzero((parent >= 0) & (service[parent] != service))
-    caller = parent[entered]
-    peer = np.full(len(service), -1)
-    # of several children the first: it is assigned last
-    peer[caller[::-1]] = service[entered[::-1]]
-    met = np.unique(operation[caller] * services + service[entered])
-    operations, peers = np.unique(met // services, return_counts=True)
-    only = np.full(operation.max(initial=-1) + 1, -1)
-    only[operations[peers == 1]] = met[np.isin(met // services, operations[peers == 1])] % services
-    client = np.isin(operation, operations)
-    return client, np.where(client & (peer < 0), only[operation], peer)
+def _with_peers(spans: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with kind (client or server) and peer (None: none), in the same order."""
+    place = ["service", "operation"]
+    callers = spans[["span_id", *place]].rename(columns={"span_id": "parent_id"})
+    called = spans[["parent_id", "service"]].rename(columns={"service": "peer"})
+    calls = called.merge(callers, on="parent_id")
+    calls = calls[calls["service"] != calls["peer"]]
+    # of several children the first
+    own = calls.drop_duplicates("parent_id").set_index("parent_id")["peer"]
+    usual = calls.groupby(place)["peer"].agg(peers="nunique", only="first")
+    of_place = spans[place].join(usual, on=place)
+    only = of_place["only"].where(of_place["peers"] == 1)
+    peer = spans["span_id"].map(own).astype(object)
+    peer = peer.where(peer.notna(), only.astype(object))
+    kind = of_place["peers"].notna().map({True: "client", False: "server"})
+    return spans.assign(kind=kind.astype(object), peer=peer.where(peer.notna(), None))
 
 
-def _hex_ids(parents: pd.Series) -> list[str | None]:
-    return [None if parent < 0 else f"{parent:016x}" for parent in parents.tolist()]
+def _log_lines(spans: pd.DataFrame, logs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row of kind ``log`` for each line, at its time within the span that wrote it."""
+    first_id = spans["span_id"].max() + 1
+    wrote = spans.set_index("span_id").loc[logs["span_id"]].reset_index()
+    end_ns = wrote["start_ns"] + wrote["duration_us"] * 1000
+    time_ns = logs["time_ns"].reset_index(drop=True).astype("int64")
+    return wrote.assign(
+        span_id=first_id + wrote.index,
+        parent_id=wrote["span_id"],
+        operation=logs["location"].to_numpy(object),
+        kind="log",
+        peer=None,
+        start_ns=time_ns.clip(wrote["start_ns"], end_ns),
+        duration_us=0,
+    )
 
 
-def _to_frame(spans: pd.DataFrame) -> pd.DataFrame:
-    """Return the spans frame of a table in order, with peer and kind."""
+def _faults(path: Path) -> pd.DataFrame:
+    """Return the faults in the order of the file, a row each."""
     import pandas as pd
 
-    traces = {trace: f"{trace:032x}" for trace in spans["trace_id"].unique().tolist()}
-    columns = {
-        "trace_id": spans["trace_id"].map(traces),
-        "span_id": spans["span_id"].map("{:016x}".format),
-        "parent_id": _hex_ids(spans["parent_id"]),
-        "service": spans["service"],
-        "endpoint": spans["operation"],
-        "kind": spans["kind"],
-        "peer": spans["peer"],
-    }
-    frame = pd.DataFrame({name: pd.Series(c, dtype=object) for name, c in columns.items()})
-    frame["start"] = pd.DatetimeIndex(spans["start_ns"], tz="UTC")
-    frame["duration_ms"] = spans["duration_us"] / 1000
-    frame["status"] = 200
-    frame["error"] = pd.Series(None, frame.index, dtype=object)
-    return frame
-
-
-def _table(path: Path, columns: dict[str, str]) -> pd.DataFrame:
-    """Return the table; `columns` tells each column's kinds (as numpy's dtype.kind; "" = text)."""
-    frame = read_parquet(path, columns)
-    raise_first(path, _column_problems(frame, columns))
-    return frame
-
-
-def _column_problems(frame: pd.DataFrame, columns: dict[str, str]) -> Iterator[str]:
-    from pandas.api.types import is_numeric_dtype
-
-    for column, kinds in columns.items():
-        dtype = frame[column].dtype
-        if kinds and getattr(dtype, "kind", "O") not in kinds:
-            wanted = "numbers" if "i" in kinds else "booleans"
-            yield f"column {column!r} must be {wanted}, got {dtype}"
-        if not kinds and (is_numeric_dtype(dtype) or frame[column].isna().any()):
-            yield f"column {column!r} must be text without gaps"
-    if frame.empty:
-        yield "has no rows"
-
-
-def _faults(path: Path) -> list[dict[str, Any]]:
-    faults = read_json(path)
-    raise_first(path, _fault_problems(faults))
+    try:
+        faults = pd.DataFrame(read_json(path))
+    except (ValueError, AttributeError) as error:
+        raise wrong(path, f"must be a list of faults ({error})") from error
+    check_rows(path, faults, FAULTS)
+    if (faults["t0_ns"] >= faults["t1_ns"]).any():
+        raise wrong(path, "a fault must end after it begins")
+    if not faults["id"].is_unique:
+        raise wrong(path, "an id stands twice")
     return faults
-
-
-def _fault_problems(faults: Any) -> Iterator[str]:
-    if not isinstance(faults, list) or not faults:
-        yield "must be a list of faults"
-    for number, fault in enumerate(faults):
-        for key, kind in FAULT.items():
-            if not isinstance(fault, dict) or type(fault.get(key)) is not kind:
-                yield f"fault {number} must have {key!r} ({kind.__name__})"
-        if fault["t0_ns"] >= fault["t1_ns"]:
-            yield f"fault {number} must end after it begins"
-    if len({fault["id"] for fault in faults}) < len(faults):
-        yield "an id stands twice"
 
 
 def _resources(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    frame = _table(path, RESOURCES)
+    frame = read_parquet(path, RESOURCES)
     if not isinstance(frame.index.dtype, pd.DatetimeTZDtype) or frame.index.hasnans:
         raise wrong(path, f"the index must be times (UTC) without gaps, got {frame.index.dtype}")
-    dtypes = {column: "float64" if kinds else "str" for column, kinds in RESOURCES.items()}
-    return frame.astype(dtypes)
+    return frame.astype({"service": "str"} | dict.fromkeys(RESOURCE_NUMBERS, "float64"))
 
 
-def _span_problems(spans: pd.DataFrame, faults: list[dict[str, Any]]) -> Iterator[str]:
-    import numpy as np
-    import pandas as pd
-
-    ids = pd.Index(spans["span_id"])
-    trace = spans["trace_id"].to_numpy()
-    if not ids.is_unique or ids.min() < 0:
+def _span_problems(spans: pd.DataFrame) -> Iterator[str]:
+    """Yield what is wrong with single spans, and between spans and their parents."""
+    if not spans["span_id"].is_unique or spans["span_id"].min() < 0:
         yield "span_id must be >= 0 and unique"
     shortest = spans["duration_us"].min()
     if shortest < 0:
         yield f"duration_us must be >= 0, got {shortest}"
-    child = np.flatnonzero(spans["parent_id"] != -1)
-    parent_id = spans["parent_id"].to_numpy()[child]
-    parent = ids.get_indexer(parent_id)
-    if (parent < 0).any():
-        yield f"parent_id {parent_id[parent < 0][0]} is no span_id (-1: none was stored)"
-    if (trace[parent] != trace[child]).any() or (parent == child).any():
+    child = spans[spans["parent_id"] != -1]
+    parent = spans.set_index("span_id")["trace_id"].reindex(child["parent_id"])
+    if parent.hasnans:
+        yield f"parent_id {parent.index[parent.isna()][0]} is no span_id (-1: none was stored)"
+    is_other = child["parent_id"] != child["span_id"]
+    if not (is_other & (child["trace_id"] == parent.to_numpy())).all():
         yield "a parent must be another span of the same trace"
+
+
+def _trace_problems(spans: pd.DataFrame, faults: pd.DataFrame) -> Iterator[str]:
+    """Yield what is wrong between the traces and the faults that they belong to."""
     by_trace = spans.groupby("trace_id")
     if (by_trace[["window", "abnormal"]].nunique() > 1).any(axis=None):
         yield "window and abnormal must be the same for all spans of a trace"
     if spans["abnormal"].all():
         yield "has no fault-free spans"
-    traces = by_trace[["window", "abnormal"]].first().assign(begin=by_trace["start_ns"].min())
-    yield from _trace_problems(traces, pd.DataFrame(faults).set_index("id"))
-
-
-def _trace_problems(traces: pd.DataFrame, faults: pd.DataFrame) -> Iterator[str]:
-    """Yield what is wrong between the traces and the faults that they belong to."""
-    of_fault = traces["window"]
-    abnormal = traces[traces["abnormal"]]
-    free = (of_fault == -1) & ~traces["abnormal"]
-    unknown = of_fault[~free & ~of_fault.isin(faults.index)]
+    traces = by_trace[["window", "abnormal", "start_ns"]].min()
+    of_fault = traces.join(faults.set_index("id"), on="window")
+    is_free = (traces["window"] == -1) & ~traces["abnormal"]
+    unknown = traces.loc[~is_free & of_fault["t0_ns"].isna(), "window"]
     if len(unknown):
         yield f"window {unknown.iloc[0]} is no fault of faults.json"
-    during = abnormal.join(faults[["t0_ns", "t1_ns"]], on="window")
-    if not during["begin"].between(during["t0_ns"], during["t1_ns"], inclusive="left").all():
+    during = of_fault[traces["abnormal"]]
+    if not during["start_ns"].between(during["t0_ns"], during["t1_ns"], inclusive="left").all():
         yield "an abnormal trace starts outside of its fault (t0_ns to t1_ns of faults.json)"
-    found = abnormal["window"].value_counts().reindex(faults.index, fill_value=0)
-    for fault, has, told in zip(faults.index, found, faults["abnormal_traces"], strict=True):
-        if has != told:
-            yield f"has {has} traces of fault {fault}, faults.json tells {told}"
+    found = during["window"].value_counts()
+    for fault in faults.itertuples():
+        has = found.get(fault.id, 0)
+        if has != fault.abnormal_traces:
+            yield f"has {has} traces of fault {fault.id}, faults.json tells {fault.abnormal_traces}"
 
 
-def _label_problems(faults: list[dict[str, Any]], *tables: pd.DataFrame) -> Iterator[str]:
+def _label_problems(faults: pd.DataFrame, *tables: pd.DataFrame) -> Iterator[str]:
     services = {service for table in tables for service in table["service"].unique()}
-    for fault in faults:
-        if fault["service"] not in services:
-            named = f"the service {fault['service']!r}, which no table of the day has"
-            yield f"fault {fault['id']} names {named}"
+    for fault in faults[~faults["service"].isin(services)].itertuples():
+        named = f"the service {fault.service!r}, which no table of the day has"
+        yield f"fault {fault.id} names {named}"

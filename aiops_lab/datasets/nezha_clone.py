@@ -1,4 +1,4 @@
-"""How do Nezha's own files become, for each day, a table of spans, of resources and of log lines?
+"""Nezha's own files as tables of spans, resources and log lines, for each day.
 
 Nezha: Yu et al., ESEC/FSE 2023, doi 10.5281/zenodo.8276375;
 <https://github.com/IntelligentDDS/Nezha>. A clone has::
@@ -18,10 +18,20 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiops_lab.datasets.files import present, read_csv, read_json, wrong
+from aiops_lab.datasets.files import (
+    NUMBERS,
+    TEXT,
+    WHOLE,
+    check_kinds,
+    present,
+    read_csv,
+    read_json,
+    wrong,
+)
 from aiops_lab.datasets.nezha import RESOURCE_NUMBERS
 
 if TYPE_CHECKING:
@@ -35,17 +45,20 @@ FAULT_LENGTH_S = 180  # a fault lasts three minutes
 # fault-free: a trace that starts this long before a fault, and not during another one
 BEFORE_S = (130, 10)
 
-TRACE = (
-    "TraceID",
-    "SpanID",
-    "ParentID",
-    "PodName",
-    "OperationName",
-    "StartTimeUnixNano",
-    "Duration",
-)
+# of each table the columns, with what they hold
+TRACE = {
+    "TraceID": TEXT,
+    "SpanID": TEXT,
+    "ParentID": TEXT,
+    "PodName": TEXT,
+    "OperationName": TEXT,
+    "StartTimeUnixNano": WHOLE,
+    "Duration": WHOLE,
+}
 
-LOG = ("TimeUnixNano", "TraceID", "SpanID", "Log")
+LOG = {"TimeUnixNano": WHOLE}
+
+LOG_TEXT = ("TraceID", "SpanID", "Log")  # may have gaps
 
 METRIC_COLUMNS = (  # in the order of RESOURCE_NUMBERS
     "CpuUsageRate(%)",
@@ -57,6 +70,8 @@ METRIC_COLUMNS = (  # in the order of RESOURCE_NUMBERS
     "NodeCpuUsageRate(%)",
     "NodeMemoryUsageRate(%)",
 )
+
+METRIC = {"TimeStamp": WHOLE, "PodName": TEXT, **dict.fromkeys(METRIC_COLUMNS, NUMBERS)}
 
 # a line reads `{"log":"17:04:11.107 INFO  u.c.UserController#48 TraceID: ...`; the hour is local,
 # so it is not used. As in the published comparison a name with a digit or a bracket in it is no
@@ -99,10 +114,29 @@ def convert(source: Path, out: Path) -> None:
         shutil.move(made, out)
 
 
-def _each(files: Iterable[Path], what: str) -> Iterable[Path]:
+def _tables(
+    folders: Iterable[Path], pattern: str, kinds: dict[str, str], text: Iterable[str] = ()
+) -> Iterator[pd.DataFrame]:
+    """Yield the table of each file, checked by `kinds`; columns of `text` may have gaps."""
     from tqdm.auto import tqdm
 
-    return tqdm(sorted(files), desc=what, unit="file", leave=False)
+    names = [*kinds, *text]
+    dtypes = {name: "str" for name in names if kinds.get(name, TEXT) == TEXT}
+    files = [path for folder in folders for path in sorted(folder.glob(pattern))]
+    for path in tqdm(files, desc=pattern, unit="file", leave=False):
+        table = read_csv(path, names, dtype=dtypes)
+        check_kinds(path, table, kinds)
+        yield table[names]
+
+
+def _joined(tables: Iterable[pd.DataFrame], files: Path) -> pd.DataFrame:
+    """Return the rows of all tables; FileNotFoundError names the `files` if there is none."""
+    import pandas as pd
+
+    tables = list(tables)
+    if not tables:
+        raise FileNotFoundError(f"{files} is missing")
+    return pd.concat(tables, ignore_index=True)
 
 
 def _convert_day(day: Path, separate: Path, out: Path) -> None:
@@ -113,18 +147,19 @@ def _convert_day(day: Path, separate: Path, out: Path) -> None:
     of_trains = spans["service"].astype(str).str.startswith("ts-").any()
     system = "TrainTicket" if of_trains else "OnlineBoutique"
     traces = spans[spans["abnormal"]].groupby("window")["trace_id"].nunique()
-    told = [fault | {"abnormal_traces": int(traces.get(fault["id"], 0))} for fault in faults]
+    faults["abnormal_traces"] = faults["id"].map(traces).fillna(0).astype(int)
     folder = out / f"{system}_{day.name}"
     folder.mkdir()
     spans.to_parquet(folder / "spans.parquet", engine="pyarrow")
     resources.to_parquet(folder / "resources.parquet", engine="pyarrow")
     if (logs["location"] != UNKNOWN).any():
         logs.to_parquet(folder / "logs.parquet", engine="pyarrow")
+    told = faults.to_dict("records")
     (folder / "faults.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
 
 
-def read_faults(path: Path) -> list[dict[str, Any]]:
-    """Return the faults in order of time, with id, inject_time, t0_ns, t1_ns, service, fault_type.
+def read_faults(path: Path) -> pd.DataFrame:
+    """Return the faults in order of time: id, inject_time, t0_ns, t1_ns, service, fault_type.
 
     `inject_time` is UTC. `inject_timestamp` is not read: TrainTicket's are eight hours early, and
     one is another's.
@@ -132,26 +167,24 @@ def read_faults(path: Path) -> list[dict[str, Any]]:
     import pandas as pd
 
     try:
-        listed = [fault for hour in read_json(path).values() for fault in hour]
-        rows = [(f["inject_time"], _service(f["inject_pod"]), f["inject_type"]) for f in listed]
-        timed = sorted(
-            (pd.Timestamp(time, tz="UTC").as_unit("ns").value, *rest) for time, *rest in rows
-        )
+        listed = pd.DataFrame([*chain.from_iterable(read_json(path).values())])
+        time = pd.to_datetime(listed["inject_time"], format="ISO8601", utc=True).dt.as_unit("ns")
+        service = listed["inject_pod"].map(_service)
+        listed = listed.assign(t0_ns=time.astype("int64"), service=service, time=time)
+        listed = listed.sort_values(["t0_ns", "service", "inject_type"], ignore_index=True)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise wrong(
             path, f"must be hours with lists of inject_time, inject_pod, inject_type ({error!r})"
         ) from error
-    return [
-        {
-            "id": number,
-            "inject_time": f"{pd.Timestamp(t0, tz='UTC'):%Y-%m-%d %H:%M:%S}Z",
-            "t0_ns": t0,
-            "t1_ns": t0 + FAULT_LENGTH_S * SECOND,
-            "service": service,
-            "fault_type": kind,
-        }
-        for number, (t0, service, kind) in enumerate(timed)
-    ]
+    columns = {
+        "id": listed.index,
+        "inject_time": listed["time"].dt.strftime("%Y-%m-%d %H:%M:%SZ"),
+        "t0_ns": listed["t0_ns"],
+        "t1_ns": listed["t0_ns"] + FAULT_LENGTH_S * SECOND,
+        "service": listed["service"],
+        "fault_type": listed["inject_type"],
+    }
+    return pd.DataFrame(columns)
 
 
 def _service(pod: str) -> str:
@@ -166,7 +199,7 @@ def _service(pod: str) -> str:
 
 
 def compact_spans(
-    day: Path, separate: Path, faults: list[dict[str, Any]]
+    day: Path, separate: Path, faults: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the compact table of spans, and (TraceID, SpanID) of its rows.
 
@@ -178,76 +211,60 @@ def compact_spans(
     import numpy as np
     import pandas as pd
 
-    parts = [*_traces(separate, True), *_traces(day, False)]
-    if not parts:
-        raise FileNotFoundError(f"{day / 'trace' / '*_trace.csv'} is missing")
+    pattern = "trace/*_trace.csv"
+    parts = [
+        part.assign(alone=folder is separate)
+        for folder in (separate, day)
+        for part in _tables([folder], pattern, TRACE)
+    ]
     keys = ["TraceID", "SpanID"]
-    spans = pd.concat(parts, ignore_index=True).drop_duplicates(keys, ignore_index=True)
+    spans = _joined(parts, day / pattern).drop_duplicates(keys)
     midnight = pd.Timestamp(day.name, tz="UTC").as_unit("ns").value
     day_ns = 86400 * SECOND
     in_time = spans["StartTimeUnixNano"].between(midnight - day_ns, midnight + 2 * day_ns)
     spans = spans[in_time & spans["Duration"].between(0, np.iinfo(np.int32).max)]
 
     by_trace = spans.groupby("TraceID", sort=False)
-    begin = by_trace["StartTimeUnixNano"].transform("min").to_numpy()
-    alone = by_trace["separate"].transform("any").to_numpy()
-    window, abnormal = _windows(begin, alone, faults)
-    keep = np.flatnonzero(alone | (window >= 0))
-    trace = by_trace.ngroup().to_numpy()
-    start = spans["StartTimeUnixNano"].to_numpy()
-    order = keep[np.lexsort((start[keep], trace[keep], begin[keep]))]
-    spans = spans.iloc[order].reset_index(drop=True)
-    table = pd.DataFrame(
-        {
-            "trace_id": pd.factorize(trace[order])[0].astype(np.int32),
-            "span_id": np.arange(len(spans), dtype=np.int32),
-            "parent_id": _parents(spans).astype(np.int32),
-            "service": spans["PodName"].map(_service).astype("category"),
-            "operation": spans["OperationName"].astype("category"),
-            "start_ns": spans["StartTimeUnixNano"],
-            "duration_us": spans["Duration"].astype(np.int32),
-            "window": window[order].astype(np.int16),
-            "abnormal": abnormal[order],
-        }
+    spans = spans.assign(
+        trace=by_trace.ngroup(),
+        begin=by_trace["StartTimeUnixNano"].transform("min"),
+        alone=by_trace["alone"].transform("any"),
     )
-    return table, spans[keys]
-
-
-def _traces(folder: Path, separate: bool) -> Iterator[pd.DataFrame]:
-    text = dict.fromkeys(TRACE[:5], "str")
-    for path in _each(folder.glob("trace/*_trace.csv"), f"{folder.name} traces"):
-        part = read_csv(path, TRACE, dtype=text)[[*TRACE]]
-        _whole_numbers(path, part, ("StartTimeUnixNano", "Duration"))
-        if part.isna().any(axis=None):
-            raise wrong(path, f"column {part.columns[part.isna().any()][0]!r} has gaps")
-        yield part.assign(separate=separate)
-
-
-def _whole_numbers(path: Path, frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
-    for column in columns:
-        if frame[column].dtype.kind != "i" and len(frame):
-            rule = "must be whole numbers without gaps"
-            raise wrong(path, f"column {column!r} {rule}, got {frame[column].dtype}")
+    spans["window"], spans["abnormal"] = _windows(spans["begin"], spans["alone"], faults)
+    spans = spans[spans["alone"] | (spans["window"] >= 0)]
+    spans = spans.sort_values(["begin", "trace", "StartTimeUnixNano"], ignore_index=True)
+    columns = {
+        "trace_id": pd.factorize(spans["trace"])[0].astype(np.int32),
+        "span_id": spans.index.astype(np.int32),
+        "parent_id": _parents(spans).astype(np.int32),
+        "service": spans["PodName"].map(_service).astype("category"),
+        "operation": spans["OperationName"].astype("category"),
+        "start_ns": spans["StartTimeUnixNano"],
+        "duration_us": spans["Duration"].astype(np.int32),
+        "window": spans["window"].astype(np.int16),
+        "abnormal": spans["abnormal"],
+    }
+    return pd.DataFrame(columns), spans[keys]
 
 
 def _windows(
-    begin: np.ndarray, alone: np.ndarray, faults: list[dict[str, Any]]
-) -> tuple[np.ndarray, np.ndarray]:
+    begin: pd.Series, alone: pd.Series, faults: pd.DataFrame
+) -> tuple[pd.Series, pd.Series]:
     """Return for each span the fault that its trace belongs to (-1: none) and whether it started
     during it.
     """
-    import numpy as np
-
-    window = np.full(len(begin), -1)
-    abnormal = np.zeros(len(begin), dtype=bool)
     early, late = (seconds * SECOND for seconds in BEFORE_S)
-    for fault in faults:
-        before = (fault["t0_ns"] - early <= begin) & (begin < fault["t0_ns"] - late)
-        window[before & ~alone] = fault["id"]
+    window = begin * 0 - 1
+    abnormal = window >= 0
+    times: list[Any] = list(faults[["id", "t0_ns", "t1_ns"]].itertuples(index=False))
+    for fault, start, _ in times:
+        before = begin.between(start - early, start - late, inclusive="left")
+        window[before & ~alone] = fault
     # after the others: a trace during a fault is not fault-free, whatever comes next
-    for fault in faults:
-        during = (fault["t0_ns"] <= begin) & (begin < fault["t1_ns"]) & ~alone
-        window[during], abnormal[during] = fault["id"], True
+    for fault, start, end in times:
+        during = begin.between(start, end, inclusive="left") & ~alone
+        window[during] = fault
+        abnormal |= during
     return window, abnormal
 
 
@@ -268,26 +285,20 @@ def read_logs(day: Path, separate: Path, ids: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     spans = ids.assign(span_id=ids.index.astype("int32"))
-    parts = [pd.DataFrame({"span_id": [], "location": [], "level": [], "time_ns": []})]
-    files = [*separate.glob("log/*_log.csv"), *day.glob("log/*_log.csv")]
-    for path in _each(files, f"{day.name} logs"):
-        lines = read_csv(path, LOG, dtype={"TraceID": "str", "SpanID": "str", "Log": "str"})
-        _whole_numbers(path, lines, ("TimeUnixNano",))
-        lines = lines.merge(spans, on=["TraceID", "SpanID"])
-        level_place = lines["Log"].fillna("").str.extract(PLACE)
-        columns = {
-            "span_id": lines["span_id"],
-            "location": level_place[1].fillna(UNKNOWN),
-            "level": level_place[0].fillna(STACK_TRACE),
-            "time_ns": lines["TimeUnixNano"],
-        }
-        parts.append(pd.DataFrame(columns))
+    parts = [pd.DataFrame(columns=["TimeUnixNano", *LOG_TEXT, "span_id"])]
+    for table in _tables([separate, day], "log/*_log.csv", LOG, LOG_TEXT):
+        parts.append(table.merge(spans, on=["TraceID", "SpanID"]))
+    lines = pd.concat(parts[1:] or parts, ignore_index=True)
+    level_place = lines["Log"].astype("str").str.extract(PLACE)
+    columns = {
+        "span_id": lines["span_id"].astype("int32"),
+        "location": level_place[1].fillna(UNKNOWN).astype("category"),
+        "level": level_place[0].fillna(STACK_TRACE).astype("category"),
+        "time_ns": lines["TimeUnixNano"].astype("int64"),
+    }
     # the minute files overlap
-    logs = pd.concat(parts[1:] or parts, ignore_index=True).drop_duplicates()
-    logs = logs.sort_values("time_ns", kind="stable", ignore_index=True)
-    return logs.astype(
-        {"span_id": "int32", "location": "category", "level": "category", "time_ns": "int64"}
-    )
+    logs = pd.DataFrame(columns).drop_duplicates()
+    return logs.sort_values("time_ns", kind="stable", ignore_index=True)
 
 
 def read_resources(day: Path) -> pd.DataFrame:
@@ -296,19 +307,12 @@ def read_resources(day: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    parts = []
-    for path in _each(day.glob("metric/*_metric.csv"), f"{day.name} metrics"):
-        part = read_csv(path, ("TimeStamp", "PodName", *METRIC_COLUMNS))
-        _whole_numbers(path, part, ("TimeStamp",))
-        try:
-            numbers = (
-                part[[*METRIC_COLUMNS]].astype("float32").set_axis([*RESOURCE_NUMBERS], axis=1)
-            )
-        except ValueError as error:
-            raise wrong(path, f"must hold numbers ({error})") from error
-        time = pd.to_datetime(part["TimeStamp"], unit="s", utc=True).dt.as_unit("ns")
-        parts.append(numbers.assign(time=time, service=part["PodName"].map(_service)))
-    if not parts:
-        raise FileNotFoundError(f"{day / 'metric' / '*_metric.csv'} is missing")
-    table = pd.concat(parts).sort_values(["time", "service"], kind="stable").set_index("time")
-    return table[["service", *RESOURCE_NUMBERS]].astype({"service": "category"})
+    pattern = "metric/*_metric.csv"
+    table = _joined(_tables([day], pattern, METRIC), day / pattern)
+    columns = {
+        "time": pd.to_datetime(table["TimeStamp"], unit="s", utc=True).dt.as_unit("ns"),
+        "service": table["PodName"].map(_service).astype("category"),
+    }
+    numbers = table[[*METRIC_COLUMNS]].astype("float32").set_axis([*RESOURCE_NUMBERS], axis=1)
+    resources = pd.DataFrame(columns).join(numbers)
+    return resources.sort_values(["time", "service"], kind="stable").set_index("time")

@@ -1,11 +1,11 @@
-"""How well do the incidents match the injected faults, event by event?"""
+"""Scores of incidents against the injected faults, event by event."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, product
+from itertools import chain
 from math import nan
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from aiops_lab.detect.incidents import Incident
-from aiops_lab.numerics import to_timestamp, unix_ns
+from aiops_lab.numerics import to_records, to_timestamp, unix_ns
 from aiops_lab.pipeline import Report
 from aiops_lab.results import Suspect
 from aiops_lab.spans import Key
@@ -22,6 +22,8 @@ from aiops_lab.traces.encode import NEVER
 
 # Seconds after the end of a fault in which an anomaly may still show it: no request takes longer.
 SLACK_S = 60.0
+
+Place = tuple[str, str | None]  # a service with an endpoint of it, or all of it
 
 # ---- means with intervals
 
@@ -160,7 +162,7 @@ class Score:
         return _share(24 * cost, self.hours)
 
 
-def rank_of(suspects: Sequence[Suspect], causes: Iterable[Key | tuple[str, None]]) -> int:
+def rank_of(suspects: Sequence[Suspect], causes: Iterable[Place]) -> int:
     """Return the rank of the first suspect that is a true cause, 1 for the first, 0 where none is.
 
     A cause without an endpoint (None) is a whole service.
@@ -213,7 +215,7 @@ def score(report: Report, faults: pd.DataFrame, *, slack_s: float = SLACK_S) -> 
 class KnownFault(NamedTuple):
     """An injected fault: place (endpoint None: the whole service), Unix ns (`NEVER`: not ended)."""
 
-    place: tuple[str, str | None]
+    place: Place
     start: int
     end: int
     affected: set[Key] | None  # None: any
@@ -233,18 +235,25 @@ def truth_of(faults: pd.DataFrame) -> list[KnownFault]:
     for column in ("service", "endpoint", "start", "end"):
         if column not in faults.columns:
             raise ValueError(f"faults must have the column {column!r}, got {list(faults.columns)}")
-    endpoints = [e if isinstance(e, str) and e else None for e in faults["endpoint"]]
-    unlimited = [None] * len(faults)
-    affected = [a and set(map(tuple, a)) for a in faults.get("affected", unlimited)]
-    groups = faults.get("group", range(len(faults)))
-    places = zip(faults["service"], endpoints, strict=True)
-    start, end = (_unix_ns(faults[column]) for column in ("start", "end"))
-    return list(map(KnownFault, places, start, end, affected, groups))
+    truth = []
+    for number, fault in enumerate(to_records(faults)):
+        endpoint = fault["endpoint"]
+        named = isinstance(endpoint, str) and endpoint
+        affected = fault.get("affected")
+        known = KnownFault(
+            (fault["service"], endpoint if named else None),
+            _unix_ns(fault["start"]),
+            _unix_ns(fault["end"]),
+            affected and set(map(tuple, affected)),
+            fault.get("group", number),
+        )
+        truth.append(known)
+    return truth
 
 
-def _unix_ns(times: pd.Series) -> list[int]:
-    moments = pd.to_datetime(times, utc=True).dt.as_unit("ns")
-    return np.where(moments.isna(), NEVER, moments.astype("int64")).tolist()
+def _unix_ns(time: Any) -> int:
+    moment = pd.to_datetime(time, utc=True)
+    return NEVER if pd.isna(moment) else unix_ns(moment)
 
 
 def score_truth(report: Report, truth: list[KnownFault], slack_ns: int) -> Score:
@@ -255,8 +264,7 @@ def score_truth(report: Report, truth: list[KnownFault], slack_ns: int) -> Score
     detect_s = [event.detect_s for event in events]
     detected = [event.detect_s for event in events if event.incidents]
     lengths_s = [max(min(fault.end, end) - fault.start, 0) / 1e9 for fault in truth]
-    missed_s = np.fmin(detect_s, lengths_s).sum()
-    causes: dict[str, set[Any]] = {}
+    causes: dict[str, set[Place]] = {}
     for s in shown:
         causes.setdefault(s.incident, set()).add(truth[s.fault].place)
     n = len(report.incidents)
@@ -272,15 +280,15 @@ def score_truth(report: Report, truth: list[KnownFault], slack_ns: int) -> Score
         false_incidents_per_hour=_share(n - len(right), hours),
         grouping_f1=_pairwise_f1([(s.incident, truth[s.fault].group) for s in shown]),
         pages=sum(len(i.episodes) for i in report.incidents),
-        missed_minutes=float(missed_s / 60),
-        false_incident_minutes=_false_incident_minutes(report, truth),
+        missed_minutes=float(np.fmin(detect_s, lengths_s).sum() / 60),
+        false_incident_minutes=_false_incident_minutes(report.incidents, truth),
         events=tuple(events),
         ranks=tuple(rank_of(i.suspects, causes[i.id]) for i in right),
     )
 
 
-def _is_at(place: tuple[str, str | None], key: Key) -> bool:
-    return place[0] == key[0] and place[1] in (None, key[1])
+def _is_at(place: Place, key: Key) -> bool:
+    return place in (key, (key[0], None))
 
 
 def _shown(report: Report, truth: list[KnownFault], slack_ns: int) -> list[_Shown]:
@@ -307,16 +315,15 @@ def _shown(report: Report, truth: list[KnownFault], slack_ns: int) -> list[_Show
 
 def _in_force(truth: list[KnownFault], key: Key, since: int, until: int) -> list[int]:
     """Return the positions of the faults that may affect an endpoint in a time."""
-    return [
-        n
-        for n, fault in enumerate(truth)
-        if fault.start < until
-        and since < fault.end
-        and (fault.affected is None or key in fault.affected)
-    ]
+    possible = []
+    for n, fault in enumerate(truth):
+        is_reached = fault.affected is None or key in fault.affected
+        if is_reached and fault.start < until and since < fault.end:
+            possible.append(n)
+    return possible
 
 
-def _homes(incidents: Sequence[Incident]) -> dict[tuple[str, Key], list[tuple[int, int, str]]]:
+def _homes(incidents: list[Incident]) -> dict[tuple[str, Key], list[tuple[int, int, str]]]:
     """Return for each type and endpoint of anomalies the times (Unix ns) and ids of its incidents,
     the latest first.
     """
@@ -335,23 +342,20 @@ def _event(fault: KnownFault, position: int, shown: list[_Shown]) -> Event:
     return Event(*fault.place, to_timestamp(fault.start), detect_s, incidents)
 
 
-def _false_incident_minutes(report: Report, truth: list[KnownFault]) -> float:
-    episodes = chain.from_iterable(incident.episodes for incident in report.incidents)
-    at_work = _union((unix_ns(low), unix_ns(high)) for low, high in episodes)
-    broken = _union((fault.start, fault.end) for fault in truth)
-    shared = sum(max(min(b, d) - max(a, c), 0) for (a, b), (c, d) in product(at_work, broken))
-    return (sum(b - a for a, b in at_work) - shared) / 6e10
+def _false_incident_minutes(incidents: list[Incident], truth: list[KnownFault]) -> float:
+    episodes = chain.from_iterable(incident.episodes for incident in incidents)
+    at_work = [(unix_ns(low), unix_ns(high)) for low, high in episodes]
+    broken = [(fault.start, fault.end) for fault in truth]
+    return (_covered(at_work + broken) - _covered(broken)) / 6e10
 
 
-def _union(spells: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the times that any spell covers, as spells that do not overlap."""
-    whole: list[tuple[int, int]] = []
+def _covered(spells: list[tuple[int, int]]) -> int:
+    """Return for how long any of the spells lasts."""
+    total = reached = 0
     for low, high in sorted(spells):
-        if whole and low <= whole[-1][1]:
-            low = whole[-1][0]
-            high = max(whole.pop()[1], high)
-        whole.append((low, high))
-    return whole
+        total += max(high - max(low, reached), 0)
+        reached = max(reached, high)
+    return total
 
 
 def _length(windows: pd.DataFrame) -> tuple[int, float]:

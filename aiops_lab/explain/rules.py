@@ -1,4 +1,4 @@
-"""Which endpoints do the classic root-cause rules suspect? For comparison with the ledger.
+"""The classic root-cause rules, for comparison with the ledger.
 
 A rule takes a reference and the spans of an incident, and returns suspects, best first; an empty
 list means "no answer". All rules look at server spans only; the length of an open one is its age
@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from hashlib import sha256
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -85,29 +87,44 @@ def _depth(above: NDArray) -> NDArray:
     return depth
 
 
-def _compared(
-    reference: Reference, abnormal: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[Key, int]]:
-    """Return the requests before and now, those of now with z, bad and abnormal, and the codes of
-    the endpoints.
+class _Tables(NamedTuple):
+    """The requests of the reference and of the incident, as `_requests` makes them.
+
+    Those of the incident have three columns more: z, bad and abnormal. `keys` holds the endpoints
+    and their codes.
     """
+
+    before: pd.DataFrame
+    now: pd.DataFrame
+    keys: dict[Key, int]
+
+    @property
+    def affected(self) -> pd.DataFrame:
+        """The requests of abnormal traces."""
+        return self.now[self.now["abnormal"]]
+
+
+def _compared(reference: Reference, abnormal: pd.DataFrame) -> _Tables:
     keys: dict[Key, int] = {}
     before = _requests(reference.spans, keys)
     now = _requests(encode(check(abnormal)), keys)
     if before.empty:  # with nothing to compare with, nothing is abnormal
         now = now.iloc[:0].copy()
-    mean, sd = _mean_sd(before, "ms")
-    now["z"] = ((now["ms"] - now["node"].map(mean)) / now["node"].map(sd)).fillna(0.0)
+    now["z"] = _z(before, now["node"], now["ms"]).fillna(0.0)
     now["bad"] = now["failed"] | (now["z"] > _SIGMAS)
     bad_entry = now["bad"] & (now["above"] < 0)
     now["abnormal"] = now["trace"].isin(now.loc[bad_entry, "trace"])
-    return before, now, keys
+    return _Tables(before, now, keys)
 
 
-def _mean_sd(requests: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series]:
-    """Return the mean and the standard deviation of a column (ms) by node."""
-    groups = requests.groupby("node")[column]
-    return groups.mean(), groups.std(ddof=0).clip(lower=_MIN_SD_MS)
+def _z(before: pd.DataFrame, nodes: pd.Series, values: pd.Series) -> pd.Series:
+    """Return how many standard deviations values (ms, a node each) lie above the usual mean.
+
+    The name of `values` is their column; NaN where the node is not known from before.
+    """
+    usual = before.groupby("node")[str(values.name)]
+    sd = usual.std(ddof=0).clip(lower=_MIN_SD_MS)
+    return (values - nodes.map(usual.mean())) / nodes.map(sd)
 
 
 def _ranked(scores: pd.Series, keys: dict[Key, int], votes: bool = False) -> list[Suspect]:
@@ -116,20 +133,32 @@ def _ranked(scores: pd.Series, keys: dict[Key, int], votes: bool = False) -> lis
     """
     scores = scores[scores > 0].astype(float)
     endpoints = list(keys)
-    total = float(scores.sum())
     names = display_names(endpoints)
+    total = float(scores.sum())
     suspects = []
     for node, score in zip(scores.index.tolist(), scores.tolist(), strict=True):
-        (service, endpoint), share = endpoints[node], score / total
+        service, endpoint = key = endpoints[node]
+        share = score / total
         support = (int(score), int(total)) if votes else (0, 0)
-        name = names[endpoints[node]]
-        suspects.append(Suspect(service, endpoint, score, share, support, name=name, share=share))
+        suspects.append(
+            Suspect(service, endpoint, score, share, support, name=names[key], share=share)
+        )
     return sorted(suspects, key=lambda s: (-s.score, s.key))
 
 
 def _votes(chosen: pd.DataFrame, keys: dict[Key, int]) -> list[Suspect]:
     """Return the ranking in which the first row of each trace is a vote for its endpoint."""
     return _ranked(chosen.drop_duplicates("trace")["node"].value_counts(), keys, votes=True)
+
+
+def _rule(rank: Callable[[_Tables], list[Suspect]]) -> RankingRule:
+    """Make a rule of a function of the tables."""
+
+    @wraps(rank)
+    def rule(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
+        return rank(_compared(reference, abnormal))
+
+    return rule
 
 
 # ---- trivial rules
@@ -142,121 +171,127 @@ def at_random(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
     Assumes nothing; a rule that is not better than this is worth nothing. As in RCAEval (arXiv
     2412.17015).
     """
-    _, now, keys = _compared(reference, abnormal)
+    tables = _compared(reference, abnormal)
     columns = abnormal[["span_id", "start", "duration_ms"]]
     seed = int(pd.util.hash_pandas_object(columns, index=False).sum())
-    endpoints = list(keys)
-    candidates = now.loc[now["abnormal"], "node"].unique()
-    drawn = (sha256(repr((seed, endpoints[node])).encode()).digest() for node in candidates)
-    lots = [1.0 + int.from_bytes(digest[:6]) for digest in drawn]
-    return _ranked(pd.Series(lots, candidates, dtype=float) / 2**48, keys)
+    affected = set(tables.affected["node"])
+    lots = {node: _lot(seed, key) for key, node in tables.keys.items() if node in affected}
+    return _ranked(pd.Series(lots, dtype=float), tables.keys)
 
 
-def entry(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
+def _lot(seed: int, key: Key) -> float:
+    """Return a number from 0 to 1, drawn for an endpoint."""
+    digest = sha256(repr((seed, key)).encode()).digest()
+    return (1.0 + int.from_bytes(digest[:6])) / 2**48
+
+
+@_rule
+def entry(tables: _Tables) -> list[Suspect]:
     """Suspect the entry of most abnormal traces.
 
     Assumes that what the user called is broken; right only where the entry itself is. The trivial
     answer of a benchmark in which faults are near the front (arXiv 2510.04711).
     """
-    _, now, keys = _compared(reference, abnormal)
-    return _votes(now[now["abnormal"] & (now["above"] < 0)], keys)
+    return _votes(tables.affected.query("above < 0"), tables.keys)
 
 
-def most_called(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
+@_rule
+def most_called(tables: _Tables) -> list[Suspect]:
     """Suspect the endpoint that serves most requests of abnormal traces.
 
     Assumes that the busiest fails first; a shared bystander that everybody calls is as busy. The
     trivial answer where a benchmark's faults are at hubs (arXiv 2510.04711).
     """
-    _, now, keys = _compared(reference, abnormal)
-    return _ranked(now.loc[now["abnormal"], "node"].value_counts(), keys)
+    return _ranked(tables.affected["node"].value_counts(), tables.keys)
 
 
 # ---- rules of time and structure
 
 
-def first_by_start(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
+@_rule
+def first_by_start(tables: _Tables) -> list[Suspect]:
     """Suspect, in each abnormal trace, the bad request that started first.
 
     Assumes that the cause comes first; but a caller starts before its callee, and hosts' clocks
     differ: an order of timestamps is no order of causes (Lamport 1978, doi 10.1145/359545.359563).
     """
-    return _first(reference, abnormal, "bad", ["start", "depth", "node"], [True, True, True])
+    bad = tables.affected.query("bad")
+    return _votes(bad.sort_values(["start", "depth", "node"]), tables.keys)
 
 
-def first_by_end(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
+@_rule
+def first_by_end(tables: _Tables) -> list[Suspect]:
     """Suspect, in each abnormal trace, the bad request that ended first.
 
     Assumes that callees end before their callers; wrong when the caller gives up first, and when
     clocks differ (Lamport 1978, doi 10.1145/359545.359563).
     """
-    return _first(reference, abnormal, "bad", ["end", "depth", "node"], [True, False, True])
+    bad = tables.affected.query("bad")
+    bad = bad.sort_values(["end", "depth", "node"], ascending=[True, False, True])
+    return _votes(bad, tables.keys)
 
 
-def deepest_error(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
+@_rule
+def deepest_error(tables: _Tables) -> list[Suspect]:
     """Suspect, in each abnormal trace, the failed request furthest down the call tree.
 
     Assumes that failures travel upwards only, and that the cause itself fails: silent when it is
     slow, wrong when a caller gives up on it. The end of the longest abnormal path, as TraceAnomaly
     has it (doi 10.1109/ISSRE5003.2020.00013).
     """
-    return _first(reference, abnormal, "failed", ["depth", "end", "node"], [False, True, True])
+    failed = tables.affected.query("failed")
+    failed = failed.sort_values(["depth", "end", "node"], ascending=[False, True, True])
+    return _votes(failed, tables.keys)
 
 
-def _first(
-    reference: Reference, abnormal: pd.DataFrame, what: str, by: list[str], rising: list[bool]
-) -> list[Suspect]:
-    _, now, keys = _compared(reference, abnormal)
-    return _votes(now[now["abnormal"] & now[what]].sort_values(by, ascending=rising), keys)
-
-
-def walk_down(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
+@_rule
+def walk_down(tables: _Tables) -> list[Suspect]:
     """Suspect the end of the walk down each abnormal trace, from its entry into the worst bad call.
 
     Worst is a failed call, then the one that is slower by most standard deviations. Assumes that
     the cause has a bad request of its own: wrong for networks, and for callees that were never
     reached. The traversal of CauseInfer (doi 10.1109/INFOCOM.2014.6848128), on traces.
     """
-    _, now, keys = _compared(reference, abnormal)
-    called = now[now["bad"] & (now["above"] >= 0)]
-    called = called.sort_values(["failed", "z", "end"], kind="stable")
+    now = tables.now
+    called = now.query("bad and above >= 0").sort_values(["failed", "z", "end"], kind="stable")
     worst = np.full(len(now), -1)
     worst[called["above"]] = called.index  # of several calls the last one written stays: the worst
-    at = np.flatnonzero(now["abnormal"] & (now["above"] < 0))
+    at = tables.affected.query("above < 0").index.to_numpy()
     for _ in range(_DEEPEST):
         at = np.where(worst[at] >= 0, worst[at], at)
-    return _votes(now.iloc[at], keys)
+    return _votes(now.loc[at], tables.keys)
 
 
 # ---- rules of numbers
 
 
-def total_z(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
+@_rule
+def total_z(tables: _Tables) -> list[Suspect]:
     """Suspect the endpoint whose mean latency rose by the most standard deviations.
 
     Assumes that the cause changes most; but a caller waits for its callees, and errors are fast.
     The N-sigma baseline of CIRCA (doi 10.1145/3534678.3539041).
     """
-    return _largest_z(reference, abnormal, "ms")
+    return _largest_z(tables, "ms")
 
 
-def self_z(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
+@_rule
+def self_z(tables: _Tables) -> list[Suspect]:
     """Suspect the endpoint whose mean self time rose by the most standard deviations.
 
     Assumes that the cause spends the time itself: blind to errors and to networks. Time per node
     along causal paths goes back to Aguilera et al. 2003 (doi 10.1145/945445.945454).
     """
-    return _largest_z(reference, abnormal, "self_ms")
+    return _largest_z(tables, "self_ms")
 
 
-def _largest_z(reference: Reference, abnormal: pd.DataFrame, column: str) -> list[Suspect]:
-    before, now, keys = _compared(reference, abnormal)
-    mean, sd = _mean_sd(before, column)
-    rise = now.groupby("node")[column].mean() - mean
-    return _ranked((rise / sd).dropna(), keys)
+def _largest_z(tables: _Tables, column: str) -> list[Suspect]:
+    mean = tables.now.groupby("node")[column].mean()
+    return _ranked(_z(tables.before, mean.index.to_series(), mean), tables.keys)
 
 
-def baro(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
+@_rule
+def baro(tables: _Tables) -> list[Suspect]:
     """Rank endpoints by BARO's robust score: the largest distance of a metric from its median in
     the reference, in units of its IQR there.
 
@@ -265,11 +300,10 @@ def baro(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
     compare: a share of errors that was always 0 can at most reach 1. Pham et al. 2024, doi
     10.1145/3660805.
     """
-    before, now, keys = _compared(reference, abnormal)
-    usual = _by_interval(before).groupby("node")
+    usual = _by_interval(tables.before).groupby("node")
     iqr = usual.quantile(0.75) - usual.quantile(0.25)
-    rise = _by_interval(now).groupby("node").max() - usual.median()
-    return _ranked((rise / iqr.where(iqr > 0, 1.0)).max(axis=1).dropna(), keys)
+    rise = _by_interval(tables.now).groupby("node").max() - usual.median()
+    return _ranked((rise / iqr.where(iqr > 0, 1.0)).max(axis=1), tables.keys)
 
 
 def _by_interval(requests: pd.DataFrame) -> pd.DataFrame:
@@ -281,42 +315,40 @@ def _by_interval(requests: pd.DataFrame) -> pd.DataFrame:
 # ---- the spectrum
 
 
-def ochiai(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
+@_rule
+def ochiai(tables: _Tables) -> list[Suspect]:
     """Rank endpoints by the agreement of "was called" with "was abnormal": Ochiai on MicroRank's
     weighted spectrum.
 
     Assumes that some requests avoid the cause. Abreu et al. 2007, doi 10.1109/TAIC.PART.2007.13;
     MicroRank: Yu et al. 2021, doi 10.1145/3442381.3449905.
     """
-    return _spectrum(reference, abnormal, lambda ef, nf, ep: ef / np.sqrt((ef + nf) * (ef + ep)))
+    ef, nf, ep = _spectrum(tables)
+    return _ranked(ef / np.sqrt((ef + nf) * (ef + ep)), tables.keys)
 
 
-def dstar(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
+@_rule
+def dstar(tables: _Tables) -> list[Suspect]:
     """Rank endpoints as `ochiai`, by D* with an exponent of 2: Wong et al. 2014, doi
     10.1109/TR.2013.2285319.
     """
-    return _spectrum(reference, abnormal, lambda ef, nf, ep: ef**2 / np.maximum(ep + nf, 1e-7))
+    ef, nf, ep = _spectrum(tables)
+    return _ranked(ef**2 / np.maximum(ep + nf, 1e-7), tables.keys)
 
 
-def _spectrum(
-    reference: Reference, abnormal: pd.DataFrame, formula: Callable[..., NDArray]
-) -> list[Suspect]:
-    """Rank endpoints by a formula of the weighted numbers of abnormal traces with (ef) and without
-    (nf) an endpoint, and of other traces with it (ep).
+def _spectrum(tables: _Tables) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """Return the weighted numbers, by endpoint, of abnormal traces with (ef) and without (nf) it,
+    and of other traces with it (ep).
     """
-    before, now, keys = _compared(reference, abnormal)
-    bad = now[now["abnormal"]]
-    if bad.empty:
-        return []
-    before["trace"] += now["trace"].max() + 1  # ids of two recordings may be the same
-    good = pd.concat([now[~now["abnormal"]], before], ignore_index=True)
+    before, now, keys = tables
+    is_bad = now["abnormal"]
+    bad = now[is_bad]
+    # ids of two recordings may be the same
+    earlier = before.assign(trace=-1 - before["trace"])
     weight, touched = _pagerank(bad, len(keys), 0.5)
-    weight_good, touched_good = _pagerank(good, len(keys), 1.0)
-    ef = weight * touched
-    ep = weight_good * touched_good
+    weight_good, touched_good = _pagerank(pd.concat([now[~is_bad], earlier]), len(keys), 1.0)
     nf = weight * (bad["trace"].nunique() - touched)
-    with np.errstate(invalid="ignore"):
-        return _ranked(pd.Series(formula(ef, nf, ep)).dropna(), keys)
+    return pd.Series(weight * touched), pd.Series(nf), pd.Series(weight_good * touched_good)
 
 
 def _pagerank(requests: pd.DataFrame, width: int, by_kind: float) -> tuple[NDArray, NDArray]:
@@ -326,6 +358,8 @@ def _pagerank(requests: pd.DataFrame, width: int, by_kind: float) -> tuple[NDArr
     rare kinds of traces (by the share `by_kind`) and short ones. Sums over the pairs (trace,
     endpoint): linear in the spans.
     """
+    if requests.empty:
+        return np.zeros(width), np.zeros(width)
     requests = requests.assign(trace=pd.factorize(requests["trace"])[0])
     t, o = _pairs(requests, "trace", "node")
     caller, callee = _pairs(requests[requests["caller"] >= 0], "caller", "node")
