@@ -1,4 +1,4 @@
-"""How does a monitor watch? Step by step on a live store, or at once on a recording."""
+"""The monitor: step by step on a live store, or at once on a recording."""
 
 from __future__ import annotations
 
@@ -180,13 +180,10 @@ class Monitor:
         with self._lock:
             recent = self._recent(now)
             served = recent[recent["kind"] == "server"]
-            groups = dict(list(served.groupby(["service", "endpoint"], observed=True)))
-            names = display_names(groups)  # type: ignore[arg-type]
-            by_name = {name: key for key, name in names.items()}
-            return {
-                name: self._metrics_of(by_name[name], groups[by_name[name]], _utc(now))
-                for name in sorted(by_name)
-            }
+            groups: Any = served.groupby(["service", "endpoint"], observed=True)
+            names = display_names(groups.groups)
+            metrics = {names[key]: self._metrics_of(key, rows, _utc(now)) for key, rows in groups}
+            return dict(sorted(metrics.items()))
 
     def _recent(self, now: pd.Timestamp) -> pd.DataFrame:
         self.store.flush()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,6 @@ from aiops_lab.datasets.files import (
     read_parquet,
     wrong,
 )
-from aiops_lab.spans import to_frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,20 +145,22 @@ def spans_frame(
         spans = pd.concat([spans, _log_lines(spans, logs)])
         spans = spans.sort_values(["start_ns", "span_id"], ignore_index=True)
     parents = spans["parent_id"]
-    fields = (
-        map("{:032x}".format, spans["trace_id"]),
-        map("{:016x}".format, spans["span_id"]),
-        parents.map("{:016x}".format).astype(object).where(parents >= 0, None),
-        spans["service"],
-        spans["operation"],
-        spans["kind"],
-        spans["peer"],
-        spans["start_ns"],
-        spans["duration_us"] * 1000,
-        repeat(200),
-        repeat(None),
+    texts = {
+        "trace_id": spans["trace_id"].map("{:032x}".format),
+        "span_id": spans["span_id"].map("{:016x}".format),
+        "parent_id": parents.map("{:016x}".format).astype(object).where(parents >= 0, None),
+        "service": spans["service"],
+        "endpoint": spans["operation"],
+        "kind": spans["kind"],
+        "peer": spans["peer"],
+    }
+    frame = pd.DataFrame(texts, dtype=object).assign(
+        start=pd.to_datetime(spans["start_ns"], unit="ns", utc=True),
+        duration_ms=spans["duration_us"] / 1000,
+        status=200,
+        error=None,
     )
-    return to_frame(zip(*fields, strict=False)), spans["row"].to_numpy()
+    return frame, spans["row"].to_numpy()
 
 
 def _with_peers(spans: pd.DataFrame) -> pd.DataFrame:

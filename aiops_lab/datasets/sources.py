@@ -1,5 +1,4 @@
-"""Which public data sets can be loaded, and where do they come from? PetShop, Nezha and NAB behind
-one interface, `load(name, directory)`.
+"""The public data sets PetShop, Nezha and NAB behind one interface, `load(name, directory)`.
 
 None of the data is part of this package. `load` says where to get it; Nezha's files are first made
 compact by ``python -m aiops_lab.datasets nezha SOURCE OUT`` (SOURCE: a clone of its

@@ -1,1 +1,1 @@
-"""How good are the answers? Incidents against injected faults, calibration, sweeps."""
+"""Evaluation: incidents against injected faults, calibration, sweeps."""

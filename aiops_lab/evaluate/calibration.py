@@ -1,4 +1,4 @@
-"""Do the confidences of the answers agree with how often the answers are right?"""
+"""The agreement of stated confidences with how often the answers are right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does the score of one recording change with the sensitivity?"""
+"""Scores of one recording over a grid of sensitivities."""
 
 from __future__ import annotations
 

@@ -6,7 +6,9 @@ The grid needs no widgets.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from io import BytesIO
+from itertools import product
 from math import isnan
 from typing import Any
 
@@ -84,11 +86,10 @@ def tuner(
         If `start` breaks a rule of `Sensitivity`, or `faults` lacks a column.
     """
     sensitivity = Sensitivity(**start)  # type: ignore[arg-type]
-    bench = _Bench(frame, faults, endpoint, detectors, slack_s)
-    if widgets is not None:
-        return Tuner(bench, sensitivity)
-    figures = bench.figures(bench.replay(sensitivity))
-    return Text(_lines(figures))
+    bench = _Bench(Recording(check(frame), {}), faults, endpoint, detectors, slack_s)
+    if widgets is None:
+        return Text(_lines(bench.figures(bench.replay(sensitivity))))
+    return Tuner(bench, sensitivity)
 
 
 def grid(
@@ -106,61 +107,51 @@ def grid(
 
     z grows downwards, ratio to the right.
     """
-    bench = _Bench(frame, faults, endpoint, detectors, slack_s)
+    bench = _Bench(Recording(check(frame), {}), faults, endpoint, detectors, slack_s)
     fig = figure((3.4 * len(ratio), 2.1 * len(z) + 0.3), dpi=72)
     axes = fig.subplots(len(z), len(ratio), sharex=True, sharey=True, squeeze=False)
-    for row, z_here in zip(axes, z, strict=True):
-        for ax, ratio_here in zip(row, ratio, strict=True):
-            report = bench.replay(Sensitivity(z=z_here, ratio=ratio_here, **others))  # type: ignore[arg-type]
-            bench.draw(report, ax, legend=False)
-            figures = bench.figures(report)
-            score_line = "; ".join(
-                f"{name} {figures[name]}" for name in _IN_GRID if name in figures
-            )
-            title = f"z {z_here:g}, ratio {ratio_here:g}\n{score_line}"
-            ax.set_title(title, fontsize=9, loc="left")
-            ax.tick_params(axis="x", labelsize=7)
-            ax.label_outer()
+    for ax, (z_here, ratio_here) in zip(axes.flat, product(z, ratio), strict=True):
+        sensitivity = Sensitivity(z=z_here, ratio=ratio_here, **others)  # type: ignore[arg-type]
+        report = bench.replay(sensitivity)
+        bench.draw(report, ax, legend=False)
+        figures = bench.figures(report)
+        shown = [f"{name} {figures[name]}" for name in _IN_GRID if name in figures]
+        title = f"z {z_here:g}, ratio {ratio_here:g}\n{'; '.join(shown)}"
+        ax.set_title(title, fontsize=9, loc="left")
+        ax.tick_params(axis="x", labelsize=7)
+        ax.label_outer()
     return fig
 
 
 _IN_GRID = ("anomalies", "recall", "false an hour")
 
 
+@dataclass
 class _Bench:
     """A recording with its truth, prepared once: replays it, draws it and counts."""
 
-    def __init__(
-        self,
-        frame: pd.DataFrame,
-        faults: pd.DataFrame | None,
-        endpoint: str | None,
-        detectors: Sequence[AnyDetector],
-        slack_s: float,
-    ) -> None:
-        self._recording = Recording(check(frame), {})
-        self._faults = faults
-        self._endpoint = endpoint
-        self._detectors = detectors
-        self._slack_s = slack_s
+    recording: Recording
+    faults: pd.DataFrame | None
+    endpoint: str | None
+    detectors: Sequence[AnyDetector]
+    slack_s: float
 
     def replay(self, sensitivity: Sensitivity) -> Report:
-        return Pipeline(sensitivity, self._detectors).replay(self._recording)
+        return Pipeline(sensitivity, self.detectors).replay(self.recording)
 
     def draw(self, report: Report, ax: Any, legend: bool = True) -> None:
-        faults = pd.DataFrame({"endpoint": []}) if self._faults is None else self._faults
+        faults = pd.DataFrame({"endpoint": []}) if self.faults is None else self.faults
         places = [*faults["endpoint"], *(a.endpoint for a in report.anomalies)]
         # the endpoint stays: a slider must not change which one is shown
-        self._endpoint = self._endpoint or next(iter(places), None)
-        timeline(report.windows, report.anomalies, faults, self._endpoint, ax, legend=legend)
+        self.endpoint = self.endpoint or next(iter(places), None)
+        timeline(report.windows, report.anomalies, faults, self.endpoint, ax, legend=legend)
 
     def figures(self, report: Report) -> dict[str, str]:
         """Return what to read beside the picture, by name, as text."""
-        counted = {"anomalies": len(report.anomalies), "incidents": len(report.incidents)}
-        shown = {name: str(n) for name, n in counted.items()}
-        if self._faults is None:
+        shown = {"anomalies": f"{len(report.anomalies)}", "incidents": f"{len(report.incidents)}"}
+        if self.faults is None:
             return shown
-        s = score(report, self._faults, slack_s=self._slack_s)
+        s = score(report, self.faults, slack_s=self.slack_s)
         return shown | {
             "precision": _known(s.precision, "{:.0%}"),
             "recall": _known(s.recall, "{:.0%}"),
@@ -188,8 +179,9 @@ _Box: Any = widgets.VBox if widgets else object
 
 
 class Tuner(_Box):
-    """The sliders, below them the picture and its figures. The repr names the knobs: nothing that
-    changes by itself.
+    """The sliders, below them the picture and its figures.
+
+    The repr names the knobs, so that it changes only with them.
     """
 
     def __init__(self, bench: _Bench, start: Sensitivity) -> None:
@@ -229,10 +221,13 @@ class Tuner(_Box):
 def _slider(knob: str, value: float) -> Any:
     low, high, step, text = SLIDERS[knob]
     make = widgets.IntSlider if isinstance(step, int) else widgets.FloatSlider
-    look = {"layout": {"width": "500px"}, "style": {"description_width": "150px"}}
-    # a start value beyond the slider's range widens the slider
-    low = min(low, value)
-    high = max(high, value)
     return make(
-        value=value, min=low, max=high, step=step, description=text, continuous_update=False, **look
+        value=value,
+        min=min(low, value),  # a start value beyond the range widens the slider
+        max=max(high, value),
+        step=step,
+        description=text,
+        continuous_update=False,
+        layout={"width": "500px"},
+        style={"description_width": "150px"},
     )

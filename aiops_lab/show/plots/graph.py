@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import networkx as nx
@@ -11,7 +13,6 @@ from matplotlib.patches import FancyBboxPatch
 
 from aiops_lab.show.plots.style import BLACK, BLUE, VERMILLION, dress, plain_rows
 
-Call = tuple[str, str]  # caller and callee
 Point = tuple[float, float]
 
 COLUMN, LANE = 2.6, 0.6  # from one column to the next, and the height of a call to the left
@@ -36,10 +37,9 @@ def service_graph(graph: pd.DataFrame, ax: Axes | None = None) -> Axes:
         Callers stand left of their callees. Red and dashed: calls that failed.
     """
     edges = graph[graph["caller"].notna()]
-    ahead = _without_cycles(edges, graph["callee"])
-    boxes, paths, rows = _layout(ahead)
-    is_back = [call not in paths for call in zip(edges["caller"], edges["callee"], strict=True)]
-    back = plain_rows(edges[is_back])
+    boxes, paths, rows = _layout(_without_cycles(edges, graph["callee"]))
+    calls = {(edge.caller, edge.callee): edge for edge in plain_rows(edges)}
+    back = calls.keys() - paths.keys()
     bottom = -rows / 2 - LANE * (len(back) + 0.5 * bool(back))
     right = max((box.x for box in boxes.values()), default=0)
     size = max(9, 3.4 * right / COLUMN + 3), 1 + 0.75 * (rows / 2 - bottom)
@@ -47,17 +47,19 @@ def service_graph(graph: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.axis("off")
     for name, box in boxes.items():
         _draw_box(ax, name, box)
-    for edge in plain_rows(edges):
-        if path := paths.get((edge.caller, edge.callee)):
-            _draw_ahead(ax, boxes[edge.caller], path, edge)
-    for lane, edge in enumerate(back, 1):
-        _draw_back(ax, boxes[edge.caller], boxes[edge.callee], -rows / 2 - LANE * lane, edge)
+    lane = -rows / 2
+    for (caller, callee), edge in sorted(calls.items(), key=lambda item: item[0] in back):
+        if (caller, callee) in paths:
+            _draw_ahead(ax, boxes[caller], paths[caller, callee], edge)
+        else:
+            lane -= LANE
+            _draw_back(ax, boxes[caller], boxes[callee], lane, edge)
     ax.set(xlim=(-0.6, right + (1.4 if back else 0.6)), ylim=(bottom, rows / 2))
     return ax
 
 
 def _without_cycles(edges: pd.DataFrame, callees: pd.Series) -> nx.DiGraph:
-    """Return the calls without those that lead back, which are drawn but have no column."""
+    """Return the calls without those that lead back: they are drawn, but order no columns."""
     graph = nx.DiGraph(sorted(zip(edges["caller"], edges["callee"], strict=True)))
     graph.add_nodes_from(sorted(callees))
     while not nx.is_directed_acyclic_graph(graph):
@@ -72,7 +74,9 @@ class _Box(NamedTuple):
     half: float  # half its height, which grows with the calls that come in
 
 
-def _layout(graph: nx.DiGraph) -> tuple[dict[str, _Box], dict[Call, list[Point]], int]:
+def _layout(
+    graph: nx.DiGraph,
+) -> tuple[dict[str, _Box], dict[tuple[str, str], list[Point]], int]:
     """Return the box of each name, the points where each call passes or ends, and the rows.
 
     Each name stands in the column of its depth, and each call has a row in all columns that it
@@ -80,36 +84,34 @@ def _layout(graph: nx.DiGraph) -> tuple[dict[str, _Box], dict[Call, list[Point]]
     the first half of the method of Sugiyama, Tagawa & Toda 1981
     (doi 10.1109/TSMC.1981.4308636).
     """
-    layers = [sorted(layer) for layer in nx.topological_generations(graph)]
-    calls: list[Call] = sorted(graph.edges)
-    boxes: dict[str, _Box] = {}
-    paths: dict[Call, list[Point]] = {call: [] for call in calls}
-    height: dict[Call, float] = {}  # of each call that has begun
+    columns: list[list[Any]] = [sorted(layer) for layer in nx.topological_generations(graph)]
+    depth = {name: n for n, column in enumerate(columns) for name in column}
+    steps = nx.create_empty_copy(graph)
+    chains = {}
+    for caller, callee in sorted(graph.edges):
+        passed = [(n, caller, callee) for n in range(depth[caller] + 1, depth[callee])]
+        for place in passed:
+            columns[place[0]].append(place)
+        chains[caller, callee] = [caller, *passed, callee]
+        nx.add_path(steps, chains[caller, callee])
+    boxes: dict[Any, _Box] = {}
+    ends: dict[tuple[Any, Any], Point] = {}
     most = 1
-    for column, layer in enumerate(layers):
-        x = COLUMN * column
-        incoming: dict[Any, list[Call]] = {name: [] for name in layer}
-        for call in height:
-            incoming.setdefault(call[1] if call[1] in layer else call, []).append(call)
-        rows = sum(max(len(group), 1) for group in incoming.values())
+    for n, column in enumerate(columns):
+        x = COLUMN * n
+        rows = sum(max(steps.in_degree(place), 1) for place in column)
         most = max(most, rows)
         top = rows / 2
-        for key, group in sorted(incoming.items(), key=lambda item: -_mean(item[1], height)):
-            group.sort(key=lambda call: -height[call])
-            for row, call in enumerate(group):
-                height[call] = top - row - 0.5
-                paths[call].append((x, height[call]))
-            size = max(len(group), 1)
-            if key in graph:
-                boxes[key] = _Box(x, top - size / 2, size / 2 - 0.28)
+        column.sort(key=lambda place: -fmean([boxes[s].y for s in steps.pred[place]] or [0]))
+        for place in column:
+            sources = sorted(steps.pred[place], key=lambda source: -boxes[source].y)
+            for row, source in enumerate(sources):
+                ends[source, place] = x, top - row - 0.5
+            size = max(len(sources), 1)
+            boxes[place] = _Box(x, top - size / 2, size / 2 - 0.28)
             top -= size
-        height = {call: y for call, y in height.items() if call[1] not in layer}
-        height |= {call: boxes[call[0]].y for call in calls if call[0] in layer}
-    return boxes, paths, most
-
-
-def _mean(calls: list[Call], height: dict[Call, float]) -> float:
-    return sum(height[call] for call in calls) / max(len(calls), 1)
+    paths = {call: [ends[step] for step in pairwise(chain)] for call, chain in chains.items()}
+    return {name: boxes[name] for name in depth}, paths, most
 
 
 def _draw_box(ax: Axes, name: str, box: _Box) -> None:
@@ -146,10 +148,6 @@ def _draw_back(ax: Axes, caller: _Box, callee: _Box, lane: float, edge: Any) -> 
     _label(ax, start + 0.1, lane, edge, "left")
 
 
-def _colour(edge: Any) -> str:
-    return VERMILLION if edge.errors else BLACK
-
-
 def _draw_line(ax: Axes, points: list[Point], head: str, edge: Any) -> None:
     x, y = zip(*points, strict=True)
     style = "--" if edge.errors else "-"
@@ -161,3 +159,7 @@ def _label(ax: Axes, x: float, y: float, edge: Any, side: str) -> None:
     errors = f"{edge.errors:,} error{'s' * (edge.errors != 1)}"
     text = f"{calls}, p50 {edge.p50_ms:,.3g} ms\n{errors}"
     ax.text(x, y, text, color=_colour(edge), ha=side, va="center", fontsize=9, linespacing=1.7)
+
+
+def _colour(edge: Any) -> str:
+    return VERMILLION if edge.errors else BLACK

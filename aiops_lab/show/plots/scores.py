@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,6 @@ from aiops_lab.show.plots.style import (
     dress,
     log_axis,
     note,
-    plain_rows,
     three_digits,
 )
 
@@ -51,28 +50,30 @@ def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
     Axes
         The last bar is the total at the entry: the sum of all the others.
     """
-    rows = ledger.sort_values("excess", key=lambda excess: -excess.abs(), kind="stable")
-    names, values = list(rows["account"][:most]), list(rows["excess"][:most])
-    if len(rows) > most:
-        names.append(f"{len(rows) - most} others")
-        values.append(rows["excess"][most:].sum())
-    ends = np.cumsum(values)
-    total = float(sum(values))
+    excess = ledger.set_index("account")["excess"]
+    excess = excess.sort_values(key=lambda values: -values.abs(), kind="stable")
+    rest = excess[most:]
+    if len(rest):
+        others = pd.Series({f"{len(rest)} others": rest.sum()})
+        excess = pd.concat([excess[:most], others])
+    n = len(excess)
+    ends = excess.cumsum()
+    total = float(excess.sum())
     entry, unit = ledger.attrs.get("entry", "the entry"), ledger.attrs.get("unit", "")
-    size = 9, 1.2 + 0.4 * len(names)
-    ax = dress(ax, size, f"Where the excess at {entry} originated", f"excess ({unit})", "")
-    digits = 1 if max(map(abs, [total, *values])) >= 10 else 3
-    for y, (value, end) in enumerate(zip(values, ends, strict=True)):
+    title = f"Where the excess at {entry} originated"
+    ax = dress(ax, (9, 1.2 + 0.4 * n), title, f"excess ({unit})", "")
+    digits = 1 if max(abs(total), excess.abs().max()) >= 10 else 3
+    for y, (value, end) in enumerate(zip(excess, ends, strict=True)):
         look = EXCESS_LOOK if value >= 0 else SAVING_LOOK
         ax.barh(y, value, left=end - value, height=0.6, **look)
         ax.plot([end, end], [y - 0.3, y + 1.3], color=GREY, lw=0.8)
         note(ax, f"{value:+,.{digits}f}", (max(end, end - value), y), (5, 0), fontsize=10)
-    ax.barh(len(names), total, height=0.6, color=BLUE)
-    note(ax, f"{total:+,.{digits}f}", (max(total, 0), len(names)), (5, 0), fontsize=10)
-    ax.set_yticks(range(len(names) + 1), [*names, f"total at {entry}"])
-    ax.set_ylim(len(names) + 0.6, -0.6)
+    ax.barh(n, total, height=0.6, color=BLUE)
+    note(ax, f"{total:+,.{digits}f}", (max(total, 0), n), (5, 0), fontsize=10)
+    ax.set_yticks(range(n + 1), [*excess.index, f"total at {entry}"])
+    ax.set_ylim(n + 0.6, -0.6)
     ax.axvline(0, color=BLACK, lw=0.8)
-    ax.set_xlim(min([0.0, *ends * 1.15]), max([0.0, *ends * 1.15]) or 1.0)
+    ax.set_xlim(1.15 * min([0.0, *ends]), 1.15 * max([0.0, *ends]) or 1.0)
     return ax
 
 
@@ -100,20 +101,15 @@ def leaderboard(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     left, ticks = 0.0, list[float]()
     for group, part in table.groupby(level=0, sort=False):
         x = left + np.arange(len(part) + 1)
-        numbers = part.to_numpy().T
-        ax.pcolormesh(
-            x,
-            np.arange(rules + 1) - 0.5,
-            numbers,
-            cmap="Blues",
-            vmin=0,
-            vmax=1,
-            edgecolors="white",
-            lw=1.5,
-        )
+        middles = (x[:-1] + 0.5).tolist()
+        y = np.arange(rules + 1) - 0.5
+        ax.pcolormesh(x, y, part.T, cmap="Blues", vmin=0, vmax=1, edgecolors="white", lw=1.5)
         ax.text(left, -0.7, str(group), fontsize=15, fontweight="bold", va="bottom")
-        _write_numbers(ax, x[:-1] + 0.5, numbers)
-        ticks += list(x[:-1] + 0.5)
+        for (place, rule), share in np.ndenumerate(part.to_numpy()):
+            if not np.isnan(share):
+                colour = "white" if share > 0.6 else BLACK
+                _write_cell(ax, middles[place], rule, f"{100 * share:.0f}", colour, 12)
+        ticks += middles
         left = x[-1] + 0.5
     scenarios = table.index.get_level_values(1)
     ax.set_xticks(ticks, scenarios, fontsize=14, rotation=45, ha="right", rotation_mode="anchor")
@@ -125,30 +121,22 @@ def leaderboard(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _write_numbers(ax: Axes, x: np.ndarray, numbers: np.ndarray) -> None:
-    for (rule, place), share in np.ndenumerate(numbers):
-        if not np.isnan(share):
-            colour = "white" if share > 0.6 else BLACK
-            _write_cell(ax, float(x[place]), rule, f"{100 * share:.0f}", color=colour, fontsize=12)
+def _write_cell(ax: Axes, x: float, y: float, text: str, colour: str, size: int) -> None:
+    ax.text(x, y, text, ha="center", va="center", color=colour, fontsize=size)
 
 
-def _write_cell(ax: Axes, x: float, y: float, text: str, **look: Any) -> None:
-    ax.text(x, y, text, ha="center", va="center", **look)
-
-
-# colour, marker and line of each of the rivals that are told apart
-RIVALS: tuple[tuple[str, str, Any], ...] = (
-    (BLUE, "s", (0, (5, 1.5))),
-    (GREEN, "^", (0, (1, 1))),
-    (ORANGE, "D", (0, (6, 1, 1, 1))),
-    (PURPLE, "v", (0, (3, 1, 1, 1, 1, 1))),
-    (SKY, "P", (0, (9, 2))),
+# looks of the rivals that are told apart
+RIVALS: tuple[dict[str, Any], ...] = (
+    {"color": BLUE, "marker": "s", "ls": (0, (5, 1.5))},
+    {"color": GREEN, "marker": "^", "ls": (0, (1, 1))},
+    {"color": ORANGE, "marker": "D", "ls": (0, (6, 1, 1, 1))},
+    {"color": PURPLE, "marker": "v", "ls": (0, (3, 1, 1, 1, 1, 1))},
+    {"color": SKY, "marker": "P", "ls": (0, (9, 2))},
 )
-
-
+RIVAL_LOOK = {"lw": 2.2, "ms": 7, "zorder": 3}
 BOLD_LOOKS: tuple[dict[str, Any], ...] = (
-    {"color": VERMILLION, "ls": "-", "lw": 4.5},
-    {"color": BLACK, "ls": (0, (3, 1)), "lw": 2.5},
+    {"color": VERMILLION, "ls": "-", "lw": 4.5, "ms": 9, "marker": "o", "zorder": 4},
+    {"color": BLACK, "ls": (0, (3, 1)), "lw": 2.5, "ms": 5, "marker": "o", "zorder": 4},
 )
 GREY_LOOK: dict[str, Any] = {"color": "#cfcfcf", "lw": 1.2, "zorder": 2}
 
@@ -183,74 +171,58 @@ def size_curve(
         x: size on a log scale; y: the share; each line has its name at its right end.
     """
     ax = dress(ax, (9, 5), "", "size of the fault", "")
-    looks: dict[str, dict[str, Any]] = {}
-    for rule, (colour, marker, style) in zip(shown, RIVALS, strict=False):
-        looks[rule] = {"color": colour, "marker": marker, "ls": style, "lw": 2.2, "ms": 7}
-    for rule, look in zip(bold, BOLD_LOOKS, strict=False):
-        looks[rule] = {"marker": "o", "ms": 2 * look["lw"], "zorder": 4} | look
-    ends = []
-    for key, rows in table.groupby("rule", sort=False):
-        name = str(key)
-        look = {"zorder": 3} | looks.get(name, GREY_LOOK)
+    looks = {rule: look | RIVAL_LOOK for rule, look in zip(shown, RIVALS, strict=False)}
+    looks |= zip(bold, BOLD_LOOKS, strict=False)
+    ends = {}
+    for rule, rows in table.groupby("rule", sort=False):
+        name = str(rule)
+        look = looks.get(name, GREY_LOOK)
         ax.plot(rows["size"], rows[value], label=name, clip_on=False, **look)
         if name in bold:
             alpha = 0.18 if name == bold[0] else 0.07
+            low, high = rows[f"{value}_low"], rows[f"{value}_high"]
             ax.fill_between(
-                rows["size"],
-                rows[f"{value}_low"],
-                rows[f"{value}_high"],
-                color=look["color"],
-                alpha=alpha,
-                lw=0,
-                zorder=1,
+                rows["size"], low, high, color=look["color"], alpha=alpha, lw=0, zorder=1
             )
         if name in looks:
-            ends.append(_End(float(rows[value].iloc[-1]), name, look["color"], name in bold))
+            ends[name] = float(rows[value].iloc[-1])
     sizes = table["size"].drop_duplicates().tolist()
     ax.set_xscale("log")
     ax.set_xticks(sizes, [f"{100 * size:,.3g}%" for size in sizes], fontsize=13)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_ylim(-0.02, 1.02)
     ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0%", "", "50%", "", "100%"], fontsize=13)
-    _name_ends(ax, ends, float(table["size"].max()))
-    return ax
-
-
-class _End(NamedTuple):
-    """Where a line of `size_curve` ends, with the look of the name beside it."""
-
-    height: float
-    name: str
-    colour: str
-    is_bold: bool
-
-    def order(self) -> tuple[float, int, str]:
-        """Return the sort key: of equal ends those in bold stand at the margin, at their lines."""
-        outwards = 1 if self.height > 0.5 else -1
-        return self.height, outwards * self.is_bold, self.name
-
-
-def _name_ends(ax: Axes, ends: list[_End], x: float) -> None:
-    """Write the names beside the ends of their lines, at least `gap` apart and inside the axes."""
-    ends = sorted(ends, key=_End.order)
-    gap = 0.075
-    steps = gap * np.arange(len(ends))
-    heights = np.array([end.height for end in ends]) - steps
-    heights = np.maximum.accumulate(heights).clip(0) + steps
-    # back down from the upper edge
-    ceilings = 1 - steps[::-1]
-    heights = np.minimum(heights, ceilings)
-    for end, height in zip(ends, heights, strict=True):
+    for name, height in _apart(ends, bold).items():
         note(
             ax,
-            end.name,
-            (x, height),
+            name,
+            (max(sizes), height),
             (12, 0),
             fontsize=15,
             annotation_clip=False,
-            color=end.colour,
-            weight="bold" if end.is_bold else "normal",
+            color=looks[name]["color"],
+            weight="bold" if name in bold else "normal",
         )
+    return ax
+
+
+def _apart(ends: dict[str, float], bold: Sequence[str], gap: float = 0.075) -> dict[str, float]:
+    """Return a height for the name of each line, near its end, `gap` apart and inside the axes.
+
+    Of equal ends those in bold come at the margin, at their lines.
+    """
+
+    def order(name: str) -> tuple[float, int, str]:
+        outwards = 1 if ends[name] > 0.5 else -1
+        return ends[name], outwards * (name in bold), name
+
+    names = sorted(ends, key=order)
+    steps = gap * np.arange(len(names))
+    heights = np.array([ends[name] for name in names]) - steps
+    heights = np.maximum.accumulate(heights).clip(0) + steps
+    # back down from the upper edge
+    heights = np.minimum(heights, 1 - steps[::-1])
+    return dict(zip(names, heights, strict=True))
 
 
 def reliability(calibration: Any, ax: Axes | None = None) -> Axes:
@@ -270,43 +242,25 @@ def reliability(calibration: Any, ax: Axes | None = None) -> Axes:
         answers are right more often than their confidence says.
     """
     ax = dress(ax, (6.5, 6), "", "how sure it said it was", "how often it was right")
-    rows, n = calibration.table, calibration.n
+    rows = calibration.table
     ax.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1.5)
     ax.text(
         0.03, 0.1, "as sure as right", fontsize=12, color=GREY, rotation=45, rotation_mode="anchor"
     )
-    bounds = [rows["right"] - rows["right_low"], rows["right_high"] - rows["right"]]
-    ax.errorbar(
-        rows["confidence"],
-        rows["right"],
-        np.clip(bounds, 0, None),
-        clip_on=False,
-        color=BLUE,
-        marker="o",
-        ms=10,
-        lw=2,
-        capsize=5,
-    )
-    for row in plain_rows(rows):
-        note(
-            ax,
-            f"{row.n:,}",
-            (row.confidence, row.right),
-            (-12, -6),
-            ha="right",
-            va="top",
-            fontsize=13,
-            color=BLUE,
-        )
+    x, y = rows["confidence"], rows["right"]
+    bounds = np.clip([y - rows["right_low"], rows["right_high"] - y], 0, None)
+    ax.errorbar(x, y, bounds, clip_on=False, color=BLUE, marker="o", ms=10, lw=2, capsize=5)
+    for n, left, top in zip(rows["n"], x, y, strict=True):
+        note(ax, f"{n:,}", (left, top), (-12, -6), ha="right", va="top", fontsize=13, color=BLUE)
     text = "no answers"
-    if n:
+    if calibration.n:
         perfect = f"of a perfect model {calibration.ece_perfect:.2f}"
-        text = f"{n:,} answers\nerror {calibration.ece:.2f}\n{perfect}"
+        text = f"{calibration.n:,} answers\nerror {calibration.ece:.2f}\n{perfect}"
     ax.text(0.03, 0.97, text, va="top", fontsize=14, transform=ax.transAxes)
     ax.set(xlim=(0, 1), ylim=(0, 1))
     _percent_axes(ax)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.label.set_fontsize(15)
+    ax.xaxis.label.set_fontsize(15)
+    ax.yaxis.label.set_fontsize(15)
     ax.tick_params(labelsize=13)
     return ax
 
@@ -316,20 +270,16 @@ def _percent_axes(ax: Axes) -> None:
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
-def precision_recall(
-    sweeps: pd.DataFrame | Mapping[str, pd.DataFrame], ax: Axes | None = None, join: bool = False
-) -> Axes:
+def precision_recall(sweeps: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
     """Draw how much is found against how much of what is found is true.
 
     Parameters
     ----------
-    sweeps : DataFrame, or mapping from name to DataFrame
+    sweeps : mapping from name to DataFrame
         Columns recall and precision, as `aiops_lab.sweep` returns them; a row that found nothing
         has no precision and no point.
     ax : Axes, optional
         Where to draw; default a new figure.
-    join : bool
-        Whether to join the points in their order: for a sweep over one knob.
 
     Returns
     -------
@@ -338,22 +288,13 @@ def precision_recall(
     """
     labels = "recall: share of the faults found", "precision: share of the incidents that are true"
     ax = dress(ax, (6.5, 4.6), "Precision against recall", *labels)
-    named = sweeps if isinstance(sweeps, Mapping) else {"": sweeps}
-    for (name, rows), (colour, marker, style) in zip(named.items(), cycle(SERIES)):
+    for (name, rows), (colour, marker, _) in zip(sweeps.items(), cycle(SERIES)):
         ax.plot(
-            rows["recall"],
-            rows["precision"],
-            marker,
-            label=name,
-            color=colour,
-            ls=style if join else "",
-            ms=8,
-            alpha=0.8,
+            rows["recall"], rows["precision"], marker, color=colour, ms=8, alpha=0.8, label=name
         )
     ax.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
     _percent_axes(ax)
-    if any(named):
-        ax.legend(fontsize=10)
+    ax.legend(fontsize=10)
     return ax
 
 
@@ -406,17 +347,17 @@ def heat_map(sweep: pd.DataFrame, x: str, y: str, value: str, ax: Axes | None = 
     Axes
         Light is high. A setting without a value stays white, with a dash.
     """
-    table = sweep.pivot(index=y, columns=x, values=value)
-    numbers = table.to_numpy(dtype=float)
-    middle = (np.nanmin(numbers) + np.nanmax(numbers)) / 2 if np.isfinite(numbers).any() else 0.0
-    size = 1.2 + 0.75 * table.shape[1], 1 + 0.5 * table.shape[0]
-    ax = dress(ax, size, value.replace("_", " "), x, y)
+    table = sweep.pivot(index=y, columns=x, values=value).astype(float)
+    rows, columns = table.shape
+    numbers = table.to_numpy()
+    middle = (sweep[value].min() + sweep[value].max()) / 2
+    ax = dress(ax, (1.2 + 0.75 * columns, 1 + 0.5 * rows), value.replace("_", " "), x, y)
     ax.grid(False)
     ax.imshow(numbers, cmap="cividis", origin="lower", aspect="auto")
     for (row, column), number in np.ndenumerate(numbers):
         text = "–" if np.isnan(number) else three_digits(number)
         colour = "white" if number < middle else BLACK
-        _write_cell(ax, column, row, text, color=colour, fontsize=10)
-    ax.set_xticks(range(table.shape[1]), [f"{knob:g}" for knob in table.columns])
-    ax.set_yticks(range(table.shape[0]), [f"{knob:g}" for knob in table.index])
+        _write_cell(ax, column, row, text, colour, 10)
+    ax.set_xticks(range(columns), map("{:g}".format, table.columns))
+    ax.set_yticks(range(rows), map("{:g}".format, table.index))
     return ax

@@ -6,7 +6,6 @@ decided here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -43,6 +42,9 @@ SERIES = (
     (ORANGE, "D", "-"),
     (BLACK, "v", "--"),
 )
+
+
+FAULT_LOOK: dict[str, Any] = {"fc": YELLOW, "ec": ORANGE, "hatch": "..", "lw": 0.5}
 
 
 def figure(size: tuple[float, float], dpi: float = 100) -> Figure:
@@ -93,9 +95,8 @@ def plain_rows(frame: Any) -> list[Any]:
     return list(frame.itertuples() if isinstance(frame, pd.DataFrame) else frame)
 
 
-def draw_marks(ax: Axes, rows: pd.DataFrame, anomalies: Iterable[Any], column: str) -> None:
-    """Mark the windows of anomalies at the height of `column`."""
-    heights = rows[column].fillna(rows["baseline_ms"] if column == "latency_ms" else 0.0)
+def draw_marks(ax: Axes, rows: pd.DataFrame, anomalies: list[Any], heights: pd.Series) -> None:
+    """Mark the windows of anomalies, each at its height."""
     at = rows.assign(x=interval_ends(rows), y=heights)
     at = at.set_index(["service", "endpoint", "window"])[["x", "y"]]
     for kind, (colour, marker) in MARKS.items():
@@ -118,22 +119,19 @@ def interval_ends(rows: pd.DataFrame) -> pd.Series:
     return rows["window"] + (starts.diff().min() if len(starts) > 1 else pd.Timedelta(0))
 
 
+def known_ends(faults: Any, last: pd.Timestamp) -> list[tuple[str, Any, Any]]:
+    """Return what each fault is, its start and its end, `last` where it has none."""
+    told = []
+    for fault in plain_rows(faults):
+        end = last if pd.isna(fault.end) else fault.end
+        told.append((f"{fault.kind} at {fault.endpoint}", fault.start, end))
+    return told
+
+
 def shade_faults(ax: Axes, faults: Any, times: pd.Series) -> None:
     """Shade each true fault, up to the last of `times` where it has no end."""
-    for fault in plain_rows(faults):
-        end = times.max() if pd.isna(fault.end) else fault.end
-        label = f"true fault: {fault.kind} at {fault.endpoint}"
-        ax.axvspan(
-            fault.start,
-            end,
-            zorder=0,
-            label=label,
-            fc=YELLOW,
-            ec=ORANGE,
-            alpha=0.35,
-            hatch="..",
-            lw=0.5,
-        )
+    for name, start, end in known_ends(faults, times.max()):
+        ax.axvspan(start, end, zorder=0, label=f"true fault: {name}", alpha=0.35, **FAULT_LOOK)
     time_axis(ax, times)
 
 

@@ -14,16 +14,17 @@ from matplotlib.ticker import PercentFormatter
 from aiops_lab.show.plots.style import (
     BLACK,
     BLUE,
+    FAULT_LOOK,
     GREY,
     MARKS,
     ORANGE,
     SKY,
     VERMILLION,
-    YELLOW,
     draw_marks,
     dress,
     figure,
     interval_ends,
+    known_ends,
     legend_beside,
     log_axis,
     plain_rows,
@@ -32,12 +33,11 @@ from aiops_lab.show.plots.style import (
     time_axis,
 )
 
-SEVERITY_LOOKS = {
+SEVERITY_LOOKS: dict[str, dict[str, Any]] = {
     "medium": {"fc": SKY, "hatch": ""},
     "high": {"fc": ORANGE, "hatch": "//"},
     "critical": {"fc": VERMILLION, "hatch": "xx"},
 }
-FAULT_LOOK: dict[str, Any] = {"fc": YELLOW, "ec": ORANGE, "hatch": "..", "lw": 0.5}
 
 
 def timeline(
@@ -89,19 +89,14 @@ def timeline(
     learning = rows["latency_ms"].where(rows["state"] == "learning")
     if learning.notna().any():
         ax.plot(times, learning, "o", mfc="white", mec=GREY, label="learning")
-    draw_marks(ax, rows, anomalies, "latency_ms")
+    draw_marks(ax, rows, anomalies, rows["latency_ms"].fillna(rows["baseline_ms"]))
     shade_faults(ax, faults, times)
     if legend:
         legend_beside(ax)
     return ax
 
 
-def overview(
-    windows: pd.DataFrame,
-    anomalies: Iterable[Any] = (),
-    faults: Any = (),
-    fig: Figure | None = None,
-) -> Figure:
+def overview(windows: pd.DataFrame, anomalies: Iterable[Any] = (), faults: Any = ()) -> Figure:
     """Draw every endpoint: its `timeline` and below it the share of its requests that failed.
 
     Error spikes are marked below only: on the latency, which often falls while requests fail, they
@@ -113,21 +108,24 @@ def overview(
         For each endpoint, in the order of the columns service and endpoint, two Axes: latency, then
         errors.
     """
-    anomalies = list(anomalies)
+    spikes: dict[bool, list[Any]] = {True: [], False: []}
+    for anomaly in anomalies:
+        spikes[anomaly.type == "error_spike"].append(anomaly)
     groups = list(windows.groupby(["service", "endpoint"], observed=True))
     columns = 1 if len(groups) == 1 else 2
     blocks = max(1, -(-len(groups) // columns))
-    fig = fig or figure((6.5 * columns, 3.4 * blocks + 0.6))
-    fig.set_layout_engine("constrained")
+    fig = figure((6.5 * columns, 3.4 * blocks + 0.6))
     grid = fig.add_gridspec(2 * blocks, columns, height_ratios=[2.2, 1] * blocks)
     latency: Axes | None = None
     for place, (key, rows) in enumerate(groups):
         block, column = divmod(place, columns)
         latency = fig.add_subplot(grid[2 * block, column], sharex=latency, sharey=latency)
         errors = fig.add_subplot(grid[2 * block + 1, column], sharex=latency)
-        here = [a for a in anomalies if (a.service, a.endpoint) == key]
-        _latency(rows, here, faults, latency)
-        _error_share(rows.sort_values("window"), here, faults, errors)
+        timeline(rows, spikes[False], faults, str(key[1]), latency, legend=False)
+        latency.set_title(_name(rows), loc="left")
+        latency.set_xlabel("")
+        latency.tick_params(labelbottom=False)
+        _error_share(rows.sort_values("window"), spikes[True], faults, errors)
         if place < len(groups) - columns:
             errors.set_xlabel("")
     fig.legend(**signs(*fig.axes), loc="outside lower center", ncols=4, fontsize=10)
@@ -153,19 +151,18 @@ def incidents(incidents: Any, faults: Any = (), ax: Axes | None = None) -> Axes:
         stand where an anomaly was detected first.
     """
     found = list(getattr(incidents, "incidents", incidents))
-    true = plain_rows(faults)
+    times = _times(found, plain_rows(faults))
+    true = known_ends(faults, times.max())
     ax = dress(ax, (9, 1.4 + 0.45 * (len(found) + len(true))), "Incidents", "time (UTC)", "")
-    if not found and not true:
+    if times.empty:
         return ax
-    times = _times(found, true)
-    for y, fault in enumerate(true):
-        end = times.max() if pd.isna(fault.end) else fault.end
-        length = end - fault.start
-        ax.barh(y, length, left=fault.start, height=0.6, label="true fault", **FAULT_LOOK)
+    names = []
+    for y, (name, start, end) in enumerate(true):
+        ax.barh(y, end - start, left=start, height=0.6, label="true fault", **FAULT_LOOK)
+        names.append(name)
     for y, incident in enumerate(found, len(true)):
         _draw_incident(ax, y, incident)
-    names = [f"{fault.kind} at {fault.endpoint}" for fault in true]
-    names += [incident.title.replace(" detected in ", ", ") for incident in found]
+        names.append(incident.title.replace(" detected in ", ", "))
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.use_sticky_edges = False  # else the first bar would begin on the axis
@@ -176,12 +173,12 @@ def incidents(incidents: Any, faults: Any = (), ax: Axes | None = None) -> Axes:
 
 
 def _times(found: list[Any], true: list[Any]) -> pd.Series:
-    moments: list[Any] = [incident.resolved_at for incident in found]
+    moments: list[Any] = []
     for incident in found:
-        moments += chain(*incident.episodes)
+        moments += [incident.resolved_at, *chain(*incident.episodes)]
     for fault in true:
         moments += [fault.start, fault.end]
-    return pd.Series(moments).dropna()
+    return pd.Series(moments, dtype="datetime64[ns, UTC]").dropna()
 
 
 def _name(rows: pd.DataFrame) -> str:
@@ -202,47 +199,38 @@ def _rows_of(windows: pd.DataFrame, anomalies: list[Any], endpoint: str | None) 
     return rows.sort_values("window")
 
 
-def _latency(rows: pd.DataFrame, anomalies: list[Any], faults: Any, ax: Axes) -> None:
-    marked = [anomaly for anomaly in anomalies if anomaly.type != "error_spike"]
-    timeline(rows, marked, faults, ax=ax, legend=False)
-    ax.set_title(_name(rows), loc="left")
-    ax.set_xlabel("")
-    ax.tick_params(labelbottom=False)
-
-
-def _error_share(rows: pd.DataFrame, anomalies: list[Any], faults: Any, ax: Axes) -> None:
+def _error_share(rows: pd.DataFrame, spikes: list[Any], faults: Any, ax: Axes) -> None:
     dress(ax, (9, 2), "", "time (UTC)", "errors")
     times = interval_ends(rows)
     ax.plot(times, rows["error_rate"], color=VERMILLION, marker=".", lw=1.2, label="failed share")
-    marked = [anomaly for anomaly in anomalies if anomaly.type == "error_spike"]
-    draw_marks(ax, rows, marked, "error_rate")
+    draw_marks(ax, rows, spikes, rows["error_rate"])
     shade_faults(ax, faults, times)
     ax.set_ylim(-0.12, 1.15)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
 def _draw_incident(ax: Axes, y: int, incident: Any) -> None:
-    look: dict[str, Any] = {"ec": BLACK, "lw": 0.6, "alpha": 0.7}
-    look |= SEVERITY_LOOKS.get(incident.severity, {"fc": GREY})
+    look = SEVERITY_LOOKS[incident.severity]
+    label = f"incident, {incident.severity}"
     for start, end in incident.episodes:
-        label = f"incident, {incident.severity}"
-        ax.barh(y, end - start, left=start, height=0.5, label=label, **look)
+        ax.barh(
+            y,
+            end - start,
+            left=start,
+            height=0.5,
+            label=label,
+            ec=BLACK,
+            lw=0.6,
+            alpha=0.7,
+            **look,
+        )
     resolved, acknowledged = incident.resolved_at, incident.acknowledged_at
     if resolved is not None:
         ax.plot([incident.last_anomaly, resolved], [y, y], ":", color=GREY, lw=1.5)
-        ax.plot([resolved], [y], "|", color=BLACK, ms=14, mew=2, label="resolved")
+        ax.plot(resolved, y, "|", color=BLACK, ms=14, mew=2, label="resolved")
     if acknowledged is not None:
-        ax.plot([acknowledged], [y], "d", mfc="white", mec=BLACK, ms=9, label="acknowledged")
+        ax.plot(acknowledged, y, "d", mfc="white", mec=BLACK, ms=9, label="acknowledged")
     for anomaly in incident.anomalies:
         colour, marker = MARKS.get(anomaly.type, (GREY, "o"))
-        ax.plot(
-            [anomaly.end],
-            [y],
-            marker,
-            label=anomaly.type.replace("_", " "),
-            mfc=colour,
-            mec=BLACK,
-            mew=0.6,
-            ms=8,
-            zorder=5,
-        )
+        label = anomaly.type.replace("_", " ")
+        ax.plot(anomaly.end, y, marker, label=label, mfc=colour, mec=BLACK, mew=0.6, ms=8, zorder=5)

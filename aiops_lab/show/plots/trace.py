@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -63,26 +64,25 @@ def waterfall(
         raise ValueError(f"trace_id must be in the frame, got {trace_id!r}")
     height = 1.1 + 0.36 * len(bars)
     ax = dress(ax, (9, height), f"Trace {trace_id[:8]}…", "ms since the trace began", "")
-    services = list(dict.fromkeys(bar.span.service for bar in bars))
+    services = dict.fromkeys(bar.span.service for bar in bars)
+    colours = dict(zip(services, cycle(SERVICE_COLOURS)))
     for y, bar in enumerate(bars):
-        colour = SERVICE_COLOURS[services.index(bar.span.service) % len(SERVICE_COLOURS)]
+        colour = colours[bar.span.service]
         _draw_bar(ax, y, bar, colour)
-        _draw_note(ax, y, bar, colour, with_age=now is not None)
+        _draw_note(ax, y, bar.span, colour, with_age=now is not None)
     labels = [_label(bar, len(services) > 1) for bar in bars]
     # left-aligned in a font of fixed width, so that the indent can be seen
     ax.set_yticks(range(len(bars)), labels, ha="left", fontfamily="monospace", fontsize=9)
     ax.tick_params(axis="y", pad=5.8 * max(map(len, labels)) + 6, length=0)
-    ax.set(ylim=(len(bars) - 0.4, -0.6), xlim=(0, max(bar.end for bar in bars) * 1.22 or 1))
+    ax.set(ylim=(len(bars) - 0.4, -0.6), xlim=(0, max(bar.span.ends for bar in bars) * 1.22 or 1))
     _legend(ax, with_calls=any(bar.span.kind == "client" for bar in bars))
     return ax
 
 
 class _Bar(NamedTuple):
-    span: Any
+    span: Any  # begins and ends: ms since the trace began
     depth: int
-    start: float  # ms since the trace began
-    end: float
-    waits: list[tuple[float, float]]  # the children: start and length, clipped to the bar
+    called: list[Any]  # its child spans
 
 
 def _bars(trace: pd.DataFrame, now: pd.Timestamp | None) -> list[_Bar]:
@@ -93,22 +93,18 @@ def _bars(trace: pd.DataFrame, now: pd.Timestamp | None) -> list[_Bar]:
     end = start + trace["duration_ms"]
     seen = max(start.max(), end.max()) if now is None else (now - begin) / pd.Timedelta("1ms")
     end = end.fillna(start.clip(lower=seen))
-    is_known = trace["parent_id"].isin(trace["span_id"])
-    parent = trace["parent_id"].astype(object).where(is_known, "")
-    spans = plain_rows(trace.assign(begins=start, ends=end, parent=parent))
-    children: dict[str, list[Any]] = {}
-    for span in spans:
-        children.setdefault(span.parent, []).append(span)
+    children: dict[str | None, list[Any]] = {span_id: [] for span_id in trace["span_id"]}
+    roots: list[Any] = []
+    for span in plain_rows(trace.assign(begins=start, ends=end)):
+        children.get(span.parent_id, roots).append(span)
 
-    def walk(parent: str, depth: int) -> Iterator[_Bar]:
-        for span in children.get(parent, []):
-            called = children.get(span.span_id, [])
-            clipped = [(max(c.begins, span.begins), min(c.ends, span.ends)) for c in called]
-            waits = [(a, b - a) for a, b in clipped if b > a]
-            yield _Bar(span, depth, span.begins, span.ends, waits)
-            yield from walk(span.span_id, depth + 1)
+    def walk(spans: list[Any], depth: int) -> Iterator[_Bar]:
+        for span in spans:
+            called = children[span.span_id]
+            yield _Bar(span, depth, called)
+            yield from walk(called, depth + 1)
 
-    return list(walk("", 0))
+    return list(walk(roots, 0))
 
 
 def _label(bar: _Bar, with_service: bool) -> str:
@@ -118,28 +114,29 @@ def _label(bar: _Bar, with_service: bool) -> str:
 
 
 def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str) -> None:
-    length = bar.end - bar.start
+    begin, end = bar.span.begins, bar.span.ends
     if bar.span.kind == "client":
-        ax.barh(y, length, left=bar.start, height=0.3, fc="white", ec=colour, hatch="////", lw=0.8)
+        ax.barh(y, end - begin, left=begin, height=0.3, fc="white", ec=colour, hatch="////", lw=0.8)
         return
-    ax.barh(y, length, left=bar.start, height=0.62, color=colour)
-    for start, wait in bar.waits:  # light over a white ground: overlapping calls do not darken
-        ax.barh(y, wait, left=start, height=0.62, color="white")
-        ax.barh(y, wait, left=start, height=0.62, color=colour, alpha=0.3, lw=0)
+    ax.barh(y, end - begin, left=begin, height=0.62, color=colour)
+    for called in bar.called:
+        start = max(called.begins, begin)
+        wait = min(called.ends, end) - start
+        if wait > 0:  # light over a white ground: overlapping calls do not darken
+            ax.barh(y, wait, left=start, height=0.62, color="white")
+            ax.barh(y, wait, left=start, height=0.62, color=colour, alpha=0.3, lw=0)
 
 
-def _draw_note(ax: Axes, y: int, bar: _Bar, colour: str, with_age: bool) -> None:
-    length = f"{three_digits(bar.end - bar.start)} ms"
-    failed = bar.span.status >= 500 or bar.span.error
-    if pd.isna(bar.span.duration_ms):
-        text = f"still open after {length}" if with_age else "still open"
-        ax.plot([bar.end], [y], marker=">", color=colour, ms=11, clip_on=False)
+def _draw_note(ax: Axes, y: int, span: Any, colour: str, with_age: bool) -> None:
+    text = f"{three_digits(span.ends - span.begins)} ms"
+    failed = span.status >= 500 or span.error
+    if pd.isna(span.duration_ms):
+        text = f"still open after {text}" if with_age else "still open"
+        ax.plot(span.ends, y, marker=">", color=colour, ms=11, clip_on=False)
     elif failed:
-        text = f"{length}  ✗ {bar.span.status or 'no answer'}"
-    else:
-        text = length
+        text = f"{text}  ✗ {span.status or 'no answer'}"
     look = {"color": VERMILLION, "weight": "bold"} if failed else {"color": BLACK}
-    note(ax, text, (bar.end, y), (10, 0), fontsize=9, **look)
+    note(ax, text, (span.ends, y), (10, 0), fontsize=9, **look)
 
 
 def _legend(ax: Axes, with_calls: bool) -> None:
@@ -151,8 +148,8 @@ def _legend(ax: Axes, with_calls: bool) -> None:
         handles.append(Patch(fc="white", ec=GREY, hatch="////", label="call as its caller saw it"))
     # below the axis: long notes make the axes narrow, and beside the title there would be no room.
     # In inches, since a share of the height would depend on the number of bars
-    fig = ax.get_figure(root=True)
-    below = ax.transAxes + ScaledTranslation(0, -0.5, fig.dpi_scale_trans)  # type: ignore[union-attr]
+    fig: Any = ax.get_figure(root=True)
+    below = ax.transAxes + ScaledTranslation(0, -0.5, fig.dpi_scale_trans)
     ax.legend(
         handles=handles,
         loc="upper right",
