@@ -20,7 +20,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -148,6 +148,14 @@ def select_spans(
         queries = [query.replace("method, instance", "NULL, NULL") for query in queries]
     spans, names = queries
     return db.execute(spans, limits).fetchall(), db.execute(names).fetchall()
+
+
+def reopen(path: Path) -> sqlite3.Connection:
+    """Return a connection to a store that was open before."""
+    db = connect(path)
+    with suppress(sqlite3.Error):  # then it is FULL: slower, and as safe
+        db.execute("PRAGMA synchronous = NORMAL")
+    return db
 
 
 def open_database(path: Path) -> sqlite3.Connection:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiops_lab.checks import MESSAGES, BackendError, FieldError, check_number
+from aiops_lab.record.forking import WAIT_S, survive_forks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -278,8 +279,13 @@ class FaultLog:
     """
 
     def __init__(self, path: str | Path) -> None:
+        # a fork may be followed by a change of directory
+        self._path = path if path == ":memory:" else Path(path).absolute()
+        self._closed = False
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
+        self._db = self._connect()
+        if path != ":memory:":  # that would be gone with its connection
+            survive_forks(self)
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS fault_log (id INTEGER PRIMARY KEY AUTOINCREMENT,"
             " start_ns INTEGER NOT NULL, end_ns INTEGER, fault TEXT NOT NULL)"
@@ -318,8 +324,32 @@ class FaultLog:
 
     def close(self) -> None:
         """Close the file."""
+        self._closed = True
         with self._lock:
             self._db.close()
+
+    def before_fork(self) -> None:
+        """Wait until nothing is being written, and close the file."""
+        self._is_held = self._lock.acquire(timeout=WAIT_S)
+        self._db.close()
+
+    def after_fork_in_parent(self) -> None:
+        """Open the file again and go on."""
+        if not self._closed:
+            self._db = self._connect()
+        if self._is_held:
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Open the file for this process."""
+        self._lock = threading.Lock()
+        if not self._closed:
+            self._db = self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            self._path, check_same_thread=False, timeout=30, isolation_level=None
+        )
 
     def __enter__(self) -> FaultLog:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -283,6 +284,17 @@ class ServerSpan(OpenSpan):
 # The span of the current request, and the current outgoing call.
 current_span: ContextVar[ServerSpan | None] = ContextVar("aiops_lab_current", default=None)
 current_call: ContextVar[Any] = ContextVar("aiops_lab_calling", default=None)
+
+
+def _leave_request_to_parent() -> None:
+    """Leave the end of the current request to the parent: it must not be recorded twice."""
+    span = current_span.get()
+    if span is not None:
+        span.ended = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_request_to_parent)
 
 
 def known_status(status: int) -> int:

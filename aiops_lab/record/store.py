@@ -23,6 +23,7 @@ from typing import Any
 from aiops_lab.checks import check_number
 from aiops_lab.logs import get_logger
 from aiops_lab.record import database
+from aiops_lab.record.forking import WAIT_S, survive_forks
 from aiops_lab.record.reader import FOREVER, Row, SpanReader
 from aiops_lab.spans import Span, link_text
 
@@ -49,8 +50,10 @@ log = get_logger(__name__)
 class SpanStore(SpanReader):
     """Spans, stack traces, incidents and baselines in one SQLite file (WAL, synchronous NORMAL).
 
-    Several processes may write to one file, each through a store of its own (make it after a fork).
-    A process that is killed loses at most the last `flush_s`. Requests that it had open stay in the
+    Several processes may write to one file. A store may be made before a fork, too: then the child
+    goes on with a connection, a buffer and a thread of its own, and the parent writes what was
+    there. A process that is killed loses at most the last `flush_s`, and so does a child that ends
+    with ``os._exit``. Requests that it had open stay in the
     file as open spans, because their end was not recorded.
 
     Parameters
@@ -104,11 +107,23 @@ class SpanStore(SpanReader):
             self._temporary = tempfile.TemporaryDirectory()
             path = Path(self._temporary.name, "spans.sqlite")
         self.path = Path(path)
+        self._file = self.path.absolute()  # a fork may be followed by a change of directory
         self.opened: dict[str, Span] = {}
-        self.dropped = 0
         self._flush_s = flush_s
         self._batch = batch
         self._capacity = capacity
+        self._closed = False
+        self._begin()
+        self._db = database.open_database(self.path)
+        self._reader = database.connect(self.path)
+        self._start()
+        log.info("%s is open, written every %g s", self.path, flush_s)
+        atexit.register(self.close)
+        survive_forks(self)
+
+    def _begin(self) -> None:
+        """Begin with nothing to write, in this process."""
+        self.dropped = 0
         self._buffer: deque[Span] = deque()
         self._stacks: deque[tuple[str, str]] = deque()
         self._drop_lock = threading.Lock()
@@ -117,15 +132,18 @@ class SpanStore(SpanReader):
         self._codes: dict[Row, int] = {}
         self._writer = secrets.randbits(62)  # marks own open spans; a process id can come again
         self._mirrored = False
-        self._closed = False
         self._wake = threading.Event()
-        self._db = database.open_database(self.path)
-        self._reader = database.connect(self.path)
-        name = f"SpanStore {self.path.name}"
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._process = os.getpid()
+        self._thread: threading.Thread | None = None
+
+    def _start(self) -> None:
+        """Start the thread that writes, once."""
+        with self._drop_lock:
+            if self._thread is not None:
+                return
+            name = f"SpanStore {self.path.name}"
+            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
-        log.info("%s is open, written every %g s", self.path, flush_s)
-        atexit.register(self.close)
 
     def add(self, span: Span) -> None:
         """Take a span, at the cost of one append: no lock, no disk.
@@ -142,6 +160,8 @@ class SpanStore(SpanReader):
             self._drop()
             return
         self._buffer.append(span)
+        if self._thread is None:
+            self._start()
         if waiting + 1 == self._batch:
             self._wake.set()
         # Read after the append: either the last write of close() sees this span, or it is refused
@@ -180,8 +200,12 @@ class SpanStore(SpanReader):
         if closed:
             return
         atexit.unregister(self.close)
+        if os.getpid() != self._process:  # after a fork that called no hook there is no thread
+            log.warning("%s: the spans of a child that forked unnoticed are lost", self.path)
+            return
         self._wake.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         try:
             database.retry(lambda: self._write(FOREVER), self.path)
         finally:
@@ -192,6 +216,36 @@ class SpanStore(SpanReader):
             log.info("%s is closed, %d spans were dropped", self.path, self.dropped)
             if self._temporary:
                 self._temporary.cleanup()
+
+    def before_fork(self) -> None:
+        """Wait until nothing is being written or read, and close the file."""
+        locks = self._write_lock, self._read_lock, self._drop_lock
+        self._held = [lock for lock in locks if lock.acquire(timeout=WAIT_S)]
+        self._db.close()
+        self._reader.close()
+
+    def after_fork_in_parent(self) -> None:
+        """Open the file again and go on."""
+        self._reopen()
+        for lock in self._held:
+            lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew; what waited is written by the parent, and its open requests are its own."""
+        self._begin()
+        self.opened.clear()
+        if self._temporary is not None:
+            self._temporary._finalizer.detach()  # type: ignore[attr-defined]
+            self._temporary = None
+        self._reopen()
+        # Under gevent a thread is a greenlet, and its loop begins anew only after this.
+        if not self._closed and "gevent" not in threading.Lock.__module__:
+            self._start()
+
+    def _reopen(self) -> None:
+        if not self._closed:
+            self._db = database.reopen(self._file)
+            self._reader = database.connect(self._file)
 
     def save(self, kind: str, records: dict[str, object]) -> None:
         """Store each record as JSON under (kind, key), in one transaction.

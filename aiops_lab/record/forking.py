@@ -1,0 +1,106 @@
+"""What happens to open files when a process forks? Closed before, opened by both after.
+
+SQLite must not carry a connection across a fork (https://sqlite.org/howtocorrupt.html, 2.6): the
+child would believe in locks that only its parent has. And a lock that another thread holds in the
+moment of the fork stays locked in the child for ever. So each store waits for its own writers,
+closes its connections, and lets the process fork; the parent goes on, the child begins anew.
+
+`os.register_at_fork` sees ``os.fork`` and `multiprocessing`, so also gunicorn with ``--preload``.
+uWSGI forks without telling Python, but has a hook of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from itertools import count
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from aiops_lab.logs import get_logger
+
+WAIT_S = 5.0  # for a writer; then the fork goes on, because a process must not hang
+
+log = get_logger(__name__)
+
+
+class Forkable(Protocol):
+    """What can be told of a fork."""
+
+    def before_fork(self) -> None:
+        """Wait until nothing is being written, and close the file."""
+
+    def after_fork_in_parent(self) -> None:
+        """Go on as before."""
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew, without what the parent still has to write."""
+
+
+_order = count()
+_known: WeakKeyDictionary[Forkable, int] = WeakKeyDictionary()
+_held: list[Forkable] = []
+
+
+def survive_forks(store: Forkable) -> None:
+    """Tell `store` of each fork of this process, as long as it lives."""
+    _known[store] = next(_order)
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is not None and len(_known) == 1:
+        _hook_into(uwsgi)
+
+
+def _before() -> None:
+    _held[:] = sorted(_known, key=_known.__getitem__)  # always in one order: no deadlock
+    for store in _held:
+        store.before_fork()
+    _end_with_multiprocessing()
+
+
+def _in_parent() -> None:
+    for store in reversed(_held):
+        store.after_fork_in_parent()
+    _held.clear()
+
+
+def _in_child() -> None:
+    for store in _held:
+        store.after_fork_in_child()
+    _held.clear()
+
+
+def _end_with_multiprocessing() -> None:
+    """Let the children of `multiprocessing` close their stores: they run no ``atexit``."""
+    util = sys.modules.get("multiprocessing.util")
+    for store in _held if util else ():
+        if hasattr(store, "close") and store not in _ending:
+            _ending[store] = True
+            util.register_after_fork(store, _close_at_end)  # type: ignore[union-attr]
+
+
+_ending: WeakKeyDictionary[Forkable, bool] = WeakKeyDictionary()
+
+
+def _close_at_end(store: Any) -> None:
+    util: Any = sys.modules["multiprocessing.util"]
+    util.Finalize(store, store.close, exitpriority=10)
+
+
+def _hook_into(uwsgi: Any) -> None:
+    """Begin anew after uWSGI's own forks, which call no hook of Python's."""
+    before = getattr(uwsgi, "post_fork_hook", None)
+
+    def after_fork() -> None:
+        if before is not None:
+            before()
+        _held[:] = sorted(_known, key=_known.__getitem__)
+        _in_child()
+
+    uwsgi.post_fork_hook = after_fork
+    options = getattr(uwsgi, "opt", {})
+    if not {"enable-threads", "threads"} & set(options):
+        log.warning("uWSGI runs no threads: start it with --enable-threads, or no span is written")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
