@@ -16,7 +16,7 @@ NUMBERS = "numbers"
 TRUTHS = "true or false"
 
 # what a column may hold, and numpy's kinds of dtypes (dtype.kind) that hold it
-KINDS = {TEXT: "O", WHOLE: "iu", NUMBERS: "fiu", TRUTHS: "b"}
+DTYPE_KINDS = {TEXT: "O", WHOLE: "iu", NUMBERS: "fiu", TRUTHS: "b"}
 
 
 def wrong(path: Path, what: str) -> ValueError:
@@ -87,12 +87,12 @@ def check_rows(path: Path, frame: pd.DataFrame, kinds: Mapping[str, str]) -> Non
 def check_kinds(path: Path, frame: pd.DataFrame, kinds: Mapping[Any, str]) -> None:
     """Refuse a column of `path` that holds something else than its kind.
 
-    A kind is a key of `KINDS`. In a table without rows every column passes.
+    A kind is a key of `DTYPE_KINDS`. In a table without rows every column passes.
     """
     for column, kind in kinds.items() if len(frame) else ():
         values = frame[column]
         has_gaps = kind == TEXT and values.isna().any()
-        if has_gaps or values.dtype.kind not in KINDS[kind]:
+        if has_gaps or values.dtype.kind not in DTYPE_KINDS[kind]:
             raise wrong(path, f"column {column!r} must be {kind}, got {values.dtype}")
 
 

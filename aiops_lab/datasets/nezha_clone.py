@@ -79,7 +79,7 @@ METRIC = {"TimeStamp": WHOLE, "PodName": TEXT, **dict.fromkeys(METRIC_COLUMNS, N
 PLACE = r"\b(DEBUG|INFO|WARN|ERROR)\b(?:\s+([A-Za-z.]+#\d+))?"
 
 # the place of a line that names none; the level of a line without one
-UNKNOWN, STACK_TRACE = "?", "ERROR"
+NO_PLACE, STACK_TRACE = "?", "ERROR"
 
 
 def convert(source: Path, out: Path) -> None:
@@ -152,7 +152,7 @@ def _convert_day(day: Path, separate: Path, out: Path) -> None:
     folder.mkdir()
     spans.to_parquet(folder / "spans.parquet", engine="pyarrow")
     resources.to_parquet(folder / "resources.parquet", engine="pyarrow")
-    if (logs["location"] != UNKNOWN).any():
+    if (logs["location"] != NO_PLACE).any():
         logs.to_parquet(folder / "logs.parquet", engine="pyarrow")
     told = faults.to_dict("records")
     (folder / "faults.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
@@ -292,7 +292,7 @@ def read_logs(day: Path, separate: Path, ids: pd.DataFrame) -> pd.DataFrame:
     level_place = lines["Log"].astype("str").str.extract(PLACE)
     columns = {
         "span_id": lines["span_id"].astype("int32"),
-        "location": level_place[1].fillna(UNKNOWN).astype("category"),
+        "location": level_place[1].fillna(NO_PLACE).astype("category"),
         "level": level_place[0].fillna(STACK_TRACE).astype("category"),
         "time_ns": lines["TimeUnixNano"].astype("int64"),
     }

@@ -23,7 +23,7 @@ from aiops_lab.traces.encode import NEVER
 # Seconds after the end of a fault in which an anomaly may still show it: no request takes longer.
 SLACK_S = 60.0
 
-Place = tuple[str, str | None]  # a service with an endpoint of it, or all of it
+FaultPlace = tuple[str, str | None]  # a service with an endpoint of it, or all of it
 
 # ---- means with intervals
 
@@ -162,7 +162,7 @@ class Score:
         return _share(24 * cost, self.hours)
 
 
-def rank_of(suspects: Sequence[Suspect], causes: Iterable[Place]) -> int:
+def rank_of(suspects: Sequence[Suspect], causes: Iterable[FaultPlace]) -> int:
     """Return the rank of the first suspect that is a true cause, 1 for the first, 0 where none is.
 
     A cause without an endpoint (None) is a whole service.
@@ -215,7 +215,7 @@ def score(report: Report, faults: pd.DataFrame, *, slack_s: float = SLACK_S) -> 
 class KnownFault(NamedTuple):
     """An injected fault: place (endpoint None: the whole service), Unix ns (`NEVER`: not ended)."""
 
-    place: Place
+    place: FaultPlace
     start: int
     end: int
     affected: set[Key] | None  # None: any
@@ -264,11 +264,13 @@ def score_truth(report: Report, truth: list[KnownFault], slack_ns: int) -> Score
     detect_s = [event.detect_s for event in events]
     detected = [event.detect_s for event in events if event.incidents]
     lengths_s = [max(min(fault.end, end) - fault.start, 0) / 1e9 for fault in truth]
-    causes: dict[str, set[Place]] = {}
+    causes: dict[str, set[FaultPlace]] = {}
     for s in shown:
         causes.setdefault(s.incident, set()).add(truth[s.fault].place)
     n = len(report.incidents)
     right = [i for i in report.incidents if i.id in causes]
+    ranks = tuple(rank_of(i.suspects, causes[i.id]) for i in right)
+    groups = [(s.incident, truth[s.fault].group) for s in shown]
     return Score(
         faults=len(truth),
         incidents=n,
@@ -278,16 +280,16 @@ def score_truth(report: Report, truth: list[KnownFault], slack_ns: int) -> Score
         median_detect_s=float(np.median(detected)) if detected else nan,
         worst_detect_s=max(detected, default=nan),
         false_incidents_per_hour=_share(n - len(right), hours),
-        grouping_f1=_pairwise_f1([(s.incident, truth[s.fault].group) for s in shown]),
+        grouping_f1=_pairwise_f1(groups),
         pages=sum(len(i.episodes) for i in report.incidents),
         missed_minutes=float(np.fmin(detect_s, lengths_s).sum() / 60),
         false_incident_minutes=_false_incident_minutes(report.incidents, truth),
         events=tuple(events),
-        ranks=tuple(rank_of(i.suspects, causes[i.id]) for i in right),
+        ranks=ranks,
     )
 
 
-def _is_at(place: Place, key: Key) -> bool:
+def _is_at(place: FaultPlace, key: Key) -> bool:
     return place in (key, (key[0], None))
 
 

@@ -110,7 +110,7 @@ def _layout(
             size = max(len(sources), 1)
             boxes[place] = _Box(x, top - size / 2, size / 2 - 0.28)
             top -= size
-    paths = {call: [ends[step] for step in pairwise(chain)] for call, chain in chains.items()}
+    paths = {call: list(map(ends.__getitem__, pairwise(chain))) for call, chain in chains.items()}
     return {name: boxes[name] for name in depth}, paths, most
 
 
