@@ -16,11 +16,14 @@ SEVERITIES = ("medium", "high", "critical")  # in rising order
 
 
 class AnomalyKind(NamedTuple):
-    """What a type of anomaly is called, how its evidence reads, and its colour and marker."""
+    """What a type of anomaly is called, how its evidence reads, its colour and marker, and the
+    name of the evidence that says how large it is.
+    """
 
     title: str
     describe: Callable[[dict[str, Any]], str]
     mark: tuple[str, str]
+    size: str | None = None
 
 
 ANOMALY_KINDS: dict[str, AnomalyKind] = {}

@@ -127,6 +127,7 @@ FIELDS = (
     "longest",  # the largest such number so far
     "long_share",  # share of requests that took longer than timeout_s
     "new_long_share",
+    "new_rate_var",
     "pool_long",  # such requests in the pool
     "pool_aged",  # requests in the pool that have ended or become that old
 )
@@ -256,7 +257,9 @@ def learn_arrivals_apart(baseline: Any, arrivals: float, alpha: float) -> None:
     """Learn how many requests arrived in an abnormal window."""
     baseline["new_windows"] += 1.0
     weight = max(alpha, 1.0 / baseline["new_windows"])
-    baseline["new_rate"] += weight * (arrivals - baseline["new_rate"])
+    moved = ewma_step(baseline["new_rate"], baseline["new_rate_var"], arrivals, weight)
+    baseline["new_rate"] = moved[0]
+    baseline["new_rate_var"] = moved[1]
 
 
 @compiled
@@ -270,6 +273,7 @@ def begin_abnormal(baseline: Any, start_s: float) -> None:
     baseline["new_long_share"] = 0.0
     baseline["new_windows"] = 0.0
     baseline["new_rate"] = 0.0
+    baseline["new_rate_var"] = 0.0
 
 
 @compiled
@@ -283,6 +287,7 @@ def accept_level(baseline: Any) -> None:
         baseline["long_share"] = baseline["new_long_share"]
     baseline["windows"] = baseline["new_windows"]
     baseline["rate"] = baseline["new_rate"]
+    baseline["rate_var"] = baseline["new_rate_var"]
     baseline["silent"] = 0.0
     baseline["longest"] = 0.0
     baseline["fast"] = baseline["mean"]

@@ -12,7 +12,16 @@ import pandas as pd
 
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.numerics import to_timestamp, unix_ns
-from aiops_lab.results import SEVERITIES, Anomaly, Explanation, Step, Suspect, Verdict, iso
+from aiops_lab.results import (
+    ANOMALY_KINDS,
+    SEVERITIES,
+    Anomaly,
+    Explanation,
+    Step,
+    Suspect,
+    Verdict,
+    iso,
+)
 from aiops_lab.spans import Key
 
 STATUSES = ACTIVE, ACKNOWLEDGED, RESOLVED = "active", "acknowledged", "resolved"
@@ -371,11 +380,8 @@ def _worse(known: Anomaly, new: Anomaly) -> Anomaly:
     return replace(new, window=known.window, end=known.end)
 
 
-SIZES = ("deviation", "error_rate", "age_ms", "expected_requests")
-"""Evidence that says how large an anomaly is: the first that is there counts."""
-
-
 def _badness(anomaly: Anomaly) -> tuple[int, float]:
-    sizes = map(anomaly.evidence.get, SIZES)
-    size = next(filter(None, sizes), 0.0)
-    return SEVERITIES.index(anomaly.severity), float(size)
+    """Return how bad an anomaly is: its severity, then the size of its kind."""
+    kind = ANOMALY_KINDS.get(anomaly.type)
+    size = anomaly.evidence.get(kind.size) if kind and kind.size else None
+    return SEVERITIES.index(anomaly.severity), float(size or 0.0)

@@ -17,7 +17,10 @@ DETECTORS: tuple[Detector, ...] = (
     traffic_drop,
     latency_drift,
 )
-"""The detectors of the package. They hold learning still even where others report."""
+"""The detectors of the package. They hold learning still even where others report.
+
+Anomalies of one window and endpoint come in this order.
+"""
 
 __all__ = [
     "DETECTORS",

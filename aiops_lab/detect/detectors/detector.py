@@ -45,7 +45,8 @@ class Detector:
         Which windows are abnormal. It is given the columns that `scoring.judge` describes, as
         arrays of shape (windows, endpoints) or as columns of a DataFrame, and must treat each
         window by itself. Windows with fewer than ``sensitivity.min_window`` requests are among
-        them. Where it is True the baseline does not learn.
+        them. It must also treat each endpoint by itself: in the DataFrame there is one row for a
+        window and endpoint. Where it is True the baseline does not learn.
     evidence : function (row) -> dict
         The numbers that led to the decision, as an anomaly carries them. The row holds a window's
         columns as attributes, and those of its baseline in ``row.baseline``.
@@ -53,8 +54,12 @@ class Detector:
         The evidence in one line.
     severity : function (evidence) -> str
         "medium", "high" or "critical". Default: always "medium".
+    size : str, optional
+        The evidence that says how large an anomaly is. An incident keeps the largest one of a kind
+        and endpoint. Default: the first one is kept, unless a later one is more severe.
     shows : function (requests, evidence, sensitivity) -> array of bool
-        Which requests of the window show the anomaly. Default: all.
+        Which requests that ended in the window show the anomaly; their traces are its traces.
+        Default: all.
     looks_at_open : bool
         Whether ``shows`` is asked about requests that are open at the end of the window, instead of
         those that ended in it.
@@ -66,12 +71,14 @@ class Detector:
         the latency of the window is not what is abnormal, or where the fast average is itself what
         the detector compares.
     mark : (str, str)
-        Colour (a name of Okabe and Ito's palette) and marker in figures. Those in use are
-        ``[kind.mark for kind in aiops_lab.results.ANOMALY_KINDS.values()]``.
+        Colour and marker in figures. Colours are grey, black, orange, skyblue, green, yellow,
+        blue, vermillion and purple (Okabe and Ito's palette); markers are matplotlib's. Those in
+        use are ``[detector.mark for detector in DETECTORS]``.
 
     Examples
     --------
-    A detector is called with the two frames that `scoring.judge` returns:
+    A detector is called with the two frames that `scoring.judge` returns. This one has no guard
+    against chance, which a real one needs:
 
     >>> import pandas as pd
     >>> from aiops_lab import Sensitivity
@@ -99,6 +106,7 @@ class Detector:
     evidence: Callable[[Any], dict[str, Any]]
     describe: Callable[[dict[str, Any]], str]
     severity: Callable[[dict[str, Any]], str] = lambda evidence: "medium"
+    size: str | None = None
     shows: Callable[[WindowRequests, dict[str, Any], Sensitivity], NDArray] = all_requests
     looks_at_open: bool = False
     with_messages: bool = False
@@ -106,7 +114,7 @@ class Detector:
     mark: tuple[str, str] = ("grey", "o")
 
     def __post_init__(self) -> None:
-        register_kind(self.name, AnomalyKind(self.title, self.describe, self.mark))
+        register_kind(self.name, AnomalyKind(self.title, self.describe, self.mark, self.size))
 
     def __call__(
         self, windows: pd.DataFrame, baselines: pd.DataFrame, sensitivity: Sensitivity

@@ -63,6 +63,7 @@ latency_drift = Detector(
     decide=_decide,
     evidence=_evidence,
     describe=_describe,
+    size="deviation",
     shows=_shows,
     holds_fast_average=False,
     mark=("green", "^"),

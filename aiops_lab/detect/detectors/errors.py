@@ -67,7 +67,10 @@ error_spike = Detector(
     evidence=_evidence,
     severity=_severity,
     describe=_describe,
+    size="error_rate",
     shows=_shows,
     with_messages=True,
+    # failures are often answered at once: their latency must not pull the fast average down
+    holds_fast_average=True,
     mark=("purple", "X"),
 )

@@ -66,6 +66,7 @@ latency_anomaly = Detector(
     evidence=_evidence,
     severity=_severity,
     describe=_describe,
+    size="deviation",
     shows=_shows,
     mark=("vermillion", "o"),
 )

@@ -54,6 +54,7 @@ timeout = Detector(
     evidence=_evidence,
     severity=lambda found: "high",
     describe=_describe,
+    size="age_ms",
     shows=_shows,
     looks_at_open=True,
     mark=("black", "s"),

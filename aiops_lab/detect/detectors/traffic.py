@@ -56,6 +56,7 @@ traffic_drop = Detector(
     decide=_decide,
     evidence=_evidence,
     describe=_describe,
+    size="expected_requests",
     holds_fast_average=False,
     mark=("blue", "v"),
 )
