@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +13,15 @@ import pandas as pd
 
 from aiops_lab.detect.baselines import from_rows, to_rows
 from aiops_lab.detect.detectors import DETECTORS, AnyDetector
-from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Incident, IncidentManager
+from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Incident
 from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.diagnosis import LONGEST_REQUEST_NS, History, Rule
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.logs import get_logger
 from aiops_lab.numerics import to_timestamp, unix_ns
-from aiops_lab.pipeline import Pipeline, Recording, Report, Rule, floor_to
+from aiops_lab.pipeline import Pipeline, Recording, Report, floor_to
 from aiops_lab.spans import Key, check
-from aiops_lab.traces.encode import display_names, encode, is_failed
+from aiops_lab.traces.encode import EncodedSpans, display_names, encode, is_failed
 from aiops_lab.traces.graph import service_graph
 
 if TYPE_CHECKING:
@@ -58,7 +60,8 @@ def replay(
     config : RcaConfig, optional
         The constants of root cause analysis; ``timeout_s`` is taken from `sensitivity`.
     causes : bool
-        Whether to look for root causes at all; without, a replay is several times faster.
+        Whether to look for root causes at all; without, a replay is several times faster, and
+        links alone decide which anomalies are one incident.
     until : Timestamp, optional
         When the recording ended. Default: with its last span.
 
@@ -70,10 +73,10 @@ def replay(
     pipeline = Pipeline(sensitivity or Sensitivity(), detectors, rule, config)
     recording = Recording(check(frame), {})
     until_ns = None if until is None else unix_ns(_utc(until))
-    report = pipeline.replay(recording, until_ns)
+    report = pipeline.replay(recording, until_ns, causes=causes)
     if causes:
         for incident in report.incidents:
-            incident.verdict = pipeline.verdict(incident, recording.spans)
+            incident.verdict = pipeline.verdict(incident, lambda since, until: recording.spans)
     return report
 
 
@@ -106,6 +109,7 @@ class Monitor:
         self.sensitivity = sensitivity or Sensitivity()
         self._pipeline = Pipeline(self.sensitivity, detectors, rule, config)
         self._lock = threading.RLock()
+        self._explained: dict[str, tuple[int, int]] = {}  # by incident: as of when, since when
         self._load()
 
     def step(self, now: pd.Timestamp) -> list[Incident]:
@@ -124,20 +128,26 @@ class Monitor:
                 return []
             recording = Recording(frame, pipeline.keys)
             pipeline.learn_calls(recording)  # at the next step its spans may not be looked at again
-            _, found, touched = pipeline.advance(recording, until)
-            new = {a.end for a in found}
+            history = cache(self._history)
+            _, _, touched = pipeline.advance(recording, until, history)
             for incident in touched:
-                if incident.last_anomaly in new:
-                    self._explain(incident)
+                self._explain(incident, history)
             self._save(touched)
             for incident in touched:
                 _log.info("%s is %s: %s", incident.id, incident.status, incident.title)
             return touched
 
-    def _explain(self, incident: Incident) -> None:
-        since = to_timestamp(self._pipeline.reference(incident))
-        spans = encode(self.store.spans(since=since))
-        incident.verdict = self._pipeline.verdict(incident, spans)
+    def _history(self, since_ns: int, until_ns: int) -> EncodedSpans:
+        """Return the spans of some time as integers, those still open at its end among them."""
+        until = to_timestamp(until_ns + LONGEST_REQUEST_NS)
+        return encode(self.store.spans(since=to_timestamp(since_ns), until=until))
+
+    def _explain(self, incident: Incident, history: History) -> None:
+        """Find the cause of an incident, unless it was looked at as of the same moment before."""
+        bounds = self._pipeline.diagnosis.bounds(incident)
+        if self._explained.get(incident.id) != bounds:
+            incident.verdict = self._pipeline.verdict(incident, history)
+            self._explained[incident.id] = bounds
 
     @property
     def judged_until(self) -> pd.Timestamp | None:
@@ -155,7 +165,7 @@ class Monitor:
     def incident(self, incident_id: str) -> Incident:
         """Return one incident; KeyError if there is none with that id."""
         with self._lock:
-            return self._pipeline.manager.incidents[incident_id]
+            return self._pipeline.manager.find(incident_id)
 
     def acknowledge(self, incident_id: str, now: pd.Timestamp) -> Incident:
         """Say that somebody is at work on it. Raises KeyError, and IllegalMoveError if it is not
@@ -232,14 +242,21 @@ class Monitor:
         self.store.save("baseline", {"rows": to_rows(p.state)})
         edges = [[*pair, first] for pair, first in p.edges.items()]
         keys = [[*key, p.seen[key]] for key in p.keys]
-        state = {"done": p.done, "system": p.system.tolist(), "edges": edges, "keys": keys}
+        state = {
+            "done": p.done,
+            "system": p.system.tolist(),
+            "edges": edges,
+            "keys": keys,
+            "merged": p.manager.merged,
+        }
         self.store.save("monitor", {"state": state})
 
     def _load(self) -> None:
         p = self._pipeline
-        incidents = self.store.load("incident").values()
-        p.manager = IncidentManager(self.sensitivity, map(Incident.from_record, incidents))
         known = self.store.load("monitor").get("state")
+        p.manager.merged |= {} if known is None else known.get("merged", {})
+        records = self.store.load("incident")
+        p.restore(Incident.from_record(r) for i, r in records.items() if i not in p.manager.merged)
         if known is None:
             return
         if known["done"] is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from itertools import groupby
@@ -15,25 +15,18 @@ import pandas as pd
 from aiops_lab.detect import baselines as b
 from aiops_lab.detect.detectors import DETECTORS, AnyDetector, Detector
 from aiops_lab.detect.detectors.detector import WindowRequests
-from aiops_lab.detect.incidents import Calls, Incident, IncidentManager
+from aiops_lab.detect.grouping import Calls, IncidentManager
+from aiops_lab.detect.incidents import Incident
 from aiops_lab.detect.scoring import Columns, judge
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.detect.windows import Grid, count_windows, is_given_up, log_ms
+from aiops_lab.diagnosis import Diagnosis, History, Rule
 from aiops_lab.explain.config import RcaConfig
-from aiops_lab.explain.ledger import compare
-from aiops_lab.explain.ranking import rank_suspects
-from aiops_lab.explain.reference import Reference, learn
-from aiops_lab.explain.verdict import build_verdict
 from aiops_lab.numerics import to_timestamp, unix_ns
-from aiops_lab.results import Anomaly, Suspect, Verdict
+from aiops_lab.results import Anomaly, Verdict
 from aiops_lab.spans import Key
-from aiops_lab.traces.encode import NEVER, EncodedSpans, display_names, encode
+from aiops_lab.traces.encode import NEVER, display_names, encode
 from aiops_lab.traces.graph import calls_of
-
-Rule = Callable[[Reference, pd.DataFrame], list[Suspect]]
-
-# spans of one request end at most so long before it does: the longest hang
-_MARGIN_NS = 60_000_000_000
 
 _MOST_TRACES, _MOST_MESSAGES = 50, 3  # that an anomaly carries
 
@@ -114,11 +107,7 @@ class Pipeline:
         self.done: int | None = None  # Unix ns up to which windows have been judged
         self.manager = IncidentManager(sensitivity)
         self._detectors = tuple(detectors)
-        self._rule = rule
-        timeout_s = sensitivity.timeout_s
-        self._config = (
-            replace(config, timeout_s=timeout_s) if config else RcaConfig(timeout_s=timeout_s)
-        )
+        self.diagnosis = Diagnosis(sensitivity, self.manager.incidents, rule, config)
         own = [detector for detector in self._detectors if isinstance(detector, Detector)]
         self._holding = tuple({d.name: d for d in (*DETECTORS, *own)}.values())
         self._jumps = [d.column for d in self._holding if d.holds_fast_average]
@@ -128,6 +117,11 @@ class Pipeline:
     ) -> dict[str, np.ndarray]:
         """Return what each detector that holds learning still decides, by its column."""
         return {d.column: d.decide(windows, baselines, s) for d in self._holding}
+
+    def restore(self, incidents: Iterable[Incident]) -> None:
+        """Take incidents that are known already in place of those so far."""
+        self.manager.incidents.clear()
+        self.manager.incidents |= {incident.id: incident for incident in incidents}
 
     @property
     def window_ns(self) -> int:
@@ -150,23 +144,29 @@ class Pipeline:
         by_number = sorted(self.manager.incidents.values(), key=_number)
         return sorted(by_number, key=attrgetter("first_detected"))
 
-    def replay(self, recording: Recording, until_ns: int | None = None) -> Report:
-        """Judge a whole recording, without causes: to the window in which it ended, or all windows
-        up to `until_ns`.
+    def replay(
+        self, recording: Recording, until_ns: int | None = None, *, causes: bool = False
+    ) -> Report:
+        """Judge a whole recording: to the window in which it ended, or all windows up to
+        `until_ns`. `causes` says whether causes decide what belongs together; there are no verdicts
+        yet.
         """
         if until_ns is None:
             until_ns = recording.spans.last_ns + self.window_ns
-        windows, found, _ = self.advance(recording, floor_to(until_ns, self.window_ns))
+        history = (lambda since, until: recording.spans) if causes else None
+        until_ns = floor_to(until_ns, self.window_ns)
+        windows, found, _ = self.advance(recording, until_ns, history)
         return Report(windows, found, self.incidents)
 
     def advance(
-        self, recording: Recording, until_ns: int
+        self, recording: Recording, until_ns: int, history: History | None = None
     ) -> tuple[pd.DataFrame, list[Anomaly], list[Incident]]:
         """Judge the windows up to `until_ns`; return them, their anomalies, and the incidents that
         changed.
 
         The recording must hold all spans since `needed_since`. Until the first call, its keys may
-        be of any pipeline.
+        be of any pipeline. With the `history`, causes decide what belongs together; else links
+        alone do.
         """
         s = self.sensitivity
         since = self._begin(recording, until_ns)
@@ -178,7 +178,7 @@ class Pipeline:
             self.learn_calls(recording)
             evidence = _Evidence(recording, windows, self)
             found = evidence.attach_all(by_detector)
-        return windows, found, self._group(found, until)
+        return windows, found, self._group(found, until, history)
 
     def _begin(self, recording: Recording, until_ns: int) -> int:
         """Take in which endpoints there are; return from when on to judge (Unix ns)."""
@@ -237,75 +237,47 @@ class Pipeline:
             if edge[1] in self.keys:
                 self.edges[edge] = min(self.edges.get(edge, NEVER), first)
 
-    def _group(self, found: list[Anomaly], until_ns: int) -> list[Incident]:
+    def _group(
+        self, found: list[Anomaly], until_ns: int, history: History | None
+    ) -> list[Incident]:
         changed: list[Incident] = []
+        causes = None if history is None else _Causes(self.diagnosis, history)
         # of one place and window: as the detectors stand
         in_order = sorted(found, key=attrgetter("end", "service", "endpoint"))
         for end, group in groupby(in_order, key=attrgetter("end")):
             calls = self._calls_before(unix_ns(end))
-            changed += self.manager.window(end, list(group), calls)
+            changed += self.manager.window(end, list(group), calls, causes)
         changed += self.manager.tick(to_timestamp(until_ns))
-        by_id = {incident.id: incident for incident in changed}
+        by_id = {i.id: i for i in changed if i.id in self.manager.incidents}
         return list(by_id.values())
 
     def _calls_before(self, now: int) -> Calls:
         return lambda caller, called: self.edges.get((caller, called), NEVER) < now
 
-    def reference(self, incident: Incident) -> int:
-        """Return from when on the spans are needed for the verdict on `incident`, in Unix ns."""
-        learned_ns = int(2e9 * self.sensitivity.half_life_s)
-        return unix_ns(incident.started) - learned_ns - _MARGIN_NS
+    def verdict(self, incident: Incident, history: History) -> Verdict:
+        """Return the verdict on an incident as of its last anomaly."""
+        names = self.names_at(unix_ns(incident.last_anomaly))
+        return self.diagnosis.verdict(incident, history, names)
 
-    def verdict(self, incident: Incident, spans: EncodedSpans) -> Verdict:
-        """Return the verdict on an incident as of its last anomaly: nothing later is looked at."""
-        since = self.reference(incident)
-        until = unix_ns(incident.last_anomaly)
-        seen = spans.as_of(since, until)
-        normal, abnormal = self._split(incident, seen, since + _MARGIN_NS)
-        if normal.row.size == 0 or abnormal.row.size == 0:
-            return Verdict()
-        reference = learn(normal, config=self._config)
-        names = self.names_at(until)
-        comparison = compare(reference, abnormal, until_ns=until, names=names)
-        if self._rule is None:
-            return build_verdict(comparison, rank_suspects(comparison))
-        return build_verdict(comparison, self._rule(reference, comparison.frame))
 
-    def _split(
-        self, incident: Incident, spans: EncodedSpans, earliest: int
-    ) -> tuple[EncodedSpans, EncodedSpans]:
-        """Return the traces before the incident (from `earliest` on) and those of it.
+class _Causes:
+    """What is known of causes as of the window that is taken in, each computed once."""
 
-        Both touch its endpoints. The window before the first anomaly is left out of the normal
-        ones, as the fault may have begun in it. So are the times of other incidents.
-        """
-        keys = set(incident.keys)
-        mine = [node for node, key in enumerate(spans.keys) if key in keys]
-        ids = spans.ids
-        rows = {
-            "trace": ids.trace,
-            "touched": spans.server & np.isin(spans.node, mine),
-            "end": spans.end,
-            "root_end": np.where(ids.has_parent, -1, spans.end),
-        }
-        traces = pd.DataFrame(rows).groupby("trace").max()
-        # a trace without a root ends with its last span
-        end = traces["root_end"].where(traces["root_end"] >= 0, traces["end"])
-        started = unix_ns(incident.started)
-        abnormal = traces["touched"] & (end >= started)
-        normal = traces["touched"] & (end >= earliest) & (end < started - self.window_ns)
-        for low, high in self._other_episodes(incident):
-            normal &= (end < low) | (end >= high)
-        is_normal, is_abnormal = (
-            np.isin(ids.trace, traces.index[which]) for which in (normal, abnormal & ~normal)
-        )
-        return spans.split(is_normal, is_abnormal)
+    def __init__(self, diagnosis: Diagnosis, history: History) -> None:
+        self._diagnosis = diagnosis
+        self._history = history
+        self._known: dict[tuple[str, pd.Timestamp, int], list[Key]] = {}
 
-    def _other_episodes(self, incident: Incident) -> Iterator[tuple[int, int]]:
-        """Yield from when to when (Unix ns) other incidents were at work, or this one earlier."""
-        for other in self.manager.incidents.values():
-            for low, high in other.earlier if other is incident else other.episodes:
-                yield unix_ns(low), unix_ns(high)
+    def causes(self, incident: Incident) -> list[Key]:
+        """Return the suspects of an incident, best first."""
+        state = incident.id, incident.last_anomaly, len(incident.anomalies)
+        if state not in self._known:
+            self._known[state] = self._diagnosis.causes(incident, self._history)
+        return self._known[state]
+
+    def origins(self, anomalies: list[Anomaly]) -> list[Key]:
+        """Return where the excess of some anomalies originates, best first."""
+        return self._diagnosis.origins(anomalies, self._history)
 
 
 def _number(incident: Incident) -> int:
@@ -326,6 +298,8 @@ class _Evidence:
         self._sensitivity = pipeline.sensitivity
         self._names_at = cache(pipeline.names_at)
         self._ends = recording.requests.end[recording.by_end]
+        self._tops = recording.spans.tops()
+        self._span_ids = recording.spans.source.frame["span_id"].to_numpy(dtype=object)
         # Of pooled windows only: all others are as long as the knob says.
         pooled = windows[windows["seconds"] != pipeline.sensitivity.window_s]
         by_place = pooled.set_index(["window", "service", "endpoint"])
@@ -339,16 +313,18 @@ class _Evidence:
         return [self._attach(detector, a, until) for (detector, a), until in pairs]
 
     def _attach(self, detector: AnyDetector, a: Anomaly, until: int) -> Anomaly:
-        row = self._recording.requests.row[self._shows(detector, a, until)]
-        requests = self._recording.spans.source.frame.iloc[np.sort(row)]
+        row = np.sort(self._recording.requests.row[self._shows(detector, a, until)])
+        requests = self._recording.spans.source.frame.iloc[row]
         trace_ids = requests["trace_id"].head(_MOST_TRACES)
         traces = a.traces or tuple(trace_ids.unique())
+        tops = self._span_ids[self._tops[row[:_MOST_TRACES]]]
         evidence = a.evidence
         if isinstance(detector, Detector) and detector.with_messages:
             evidence = evidence | {"sample_errors": _messages(requests)}
         names = self._names_at(until)
         name = names.get((a.service, a.endpoint), a.endpoint)
-        return replace(a, evidence=evidence, name=name, traces=traces)
+        shown_by = tuple(dict.fromkeys(tops))
+        return replace(a, evidence=evidence, name=name, traces=traces, requests=shown_by)
 
     def _shows(self, detector: AnyDetector, a: Anomaly, until: int) -> np.ndarray:
         """Return the requests that show an anomaly; for a plain function, all of its window."""

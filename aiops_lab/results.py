@@ -40,8 +40,9 @@ class Anomaly:
     """One endpoint behaved unusually in one window.
 
     ``window`` and ``end`` bound the window (Timestamps, UTC), ``evidence`` holds the numbers that
-    led to the verdict, ``name`` is the endpoint as shown, and ``traces`` are the trace_ids of
-    requests that show it.
+    led to the verdict, and ``name`` is the endpoint as shown. ``traces`` are the trace_ids of
+    requests that show it, and ``requests`` says which requests these belong to: the span_ids of
+    their topmost recorded spans.
     """
 
     type: str
@@ -53,6 +54,7 @@ class Anomaly:
     evidence: dict[str, Any] = field(default_factory=dict)
     name: str = ""
     traces: tuple[str, ...] = ()
+    requests: tuple[str, ...] = ()
 
     @cached_property
     def key(self) -> Key:

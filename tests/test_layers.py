@@ -26,13 +26,14 @@ WINGS = (
     "traces",
     "detect",
     "explain",
+    "diagnosis",
     "pipeline",
     "monitor",
     "evaluate",
     "datasets",
     "show",
 )
-PURE = ("endpoints", "results", "numerics", "traces", "detect", "explain")
+PURE = ("endpoints", "results", "numerics", "traces", "detect", "explain", "diagnosis")
 WITHOUT_TRUTH = (*PURE, "pipeline", "monitor")
 IMPURE_IMPORTS = (
     "aiops_lab.record",

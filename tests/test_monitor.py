@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
-from aiops_lab.detect.incidents import IllegalMoveError, Incident
+from aiops_lab.detect.grouping import IllegalMoveError
+from aiops_lab.detect.incidents import Incident
 from aiops_lab.monitor import health
-from tests.support.made import BEGIN, Shop, fault
+from tests.support.made import Shop, fault
+from tests.support.played import at, play, to_spans
 
 FAULTS = {
     "latency": (fault, ("/payment", 120, 180, 3000.0)),
@@ -18,10 +20,6 @@ FAULTS = {
     "hang": (fault, ("/payment", 120, 180, 30000.0)),
 }
 CAUSE = {"latency": "/payment", "errors": "/inventory", "cascade": "/payment", "hang": "/payment"}
-
-
-def at(second: float) -> pd.Timestamp:
-    return pd.Timestamp(BEGIN + int(second * 1e9), unit="ns", tz="UTC")
 
 
 @cache
@@ -84,42 +82,6 @@ def test_live_equals_replay_where_small_windows_are_pooled(tmp_path):
     assert report.windows["seconds"].max() > 10
     assert live
     assert [i.to_record() for i in live] == [i.to_record() for i in report.incidents]
-
-
-def play(store, monitor, frame, interval, seconds):
-    """Hand each span to the store when it ends, opened before, and step the monitor on the way."""
-    spans = [lab.Span(*row) for row in to_spans(frame)]
-    events = [(s.start_ns, 0, s) for s in spans] + [
-        (s.start_ns + s.duration_ns, 1, s) for s in spans
-    ]
-    events += [(BEGIN + int(t * 1e9), 2, None) for t in np.arange(0, seconds, interval)]
-    for moment, what, span in sorted(
-        events, key=lambda e: (e[0], e[1], e[2].span_id if e[2] else "")
-    ):
-        if what == 0:
-            store.opened[span.span_id] = span._replace(duration_ns=None, status=0, error=None)
-        elif what == 1:
-            store.add(span)
-            store.opened.pop(span.span_id)
-        else:
-            monitor.step(pd.Timestamp(moment, unit="ns", tz="UTC"))
-
-
-def to_spans(frame):
-    for row in frame.itertuples():
-        yield (
-            row.trace_id,
-            row.span_id,
-            row.parent_id,
-            row.service,
-            row.endpoint,
-            row.kind,
-            row.peer,
-            row.start.value,
-            round(row.duration_ms * 1e6),
-            row.status,
-            row.error,
-        )
 
 
 def test_a_restart_changes_nothing(tmp_path):

@@ -1,16 +1,13 @@
-"""Which anomalies belong together, and what became of them? Incidents and their life cycle."""
+"""What is an incident? Anomalies that belong together, their verdict, and what became of it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
-from itertools import chain, permutations, product
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pandas as pd
 
-from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.results import (
     ANOMALY_KINDS,
@@ -26,12 +23,6 @@ from aiops_lab.spans import Key
 
 STATUSES = ACTIVE, ACKNOWLEDGED, RESOLVED = "active", "acknowledged", "resolved"
 
-MOVES = {(ACTIVE, ACKNOWLEDGED), (ACTIVE, RESOLVED), (ACKNOWLEDGED, RESOLVED)}
-
-
-class IllegalMoveError(ValueError):
-    """A step of the life cycle that does not exist, such as resolving twice."""
-
 
 @dataclass(repr=False)
 class Incident:
@@ -39,8 +30,9 @@ class Incident:
 
     Times are Timestamps in UTC. ``first_detected`` is the end of the first anomalous window,
     ``last_anomaly`` that of the last one. ``started`` is the start of the first one, or of the
-    first one since it was reopened: the verdict looks at what lies between ``started`` and
-    ``last_anomaly``. ``earlier`` holds these bounds from before.
+    first one of its present episode: the verdict looks at what lies between ``started`` and
+    ``last_anomaly``. ``earlier`` holds these bounds of earlier episodes. ``beside`` names the
+    incidents that were open nearby when it began, and whose causes did not explain it.
     """
 
     id: str
@@ -54,6 +46,7 @@ class Incident:
     resolved_at: pd.Timestamp | None = None
     earlier: list[tuple[pd.Timestamp, pd.Timestamp]] = field(default_factory=list)
     recurrence_of: str | None = None
+    beside: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
         cause = self.root_cause
@@ -109,12 +102,27 @@ class Incident:
         main = self.main_anomaly
         return f"{main.title} detected in {main.name or main.endpoint}"
 
-    def reopen(self, started: pd.Timestamp) -> None:
-        """Make it active again; the bounds of its last episode go to `earlier`."""
+    def begin_episode(self, started: pd.Timestamp) -> None:
+        """Let a new episode begin; if it was resolved, it is active again."""
         self.earlier.append((self.started, self.last_anomaly))
         self.started = started
-        self.status = ACTIVE
-        self.resolved_at = None
+        if self.status == RESOLVED:
+            self.status = ACTIVE
+            self.resolved_at = None
+
+    def take_in(self, anomalies: list[Anomaly], end: pd.Timestamp) -> None:
+        """Add the anomalies of a window that ends at `end`.
+
+        There is one entry a type and endpoint, which keeps its first window and its worst numbers.
+        """
+        self.last_anomaly = end
+        place = {(a.type, a.key): n for n, a in enumerate(self.anomalies)}
+        for anomaly in anomalies:
+            n = place.get((anomaly.type, anomaly.key))
+            if n is None:
+                self.anomalies.append(anomaly)
+            else:
+                self.anomalies[n] = _worse(self.anomalies[n], anomaly)
 
     def explain(self) -> Explanation:
         """Return the steps that led to the root cause, each with the rows it used, the last with
@@ -231,147 +239,6 @@ def _why_not(row: dict[str, Any], cause: Suspect | None) -> str:
         f"But only {row['share']:.0%} of the excess originated there; "
         "the rest is time it waited for others, or failures of others."
     )
-
-
-# ---- grouping
-
-Calls = Callable[[Key, Key], bool]  # (caller, called): has the one been seen calling the other?
-
-
-class IncidentManager:
-    """Sorts anomalies into incidents, window by window, and moves incidents through their life
-    cycle.
-
-    Parameters
-    ----------
-    sensitivity : Sensitivity
-        ``correlation_s`` and ``resolve_after_s`` are used.
-    incidents : iterable of Incident
-        Those that are known already.
-    """
-
-    def __init__(self, sensitivity: Sensitivity, incidents: Iterable[Incident] = ()) -> None:
-        self.incidents = {incident.id: incident for incident in incidents}
-        self._correlation = pd.Timedelta(sensitivity.correlation_s, unit="s")
-        self._resolve_after = pd.Timedelta(sensitivity.resolve_after_s, unit="s")
-
-    def window(self, end: pd.Timestamp, anomalies: list[Anomaly], calls: Calls) -> list[Incident]:
-        """Take in the anomalies of one window that ends at `end`; return the incidents they went
-        to.
-
-        Two anomalies are linked when they share an endpoint, a trace, or a call edge.
-        """
-        self.tick(end)
-        touched: dict[str, Incident] = {}
-        for group in _components(anomalies, calls):
-            incident = self._home(group, end, calls) or self._open(group, end)
-            _take_in(incident, group, end)
-            touched[incident.id] = incident
-        return list(touched.values())
-
-    def tick(self, now: pd.Timestamp) -> list[Incident]:
-        """Resolve the incidents that have been without an anomaly for long enough; return them."""
-        quiet = []
-        for incident in self.incidents.values():
-            resolves_at = incident.last_anomaly + self._resolve_after
-            if incident.status != RESOLVED and now >= resolves_at:
-                incident.status = RESOLVED
-                incident.resolved_at = resolves_at
-                quiet.append(incident)
-        return quiet
-
-    def move(self, incident_id: str, status: str, now: pd.Timestamp) -> Incident:
-        """Acknowledge or resolve an incident by hand.
-
-        Raises
-        ------
-        KeyError
-            If there is no such incident.
-        IllegalMoveError
-            If the life cycle has no such step; the message names the incident and both states.
-        """
-        incident = self.incidents[incident_id]
-        if (incident.status, status) not in MOVES:
-            raise IllegalMoveError(
-                f"incident {incident_id} is {incident.status} and cannot become {status}"
-            )
-        incident.status = status
-        if status == ACKNOWLEDGED:
-            incident.acknowledged_at = now
-        else:
-            incident.resolved_at = now
-        return incident
-
-    def _home(self, group: list[Anomaly], end: pd.Timestamp, calls: Calls) -> Incident | None:
-        """Return the recent incident that goes on with the group: the oldest open one to which it
-        is linked.
-
-        Failing that, the oldest resolved one that comes back: the same kind of anomaly at the same
-        origin, an endpoint that calls no other abnormal one. A common victim does not make another
-        trouble nearby its recurrence.
-        """
-        recent = [i for i in self.incidents.values() if end - i.last_anomaly <= self._correlation]
-        recent.sort(key=lambda i: (i.first_detected, i.id))
-        for incident in recent:
-            if incident.status != RESOLVED and _any_linked(incident.anomalies, group, calls):
-                return incident
-        origins = _origins(group, calls)
-        for incident in recent:
-            if incident.status == RESOLVED and origins & _origins(incident.anomalies, calls):
-                incident.reopen(min(a.window for a in group))
-                return incident
-        return None
-
-    def _open(self, group: list[Anomaly], end: pd.Timestamp) -> Incident:
-        second = int(end.timestamp())
-        number = 1 + sum(i.startswith(f"INC-{second}-") for i in self.incidents)
-        keys = {a.key for a in group}
-        earlier = [i for i in self.incidents.values() if i.keys & keys]
-        last = max(earlier, key=lambda i: (i.last_anomaly, i.id), default=None)
-        incident = Incident(f"INC-{second}-{number}", end, min(a.window for a in group), end)
-        incident.recurrence_of = last.id if last else None
-        self.incidents[incident.id] = incident
-        return incident
-
-
-def _linked(a: Anomaly, b: Anomaly, calls: Calls) -> bool:
-    share_a_trace = not set(a.traces).isdisjoint(b.traces)
-    return a.key == b.key or share_a_trace or calls(a.key, b.key) or calls(b.key, a.key)
-
-
-def _any_linked(some: list[Anomaly], others: list[Anomaly], calls: Calls) -> bool:
-    return any(_linked(a, b, calls) for a, b in product(some, others))
-
-
-def _origins(anomalies: list[Anomaly], calls: Calls) -> set[tuple[str, Key]]:
-    """Return type and place of the anomalies whose endpoint calls none of the others' endpoints."""
-    keys = {a.key for a in anomalies}
-    callers = {caller for caller, called in permutations(keys, 2) if calls(caller, called)}
-    return {(a.type, a.key) for a in anomalies if a.key not in callers}
-
-
-def _components(anomalies: list[Anomaly], calls: Calls) -> list[list[Anomaly]]:
-    """Split anomalies into groups that are linked, directly or through others, in their order."""
-    groups: list[list[Anomaly]] = []
-    for anomaly in anomalies:
-        near = [group for group in groups if _any_linked(group, [anomaly], calls)]
-        groups = [group for group in groups if group not in near]
-        groups.append([*chain.from_iterable(near), anomaly])
-    return groups
-
-
-def _take_in(incident: Incident, group: list[Anomaly], end: pd.Timestamp) -> None:
-    """Add the anomalies: one entry a type and endpoint, which keeps its first window and its worst
-    numbers.
-    """
-    incident.last_anomaly = end
-    place = {(a.type, a.key): n for n, a in enumerate(incident.anomalies)}
-    for anomaly in group:
-        n = place.get((anomaly.type, anomaly.key))
-        if n is None:
-            incident.anomalies.append(anomaly)
-        else:
-            incident.anomalies[n] = _worse(incident.anomalies[n], anomaly)
 
 
 def _worse(known: Anomaly, new: Anomaly) -> Anomaly:

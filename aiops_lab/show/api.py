@@ -20,7 +20,8 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from aiops_lab.checks import BackendError, FieldError, shorten
-from aiops_lab.detect.incidents import RESOLVED, STATUSES, IllegalMoveError, Incident
+from aiops_lab.detect.grouping import IllegalMoveError
+from aiops_lab.detect.incidents import RESOLVED, STATUSES, Incident
 from aiops_lab.numerics import to_timestamp
 from aiops_lab.record.faults import Fault, FaultInjector, Injected
 from aiops_lab.results import iso

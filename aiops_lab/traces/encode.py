@@ -79,6 +79,17 @@ class EncodedSpans:
         place[self.row] = np.arange(self.row.size)
         return Ids(trace, place[parent], has_parent, repeated)
 
+    def tops(self) -> NDArray:
+        """Return the position of the topmost span above each span that is among these."""
+        parent = self.ids.parent
+        top = np.where(parent >= 0, parent, np.arange(parent.size))
+        for _ in range(parent.size.bit_length()):  # each step doubles the height; a cycle ends, too
+            above = top[top]
+            if (above == top).all():
+                break
+            top = above
+        return top
+
     @cached_property
     def duration_ms(self) -> NDArray:
         """The duration of each span, NaN while it is open."""

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
-from aiops_lab.detect.incidents import IllegalMoveError, Incident, IncidentManager
+from aiops_lab.detect.grouping import IllegalMoveError, IncidentManager
+from aiops_lab.detect.incidents import Incident
 from aiops_lab.results import Step, Suspect, Verdict
 
 BEGIN = pd.Timestamp("2026-01-01", tz="UTC")

@@ -1,0 +1,96 @@
+"""Whose requests an incident looks at, when other incidents are near."""
+
+from functools import cache
+
+import pandas as pd
+import pytest
+
+import aiops_lab as lab
+from tests.support.made import Shop, fault
+from tests.support.played import at, play
+
+
+def both(one, other):
+    """The effect of two faults."""
+
+    def effect(endpoint, second):
+        added, status = one(endpoint, second)
+        more, worse = other(endpoint, second)
+        return added + more, max(status, worse)
+
+    return effect
+
+
+PAYMENT_FAILS = fault("/payment", 300, 600, 0.0, 500, 0.6)
+INVENTORY_IS_SLOW = fault("/inventory", 400, 600, 300.0)
+
+
+@cache
+def overlapping() -> pd.DataFrame:
+    return Shop(1, both(PAYMENT_FAILS, INVENTORY_IS_SLOW)).run(640)
+
+
+def causes(incidents):
+    return [(i.first_detected, i.root_cause.endpoint) for i in incidents]
+
+
+def test_a_fault_beside_another_is_an_incident_of_its_own_with_its_own_cause():
+    incidents = lab.replay(overlapping()).incidents
+    assert causes(incidents) == [(at(310), "/payment"), (at(410), "/inventory")]
+    assert [len(i.suspects) for i in incidents] == [1, 1]
+
+
+@pytest.mark.parametrize("gap_s", [35, 280])
+@pytest.mark.parametrize("first", ["/payment", "/inventory"])
+def test_the_time_between_two_faults_does_not_matter(first, gap_s):
+    second = {"/payment": "/inventory", "/inventory": "/payment"}[first]
+    effect = both(
+        fault(first, 300, 600, 0.0, 500, 0.6), fault(second, 300 + gap_s, 700, 0.0, 500, 0.6)
+    )
+    incidents = lab.replay(Shop(2, effect).run(700)).incidents
+    assert [i.root_cause.endpoint for i in incidents] == [first, second]
+
+
+def test_without_causes_both_are_one():
+    assert len(lab.replay(overlapping(), causes=False).incidents) == 1
+
+
+def test_beside_each_other_live_equals_replay(tmp_path):
+    with lab.SpanStore(tmp_path / "spans.sqlite") as store:
+        monitor = lab.Monitor(store)
+        play(store, monitor, overlapping(), 20, 660)
+        live = monitor.incidents()
+        report = lab.replay(store.spans(), until=monitor.judged_until)
+    assert len(live) == 2
+    assert [i.to_record() for i in live] == [i.to_record() for i in report.incidents]
+
+
+def test_one_trace_for_all_requests_of_a_client_decides_nothing():
+    """The client sends one ``traceparent`` with everything; two services fail at once."""
+    effect = both(fault("/payment", 300, 360, 400.0), fault("/health", 300, 360, 400.0))
+    shop = Shop(3, effect)
+    frame = shop.run(400, mix=("/payment", "/inventory", "/health"))
+    is_entry = frame["parent_id"].isna()
+    frame = frame.assign(
+        trace_id="a" * 32, parent_id=frame["parent_id"].astype(object).where(~is_entry, "b" * 16)
+    )
+    incidents = lab.replay(frame).incidents
+    assert sorted(i.root_cause.endpoint for i in incidents) == ["/health", "/payment"]
+
+
+def test_a_long_incident_elsewhere_leaves_the_usual_requests_to_others():
+    effect = both(fault("/health", 100, 1500, 400.0), fault("/payment", 1400, 1460, 400.0))
+    frame = Shop(4, effect).run(1480)
+    incidents = lab.replay(frame, lab.Sensitivity(relearn_after_s=1e5)).incidents
+    assert causes(incidents) == [(at(110), "/health"), (at(1410), "/payment")]
+
+
+def test_a_verdict_does_not_change_after_a_level_would_be_usual():
+    """By then the incident is as long as what is accepted as the new normal."""
+    effect = both(fault("/payment", 100, 600, 400.0), fault("/inventory", 330, 600, 400.0))
+    knobs = lab.Sensitivity(relearn_after_s=200, ratio=1e6, drift=1e9)
+    slow = lab.replay(Shop(5, fault("/payment", 100, 600, 400.0)).run(320), knobs, causes=False)
+    assert slow.incidents == []
+    knobs = lab.Sensitivity(relearn_after_s=200)
+    (first, *_) = lab.replay(Shop(5, effect).run(600), knobs).incidents
+    assert [s.endpoint for s in first.suspects] == ["/payment"]
