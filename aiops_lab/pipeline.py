@@ -30,6 +30,8 @@ from aiops_lab.traces.graph import calls_of
 
 _MOST_TRACES, _MOST_MESSAGES = 50, 3  # that an anomaly carries
 
+_MOST_IN_A_TRACE = 3  # requests of one anomaly, unless a client sends many under one trace
+
 _MOST_WINDOWS = 10_000  # that are judged in one piece
 
 
@@ -298,8 +300,6 @@ class _Evidence:
         self._sensitivity = pipeline.sensitivity
         self._names_at = cache(pipeline.names_at)
         self._ends = recording.requests.end[recording.by_end]
-        self._tops = recording.spans.tops()
-        self._span_ids = recording.spans.source.frame["span_id"].to_numpy(dtype=object)
         # Of pooled windows only: all others are as long as the knob says.
         pooled = windows[windows["seconds"] != pipeline.sensitivity.window_s]
         by_place = pooled.set_index(["window", "service", "endpoint"])
@@ -317,14 +317,14 @@ class _Evidence:
         requests = self._recording.spans.source.frame.iloc[row]
         trace_ids = requests["trace_id"].head(_MOST_TRACES)
         traces = a.traces or tuple(trace_ids.unique())
-        tops = self._span_ids[self._tops[row[:_MOST_TRACES]]]
+        number = trace_ids.value_counts()
+        crowded = tuple(sorted(number.index[number > _MOST_IN_A_TRACE]))
         evidence = a.evidence
         if isinstance(detector, Detector) and detector.with_messages:
             evidence = evidence | {"sample_errors": _messages(requests)}
         names = self._names_at(until)
         name = names.get((a.service, a.endpoint), a.endpoint)
-        shown_by = tuple(dict.fromkeys(tops))
-        return replace(a, evidence=evidence, name=name, traces=traces, requests=shown_by)
+        return replace(a, evidence=evidence, name=name, traces=traces, crowded=crowded)
 
     def _shows(self, detector: AnyDetector, a: Anomaly, until: int) -> np.ndarray:
         """Return the requests that show an anomaly; for a plain function, all of its window."""

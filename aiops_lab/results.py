@@ -41,8 +41,8 @@ class Anomaly:
 
     ``window`` and ``end`` bound the window (Timestamps, UTC), ``evidence`` holds the numbers that
     led to the verdict, and ``name`` is the endpoint as shown. ``traces`` are the trace_ids of
-    requests that show it, and ``requests`` says which requests these belong to: the span_ids of
-    their topmost recorded spans.
+    requests that show it, and ``crowded`` those among them that many of these requests share: what
+    a client sends under one trace does not belong together.
     """
 
     type: str
@@ -54,7 +54,7 @@ class Anomaly:
     evidence: dict[str, Any] = field(default_factory=dict)
     name: str = ""
     traces: tuple[str, ...] = ()
-    requests: tuple[str, ...] = ()
+    crowded: tuple[str, ...] = ()
 
     @cached_property
     def key(self) -> Key:

@@ -65,15 +65,16 @@ def test_beside_each_other_live_equals_replay(tmp_path):
     assert [i.to_record() for i in live] == [i.to_record() for i in report.incidents]
 
 
-def test_one_trace_for_all_requests_of_a_client_decides_nothing():
-    """The client sends one ``traceparent`` with everything; two services fail at once."""
+@pytest.mark.parametrize("clients", [1, 4])
+def test_one_trace_for_all_requests_of_a_client_decides_nothing(clients):
+    """Each client sends one ``traceparent`` with everything; two services fail at once."""
     effect = both(fault("/payment", 300, 360, 400.0), fault("/health", 300, 360, 400.0))
     shop = Shop(3, effect)
     frame = shop.run(400, mix=("/payment", "/inventory", "/health"))
     is_entry = frame["parent_id"].isna()
-    frame = frame.assign(
-        trace_id="a" * 32, parent_id=frame["parent_id"].astype(object).where(~is_entry, "b" * 16)
-    )
+    number = frame["trace_id"].map(lambda trace: int(trace, 16) // 2 % clients + 1)
+    frame["trace_id"] = number.map("{:032x}".format)
+    frame["parent_id"] = frame["parent_id"].astype(object).where(~is_entry, "b" * 16)
     incidents = lab.replay(frame).incidents
     assert sorted(i.root_cause.endpoint for i in incidents) == ["/health", "/payment"]
 

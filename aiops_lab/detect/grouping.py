@@ -30,6 +30,10 @@ MERGE_AFTER_WINDOWS = (1, 2, 4, 8, 16)
 CAUSES_COMPARED = 2
 """How many of the best suspects count as causes where two verdicts are compared."""
 
+MIN_SHARED_TRACES = 2
+"""Traces that must show both of two anomalies to link them: a client may send everything it does
+under one. Raising it leaves what calls do not link apart."""
+
 Calls = Callable[[Key, Key], bool]  # (caller, called): has the one been seen calling the other?
 
 
@@ -76,7 +80,7 @@ class IncidentManager:
         """Take in the anomalies of one window that ends at `end`; return the incidents they went
         to.
 
-        Two anomalies are linked when they share an endpoint, a request, or a call edge. Without
+        Two anomalies are linked when they share an endpoint, traces, or a call edge. Without
         `causes` links alone decide, and no incidents are merged.
         """
         self.tick(end)
@@ -273,14 +277,13 @@ def _age(incident: Incident) -> tuple[pd.Timestamp, int]:
 
 
 def _linked(a: Anomaly, b: Anomaly, calls: Calls) -> bool:
-    return a.key == b.key or _share_a_request(a, b) or calls(a.key, b.key) or calls(b.key, a.key)
+    return a.key == b.key or _share_traces(a, b) or calls(a.key, b.key) or calls(b.key, a.key)
 
 
-def _share_a_request(a: Anomaly, b: Anomaly) -> bool:
-    """Return whether one request shows both, or a trace where the requests are not known."""
-    if a.requests and b.requests:
-        return not set(a.requests).isdisjoint(b.requests)
-    return not set(a.traces).isdisjoint(b.traces)
+def _share_traces(a: Anomaly, b: Anomaly) -> bool:
+    """Return whether traces show both, and more than those of one client."""
+    shared = set(a.traces) & set(b.traces) - {*a.crowded, *b.crowded}
+    return len(shared) >= MIN_SHARED_TRACES
 
 
 def _any_linked(some: list[Anomaly], others: list[Anomaly], calls: Calls) -> bool:

@@ -1,7 +1,5 @@
 """Which anomalies are one incident, and which are two? With causes that are given."""
 
-from dataclasses import replace
-
 import pandas as pd
 import pytest
 
@@ -194,17 +192,18 @@ def test_flapping_is_one_incident_with_episodes():
 # ---- links
 
 
-def test_a_trace_from_outside_does_not_decide_what_belongs_together():
-    shared = {"traces": ("one",)}
-    one = anomaly("/a", 10, requests=("1", "2"), **shared)
-    other = anomaly("/b", 10, requests=("3", "4"), **shared)
-    manager = IncidentManager(lab.Sensitivity())
-    assert len(manager.window(at(10), [one, other], calls)) == 2
-    manager = IncidentManager(lab.Sensitivity())
-    assert len(manager.window(at(10), [one, replace(other, requests=("4", "2"))], calls)) == 1
-
-
-def test_where_requests_are_not_known_traces_link():
-    one, other = (anomaly(endpoint, 10, traces=("one",)) for endpoint in ("/a", "/b"))
-    manager = IncidentManager(lab.Sensitivity())
-    assert len(manager.window(at(10), [one, other], calls)) == 1
+@pytest.mark.parametrize(
+    ("shared", "crowded", "incidents"),
+    [
+        (("one",), (), 2),
+        (("one", "two"), (), 1),
+        (("one", "two"), ("one",), 2),
+        (("one", "two", "three"), ("one",), 1),
+    ],
+)
+def test_traces_of_more_than_one_client_link(shared, crowded, incidents):
+    one = anomaly("/a", 10, traces=("else", *shared))
+    other = anomaly("/b", 10, traces=shared, crowded=crowded)
+    for pair in ([one, other], [other, one]):
+        manager = IncidentManager(lab.Sensitivity())
+        assert len(manager.window(at(10), pair, calls)) == incidents
