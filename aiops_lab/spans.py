@@ -175,7 +175,7 @@ def _whole_numbers(values: Sequence[int | None]) -> NDArray | pd.Series:
 def _text_column(name: str, values: Sequence[str | None]) -> pd.Series:
     import pandas as pd
 
-    column = pd.Series(values, dtype=object, name=name)
+    column = pd.Series([*values], dtype=object, name=name)
     _check_is_text(column)
     return column
 
