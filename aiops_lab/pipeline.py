@@ -354,5 +354,5 @@ class _Evidence:
 def _messages(requests: pd.DataFrame) -> list[str]:
     """Return the first different errors of some requests; "HTTP 503" where no text was recorded."""
     status = "HTTP " + requests["status"].astype(str)
-    messages = requests["error"].fillna(status)
+    messages = requests["error"].astype(object).fillna(status)
     return list(messages.unique()[:_MOST_MESSAGES])

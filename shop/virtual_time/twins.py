@@ -160,7 +160,7 @@ def _endpoint_means(frame: pd.DataFrame, since_s: float, until_s: float) -> Any:
     age_s = last - at[served.index]
     stuck = served["duration_ms"].isna() & (age_s >= UNANSWERED_US / 1e6)
     judged = served.assign(stuck=stuck, failed=served["status"] >= 500)
-    return judged.groupby(["service", "endpoint"]).agg(
+    return judged.groupby(["service", "endpoint"], observed=True).agg(
         ms=("duration_ms", "mean"), failed=("failed", "mean"), stuck=("stuck", "sum")
     )
 

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
+from aiops_lab.spans import columnar
 from aiops_lab.traces import encode
+from shop.recordings import read_spans, write_spans
 from tests.support.made import BEGIN, Shop, fault
 
 IDS = ["trace_id", "span_id", "parent_id"]
@@ -29,15 +31,25 @@ def all_categories(frame):
     return frame.astype(dict.fromkeys(IDS + NAMES, "category"))
 
 
+def with_unused_categories(frame):
+    """Return the frame as `columnar` makes it, with names that no span has."""
+    made = columnar(frame)
+    for name in (*NAMES, "error"):
+        made[name] = made[name].cat.add_categories(["never seen", "a name of another recording"])
+    return made
+
+
 COLUMNAR = [
+    pytest.param(columnar, id="columnar"),
+    pytest.param(with_unused_categories, id="unused"),
     pytest.param(plain_strings, id="strings"),
     pytest.param(all_categories, id="categories"),
     pytest.param(arrow, id="arrow"),
 ]
 
 
-def needs(columnar):
-    if columnar is arrow:
+def needs(stored):
+    if stored is arrow:
         pytest.importorskip("pyarrow")
 
 
@@ -57,36 +69,68 @@ def call(n, parent, service, endpoint, kind, start_ms, ms=5, peer=None, status=2
     return lab.Span(*ids, service, endpoint, kind, peer, *times, status, None)
 
 
-@pytest.mark.parametrize("columnar", COLUMNAR)
-def test_columns_of_any_text_type_are_encoded_alike(columnar):
-    needs(columnar)
+@pytest.mark.parametrize("stored", COLUMNAR)
+def test_columns_of_any_text_type_are_encoded_alike(stored):
+    needs(stored)
     frame = Shop(3).run(20)
-    expected, got = encode.encode(frame), encode.encode(columnar(frame))
+    expected, got = encode.encode(frame), encode.encode(stored(frame))
     assert arrays(got) == arrays(expected)
     assert (got.keys, got.services) == (expected.keys, expected.services)
 
 
-@pytest.mark.parametrize("columnar", COLUMNAR)
-def test_part_of_a_frame_is_encoded_as_if_it_stood_alone(columnar):
+@pytest.mark.parametrize("stored", COLUMNAR)
+def test_part_of_a_frame_is_encoded_as_if_it_stood_alone(stored):
     """Arrow strings keep their buffer when they are sliced; what lies before must not count."""
-    needs(columnar)
+    needs(stored)
     frame = Shop(3).run(20)
     expected = encode.encode(frame.iloc[7:60].reset_index(drop=True))
-    got = encode.encode(columnar(frame).iloc[7:60].reset_index(drop=True))
+    got = encode.encode(stored(frame).iloc[7:60].reset_index(drop=True))
     assert arrays(got) == arrays(expected)
 
 
-@pytest.mark.parametrize("columnar", COLUMNAR)
-def test_a_replay_of_any_text_type_says_the_same(columnar):
-    needs(columnar)
+@pytest.mark.parametrize("stored", COLUMNAR)
+def test_a_replay_of_any_text_type_says_the_same(stored):
+    needs(stored)
     frame = incident()
-    expected, got = lab.replay(frame), lab.replay(columnar(frame))
+    expected, got = lab.replay(frame), lab.replay(stored(frame))
     assert len(expected.incidents) == 1
     pd.testing.assert_frame_equal(got.windows, expected.windows)
     assert [i.to_dict() for i in got.incidents] == [i.to_dict() for i in expected.incidents]
     assert [i.traces for i in got.incidents] == [i.traces for i in expected.incidents]
-    pd.testing.assert_frame_equal(lab.service_graph(columnar(frame)), lab.service_graph(frame))
-    pd.testing.assert_series_equal(lab.self_time(columnar(frame)), lab.self_time(frame))
+    pd.testing.assert_frame_equal(lab.service_graph(stored(frame)), lab.service_graph(frame))
+    pd.testing.assert_series_equal(lab.self_time(stored(frame)), lab.self_time(frame))
+
+
+@pytest.mark.parametrize("before", [columnar, with_unused_categories, lambda frame: frame])
+def test_frames_with_different_categories_are_compared_as_plain_ones_are(before):
+    usual, now = Shop(3).run(60), incident().tail(900).reset_index(drop=True)
+    expected = lab.rank_root_causes(usual, now)
+    assert expected
+    assert lab.rank_root_causes(before(usual), columnar(now)) == expected
+    parts = pd.concat([before(usual), columnar(now)], ignore_index=True)
+    lab.check(parts)
+    assert arrays(encode.encode(parts)) == arrays(encode.encode(pd.concat([usual, now])))
+
+
+def test_a_columnar_frame_is_written_and_read_like_a_plain_one(tmp_path):
+    frame = incident()
+    for name, made in (("plain.csv", frame), ("columnar.csv", columnar(frame))):
+        write_spans(made, tmp_path / name)
+    assert (tmp_path / "plain.csv").read_bytes() == (tmp_path / "columnar.csv").read_bytes()
+    again = columnar(read_spans(tmp_path / "plain.csv"))
+    pd.testing.assert_frame_equal(again, columnar(frame))
+
+
+def test_columns_hold_no_python_objects_where_pyarrow_is_installed():
+    pytest.importorskip("pyarrow")
+    frame = columnar(Shop(3).run(5))
+    assert np.dtype(object) not in frame.dtypes.tolist()
+    assert set(frame.columns[frame.dtypes == "category"]) == {*NAMES, "error", "method", "instance"}
+
+
+def test_ids_that_arrow_cannot_hold_stay_as_they_are():
+    frame = Shop(3).run(5).replace({"span_id": {f"{2:016x}": "\ud800"}})
+    assert columnar(frame)["span_id"].tolist() == frame["span_id"].tolist()
 
 
 def test_text_that_only_looks_hexadecimal_in_part_is_taken_as_text():

@@ -129,7 +129,7 @@ def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str) -> None:
 
 def _draw_note(ax: Axes, y: int, span: Any, colour: str, with_age: bool) -> None:
     text = f"{three_digits(span.ends - span.begins)} ms"
-    failed = span.status >= 500 or span.error
+    failed = span.status >= 500 or isinstance(span.error, str)
     if pd.isna(span.duration_ms):
         text = f"still open after {text}" if with_age else "still open"
         ax.plot(span.ends, y, marker=">", color=colour, ms=11, clip_on=False)
