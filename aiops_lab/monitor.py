@@ -126,7 +126,7 @@ class Monitor:
             frame = self.store.spans(since=pipeline.needed_since)
             if pipeline.done is None and frame.empty:
                 return []
-            recording = Recording(frame, pipeline.keys)
+            recording = Recording(frame, pipeline.keys, pipeline.methods)
             pipeline.learn_calls(recording)  # at the next step its spans may not be looked at again
             history = cache(self._history)
             _, _, touched = pipeline.advance(recording, until, history)
@@ -140,7 +140,8 @@ class Monitor:
     def _history(self, since_ns: int, until_ns: int) -> EncodedSpans:
         """Return the spans of some time as integers, those still open at its end among them."""
         until = to_timestamp(until_ns + LONGEST_REQUEST_NS)
-        return encode(self.store.spans(since=to_timestamp(since_ns), until=until))
+        frame = self.store.spans(since=to_timestamp(since_ns), until=until)
+        return encode(frame, methods=self._pipeline.methods)
 
     def _explain(self, incident: Incident, history: History) -> None:
         """Find the cause of an incident, unless it was looked at as of the same moment before."""
@@ -189,7 +190,9 @@ class Monitor:
         """
         with self._lock:
             recent = self._recent(now)
-            served = recent[recent["kind"] == "server"]
+            spans = encode(recent, methods=self._pipeline.methods)
+            endpoints = [spans.keys[node][1] for node in spans.node[spans.server]]
+            served = recent[spans.server].assign(endpoint=endpoints)
             groups: Any = served.groupby(["service", "endpoint"], observed=True)
             names = display_names(groups.groups)
             metrics = {names[key]: self._metrics_of(key, rows, _utc(now)) for key, rows in groups}
@@ -247,6 +250,7 @@ class Monitor:
             "system": p.system.tolist(),
             "edges": edges,
             "keys": keys,
+            "methods": [[*route, method] for route, method in p.methods.items()],
             "merged": p.manager.merged,
         }
         self.store.save("monitor", {"state": state})
@@ -264,6 +268,8 @@ class Monitor:
         p.system = np.array(known["system"])
         for caller, called, first in known["edges"]:
             p.edges[tuple(caller), tuple(called)] = first
+        for service, route, method in known.get("methods", ()):
+            p.methods[service, route] = method
         for service, endpoint, first in known["keys"]:
             p.keys[service, endpoint] = len(p.keys)
             p.seen[service, endpoint] = first

@@ -54,11 +54,15 @@ class Recording:
         A spans frame.
     keys : dict
         Codes of the endpoints that serve; grows by those that are new.
+    methods : dict, optional
+        The methods that are named by their route alone, as in `EncodedSpans`.
     """
 
-    def __init__(self, frame: pd.DataFrame, keys: dict[Key, int]) -> None:
+    def __init__(
+        self, frame: pd.DataFrame, keys: dict[Key, int], methods: dict[Key, str] | None = None
+    ) -> None:
         self.keys = keys
-        self.spans = spans = encode(frame, list(keys))
+        self.spans = spans = encode(frame, list(keys), methods)
         self.requests = spans.select(spans.server)
         newest = int(self.requests.node.max(initial=len(keys) - 1))
         for node in range(len(keys), newest + 1):
@@ -101,6 +105,7 @@ class Pipeline:
     ) -> None:
         self.sensitivity = sensitivity
         self.keys: dict[Key, int] = {}
+        self.methods: dict[Key, str] = {}  # as in `EncodedSpans`
         self.seen: dict[Key, int] = {}  # Unix ns of the first request
         self.state = b.fresh(0)
         # windows with traffic, requests a window, of all endpoints together
@@ -186,6 +191,7 @@ class Pipeline:
         """Take in which endpoints there are; return from when on to judge (Unix ns)."""
         requests = recording.requests
         self.keys = recording.keys
+        self.methods = recording.spans.methods
         first = np.full(len(self.keys), NEVER)
         np.minimum.at(first, requests.node, requests.start)
         for key, ns in zip(self.keys, first.tolist(), strict=True):

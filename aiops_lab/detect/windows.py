@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,10 @@ class Counts(NamedTuple):
     stuck_age_s: NDArray
 
 
+# the name of a class, as in "ReadTimeout: ..." or "requests.exceptions.ConnectTimeout"
+_TIMEOUT = re.compile(r"[\w.]*(?:Timeout|TimedOut)\w*(?::|$)")
+
+
 def log_ms(spans: EncodedSpans) -> NDArray:
     """Return the log of the milliseconds that each span took; NaN for open ones."""
     return np.log(np.maximum(spans.duration_ms, MIN_MS))
@@ -53,14 +58,15 @@ def log_ms(spans: EncodedSpans) -> NDArray:
 def is_given_up(spans: EncodedSpans) -> NDArray:
     """Return which calls ended without an answer because the caller's patience did.
 
-    A call whose connection failed is not one of them.
+    That is told by the class of the exception. A call whose connection failed is not one of them,
+    whatever words its message has.
     """
     calls = spans.client & spans.has_peer
     unanswered = (spans.status == 0) & (spans.end != NEVER)
     given_up = calls & unanswered
     at = np.flatnonzero(given_up)
     errors = spans.texts("error", at)
-    given_up[at] = ["Timeout" in str(error) for error in errors]
+    given_up[at] = [_TIMEOUT.match(str(error)) is not None for error in errors]
     return given_up
 
 

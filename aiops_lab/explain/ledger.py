@@ -147,7 +147,8 @@ def compare(
     if config not in (None, reference.config):
         raise ValueError(f"config must be that of the reference, {reference.config}, got {config}")
     if isinstance(abnormal, pd.DataFrame):
-        abnormal = encode(check(abnormal), reference.spans.keys)
+        usual = reference.spans
+        abnormal = encode(check(abnormal), usual.keys, usual.methods)
     spans = abnormal
     until = spans.last_ns if until_ns is None else until_ns
     trees = build_trees(spans, until, reference.offsets)

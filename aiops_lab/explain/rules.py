@@ -107,7 +107,8 @@ class _Tables(NamedTuple):
 def _compared(reference: Reference, abnormal: pd.DataFrame) -> _Tables:
     keys: dict[Key, int] = {}
     before = _requests(reference.spans, keys)
-    now = _requests(encode(check(abnormal)), keys)
+    spans = encode(check(abnormal), methods=reference.spans.methods)
+    now = _requests(spans, keys)
     if before.empty:  # with nothing to compare with, nothing is abnormal
         now = now.iloc[:0].copy()
     now["z"] = _z(before, now["node"], now["ms"]).fillna(0.0)

@@ -36,6 +36,7 @@ def end_with_body(span: OpenSpan, response: requests.Response, streams: bool) ->
     if streams:
         span.begin_answer()
     raw.__class__ = _recorded(type(raw))
+    raw.is_awaited = not streams  # type: ignore[attr-defined]
     raw.span = span  # type: ignore[attr-defined]
     raw.depth = 0  # type: ignore[attr-defined]
 
@@ -48,6 +49,7 @@ class _RecordedBody(HTTPResponse):
     """A body whose end is the end of a span."""
 
     span: OpenSpan
+    is_awaited: bool  # without the body the caller gets no answer at all
     depth: int  # of reads that read by another; only the outermost sees the exception
 
     def read(self, *args: Any, **kwargs: Any) -> bytes:
@@ -85,6 +87,7 @@ class _RecordedBody(HTTPResponse):
         except BaseException as error:
             if self.span.error is None:
                 self.span.error = describe_call_error(error)
+                self.span.status = 0 if self.is_awaited else self.span.status
             self.span.end()
             raise
         finally:

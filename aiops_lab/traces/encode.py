@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from binascii import unhexlify
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -17,11 +17,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiops_lab.endpoints import fold, join_method, split_method
 from aiops_lab.spans import KINDS, Key
 
 NEVER = np.iinfo(np.int64).max
 
 NO_STATUS = -1  # of a span that has no HTTP status, so neither a failure nor a lost answer
+
+APART = ("HEAD", "OPTIONS")  # methods that are always named: they do not do what the route does
 
 NO_PEER = "?"  # the called service of a client span that names none
 
@@ -69,6 +72,8 @@ class EncodedSpans:
     service: NDArray  # code in ``services``
     keys: list[Key]
     services: list[str]
+    # the method whose requests are named by the route alone, by (service, route)
+    methods: dict[Key, str]
 
     @cached_property
     def ids(self) -> Ids:
@@ -155,7 +160,9 @@ class EncodedSpans:
 ARRAYS = [field.name for field in fields(EncodedSpans) if field.type == "NDArray"]
 
 
-def encode(frame: pd.DataFrame, keys: Sequence[Key] = ()) -> EncodedSpans:
+def encode(
+    frame: pd.DataFrame, keys: Sequence[Key] = (), methods: Mapping[Key, str] | None = None
+) -> EncodedSpans:
     """Return a spans frame as integers.
 
     Parameters
@@ -164,23 +171,29 @@ def encode(frame: pd.DataFrame, keys: Sequence[Key] = ()) -> EncodedSpans:
         A spans frame.
     keys : sequence of (service, endpoint)
         Endpoints that have a code already: their position. New ones follow, the served ones first.
+    methods : dict, optional
+        ``methods`` of an earlier encoding, so that endpoints keep their names.
     """
     kind = _kind_codes(frame["kind"])
     server, client, log = (kind == KINDS.index(name) for name in ("server", "client", "log"))
     service, services = pd.factorize(frame["service"])
     peer, peers = pd.factorize(frame["peer"])
     endpoint, endpoints = pd.factorize(frame["endpoint"])
+    method, names_of_methods = _methods(frame)
     owners = [*services, NO_PEER, *peers]
     code_of_peer = len(services) + 1 + peer  # without one: NO_PEER
     owner = np.where(client, code_of_peer, service)
-    shape = len(KINDS), len(owners), max(len(endpoints), 1)
-    place = np.ravel_multi_index((kind, owner, endpoint), shape)
+    shape = len(KINDS), len(owners), max(len(endpoints), 1), len(names_of_methods)
+    place = np.ravel_multi_index((kind, owner, endpoint, method), shape)
     place, distinct = pd.factorize(place, sort=True)
+    first = np.full(len(distinct), len(place))
+    np.minimum.at(first, place, np.arange(len(place)))
     names = [
-        (KINDS[kind], str(owners[owner]), str(endpoints[endpoint]))
-        for kind, owner, endpoint in zip(*np.unravel_index(distinct, shape), strict=True)
+        Place(KINDS[kind], str(owners[owner]), str(endpoints[endpoint]), names_of_methods[method])
+        for kind, owner, endpoint, method in zip(*np.unravel_index(distinct, shape), strict=True)
     ]
-    about = _routed(names, keys)
+    first_methods = _first_methods(names, first, methods or {}, keys)
+    about = _routed(names, keys, first_methods)
     every = dict.fromkeys([*keys, *about])
     codes = {key: code for code, key in enumerate(every)}
     node = np.array([codes[key] for key in about], dtype=np.int64)
@@ -199,7 +212,16 @@ def encode(frame: pd.DataFrame, keys: Sequence[Key] = ()) -> EncodedSpans:
         service=service,
         keys=list(codes),
         services=[str(name) for name in services],
+        methods=first_methods,
     )
+
+
+def _methods(frame: pd.DataFrame) -> tuple[NDArray, list[str]]:
+    """Return the code of each span's method, and the methods; "" where it is not known."""
+    if "method" not in frame:
+        return np.zeros(len(frame), dtype=np.int64), [""]
+    code, known = pd.factorize(frame["method"])
+    return code + 1, ["", *map(str, known)]
 
 
 def _kind_codes(kinds: pd.Series) -> NDArray:
@@ -255,25 +277,84 @@ def display_names(keys: Iterable[Key]) -> dict[Key, str]:
     return {(s, e): e if owners[e] == 1 else f"{s} {e}" for s, e in distinct}
 
 
-def _routed(places: list[tuple[str, str, str]], keys: Sequence[Key]) -> list[Key]:
-    """Return the endpoint of each (kind, service, endpoint).
+class Place(NamedTuple):
+    """Where a span was recorded, in words; the service of a client span is the called one."""
+
+    kind: str
+    service: str
+    endpoint: str
+    method: str
+
+
+def _first_methods(
+    places: list[Place], first: NDArray, before: Mapping[Key, str], keys: Sequence[Key]
+) -> dict[Key, str]:
+    """Return the method whose requests are named by the route alone, of each (service, route).
+
+    That is the one that was seen first, as served or, where nothing is known of the service, as
+    called: so a name stays when a second method appears, which becomes "POST /users".
+
+    Parameters
+    ----------
+    places : list of Place
+        The distinct places of the spans.
+    first : array
+        The first span at each place.
+    before : dict
+        What is known already.
+    keys : sequence of (service, endpoint)
+        The endpoints that are known already.
+    """
+    found = dict(before)
+    in_order = [places[at] for at in np.argsort(first, kind="stable")]
+    served = [place for place in in_order if place.kind != "client"]
+    called = [place for place in in_order if place.kind == "client"]
+    route = _route_of(places, keys)
+    for place in (*served, *called):
+        if place.method and place.method not in APART:
+            found.setdefault((place.service, route(place)), place.method)
+    return found
+
+
+def _routed(places: list[Place], keys: Sequence[Key], methods: Mapping[Key, str]) -> list[Key]:
+    """Return the endpoint of each place: its route, with the method where the route has others.
 
     The path of a call becomes the route that the called service is known for: a client sees
-    ``/orders/17`` where the service has ``/orders/<id>``. A path that is known itself stays.
+    ``/orders/17`` where the service has ``/orders/<id>``. A path that is known itself stays; ids in
+    a path that no route explains are folded, as in `aiops_lab.endpoints`.
     """
-    known = set(keys)
-    known.update((service, name) for kind, service, name in places if kind != "client")
+    route = _route_of(places, keys)
+    served = [place for place in places if place.kind != "client"]
+    silent = {(place.service, place.endpoint) for place in served if not place.method}
+
+    def key(place: Place) -> Key:
+        bare = place.service, route(place)
+        is_bare = place.method in ("", methods.get(bare, ""))
+        if place.kind == "client" and bare in silent:  # its service tells no methods
+            is_bare = True
+        return bare if is_bare else (place.service, join_method(place.method, bare[1]))
+
+    return [key(place) for place in places]
+
+
+def _route_of(places: list[Place], keys: Sequence[Key]) -> Callable[[Place], str]:
+    """Return the function that gives the route of a place, of a call that of the called service."""
+    known = {(service, split_method(endpoint)[1]) for service, endpoint in keys}
+    known.update(keys)
+    known.update((place.service, place.endpoint) for place in places if place.kind != "client")
     routes = [key for key in sorted(known) if "<" in key[1]]
     patterns = {key: _pattern(key[1]) for key in routes}
 
-    def route(service: str, path: str) -> Key:
-        if (service, path) in known:
-            return service, path
+    def route(place: Place) -> str:
+        service, path = place.service, place.endpoint
+        if place.kind != "client" or (service, path) in known:
+            return path
         mine = (key for key in routes if key[0] == service)
-        fits = (key for key in mine if patterns[key].fullmatch(path))
-        return next(fits, (service, path))
+        fits = (key[1] for key in mine if patterns[key].fullmatch(path))
+        found = next(fits, None)
+        return fold(path) if found is None else found
 
-    return [route(service, name) for _, service, name in places]
+    return route
 
 
 def _pattern(route: str) -> re.Pattern[str]:

@@ -244,7 +244,7 @@ def test_only_own_keys_leaves_out_what_no_span_is_about():
 
 def test_every_array_of_the_encoding_is_sliced():
     names = [f.name for f in dataclasses.fields(encode.EncodedSpans)]
-    assert set(names) - set(encode.ARRAYS) == {"source", "keys", "services"}
+    assert set(names) - set(encode.ARRAYS) == {"source", "keys", "services", "methods"}
 
 
 def test_a_calm_replay_parses_no_ids(monkeypatch):
@@ -267,3 +267,90 @@ def test_all_slices_of_an_encoding_share_one_parse(monkeypatch):
     )
     assert all(part.ids.trace.size == part.row.size for part in parts)
     assert parsed == [1]
+
+
+# Methods and paths.
+
+
+def request(n: int, method: str | None, endpoint: str = "/users", **fields: object) -> lab.Span:
+    whole = {
+        "trace_id": f"{n:032x}",
+        "span_id": f"{n:016x}",
+        "parent_id": None,
+        "service": "accounts",
+        "endpoint": endpoint,
+        "kind": "server",
+        "peer": None,
+        "start_ns": 1_790_000_000 * 10**9 + n,
+        "duration_ns": 10**6,
+        "status": 200,
+        "error": None,
+        "method": method,
+    }
+    return lab.Span(**whole | fields)
+
+
+def endpoints(spans: list[lab.Span], **before: object) -> list[str]:
+    encoded = encode.encode(lab.to_frame(spans), **before)
+    return [encoded.keys[node][1] for node in encoded.node]
+
+
+def made_call(n: int, method: str | None, path: str) -> lab.Span:
+    return request(n, method, path, kind="client", service="shop", peer="accounts")
+
+
+@pytest.mark.parametrize("method", [None, "GET", "POST"])
+def test_the_only_method_of_a_route_is_not_named(method):
+    assert endpoints([request(n, method) for n in range(3)]) == ["/users"] * 3
+
+
+def test_the_method_that_comes_second_is_named():
+    spans = [request(n, method) for n, method in enumerate(["POST", "GET", "POST", "DELETE"])]
+    assert endpoints(spans) == ["/users", "GET /users", "/users", "DELETE /users"]
+
+
+def test_a_name_stays_when_a_second_method_appears_and_comes_first():
+    before = encode.encode(lab.to_frame([request(0, "POST")]))
+    later = [request(1, "GET"), request(2, "POST")]
+    kept = {"keys": before.keys, "methods": before.methods}
+    assert endpoints(later, **kept) == ["GET /users", "/users"]
+    assert before.methods == {("accounts", "/users"): "POST"}
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+def test_preflights_and_heads_are_never_the_route_itself(method):
+    assert endpoints([request(0, method), request(1, "PUT")]) == [f"{method} /users", "/users"]
+
+
+def test_what_leads_nowhere_is_one_endpoint_for_all_methods():
+    spans = [request(n, method, "(unmatched)") for n, method in enumerate(["GET", "POST"])]
+    assert endpoints(spans) == ["(unmatched)"] * 2
+
+
+def test_a_call_is_about_the_method_that_it_used():
+    served = [request(0, "GET", "/users/<int:n>"), request(1, "PUT", "/users/<int:n>")]
+    calls = [
+        made_call(2, "PUT", "/users/7"),
+        made_call(3, "GET", "/users/8"),
+        made_call(4, None, "/users/9"),
+    ]
+    names = ["/users/<int:n>", "PUT /users/<int:n>"]
+    assert endpoints(served + calls) == [*names, names[1], names[0], names[0]]
+
+
+def test_a_call_finds_a_route_whose_service_tells_no_method():
+    served = request(0, None, "/users/<int:n>")
+    calls = [made_call(1, "PUT", "/users/7"), made_call(2, "GET", "/users/8")]
+    assert endpoints([served, *calls]) == ["/users/<int:n>"] * 3
+
+
+def test_ids_in_paths_that_no_route_explains_are_folded():
+    calls = [made_call(n, "GET", f"/charges/ch_{n:06x}") for n in range(5)]
+    assert set(endpoints(calls)) == {"/charges/<id>"}
+
+
+def test_names_of_other_tools_that_hold_a_method_stay():
+    assert (
+        endpoints([request(0, "GET", "GET /users"), request(1, None, "GET /users")])
+        == ["GET /users"] * 2
+    )
