@@ -141,6 +141,24 @@ def split_method(endpoint: str) -> tuple[str, str]:
     return "", endpoint
 
 
+def printable(text: str, length: int = 120) -> str:
+    """Return a text from outside as it may be shown: on one line, without control, cut to `length`.
+
+    Control characters, and those that turn the direction of what follows, are shown as Python
+    writes them.
+
+    Examples
+    --------
+    >>> print(printable("/a\\x1b[31m"))
+    /a\\x1b[31m
+    """
+    if text.isprintable() and len(text) <= length:
+        return text
+    cut = text if len(text) <= length else text[: length - 1] + "…"
+    characters = [c if c.isprintable() else repr(c)[1:-1] for c in cut]
+    return "".join(characters)
+
+
 class EndpointNames:
     """The names that one recorder has given out: each service may have `MAX_ENDPOINTS`.
 

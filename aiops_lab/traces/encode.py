@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiops_lab.endpoints import fold, join_method, split_method
+from aiops_lab.endpoints import fold, join_method, printable, split_method
 from aiops_lab.spans import KINDS, Key
 
 NEVER = np.iinfo(np.int64).max
@@ -270,11 +271,18 @@ def is_failed(frame: pd.DataFrame) -> NDArray:
 def display_names(keys: Iterable[Key]) -> dict[Key, str]:
     """Return how each (service, endpoint) is shown: by its route, or as "service route".
 
-    The service is named where two share a route.
+    The service is named where two share a route. Names come from requests: they are shown as
+    `printable`, with a number where two would look the same.
     """
     distinct = dict.fromkeys(keys)
     owners = Counter(endpoint for _, endpoint in distinct)
-    return {(s, e): e if owners[e] == 1 else f"{s} {e}" for s, e in distinct}
+    names = {(s, e): e if owners[e] == 1 else f"{s} {e}" for s, e in distinct}
+    shown = {key: printable(name) for key, name in names.items()}
+    alike = Counter(shown.values())
+    for key, name in shown.items():
+        if alike[name] > 1:
+            shown[key] = f"{name} #{crc32(names[key].encode('utf-8', 'replace')):08x}"
+    return shown
 
 
 class Place(NamedTuple):

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
-from aiops_lab.show.plots.style import BLACK, BLUE, VERMILLION, dress, plain_rows
+from aiops_lab.show.plots.style import BLACK, BLUE, VERMILLION, dress, literal, plain_rows
 
 Point = tuple[float, float]
 
@@ -123,7 +123,9 @@ def _draw_box(ax: Axes, name: str, box: _Box) -> None:
             corner, 0.8, height, zorder=2.5, boxstyle="round,pad=0.06", fc="white", ec=BLUE, lw=1.5
         )
     )
-    ax.text(box.x, box.y, name.replace(" ", "\n", 1), ha="center", va="center", fontsize=11)
+    ax.text(
+        box.x, box.y, literal(name).replace(" ", "\n", 1), ha="center", va="center", fontsize=11
+    )
 
 
 def _draw_ahead(ax: Axes, caller: _Box, path: list[Point], edge: Any) -> None:

@@ -16,6 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from aiops_lab.detect.detectors import DETECTORS
+from aiops_lab.endpoints import printable
+
+MAX_TEXT = 90  # characters of a text with names, so that the axes keep their room
 
 # Okabe and Ito's palette
 COLOURS = {
@@ -60,7 +63,7 @@ def figure(size: tuple[float, float], dpi: float = 100) -> Figure:
 def dress(ax: Axes | None, size: tuple[float, float], title: str, x: str, y: str) -> Axes:
     """Return `ax`, or that of a new figure of `size` inches, with its title, labels and grid."""
     ax = ax or plt.subplots(figsize=size, layout="constrained")[1]
-    ax.set_title(title, fontsize=12, loc="left")
+    ax.set_title(literal(title), fontsize=12, loc="left")
     ax.set_xlabel(x, fontsize=11)
     ax.set_ylabel(y, fontsize=11)
     ax.tick_params(labelsize=10)
@@ -68,6 +71,11 @@ def dress(ax: Axes | None, size: tuple[float, float], title: str, x: str, y: str
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def literal(text: str) -> str:
+    """Return a text with names from outside as it may be drawn: printable, short, no formula."""
+    return printable(text, MAX_TEXT).replace("$", r"\$")
 
 
 def note(
@@ -124,7 +132,7 @@ def known_ends(faults: Any, last: pd.Timestamp) -> list[tuple[str, Any, Any]]:
     told = []
     for fault in plain_rows(faults):
         end = last if pd.isna(fault.end) else fault.end
-        told.append((f"{fault.kind} at {fault.endpoint}", fault.start, end))
+        told.append((literal(f"{fault.kind} at {fault.endpoint}"), fault.start, end))
     return told
 
 

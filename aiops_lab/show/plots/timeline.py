@@ -26,6 +26,7 @@ from aiops_lab.show.plots.style import (
     interval_ends,
     known_ends,
     legend_beside,
+    literal,
     log_axis,
     plain_rows,
     shade_faults,
@@ -122,7 +123,7 @@ def overview(windows: pd.DataFrame, anomalies: Iterable[Any] = (), faults: Any =
         latency = fig.add_subplot(grid[2 * block, column], sharex=latency, sharey=latency)
         errors = fig.add_subplot(grid[2 * block + 1, column], sharex=latency)
         timeline(rows, spikes[False], faults, str(key[1]), latency, legend=False)
-        latency.set_title(_name(rows), loc="left")
+        latency.set_title(literal(_name(rows)), loc="left")
         latency.set_xlabel("")
         latency.tick_params(labelbottom=False)
         _error_share(rows.sort_values("window"), spikes[True], faults, errors)
@@ -162,7 +163,7 @@ def incidents(incidents: Any, faults: Any = (), ax: Axes | None = None) -> Axes:
         names.append(name)
     for y, incident in enumerate(found, len(true)):
         _draw_incident(ax, y, incident)
-        names.append(incident.title.replace(" detected in ", ", "))
+        names.append(literal(incident.title.replace(" detected in ", ", ")))
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.use_sticky_edges = False  # else the first bar would begin on the axis

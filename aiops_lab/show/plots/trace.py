@@ -21,6 +21,7 @@ from aiops_lab.show.plots.style import (
     SKY,
     VERMILLION,
     dress,
+    literal,
     note,
     plain_rows,
     three_digits,
@@ -110,7 +111,7 @@ def _bars(trace: pd.DataFrame, now: pd.Timestamp | None) -> list[_Bar]:
 def _label(bar: _Bar, with_service: bool) -> str:
     arrow = "→ " if bar.span.kind == "client" else ""
     service = f" ({bar.span.service})" if with_service else ""
-    return f"{'  ' * bar.depth}{arrow}{bar.span.endpoint}{service}"
+    return f"{'  ' * bar.depth}{arrow}{literal(f'{bar.span.endpoint}{service}')}"
 
 
 def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str) -> None:
