@@ -108,7 +108,7 @@ FIELDS = (
     "windows",  # windows learned from
     "rate",  # requests that arrive in a window
     "rate_var",  # their variance
-    "fast",  # fast mean of log milliseconds
+    "fast",  # fast mean of log milliseconds, of answers without an error
     "low",  # lower end of the envelope of fast minus slow
     "high",  # upper end of it
     "abnormal_since",  # Unix s, NaN while normal
@@ -128,6 +128,12 @@ FIELDS = (
     "long_share",  # share of requests that took longer than timeout_s
     "new_long_share",
     "new_rate_var",
+    "ok_count",  # answers without an error learned from
+    "slow",  # slow mean of their log milliseconds
+    "new_ok_count",
+    "new_slow",
+    "pool_ok_n",  # such answers in the pool
+    "pool_ok_total",  # sum of their log milliseconds
     "pool_long",  # such requests in the pool
     "pool_aged",  # requests in the pool that have ended or become that old
 )
@@ -205,6 +211,12 @@ def pool_var(baseline: Any) -> float:
 
 
 @compiled
+def pool_ok_mean(baseline: Any) -> float:
+    """Return the mean log milliseconds of the answers without an error in the pool."""
+    return baseline["pool_ok_total"] / baseline["pool_ok_n"]
+
+
+@compiled
 def pool_long_share(baseline: Any) -> float:
     """Return the share of long requests among those of the pool that have ended or become long."""
     return baseline["pool_long"] / max(baseline["pool_aged"], 1.0)
@@ -221,6 +233,10 @@ def learn_requests(baseline: Any, alpha: float) -> None:
     baseline["mean"] = moved[0]
     baseline["var"] = moved[1] + weight * pool_var(baseline)
     baseline["error_rate"] += weight * (baseline["pool_errors"] / n - baseline["error_rate"])
+    if baseline["pool_ok_n"] > 0:
+        baseline["ok_count"] += baseline["pool_ok_n"]
+        weight = weight_of(baseline["pool_ok_n"], baseline["ok_count"], alpha, MEMORY)
+        baseline["slow"] += weight * (pool_ok_mean(baseline) - baseline["slow"])
     weight = weight_of(n, baseline["count"], alpha, LONG_MEMORY)
     baseline["long_share"] += weight * (pool_long_share(baseline) - baseline["long_share"])
 
@@ -237,6 +253,10 @@ def learn_requests_apart(baseline: Any, alpha: float) -> None:
     baseline["new_var"] = moved[1] + weight * pool_var(baseline)
     errors = baseline["pool_errors"] / n
     baseline["new_error_rate"] += weight * (errors - baseline["new_error_rate"])
+    if baseline["pool_ok_n"] > 0:
+        baseline["new_ok_count"] += baseline["pool_ok_n"]
+        weight = weight_of(baseline["pool_ok_n"], baseline["new_ok_count"], alpha, MEMORY)
+        baseline["new_slow"] += weight * (pool_ok_mean(baseline) - baseline["new_slow"])
     long_share = pool_long_share(baseline)
     weight = weight_of(n, baseline["new_count"], alpha, LONG_MEMORY)
     baseline["new_long_share"] += weight * (long_share - baseline["new_long_share"])
@@ -271,6 +291,8 @@ def begin_abnormal(baseline: Any, start_s: float) -> None:
     baseline["new_var"] = 0.0
     baseline["new_error_rate"] = 0.0
     baseline["new_long_share"] = 0.0
+    baseline["new_ok_count"] = 0.0
+    baseline["new_slow"] = 0.0
     baseline["new_windows"] = 0.0
     baseline["new_rate"] = 0.0
     baseline["new_rate_var"] = 0.0
@@ -285,12 +307,15 @@ def accept_level(baseline: Any) -> None:
         baseline["var"] = baseline["new_var"]
         baseline["error_rate"] = baseline["new_error_rate"]
         baseline["long_share"] = baseline["new_long_share"]
+    if baseline["new_ok_count"] > 0:
+        baseline["ok_count"] = baseline["new_ok_count"]
+        baseline["slow"] = baseline["new_slow"]
     baseline["windows"] = baseline["new_windows"]
     baseline["rate"] = baseline["new_rate"]
     baseline["rate_var"] = baseline["new_rate_var"]
     baseline["silent"] = 0.0
     baseline["longest"] = 0.0
-    baseline["fast"] = baseline["mean"]
+    baseline["fast"] = baseline["slow"]
     baseline["low"] = 0.0
     baseline["high"] = 0.0
     baseline["abnormal_since"] = np.nan

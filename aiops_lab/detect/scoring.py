@@ -65,7 +65,7 @@ SCORES = np.dtype(
         ("high_ms", "f8"),  # from here on a latency would be abnormal
         ("error_low", "f8"),  # Wilson's lower bound of the share of errors
         ("error_chance", "f8"),  # chance of so many errors at the usual share plus the margin
-        ("fast", "f8"),  # fast average of log milliseconds
+        ("fast", "f8"),  # fast average of log milliseconds, of answers without an error
         ("gap", "f8"),  # fast less slow average
         ("gap_z", "f8"),
         ("stuck", "f8"),  # requests without an answer
@@ -174,6 +174,8 @@ def _pool(baseline: Any, counts: Counts, w: int, e: int, activity: float) -> Non
     baseline["pool_errors"] += counts.errors[w, e]
     baseline["pool_total"] += counts.total[w, e]
     baseline["pool_squares"] += counts.squares[w, e]
+    baseline["pool_ok_n"] += counts.ok_n[w, e]
+    baseline["pool_ok_total"] += counts.ok_total[w, e]
     baseline["pool_long"] += counts.long[w, e]
     baseline["pool_aged"] += counts.aged[w, e]
     if baseline["pool_n"] > 0:
@@ -213,15 +215,29 @@ def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool)
     score["error_low"] = wilson_bounds(baseline["pool_errors"], n, knobs.z)[0]
     rate = min(baseline["error_rate"] + knobs.error_margin, LARGEST_RATE)
     score["error_chance"] = error_chance(baseline["pool_errors"], n, rate)
+    _score_drift(baseline, score, knobs, window_s, sd)
+
+
+@compiled
+def _score_drift(baseline: Any, score: Any, knobs: Any, window_s: float, sd: float) -> None:
+    """Compare the fast with the slow average of the answers without an error.
+
+    Errors are left out because many are answered at once: when they end, the latency would seem to
+    rise.
+    """
+    n = baseline["pool_ok_n"]
+    if n == 0:
+        return
     fast_half_life_s = max(knobs.half_life_s / FAST_FACTOR, FAST_WINDOWS * window_s)
     fast = compiled_alpha(baseline["pool_s"], fast_half_life_s)
     alpha = compiled_alpha(baseline["pool_s"], knobs.half_life_s)
-    slow = b.weight_of(n, baseline["count"] + n, alpha, b.MEMORY)
-    if baseline["count"] == 0:
+    slow = b.weight_of(n, baseline["ok_count"] + n, alpha, b.MEMORY)
+    mean = b.pool_ok_mean(baseline)
+    if baseline["ok_count"] == 0:
         score["fast"] = mean
     else:
         score["fast"] = baseline["fast"] + fast * (mean - baseline["fast"])
-        score["gap"] = score["fast"] - usual
+        score["gap"] = score["fast"] - baseline["slow"]
     # An average with weight a has the variance a / (2 - a) of a single value.
     spread = sd * np.sqrt((fast / (2 - fast) + slow / (2 - slow)) / n)
     score["gap_z"] = score["gap"] / spread
@@ -248,6 +264,8 @@ def _learn(baseline: Any, score: Any, knobs: Any, abnormal: bool, jumped: bool) 
     baseline["pool_errors"] = 0.0
     baseline["pool_total"] = 0.0
     baseline["pool_squares"] = 0.0
+    baseline["pool_ok_n"] = 0.0
+    baseline["pool_ok_total"] = 0.0
     baseline["pool_long"] = 0.0
     baseline["pool_aged"] = 0.0
     baseline["pool_s"] = 0.0
@@ -340,8 +358,8 @@ def judge(
     - `stuck`, `oldest_s`: requests without an answer, and the greatest age among them.
     - `given_up`: calls that their callers gave up.
     - `missed`, `longest`: requests due in this silence, and in the longest silence before it.
-    - `fast_ms`, `gap`, `gap_z`: the fast average of the latency, and how far its logarithm is above
-      that of the slow one.
+    - `fast_ms`, `slow_ms`, `gap`, `gap_z`: the fast and the slow average of the latency of answers
+      without an error, and how far the logarithm of the one is above that of the other.
     - `baseline_ms`, `low_ms`, `high_ms`, `baseline_error_rate`: what is usual.
     - `state`: learning, normal or anomalous; and for each detector a column with its decision.
 
@@ -425,6 +443,7 @@ def _columns(
         "missed": before["silent"],
         "longest": before["longest"],
         "fast_ms": np.exp(scores["fast"]),
+        "slow_ms": np.where(before["ok_count"] > 0, np.exp(before["slow"]), np.nan),
         "error_low": scores["error_low"],
         "error_chance": scores["error_chance"],
         "oldest_s": scores["oldest_s"],

@@ -36,6 +36,8 @@ class Counts(NamedTuple):
     errors: NDArray
     total: NDArray  # sum of log milliseconds
     squares: NDArray  # sum of their squares
+    ok_n: NDArray  # answers without an error: neither failed nor 4xx
+    ok_total: NDArray  # sum of their log milliseconds
     long: NDArray  # by the moment at which they became older than timeout_s
     aged: NDArray  # by that moment, or by their end where it came first
     arrivals: NDArray  # by start
@@ -104,6 +106,7 @@ def count_windows(
 
     logs = log_ms(requests)
     age_at_end = requests.end - requests.start
+    answered = ~requests.failed & (requests.status < 400)
     aged_at = requests.start + np.minimum(age_at_end, stuck_ns)
     stuck_ptr, stuck_code, stuck_age_s = _stuck(requests, grid, stuck_ns, lost_ns)
     return Counts(
@@ -113,6 +116,8 @@ def count_windows(
         errors=table(requests.node, requests.end, requests.failed),
         total=table(requests.node, requests.end, logs),
         squares=table(requests.node, requests.end, logs * logs),
+        ok_n=table(requests.node, requests.end, answered),
+        ok_total=table(requests.node, requests.end, np.where(answered, logs, 0.0)),
         long=table(requests.node, aged_at, age_at_end > stuck_ns),
         aged=table(requests.node, aged_at),
         arrivals=table(requests.node, requests.start),

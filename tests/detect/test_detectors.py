@@ -22,7 +22,18 @@ def run(rows, sensitivity=S, state=None, system=None, start=0):
     shape = (len(rows), len(KEYS))
     table = {
         name: np.zeros(shape)
-        for name in ("n", "errors", "total", "squares", "long", "aged", "arrivals", "given_up")
+        for name in (
+            "n",
+            "errors",
+            "total",
+            "squares",
+            "ok_n",
+            "ok_total",
+            "long",
+            "aged",
+            "arrivals",
+            "given_up",
+        )
     }
     ptr, codes, ages = [0], [], []
     for w, row in enumerate(rows):
@@ -30,6 +41,8 @@ def run(rows, sensitivity=S, state=None, system=None, start=0):
             n, log_ms = cell.get("n", 0), np.log(cell.get("ms", 45.0))
             table["n"][w, code], table["errors"][w, code] = n, cell.get("errors", 0)
             table["total"][w, code], table["squares"][w, code] = n * log_ms, n * (log_ms**2 + 0.04)
+            table["ok_n"][w, code] = n - cell.get("errors", 0)
+            table["ok_total"][w, code] = table["ok_n"][w, code] * log_ms
             table["arrivals"][w, code] = cell.get("arrivals", n)
             table["given_up"][w, code] = cell.get("given_up", 0)
             codes += [code] * len(cell.get("stuck", ()))

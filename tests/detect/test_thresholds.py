@@ -48,6 +48,7 @@ QUIET: dict[str, Any] = {
     "gap": 0.0,
     "gap_z": 0.0,
     "fast_ms": 45.0,
+    "slow_ms": 45.0,
     "learning": False,
     "known": True,
     "long_lived": False,
@@ -193,6 +194,8 @@ BASELINE = {
     "rate": 10.0,
     "rate_var": 25.0,
     "fast": log(100),
+    "ok_count": 100.0,
+    "slow": log(100),
     "low": -0.02,
     "high": 0.05,
 }
@@ -224,6 +227,8 @@ def judged(
         [errors, 0.0],
         [n * log_ms, 0.0],
         [n * (log_ms**2 + 0.09), 0.0],
+        [n - errors, 0.0],
+        [(n - errors) * log_ms, 0.0],
         [float(long), 0.0],
         [n if aged is None else aged, 0.0],
         [n if arrivals is None else arrivals, busy],
@@ -319,7 +324,7 @@ def test_drift_scores_by_hand(half_life_s: float, fast_half_life_s: float) -> No
 
 
 def test_the_first_window_is_its_own_fast_average() -> None:
-    window, _, _ = judged(n=16, ms=120, count=0.0, fast=0.0)
+    window, _, _ = judged(n=16, ms=120, count=0.0, fast=0.0, ok_count=0.0, slow=0.0)
     assert window.fast_ms == pytest.approx(120)
     assert window.gap == 0.0
 
@@ -524,3 +529,28 @@ def test_while_abnormal_the_share_of_long_requests_is_learned_apart() -> None:
     still = {"abnormal_since": BEGIN_S - 890, "new_count": 16.0, "new_long_share": 0.25}
     _, _, later = judged(n=16, long=4, aged=16, long_share=0.1, abnormal=True, **still)
     assert later["long_share"] == pytest.approx(0.25)
+
+
+def test_drift_is_measured_on_answers_without_an_error() -> None:
+    window, _, after = judged(n=16, errors=8, ms=120)
+    gap = alpha(10, 30) * log(1.2)
+    assert window.gap == pytest.approx(gap)
+    weight = max(min(alpha(10, S.half_life_s), 8 / 100), 8 / 108)
+    assert after["slow"] == pytest.approx(log(100) + weight * log(1.2))
+    assert window.slow_ms == pytest.approx(100)
+
+
+def test_errors_alone_say_nothing_of_a_drift() -> None:
+    window, _, after = judged(n=16, errors=16, ms=900)
+    assert (window.gap, window.gap_z) == (0.0, 0.0)
+    assert window.fast_ms == pytest.approx(100)
+    assert after["slow"] == log(100)
+
+
+def test_an_accepted_level_takes_its_own_slow_average() -> None:
+    still = {"abnormal_since": BEGIN_S - 890, "new_count": 16.0, "new_ok_count": 16.0}
+    still |= {"new_slow": log(300), "new_mean": log(300)}
+    _, _, after = judged(n=16, ms=300, abnormal=True, **still)
+    assert after["slow"] == pytest.approx(log(300))
+    assert after["ok_count"] == 32.0
+    assert after["fast"] == after["slow"]

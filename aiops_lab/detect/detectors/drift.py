@@ -25,7 +25,7 @@ def _decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
     gap = windows["gap"]
     large = (gap > np.log(s.drift)) & (windows["gap_z"] > s.z)
     outside = gap > 2 * baselines["high"] - baselines["low"]
-    rise_ms = windows["fast_ms"] - windows["baseline_ms"]
+    rise_ms = windows["fast_ms"] - windows["slow_ms"]
     drifts = compared & large & outside & (rise_ms > s.min_ms)
     return (
         drifts
@@ -35,11 +35,11 @@ def _decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
 
 
 def _evidence(row: Any) -> dict[str, Any]:
-    """Return the fast average and the baseline (ms), and their ratio."""
+    """Return the fast and the slow average (ms), and their ratio."""
     return {
-        "baseline_ms": row.baseline_ms,
+        "baseline_ms": row.slow_ms,
         "current_ms": row.fast_ms,
-        "deviation": row.fast_ms / row.baseline_ms,
+        "deviation": row.fast_ms / row.slow_ms,
     }
 
 
