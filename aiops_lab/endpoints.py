@@ -60,6 +60,8 @@ _CASE = re.compile(r"[a-z](?=[A-Z])|[A-Z](?=[a-z])")
 
 def known_method(method: str) -> str:
     """Return a method in capitals; ``_OTHER`` where HTTP does not have it."""
+    if method in METHODS:
+        return method
     name = method.upper()
     return name if name in METHODS else OTHER_METHOD
 

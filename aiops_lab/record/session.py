@@ -68,7 +68,7 @@ class Session(requests.Session):
         current = current_call.get()
         if current is not None and current.is_carried_by(request):  # a redirect
             return super().send(request, **kwargs)
-        token = current_call.set(Call("", None))
+        token = current_call.set(_NOT_SENT)
         try:
             return super().send(request, **kwargs)
         finally:
@@ -97,9 +97,13 @@ class Call(NamedTuple):
 
     def is_carried_by(self, request: Any) -> bool:
         """Return whether a request was copied from the last hop, as redirects are."""
-        headers = getattr(request, "headers", None)
-        sent = headers.get("traceparent") if headers else None
-        return self.context is not None and sent == self.traceparent
+        if self.context is None:
+            return False
+        headers = getattr(request, "headers", None) or {}
+        return headers.get("traceparent") == self.traceparent
+
+
+_NOT_SENT = Call("", None)
 
 
 class _RecordingAdapter(BaseAdapter):
