@@ -48,16 +48,24 @@ TIMEOUT_S = 60.0
 
 DETECTORS = ("drift", "errors", "latency", "timeouts", "traffic")
 THRESHOLDS = ("detect/test_thresholds.py", "detect/test_detectors.py")
+LEDGER = (
+    "explain/test_ledger.py",
+    "explain/test_suspects.py",
+    "explain/test_evidence.py",
+    "explain/test_config.py",
+    "explain/test_queueing.py",
+)
 # The tests of a module, where neither test_<module>.py nor the whole wing is right.
 TESTS = {
     **{f"detect.detectors.{name}": THRESHOLDS for name in DETECTORS},
     "detect.baselines": ("detect/test_baselines.py", "detect/test_thresholds.py"),
     "detect.scoring": THRESHOLDS,
-    "detect.sensitivity": ("detect/test_sensitivity.py", "detect/test_detectors.py"),
-    "explain.attribution": ("explain/test_ledger.py", "explain/test_ranking.py"),
-    "explain.ledger": ("explain/test_ledger.py", "explain/test_ranking.py"),
-    "explain.reference": ("explain/test_ranking.py",),
-    "explain.verdict": ("explain/test_ranking.py", "explain/test_results.py"),
+    "explain.deviations": ("explain/test_evidence.py", "explain/test_config.py"),
+    "explain.ledger": LEDGER,
+    "explain.queueing": ("explain/test_config.py", "explain/test_queueing.py"),
+    "explain.ranking": ("explain/test_suspects.py", "explain/test_config.py"),
+    "explain.reference": ("explain/test_attribution.py",),
+    "explain.verdict": ("explain/test_suspects.py", "explain/test_config.py"),
 }
 
 NEGATED = {"<": ">=", ">=": "<", "<=": ">", ">": "<=", "==": "!=", "!=": "=="}

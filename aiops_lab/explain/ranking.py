@@ -165,7 +165,7 @@ def rank_by_deviations(
     keys = comparison.spans.keys
     found = rank_services(items, keys, comparison.config.caller_weight)
     scores = np.array([unusual.score for unusual in found])
-    shares = scores / max(scores.sum(), 1e-12)
+    shares = scores / scores.sum()
     sure = shipped("deviations")(scores, shares)
     evidence = items.drop(columns=["caller", "attributed_to"])
     return [

@@ -90,7 +90,7 @@ def _endpoints(comparison: Comparison) -> pd.DataFrame:
         "now_failed": now.failed / np.maximum(now.n, 1),
         "unanswered": now.unanswered.astype(int),
         "degraded": _degraded(usual, now, comparison.config),
-        "share": originated / max(sum(excess.values()), 1e-12),
+        "share": originated / (sum(excess.values()) or 1.0),
     }
     return pd.DataFrame(columns, index=codes).sort_values("endpoint")
 

@@ -190,3 +190,64 @@ def test_an_incident_is_read_back_as_it_was_written():
     assert again.earlier == [(at(0), at(10))]
     assert again.acknowledged_at == at(15)
     assert again.resolved_at is None
+
+
+def row(endpoint, **changes):
+    """Return a row of a verdict's endpoints that are as usual."""
+    usual = {"n_now": 9, "unanswered": 0, "degraded": False, "share": 0.0}
+    usual |= {"usual_ms": 45.0, "now_ms": 46.0, "usual_failed": 0.0, "now_failed": 0.0}
+    return {"endpoint": endpoint} | usual | changes
+
+
+def explained():
+    """Return an incident of /payment and /checkout, whose cause is the milder one of /payment."""
+    kinds = {"/checkout": "critical", "/payment": "medium"}
+    group = [anomaly(e, 10, "error_spike", severity) for e, severity in kinds.items()]
+    (incident,) = manager().window(at(10), group, calls)
+    endpoints = (
+        row("/payment", degraded=True, now_ms=345.0, share=0.9),
+        row("/checkout", degraded=True, now_ms=346.0, share=0.1, now_failed=0.5),
+        row("/inventory"),
+        row("/refund", n_now=0),
+        row("/hangs", n_now=0, unanswered=3, degraded=True),
+    )
+    incident.verdict = Verdict(
+        (Suspect("shop", "/payment", 1.5, 0.9, (3, 4), (), "/payment"),),
+        ("/payment", "/checkout"),
+        ledger=({"attributed_to": "/payment"}, {"attributed_to": "/checkout"}),
+        endpoints=endpoints,
+        sample_traces=({"affected_chain": ["/checkout"]}, {"affected_chain": ["/payment"]}),
+    )
+    return incident
+
+
+def test_the_main_anomaly_is_at_the_cause_though_another_is_worse():
+    incident = explained()
+    assert incident.main_anomaly.endpoint == "/payment"
+    assert incident.severity == "critical"
+    assert incident.title.endswith("detected in /payment")
+    incident.verdict = Verdict()
+    assert incident.main_anomaly.endpoint == "/checkout"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ("/payment", "/payment is the root cause."),
+        ("/refund", "/refund was not reached by any request of the incident."),
+        ("/inventory", "/inventory is as usual: 46.0 ms (usually 45.0 ms)."),
+        (
+            "/checkout",
+            "/checkout is degraded: 346.0 ms (usually 45.0 ms), 50% failed (usually 0%).",
+        ),
+        ("/hangs", "/hangs is degraded"),
+    ],
+)
+def test_why_not_says_how_an_endpoint_did(endpoint, said):
+    assert explained().why_not(endpoint).text.startswith(said)
+
+
+def test_why_not_shows_the_rows_and_the_traces_of_that_endpoint():
+    step = explained().why_not("/checkout")
+    assert step.rows == [{"attributed_to": "/checkout"}]
+    assert step.traces == [{"affected_chain": ["/checkout"]}]

@@ -1,4 +1,4 @@
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, asdict, fields
 
 import numpy as np
 import pytest
@@ -27,9 +27,56 @@ def test_seasonal_is_a_switch():
         lab.Sensitivity(seasonal="no")
 
 
+def test_the_defaults_are_the_documented_ones():
+    """Seconds, milliseconds, counts and ratios that the lessons and the results were made with."""
+    assert asdict(lab.Sensitivity()) == {
+        "z": 3.0,
+        "ratio": 3.0,
+        "half_life_s": 300.0,
+        "window_s": 10.0,
+        "min_count": 20,
+        "min_window": 3,
+        "correlation_s": 300.0,
+        "relearn_after_s": 900.0,
+        "resolve_after_s": 600.0,
+        "grace_s": 1.0,
+        "min_ms": 10.0,
+        "error_margin": 0.05,
+        "drift": 1.3,
+        "timeout_s": 5.0,
+        "seasonal": False,
+    }
+
+
 def test_the_classic_rule_asks_for_no_significance():
-    classic = lab.Sensitivity.classic()
-    assert (classic.z, classic.ratio, classic.min_window) == (0.0, 3.0, 1)
+    assert lab.Sensitivity.classic() == lab.Sensitivity(
+        z=0.0, ratio=3.0, min_count=1, min_window=1, min_ms=0.0, error_margin=0.2, drift=1e9
+    )
+
+
+@pytest.mark.parametrize(
+    ("knob", "least"),
+    [
+        *((name, 0.0) for name in ("z", "grace_s", "min_ms", "error_margin")),
+        *((name, 1) for name in ("ratio", "min_count", "min_window", "drift")),
+        ("window_s", 0.001),
+    ],
+)
+def test_a_knob_may_be_its_least_and_no_less(knob, least):
+    assert getattr(lab.Sensitivity(**{knob: least}), knob) == least
+    with pytest.raises(ValueError, match=f"{knob} must be >= {least:g}, got"):
+        lab.Sensitivity(**{knob: least - 0.0001})
+
+
+@pytest.mark.parametrize("knob", ["half_life_s", "correlation_s", "relearn_after_s", "timeout_s"])
+def test_a_length_of_time_is_above_zero(knob):
+    with pytest.raises(ValueError, match=f"{knob} must be > 0, got 0"):
+        lab.Sensitivity(**{knob: 0})
+    assert getattr(lab.Sensitivity(**{knob: 0.0001}), knob) == 0.0001
+
+
+def test_there_is_a_baseline_an_hour_where_seasons_are_known():
+    assert (lab.Sensitivity().hours, lab.Sensitivity(seasonal=True).hours) == (1, 24)
 
 
 def test_a_sensitivity_does_not_change():

@@ -92,6 +92,7 @@ def changed(level, other):
         (37.2, float(np.float32(37.2))),
         (-1e9 / 3, float(np.float32(-1e9 / 3))),
         (0.0, 0.1 + 0.2 - 0.3),
+        (0.0, 0.9e-15),
         (0.1 + 0.2 - 0.3, 0.0),
     ],
 )
@@ -101,7 +102,7 @@ def test_rounding_is_no_event(level, other):
 
 
 @pytest.mark.parametrize(
-    ("level", "other"), [(0.3, 0.300001), (1e9, 1e9 + 1000), (0.0, 1e-12), (1e-12, 0.0)]
+    ("level", "other"), [(0.3, 0.300001), (1e9, 1e9 + 1000), (0.0, 1.1e-15), (1e-12, 0.0)]
 )
 def test_small_changes_of_a_constant_series_are_events(level, other):
     assert changed(level, other).max() == 1

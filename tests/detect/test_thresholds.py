@@ -302,7 +302,9 @@ def test_no_more_errors_than_expected_are_certain() -> None:
 
 def test_tiny_chances_are_cut_off() -> None:
     assert scoring.error_chance(20, 20, 0.7e-15 ** (1 / 20)) == 0.0
-    assert scoring.error_chance(20, 20, 1.5e-15 ** (1 / 20)) == pytest.approx(1.5e-15)
+    assert scoring.error_chance(20, 20, 1.5e-15 ** (1 / 20)) == pytest.approx(
+        1.5e-15, rel=1e-9, abs=0
+    )
 
 
 def test_an_endpoint_that_always_fails_has_finite_odds() -> None:

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 
+import aiops_lab as lab
 from aiops_lab.detect import windows
 from aiops_lab.traces import encode
 from tests.support import naive
 from tests.support.made import BEGIN, Shop, fault
+from tests.support.traces import span
 
 WINDOW_S = 10
 
@@ -78,6 +80,20 @@ def test_an_open_request_is_taken_for_lost_one_day():
         0
     ] * 5 or times.sum() in (0, 5)
     assert times[6:].sum() == 0
+
+
+def test_requests_count_as_aged_where_they_ended_or_became_old():
+    """Three requests from second 1 on: for 4 s, for exactly 15 s, and for 40 s."""
+    made = [span(n, None, "/a", "server", 1000, ms) for n, ms in enumerate((4e3, 15e3, 40e3), 1)]
+    table, _ = counted(lab.to_frame(made), 0, 50, stuck_s=15.0)
+    assert table.aged[:, 0].tolist() == [1, 2, 0, 0, 0]
+    assert table.long[:, 0].tolist() == [0, 1, 0, 0, 0]
+
+
+def test_durations_below_a_microsecond_count_as_one():
+    frame = Shop(0).run(5).iloc[:3].assign(duration_ms=[0.0, 0.0005, 0.0015])
+    logs = windows.log_ms(encode.encode(frame))
+    assert logs.tolist() == pytest.approx(np.log([0.001, 0.001, 0.0015]))
 
 
 def test_a_failure_is_a_5xx_no_answer_or_an_exception():

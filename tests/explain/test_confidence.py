@@ -46,6 +46,15 @@ def test_answers_that_are_all_right_give_a_finite_curve():
     assert sure.min() > 0.9
 
 
+def test_small_weights_are_preferred_by_a_hundredth():
+    """Ten of ten answers are right: 10 (1 - p) = 0.01 w, where the penalty balances the fit."""
+    ones = np.ones(10)
+    constant, *others = confidence.fit(ones, 0 * ones, ones).weights
+    p = 1 / (1 + np.exp(-constant))
+    assert 10 * (1 - p) == pytest.approx(0.01 * constant)
+    assert others == [0.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("by", "scores"), [("excess", (1.0, 10.0, 100.0)), ("deviations", (0.05, 0.2, 0.8))]
 )

@@ -18,7 +18,7 @@ from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.ledger import Comparison, Ledger, compare
 from aiops_lab.explain.queueing import ServiceRequests
 from aiops_lab.results import Verdict
-from tests.traces.test_traces import span
+from tests.support.traces import span
 
 # ---- the smallest recordings
 

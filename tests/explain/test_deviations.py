@@ -9,12 +9,12 @@ from hypothesis import given, settings
 
 import aiops_lab as lab
 from aiops_lab.explain import deviations, ledger, ranking
-from aiops_lab.explain.attribution import OWN
 from aiops_lab.explain.config import RcaConfig
 from tests.explain.test_ranking import conserves, slow_network
 from tests.support import naive
 from tests.support.made import Shop, fault
-from tests.traces.test_traces import call_trees, span
+from tests.support.traces import span
+from tests.traces.test_traces import call_trees
 
 MINUTE = pd.date_range("2026-01-01", periods=400, freq="min", tz="UTC")
 
@@ -148,28 +148,6 @@ def test_who_became_slow_to_reach_all_that_it_calls_owns_that():
 
 
 # ---- the parts
-
-
-def test_a_share_counts_from_the_upper_bound_of_before_to_the_lower_bound_of_now():
-    """20 of 20 now: at least 0.69 at 3 standard errors; 0 of 100 before: at most 0.083."""
-
-    def share(n, k, usual_n, usual_k):
-        columns = {"n": [n], "k": [k], "usual_n": [usual_n], "usual_k": [usual_k]}
-        return deviations._with_share(pd.DataFrame(columns), RcaConfig())["share"].tolist()
-
-    assert share(20, 20, 100, 0) == [pytest.approx(20 / 29 - 9 / 109)]
-    assert share(20, 0, 100, 0) == [0.0]
-    assert share(20, 20, 0, 0) == []  # never seen before
-
-
-def test_services_are_ranked_by_the_cosine_of_their_items():
-    """a: (0.8 + 0.2 / 2) / sqrt(1.0 * 2), b, which is called: 0.2 / sqrt(1.0 * 1)."""
-    items = pd.DataFrame({"caller": [OWN, 0], "attributed_to": [0, 1], "share": [0.8, 0.2]})
-    keys = [("a", "/"), ("b", "/")]
-    first, second = deviations.rank_services(items, keys, caller_weight=0.5)
-    assert (first.endpoint, first.rows) == (0, [0, 1])
-    assert first.score == pytest.approx(0.9 / np.sqrt(2))
-    assert (second.endpoint, second.score, second.rows) == (1, pytest.approx(0.2), [1])
 
 
 @given(call_trees(), call_trees())

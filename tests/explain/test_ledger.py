@@ -18,7 +18,7 @@ import pytest
 import aiops_lab as lab
 from aiops_lab.explain.ledger import Ledger, excess_ledger
 from aiops_lab.numerics import to_records
-from tests.traces.test_traces import span
+from tests.support.traces import span
 
 REQUESTS = 10
 OWN_MS, GAP_MS, CALLED_MS = 20.0, 4.0, 16.0

@@ -8,7 +8,8 @@ from aiops_lab.explain import ledger, ranking
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.verdict import build_verdict
 from tests.support.made import Shop, fault
-from tests.traces.test_traces import call_trees, span
+from tests.support.traces import span
+from tests.traces.test_traces import call_trees
 
 USUAL = lab.learn(Shop(1).run(120))
 

@@ -9,8 +9,8 @@ import pytest
 import aiops_lab as lab
 from aiops_lab.spans import columnar
 from aiops_lab.traces import encode
-from shop.recordings import read_spans, write_spans
-from tests.support.made import BEGIN, Shop, fault
+from tests.support.made import BEGIN, Shop
+from tests.support.traces import span
 
 IDS = ["trace_id", "span_id", "parent_id"]
 NAMES = ["service", "endpoint", "kind", "peer"]
@@ -53,10 +53,6 @@ def needs(stored):
         pytest.importorskip("pyarrow")
 
 
-def incident():
-    return Shop(5, fault("/payment", 300, 400, added_ms=300, status=500, rate=0.5)).run(420)
-
-
 def arrays(spans):
     every = {name: getattr(spans, name) for name in encode.ARRAYS} | spans.ids._asdict()
     return {name: array.tolist() for name, array in every.items()}
@@ -86,39 +82,6 @@ def test_part_of_a_frame_is_encoded_as_if_it_stood_alone(stored):
     expected = encode.encode(frame.iloc[7:60].reset_index(drop=True))
     got = encode.encode(stored(frame).iloc[7:60].reset_index(drop=True))
     assert arrays(got) == arrays(expected)
-
-
-@pytest.mark.parametrize("stored", COLUMNAR)
-def test_a_replay_of_any_text_type_says_the_same(stored):
-    needs(stored)
-    frame = incident()
-    expected, got = lab.replay(frame), lab.replay(stored(frame))
-    assert len(expected.incidents) == 1
-    pd.testing.assert_frame_equal(got.windows, expected.windows)
-    assert [i.to_dict() for i in got.incidents] == [i.to_dict() for i in expected.incidents]
-    assert [i.traces for i in got.incidents] == [i.traces for i in expected.incidents]
-    pd.testing.assert_frame_equal(lab.service_graph(stored(frame)), lab.service_graph(frame))
-    pd.testing.assert_series_equal(lab.self_time(stored(frame)), lab.self_time(frame))
-
-
-@pytest.mark.parametrize("before", [columnar, with_unused_categories, lambda frame: frame])
-def test_frames_with_different_categories_are_compared_as_plain_ones_are(before):
-    usual, now = Shop(3).run(60), incident().tail(900).reset_index(drop=True)
-    expected = lab.rank_root_causes(usual, now)
-    assert expected
-    assert lab.rank_root_causes(before(usual), columnar(now)) == expected
-    parts = pd.concat([before(usual), columnar(now)], ignore_index=True)
-    lab.check(parts)
-    assert arrays(encode.encode(parts)) == arrays(encode.encode(pd.concat([usual, now])))
-
-
-def test_a_columnar_frame_is_written_and_read_like_a_plain_one(tmp_path):
-    frame = incident()
-    for name, made in (("plain.csv", frame), ("columnar.csv", columnar(frame))):
-        write_spans(made, tmp_path / name)
-    assert (tmp_path / "plain.csv").read_bytes() == (tmp_path / "columnar.csv").read_bytes()
-    again = columnar(read_spans(tmp_path / "plain.csv"))
-    pd.testing.assert_frame_equal(again, columnar(frame))
 
 
 def test_columns_hold_no_python_objects_where_pyarrow_is_installed():
@@ -247,14 +210,6 @@ def test_every_array_of_the_encoding_is_sliced():
     assert set(names) - set(encode.ARRAYS) == {"source", "keys", "services", "methods"}
 
 
-def test_a_calm_replay_parses_no_ids(monkeypatch):
-    def refuse(frame):
-        raise AssertionError("ids were parsed")
-
-    monkeypatch.setattr(encode, "parse_ids", refuse)
-    assert lab.replay(Shop(3).run(60)).incidents == []
-
-
 def test_all_slices_of_an_encoding_share_one_parse(monkeypatch):
     parsed = []
     parse_ids = encode.parse_ids
@@ -267,6 +222,132 @@ def test_all_slices_of_an_encoding_share_one_parse(monkeypatch):
     )
     assert all(part.ids.trace.size == part.row.size for part in parts)
     assert parsed == [1]
+
+
+@pytest.mark.parametrize("rename", [str, lambda i: f"span-{int(i, 16)}"], ids=["hex", "any text"])
+@pytest.mark.parametrize("dtype", [object, "str", "category"])
+def test_ids_may_be_any_text_of_any_text_type(rename, dtype):
+    frame = Shop(3).run(5)
+    expected = lab.self_time(frame)
+    for column in ("trace_id", "span_id", "parent_id"):
+        frame[column] = frame[column].map(rename, na_action="ignore").astype(dtype)
+    pd.testing.assert_series_equal(lab.self_time(frame), expected)
+
+
+def test_the_same_span_id_in_two_traces_is_two_spans():
+    frame = lab.to_frame(
+        [
+            s
+            for t in (1, 2)
+            for s in [
+                span(1, None, "/a", "server", t, 10, trace=t),
+                span(2, 1, "/b", "server", t, 4, trace=t),
+            ]
+        ]
+    )
+    assert sorted(lab.self_time(frame)) == [4.0, 4.0, 6.0, 6.0]
+
+
+def test_trace_ids_that_differ_in_their_first_half_only_are_two_traces():
+    frame = lab.to_frame(
+        [
+            span(1, None, "/a", "server", 0, 9),
+            span(2, 1, "/b", "server", 1, 5),
+        ]
+    )
+    other = frame.assign(trace_id="1" + frame["trace_id"].str[1:])
+    ids = encode.parse_ids(pd.concat([frame, other], ignore_index=True))
+    assert ids.parent.tolist() == [-1, 0, -1, 2]
+    assert ids.trace.tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_ids_in_hexadecimal_are_compared_by_value(size):
+    """Of 16 or of 32 digits, small or capital letters."""
+    frame = Shop(3).run(5)
+    expected = encode.parse_ids(frame)
+    for column in IDS:
+        frame[column] = frame[column].str[-16:].str.zfill(size).str.replace("0", "b")
+    frame["parent_id"] = frame["parent_id"].str.upper()
+    assert encode.parse_ids(frame).parent.tolist() == expected.parent.tolist()
+
+
+@pytest.mark.parametrize("digit", [0, 15])
+def test_traces_that_differ_in_one_bit_are_two(digit):
+    """The first bit or the last one, with the same span ids in both."""
+    frame = lab.to_frame([span(1, None, "/a", "server", 0, 9), span(2, 1, "/b", "server", 1, 5)])
+    one = frame.assign(trace_id="0" * 16)
+    other = frame.assign(trace_id="0" * digit + "8" + "0" * (15 - digit))
+    ids = encode.parse_ids(pd.concat([one, other], ignore_index=True))
+    assert ids.parent.tolist() == [-1, 0, -1, 2]
+    assert not ids.repeated.any()
+
+
+def test_a_span_that_names_itself_has_no_parent():
+    frame = lab.to_frame([span(1, 1, "/a", "server", 0, 9), span(2, 1, "/b", "server", 1, 5)])
+    ids = encode.parse_ids(frame)
+    assert ids.parent.tolist() == [-1, 0]
+    assert ids.has_parent.tolist() == [True, True]
+
+
+def test_subtrees_are_the_tops_with_all_that_hangs_below():
+    frame = lab.to_frame(
+        [
+            span(1, None, "/a", "server", 0, 90),
+            span(2, 4, "/d", "server", 40, 5),
+            span(3, 1, "/b", "server", 1, 5),
+            span(4, 5, "/c", "client", 30, 20, peer="shop"),
+            span(5, 1, "/top", "server", 20, 50),
+        ]
+    )
+    spans = encode.encode(frame)
+    part, position = encode.subtrees_of(spans, np.arange(5) == 2)
+    assert position.tolist() == [2, 3, 4]
+    assert part.row.tolist() == [2, 3, 4]
+
+
+def test_durations_and_the_end_of_a_recording_leave_out_what_is_open():
+    frame = lab.to_frame(
+        [span(1, None, "/a", "server", 0, 90), span(2, None, "/b", "server", 10, None)]
+    )
+    spans = encode.encode(frame)
+    np.testing.assert_array_equal(spans.duration_ms, [90.0, np.nan])
+    assert spans.last_ns == BEGIN + 90 * MS
+    assert spans.select(~spans.server).last_ns == 0
+
+
+def test_as_of_includes_its_first_moment_and_not_its_last():
+    spans = encode.encode(
+        lab.to_frame(
+            [
+                span(1, None, "/a", "server", 0, 10),
+                span(2, None, "/b", "server", 5, 25),
+                span(3, None, "/c", "server", 30, 9),
+            ]
+        )
+    )
+    then = spans.as_of(BEGIN + 10 * MS, BEGIN + 30 * MS)
+    assert then.row.tolist() == [0, 1]
+    assert then.end.tolist() == [BEGIN + 10 * MS, encode.NEVER]
+
+
+def test_a_status_of_500_or_more_or_none_is_a_failure():
+    made = [span(n, None, "/a", "server", n, 1, status=s) for n, s in enumerate((499, 500, 0, 1))]
+    assert encode.is_failed(lab.to_frame(made)).tolist() == [False, True, True, False]
+
+
+def test_names_are_short_where_no_two_services_share_a_route():
+    keys = [("a", "/x"), ("b", "/x"), ("b", "/y"), ("b", "/y")]
+    names = encode.display_names(keys)
+    assert names == {("a", "/x"): "a /x", ("b", "/x"): "b /x", ("b", "/y"): "/y"}
+
+
+def test_what_has_no_status_has_a_number_that_is_none():
+    """Neither 0, which is a lost answer, nor a failure."""
+    made = [span(1, None, "/a", "server", 0, 9), span(2, 1, "work", "internal", 1, 5, status=None)]
+    spans = encode.encode(lab.to_frame(made))
+    assert spans.status.tolist() == [200, -1]
+    assert not spans.failed.any()
 
 
 # Methods and paths.
