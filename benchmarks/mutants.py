@@ -64,7 +64,7 @@ TESTS = {
     "explain.ledger": LEDGER,
     "explain.queueing": ("explain/test_config.py", "explain/test_queueing.py"),
     "explain.ranking": ("explain/test_suspects.py", "explain/test_config.py"),
-    "explain.reference": ("explain/test_attribution.py",),
+    "explain.reference": ("explain/test_attribution.py", "explain/test_evidence.py"),
     "explain.verdict": ("explain/test_suspects.py", "explain/test_config.py"),
 }
 

@@ -306,6 +306,13 @@ def test_subtrees_are_the_tops_with_all_that_hangs_below():
     assert part.row.tolist() == [2, 3, 4]
 
 
+def test_the_topmost_span_above_each_is_found():
+    made = [span(n, n - 1 if n > 1 else None, "/a", "server", n, 50 - n) for n in range(1, 6)]
+    spans = encode.encode(lab.to_frame([*made, span(9, 8, "/b", "server", 9, 5)]))
+    assert spans.tops().tolist() == [0, 0, 0, 0, 0, 5]
+    assert spans.select(np.arange(6) > 1).tops().tolist() == [0, 0, 0, 3]
+
+
 def test_durations_and_the_end_of_a_recording_leave_out_what_is_open():
     frame = lab.to_frame(
         [span(1, None, "/a", "server", 0, 90), span(2, None, "/b", "server", 10, None)]
