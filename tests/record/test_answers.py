@@ -36,7 +36,7 @@ def reporting() -> flask.Flask:
         code = error.code if is_answer else 409 if isinstance(error, KeyError) else 500
         return "sorry", code or error.response.status_code
 
-    app.handle_user_exception = answer
+    app.handle_user_exception = answer  # type: ignore[method-assign, assignment]
     return app
 
 
@@ -98,7 +98,7 @@ def test_an_app_that_answers_all_exceptions_itself_hides_none(spans, view, resul
     app = flask.Flask(__name__)
 
     @app.errorhandler(Exception)
-    def answer(error: Exception) -> tuple[dict[str, str], int]:
+    def answer(error: Exception) -> HTTPException | tuple[dict[str, str], int]:
         if isinstance(error, HTTPException):
             return error
         return {"error": "sorry"}, 500
