@@ -9,7 +9,7 @@ PY := $(BIN)/python
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with=notebooks/sanitize.cfg --nbval-cell-timeout=120
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab students test test-lessons test-browser test-claims check bench docs clean
+.PHONY: help demo lab students test test-lessons test-browser test-claims test-apps check bench docs clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -37,6 +37,9 @@ test-browser: $(VENV)/set-up-browser  ## open lesson 03 in Chromium, run it and 
 
 test-claims: $(VENV)/set-up-test  ## plant wrong claims in copies of the lessons and see each one found (some minutes)
 	@$(PY) -m pytest -m claims -n 2 --durations=0 --durations-min=1 tests/claims
+
+test-apps: $(VENV)/set-up-test  ## serve real applications with gunicorn, break each and see its cause named (ten minutes)
+	@$(PY) -m pytest -m apps -n 2 --durations=0 --durations-min=1 tests/apps
 
 check: $(VENV)/set-up-test  ## style, format and types, then the tests and what they cover
 	@$(PY) -m ruff check .

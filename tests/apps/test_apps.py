@@ -1,0 +1,336 @@
+"""Real applications, as their users wrote them, under gunicorn: each with one fault.
+
+Their names, their incident and its cause have to be right, and no request may be lost.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+
+from aiops_lab import Incident, Monitor, Sensitivity, SpanStore, replay
+from tests.support.serving import wait_for
+from tests.support.workers import Load, Visit, gunicorn
+
+pytest.importorskip("gunicorn", reason="gunicorn is in the extra dev")
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="gunicorn needs fork")
+
+# A fault here adds half a second, or fails: what this machine adds by chance is not looked at.
+SENSITIVITY = Sensitivity(window_s=1, min_count=10, min_ms=150, timeout_s=1.0, grace_s=1.5)
+
+
+class App(NamedTuple):
+    """An app, what is sent to it, and what has to be found."""
+
+    name: str
+    worker: str
+    visits: list[Visit]
+    endpoints: set[tuple[str, str]]
+    fault: str
+    kind: str  # the type of the worst anomaly
+    cause: tuple[str, str]  # service and endpoint
+    needs: tuple[str, ...] = ()
+    sign_in: Visit | None = None
+
+
+LIBRARY = [
+    Visit("GET", "/api/v1/loans"),
+    Visit("POST", "/api/v1/loans", json={"copy": 7}),
+    Visit("GET", "/api/v1/loans/7"),
+    Visit("DELETE", "/api/v1/loans/7"),
+    Visit("GET", "/api/v1/members"),
+    Visit("POST", "/api/v1/members"),
+    Visit("GET", "/api/v1/members/ada"),
+    Visit("GET", "/api/v1/members/bob"),
+]
+LIBRARY_ENDPOINTS = {
+    ("GET", "/api/v1/loans"),
+    ("POST", "/api/v1/loans"),
+    ("GET", "/api/v1/loans/<int:number>"),
+    ("DELETE", "/api/v1/loans/<int:number>"),
+    ("GET", "/api/v1/members"),
+    ("POST", "/api/v1/members"),
+    ("GET", "/api/v1/members/<name>"),
+}
+
+PORTAL = [
+    Visit("GET", "/"),
+    Visit("GET", "/orders"),
+    Visit("GET", "/v1/orders"),
+    Visit("GET", "/v1/orders/17"),
+    Visit("GET", "/v2/orders"),
+    Visit("GET", "/v2/orders/18"),
+    Visit("GET", "/v2/orders/19"),
+    Visit("GET", "/v2/nothing"),
+]
+PORTAL_ENDPOINTS = {
+    ("GET", "/"),
+    ("GET", "/orders"),
+    ("GET", "/v1/orders"),
+    ("GET", "/v1/orders/<int:number>"),
+    ("GET", "/v2/orders"),
+    ("GET", "/v2/orders/<int:number>"),
+    ("GET", "(unmatched)"),
+}
+
+TODO = App(
+    name="todo",
+    worker="sync --preload",
+    visits=[
+        Visit("GET", "/todos"),
+        Visit("GET", "/todos/1"),
+        Visit("POST", "/todos", json={"text": "read"}),
+        Visit("POST", "/todos/2/done"),
+        Visit("GET", "/todos/999999"),
+        Visit("GET", "/todos/1", signed_in=False),
+        Visit("POST", "/login", data={"name": "ada"}),
+    ],
+    endpoints={
+        ("GET", "/todos"),
+        ("POST", "/todos"),
+        ("GET", "/todos/<int:number>"),
+        ("POST", "/todos/<int:number>/done"),
+        ("POST", "/login"),
+    },
+    fault="slow",
+    kind="latency_anomaly",
+    cause=("todo", "/todos"),
+    needs=("flask_sqlalchemy", "flask_login"),
+    sign_in=Visit("POST", "/login", data={"name": "ada"}),
+)
+BOOKS = App(
+    name="books",
+    worker="gthread",
+    visits=[
+        Visit("GET", "/api/books"),
+        Visit("POST", "/api/books", json={"title": "Another"}),
+        Visit("POST", "/api/books", json={"title": "Volume 1"}),
+        Visit("POST", "/api/books", json={"subject": "none"}),
+        Visit("GET", "/api/books/1"),
+        Visit("GET", "/api/books/99"),
+        Visit("DELETE", "/api/books/1"),
+        Visit("GET", "/api/authors/ada"),
+    ],
+    endpoints={
+        ("GET", "/api/books"),
+        ("POST", "/api/books"),
+        ("GET", "/api/books/<int:number>"),
+        ("DELETE", "/api/books/<int:number>"),
+        ("GET", "/api/authors/<string:name>"),
+    },
+    fault="fail",
+    kind="error_spike",
+    cause=("books", "POST /api/books"),
+    needs=("flask_restx",),
+)
+TICKETS = App(
+    name="tickets",
+    worker="sync",
+    visits=[
+        Visit("GET", "/desk/tickets"),
+        Visit("POST", "/desk/tickets", json={"subject": "smoke"}),
+        Visit("POST", "/desk/tickets", json={}),
+        Visit("GET", "/desk/tickets/1"),
+        Visit("GET", "/desk/tickets/99"),
+        Visit("PUT", "/desk/tickets/1", json={}),
+        Visit("GET", "/desk/tickets/1/comments"),
+    ],
+    endpoints={
+        ("GET", "/desk/tickets"),
+        ("POST", "/desk/tickets"),
+        ("GET", "/desk/tickets/<int:number>"),
+        ("PUT", "/desk/tickets/<int:number>"),
+        ("GET", "/desk/tickets/<int:number>/comments"),
+    },
+    fault="fail",
+    kind="error_spike",
+    cause=("tickets", "/desk/tickets/<int:number>/comments"),
+    needs=("flask_restful",),
+)
+APPS = [
+    TODO,
+    BOOKS,
+    TICKETS,
+    App(
+        name="portal",
+        worker="gevent",
+        visits=PORTAL,
+        endpoints=PORTAL_ENDPOINTS,
+        fault="slow",
+        kind="latency_anomaly",
+        cause=("portal", "/v2/orders/<int:number>"),
+        needs=("gevent",),
+    ),
+    App(
+        name="whole_portal",
+        worker="gthread --preload",
+        visits=PORTAL,
+        endpoints={
+            (method, route.replace("<int:number>", "<id>")) for method, route in PORTAL_ENDPOINTS
+        },
+        fault="slow",
+        kind="latency_anomaly",
+        cause=("portal", "/v2/orders/<id>"),
+    ),
+    App(
+        name="library",
+        worker="gevent --preload",
+        visits=LIBRARY,
+        endpoints=LIBRARY_ENDPOINTS,
+        fault="hang",
+        kind="timeout",
+        cause=("library", "/api/v1/loans/<int:number>"),
+        needs=("gevent",),
+    ),
+    App(
+        name="orders",
+        worker="gthread",
+        visits=[
+            Visit("GET", "/orders"),
+            Visit("POST", "/orders/apple"),
+            Visit("POST", "/orders/pear"),
+            Visit("POST", "/orders/stone"),
+        ],
+        endpoints={
+            ("GET", "/orders"),
+            ("POST", "/orders/<fruit>"),
+            ("GET", "/prices/<fruit>"),
+            ("POST", "/statistics"),
+        },
+        fault="slow",
+        kind="latency_anomaly",
+        cause=("prices", "/prices/<fruit>"),
+    ),
+]
+
+
+@pytest.mark.apps
+@pytest.mark.parametrize("app", APPS, ids=lambda app: f"{app.name}, {app.worker}")
+def test_an_app_with_a_fault_is_one_incident_with_its_cause(app, tmp_path):
+    for package in app.needs:
+        pytest.importorskip(package, reason=f"{package} is in the extra dev")
+    must_be_found(app, tmp_path, normal_s=40, fault_s=20)
+
+
+def test_class_views_in_nested_blueprints_and_a_method_that_fails(tmp_path):
+    app = App(
+        name="library",
+        worker="sync --preload",
+        visits=[*LIBRARY, *LIBRARY[:2], LIBRARY[1]],
+        endpoints=LIBRARY_ENDPOINTS,
+        fault="fail",
+        kind="error_spike",
+        cause=("library", "POST /api/v1/loans"),
+    )
+    must_be_found(app, tmp_path, normal_s=6, fault_s=3)
+
+
+def must_be_found(app: App, folder: Path, normal_s: float, fault_s: float) -> None:
+    """Serve an app, send it requests, let it break, and compare what is found with its truth."""
+    with SpanStore(folder / "spans.sqlite") as store:
+        with served(app, folder) as url, Watch(store) as watch:
+            load = Load(url)
+            if app.sign_in is not None:
+                load.sign_in(app.sign_in)
+            load.run(app.visits, normal_s)
+            assert load.failures == 0
+            (folder / "fault").write_text(app.fault)
+            load.run(app.visits, fault_s)
+            (folder / "fault").unlink()
+            watch.wait()
+        store.flush()
+        spans = store.spans()
+    names_must_be_right(app, spans, load)
+    assert (load.failures > 0) == (app.fault == "fail")
+    incident_must_be_right(app, list(watch.found.values()))
+    incident_must_be_right(app, replay(spans, SENSITIVITY).incidents)
+    for log in folder.glob("*.log"):
+        must_be_quiet(log.read_text("utf-8"))
+
+
+class Watch:
+    """A monitor beside the app, in a thread of its own, and the incidents that it reports."""
+
+    def __init__(self, store: SpanStore) -> None:
+        self.found: dict[str, Incident] = {}
+        self._monitor = Monitor(store, SENSITIVITY)
+        self._over = threading.Event()
+        self._pool = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> Watch:
+        self._run = self._pool.submit(self._watch)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._pool.shutdown()
+        self._run.result()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.5):
+            for incident in self._monitor.step(pd.Timestamp.now("UTC")):
+                self.found[incident.id] = incident
+
+    def wait(self) -> None:
+        """Return when all that has happened is judged."""
+        now = pd.Timestamp.now("UTC")
+
+        def is_judged() -> bool:
+            assert not self._run.done()
+            judged = self._monitor.judged_until
+            return judged is not None and judged > now
+
+        wait_for(is_judged, 60)
+
+
+@contextmanager
+def served(app: App, folder: Path) -> Iterator[str]:
+    """Yield the base url of an app; orders have their prices beside them."""
+    spans = folder / "spans.sqlite"
+    environment = {"DATA": str(folder), "SPANS": str(spans)}
+    with ExitStack() as servers:
+        if app.name == "orders":
+            prices = gunicorn("prices", folder / "prices.log", environment, "--worker-class=sync")
+            environment |= {"PRICES": servers.enter_context(prices)}
+        worker, *rest = app.worker.split()
+        options = [f"--worker-class={worker}", *rest]
+        if worker == "gthread":
+            options.append("--threads=4")
+        server = gunicorn(app.name, folder / "app.log", environment, *options)
+        yield servers.enter_context(server)
+
+
+def names_must_be_right(app: App, spans: pd.DataFrame, load: Load) -> None:
+    """Compare the endpoints of all requests, and count: nothing lost, doubled or left open."""
+    requests = spans[spans["kind"] == "server"]
+    names = zip(requests["method"], requests["endpoint"], strict=True)
+    assert set(names) == app.endpoints
+    assert requests["duration_ms"].notna().all()
+    assert spans["span_id"].is_unique
+    sent = requests[requests["parent_id"].isna()]
+    assert len(sent) == load.sent
+    called = len(requests) - len(sent)
+    assert called == (spans["kind"] == "client").sum()
+
+
+def incident_must_be_right(app: App, incidents: list[Incident]) -> None:
+    """Expect one incident, of the right type and with the right cause."""
+    assert len(incidents) == 1, incidents
+    (incident,) = incidents
+    assert incident.root_cause is not None
+    assert incident.root_cause.key == app.cause
+    assert incident.main_anomaly.type == app.kind
+
+
+def must_be_quiet(log: str) -> None:
+    """Expect no complaint of gunicorn or of this package; Flask tells of views that failed."""
+    complaints = [line for line in log.splitlines() if "[ERROR]" in line or "WARN" in line]
+    assert complaints == []
