@@ -12,6 +12,7 @@ record     What happened? instrument(app), Session, SpanStore, injected faults.
 traces     How do spans hang together? Encoding, trees, critical path, service graph.
 detect     What is unusual? Windows, baselines, detectors, incidents, sensitivity.
 explain    Why? Reference, cost attribution, ledger, deviations, ranking, confidence.
+diagnosis  Which requests is an incident made of, and what is their cause?
 pipeline   What is known as time passes? Baselines, known calls, incidents and verdicts.
 monitor    Who watches? Monitor.step on a live store, replay on a recording.
 evaluate   Is it right? Scores against injected faults, calibration, sweeps.
