@@ -79,6 +79,12 @@ PLANTS = (
         "ring[0] - group[-1][0] <= 500",
     ),
     Plant(
+        "06",
+        "links without causes",
+        "lab.replay(spans, lab.Sensitivity(correlation_s=c))",
+        "by_links(spans, c)",
+    ),
+    Plant(
         "07",
         "a swapped rule",
         'z_of(usual, now, pd.concat([usual, now])["duration_ms"])',
