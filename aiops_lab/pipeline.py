@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aiops_lab.detect import baselines as b
 from aiops_lab.detect.detectors import DETECTORS, AnyDetector, Detector
@@ -19,7 +20,14 @@ from aiops_lab.detect.grouping import Calls, IncidentManager
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.detect.scoring import Columns, judge
 from aiops_lab.detect.sensitivity import Sensitivity
-from aiops_lab.detect.windows import Grid, count_windows, is_given_up, log_ms
+from aiops_lab.detect.windows import (
+    Grid,
+    check_walked,
+    count_windows,
+    is_given_up,
+    log_ms,
+    windows_to_walk,
+)
 from aiops_lab.diagnosis import Diagnosis, History, Rule
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.numerics import to_timestamp, unix_ns
@@ -33,6 +41,8 @@ _MOST_TRACES, _MOST_MESSAGES = 50, 3  # that an anomaly carries
 _MOST_IN_A_TRACE = 3  # requests of one anomaly, unless a client sends many under one trace
 
 _MOST_WINDOWS = 10_000  # that are judged in one piece
+_FEW_WINDOWS = 100  # up to which skipping does not pay
+_FIRST_MORE = 128  # windows of a gap that are walked, at first, where an endpoint is abnormal
 
 
 class Report(NamedTuple):
@@ -135,6 +145,14 @@ class Pipeline:
         return int(self.sensitivity.window_s * 1e9)
 
     @property
+    def _stuck_ns(self) -> int:
+        return int(self.sensitivity.timeout_s * 1e9)
+
+    @property
+    def _lost_ns(self) -> int:
+        return int(self.sensitivity.resolve_after_s * 1e9)
+
+    @property
     def needed_since(self) -> pd.Timestamp | None:
         """From when on the next `advance` needs the spans: small windows that still wait for
         company reach back.
@@ -204,32 +222,77 @@ class Pipeline:
         return floor_to(earliest, self.window_ns)
 
     def _judge(self, recording: Recording, since: int, until: int) -> list[pd.DataFrame]:
-        """Judge the windows in pieces, so that the grid after a month of silence does not fill the
-        memory.
+        """Judge the windows in pieces, so that the grid after a month of traffic does not fill the
+        memory, and without those in gaps that change nothing.
         """
-        s = self.sensitivity
-        piece = _MOST_WINDOWS * self.window_ns
-        judged = []
-        for low in range(since, max(until, since + 1), piece):
-            counts = count_windows(
-                recording.requests,
-                recording.given_up,
-                len(self.keys),
-                Grid(low, min(low + piece, until), self.window_ns),
-                stuck_ns=int(s.timeout_s * 1e9),
-                lost_ns=int(s.resolve_after_s * 1e9),
-            )
-            frames = judge(
-                counts,
-                list(self.keys),
-                self.state,
-                self.system,
-                s,
-                decide=self._decide,
-                jumps=self._jumps,
-            )
+        grid = Grid(since, max(until, since), self.window_ns)
+        todo = self._to_walk(recording, grid)
+        more = _FIRST_MORE
+        judged: list[tuple[pd.DataFrame, pd.DataFrame]] = []
+        walked = 0
+        while todo.size or not judged:
+            piece, rest = todo[:_MOST_WINDOWS], todo[_MOST_WINDOWS:]
+            until = grid.since_ns + int(rest[0]) * grid.window_ns if rest.size else grid.until_ns
+            begin = self.state.copy(), self.system.copy()
+            frames = self._judge_piece(recording, grid._replace(until_ns=until), piece)
+            wrong = self._wrongly_skipped(frames[0], grid, todo[: piece.size + 1])
+            if wrong.size:
+                self.state, self.system = begin
+                todo = _with_more(todo, wrong, more, grid.windows)
+                check_walked(walked + todo.size, recording.requests.row.size, grid)
+                more = min(2 * more, _MOST_WINDOWS)
+                continue
             judged.append(frames)
+            walked += piece.size
+            todo = rest
         return [pd.concat(frames, ignore_index=True) for frames in zip(*judged, strict=True)]
+
+    def _to_walk(self, recording: Recording, grid: Grid) -> NDArray:
+        """Return the numbers of the windows that something happens in, and of those around them."""
+        if grid.windows <= _FEW_WINDOWS:
+            return np.arange(grid.windows)
+        return windows_to_walk(
+            recording.requests,
+            recording.given_up,
+            grid,
+            stuck_ns=self._stuck_ns,
+            lost_ns=self._lost_ns,
+            hours=self.sensitivity.hours,
+        )
+
+    def _judge_piece(
+        self, recording: Recording, grid: Grid, walked: NDArray
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        counts = count_windows(
+            recording.requests,
+            recording.given_up,
+            len(self.keys),
+            grid,
+            stuck_ns=self._stuck_ns,
+            lost_ns=self._lost_ns,
+            walked=walked,
+        )
+        return judge(
+            counts,
+            list(self.keys),
+            self.state,
+            self.system,
+            self.sensitivity,
+            decide=self._decide,
+            jumps=self._jumps,
+        )
+
+    def _wrongly_skipped(self, windows: pd.DataFrame, grid: Grid, walked: NDArray) -> NDArray:
+        """Return after which of the walked windows others must be walked, too.
+
+        They are those with a gap behind them in which an endpoint is still held to be abnormal:
+        its silence lasts, until it has been relearned.
+        """
+        before_gap = walked[np.diff(walked, append=grid.windows) > 1]
+        columns = [detector.column for detector in self._holding]
+        abnormal = windows.loc[windows[columns].any(axis=1), "window"]
+        starts = pd.DatetimeIndex(abnormal).as_unit("ns").asi8
+        return np.intersect1d(before_gap, grid.number(starts))
 
     def names_at(self, moment_ns: int) -> dict[Key, str]:
         """Return how the endpoints are shown that were known at a moment (Unix ns).
@@ -296,6 +359,12 @@ def _number(incident: Incident) -> int:
 def floor_to(ns: int, step: int) -> int:
     """Return the last multiple of `step` that is not above `ns`."""
     return ns // step * step
+
+
+def _with_more(walked: NDArray, after: NDArray, more: int, windows: int) -> NDArray:
+    """Return the windows that are walked, with `more` others after some of them."""
+    others = (after[:, None] + np.arange(1, more + 1)).ravel()
+    return np.union1d(walked, others[others < windows])
 
 
 class _Evidence:

@@ -124,11 +124,11 @@ def _walk(
     `state` has the shape (endpoints, hours), `scores` and `before` (windows, endpoints); `before`
     takes a copy of each baseline as it was when its window was scored.
     """
-    start_s = counts.start_ns / 1e9
     window_s = counts.window_ns / 1e9
     alpha = compiled_alpha(window_s, RATE_MEMORY * knobs.half_life_s)
     for w in range(plan.hour.size):
         now = state[:, plan.hour[w]]
+        start_s = counts.starts[w] / 1e9
         _find_stuck(counts, w, now, knobs.timeout_s, scores[w])
         for e in plan.endpoints:
             baseline = now[e]
@@ -140,7 +140,7 @@ def _walk(
             before[w, e] = baseline
             abnormal = plan.held.abnormal[w, e]
             if abnormal and np.isnan(baseline["abnormal_since"]):
-                b.begin_abnormal(baseline, start_s + w * window_s)
+                b.begin_abnormal(baseline, start_s)
             if judged:
                 _learn(baseline, score, knobs, abnormal, plan.held.jumped[w, e])
             if plan.arrived[w] > 0 and (baseline["count"] > 0 or counts.arrivals[w, e] > 0):
@@ -148,9 +148,10 @@ def _walk(
                     b.learn_arrivals_apart(baseline, counts.arrivals[w, e], alpha)
                 else:
                     b.learn_arrivals(baseline, counts.arrivals[w, e], alpha)
-            lasts_s = start_s + (w + 1) * window_s - baseline["abnormal_since"]
+            lasts_s = start_s + window_s - baseline["abnormal_since"]
             if abnormal and lasts_s >= knobs.relearn_after_s:
                 b.accept_level(baseline)
+            _wait(baseline, counts.skipped[w], window_s)
 
 
 @compiled
@@ -178,14 +179,24 @@ def _pool(baseline: Any, counts: Counts, w: int, e: int, activity: float) -> Non
     baseline["pool_ok_total"] += counts.ok_total[w, e]
     baseline["pool_long"] += counts.long[w, e]
     baseline["pool_aged"] += counts.aged[w, e]
-    if baseline["pool_n"] > 0:
-        baseline["pool_s"] += counts.window_ns / 1e9
+    _wait(baseline, 1, counts.window_ns / 1e9)
     if counts.arrivals[w, e] > 0:
         baseline["longest"] = max(baseline["longest"], baseline["silent"])
         baseline["silent"] = 0.0
     else:
         dispersion = baseline["rate_var"] / max(baseline["rate"], 1e-9)
         baseline["silent"] += baseline["rate"] / max(1.0, dispersion) * activity
+
+
+@compiled
+def _wait(baseline: Any, windows: int, window_s: float) -> None:
+    """Let the pool wait for more requests during some windows.
+
+    Whole windows are counted, so that the seconds are the same however many there are in one step.
+    """
+    if baseline["pool_n"] > 0:
+        waited = np.rint(baseline["pool_s"] / window_s)
+        baseline["pool_s"] = (waited + windows) * window_s
 
 
 @compiled
@@ -374,8 +385,11 @@ def judge(
     - `error_rate`: share of errors, 0 to 1.
     - `rate`, `rate_var`: mean and variance of the arrivals in a window of `window_s`.
     - `low`, `high`: the envelope of `gap`.
+
+    The windows that `counts` skips change nothing but `seconds`, if what `decide` says of the
+    window before them, in which nothing happens either, is False: whoever calls this checks that.
     """
-    starts = counts.start_ns + np.arange(len(counts.n)) * counts.window_ns
+    starts = counts.starts
     knobs = Knobs(*map(float, astuple(sensitivity)))
     rate_half_life_s = RATE_MEMORY * sensitivity.half_life_s
     arrived = counts.arrivals.sum(axis=1)

@@ -49,7 +49,8 @@ def run(rows, sensitivity=S, state=None, system=None, start=0):
             ages += list(cell.get("stuck", ()))
         ptr.append(len(codes))
     counts = Counts(
-        start,
+        start + np.arange(len(table["n"])) * WINDOW_NS,
+        np.zeros(len(table["n"]), dtype=np.int64),
         WINDOW_NS,
         *table.values(),
         np.array(ptr),

@@ -240,7 +240,9 @@ def judged(
         np.array(stuck, dtype=float),
     )
     tables = [np.array([cell]) for cell in cells]
-    counts = Counts._make([int(BEGIN_S * 1e9), 10 * 10**9, *tables, *stuck_requests])
+    starts = np.array([int(BEGIN_S * 1e9)])
+    skipped = np.array([0])
+    counts = Counts._make([starts, skipped, 10 * 10**9, *tables, *stuck_requests])
 
     def decide(windows: Any, usual: Any, s: Any) -> dict[str, NDArray]:
         return {"forced": np.array([[abnormal, False]])}
