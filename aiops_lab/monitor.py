@@ -192,7 +192,7 @@ class Monitor:
             recent = self._recent(now)
             spans = encode(recent, methods=self._pipeline.methods)
             endpoints = [spans.keys[node][1] for node in spans.node[spans.server]]
-            served = recent[spans.server].assign(endpoint=endpoints)
+            served = recent.iloc[spans.row[spans.server]].assign(endpoint=endpoints)
             groups: Any = served.groupby(["service", "endpoint"], observed=True)
             names = display_names(groups.groups)
             metrics = {names[key]: self._metrics_of(key, rows, _utc(now)) for key, rows in groups}

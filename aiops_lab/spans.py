@@ -14,6 +14,8 @@ Key = tuple[str, str]  # (service, endpoint)
 
 KINDS = ("server", "client", "log", "internal", "producer", "consumer")
 
+SERVING = ("server", "consumer")  # kinds of spans that serve an endpoint
+
 WITHOUT_HTTP = ("log", "internal", "producer", "consumer")  # kinds that may have no status
 
 MAX_DURATION_MS = 30 * 86_400_000.0  # no request lasts longer than 30 days

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.numerics import compiled
 from aiops_lab.traces.encode import EncodedSpans
+from aiops_lab.traces.timing import Timing
 from aiops_lab.traces.trees import TraceTrees, critical_path, self_time_ns
 
 # ---- accounts
@@ -112,7 +113,8 @@ class EndpointProfile(NamedTuple):
     """What endpoints are like when all is well.
 
     ``nodes``: by code of the endpoint the mean duration in ``ns``, and the shares of its requests
-    that ``failed`` (5xx) and that it ``refused`` (4xx).
+    that ``failed`` (5xx), that it ``refused`` (4xx), and that were ``long``: longer than
+    `timeout_s`.
     """
 
     nodes: pd.DataFrame
@@ -128,6 +130,7 @@ def endpoint_profile(trees: TraceTrees, config: RcaConfig) -> EndpointProfile:
         "ns": trees.end - trees.start,
         "failed": trees.failed,
         "refused": _is_refusal(trees),
+        "long": trees.end - trees.start > config.timeout_s * 1e9,
     }
     served = {name: column[trees.server] for name, column in columns.items()}
     means = {name: np.bincount(group, column) / n for name, column in served.items()}
@@ -336,12 +339,12 @@ class AccountMeans(NamedTuple):
 class AttributedTraces:
     """The traces of some spans, and what their requests cost, as of ``until_ns``.
 
-    ``offsets``: by how many ns the clock of a called service is ahead, by (caller, called).
+    ``timing``: which calls are waited for, and whose clock is ahead.
     """
 
     spans: EncodedSpans = field(repr=False)
     trees: TraceTrees = field(repr=False)
-    offsets: dict[tuple[str, str], int] = field(repr=False)
+    timing: Timing = field(repr=False)
     until_ns: int
     costs: CostTable = field(repr=False)
     config: RcaConfig
@@ -353,7 +356,9 @@ class AttributedTraces:
 
     @cached_property
     def cost_by_entry(self) -> pd.DataFrame:
-        """What requests cost, by entry: n, ms, failed (share), open, sd_ms."""
+        """What requests cost, by entry: n, ms, failed (share), open, sd_ms, long (share of those
+        longer than `timeout_s`).
+        """
         requests = self.costs.requests
         entry = requests["entry"].to_numpy()
         first, group = group_rows(entry)
@@ -367,6 +372,7 @@ class AttributedTraces:
             "failed": np.bincount(group, requests["failed"]) / n,
             "open": np.bincount(group, requests["open"]).astype(np.int64),
             "sd_ms": np.sqrt(var),
+            "long": np.bincount(group, ms > self.config.timeout_s * 1e3) / n,
         }
         return pd.DataFrame(columns, index=pd.Index(entry[first], name="entry"))
 
@@ -425,7 +431,8 @@ def _outcomes(
     usually_refuses = usual["refused"].to_numpy() > config.usual_failure_share
     duration = trees.end - trees.start
     age = np.maximum(config.timeout_s * 1e9, config.timeout_ratio * usual_ns)
-    bad = np.where(is_open, duration > age, trees.failed)
+    held_open = usual["long"].to_numpy() > config.long_lived_share
+    bad = np.where(is_open, (duration > age) & ~held_open, trees.failed)
     bad &= ~usually_fails | (trees.parent < 0)
     refusal = _is_refusal(trees) & ~usually_refuses
     at_once = (trees.status == 0) & (duration < config.refused_ms * 1e6)

@@ -41,6 +41,11 @@ class RcaConfig:
     timeout_s : float
         Age (s) from which an open request is unanswered. Higher: unanswered requests are seen
         later. In a replay and in a monitor `Sensitivity.timeout_s` takes its place.
+    long_lived_share : float
+        An entry of whose usual requests a larger share, from 0 to 1, lasts longer than `timeout_s`
+        keeps connections open on purpose (event streams, long polls): how long one lasts is no
+        latency. Higher: slow entries have an excess of latency, and streams more often, too. 0.05,
+        as for the detectors.
     timeout_ratio : float
         An open request must also be this many times as old as its endpoint's usual duration.
         Higher: more patience with slow endpoints. 5, as for the timeout detector.
@@ -121,6 +126,7 @@ class RcaConfig:
     min_success_share: float = 0.25
     similar_ratio: float = 0.3
     timeout_s: float = 5.0
+    long_lived_share: float = 0.05
     timeout_ratio: float = 5.0
     refused_ms: float = 5.0
     usual_failure_share: float = 0.5
@@ -152,6 +158,7 @@ class RcaConfig:
 _SHARES = {
     "min_success_share",
     "similar_ratio",
+    "long_lived_share",
     "usual_failure_share",
     "call_quantile",
     "max_misfits",

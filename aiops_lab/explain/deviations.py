@@ -59,7 +59,10 @@ def reference_profile(
     keys = _shapes(traces)
     shapes = {str(name): key.value_counts() for name, key in keys.items()}
     once = _look_up(shapes["both"], keys["both"]) == 1
-    limit = traces.self_ns.groupby(level=0).quantile(traces.config.quantile)
+    self_ns = traces.self_ns.groupby(level=0)
+    long = (traces.self_ns > traces.config.timeout_s * 1e9).groupby(level=0).mean()
+    limit = self_ns.quantile(traces.config.quantile)
+    limit = limit.mask(long > traces.config.long_lived_share, np.inf)
     columns = {
         "n": traces.self_ns.index.value_counts(),
         "failed": _failed(traces),

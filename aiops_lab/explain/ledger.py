@@ -33,6 +33,7 @@ from aiops_lab.explain.attribution import (
 )
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.deviations import find_deviations
+from aiops_lab.explain.entries import find_entries, with_same_timing
 from aiops_lab.explain.queueing import Contention, find_contention, service_requests
 from aiops_lab.explain.reference import Reference, check_resources
 from aiops_lab.numerics import to_timestamp
@@ -52,6 +53,7 @@ class Ledger(NamedTuple):
     times its weight). ``entries``: entry, n_usual, n_now, usual_ms, now_ms, usual_failed,
     now_failed, open_now (requests without an answer: they cost their age), weight (share of the
     requests). For each entry and unit the excess, masked rows left out, adds up to the entry's own.
+    An entry that keeps connections open on purpose has no rows of time: see `long_lived_share`.
     """
 
     rows: pd.DataFrame
@@ -108,6 +110,7 @@ class Comparison(AttributedTraces):
         usual = self.reference.cost_by_entry
         sd_ms = np.maximum(usual["sd_ms"], self.config.min_sd_ms)
         limit_ms = usual["ms"] + self.config.n_sigma * sd_ms
+        limit_ms = limit_ms.mask(usual["long"] > self.config.long_lived_share, np.inf)
         requests = self.costs.requests
         limit = limit_ms.reindex(requests["entry"]).to_numpy()  # NaN: nothing is usual of it
         slow = requests["ns"] / 1e6 > limit
@@ -151,7 +154,14 @@ def compare(
         abnormal = encode(check(abnormal), usual.keys, usual.methods)
     spans = abnormal
     until = spans.last_ns if until_ns is None else until_ns
-    trees = build_trees(spans, until, reference.offsets)
+    reference = with_same_timing(reference, spans)
+    trees = build_trees(spans, until, reference.timing)
+    entries = find_entries(reference, trees)
+    if entries.tops.any() or entries.passed.any():
+        how = {"tops": entries.tops, "passed": entries.passed}
+        trees = build_trees(spans, until, reference.timing, **how)
+    if entries.inner:
+        reference = reference.with_inner(entries.inner)
     costs = attribute_costs(
         trees,
         spans.end > until,
@@ -159,7 +169,7 @@ def compare(
         reference.config,
         reference.costs.accounts,
     )
-    traces = spans, trees, reference.offsets, until, costs, reference.config
+    traces = spans, trees, reference.timing, until, costs, reference.config
     return Comparison(*traces, reference, _during(reference, spans, resources), names or {})
 
 
@@ -279,7 +289,10 @@ def _excess(comparison: Comparison, entries: pd.DataFrame) -> _Rows:
         excess=now_mean - usual_mean,
         se=np.where(is_time, se, se_failures),
     )
-    return rows.at(n_usual > 0)  # NaN where the entry has no requests on one side
+    share = comparison.reference.cost_by_entry["long"].reindex(entry).to_numpy()
+    no_latency = is_time & (share > comparison.config.long_lived_share)
+    # NaN where the entry has no requests on one side
+    return rows.at((n_usual > 0) & ~no_latency)
 
 
 def _se_of_failures(share: NDArray, n_usual: NDArray, n_now: NDArray, config: RcaConfig) -> NDArray:

@@ -126,10 +126,10 @@ def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests 
     if not served.any():
         return None
     gap = _gap(spans, served)
-    spans, row = subtrees_of(spans, served)
+    spans, row = subtrees_of(spans, served, traces.trees.parent)
     served = served[row]
     account = traces.costs.span_account[row]
-    trees = build_trees(spans, traces.until_ns, traces.offsets, served)
+    trees = build_trees(spans, traces.until_ns, traces.timing, served)
     span, ns = critical_path(trees)
     at_home = trees.root[span] == span
     own = np.zeros(served.size)
@@ -165,11 +165,9 @@ def _gap(spans: EncodedSpans, served: NDArray) -> NDArray:
     """
     duration = spans.end - spans.start
     closed = spans.end != NEVER
-    ids = spans.ids
-    parent = ids.parent[served]
+    parent = spans.ids.parent[served]
     longer = duration[parent] - duration[served]
     comparable = (parent >= 0) & spans.client[parent] & closed[parent] & closed[served]
-    comparable &= ~ids.repeated[served]
     return np.where(comparable, np.maximum(longer, 0), 0)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aiops_lab.explain.attribution import (
+    AccountMeans,
+    AccountTable,
     AttributedTraces,
     EndpointProfile,
     attribute_costs,
@@ -17,8 +21,10 @@ from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.deviations import ReferenceProfile, reference_profile
 from aiops_lab.explain.queueing import ServiceRequests, service_requests
 from aiops_lab.spans import check
-from aiops_lab.traces.encode import EncodedSpans, encode
-from aiops_lab.traces.trees import build_trees, clock_offsets
+from aiops_lab.traces.encode import EncodedSpans, encode, hangs_below, subtrees_of
+from aiops_lab.traces.recorded import RecordedCalls, recorded_calls
+from aiops_lab.traces.timing import Timing, learn_timing
+from aiops_lab.traces.trees import build_trees
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +32,12 @@ class Reference(AttributedTraces):
     """What is usual, learned from fault-free spans.
 
     It keeps the ``config`` with which it was learned: whatever is compared with it uses that.
+    ``inner``: requests that came from inside of the traces, as if they had been entries.
     """
 
     endpoint_profile: EndpointProfile = field(repr=False)
     resources: pd.DataFrame | None = field(repr=False)
+    inner: tuple[AttributedTraces, ...] = field(default=(), repr=False)
     _requests: dict[str, ServiceRequests | None] = field(default_factory=dict, repr=False)
 
     def requests_of(self, service: str) -> ServiceRequests | None:
@@ -42,6 +50,60 @@ class Reference(AttributedTraces):
     def profile(self) -> ReferenceProfile:
         """How things are usually done."""
         return reference_profile(self, self.resources)
+
+    @cached_property
+    def recorded_calls(self) -> RecordedCalls:
+        """Which calls lack a span."""
+        return recorded_calls(self.spans)
+
+    @cached_property
+    def cost_by_entry(self) -> pd.DataFrame:
+        """What requests cost, by entry: as in `AttributedTraces`, with the inner ones."""
+        own = super().cost_by_entry
+        inner = [traces.cost_by_entry for traces in self.inner]
+        return pd.concat([own.drop(self._replaced, errors="ignore"), *inner]).sort_index()
+
+    @cached_property
+    def cost_by_account(self) -> AccountMeans:
+        """What a request of an entry costs at each account, with the inner ones."""
+        own = super().cost_by_account
+        keeps = ~np.isin(own.entry, self._replaced)
+        tables = [AccountMeans(*(column[keeps] for column in own))]
+        tables += [traces.cost_by_account for traces in self.inner]
+        return AccountMeans(*map(np.concatenate, zip(*tables, strict=True)))
+
+    @property
+    def _replaced(self) -> list[int]:
+        """The entries of which the inner requests are known."""
+        return [node for traces in self.inner for node in traces.cost_by_entry.index]
+
+    def with_timing(self, timing: Timing) -> Reference:
+        """Return what is usual if the times of callers and callees belong together otherwise."""
+        return _learned(self.spans, timing, self.config, self.resources)
+
+    def with_inner(self, tops: list[NDArray]) -> Reference:
+        """Return what is usual, with requests from inside of the traces as entries of their own.
+
+        `tops` holds masks of spans, those of one entry each; of two that are nested the outer one
+        counts.
+        """
+        accounts = self.costs.accounts
+        inner = []
+        for mask in tops:
+            traces = self._as_entries(mask, accounts)
+            accounts = traces.costs.accounts
+            inner.append(traces)
+        costs = self.costs._replace(accounts=accounts)
+        return replace(self, costs=costs, inner=tuple(inner))
+
+    def _as_entries(self, mask: NDArray, accounts: AccountTable) -> AttributedTraces:
+        parent = self.trees.parent
+        outer = mask & ~hangs_below(mask, parent)
+        spans, at = subtrees_of(self.spans, outer, parent)
+        trees = build_trees(spans, self.until_ns, self.timing, outer[at])
+        is_open = spans.end > self.until_ns
+        costs = attribute_costs(trees, is_open, self.endpoint_profile, self.config, accounts)
+        return AttributedTraces(spans, trees, self.timing, self.until_ns, costs, self.config)
 
 
 def learn(
@@ -70,12 +132,17 @@ def learn(
     check_resources(resources)
     config = config or RcaConfig()
     spans = normal if isinstance(normal, EncodedSpans) else encode(check(normal))
+    return _learned(spans, learn_timing(spans), config, resources)
+
+
+def _learned(
+    spans: EncodedSpans, timing: Timing, config: RcaConfig, resources: pd.DataFrame | None
+) -> Reference:
     until_ns = spans.last_ns
-    offsets = clock_offsets(spans)
-    trees = build_trees(spans, until_ns, offsets)
+    trees = build_trees(spans, until_ns, timing)
     profile = endpoint_profile(trees, config)
     costs = attribute_costs(trees, spans.end > until_ns, profile, config)
-    return Reference(spans, trees, offsets, until_ns, costs, config, profile, resources)
+    return Reference(spans, trees, timing, until_ns, costs, config, profile, resources)
 
 
 def check_resources(resources: pd.DataFrame | None) -> None:

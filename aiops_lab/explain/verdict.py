@@ -221,11 +221,11 @@ def _steps(
     suspects: list[Suspect],
     affected: list[str],
 ) -> list[Step]:
-    usual = comparison.reference.costs
+    n_usual = int(comparison.reference.cost_by_entry["n"].sum())
     entries = to_records(comparison.ledger.entries)
     compared = (
         f"{len(comparison.costs.requests)} requests of the incident were compared with "
-        f"{len(usual.requests)} usual ones, entry by entry."
+        f"{n_usual} usual ones, entry by entry."
     )
     attributed = (
         "Each moment of a request is attributed to the one account that it waited for, each "

@@ -6,7 +6,6 @@ The ids of traces and spans are parsed when they are first asked for: a calm rec
 from __future__ import annotations
 
 import re
-from binascii import unhexlify
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -19,7 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.endpoints import fold, join_method, printable, split_method
-from aiops_lab.spans import KINDS, Key
+from aiops_lab.spans import KINDS, SERVING, Key
+from aiops_lab.traces.ids import Ids, copies_of, parse_ids
 
 NEVER = np.iinfo(np.int64).max
 
@@ -28,15 +28,6 @@ NO_STATUS = -1  # of a span that has no HTTP status, so neither a failure nor a 
 APART = ("HEAD", "OPTIONS")  # methods that are always named: they do not do what the route does
 
 NO_PEER = "?"  # the called service of a client span that names none
-
-
-class Ids(NamedTuple):
-    """Who belongs to whom, as arrays with one entry a span."""
-
-    trace: NDArray  # code of the trace
-    parent: NDArray  # position of the parent among these spans, -1 = none
-    has_parent: NDArray  # names a parent, recorded or not
-    repeated: NDArray  # an earlier span of the trace has the same id
 
 
 @dataclass(frozen=True)
@@ -50,6 +41,34 @@ class EncodedFrame:
         """The ids of all spans of the frame, parsed once."""
         return parse_ids(self.frame)
 
+    @cached_property
+    def hosts(self) -> tuple[NDArray, list[str]]:
+        """Who ran each span, by code, and how that is called: an instance of a service, or where
+        none is known (a code below 0) nobody.
+        """
+        instance = self.optional("instance")
+        pairs = pd.DataFrame({"service": self.frame["service"], "instance": instance})
+        known = pairs["instance"].notna().to_numpy()
+        names = pairs["service"].astype(str) + " on " + pairs["instance"].astype(str)
+        code = np.full(len(pairs), -1)
+        code[known], distinct = pd.factorize(names[known])
+        return code, list(distinct)
+
+    @cached_property
+    def first_byte_ns(self) -> NDArray:
+        """When the answer of each span began (Unix ns), `NEVER` where that is not known."""
+        first_ms = self.optional("first_byte_ms").to_numpy(dtype=float, na_value=np.nan)
+        known = ~np.isnan(first_ms)
+        first_ns = np.rint(np.where(known, first_ms, 0.0) * 1e6).astype(np.int64)
+        return np.where(known, start_ns(self.frame) + first_ns, NEVER)
+
+    def optional(self, column: str) -> pd.Series:
+        """Return a column that the frame may lack; without it all is missing."""
+        column_or_none = self.frame.get(column)
+        if column_or_none is None:
+            return pd.Series(np.nan, index=self.frame.index, dtype=object)
+        return column_or_none
+
 
 @dataclass(frozen=True)
 class EncodedSpans:
@@ -62,9 +81,10 @@ class EncodedSpans:
     row: NDArray  # position in the frame
     start: NDArray
     end: NDArray  # `NEVER` = still open
-    server: NDArray
-    client: NDArray
+    server: NDArray  # serves a request, or consumes a message
+    client: NDArray  # calls, or sends a message to a named peer
     log: NDArray
+    queued: NDArray  # sends or consumes a message
     failed: NDArray
     status: NDArray
     # code in ``keys`` of what the span is about: its own endpoint, of a client span the called one
@@ -80,14 +100,18 @@ class EncodedSpans:
     def ids(self) -> Ids:
         """Traces and parents; a parent that is not among these spans is none."""
         every = self.source.ids
-        trace, parent, has_parent, repeated = (array[self.row] for array in every)
+        trace, parent, has_parent = (array[self.row] for array in every)
         place = np.full(every.parent.size + 1, -1)  # the last entry is the place of "no parent"
         place[self.row] = np.arange(self.row.size)
-        return Ids(trace, place[parent], has_parent, repeated)
+        return Ids(trace, place[parent], has_parent)
 
     def tops(self) -> NDArray:
-        """Return the position of the topmost span above each span that is among these."""
-        parent = self.ids.parent
+        """Return the position of the topmost span above each span that is among these.
+
+        A message is consumed on its own, long after the request that sent it may have ended.
+        """
+        consumes = self.server & self.queued
+        parent = np.where(consumes, -1, self.ids.parent)
         top = np.where(parent >= 0, parent, np.arange(parent.size))
         for _ in range(parent.size.bit_length()):  # each step doubles the height; a cycle ends, too
             above = top[top]
@@ -101,6 +125,11 @@ class EncodedSpans:
         """The duration of each span, NaN while it is open."""
         duration_ms = (self.end - self.start) / 1e6
         return np.where(self.end == NEVER, np.nan, duration_ms)
+
+    @property
+    def first_byte_ns(self) -> NDArray:
+        """When the answer of each span began (Unix ns), `NEVER` where that is not known."""
+        return self.source.first_byte_ns[self.row]
 
     @property
     def last_ns(self) -> int:
@@ -176,21 +205,23 @@ def encode(
         ``methods`` of an earlier encoding, so that endpoints keep their names.
     """
     kind = _kind_codes(frame["kind"])
-    server, client, log = (kind == KINDS.index(name) for name in ("server", "client", "log"))
     service, services = pd.factorize(frame["service"])
     peer, peers = pd.factorize(frame["peer"])
+    consumer, producer = (kind == _KINDS.index(name) for name in ("consumer", "producer"))
+    kind[producer & (peer >= 0)] = _KINDS.index("client")
+    client, log = (kind == _KINDS.index(name) for name in ("client", "log"))
     endpoint, endpoints = pd.factorize(frame["endpoint"])
     method, names_of_methods = _methods(frame)
     owners = [*services, NO_PEER, *peers]
     code_of_peer = len(services) + 1 + peer  # without one: NO_PEER
     owner = np.where(client, code_of_peer, service)
-    shape = len(KINDS), len(owners), max(len(endpoints), 1), len(names_of_methods)
+    shape = len(_KINDS), len(owners), max(len(endpoints), 1), len(names_of_methods)
     place = np.ravel_multi_index((kind, owner, endpoint, method), shape)
     place, distinct = pd.factorize(place, sort=True)
     first = np.full(len(distinct), len(place))
     np.minimum.at(first, place, np.arange(len(place)))
     names = [
-        Place(KINDS[kind], str(owners[owner]), str(endpoints[endpoint]), names_of_methods[method])
+        Place(_KINDS[kind], str(owners[owner]), str(endpoints[endpoint]), names_of_methods[method])
         for kind, owner, endpoint, method in zip(*np.unravel_index(distinct, shape), strict=True)
     ]
     first_methods = _first_methods(names, first, methods or {}, keys)
@@ -198,14 +229,16 @@ def encode(
     every = dict.fromkeys([*keys, *about])
     codes = {key: code for code, key in enumerate(every)}
     node = np.array([codes[key] for key in about], dtype=np.int64)
-    return EncodedSpans(
+    start = start_ns(frame)
+    spans = EncodedSpans(
         source=EncodedFrame(frame),
         row=np.arange(len(frame)),
-        start=start_ns(frame),
+        start=start,
         end=end_ns(frame),
-        server=server,
+        server=consumer | (kind == _KINDS.index("server")),
         client=client,
         log=log,
+        queued=consumer | producer,
         failed=is_failed(frame),
         status=status_of(frame),
         node=node[place],
@@ -215,6 +248,12 @@ def encode(
         services=[str(name) for name in services],
         methods=first_methods,
     )
+    copies = copies_of(frame, start, place)
+    return spans.select(~copies) if copies.any() else spans
+
+
+_KINDS = (*SERVING, *(kind for kind in KINDS if kind not in SERVING))
+"""The kinds by code: those that serve come first."""
 
 
 def _methods(frame: pd.DataFrame) -> tuple[NDArray, list[str]]:
@@ -226,9 +265,9 @@ def _methods(frame: pd.DataFrame) -> tuple[NDArray, list[str]]:
 
 
 def _kind_codes(kinds: pd.Series) -> NDArray:
-    """Return the position in `KINDS` of each kind."""
+    """Return the position in `_KINDS` of each kind."""
     code, known = pd.factorize(kinds)
-    return pd.Index(KINDS).get_indexer(known)[code]
+    return pd.Index(_KINDS).get_indexer(known)[code]
 
 
 # ---- columns of a frame
@@ -376,73 +415,27 @@ def _pattern(route: str) -> re.Pattern[str]:
     return re.compile("".join(parts))
 
 
-# ---- who is whose parent
-
-
-def parse_ids(frame: pd.DataFrame) -> Ids:
-    """Return the code of each span's trace and the position of its parent.
-
-    Ids are unique within their trace. Of several spans with the same id, the first is the parent.
-    """
-    size = len(frame)
-    has_parent = frame["parent_id"].notna().to_numpy()
-    trace = _numbers(frame["trace_id"])
-    named = frame["parent_id"][has_parent]
-    span, above = np.split(_numbers(pd.concat([frame["span_id"], named])), [size])
-    spread = trace * _HASH
-    key = span ^ spread
-    repeated = pd.Series(key).duplicated().to_numpy()
-    first = np.flatnonzero(~repeated)
-    wanted = above ^ spread[has_parent]
-    found = pd.Index(key[first]).get_indexer(wanted)
-    parent = np.full(size, -1)
-    parent[has_parent] = np.append(first, -1)[found]
-    parent[parent == np.arange(size)] = -1
-    return Ids(pd.factorize(trace)[0], parent, has_parent, repeated)
-
-
-# 2^64 over the golden ratio: spreads the bits of a number (Knuth, TAOCP 6.4)
-_HASH = np.uint64(0x9E3779B97F4A7C15)
-
-
-def _numbers(ids: pd.Series) -> NDArray:
-    """Return ids as 64 bits: by value if all are hexadecimal, of one length of 16 or 32."""
-    try:
-        text, lengths = _joined(ids)
-        raw = unhexlify(text)
-    except (ValueError, TypeError):
-        lengths = {0}
-    if lengths not in ({16}, {32}):
-        return pd.util.hash_array(ids.to_numpy(dtype=object), categorize=False)
-    words = np.frombuffer(raw, dtype=">u8").astype(np.uint64)
-    if lengths == {16}:
-        return words
-    high, low = words.reshape(-1, 2).T
-    return low ^ (high * _HASH + high)
-
-
-def _joined(ids: pd.Series) -> tuple[str | memoryview, set[int]]:
-    """Return all ids as one text (of Arrow strings the buffer), and what lengths they have."""
-    if getattr(ids.dtype, "storage", "") != "pyarrow" or ids.empty:
-        texts = ids.tolist()
-        return "".join(texts), set(map(len, texts))
-    array = ids.array.__arrow_array__().combine_chunks().cast("large_string")
-    _, offsets, data = array.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[array.offset :][: len(array) + 1]
-    lengths = np.diff(bounds)
-    text = memoryview(data)[bounds[0] : bounds[-1]]
-    return text, {lengths.min().item(), lengths.max().item()}
-
-
 # ---- what hangs below
 
 
-def subtrees_of(spans: EncodedSpans, tops: NDArray) -> tuple[EncodedSpans, NDArray]:
-    """Return the spans of a mask with all that hangs below them, and their positions in `spans`."""
-    parent = spans.ids.parent
-    below = tops
+def subtrees_of(
+    spans: EncodedSpans, tops: NDArray, parent: NDArray | None = None
+) -> tuple[EncodedSpans, NDArray]:
+    """Return the spans of a mask with all that hangs below them, and their positions in `spans`.
+
+    `parent` holds the position of each span's parent, -1 for none. Default: as recorded.
+    """
+    parent = spans.ids.parent if parent is None else parent
+    every = tops | hangs_below(tops, parent)
+    return spans.select(every), np.flatnonzero(every)
+
+
+def hangs_below(tops: NDArray, parent: NDArray) -> NDArray:
+    """Return which spans have a span of a mask above them."""
+    below = np.zeros(tops.size, dtype=bool)
     while True:
-        grown = below | ((parent >= 0) & below[parent])
+        above = tops | below
+        grown = (parent >= 0) & above[parent]
         if (grown == below).all():
-            return spans.select(below), np.flatnonzero(below)
+            return below
         below = grown

@@ -1,4 +1,4 @@
-"""Where did the time of a trace go? Trees of spans, self time, critical path, clock offsets."""
+"""Where did the time of a trace go? Trees of spans, self time, critical path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from aiops_lab.numerics import compiled
 from aiops_lab.spans import check
-from aiops_lab.traces.encode import NEVER, EncodedSpans, end_ns, parse_ids, start_ns
+from aiops_lab.traces.encode import NEVER, EncodedSpans, end_ns, start_ns
+from aiops_lab.traces.ids import copies_of, parse_ids
+from aiops_lab.traces.timing import Timing, clocks_ahead, may_be_moved, parents_in_time
 
 # ---- self time
 
@@ -28,7 +30,8 @@ def self_time(frame: pd.DataFrame) -> pd.Series:
 
     Returns
     -------
-    Series of float, ms, with the frame's index; NaN for spans that are still open.
+    Series of float, ms, with the frame's index; NaN for spans that are still open, and for rows
+    that tell a span again.
 
     Notes
     -----
@@ -40,6 +43,7 @@ def self_time(frame: pd.DataFrame) -> pd.Series:
     order = np.argsort(start, kind="stable")
     covered = _covered(order, start, end, parse_ids(frame).parent)
     own = frame["duration_ms"].to_numpy() - covered / 1e6
+    own[copies_of(frame, start)] = np.nan
     return pd.Series(own, index=frame.index, name="self_ms")
 
 
@@ -93,26 +97,29 @@ class TraceTrees(NamedTuple):
 def build_trees(
     spans: EncodedSpans,
     until_ns: int,
-    offsets: dict[tuple[str, str], int],
+    timing: Timing,
     tops: NDArray | None = None,
+    passed: NDArray | None = None,
 ) -> TraceTrees:
     """Return the traces as they stood at `until_ns` (Unix ns): what was open then ends there.
 
-    `offsets` holds by how many ns the clock of a called service is ahead of its caller's, by
-    (caller, called). The spans in `tops` (a mask) become roots of their own.
+    What nobody waited for, by `timing`, is a trace of its own, and so are the spans in `tops` (a
+    mask). The spans in `passed` (a mask) count for nothing. A trace whose root tells when its
+    answer began ends there; what begins later, while the answer is sent, is a trace of its own.
     """
-    own = np.arange(spans.row.size)
-    ids = spans.ids
-    # a span that comes twice is its own parent: it hangs on no root, and counts for nothing
-    parent = np.where(ids.repeated, own, ids.parent)
+    parent = parents_in_time(spans, timing)
     if tops is not None:
         parent[tops] = -1
+    if passed is not None:
+        parent[passed] = np.flatnonzero(passed)
     start = spans.start.copy()
     recorded_end = np.minimum(spans.end, until_ns)
     end = recorded_end.copy()
-    ahead = _ahead(spans, parent, offsets)
+    _end_at_first_byte(spans, parent, end)
+    ahead = clocks_ahead(spans, parent, timing)
+    movable = may_be_moved(spans, parent)
     first, child = _children(parent, end)
-    root, order = _align(parent, first, child, ahead, start, end)
+    root, order = _align(parent, first, child, ahead, movable, start, end)
     if (end != recorded_end).any():
         first, child = _children(parent, end)
     return TraceTrees(
@@ -131,16 +138,26 @@ def build_trees(
     )
 
 
-def _ahead(spans: EncodedSpans, parent: NDArray, offsets: dict[tuple[str, str], int]) -> NDArray:
-    """Return by how many ns the clock of each server span is ahead of its parent's."""
-    ahead = np.zeros(parent.size, dtype=np.int64)
-    below = spans.server & (parent >= 0)
-    code = {name: code for code, name in enumerate(spans.services)}
-    for (caller, called), ns in offsets.items():
-        from_caller = spans.service[parent] == code.get(caller, -1)
-        to_called = spans.service == code.get(called, -1)
-        ahead[below & from_caller & to_called] = ns
-    return ahead
+def _end_at_first_byte(spans: EncodedSpans, parent: NDArray, end: NDArray) -> None:
+    """End, in place, each trace where its root's answer began; part from it what begins later."""
+    began = np.maximum(spans.first_byte_ns, spans.start)
+    streamed = (parent < 0) & (began < end) & ~spans.log
+    if not streamed.any():
+        return
+    until = np.where(streamed, began, NEVER)
+    root = _roots(parent)
+    late = (parent >= 0) & (spans.start >= until[root])
+    apart = late & ~late[parent]
+    end[streamed] = began[streamed]
+    parent[apart] = -1
+
+
+def _roots(parent: NDArray) -> NDArray:
+    """Return the position of the topmost span above each span; in a cycle, one of it."""
+    root = np.where(parent < 0, np.arange(parent.size), parent)
+    for _ in range(parent.size.bit_length()):  # each turn doubles the distance, cycles end too
+        root = root[root]
+    return root
 
 
 def _children(parent: NDArray, end: NDArray) -> tuple[NDArray, NDArray]:
@@ -154,9 +171,18 @@ def _children(parent: NDArray, end: NDArray) -> tuple[NDArray, NDArray]:
 
 @compiled
 def _align(
-    parent: NDArray, first: NDArray, child: NDArray, ahead: NDArray, start: NDArray, end: NDArray
+    parent: NDArray,
+    first: NDArray,
+    child: NDArray,
+    ahead: NDArray,
+    movable: NDArray,
+    start: NDArray,
+    end: NDArray,
 ) -> tuple[NDArray, NDArray]:
-    """Shift clocks and clip children to their parents, in place; return roots and order."""
+    """Shift clocks and clip children to their parents, in place; return roots and order.
+
+    A movable child that fits into its parent by length is moved to where it fits.
+    """
     root = np.full(parent.size, -1, dtype=np.int64)
     shift = np.zeros(parent.size, dtype=np.int64)
     order = np.empty(parent.size, dtype=np.int64)
@@ -173,6 +199,9 @@ def _align(
         at += 1
         for c in child[first[i] : first[i + 1]]:
             shift[c] = shift[i] + ahead[c]
+            if movable[c] and end[c] - start[c] <= end[i] - start[i]:
+                shift[c] += max(end[c] - shift[c] - end[i], 0)
+                shift[c] -= max(start[i] - (start[c] - shift[c]), 0)
             begin = max(start[c] - shift[c], start[i])
             start[c] = min(begin, end[i])
             finish = max(end[c] - shift[c], start[c])
@@ -220,37 +249,3 @@ def critical_path(trees: TraceTrees) -> tuple[NDArray, NDArray]:
         own[i] += t - low[i]
     span = np.flatnonzero(own)
     return span, own[span]
-
-
-# ---- clocks
-
-
-def clock_offsets(spans: EncodedSpans) -> dict[tuple[str, str], int]:
-    """Return by how many ns a called service's clock is ahead of its caller's, for pairs where it
-    must be.
-
-    The median distance of the midpoints of server and client span (Cristian 1989, doi
-    10.1007/BF01784024), used only where the typical server span sticks out of its client span:
-    elsewhere the clocks agree well enough.
-    """
-    closed = spans.end != NEVER
-    answered = spans.client & closed
-    ids = spans.ids
-    below = spans.server & closed & ~ids.repeated & (ids.parent >= 0)
-    called = np.flatnonzero(below & answered[ids.parent])
-    caller = ids.parent[called]
-    before = spans.start[caller] - spans.start[called]
-    after = spans.end[called] - spans.end[caller]
-    pairs = pd.DataFrame(
-        {
-            "caller": spans.service[caller],
-            "called": spans.service[called],
-            "out": np.maximum(before, after),
-            "ahead": (after - before) // 2,
-        }
-    )
-    typical = pairs.groupby(["caller", "called"]).median()
-    sure = typical[typical["out"] > 0].reset_index()
-    name = spans.services
-    rows = zip(sure["caller"], sure["called"], sure["ahead"], strict=True)
-    return {(name[caller], name[called]): int(ns) for caller, called, ns in rows}

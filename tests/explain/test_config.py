@@ -168,6 +168,17 @@ def timeout_ratio(config: RcaConfig) -> object:
     return unanswered(2000.0, [7.0, 15.0], config)
 
 
+@decides([True, False])
+def long_lived_share(config: RcaConfig) -> object:
+    """Whether requests have an excess of latency if two, or four, of fifty are usually long."""
+    told = []
+    for long in (2, 4):
+        normal = alone([10.0] * (50 - long) + [6000.0] * long)
+        ledger = compared(normal, alone([20.0] * 50), config).ledger
+        told.append(bool((ledger.rows["unit"] == "ms").any()))
+    return told
+
+
 @decides([["/b itself"], ["edge /a → /b"]])
 def refused_ms(config: RcaConfig) -> object:
     told = []

@@ -124,9 +124,9 @@ def test_the_ledger_blames_a_caller_that_pauses_longer_than_failures_weigh():
     assert says("ledger", *[RETRY] * 8) == ["/a", "/b"]
 
 
-def test_the_ledger_is_silent_where_an_entry_was_never_seen_before():
-    assert says("ledger", *[OTHER] * 8) == []
-    assert says("deepest error", *[OTHER] * 8) == ["/b"]
+def test_of_an_entry_that_was_never_seen_before_the_known_callees_are_looked_at():
+    assert says("ledger", *[OTHER] * 8) == ["/b"]
+    assert says("ledger", *[OTHER[:1]] * 8) == []
 
 
 @pytest.mark.parametrize("rule", ["deepest error", "total z", "self-time z", "ledger"])

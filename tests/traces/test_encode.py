@@ -114,7 +114,6 @@ def test_of_two_spans_with_one_id_the_first_is_the_parent():
     )
     ids = encode.parse_ids(frame)
     assert ids.parent.tolist() == [-1, -1, 0, 2]
-    assert ids.repeated.tolist() == [False, True, False, False]
 
 
 def test_known_endpoints_keep_their_codes_and_served_ones_come_first():
@@ -280,7 +279,6 @@ def test_traces_that_differ_in_one_bit_are_two(digit):
     other = frame.assign(trace_id="0" * digit + "8" + "0" * (15 - digit))
     ids = encode.parse_ids(pd.concat([one, other], ignore_index=True))
     assert ids.parent.tolist() == [-1, 0, -1, 2]
-    assert not ids.repeated.any()
 
 
 def test_a_span_that_names_itself_has_no_parent():

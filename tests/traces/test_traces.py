@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import aiops_lab as lab
 from aiops_lab.traces import encode, trees
+from aiops_lab.traces.timing import NO_TIMING
 from tests.support import naive
 from tests.support.traces import MS, span
 
@@ -73,7 +74,7 @@ def test_the_service_graph_equals_the_slow_way(frame):
 @given(call_trees())
 @settings(max_examples=200, deadline=None)
 def test_every_nanosecond_of_a_request_belongs_to_one_span(frame):
-    forest = trees.build_trees(encode.encode(frame), 2 * 10**18, {})
+    forest = trees.build_trees(encode.encode(frame), 2 * 10**18, NO_TIMING)
     position, ns = trees.critical_path(forest)
     assert ns.sum() == 1000 * MS
     assert (ns > 0).all()
@@ -82,7 +83,9 @@ def test_every_nanosecond_of_a_request_belongs_to_one_span(frame):
 @given(call_trees())
 @settings(max_examples=150, deadline=None)
 def test_the_critical_path_equals_the_slow_way(frame):
-    position, ns = trees.critical_path(trees.build_trees(encode.encode(frame), 2 * 10**18, {}))
+    position, ns = trees.critical_path(
+        trees.build_trees(encode.encode(frame), 2 * 10**18, NO_TIMING)
+    )
     fast = pd.Series(ns).groupby(frame["span_id"].to_numpy()[position]).sum()
     slow = naive.partition(_clipped(frame), frame["trace_id"][0])
     assert fast.sum() == sum(slow.values())

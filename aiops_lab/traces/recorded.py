@@ -1,0 +1,80 @@
+"""Which calls are recorded otherwise than usual? Their server spans, or their own, are missing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from aiops_lab.numerics import wilson
+from aiops_lab.spans import Key
+from aiops_lab.traces.encode import NEVER, EncodedSpans
+from aiops_lab.traces.timing import Edge, pairs_of
+
+UNLIKE = 0.1
+"""Shares of the calls that lack a span differ if by more than this, and by more than chance."""
+
+
+class RecordedCalls(NamedTuple):
+    """How many calls there were by edge (``n``), and how many of them lack a span (``k``).
+
+    ``served``: calls that were answered well; lacks the span of who served them. ``called``: served
+    calls of recorded callers; lacks the span of the call.
+    """
+
+    served: pd.DataFrame
+    called: pd.DataFrame
+
+
+def recorded_calls(spans: EncodedSpans, edges: list[Edge] | None = None) -> RecordedCalls:
+    """Return which calls lack a span. `edges` holds who usually serves whom: by default, those of
+    the spans.
+    """
+    pairs = pairs_of(spans)
+    served = np.zeros(spans.row.size, dtype=bool)
+    below = spans.ids.parent[spans.server]
+    served[below[below >= 0]] = True
+    well = spans.client & ~spans.failed & (spans.status < 400) & (spans.end != NEVER)
+    calls = well[pairs.child]
+    n = np.bincount(pairs.edge[calls], minlength=len(pairs.edges))
+    k = np.bincount(pairs.edge[calls], ~served[pairs.child[calls]], minlength=n.size)
+    lone = _orphans(spans, pairs.edges if edges is None else edges)
+    known = np.bincount(pairs.edge[spans.server[pairs.child]], minlength=n.size)
+    requests = _table(pairs.edges, known, np.zeros(n.size))
+    return RecordedCalls(_table(pairs.edges, n, k), requests.add(lone, fill_value=0))
+
+
+def _table(edges: list[Edge], n: np.ndarray, k: np.ndarray) -> pd.DataFrame:
+    index = pd.Index(edges, tupleize_cols=False, dtype=object)
+    return pd.DataFrame({"n": n, "k": k}, index=index)[n > 0]
+
+
+def _orphans(spans: EncodedSpans, edges: list[Edge]) -> pd.DataFrame:
+    """Return by edge the requests whose caller is recorded in their trace, but not the call."""
+    ids = spans.ids
+    lone = spans.server & ids.has_parent & (ids.parent < 0)
+    code: dict[Key | None, int] = {key: code for code, key in enumerate(spans.keys)}
+    usual = [edge for edge in edges if edge[2] and edge[0] in code and edge[1] in code]
+    if not usual or not lone.any():
+        return _table([], np.zeros(0), np.zeros(0))
+    callers = {
+        "caller": [code.get(caller) for caller, _, _ in usual],
+        "node": [code.get(called) for _, called, _ in usual],
+    }
+    places = pd.DataFrame({"trace": ids.trace, "caller": spans.node})[spans.server]
+    orphans = pd.DataFrame({"trace": ids.trace, "node": spans.node})[lone]
+    orphans = orphans.merge(pd.DataFrame(callers).assign(edge=range(len(usual))), on="node")
+    found = orphans.merge(places.drop_duplicates(), on=["trace", "caller"])
+    number = np.bincount(found["edge"], minlength=len(usual))
+    return _table(usual, number, number)
+
+
+def unlike(usual: pd.DataFrame, now: pd.DataFrame) -> frozenset[Edge]:
+    """Return the edges whose calls lack a span more often, or less, than usual."""
+    both = usual.add_suffix("_usual").join(now.add_suffix("_now"), how="inner")
+    low, high = wilson(both["k_usual"], both["n_usual"], 3.0)
+    low_now, high_now = wilson(both["k_now"], both["n_now"], 3.0)
+    certain = (low > high_now) | (low_now > high)
+    share = both["k_now"] / both["n_now"] - both["k_usual"] / both["n_usual"]
+    return frozenset(both.index[certain & (share.abs() > UNLIKE)])

@@ -1,0 +1,189 @@
+"""One id, two meanings: a span that is told twice, and two spans that share an id."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import aiops_lab as lab
+from aiops_lab.traces import encode
+from aiops_lab.traces.ids import copies_of, parse_ids
+from tests.support.lines import Drawing, first_suspect
+from tests.support.made import MS, Shop, fault
+from tests.support.traces import span
+
+CALLS = {("gateway", "content"): 200, ("content", "db"): 200}
+
+
+def halves(
+    seed: int,
+    *,
+    n: int = 200,
+    shared: bool = True,
+    content_ms: float = 0,
+    behind_ms: float = 0,
+    own_parent: bool = False,
+    has_top: bool = True,
+    kinds: tuple[str, str] = ("client", "server"),
+) -> pd.DataFrame:
+    """Return requests of gateway to content to db, both halves of a call with one id or without."""
+    drawing = Drawing(seed)
+    for _ in range(n):
+        trace, t = drawing.request()
+        top, ask, content, query, db = drawing.ids(5)
+        if shared:
+            content, db = ask, query
+        reads = drawing.about(8)
+        serves = reads + drawing.about(6) + int(content_ms * MS)
+        above = top if has_top else None
+        below = (ask if own_parent else above) if shared else ask
+        if has_top:
+            drawing.add((trace, top, None), ("gateway", "get", "server", None), t, serves + 8 * MS)
+        call = ("gateway", "get /content", kinds[0], "content")
+        drawing.add((trace, ask, above), call, t + 2 * MS, serves + 3 * MS)
+        at = t + 3 * MS - int(behind_ms * MS)
+        place = ("content", "get /content", kinds[1], None)
+        drawing.add((trace, content, below), place, at, serves)
+        read = ("content", "select", "client", "db")
+        drawing.add((trace, query, content), read, at + 2 * MS, reads)
+        above = content if shared else query
+        drawing.add((trace, db, above), ("db", "select", "server", None), at + 3 * MS, reads - MS)
+    return drawing.frame()
+
+
+def calls(frame: pd.DataFrame) -> dict[tuple[str, str], int]:
+    graph = lab.service_graph(frame, by="service")
+    return {(row.caller, row.callee): row.calls for row in graph.itertuples()}
+
+
+SHARED = {
+    "by the specification": {},
+    "the server half names itself": {"own_parent": True},
+    "the clock of the server is behind": {"behind_ms": 5},
+    "halves of a message": {"kinds": ("producer", "consumer")},
+}
+
+
+@pytest.mark.parametrize("how", SHARED.values(), ids=SHARED)
+def test_halves_that_share_an_id_are_two_spans(how: dict) -> None:
+    assert calls(halves(1, **how)) == calls(halves(1, **how | {"shared": False})) == CALLS
+
+
+@pytest.mark.parametrize("how", SHARED.values(), ids=SHARED)
+def test_a_slow_half_is_the_cause(how: dict) -> None:
+    slow = halves(2, content_ms=60, **how)
+    assert first_suspect(halves(1, **how), slow) == ("content", "get /content")
+
+
+def test_the_self_times_of_halves_are_as_with_ids_of_their_own() -> None:
+    one, two = (lab.self_time(halves(1, shared=shared)) for shared in (True, False))
+    assert sorted(one) == pytest.approx(sorted(two))
+
+
+def test_a_shared_root_is_the_callers_half() -> None:
+    frame = halves(1, n=1, has_top=False)
+    ids = parse_ids(frame)
+    assert frame["kind"].tolist()[:2] == ["client", "server"]
+    assert ids.parent.tolist()[:2] == [-1, 0]
+    assert ids.has_parent.tolist()[:2] == [False, True]
+
+
+def test_a_child_of_the_calling_service_hangs_below_the_calling_half() -> None:
+    frame = lab.to_frame(
+        [
+            span(1, None, "/a", "client", 0, 50, service="a", peer="b"),
+            span(1, None, "/a", "server", 1, 40, service="b"),
+            span(2, 1, "retry", "internal", 2, 5, service="a"),
+            span(3, 1, "parse", "internal", 3, 5, service="b"),
+            span(4, 1, "/c", "server", 4, 5, service="c"),
+        ]
+    )
+    assert parse_ids(frame).parent.tolist() == [-1, 0, 0, 1, 1]
+
+
+def test_of_spans_with_one_id_that_are_no_halves_the_first_is_the_parent() -> None:
+    frame = lab.to_frame(
+        [
+            span(1, None, "/a", "server", 0, 50),
+            span(1, None, "/b", "server", 1, 50),
+            span(2, 1, "/c", "client", 2, 5, peer="c"),
+        ]
+    )
+    assert parse_ids(frame).parent.tolist() == [-1, -1, 0]
+    assert encode.encode(frame).row.tolist() == [0, 1, 2]
+
+
+def test_a_log_line_with_the_id_of_its_span_hangs_below_it() -> None:
+    frame = lab.to_frame(
+        [
+            span(1, None, "/a", "server", 0, 50),
+            span(1, 1, "paid", "log", 1, 0),
+            span(2, 1, "/c", "client", 2, 5, peer="c"),
+        ]
+    )
+    assert parse_ids(frame).parent.tolist() == [-1, 0, 0]
+
+
+# ---- one span, told twice
+
+
+def twice(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame with each span twice, as an exporter leaves it that sends again."""
+    both = pd.concat([frame, frame])
+    return both.sort_values(["start", "span_id"], kind="stable", ignore_index=True)
+
+
+def incident() -> pd.DataFrame:
+    return Shop(5, fault("/payment", 200, 300, added_ms=300)).run(300)
+
+
+def test_a_recording_that_is_told_twice_says_the_same() -> None:
+    once, again = lab.replay(incident()), lab.replay(twice(incident()))
+    pd.testing.assert_frame_equal(once.windows, again.windows)
+    assert [i.to_dict() for i in once.incidents] == [i.to_dict() for i in again.incidents]
+    assert len(once.incidents) == 1
+    assert calls(twice(halves(1))) == CALLS
+
+
+def test_copies_have_no_self_time() -> None:
+    frame = halves(1)
+    own = lab.self_time(twice(frame))
+    assert own.notna().sum() == len(frame)
+    assert own.sum() == pytest.approx(lab.self_time(frame).sum())
+
+
+def test_copies_need_not_stand_side_by_side() -> None:
+    frame = halves(1, n=3)
+    apart = pd.concat([frame, frame.iloc[::-1]], ignore_index=True)
+    assert encode.encode(apart).row.tolist() == list(range(len(frame)))
+
+
+@pytest.mark.parametrize("open_first", [True, False])
+def test_a_span_that_is_told_while_open_and_when_ended_is_the_ended_one(open_first: bool) -> None:
+    frame = halves(1, n=3)
+    still_open = frame.assign(duration_ms=np.nan, status=0)
+    parts = [still_open, frame] if open_first else [frame, still_open]
+    both = pd.concat(parts).sort_values("start", kind="stable", ignore_index=True)
+    spans = encode.encode(both)
+    assert both["duration_ms"].iloc[spans.row].notna().all()
+    assert spans.ids.parent.tolist() == encode.encode(frame).ids.parent.tolist()
+    assert calls(both) == calls(frame)
+
+
+def test_spans_that_differ_in_anything_are_no_copies() -> None:
+    frame = lab.to_frame([span(1, None, "/a", "server", 0, 50)])
+    for column, value in {
+        "duration_ms": 51.0,
+        "status": 201,
+        "error": "E: no",
+        "service": "b",
+    }.items():
+        both = pd.concat([frame, frame.assign(**{column: value})], ignore_index=True)
+        assert encode.encode(both).row.tolist() == [0, 1], column
+
+
+def test_requests_of_one_moment_and_place_are_no_copies() -> None:
+    frame = lab.to_frame([span(k, None, "/a", "server", 0, 50, trace=k) for k in (1, 2, 3)])
+    start = frame["start"].to_numpy("datetime64[ns]").astype(np.int64)
+    assert copies_of(frame, start).tolist() == [False, False, False]
