@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from aiops_lab.explain.config import RcaConfig
 from aiops_lab.logs import get_logger
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.pipeline import Pipeline, Recording, Report, floor_to
+from aiops_lab.record.lease import lease
 from aiops_lab.spans import Key, check
 from aiops_lab.traces.encode import EncodedSpans, display_names, encode, is_failed
 from aiops_lab.traces.graph import service_graph
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 _METRICS_S = 300.0  # what /aiops/metrics looks back on
+
+_LEASE = "monitor"  # of the store: one monitor changes its incidents at a time
+_MOVE_WAIT_S = 30.0  # somebody who acknowledges an incident waits so long for a step of another
 
 # ---- on a recording
 
@@ -87,7 +91,9 @@ class Monitor:
     """Watches a store: each `step` judges the windows that have ended, and keeps incidents and
     baselines in the store.
 
-    Safe to use from several threads. After a restart it goes on where it stopped.
+    Safe to use from several threads. After a restart it goes on where it stopped. Several monitors
+    of one store, such as those of the worker processes of a server, share the work and say the
+    same: each goes on from what the others have saved, and one steps at a time.
 
     Parameters
     ----------
@@ -107,35 +113,63 @@ class Monitor:
     ) -> None:
         self.store = store
         self.sensitivity = sensitivity or Sensitivity()
-        self._pipeline = Pipeline(self.sensitivity, detectors, rule, config)
+        self._new_pipeline = partial(Pipeline, self.sensitivity, detectors, rule, config)
         self._lock = threading.RLock()
         self._explained: dict[str, tuple[int, int]] = {}  # by incident: as of when, since when
-        self._load()
+        self._owner = str(id(self))
+        self._turn = -1  # how often the state of the store had been saved when it was last read
+        self._catch_up()
 
     def step(self, now: pd.Timestamp) -> list[Incident]:
         """Judge the windows that ended before `now` less the grace period; return the incidents
         that changed.
+
+        While another monitor of the store is at work there is nothing to do, so none.
         """
-        pipeline = self._pipeline
+        ready = unix_ns(_utc(now)) - int(self.sensitivity.grace_s * 1e9)
         with self._lock:
-            ready = unix_ns(_utc(now)) - int(self.sensitivity.grace_s * 1e9)
-            until = floor_to(ready, pipeline.window_ns)
-            if pipeline.done is not None and until <= pipeline.done:
+            until = floor_to(ready, self._pipeline.window_ns)
+            if self._is_judged(until):
                 return []
-            self.store.flush()
-            frame = self.store.spans(since=pipeline.needed_since)
-            if pipeline.done is None and frame.empty:
-                return []
-            recording = Recording(frame, pipeline.keys, pipeline.methods)
-            pipeline.learn_calls(recording)  # at the next step its spans may not be looked at again
-            history = cache(self._history)
-            _, _, touched = pipeline.advance(recording, until, history)
-            for incident in touched:
-                self._explain(incident, history)
-            self._save(touched)
-            for incident in touched:
-                _log.info("%s is %s: %s", incident.id, incident.status, incident.title)
-            return touched
+            with lease(self.store, _LEASE, self._owner) as is_mine:
+                if not is_mine:
+                    return []
+                self._catch_up()
+                return [] if self._is_judged(until) else self._step(until)
+
+    def _is_judged(self, until_ns: int) -> bool:
+        done = self._pipeline.done
+        return done is not None and until_ns <= done
+
+    def _step(self, until_ns: int) -> list[Incident]:
+        pipeline = self._pipeline
+        self.store.flush()
+        frame = self.store.spans(since=pipeline.needed_since)
+        if pipeline.done is None and frame.empty:
+            return []
+        recording = Recording(frame, pipeline.keys, pipeline.methods)
+        pipeline.learn_calls(recording)  # at the next step its spans may not be looked at again
+        history = cache(self._history)
+        _, _, touched = pipeline.advance(recording, until_ns, history)
+        for incident in touched:
+            self._explain(incident, history)
+        self._save(touched)
+        for incident in touched:
+            _log.info("%s is %s: %s", incident.id, incident.status, incident.title)
+        return touched
+
+    def _catch_up(self) -> None:
+        """Go on from what another monitor of the store has saved."""
+        if self.store.closed:
+            return
+        turn = self._saved_turn()
+        if turn != self._turn:
+            self._pipeline = self._new_pipeline()
+            self._load()
+            self._turn = turn
+
+    def _saved_turn(self) -> int:
+        return self.store.load("turn").get(_LEASE, 0)
 
     def _history(self, since_ns: int, until_ns: int) -> EncodedSpans:
         """Return the spans of some time as integers, those still open at its end among them."""
@@ -154,18 +188,21 @@ class Monitor:
     def judged_until(self) -> pd.Timestamp | None:
         """The end of the last window that was judged, None before the first."""
         with self._lock:
+            self._catch_up()
             done = self._pipeline.done
         return None if done is None else to_timestamp(done)
 
     def incidents(self, status: str | None = None) -> list[Incident]:
         """Return the incidents in the order of their detection, all or those with one status."""
         with self._lock:
+            self._catch_up()
             every = self._pipeline.incidents
         return [i for i in every if status in (None, i.status)]
 
     def incident(self, incident_id: str) -> Incident:
         """Return one incident; KeyError if there is none with that id."""
         with self._lock:
+            self._catch_up()
             return self._pipeline.manager.find(incident_id)
 
     def acknowledge(self, incident_id: str, now: pd.Timestamp) -> Incident:
@@ -179,7 +216,11 @@ class Monitor:
         return self._move(incident_id, RESOLVED, now)
 
     def _move(self, incident_id: str, status: str, now: pd.Timestamp) -> Incident:
-        with self._lock:
+        held = lease(self.store, _LEASE, self._owner, _MOVE_WAIT_S)
+        with self._lock, held as is_mine:
+            if not is_mine:
+                raise OSError(f"{self.store.path} must be free, another monitor is at work on it")
+            self._catch_up()
             incident = self._pipeline.manager.move(incident_id, status, _utc(now))
             self._save([incident])
             return incident
@@ -189,6 +230,7 @@ class Monitor:
         name.
         """
         with self._lock:
+            self._catch_up()
             recent = self._recent(now)
             spans = encode(recent, methods=self._pipeline.methods)
             endpoints = [spans.keys[node][1] for node in spans.node[spans.server]]
@@ -254,6 +296,8 @@ class Monitor:
             "merged": p.manager.merged,
         }
         self.store.save("monitor", {"state": state})
+        self._turn += 1
+        self.store.save("turn", {_LEASE: self._turn})  # last: whoever reads it reads the rest
 
     def _load(self) -> None:
         p = self._pipeline

@@ -93,6 +93,11 @@ class SpanReader:
         rows = self._read("SELECT key, value FROM state WHERE kind = ? ORDER BY rowid", kind)
         return {key: json.loads(value) for key, value in rows}
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError(f"the store must be open, got a call after close(): {self.path}")

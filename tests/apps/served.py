@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from aiops_lab import Session, SpanStore, instrument
+from aiops_lab import Monitor, Sensitivity, Session, SpanStore, instrument
 
 
 def _store() -> SpanStore:
@@ -34,6 +34,17 @@ def library() -> Any:
     from tests.apps.library import create_app
 
     return instrument(create_app(), _store(), service="library")
+
+
+def watched_library() -> Any:
+    """Return the library with a monitor in each worker, and its pages."""
+    from aiops_lab.show.api import aiops
+    from tests.apps.library import create_app
+
+    app = create_app()
+    store = _store()
+    app.register_blueprint(aiops(Monitor(store, Sensitivity(window_s=1, min_count=10))))
+    return instrument(app, store, service="library")
 
 
 def portal() -> Any:

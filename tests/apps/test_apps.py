@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
+import requests
 
 from aiops_lab import Incident, Monitor, Sensitivity, SpanStore, replay
 from tests.support.serving import wait_for
@@ -211,6 +212,16 @@ APPS = [
     ),
 ]
 
+FAST = App(
+    name="library",
+    worker="sync --preload",
+    visits=[*LIBRARY, *LIBRARY[:2], LIBRARY[1]],
+    endpoints=LIBRARY_ENDPOINTS,
+    fault="fail",
+    kind="error_spike",
+    cause=("library", "POST /api/v1/loans"),
+)
+
 
 @pytest.mark.apps
 @pytest.mark.parametrize("app", APPS, ids=lambda app: f"{app.name}, {app.worker}")
@@ -221,16 +232,33 @@ def test_an_app_with_a_fault_is_one_incident_with_its_cause(app, tmp_path):
 
 
 def test_class_views_in_nested_blueprints_and_a_method_that_fails(tmp_path):
-    app = App(
-        name="library",
-        worker="sync --preload",
-        visits=[*LIBRARY, *LIBRARY[:2], LIBRARY[1]],
-        endpoints=LIBRARY_ENDPOINTS,
-        fault="fail",
-        kind="error_spike",
-        cause=("library", "POST /api/v1/loans"),
-    )
-    must_be_found(app, tmp_path, normal_s=6, fault_s=3)
+    must_be_found(FAST, tmp_path, normal_s=6, fault_s=3)
+
+
+@pytest.mark.apps
+def test_all_workers_say_the_same_of_an_incident(tmp_path):
+    app = FAST._replace(name="watched_library", worker="sync --preload")
+    with served(app, tmp_path) as url:
+        load = Load(url)
+        load.run(app.visits, 8)
+        (tmp_path / "fault").write_text(app.fault)
+        load.run(app.visits, 4)
+        wait_for(lambda: ask("POST", f"{url}/aiops/analyze")["active_incidents"], 30)
+        (tmp_path / "fault").unlink()
+        (said,) = {str(ask("GET", f"{url}/aiops/incidents")) for _ in range(20)}
+        (incident,) = ask("GET", f"{url}/aiops/incidents")["active_incidents"]
+        ask("POST", f"{url}/aiops/incidents/{incident['id']}/resolve")
+        rest = [ask("GET", f"{url}/aiops/incidents")["active_incidents"] for _ in range(20)]
+    assert "POST /api/v1/loans" in said
+    assert rest == [[]] * 20
+
+
+def ask(method: str, url: str) -> dict[str, Any]:
+    """Return the answer to a request, on a connection of its own so that any worker may give it."""
+    response = requests.request(method, url, timeout=30)
+    response.raise_for_status()
+    answer: dict[str, Any] = response.json()
+    return answer | {"timestamp": None}
 
 
 def must_be_found(app: App, folder: Path, normal_s: float, fault_s: float) -> None:
