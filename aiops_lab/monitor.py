@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,19 @@ from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Incident
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.diagnosis import LONGEST_REQUEST_NS, History, Rule
 from aiops_lab.explain.config import RcaConfig
+from aiops_lab.health import health_of
 from aiops_lab.logs import get_logger
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.pipeline import Pipeline, Recording, Report, floor_to
-from aiops_lab.record.lease import lease
-from aiops_lab.spans import Key, check
-from aiops_lab.traces.encode import EncodedSpans, display_names, encode, is_failed
+from aiops_lab.shared_state import SharedState
+from aiops_lab.spans import FIRST_YEAR, LAST_YEAR, check, is_possible
+from aiops_lab.traces.encode import (
+    EncodedSpans,
+    display_names,
+    encode,
+    end_ns,
+    start_ns,
+)
 from aiops_lab.traces.graph import service_graph
 
 if TYPE_CHECKING:
@@ -30,10 +37,13 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
-_METRICS_S = 300.0  # what /aiops/metrics looks back on
+_AHEAD_NS = 86_400_000_000_000  # spans that end later than a day from now are passed over
 
-_LEASE = "monitor"  # of the store: one monitor changes its incidents at a time
-_MOVE_WAIT_S = 30.0  # somebody who acknowledges an incident waits so long for a step of another
+_MOST_CLOCK_CHANGES = 20
+
+NOTHING = -1, 0, 0  # leaves no spans out
+
+_METRICS_S = 300.0  # what /aiops/metrics looks back on
 
 # ---- on a recording
 
@@ -87,20 +97,56 @@ def replay(
 # ---- live
 
 
+class ClockChange(NamedTuple):
+    """The clock went back: at `now`, from the end of the last judged window to where it goes on.
+
+    Spans between the two that were there already are passed over from then on: they were judged.
+    """
+
+    now: pd.Timestamp
+    judged_until: pd.Timestamp
+    goes_on: pd.Timestamp
+
+
 class Monitor:
     """Watches a store: each `step` judges the windows that have ended, and keeps incidents and
     baselines in the store.
 
-    Safe to use from several threads. After a restart it goes on where it stopped. Several monitors
-    of one store, such as those of the worker processes of a server, share the work and say the
-    same: each goes on from what the others have saved, and one steps at a time.
+    Safe to use from several threads. After a restart it goes on where it stopped. Several monitors,
+    in any process, may watch one store. They share the work: one at a time judges, holding a lease;
+    a `step` of another one only reads then, and takes over when the lease is over (see
+    `shared_state`). All say the same, as what they say is read from the store.
+
+    Spans whose times cannot be are passed over and counted. Where the clock goes back by more than
+    a window, detection goes on from there.
 
     Parameters
     ----------
     store : SpanStore
     sensitivity, detectors, rule, config
         As for `replay`.
+
+    Attributes
+    ----------
+    passed_over : int
+        Spans in the store that no window takes in: they ended before 1990 or more than a day after
+        the last step, or lasted longer than 30 days.
+    clock_changes : list of ClockChange
+        When the clock went back, the last 20 times.
     """
+
+    passed_over: int
+    clock_changes: list[ClockChange]
+    _pipeline: Pipeline
+    _explained: dict[str, tuple[int, int]]  # by incident: since when, as of when
+    _known: dict[str, Any]  # what the store says of endpoints
+    _merged: dict[str, str]  # ... and of incidents that were merged
+    _serial: int  # of the state that the store has
+    _judged_by: list[Any]  # the monitor that wrote it
+    _newest: int  # Unix ns of the newest moment of a span
+    _long: int  # spans that lasted too long
+    _position: tuple[int, int]  # of the store, when windows were judged last
+    _without: tuple[int, int, int]  # the spans that were judged by a clock ahead
 
     def __init__(
         self,
@@ -115,66 +161,138 @@ class Monitor:
         self.sensitivity = sensitivity or Sensitivity()
         self._new_pipeline = partial(Pipeline, self.sensitivity, detectors, rule, config)
         self._lock = threading.RLock()
-        self._explained: dict[str, tuple[int, int]] = {}  # by incident: as of when, since when
-        self._owner = str(id(self))
-        self._turn = -1  # how often the state of the store had been saved when it was last read
-        self._catch_up()
+        self._shared = SharedState(store)
+        self._last_now: int | None = None
+        self._load()
 
     def step(self, now: pd.Timestamp) -> list[Incident]:
         """Judge the windows that ended before `now` less the grace period; return the incidents
-        that changed.
+        that changed, those among them that another monitor changed.
 
-        While another monitor of the store is at work there is nothing to do, so none.
+        `now` is a time of the years 1990 to 2100, UTC if it names no zone. Where it lies far behind
+        the last span, the windows are judged up to the time at which all that is open has resolved.
         """
-        ready = unix_ns(_utc(now)) - int(self.sensitivity.grace_s * 1e9)
+        now_ns = unix_ns(_utc(now))
         with self._lock:
+            changed = self._refresh()
+            ready = now_ns - int(self.sensitivity.grace_s * 1e9)
             until = floor_to(ready, self._pipeline.window_ns)
-            if self._is_judged(until):
-                return []
-            with lease(self.store, _LEASE, self._owner) as is_mine:
-                if not is_mine:
-                    return []
-                self._catch_up()
-                return [] if self._is_judged(until) else self._step(until)
+            is_back = self._is_back(until, now_ns)
+            self._last_now = now_ns
+            done = self._pipeline.done
+            if done is not None and until <= done and not is_back:
+                return changed
+            if not self._shared.take_turn(now_ns):
+                _log.info("another monitor judges %s: this one reads", self.store.path)
+                return changed
+            try:
+                changed += [each for each in self._refresh() if each not in changed]
+                touched = self._judge(until, now_ns)
+            except BaseException:
+                self._load()
+                raise
+            finally:
+                self._shared.end_turn()
+            own = {incident.id for incident in touched}
+            return [each for each in changed if each.id not in own] + touched
 
-    def _is_judged(self, until_ns: int) -> bool:
-        done = self._pipeline.done
-        return done is not None and until_ns <= done
-
-    def _step(self, until_ns: int) -> list[Incident]:
+    def _judge(self, until: int, now_ns: int) -> list[Incident]:
+        """Judge the windows up to `until`, while it is this monitor's turn."""
         pipeline = self._pipeline
         self.store.flush()
-        frame = self.store.spans(since=pipeline.needed_since)
+        if self._is_back(until, now_ns):
+            self._go_back(until, now_ns)
+        if pipeline.done is not None and until <= pipeline.done:
+            self._save([])
+            return []
+        position = self.store.position()
+        ahead = to_timestamp(until + _AHEAD_NS)
+        every = self.store.spans(pipeline.needed_since, ahead, without=self._without)
+        self._count_passed_over(every, until)
+        frame = _possible(every)
         if pipeline.done is None and frame.empty:
             return []
+        until = self._believed(frame, until)
+        self._position = position
         recording = Recording(frame, pipeline.keys, pipeline.methods)
         pipeline.learn_calls(recording)  # at the next step its spans may not be looked at again
         history = cache(self._history)
-        _, _, touched = pipeline.advance(recording, until_ns, history)
+        _, _, touched = pipeline.advance(recording, until, history)
         for incident in touched:
             self._explain(incident, history)
-        self._save(touched)
+        if not self._save(touched):
+            return []
         for incident in touched:
             _log.info("%s is %s: %s", incident.id, incident.status, incident.title)
         return touched
 
-    def _catch_up(self) -> None:
-        """Go on from what another monitor of the store has saved."""
-        if self.store.closed:
-            return
-        turn = self._saved_turn()
-        if turn != self._turn:
-            self._pipeline = self._new_pipeline()
-            self._load()
-            self._turn = turn
+    # ---- clocks
 
-    def _saved_turn(self) -> int:
-        return self.store.load("turn").get(_LEASE, 0)
+    def _is_back(self, until: int, now_ns: int) -> bool:
+        """Return whether windows up to `until` were judged by a clock that was ahead.
+
+        A monitor that is alive may just be faster: its windows are believed for some time.
+        """
+        done = self._pipeline.done
+        window = self._pipeline.window_ns
+        if done is None or done - until <= window:
+            return False
+        if self._last_now is not None and now_ns < self._last_now - window:
+            return True
+        patience = max(int(self.sensitivity.resolve_after_s * 1e9), 10 * window)
+        return self._shared.is_gone(self._judged_by) or done - until > patience
+
+    def _go_back(self, until: int, now_ns: int) -> None:
+        """Go on from `until`; what was judged ahead of it is not learned a second time."""
+        done = self._pipeline.done or until
+        marked_until = max(done, self._without[2])
+        self._without = self.store.mark(self._position), until, marked_until
+        self._pipeline.go_back(until)
+        self._newest = min(self._newest, until)
+        change = ClockChange(*map(to_timestamp, (now_ns, done, until)))
+        self.clock_changes = [*self.clock_changes, change][-_MOST_CLOCK_CHANGES:]
+        _log.warning(
+            "the clock went back to %s after windows up to %s were judged: detection goes on from "
+            "there, without the spans that were judged before",
+            *change[:2],
+        )
+
+    def _believed(self, frame: pd.DataFrame, until: int) -> int:
+        """Return up to where to judge: not so far that `now` alone moves what spans have not."""
+        s = self.sensitivity
+        start, end = start_ns(frame), end_ns(frame)
+        moments = np.where(end <= until, end, start)
+        before = moments[moments <= until]
+        self._newest = max(self._newest, int(before.max(initial=0)))
+        settled_s = 2 * s.resolve_after_s + s.relearn_after_s
+        window = self._pipeline.window_ns
+        latest = floor_to(self._newest + int(settled_s * 1e9), window) + 2 * window
+        return min(until, max(latest, self._pipeline.done or 0))
+
+    # ---- spans
+
+    def _spans(self, since: pd.Timestamp | None, until: pd.Timestamp | None) -> pd.DataFrame:
+        """Return the spans of some time that can be, and were not judged by a clock ahead."""
+        return _possible(self.store.spans(since, until, without=self._without))
+
+    def _count_passed_over(self, frame: pd.DataFrame, until: int) -> None:
+        """Count the spans that are passed over; `frame` holds those since the last step."""
+        first = pd.Timestamp(year=FIRST_YEAR, month=1, day=1, tz="UTC")
+        last = to_timestamp(until + _AHEAD_NS)
+        too_long = frame[~is_possible(frame)]
+        ended_s = too_long["start"].to_numpy("datetime64[ns]").astype(float) / 1e9
+        ended_s += too_long["duration_ms"].to_numpy() / 1e3  # NaN while it is open
+        since_s = (self._pipeline.done or 0) / 1e9
+        self._long += int(((ended_s >= since_s) & (ended_s < until / 1e9)).sum())
+        passed_over = self.store.count_outside(first, last) + self._long
+        if passed_over > self.passed_over:
+            _log.warning("%d spans are passed over, as their times cannot be", passed_over)
+        self.passed_over = passed_over
 
     def _history(self, since_ns: int, until_ns: int) -> EncodedSpans:
         """Return the spans of some time as integers, those still open at its end among them."""
         until = to_timestamp(until_ns + LONGEST_REQUEST_NS)
-        frame = self.store.spans(since=to_timestamp(since_ns), until=until)
+        frame = self._spans(to_timestamp(since_ns), until)
         return encode(frame, methods=self._pipeline.methods)
 
     def _explain(self, incident: Incident, history: History) -> None:
@@ -188,21 +306,19 @@ class Monitor:
     def judged_until(self) -> pd.Timestamp | None:
         """The end of the last window that was judged, None before the first."""
         with self._lock:
-            self._catch_up()
             done = self._pipeline.done
         return None if done is None else to_timestamp(done)
 
     def incidents(self, status: str | None = None) -> list[Incident]:
         """Return the incidents in the order of their detection, all or those with one status."""
         with self._lock:
-            self._catch_up()
-            every = self._pipeline.incidents
-        return [i for i in every if status in (None, i.status)]
+            self._refresh()
+            return [i for i in self._pipeline.incidents if status in (None, i.status)]
 
     def incident(self, incident_id: str) -> Incident:
         """Return one incident; KeyError if there is none with that id."""
         with self._lock:
-            self._catch_up()
+            self._refresh()
             return self._pipeline.manager.find(incident_id)
 
     def acknowledge(self, incident_id: str, now: pd.Timestamp) -> Incident:
@@ -216,103 +332,140 @@ class Monitor:
         return self._move(incident_id, RESOLVED, now)
 
     def _move(self, incident_id: str, status: str, now: pd.Timestamp) -> Incident:
-        held = lease(self.store, _LEASE, self._owner, _MOVE_WAIT_S)
-        with self._lock, held as is_mine:
-            if not is_mine:
-                raise OSError(f"{self.store.path} must be free, another monitor is at work on it")
-            self._catch_up()
-            incident = self._pipeline.manager.move(incident_id, status, _utc(now))
-            self._save([incident])
-            return incident
+        moment = _utc(now)
+        with self._lock:
+            while True:
+                self._refresh()
+                incident = self._pipeline.manager.move(incident_id, status, moment)
+                if self._shared.move(incident.to_record()):
+                    return incident
+                self._load()
 
     def metrics(self, now: pd.Timestamp) -> dict[str, dict[str, Any]]:
         """Return count, latency, errors and health of each endpoint over the last five minutes, by
         name.
         """
         with self._lock:
-            self._catch_up()
             recent = self._recent(now)
             spans = encode(recent, methods=self._pipeline.methods)
             endpoints = [spans.keys[node][1] for node in spans.node[spans.server]]
             served = recent.iloc[spans.row[spans.server]].assign(endpoint=endpoints)
             groups: Any = served.groupby(["service", "endpoint"], observed=True)
             names = display_names(groups.groups)
-            metrics = {names[key]: self._metrics_of(key, rows, _utc(now)) for key, rows in groups}
+            usual_ms = partial(self._pipeline.usual_ms, hour=_utc(now).hour)
+            metrics = {names[key]: health_of(rows, usual_ms(key)) for key, rows in groups}
             return dict(sorted(metrics.items()))
 
     def _recent(self, now: pd.Timestamp) -> pd.DataFrame:
         self.store.flush()
         since = _utc(now) - pd.Timedelta(_METRICS_S, unit="s")
-        return self.store.spans(since=since)
-
-    def _metrics_of(self, key: Key, requests: pd.DataFrame, now: pd.Timestamp) -> dict[str, Any]:
-        closed = requests[requests["duration_ms"].notna()]
-        average = None
-        error_rate = 0.0
-        if len(closed):
-            average = float(closed["duration_ms"].mean())
-            error_rate = float(is_failed(closed).mean())
-        usual = self._baseline_ms(key, now)
-        statuses = closed["status"].value_counts().sort_index()
-        return {
-            "request_count": len(closed),
-            "open_requests": len(requests) - len(closed),
-            "avg_latency_ms": average,
-            "error_rate": error_rate,
-            "baseline_latency_ms": usual,
-            "status_distribution": {str(k): int(v) for k, v in statuses.items()},
-            "health": health(average, usual, error_rate),
-        }
-
-    def _baseline_ms(self, key: Key, now: pd.Timestamp) -> float | None:
-        """Return the usual latency of an endpoint (geometric mean), None while it is learned."""
-        code = self._pipeline.keys.get(key)
-        if code is None:
-            return None
-        hours = self.sensitivity.hours
-        row = self._pipeline.state[code * hours + now.hour % hours]
-        if row["count"] < self.sensitivity.min_count:
-            return None
-        return float(np.exp(row["mean"]))
+        return self._spans(since, _utc(now) + pd.Timedelta(_AHEAD_NS, unit="ns"))
 
     def graph(self, now: pd.Timestamp) -> pd.DataFrame:
         """Return the service graph of the last five minutes."""
         with self._lock:
             return service_graph(self._recent(now))
 
-    def _save(self, touched: list[Incident]) -> None:
+    # ---- what the store keeps
+
+    def _save(self, touched: list[Incident]) -> bool:
+        """Store what changed; if it was not this monitor's turn any more, read what the store says
+        and return False.
+        """
         p = self._pipeline
-        if touched:
-            self.store.save("incident", {i.id: i.to_record() for i in touched})
-        self.store.save("baseline", {"rows": to_rows(p.state)})
-        edges = [[*pair, first] for pair, first in p.edges.items()]
-        keys = [[*key, p.seen[key]] for key in p.keys]
+        if (p.done or 0) >= self._without[2]:
+            self._without = NOTHING
         state = {
             "done": p.done,
             "system": p.system.tolist(),
-            "edges": edges,
-            "keys": keys,
-            "methods": [[*route, method] for route, method in p.methods.items()],
-            "merged": p.manager.merged,
+            "newest": self._newest,
+            "serial": self._serial + 1,
+            "by": self._shared.identity,
+            "without": self._without,
+            "position": self._position,
+            "passed_over": self.passed_over,
+            "too_long": self._long,
+            "clock_changes": [[*map(unix_ns, change)] for change in self.clock_changes],
         }
-        self.store.save("monitor", {"state": state})
-        self._turn += 1
-        self.store.save("turn", {_LEASE: self._turn})  # last: whoever reads it reads the rest
+        monitor: dict[str, object] = {"state": state}
+        known = {
+            "edges": [[*pair, first] for pair, first in p.edges.items()],
+            "keys": [[*key, p.seen[key]] for key in p.keys],
+            "methods": [[*route, method] for route, method in p.methods.items()],
+        }
+        if known != self._known:
+            monitor["known"] = known
+        merged: dict[str, object] = {
+            a: b for a, b in p.manager.merged.items() if a not in self._merged
+        }
+        baseline: dict[str, object] = {"rows": to_rows(p.state)}
+        records = {"baseline": baseline, "merged": merged, "monitor": monitor}
+        incidents = {incident.id: incident.to_record() for incident in touched}
+        moved = self._shared.save(incidents, records)
+        if moved is None:
+            self._load()
+            return False
+        self._serial += 1
+        self._judged_by = self._shared.identity
+        self._known = known
+        self._merged = dict(p.manager.merged)
+        for incident_id, life_cycle in moved.items():
+            incident = p.manager.find(incident_id)
+            incident.status = life_cycle["status"]
+            incident.acknowledged_at = _moment(life_cycle["acknowledged_at"])
+            incident.resolved_at = _moment(life_cycle["resolved_at"])
+        return True
+
+    def _refresh(self) -> list[Incident]:
+        """Read what other monitors have changed; return the incidents among that."""
+        if self.store.closed:
+            return []
+        state = self.store.record("monitor", "state")
+        if state is not None and state.get("serial", 0) != self._serial:
+            before = {i.id: i.to_record() for i in self._pipeline.incidents}
+            self._load()
+            every = self._pipeline.incidents
+            return [i for i in every if before.get(i.id) != i.to_record()]
+        news = self._shared.news()
+        if news is None:
+            self._load()
+            return []
+        manager = self._pipeline.manager
+        for incident_id in news:
+            record = self.store.record("incident", incident_id)
+            manager.incidents[incident_id] = Incident.from_record(record)
+        return [manager.incidents[incident_id] for incident_id in news]
 
     def _load(self) -> None:
-        p = self._pipeline
-        known = self.store.load("monitor").get("state")
-        p.manager.merged |= {} if known is None else known.get("merged", {})
+        """Take everything from the store."""
+        self._pipeline = p = self._new_pipeline()
+        self._explained = {}
+        self._shared.news()
+        stored = self.store.load("monitor")
+        state = stored.get("state") or {}
+        known = stored.get("known") or {n: state.get(n, []) for n in ("edges", "keys", "methods")}
+        self._known = known
+        self._merged = state.get("merged", {}) | self.store.load("merged")
+        self._serial = state.get("serial", 0)
+        self._judged_by = state.get("by", self._shared.identity)
+        self._newest = state.get("newest", 0)
+        self._without = tuple(state.get("without", NOTHING))
+        self._position = tuple(state.get("position", (0, 0)))
+        self._long = state.get("too_long", 0)
+        self.passed_over = state.get("passed_over", 0)
+        changes = state.get("clock_changes", [])
+        self.clock_changes = [ClockChange(*map(to_timestamp, change)) for change in changes]
+        p.manager.merged |= self._merged
         records = self.store.load("incident")
         p.restore(Incident.from_record(r) for i, r in records.items() if i not in p.manager.merged)
-        if known is None:
+        if not state:
             return
-        if known["done"] is not None:
-            p.done = floor_to(known["done"], p.window_ns)
-        p.system = np.array(known["system"])
+        if state["done"] is not None:
+            p.done = floor_to(state["done"], p.window_ns)
+        p.system = np.array(state["system"])
         for caller, called, first in known["edges"]:
             p.edges[tuple(caller), tuple(called)] = first
-        for service, route, method in known.get("methods", ()):
+        for service, route, method in known["methods"]:
             p.methods[service, route] = method
         for service, endpoint, first in known["keys"]:
             p.keys[service, endpoint] = len(p.keys)
@@ -321,25 +474,25 @@ class Monitor:
         p.state = from_rows(rows, self.sensitivity.hours * len(p.keys))
 
 
+def _possible(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the spans of a frame whose times can be."""
+    possible = is_possible(frame)
+    return frame if possible.all() else frame[possible].reset_index(drop=True)
+
+
+def _moment(ns: int | None) -> pd.Timestamp | None:
+    return None if ns is None else to_timestamp(ns)
+
+
 def _utc(moment: pd.Timestamp) -> pd.Timestamp:
+    """Return a time in UTC, which it is in if it names no zone."""
+    rule = "now and until must be a time"
     if not isinstance(moment, (datetime, np.datetime64, str)):
-        raise ValueError(
-            f"now and until must be a time, such as pd.Timestamp.now('UTC'), got {moment!r}"
-        )
-    return pd.to_datetime(moment, utc=True)
-
-
-def health(average_ms: float | None, usual_ms: float | None, error_rate: float) -> dict[str, Any]:
-    """Return the health of an endpoint: a score from 0 to 100 and its band.
-
-    score = 100 (1 - error_rate) - 25 log2(average / usual), the second part only where the average
-    is above the usual: each doubling costs 25 points. From 90 on it is healthy, from 60 on
-    degraded, below unhealthy; without a baseline the band is "learning".
-    """
-    slower = 0.0
-    if average_ms and usual_ms:
-        slower = max(0.0, float(np.log2(average_ms / usual_ms)))
-    loss = 100.0 * error_rate + 25.0 * slower
-    score = round(min(100.0, max(0.0, 100.0 - loss)), 1)
-    band = "healthy" if score >= 90 else "degraded" if score >= 60 else "unhealthy"
-    return {"health_score": score, "status": "learning" if usual_ms is None else band}
+        raise ValueError(f"{rule}, such as pd.Timestamp.now('UTC'), got {moment!r}")
+    try:
+        utc = pd.to_datetime(moment, utc=True)
+    except ValueError as error:
+        raise ValueError(f"{rule}, got {moment!r}") from error
+    if utc is pd.NaT or not FIRST_YEAR <= utc.year <= LAST_YEAR:
+        raise ValueError(f"{rule} in the years {FIRST_YEAR} to {LAST_YEAR}, got {moment!r}")
+    return utc

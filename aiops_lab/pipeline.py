@@ -163,6 +163,26 @@ class Pipeline:
         pooled_s = min(waits_s, self.sensitivity.correlation_s)
         return to_timestamp(self.done - int(pooled_s * 1e9))
 
+    def go_back(self, until_ns: int) -> None:
+        """Judge from `until_ns` on, as the clock went back to that time.
+
+        Incidents whose anomalies lie ahead of it resolve with the next window.
+        """
+        self.done = until_ns
+        since = self.state["abnormal_since"]
+        self.state["abnormal_since"] = np.minimum(since, until_ns / 1e9)
+
+    def usual_ms(self, key: Key, hour: int) -> float | None:
+        """Return the usual latency of an endpoint (geometric mean), None while it is learned."""
+        code = self.keys.get(key)
+        if code is None:
+            return None
+        hours = self.sensitivity.hours
+        row = self.state[code * hours + hour % hours]
+        if row["count"] < self.sensitivity.min_count:
+            return None
+        return float(np.exp(row["mean"]))
+
     @property
     def incidents(self) -> list[Incident]:
         """All incidents in the order of their detection."""

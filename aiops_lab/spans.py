@@ -303,6 +303,18 @@ def _check_times(frame: pd.DataFrame) -> None:
             _check_duration(frame[name])
 
 
+def is_possible(frame: pd.DataFrame) -> NDArray:
+    """Return which spans of a frame have times that can be: what `check` would not refuse."""
+    import pandas as pd
+
+    first = pd.Timestamp(year=FIRST_YEAR, month=1, day=1, tz="UTC")
+    last = pd.Timestamp(year=LAST_YEAR + 1, month=1, day=1, tz="UTC")
+    start, duration = frame["start"], frame["duration_ms"]
+    in_time = (start >= first) & (start < last)
+    too_long = (duration < 0) | (duration > MAX_DURATION_MS)
+    return (in_time & ~too_long).to_numpy()
+
+
 def _check_duration(column: pd.Series) -> None:
     import numpy as np
 

@@ -28,6 +28,8 @@ WINGS = (
     "explain",
     "diagnosis",
     "pipeline",
+    "shared_state",
+    "health",
     "monitor",
     "evaluate",
     "datasets",

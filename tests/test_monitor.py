@@ -9,7 +9,7 @@ import pytest
 import aiops_lab as lab
 from aiops_lab.detect.grouping import IllegalMoveError
 from aiops_lab.detect.incidents import Incident
-from aiops_lab.monitor import health
+from aiops_lab.health import health
 from tests.support.made import Shop, fault
 from tests.support.played import at, play, to_spans
 

@@ -11,6 +11,7 @@ import pytest
 import aiops_lab as lab
 from aiops_lab.detect.grouping import IllegalMoveError
 from aiops_lab.record.lease import lease
+from aiops_lab.shared_state import SharedState
 from tests.support.made import Shop, fault
 from tests.support.played import at, play, to_spans
 
@@ -76,10 +77,11 @@ def test_monitors_in_turns_find_what_one_finds(tmp_path, recording):
 
 def test_while_one_is_at_work_a_step_of_another_does_nothing(stores):
     one, other = map(lab.Monitor, stores)
-    with lease(stores[0], "monitor", "somebody") as is_mine:
-        assert is_mine
-        assert other.step(at(140)) == []
-        assert other.judged_until is None
+    somebody = SharedState(stores[0])
+    assert somebody.take_turn(at(140).value)
+    assert other.step(at(140)) == []
+    assert other.judged_until is None
+    somebody.end_turn()
     assert other.step(at(140))
     assert one.incidents() == other.incidents()
 

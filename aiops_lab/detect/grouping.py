@@ -99,10 +99,13 @@ class IncidentManager:
         quiet = []
         for incident in self._open():
             resolves_at = incident.last_anomaly + self._resolve_after
-            if now >= resolves_at:
-                incident.status = RESOLVED
-                incident.resolved_at = resolves_at
-                quiet.append(incident)
+            if now < incident.last_anomaly:  # it was found while a clock was ahead
+                resolves_at = incident.last_anomaly
+            elif now < resolves_at:
+                continue
+            incident.status = RESOLVED
+            incident.resolved_at = resolves_at
+            quiet.append(incident)
         return quiet
 
     def find(self, incident_id: str) -> Incident:
@@ -145,7 +148,8 @@ class IncidentManager:
         return sorted(unresolved, key=_age)
 
     def _recent(self, incident: Incident, end: pd.Timestamp) -> bool:
-        return end - incident.last_anomaly <= self._correlation
+        # one whose last anomaly lies ahead was found while a clock was
+        return pd.Timedelta(0) <= end - incident.last_anomaly <= self._correlation
 
     def _sorted(
         self, group: list[Anomaly], end: pd.Timestamp, calls: Calls, causes: Causes | None

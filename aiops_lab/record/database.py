@@ -65,11 +65,22 @@ SELECT s.op, s.ended - s.duration, s.duration, s.status, s.ids, s.error, first_b
   FROM runs r CROSS JOIN spans s ON s.rowid BETWEEN r.first AND r.last
   WHERE r.op IN ops AND r.max_ended >= :since AND r.min_ended < :until
     AND s.ended >= :since AND s.ended < :until
+    AND NOT (s.rowid <= :mark AND s.ended >= :marked_since AND s.ended < :marked_until)
 UNION ALL SELECT op, ended - duration, duration, status, ids, error, first_byte, links
   FROM fresh WHERE ended >= :since AND ended < :until AND op IN ops
 UNION ALL SELECT op, start, NULL, status, ids, error, first_byte, links
   FROM open WHERE start < :until AND op IN ops
 """
+COUNT_OUTSIDE = """
+SELECT (SELECT count(*) FROM fresh WHERE ended < :since OR ended >= :until) + (
+  SELECT count(*) FROM runs r CROSS JOIN spans s ON s.rowid BETWEEN r.first AND r.last
+  WHERE (r.min_ended < :since OR r.max_ended >= :until)
+    AND (s.ended < :since OR s.ended >= :until))
+"""
+LAST_ROWS = (
+    "SELECT coalesce(max(rowid), 0) FROM spans",
+    "SELECT coalesce(max(rowid), 0) FROM fresh",
+)
 SELECT_NAMES = "SELECT id, service, endpoint, kind, peer, method, instance FROM names"
 
 # What SQLite and this package raise for a value that no column can hold.
@@ -231,17 +242,25 @@ def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
             db.execute("ROLLBACK")
 
 
-def seal(db: sqlite3.Connection) -> None:
-    """Move the rows of ``fresh`` to ``spans``, sorted by operation."""
+def seal(db: sqlite3.Connection, last_row: int = 2**62) -> None:
+    """Move the rows of ``fresh``, up to one of them, to ``spans``, sorted by operation."""
     with transaction(db):
-        last = db.execute("SELECT coalesce(max(rowid), 0) FROM spans").fetchone()
-        db.execute("INSERT INTO spans SELECT * FROM fresh ORDER BY op, ended")
+        last = db.execute(LAST_ROWS[0]).fetchone()
+        upto = {"last": last_row}
+        rows = "SELECT * FROM fresh WHERE rowid <= :last ORDER BY op, ended"
+        db.execute(f"INSERT INTO spans {rows}", upto)
         db.execute(
             "INSERT INTO runs SELECT op, max(ended), min(ended), min(rowid), max(rowid)"
             " FROM spans WHERE rowid > ? GROUP BY op",
             last,
         )
-        db.execute("DELETE FROM fresh")
+        db.execute("DELETE FROM fresh WHERE rowid <= :last", upto)
+
+
+def last_rows(db: sqlite3.Connection) -> tuple[int, int]:
+    """Return the last row of ``spans`` and that of ``fresh``, 0 where there is none."""
+    spans, fresh = (db.execute(query).fetchone()[0] for query in LAST_ROWS)
+    return spans, fresh
 
 
 def pack_ids(trace: str, span: str, parent: str | None) -> bytes | str:

@@ -57,7 +57,12 @@ class SpanReader:
         self.close()
 
     def spans(
-        self, since: Any = None, until: Any = None, endpoint: str | None = None
+        self,
+        since: Any = None,
+        until: Any = None,
+        endpoint: str | None = None,
+        *,
+        without: tuple[int, int, int] = (-1, 0, 0),
     ) -> pd.DataFrame:
         """Return the spans frame of what is on disk (call `flush` first to have it all).
 
@@ -69,6 +74,9 @@ class SpanReader:
             before `until`.
         endpoint
             A route, such as "/payment"; default: all.
+        without
+            What `SpanStore.mark` returned, and two moments (Unix ns): spans that were there then
+            and ended between these are left out. Default: none.
         """
         self._check_open()
         if endpoint is not None and not isinstance(endpoint, str):
@@ -77,11 +85,24 @@ class SpanReader:
             "since": _nanoseconds("since", since, -FOREVER),
             "until": _nanoseconds("until", until, FOREVER),
             "endpoint": endpoint,
+            "mark": without[0],
+            "marked_since": without[1],
+            "marked_until": without[2],
         }
         with self._read_lock:
             rows, names = database.select_spans(self._reader, self.path, limits)
         name_of = {code: name for code, *name in names}
         return to_frame(_fields(row, name_of) for row in rows)
+
+    def count_outside(self, since: Any, until: Any) -> int:
+        """Return how many spans on disk ended before `since`, or at or after `until`."""
+        limits = {
+            "since": _nanoseconds("since", since, -FOREVER),
+            "until": _nanoseconds("until", until, FOREVER),
+        }
+        self._check_open()
+        with self._read_lock:
+            return self._reader.execute(database.COUNT_OUTSIDE, limits).fetchone()[0]
 
     def stack_of(self, span_id: str) -> str | None:
         """Return the stack trace stored for a span, or None."""
@@ -92,6 +113,11 @@ class SpanReader:
         """Return all records of a kind by key, in the order in which keys were first saved."""
         rows = self._read("SELECT key, value FROM state WHERE kind = ? ORDER BY rowid", kind)
         return {key: json.loads(value) for key, value in rows}
+
+    def record(self, kind: str, key: str) -> Any:
+        """Return one record, None where there is none."""
+        rows = self._read("SELECT value FROM state WHERE kind = ? AND key = ?", kind, key)
+        return json.loads(rows[0][0]) if rows else None
 
     @property
     def closed(self) -> bool:

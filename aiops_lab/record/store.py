@@ -47,6 +47,8 @@ UNKNOWN = None, None, None, None  # the last fields of a tuple that leaves them 
 
 log = get_logger(__name__)
 
+Load = Callable[[str, str], Any]
+
 
 class SpanStore(SpanReader):
     """Spans, stack traces, incidents and baselines in one SQLite file (WAL, synchronous NORMAL).
@@ -282,6 +284,47 @@ class SpanStore(SpanReader):
                 return is_free
 
         return database.retry(take, self.path)
+
+    def update(self, change: Callable[[Load], dict[str, dict[str, object]] | None]) -> bool:
+        """Read some records and store others, in one transaction.
+
+        `change` is given a function (kind, key) -> record or None, and returns what to store, by
+        kind and key; None: nothing. It may be called again where the file was locked. Returns
+        whether anything was to be stored.
+        """
+        self._check_open()
+
+        def load(kind: str, key: str) -> Any:
+            query = "SELECT value FROM state WHERE kind = ? AND key = ?"
+            found = self._db.execute(query, (kind, key)).fetchone()
+            return None if found is None else json.loads(found[0])
+
+        def write() -> bool:
+            with self._write_lock, database.transaction(self._db) as db:
+                records = change(load)
+                for kind, by_key in (records or {}).items():
+                    rows = [(kind, key, json.dumps(value)) for key, value in by_key.items()]
+                    db.executemany(UPSERT, rows)
+            return records is not None
+
+        return database.retry(write, self.path)
+
+    def position(self) -> tuple[int, int]:
+        """Return how far the file is written; `mark` takes it."""
+        with self._write_lock:
+            return database.last_rows(self._db)
+
+    def mark(self, position: tuple[int, int]) -> int:
+        """Return a number that tells the spans that were on disk at a position from later ones.
+
+        Where rows have been sorted meanwhile, up to `SEAL` of the last ones count as later.
+        """
+        sealed, fresh = position
+        with self._write_lock:
+            if database.last_rows(self._db)[0] == sealed:
+                database.seal(self._db, fresh)
+                return database.last_rows(self._db)[0]
+        return sealed
 
     def _drop(self, count: int = 1) -> None:
         with self._drop_lock:

@@ -311,6 +311,8 @@ def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Bl
         parameters()
         moment = clock()
         answer = {"timestamp": int(moment.timestamp()), "metrics": monitor.metrics(moment)}
+        if monitor.passed_over:
+            answer["passed_over"] = monitor.passed_over
         return answer | _left_out()
 
     @blueprint.get("/incidents")
