@@ -2,11 +2,11 @@
 
 Each module or wing answers one question. In the order in which data flows:
 
+checks     Checks of arguments, with errors that name the field, the rule and the value.
 spans      What is a span? The span, and the spans frame that all analysis takes.
 logs       The logger ``aiops_lab``, and its output on stderr.
 endpoints  What behaves alike? The rule that folds ids in paths; methods and routes.
 numerics   Small numeric helpers: the optional compiler, Wilson bounds, times as integers.
-checks     Checks of arguments, with errors that name the field, the rule and the value.
 results    Plain data that crosses wings: Anomaly, Suspect, Verdict, Step, Explanation.
 record     What happened? instrument(app), Session, SpanStore, injected faults.
 traces     How do spans hang together? Encoding, trees, critical path, service graph.

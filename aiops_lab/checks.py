@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from numbers import Real
+from math import inf
+from numbers import Integral, Real
+from typing import Any
 
 
 class FieldError(ValueError):
@@ -68,6 +70,38 @@ def shorten(value: object, length: int = 80) -> str:
     except ValueError:  # Python refuses to print whole numbers of more than 4300 digits
         text = "a number of thousands of digits"
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+MOST = 1e9
+"""The largest value of a constant: a billion seconds are 31 years, and nanoseconds of more would
+not fit into 64 bits. What is to be switched off needs no more."""
+
+
+def plain_number(name: str, value: Any) -> float:
+    """Return a number, also of numpy or a fraction, as Python's int or float.
+
+    Raises `FieldError` unless it is finite, real and at most `MOST`; booleans are refused.
+    """
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not -inf < value < inf:
+        raise FieldError(name, "must be a finite number", value)
+    if value > MOST:
+        raise FieldError(name, f"must be <= {MOST:g}", value)
+    # a negative one is refused by all callers, and may be too large for a float
+    value = max(value, -MOST)
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def check_instance(name: str, value: object, wanted: type) -> None:
+    """Raise `FieldError` unless `value` is one of the class `wanted`, or None."""
+    if value is not None and not isinstance(value, wanted):
+        raise FieldError(name, f"must be a {wanted.__name__}", value)
+
+
+def check_callable(name: str, value: object) -> None:
+    """Raise `FieldError` unless `value` can be called."""
+    if not callable(value):
+        raise FieldError(name, "must be a function", value)
 
 
 def check_number(name: str, value: object, low: float, high: float, *, whole: bool = False) -> None:

@@ -84,7 +84,8 @@ def replay(
     Report
         Equal to that of a live monitor that began with the same spans and stopped at `until`.
     """
-    pipeline = Pipeline(sensitivity or Sensitivity(), detectors, rule, config)
+    knobs = Sensitivity() if sensitivity is None else sensitivity
+    pipeline = Pipeline(knobs, detectors, rule, config)
     recording = Recording(check(frame), {})
     until_ns = None if until is None else unix_ns(_utc(until))
     report = pipeline.replay(recording, until_ns, causes=causes)
@@ -158,7 +159,7 @@ class Monitor:
         config: RcaConfig | None = None,
     ) -> None:
         self.store = store
-        self.sensitivity = sensitivity or Sensitivity()
+        self.sensitivity = Sensitivity() if sensitivity is None else sensitivity
         self._new_pipeline = partial(Pipeline, self.sensitivity, detectors, rule, config)
         self._lock = threading.RLock()
         self._shared = SharedState(store)

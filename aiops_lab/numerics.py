@@ -5,15 +5,22 @@ data.
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from functools import cache
 from math import erfc, sqrt
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from aiops_lab.logs import get_logger
 
 _log = get_logger(__name__)
+
+LARGEST = 1e300
+"""Larger values could not be subtracted from each other."""
 
 
 def to_timestamp(ns: int) -> pd.Timestamp:
@@ -76,3 +83,30 @@ def to_records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a table as plain data."""
     rows: list[dict[Any, Any]] = table.to_dict("records")
     return rows
+
+
+def real_numbers(values: ArrayLike) -> NDArray:
+    """Return one-dimensional `values` as floats, NaN for those that are missing."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError("values must be one-dimensional, got rows of unlike lengths") from None
+    if array.ndim != 1:
+        raise ValueError(f"values must be one-dimensional, got shape {array.shape}")
+    if array.dtype.kind == "O":
+        wrong = next((value for value in array if not _is_real(value)), None)
+        if wrong is not None:
+            raise ValueError(f"values must be real numbers, got {wrong!r}")
+        array = np.where(pd.isna(array), np.nan, array)
+    elif array.dtype.kind not in "biuf":
+        first = pd.Series(array[:1]).tolist()
+        raise ValueError(f"values must be real numbers, got {array.dtype.name}: {first}")
+    try:
+        return np.ascontiguousarray(array, dtype=np.float64)
+    except OverflowError:
+        raise ValueError(f"values must be within ±{LARGEST:g}, got a larger integer") from None
+
+
+def _is_real(value: object) -> bool:
+    """Return whether `value` is a real number, or missing."""
+    return value is None or value is pd.NA or isinstance(value, (Real, Decimal))

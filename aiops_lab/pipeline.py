@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiops_lab.checks import FieldError, check_callable, check_instance
 from aiops_lab.detect import baselines as b
 from aiops_lab.detect.detectors import DETECTORS, AnyDetector, Detector
 from aiops_lab.detect.detectors.detector import WindowRequests
@@ -113,6 +114,9 @@ class Pipeline:
         rule: Rule | None = None,
         config: RcaConfig | None = None,
     ) -> None:
+        check_instance("sensitivity", sensitivity, Sensitivity)
+        check_instance("config", config, RcaConfig)
+        _check_functions(detectors, rule)
         self.sensitivity = sensitivity
         self.keys: dict[Key, int] = {}
         self.methods: dict[Key, str] = {}  # as in `EncodedSpans`
@@ -349,6 +353,15 @@ class Pipeline:
         """Return the verdict on an incident as of its last anomaly."""
         names = self.names_at(unix_ns(incident.last_anomaly))
         return self.diagnosis.verdict(incident, history, names)
+
+
+def _check_functions(detectors: object, rule: object) -> None:
+    if not isinstance(detectors, Iterable) or isinstance(detectors, str):
+        raise FieldError("detectors", "must be functions or `Detector` values", detectors)
+    for number, detector in enumerate(detectors):
+        check_callable(f"detectors[{number}]", detector)
+    if rule is not None:
+        check_callable("rule", rule)
 
 
 class _Causes:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
+from numbers import Integral, Real
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiops_lab.checks import FieldError, shorten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,20 +93,21 @@ def to_frame(spans: Iterable[Span | tuple[Any, ...]]) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        A span has a wrong number of fields, or something else where a text should be.
+        A span has a wrong number of fields, or something else where a text or a number should be:
+        names the field, the rule and the value.
     """
-    import numpy as np
     import pandas as pd
 
     raw = _transposed(spans)
-    start = np.array(raw["start_ns"], dtype="int64")
+    start = _integers("start_ns", raw["start_ns"])
     order = _order(start, raw)
     numbers = {
         "start": pd.DatetimeIndex(start, tz="UTC"),
-        "duration_ms": _milliseconds(raw["duration_ns"]),
-        "status": _whole_numbers(raw["status"]),
-        "first_byte_ms": _milliseconds(raw["first_byte_ns"]),
+        "duration_ms": _milliseconds("duration_ns", raw["duration_ns"]),
+        "status": _statuses(raw["status"]),
+        "first_byte_ms": _milliseconds("first_byte_ns", raw["first_byte_ns"]),
     }
+    _check_types("links", raw["links"], (str, tuple, list, NoneType), "must be ids or None")
     raw["links"] = [link_text(links) for links in raw["links"]]
     texts = {name: _text_column(name, raw[name]) for name in TEXT_COLUMNS}
     frame = pd.DataFrame(texts | numbers, columns=[*COLUMNS, *OPTIONAL_COLUMNS])
@@ -117,7 +122,10 @@ def link_text(links: Iterable[str] | str | None) -> str | None:
 
 def _transposed(spans: Iterable[Span | tuple[Any, ...]]) -> dict[str, Sequence[Any]]:
     """Return the values of each field; the fields that a tuple leaves out are None."""
+    if not isinstance(spans, Iterable):
+        raise FieldError("spans", "must be an iterable of spans", spans)
     rows = [*spans]
+    _check_types("spans", rows, (tuple, list), "must hold spans, or tuples of their fields")
     sizes = set(map(len, rows))
     if sizes - {len(Span._fields)}:
         rows = [_complete(row) for row in rows]
@@ -128,7 +136,7 @@ def _transposed(spans: Iterable[Span | tuple[Any, ...]]) -> dict[str, Sequence[A
 def _complete(row: tuple[Any, ...]) -> tuple[Any, ...]:
     if not len(COLUMNS) <= len(row) <= len(Span._fields):
         rule = f"must have {len(COLUMNS)} to {len(Span._fields)} fields"
-        raise ValueError(f"a span {rule}, got {len(row)}: {row!r}")
+        raise ValueError(f"a span {rule}, got {len(row)}: {shorten(row)}")
     return (*row, *[None] * (len(Span._fields) - len(row)))
 
 
@@ -159,20 +167,44 @@ def _without_copies(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[~copies]
 
 
-def _milliseconds(nanoseconds: Sequence[int | None]) -> NDArray:
+def _milliseconds(name: str, nanoseconds: Sequence[int | None]) -> NDArray:
     import numpy as np
 
-    return np.array(nanoseconds, dtype="float64") / 1e6
+    _check_types(name, nanoseconds, (Real, NoneType), "must be a number of nanoseconds or None")
+    try:
+        return np.array(nanoseconds, dtype="float64") / 1e6
+    except OverflowError:
+        raise FieldError(name, "must be at most 30 days", max(filter(None, nanoseconds))) from None
 
 
-def _whole_numbers(values: Sequence[int | None]) -> NDArray | pd.Series:
+def _integers(name: str, values: Sequence[int]) -> NDArray:
+    import numpy as np
+
+    _check_types(name, values, (Integral,), "must be a whole number")
+    try:
+        return np.array(values, dtype="int64")
+    except OverflowError:
+        raise FieldError(name, "must fit into 64 bits", max(values, key=abs)) from None
+
+
+def _statuses(values: Sequence[int | None]) -> NDArray | pd.Series:
     """Return int64, or where values are missing pandas' Int64."""
-    import numpy as np
     import pandas as pd
 
-    if None in values:
-        return pd.Series(values, dtype="Int64")
-    return np.array(values, dtype="int64")
+    _check_types("status", values, (Integral, NoneType), "must be a whole number or None")
+    if None not in values:
+        return _integers("status", values)  # type: ignore[arg-type]
+    known = _integers("status", [value or 0 for value in values])
+    missing = [value is None for value in values]
+    return pd.Series(known, dtype="Int64").mask(pd.Series(missing))
+
+
+def _check_types(name: str, values: Sequence[Any], right: tuple[type, ...], rule: str) -> None:
+    """Raise `FieldError` with the first value that is none of the classes; booleans are none."""
+    found = set(map(type, values))
+    wrong = {kind for kind in found if kind is bool or not issubclass(kind, right)}
+    if wrong:
+        raise FieldError(name, rule, next(value for value in values if type(value) in wrong))
 
 
 def _text_column(name: str, values: Sequence[Any]) -> pd.Series:
@@ -319,7 +351,7 @@ def _check_duration(column: pd.Series) -> None:
     import numpy as np
 
     dtype = column.dtype
-    if not isinstance(dtype, np.dtype) or dtype.kind != "f":
+    if not isinstance(dtype, np.dtype) or dtype.kind != "f" or dtype.itemsize < 4:
         raise ValueError(f"column {column.name!r} must be float64, got {dtype}")
     wrong = (column < 0) | (column > MAX_DURATION_MS)
     _refuse(column, wrong, "must be >= 0 and at most 30 days")

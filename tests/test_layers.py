@@ -16,11 +16,11 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import from its own wing and from those before it. Inside a wing there is no cycle.
 WINGS = (
+    "checks",
     "spans",
     "endpoints",
     "logs",
     "numerics",
-    "checks",
     "results",
     "record",
     "traces",

@@ -403,3 +403,18 @@ def test_an_empty_recording_is_an_empty_report():
     report = lab.replay(lab.to_frame([]))
     assert report.windows.empty
     assert report.anomalies == report.incidents == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "rule"),
+    [
+        ("sensitivity", 0, "sensitivity must be a Sensitivity, got 0"),
+        ("config", {"n_sigma": 3}, "config must be a RcaConfig, got {'n_sigma': 3}"),
+        ("detectors", 3, "detectors must be functions or `Detector` values, got 3"),
+        ("detectors", [print, "latency"], r"detectors\[1\] must be a function, got 'latency'"),
+        ("rule", "ledger", "rule must be a function, got 'ledger'"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused_with_its_name(argument, value, rule):
+    with pytest.raises(ValueError, match=rule):
+        lab.replay(recording("latency"), **{argument: value})

@@ -262,3 +262,35 @@ def test_a_forked_process_makes_ids_of_its_own():
     assert os.read(reading, 32).decode() != new_trace_id()
     os.close(reading)
     os.close(writing)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("start_ns", None, "must be a whole number, got None"),
+        ("start_ns", "12", "must be a whole number, got '12'"),
+        ("start_ns", True, "must be a whole number, got True"),
+        ("start_ns", 1.5, "must be a whole number, got 1.5"),
+        ("start_ns", 2**63, "must fit into 64 bits, got 9223372036854775808"),
+        ("duration_ns", "12", "must be a number of nanoseconds or None, got '12'"),
+        ("duration_ns", 10**400, "must be at most 30 days, got 1000"),
+        ("status", "200", "must be a whole number or None, got '200'"),
+        ("status", 10**30, "must fit into 64 bits, got 1000"),
+        ("links", 5, "must be ids or None, got 5"),
+    ],
+)
+def test_a_field_of_another_type_is_refused_with_its_name(field, value, rule):
+    with pytest.raises(ValueError, match=f"{field} {rule}"):
+        to_frame([span(span_id="c" * 16), span(**{field: value})])
+
+
+@pytest.mark.parametrize("spans", [5, None, [5], ["span"], [None]])
+def test_what_holds_no_spans_is_refused(spans):
+    with pytest.raises(ValueError, match="spans must "):
+        to_frame(spans)
+
+
+def test_a_duration_of_half_precision_is_refused():
+    frame = to_frame([span()]).astype({"duration_ms": "float16"})
+    with pytest.raises(ValueError, match="column 'duration_ms' must be float64, got float16"):
+        check(frame)

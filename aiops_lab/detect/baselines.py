@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aiops_lab.numerics import compiled
+from aiops_lab.checks import FieldError
+from aiops_lab.numerics import compiled, real_numbers
 
 
 @compiled
@@ -77,7 +78,8 @@ def ewma(values: ArrayLike, half_life: float) -> tuple[NDArray, NDArray]:
     Raises
     ------
     ValueError
-        If `values` is not one-dimensional or `half_life` is not a positive number.
+        If `values` is not a one-dimensional series of real numbers within ±1e150, or `half_life` is
+        not a positive number.
 
     Examples
     --------
@@ -87,18 +89,22 @@ def ewma(values: ArrayLike, half_life: float) -> tuple[NDArray, NDArray]:
     >>> mean.tolist(), var.tolist()
     ([0.0, 2.0, 3.0], [0.0, 4.0, 3.0])
     """
-    series = np.asarray(values, dtype=np.float64)
+    series = real_numbers(values)
     if isinstance(half_life, bool) or not isinstance(half_life, Real):
-        raise ValueError(f"half_life must be a number, got {half_life!r}")
-    if series.ndim != 1:
-        raise ValueError(f"values must be one-dimensional, got shape {series.shape}")
+        raise FieldError("half_life", "must be a number", half_life)
     if not half_life > 0:
-        raise ValueError(f"half_life must be > 0, got {half_life}")
+        raise FieldError("half_life", "must be > 0", half_life)
+    too_large = series[np.abs(series) > LARGEST]
+    if too_large.size:
+        raise FieldError("values", f"must be within ±{LARGEST:g}", float(too_large[0]))
     mean = np.empty_like(series)
     var = np.empty_like(series)
     _ewma_kernel(series, alpha_of(1.0, half_life), mean, var)
     return mean, var
 
+
+LARGEST = 1e150
+"""The square of a larger value would be infinite, and so would the variance."""
 
 FIELDS = (
     "count",  # requests learned from

@@ -5,8 +5,8 @@ reason.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from math import isfinite
-from numbers import Real
+
+from aiops_lab.checks import FieldError, plain_number
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Sensitivity:
     Raises
     ------
     ValueError
-        Names the knob, the rule and the value.
+        Names the knob, the rule and the value. None may be above a billion (`checks.MOST`).
     """
 
     z: float = 3.0
@@ -82,9 +82,9 @@ class Sensitivity:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if name != "seasonal":
-                _check_knob(name, value)
+                object.__setattr__(self, name, _knob(name, value))
         if not isinstance(self.seasonal, bool):
-            raise ValueError(f"seasonal must be True or False, got {self.seasonal!r}")
+            raise FieldError("seasonal", "must be True or False", self.seasonal)
 
     @property
     def hours(self) -> int:
@@ -105,14 +105,15 @@ _AT_LEAST_ZERO = ("z", "grace_s", "min_ms", "error_margin")
 _AT_LEAST_ONE = ("ratio", "min_count", "min_window", "drift")
 
 
-def _check_knob(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
-    if name in _AT_LEAST_ZERO and value < 0:
-        raise ValueError(f"{name} must be >= 0, got {value!r}")
-    if name in _AT_LEAST_ONE and value < 1:
-        raise ValueError(f"{name} must be >= 1, got {value!r}")
-    if name == "window_s" and value < 0.001:
-        raise ValueError(f"window_s must be >= 0.001, got {value!r}")
-    if name not in _AT_LEAST_ZERO and value <= 0:
-        raise ValueError(f"{name} must be > 0, got {value!r}")
+def _knob(name: str, value: float) -> float:
+    """Return the value of a knob as a plain number, if it keeps the rule of the knob."""
+    number = plain_number(name, value)
+    if name in _AT_LEAST_ZERO and number < 0:
+        raise FieldError(name, "must be >= 0", value)
+    if name in _AT_LEAST_ONE and number < 1:
+        raise FieldError(name, "must be >= 1", value)
+    if name == "window_s" and number < 0.001:
+        raise FieldError(name, "must be >= 0.001", value)
+    if name not in _AT_LEAST_ZERO and number <= 0:
+        raise FieldError(name, "must be > 0", value)
+    return number

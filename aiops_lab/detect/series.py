@@ -4,15 +4,11 @@ three views.
 
 from __future__ import annotations
 
-from decimal import Decimal
-from numbers import Real
-
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from aiops_lab.detect.baselines import alpha_of, envelope_step, ewma_step
-from aiops_lab.numerics import compiled
+from aiops_lab.numerics import LARGEST, compiled, real_numbers
 
 FAST, SLOW = 0.03, 0.003
 
@@ -37,10 +33,6 @@ HOLD = 50.0
 """Points after which the score to beat has halved. Higher: fewer alarms for one event, and weaker
 later ones missed.
 """
-
-LARGEST = 1e300
-
-"""Larger values could not be subtracted from each other."""
 
 ROUNDING = 2.0**-22
 
@@ -158,7 +150,7 @@ def anomaly_scores(values: ArrayLike) -> NDArray:
     >>> int(scores.argmax()), round(float(scores[150]), 2)
     (150, 0.83)
     """
-    series = _real_numbers(values)
+    series = real_numbers(values)
     scores = np.empty_like(series)
     with np.errstate(over="ignore"):  # of values near LARGEST; the compiled kernel is silent, too
         bad = _scores_kernel(series, 1.0 - alpha_of(1.0, HOLD), scores)
@@ -167,30 +159,3 @@ def anomaly_scores(values: ArrayLike) -> NDArray:
             f"values must be finite and within ±{LARGEST:g}, got {series[bad]} at {bad}"
         )
     return scores
-
-
-def _real_numbers(values: ArrayLike) -> NDArray:
-    """Return one-dimensional `values` as floats, NaN for those that are missing."""
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        raise ValueError("values must be one-dimensional, got rows of unlike lengths") from None
-    if array.ndim != 1:
-        raise ValueError(f"values must be one-dimensional, got shape {array.shape}")
-    if array.dtype.kind == "O":
-        wrong = next((value for value in array if not _is_real(value)), None)
-        if wrong is not None:
-            raise ValueError(f"values must be real numbers, got {wrong!r}")
-        array = np.where(pd.isna(array), np.nan, array)
-    elif array.dtype.kind not in "biuf":
-        first = pd.Series(array[:1]).tolist()
-        raise ValueError(f"values must be real numbers, got {array.dtype.name}: {first}")
-    try:
-        return np.ascontiguousarray(array, dtype=np.float64)
-    except OverflowError:
-        raise ValueError(f"values must be within ±{LARGEST:g}, got a larger integer") from None
-
-
-def _is_real(value: object) -> bool:
-    """Return whether `value` is a real number, or missing."""
-    return value is None or value is pd.NA or isinstance(value, (Real, Decimal))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from math import isfinite
-from numbers import Real
 
-from aiops_lab.checks import FieldError
+from aiops_lab.checks import FieldError, plain_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +113,7 @@ class RcaConfig:
     Raises
     ------
     ValueError
-        Names the field, the rule and the value.
+        Names the field, the rule and the value. None may be above a billion (`checks.MOST`).
     """
 
     n_sigma: float = 3.0
@@ -152,7 +150,9 @@ class RcaConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _check(field.name, getattr(self, field.name), whole=field.type == "int")
+            value = getattr(self, field.name)
+            number = _constant(field.name, value, whole=field.type == "int")
+            object.__setattr__(self, field.name, number)
 
 
 _SHARES = {
@@ -170,12 +170,13 @@ _SHARES = {
 }
 
 
-def _check(name: str, value: float, *, whole: bool) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
-        raise FieldError(name, "must be a finite number", value)
-    if value <= 0:
+def _constant(name: str, value: float, *, whole: bool) -> float:
+    """Return the value of a constant as a plain number, if it keeps the rule of the constant."""
+    number = plain_number(name, value)
+    if number <= 0:
         raise FieldError(name, "must be > 0", value)
-    if name in _SHARES and value > 1:
+    if name in _SHARES and number > 1:
         raise FieldError(name, "must be <= 1", value)
-    if whole and not isinstance(value, int):
+    if whole and not isinstance(number, int):
         raise FieldError(name, "must be a whole number", value)
+    return number

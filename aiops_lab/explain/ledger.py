@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiops_lab.checks import check_instance
 from aiops_lab.explain.attribution import (
     OWN,
     AccountTable,
@@ -147,9 +148,10 @@ def compare(
     ValueError
         If the reference was learned with another config, or names the column that is wrong.
     """
+    check_instance("config", config, RcaConfig)
     if config not in (None, reference.config):
         raise ValueError(f"config must be that of the reference, {reference.config}, got {config}")
-    if isinstance(abnormal, pd.DataFrame):
+    if not isinstance(abnormal, EncodedSpans):
         usual = reference.spans
         abnormal = encode(check(abnormal), usual.keys, usual.methods)
     spans = abnormal

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiops_lab.checks import check_instance
 from aiops_lab.explain.attribution import (
     AccountMeans,
     AccountTable,
@@ -130,6 +131,7 @@ def learn(
         Names the column that is missing or mistyped.
     """
     check_resources(resources)
+    check_instance("config", config, RcaConfig)
     config = config or RcaConfig()
     spans = normal if isinstance(normal, EncodedSpans) else encode(check(normal))
     return _learned(spans, learn_timing(spans), config, resources)

@@ -93,3 +93,18 @@ def test_baselines_of_an_earlier_version_are_read_and_new_fields_are_0():
     assert not read["long_share"].any()
     assert len(baselines.from_rows(rows, 3)) == 3
     assert not baselines.from_rows(rows, 3)["mean"].any()
+
+
+@pytest.mark.parametrize(
+    ("values", "rule"),
+    [
+        (["a", "b"], "values must be real numbers"),
+        ([1.0, 2j], "values must be real numbers"),
+        (pd.date_range("2026-01-01", periods=3), "values must be real numbers"),
+        ([1.0, np.inf], r"values must be within ±1e\+150, got inf"),
+        ([1.0, -1e300], r"values must be within ±1e\+150, got -1e\+300"),
+    ],
+)
+def test_values_that_have_no_mean_are_refused(values, rule):
+    with pytest.raises(ValueError, match=rule):
+        lab.ewma(values, 3)

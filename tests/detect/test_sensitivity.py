@@ -1,4 +1,6 @@
+import json
 from dataclasses import FrozenInstanceError, asdict, fields
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -82,3 +84,36 @@ def test_there_is_a_baseline_an_hour_where_seasons_are_known():
 def test_a_sensitivity_does_not_change():
     with pytest.raises(FrozenInstanceError):
         lab.Sensitivity().z = 5
+
+
+@pytest.mark.parametrize("knob", [f.name for f in fields(lab.Sensitivity) if f.name != "seasonal"])
+@pytest.mark.parametrize("value", [2e9, 1e308, 10**400, Fraction(10**400)])
+def test_a_knob_beyond_a_billion_is_refused(knob, value):
+    with pytest.raises(ValueError, match=rf"{knob} must be <= 1e\+09, got ") as caught:
+        lab.Sensitivity(**{knob: value})
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("value", [np.float32(4), np.uint8(4), Fraction(4)])
+def test_knobs_are_kept_as_numbers_of_python(value):
+    knobs = lab.Sensitivity(z=value, min_count=np.int64(30))
+    assert json.loads(json.dumps(asdict(knobs)))["z"] == 4
+    assert knobs == lab.Sensitivity(z=4.0, min_count=30)
+
+
+@pytest.mark.parametrize("knob", [f.name for f in fields(lab.Sensitivity) if f.name != "seasonal"])
+def test_a_knob_of_a_billion_works(knob, calm):
+    report = lab.replay(calm, lab.Sensitivity(**{knob: 1e9}))
+    assert report.incidents == []
+
+
+@pytest.fixture(scope="module")
+def calm():
+    """Three minutes of one endpoint."""
+    start = 1_790_000_000 * 10**9
+    ids = [(f"{n + 1:032x}", f"{n + 1:016x}") for n in range(180)]
+    spans = [
+        lab.Span(*pair, None, "shop", "/a", "server", None, start + n * 10**9, 10**7, 200, None)
+        for n, pair in enumerate(ids)
+    ]
+    return lab.to_frame(spans)

@@ -398,6 +398,8 @@ def test_a_share_above_one_is_refused(name: str) -> None:
         ("min_usual_ms", "ten", "must be a finite number, got 'ten'"),
         ("min_count", True, "must be a finite number, got True"),
         ("max_samples", 2.5, "must be a whole number, got 2.5"),
+        ("timeout_s", 1e18, r"must be <= 1e\+09, got 1e\+18"),
+        ("min_count", 10**400, r"must be <= 1e\+09, got 1000"),
     ],
 )
 def test_what_no_constant_can_be_is_refused(name: str, value: object, rule: str) -> None:
@@ -423,3 +425,18 @@ def test_each_constant_is_explained() -> None:
     told = [line.split(" : ")[0].strip() for line in text.splitlines() if " : " in line]
     assert told == [field.name for field in fields(RcaConfig)]
     assert text.count("Higher:") == len(told)
+
+
+def test_constants_are_kept_as_numbers_of_python() -> None:
+    config = RcaConfig(n_sigma=np.float32(2), min_count=np.int64(3))
+    assert (type(config.n_sigma), type(config.min_count)) == (float, int)
+    assert config == RcaConfig(n_sigma=2.0, min_count=3)
+
+
+@pytest.mark.parametrize("abnormal", [0, None, "spans"])
+def test_an_incident_that_is_no_frame_is_refused(abnormal: Any) -> None:
+    normal = calling([200] * 30)
+    with pytest.raises(ValueError, match="frame must be a pandas DataFrame"):
+        lab.rank_root_causes(normal, abnormal)
+    with pytest.raises(ValueError, match="config must be a RcaConfig, got 3"):
+        lab.learn(normal, config=3)  # type: ignore[arg-type]

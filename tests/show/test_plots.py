@@ -276,6 +276,32 @@ def test_a_span_without_its_parent_stands_at_the_left() -> None:
     assert [label.get_text() for label in ax.get_yticklabels()] == ["→ /payment", "  /payment"]
 
 
+def chain(spans: int, top: str | None = None) -> pd.DataFrame:
+    """Return a trace in which each span calls the next one; `top` is the parent of the first."""
+    ids = [f"{n:016x}" for n in range(spans)]
+    parents = [top, *ids[:-1]]
+    start = START.value
+    given = "shop", "/a", "server", None
+    rows = [
+        Span(TRACE, ids[n], parents[n], *given, start + n, 10**6, 200, None) for n in range(spans)
+    ]
+    return to_frame(rows)
+
+
+def test_a_deep_trace_is_drawn_down_to_what_can_be_read() -> None:
+    ax = plots.waterfall(chain(5_000), TRACE)
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert len(labels) == 150
+    assert max(map(len, labels)) < 100
+    assert ax.get_title(loc="left").endswith(", without 4,850 more spans")
+
+
+@pytest.mark.parametrize("top", [f"{0:016x}", f"{4:016x}"])
+def test_spans_in_a_cycle_of_parents_are_drawn_once(top: str) -> None:
+    ax = plots.waterfall(chain(5, top), TRACE)
+    assert len(ax.get_yticklabels()) == 5
+
+
 def test_an_unknown_trace_is_refused() -> None:
     with pytest.raises(ValueError, match="trace_id must be in the frame"):
         plots.waterfall(to_frame(TRACED), "00" * 16)

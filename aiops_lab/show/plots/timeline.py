@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from aiops_lab.checks import FieldError, shorten
 from aiops_lab.show.plots.style import (
     BLACK,
     BLUE,
@@ -196,7 +197,7 @@ def _rows_of(windows: pd.DataFrame, anomalies: list[Any], endpoint: str | None) 
     rows = windows[(windows["endpoint"] == endpoint) | (both == endpoint)]
     if rows.empty:
         choices = sorted(set(windows["endpoint"]))
-        raise ValueError(f"endpoint must be one of {choices}, got {endpoint!r}")
+        raise FieldError("endpoint", f"must be one of {shorten(choices, 400)}", endpoint)
     return rows.sort_values("window")
 
 

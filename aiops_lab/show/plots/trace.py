@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import cycle
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
 
+from aiops_lab.checks import FieldError
 from aiops_lab.show.plots.style import (
     BLACK,
     BLUE,
@@ -26,6 +26,9 @@ from aiops_lab.show.plots.style import (
     plain_rows,
     three_digits,
 )
+
+MOST_BARS = 150  # a taller picture can neither be read nor, beyond 65,000 pixels, be written
+MOST_INDENT = 30  # levels; deeper spans are not indented further
 
 SERVICE_COLOURS = (BLUE, GREEN, ORANGE, PURPLE, SKY)
 
@@ -53,7 +56,8 @@ def waterfall(
     Returns
     -------
     Axes
-        x: ms since the trace began; y: one row a span, in call order, indented by depth.
+        x: ms since the trace began; y: one row a span, in call order, indented by depth. Of a trace
+        of more than 150 spans, the first in this order.
 
     Raises
     ------
@@ -62,9 +66,13 @@ def waterfall(
     """
     bars = _bars(frame[frame["trace_id"] == trace_id], now)
     if not bars:
-        raise ValueError(f"trace_id must be in the frame, got {trace_id!r}")
+        raise FieldError("trace_id", "must be in the frame", trace_id)
+    rest = len(bars) - MOST_BARS
+    bars = bars[:MOST_BARS]
     height = 1.1 + 0.36 * len(bars)
-    ax = dress(ax, (9, height), f"Trace {trace_id[:8]}…", "ms since the trace began", "")
+    left_out = f", without {rest:,} more spans" if rest > 0 else ""
+    title = f"Trace {trace_id[:8]}…{left_out}"
+    ax = dress(ax, (9, height), title, "ms since the trace began", "")
     services = dict.fromkeys(bar.span.service for bar in bars)
     colours = dict(zip(services, cycle(SERVICE_COLOURS)))
     for y, bar in enumerate(bars):
@@ -87,8 +95,11 @@ class _Bar(NamedTuple):
 
 
 def _bars(trace: pd.DataFrame, now: pd.Timestamp | None) -> list[_Bar]:
-    """Return the spans in call order. A span whose parent is missing has depth 0."""
-    trace = trace.sort_values(["start", "span_id"])
+    """Return the spans in call order.
+
+    A span whose parent is missing has depth 0, and so has the first of a cycle of parents.
+    """
+    trace = trace.sort_values(["start", "span_id"]).reset_index(drop=True)
     begin = trace["start"].min()
     start = (trace["start"] - begin) / pd.Timedelta("1ms")
     end = start + trace["duration_ms"]
@@ -96,22 +107,26 @@ def _bars(trace: pd.DataFrame, now: pd.Timestamp | None) -> list[_Bar]:
     end = end.fillna(start.clip(lower=seen))
     children: dict[str | None, list[Any]] = {span_id: [] for span_id in trace["span_id"]}
     roots: list[Any] = []
-    for span in plain_rows(trace.assign(begins=start, ends=end)):
+    spans = plain_rows(trace.assign(begins=start, ends=end))
+    for span in spans:
         children.get(span.parent_id, roots).append(span)
-
-    def walk(spans: list[Any], depth: int) -> Iterator[_Bar]:
-        for span in spans:
+    bars: dict[int, _Bar] = {}
+    for top in (*roots, *spans):
+        waiting = [(top, 0)]
+        while waiting:
+            span, depth = waiting.pop()
+            if span.Index in bars:
+                continue
             called = children[span.span_id]
-            yield _Bar(span, depth, called)
-            yield from walk(called, depth + 1)
-
-    return list(walk(roots, 0))
+            bars[span.Index] = _Bar(span, depth, called)
+            waiting += [(child, depth + 1) for child in reversed(called)]
+    return list(bars.values())
 
 
 def _label(bar: _Bar, with_service: bool) -> str:
     arrow = "→ " if bar.span.kind == "client" else ""
     service = f" ({bar.span.service})" if with_service else ""
-    return f"{'  ' * bar.depth}{arrow}{literal(f'{bar.span.endpoint}{service}')}"
+    return f"{'  ' * min(bar.depth, MOST_INDENT)}{arrow}{literal(f'{bar.span.endpoint}{service}')}"
 
 
 def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str) -> None:
