@@ -27,6 +27,8 @@ NO_STATUS = -1  # of a span that has no HTTP status, so neither a failure nor a 
 
 APART = ("HEAD", "OPTIONS")  # methods that are always named: they do not do what the route does
 
+MAX_ROUTE, MAX_AMBIGUOUS = 1_000, 2  # characters, and parameters with several ways to match
+
 NO_PEER = "?"  # the called service of a client span that names none
 
 
@@ -389,7 +391,7 @@ def _route_of(places: list[Place], keys: Sequence[Key]) -> Callable[[Place], str
     known = {(service, split_method(endpoint)[1]) for service, endpoint in keys}
     known.update(keys)
     known.update((place.service, place.endpoint) for place in places if place.kind != "client")
-    routes = [key for key in sorted(known) if "<" in key[1]]
+    routes = [key for key in sorted(known) if _has_parameters(key[1])]
     patterns = {key: _pattern(key[1]) for key in routes}
 
     def route(place: Place) -> str:
@@ -398,10 +400,22 @@ def _route_of(places: list[Place], keys: Sequence[Key]) -> Callable[[Place], str
             return path
         mine = (key for key in routes if key[0] == service)
         fits = (key[1] for key in mine if patterns[key].fullmatch(path))
-        found = next(fits, None)
+        found = next(fits, None) if len(path) <= MAX_ROUTE else None
         return fold(path) if found is None else found
 
     return route
+
+
+def _has_parameters(route: str) -> bool:
+    """Return whether a name is a route with parameters, of which paths can be recognised.
+
+    Each further parameter of a segment, and each ``path``, multiplies the ways to match a path by
+    its length: a name with many of them is no route that a framework would serve.
+    """
+    if "<" not in route or len(route) > MAX_ROUTE:
+        return False
+    further = sum(max(segment.count("<") - 1, 0) for segment in route.split("/"))
+    return further + route.count("<path:") <= MAX_AMBIGUOUS
 
 
 def _pattern(route: str) -> re.Pattern[str]:
@@ -432,10 +446,10 @@ def subtrees_of(
 
 def hangs_below(tops: NDArray, parent: NDArray) -> NDArray:
     """Return which spans have a span of a mask above them."""
-    below = np.zeros(tops.size, dtype=bool)
-    while True:
-        above = tops | below
-        grown = (parent >= 0) & above[parent]
-        if (grown == below).all():
-            return below
-        below = grown
+    none = tops.size
+    up = np.append(np.where(parent < 0, none, parent), none)
+    below = np.append(tops, False)[up]
+    for _ in range(none.bit_length()):  # each turn doubles the distance, cycles end too
+        below |= below[up]
+        up = up[up]
+    return below[:none]

@@ -693,3 +693,7 @@ def test_each_severity_has_a_colour_and_a_hatch_of_its_own() -> None:
 
 def test_no_incidents_give_an_empty_timeline_of_incidents() -> None:
     assert not plots.incidents([]).patches
+
+
+def test_an_overview_of_nothing_is_an_empty_figure() -> None:
+    assert plots.overview(windows().iloc[:0]).axes == []

@@ -440,3 +440,30 @@ def test_names_of_other_tools_that_hold_a_method_stay():
         endpoints([request(0, "GET", "GET /users"), request(1, None, "GET /users")])
         == ["GET /users"] * 2
     )
+
+
+HOSTILE_ROUTES = ("/" + "x<path:a>" * 20 + "y", "/" + "x<id>" * 50 + "y", "<" * 100_000)
+
+
+@pytest.mark.parametrize("name", HOSTILE_ROUTES, ids=["paths", "parameters", "brackets"])
+def test_a_name_with_many_parameters_is_no_route(name):
+    """Else a long path could be matched in more ways than can be tried."""
+    start = 1_790_000_000 * 10**9
+    rest = start, 10**6, 200, None
+    served = lab.Span("a" * 32, "a" * 16, None, "back", name, "server", None, *rest)
+    called = lab.Span("b" * 32, "b" * 16, None, "shop", "/" + "x" * 900, "client", "back", *rest)
+    keys = encode.encode(lab.to_frame([served, called])).keys
+    assert keys == [("back", name), ("back", "/<id>")]
+
+
+def test_what_hangs_below_a_span_is_known_at_any_depth():
+    size = 200_000
+    parent = np.arange(size) - 1
+    tops = np.arange(size) == 2
+    assert np.flatnonzero(encode.hangs_below(tops, parent)).tolist() == list(range(3, size))
+
+
+def test_in_a_cycle_of_parents_each_span_hangs_below_each():
+    parent = np.array([2, 0, 1, -1, 3])
+    tops = np.array([True, False, False, False, False])
+    assert encode.hangs_below(tops, parent).tolist() == [True, True, True, False, False]

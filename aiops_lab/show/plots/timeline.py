@@ -130,7 +130,8 @@ def overview(windows: pd.DataFrame, anomalies: Iterable[Any] = (), faults: Any =
         _error_share(rows.sort_values("window"), spikes[True], faults, errors)
         if place < len(groups) - columns:
             errors.set_xlabel("")
-    fig.legend(**signs(*fig.axes), loc="outside lower center", ncols=4, fontsize=10)
+    if groups:
+        fig.legend(**signs(*fig.axes), loc="outside lower center", ncols=4, fontsize=10)
     return fig
 
 
