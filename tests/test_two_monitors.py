@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import cycle
 
 import pandas as pd
@@ -10,7 +9,6 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.detect.grouping import IllegalMoveError
-from aiops_lab.record.lease import lease
 from aiops_lab.shared_state import SharedState
 from tests.support.made import Shop, fault
 from tests.support.played import at, play, to_spans
@@ -84,38 +82,3 @@ def test_while_one_is_at_work_a_step_of_another_does_nothing(stores):
     somebody.end_turn()
     assert other.step(at(140))
     assert one.incidents() == other.incidents()
-
-
-def test_a_lease_is_of_one_owner_until_it_is_given_back(stores):
-    one, other = stores
-    assert one.claim("x", "me", 60)
-    assert not other.claim("x", "me", 60)  # another process
-    assert not one.claim("x", "you", 60)
-    assert one.claim("x", "me", 60)
-    assert one.claim("y", "you", 60)
-    assert one.claim("x", "me", 0)
-    assert other.claim("x", "me", 60)
-
-
-def test_the_lease_of_a_process_that_was_killed_ends(stores, monkeypatch):
-    one, other = stores
-    assert one.claim("x", "me", 60)
-    later = time.time() + 61
-    monkeypatch.setattr(time, "time", lambda: later)
-    assert other.claim("x", "you", 60)
-
-
-def test_a_lease_of_a_clock_that_was_ahead_is_none(stores, monkeypatch):
-    one, other = stores
-    now = time.time()
-    with monkeypatch.context() as ahead:
-        ahead.setattr(time, "time", lambda: now + 3600)
-        assert one.claim("x", "me", 60)
-    assert other.claim("x", "you", 60)
-
-
-def test_who_waits_for_a_lease_gets_it_when_it_is_given_back(stores):
-    one, other = stores
-    assert one.claim("x", "me", 0.2)
-    with lease(other, "x", "you", wait_s=20) as is_mine:
-        assert is_mine

@@ -2,8 +2,9 @@
 
 An account is what an endpoint does by itself, or an edge between two endpoints. `AccountTable` says
 to which endpoint each account is attributed: an edge, slow or failing, to the called endpoint.
-`attribute_costs` fills it in. The ledger may attribute an edge to its caller instead
-(`aiops_lab.explain.ledger`).
+`attribute_costs` fills it in. What holds for every request belongs there. What can be told only
+from sums over many requests, the ledger moves afterwards, as it does with the calls of a caller
+that became slow to reach everything (`aiops_lab.explain.ledger`).
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ class AccountTable(NamedTuple):
     """The accounts: account k is row k of both columns.
 
     An account is what an endpoint does by itself, or an edge: the gap between a client span and the
-    server span that it called. ``caller`` is the code of the endpoint that calls, or `OUTSIDE`; of
-    what an endpoint does by itself, `OWN`. ``attributed_to`` is the code of the endpoint to which
-    the account counts, unless the ledger moves it: the endpoint itself or, of an edge, the called
-    endpoint.
+    server span that it called, or the time of a span of another kind below a server span.
+    ``caller`` is the code of the endpoint that calls, or `OUTSIDE`; of what an endpoint does by
+    itself, `OWN`. ``attributed_to`` is the code of the endpoint to which the account counts, unless
+    the ledger moves it: the endpoint itself or, of an edge, the called endpoint.
     """
 
     caller: NDArray

@@ -37,7 +37,6 @@ INSERT = "INSERT INTO fresh VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_STACK = "INSERT OR REPLACE INTO stacks VALUES (?, ?)"
 INSERT_OPEN = "INSERT INTO open VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 UPSERT = "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
-SELECT_LEASE = "SELECT value FROM state WHERE kind = 'lease' AND key = ?"
 
 # The start of a span, Unix ns, by position: instrumented apps put plain tuples into `opened`, which
 # are cheaper to make.
@@ -263,27 +262,6 @@ class SpanStore(SpanReader):
                 db.executemany(UPSERT, rows)
 
         database.retry(write, self.path)
-
-    def claim(self, name: str, owner: str, seconds: float) -> bool:
-        """Take or renew a lease for some seconds; return False where another owner has it.
-
-        Owners are told apart by process, too. A lease of 0 s is given back.
-        """
-        self._check_open()
-        now = time.time()
-        mine = f"{self._writer} {owner}"
-
-        def take() -> bool:
-            with self._write_lock, database.transaction(self._db) as db:
-                row = db.execute(SELECT_LEASE, (name,)).fetchone()
-                holder, until = json.loads(row[0]) if row else (mine, now)
-                # one that ends later than it can was written by a clock that went wrong
-                is_free = holder == mine or not now < until <= now + seconds
-                if is_free:
-                    db.execute(UPSERT, ("lease", name, json.dumps([mine, now + seconds])))
-                return is_free
-
-        return database.retry(take, self.path)
 
     def update(self, change: Callable[[Load], dict[str, dict[str, object]] | None]) -> bool:
         """Read some records and store others, in one transaction.
