@@ -14,6 +14,8 @@ detect     What is unusual? Windows, baselines, detectors, incidents, sensitivit
 explain    Why? Reference, cost attribution, ledger, deviations, ranking, confidence.
 diagnosis  Which requests is an incident made of, and what is their cause?
 pipeline   What is known as time passes? Baselines, known calls, incidents and verdicts.
+health     How well is an endpoint? A score from 0 to 100 and its band.
+shared_state  What do several monitors of one store share? Their state, one at a time.
 monitor    Who watches? Monitor.step on a live store, replay on a recording.
 evaluate   Is it right? Scores against injected faults, calibration, sweeps.
 datasets   Public incident data behind one interface: load(name, directory).

@@ -116,7 +116,7 @@ def test_while_another_host_judges_a_step_only_reads(path, caplog):
     with lab.SpanStore(path) as store:
         monitor = lab.Monitor(store)
         elsewhere(store, at(200))
-        with caplog.at_level("INFO"):
+        with caplog.at_level("INFO", logger="aiops_lab"):
             assert monitor.step(at(150)) == []
         assert monitor.judged_until is None
         assert "another monitor judges" in caplog.text

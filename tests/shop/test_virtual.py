@@ -19,6 +19,7 @@ import pytest
 import aiops_lab as lab
 import shop
 from aiops_lab.record.faults import Fault
+from aiops_lab.spans import COLUMNS
 from shop.catalogue import SCENARIOS
 from shop.recordings import write_spans
 from shop.shops import CHECKOUT, FORGIVING, PAYMENT
@@ -487,7 +488,8 @@ def test_it_is_a_spans_frame_with_the_types_of_the_live_one() -> None:
     live = lab.to_frame(
         [lab.Span("1" * 32, "1" * 16, None, "a", "/a", "server", None, 1, 1, 200, None)]
     )
-    assert frame.dtypes.to_dict() == live.dtypes.to_dict()
+    assert frame.dtypes.to_dict() == live[list(frame)].dtypes.to_dict()
+    assert list(frame) == list(COLUMNS)
     assert frame.sort_values(["start", "span_id"], ignore_index=True).equals(frame)
     assert (frame["start"].astype("int64") % 1000 == 0).all()
 
