@@ -155,7 +155,7 @@ def test_who_became_slow_to_reach_all_that_it_calls_owns_that():
 def test_odd_shapes_agree_with_the_slow_obvious_way(normal, abnormal):
     reference = lab.learn(normal)
     now = ledger.compare(reference, abnormal)
-    odd = np.flatnonzero(deviations._is_odd(reference.profile, now))
+    odd = np.flatnonzero(deviations._is_odd(now.reference.profile, now))
     frames = taken_apart(normal, now.reference), taken_apart(abnormal, now)
     assert odd.tolist() == naive.odd_shapes(*frames, RcaConfig().rarity_ratio)
 
