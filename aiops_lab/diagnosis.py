@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ LONGEST_REQUEST_NS = 60_000_000_000
 
 
 class Diagnosis:
-    """Names the causes of incidents, each as of a moment: nothing later is looked at.
+    """The causes of incidents, each as of a moment: nothing later is looked at.
 
     Parameters
     ----------
@@ -63,8 +64,7 @@ class Diagnosis:
 
     def bounds(self, incident: Incident) -> tuple[int, int]:
         """Return from when to when (Unix ns) spans are needed for the verdict on an incident."""
-        since = unix_ns(incident.started) - self._learned_ns - LONGEST_REQUEST_NS
-        return since, self._until(incident)
+        return self._since(unix_ns(incident.started)), self._until(incident)
 
     def verdict(
         self, incident: Incident, history: History, names: dict[Key, str] | None = None
@@ -90,13 +90,15 @@ class Diagnosis:
         """
         started = unix_ns(min(anomaly.window for anomaly in anomalies))
         until = unix_ns(max(anomaly.end for anomaly in anomalies))
-        since = started - self._learned_ns - LONGEST_REQUEST_NS
+        since = self._since(started)
         spans = history(since, until).as_of(since, until)
-        below = _cut(spans, {anomaly.key for anomaly in anomalies})
-        requests = _Requests(below)
-        normal = requests.ended(since + LONGEST_REQUEST_NS, started - self._window_ns)
-        compared = self._compare(requests, normal, requests.ended(started), until)
+        requests = _Requests(_cut(spans, {anomaly.key for anomaly in anomalies}))
+        compared = self._compare(requests, started, until)
         return [] if compared is None else [suspect.key for suspect in self._ranked(compared)]
+
+    def _since(self, started_ns: int) -> int:
+        """Return from when on spans are needed to explain what started at a moment (Unix ns)."""
+        return started_ns - self._learned_ns - LONGEST_REQUEST_NS
 
     def _until(self, incident: Incident) -> int:
         """Return as of when an incident is looked at (Unix ns).
@@ -119,77 +121,98 @@ class Diagnosis:
     ) -> Comparison | None:
         """Return the requests of an incident beside those before it.
 
-        Both touch its endpoints. The window before the first anomaly is left out of the normal
-        ones, as the fault may have begun in it. So are requests that touch the endpoints of other
-        incidents while these were at work. Where none are left, or where the incident stands beside
-        another one with other causes, the requests are those to its own endpoints.
+        Both touch its endpoints. Requests that touch the endpoints of other incidents while these
+        were at work are not taken as usual. Where none are left, or where the incident stands
+        beside another one with other causes, the requests are those to its own endpoints.
         """
         since, until = self.bounds(incident)
         spans = history(since, until).as_of(since, until)
         started = unix_ns(incident.started)
-        earliest = since + LONGEST_REQUEST_NS
-        latest = started - self._window_ns
+        episodes = [*self._other_episodes(incident)]
         if not incident.beside:
             requests = _Requests(spans)
-            mine = requests.touch(incident.keys)
-            normal = mine & requests.ended(earliest, latest)
-            for other in self.incidents.values():
-                for low, high in _episodes(other, incident):
-                    normal &= ~(requests.touch(other.keys) & requests.ended(low, high))
-            compared = self._compare(requests, normal, mine & requests.ended(started), until, names)
+            requests.keep(incident.keys)
+            requests.leave_out(episodes)
+            compared = self._compare(requests, started, until, names)
             if compared is not None:
                 return compared
         requests = _Requests(_cut(spans, incident.keys))
-        normal = requests.ended(earliest, latest)
+        requests.leave_out(episode for episode in episodes if episode.keys & incident.keys)
+        return self._compare(requests, started, until, names)
+
+    def _other_episodes(self, incident: Incident) -> Iterator[_Episode]:
+        """Yield the episodes of other incidents, and the earlier ones of this one."""
         for other in self.incidents.values():
-            for low, high in _episodes(other, incident):
-                if other.keys & incident.keys:
-                    normal &= ~requests.ended(low, high)
-        return self._compare(requests, normal, requests.ended(started), until, names)
+            for low, high in other.earlier if other is incident else other.episodes:
+                yield _Episode(other.keys, unix_ns(low), unix_ns(high))
 
     def _compare(
         self,
         requests: _Requests,
-        normal: NDArray,
-        abnormal: NDArray,
+        started_ns: int,
         until_ns: int,
         names: dict[Key, str] | None = None,
     ) -> Comparison | None:
-        """Return some requests beside others; None where one side has none."""
-        usual, now = requests.split(normal, abnormal)
+        """Return the requests since a moment beside those before it; None where either has none.
+
+        The last window before is left out, as the fault may have begun in it.
+        """
+        earliest = started_ns - self._learned_ns
+        usual, now = requests.split(earliest, started_ns - self._window_ns, started_ns)
         if usual.row.size == 0 or now.row.size == 0:
             return None
         reference = learn(usual, config=self._config)
         return compare(reference, now, until_ns=until_ns, names=names)
 
 
-class _Requests:
-    """The spans by request: the spans that hang together, below one that has no recorded parent.
+class _Episode(NamedTuple):
+    """When an incident was active (Unix ns), and the endpoints that it had."""
 
-    Not by trace: a client that sends everything under one ``traceparent`` must not decide what
-    belongs together. Masks have an entry a span and hold for its whole request.
+    keys: set[Key]
+    since_ns: int
+    until_ns: int
+
+
+class _Requests:
+    """The spans by request: those that hang together, below one that has no recorded parent.
+
+    Not by trace: one ``traceparent`` with which a client sends everything is no request. Masks have
+    an entry a span and hold for its whole request.
     """
 
     def __init__(self, spans: EncodedSpans) -> None:
-        self.spans = spans
+        self._spans = spans
         self._top = spans.tops()
         self._end = spans.end[self._top]
+        self._mine = np.ones(self._top.size, dtype=bool)
+        self._usual = np.ones(self._top.size, dtype=bool)
 
-    def touch(self, keys: Iterable[Key]) -> NDArray:
+    def keep(self, keys: Iterable[Key]) -> None:
+        """Keep only the requests that touch one of some endpoints."""
+        self._mine &= self._touch(keys)
+
+    def leave_out(self, episodes: Iterable[_Episode]) -> None:
+        """Do not take as usual what touches the endpoints of some episodes and ended in them."""
+        for keys, since_ns, until_ns in episodes:
+            during = (self._end >= since_ns) & (self._end < until_ns)
+            self._usual &= ~(during & self._touch(keys))
+
+    def split(
+        self, earliest_ns: int, latest_ns: int, started_ns: int
+    ) -> tuple[EncodedSpans, EncodedSpans]:
+        """Return the spans of usual requests that ended between two moments, and of all requests
+        that ended after a third, or are open; with the same codes.
+        """
+        before = (self._end >= earliest_ns) & (self._end < latest_ns)
+        usual = self._mine & self._usual & before
+        return self._spans.split(usual, self._mine & (self._end >= started_ns))
+
+    def _touch(self, keys: Iterable[Key]) -> NDArray:
         """Return which requests touch one of some endpoints."""
-        codes = _codes(self.spans, keys)
+        codes = _codes(self._spans, keys)
         touched = np.zeros(self._top.size, dtype=bool)
-        touched[self._top[self.spans.server & np.isin(self.spans.node, codes)]] = True
+        touched[self._top[self._spans.server & np.isin(self._spans.node, codes)]] = True
         return touched[self._top]
-
-    def ended(self, since_ns: int, until_ns: int | None = None) -> NDArray:
-        """Return which requests ended in an interval; without an end, open ones are among them."""
-        late = self._end >= since_ns
-        return late if until_ns is None else late & (self._end < until_ns)
-
-    def split(self, normal: NDArray, abnormal: NDArray) -> tuple[EncodedSpans, EncodedSpans]:
-        """Return the spans of normal and of abnormal requests, with the same codes."""
-        return self.spans.split(normal, abnormal & ~normal)
 
 
 def _cut(spans: EncodedSpans, keys: Iterable[Key]) -> EncodedSpans:
@@ -201,9 +224,3 @@ def _cut(spans: EncodedSpans, keys: Iterable[Key]) -> EncodedSpans:
 def _codes(spans: EncodedSpans, keys: Iterable[Key]) -> list[int]:
     wanted = set(keys)
     return [code for code, key in enumerate(spans.keys) if key in wanted]
-
-
-def _episodes(other: Incident, incident: Incident) -> Iterator[tuple[int, int]]:
-    """Yield from when to when (Unix ns) another incident was at work, or this one earlier."""
-    for low, high in other.earlier if other is incident else other.episodes:
-        yield unix_ns(low), unix_ns(high)

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
+from aiops_lab.detect.incidents import Incident
+from aiops_lab.diagnosis import Diagnosis
 from tests.support.made import Shop, fault
 from tests.support.played import at, play
 
@@ -86,12 +88,24 @@ def test_a_long_incident_elsewhere_leaves_the_usual_requests_to_others():
     assert causes(incidents) == [(at(110), "/health"), (at(1410), "/payment")]
 
 
-def test_a_verdict_does_not_change_after_a_level_would_be_usual():
-    """By then the incident is as long as what is accepted as the new normal."""
-    effect = both(fault("/payment", 100, 600, 400.0), fault("/inventory", 330, 600, 400.0))
-    knobs = lab.Sensitivity(relearn_after_s=200, ratio=1e6, drift=1e9)
-    slow = lab.replay(Shop(5, fault("/payment", 100, 600, 400.0)).run(320), knobs, causes=False)
-    assert slow.incidents == []
-    knobs = lab.Sensitivity(relearn_after_s=200)
-    (first, *_) = lab.replay(Shop(5, effect).run(600), knobs).incidents
-    assert [s.endpoint for s in first.suspects] == ["/payment"]
+def incident(name, started, last, **fields):
+    return Incident(name, at(started + 10), at(started), at(last), **fields)
+
+
+@pytest.mark.parametrize(
+    ("last", "beside", "until"),
+    [
+        (250, None, 250),  # as of the last anomaly
+        (700, None, 300),  # not beyond what could be usual by then
+        (250, 180, 180),  # not beyond the beginning of another fault
+        (250, 90, 250),  # which began before the present episode
+    ],
+)
+def test_a_verdict_looks_at_no_more_of_an_incident(last, beside, until):
+    mine = incident("INC-1-1", 100, last)
+    others = {} if beside is None else {"INC-2-1": incident("INC-2-1", beside, 900)}
+    for other in others.values():
+        other.beside = [mine.id]
+    knobs = lab.Sensitivity(relearn_after_s=200, half_life_s=100)
+    diagnosis = Diagnosis(knobs, {mine.id: mine} | others)
+    assert diagnosis.bounds(mine) == (at(100 - 2 * 100 - 60).value, at(until).value)

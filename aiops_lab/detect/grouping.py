@@ -1,7 +1,9 @@
 """Which anomalies belong together? They are sorted into incidents, window by window.
 
-An anomaly joins an open incident at whose endpoint it is, or to which it is linked. What begins
-later than the incident must also be explained by its cause; else it is another incident.
+An anomaly at an endpoint that an open incident already has joins that incident. An anomaly at
+another endpoint joins if traces or a call link it to the incident. If it begins more than
+`LATE_WINDOWS` later, the cause of the incident must explain it, too; otherwise it is another
+incident.
 """
 
 from __future__ import annotations
@@ -180,7 +182,7 @@ class IncidentManager:
             if self._recent(incident, end):
                 return incident
             if anomaly.key in {key for _, key in _origins(incident.anomalies, calls)}:
-                incident.begin_episode(anomaly.window)
+                incident.begin_episode(anomaly.window, end)
                 return incident
         return None
 
@@ -206,7 +208,7 @@ class IncidentManager:
         for incident in sorted(self.incidents.values(), key=_age):
             back = incident.status == RESOLVED and self._recent(incident, end)
             if back and origins & _origins(incident.anomalies, calls):
-                incident.begin_episode(min(a.window for a in part))
+                incident.begin_episode(min(a.window for a in part), end)
                 return incident
         return self._new(part, end, linked)
 

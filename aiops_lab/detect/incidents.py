@@ -102,10 +102,11 @@ class Incident:
         main = self.main_anomaly
         return f"{main.title} detected in {main.name or main.endpoint}"
 
-    def begin_episode(self, started: pd.Timestamp) -> None:
-        """Let a new episode begin; if it was resolved, it is active again."""
+    def begin_episode(self, started: pd.Timestamp, end: pd.Timestamp) -> None:
+        """Begin a new episode, with a window that ends at `end`; if resolved, be active again."""
         self.earlier.append((self.started, self.last_anomaly))
         self.started = started
+        self.last_anomaly = end
         if self.status == RESOLVED:
             self.status = ACTIVE
             self.resolved_at = None

@@ -189,6 +189,12 @@ def test_flapping_is_one_incident_with_episodes():
     assert len(incident.episodes) == 10
 
 
+@pytest.mark.parametrize("found", [["/payment", "/checkout"], ["/checkout", "/payment"]])
+def test_the_victim_of_an_origin_that_recurs_belongs_to_the_same_episode(found):
+    (incident,) = grouped([(10, found), (200, found)], correlation_s=60).incidents.values()
+    assert incident.episodes == [(at(0), at(10)), (at(190), at(200))]
+
+
 # ---- links
 
 
