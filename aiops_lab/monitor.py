@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from datetime import datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,10 +18,10 @@ from aiops_lab.diagnosis import LONGEST_REQUEST_NS, History, Rule
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.health import health_of
 from aiops_lab.logs import get_logger
-from aiops_lab.numerics import to_timestamp, unix_ns
+from aiops_lab.numerics import to_timestamp, to_utc, unix_ns
 from aiops_lab.pipeline import Pipeline, Recording, Report, floor_to
 from aiops_lab.shared_state import SharedState
-from aiops_lab.spans import FIRST_YEAR, LAST_YEAR, check, is_possible
+from aiops_lab.spans import FIRST_YEAR, check, is_possible
 from aiops_lab.traces.encode import (
     EncodedSpans,
     display_names,
@@ -87,7 +86,7 @@ def replay(
     knobs = Sensitivity() if sensitivity is None else sensitivity
     pipeline = Pipeline(knobs, detectors, rule, config)
     recording = Recording(check(frame), {})
-    until_ns = None if until is None else unix_ns(_utc(until))
+    until_ns = None if until is None else unix_ns(to_utc(until))
     report = pipeline.replay(recording, until_ns, causes=causes)
     if causes:
         for incident in report.incidents:
@@ -173,7 +172,7 @@ class Monitor:
         `now` is a time of the years 1990 to 2100, UTC if it names no zone. Where it lies far behind
         the last span, the windows are judged up to the time at which all that is open has resolved.
         """
-        now_ns = unix_ns(_utc(now))
+        now_ns = unix_ns(to_utc(now))
         with self._lock:
             changed = self._refresh()
             ready = now_ns - int(self.sensitivity.grace_s * 1e9)
@@ -333,7 +332,7 @@ class Monitor:
         return self._move(incident_id, RESOLVED, now)
 
     def _move(self, incident_id: str, status: str, now: pd.Timestamp) -> Incident:
-        moment = _utc(now)
+        moment = to_utc(now)
         with self._lock:
             while True:
                 self._refresh()
@@ -353,14 +352,14 @@ class Monitor:
             served = recent.iloc[spans.row[spans.server]].assign(endpoint=endpoints)
             groups: Any = served.groupby(["service", "endpoint"], observed=True)
             names = display_names(groups.groups)
-            usual_ms = partial(self._pipeline.usual_ms, hour=_utc(now).hour)
+            usual_ms = partial(self._pipeline.usual_ms, hour=to_utc(now).hour)
             metrics = {names[key]: health_of(rows, usual_ms(key)) for key, rows in groups}
             return dict(sorted(metrics.items()))
 
     def _recent(self, now: pd.Timestamp) -> pd.DataFrame:
         self.store.flush()
-        since = _utc(now) - pd.Timedelta(_METRICS_S, unit="s")
-        return self._spans(since, _utc(now) + pd.Timedelta(_AHEAD_NS, unit="ns"))
+        since = to_utc(now) - pd.Timedelta(_METRICS_S, unit="s")
+        return self._spans(since, to_utc(now) + pd.Timedelta(_AHEAD_NS, unit="ns"))
 
     def graph(self, now: pd.Timestamp) -> pd.DataFrame:
         """Return the service graph of the last five minutes."""
@@ -389,11 +388,10 @@ class Monitor:
             "clock_changes": [[*map(unix_ns, change)] for change in self.clock_changes],
         }
         monitor: dict[str, object] = {"state": state}
-        known = {
-            "edges": [[*pair, first] for pair, first in p.edges.items()],
-            "keys": [[*key, p.seen[key]] for key in p.keys],
-            "methods": [[*route, method] for route, method in p.methods.items()],
-        }
+        edges = [[*pair, first] for pair, first in p.edges.items()]
+        keys = [[*key, p.seen[key]] for key in p.keys]
+        methods = [[*route, method] for route, method in p.methods.items()]
+        known = {"edges": edges, "keys": keys, "methods": methods}
         if known != self._known:
             monitor["known"] = known
         merged: dict[str, object] = {
@@ -483,17 +481,3 @@ def _possible(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _moment(ns: int | None) -> pd.Timestamp | None:
     return None if ns is None else to_timestamp(ns)
-
-
-def _utc(moment: pd.Timestamp) -> pd.Timestamp:
-    """Return a time in UTC, which it is in if it names no zone."""
-    rule = "now and until must be a time"
-    if not isinstance(moment, (datetime, np.datetime64, str)):
-        raise ValueError(f"{rule}, such as pd.Timestamp.now('UTC'), got {moment!r}")
-    try:
-        utc = pd.to_datetime(moment, utc=True)
-    except ValueError as error:
-        raise ValueError(f"{rule}, got {moment!r}") from error
-    if utc is pd.NaT or not FIRST_YEAR <= utc.year <= LAST_YEAR:
-        raise ValueError(f"{rule} in the years {FIRST_YEAR} to {LAST_YEAR}, got {moment!r}")
-    return utc

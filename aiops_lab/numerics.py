@@ -5,6 +5,7 @@ data.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from math import erfc, sqrt
@@ -16,6 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from aiops_lab.logs import get_logger
+from aiops_lab.spans import FIRST_YEAR, LAST_YEAR
 
 _log = get_logger(__name__)
 
@@ -110,3 +112,23 @@ def real_numbers(values: ArrayLike) -> NDArray:
 def _is_real(value: object) -> bool:
     """Return whether `value` is a real number, or missing."""
     return value is None or value is pd.NA or isinstance(value, (Real, Decimal))
+
+
+def to_utc(moment: pd.Timestamp) -> pd.Timestamp:
+    """Return a time (`now` or `until`) in UTC, which it is in if it names no zone.
+
+    Raises
+    ------
+    ValueError
+        If it is no time, or outside the years that spans may have.
+    """
+    rule = "now and until must be a time"
+    if not isinstance(moment, (datetime, np.datetime64, str)):
+        raise ValueError(f"{rule}, such as pd.Timestamp('2026-01-01'), got {moment!r}")
+    try:
+        utc = pd.to_datetime(moment, utc=True)
+    except ValueError as error:
+        raise ValueError(f"{rule}, got {moment!r}") from error
+    if utc is pd.NaT or not FIRST_YEAR <= utc.year <= LAST_YEAR:
+        raise ValueError(f"{rule} in the years {FIRST_YEAR} to {LAST_YEAR}, got {moment!r}")
+    return utc

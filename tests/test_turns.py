@@ -25,11 +25,17 @@ def path(tmp_path):
     return path
 
 
-def watch(path, seconds=STEPS):
+def watch(path, seconds=STEPS, together=None):
+    """Step a monitor through some seconds; it lives until all that are `together` have done so.
+
+    A monitor that is behind one that has ended would take its own clock for one that went back.
+    """
     with lab.SpanStore(path) as store:
         monitor = lab.Monitor(store)
         for second in seconds:
             monitor.step(at(second))
+        if together is not None:
+            together.wait(DEADLINE_S)
 
 
 def records(path):
@@ -59,7 +65,8 @@ def test_taking_turns_they_find_what_one_finds(path):
 def test_at_the_same_time_they_find_what_one_finds(path, kind):
     spawn = multiprocessing.get_context("spawn")
     make = threading.Thread if kind == "threads" else spawn.Process
-    workers = [make(target=watch, args=(str(path),)) for _ in range(2)]
+    together = threading.Barrier(2) if kind == "threads" else spawn.Barrier(2)
+    workers = [make(target=watch, args=(str(path), STEPS, together)) for _ in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -94,16 +94,16 @@ def ewma(values: ArrayLike, half_life: float) -> tuple[NDArray, NDArray]:
         raise FieldError("half_life", "must be a number", half_life)
     if not half_life > 0:
         raise FieldError("half_life", "must be > 0", half_life)
-    too_large = series[np.abs(series) > LARGEST]
+    too_large = series[np.abs(series) > LARGEST_SQUARED]
     if too_large.size:
-        raise FieldError("values", f"must be within ±{LARGEST:g}", float(too_large[0]))
+        raise FieldError("values", f"must be within ±{LARGEST_SQUARED:g}", float(too_large[0]))
     mean = np.empty_like(series)
     var = np.empty_like(series)
     _ewma_kernel(series, alpha_of(1.0, half_life), mean, var)
     return mean, var
 
 
-LARGEST = 1e150
+LARGEST_SQUARED = 1e150
 """The square of a larger value would be infinite, and so would the variance."""
 
 FIELDS = (

@@ -1,14 +1,14 @@
 """How far is each window from its baseline? Windows are scored, then decided, then learned.
 
 The order matters. A window is scored against the baseline before it. Then the detectors decide
-whether it is abnormal. Only then does the baseline learn: from a normal window as usual, from an
-abnormal one apart, as a level that may become the new normal.
+whether it is abnormal. Only then does the baseline learn. An abnormal window does not change it;
+its level is learned separately, and replaces the baseline if it lasts.
 
 The kernel scores and learns, and is told which windows are abnormal. The detectors decide from
 whole columns. So `judge` alternates: it scores all windows as if none were abnormal, lets the
-detectors decide, and scores again what depends on a decision that has changed. What a window's
-score depends on lies before it, so each round settles at least one more window, and the result is
-that of one window at a time.
+detectors decide, scores again every endpoint with a changed decision, and repeats this until no
+decision changes. A window's score depends on earlier windows only, so each round makes at least one
+more window final. The result is the same as if the windows had been processed one after the other.
 """
 
 from __future__ import annotations
@@ -328,7 +328,7 @@ def judge(
     decide: Decide,
     jumps: Sequence[str],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Score each window, decide, then learn: `state` and `system` move on.
+    """Score each window, decide, then learn; `state` and `system` are updated in place.
 
     Parameters
     ----------
@@ -342,9 +342,10 @@ def judge(
     sensitivity : Sensitivity
     decide : function (windows, baselines, sensitivity) -> dict from column to bool array
         What the detectors decide. The columns that it takes and returns are arrays of shape
-        (windows, endpoints). Any True holds learning still.
+        (windows, endpoints). Where any is True the window is abnormal: the baseline does not
+        learn from it.
     jumps : sequence of str
-        The columns that also hold the fast average still.
+        Those of the columns in which a True also stops the fast average of the latency.
 
     Returns
     -------
@@ -362,7 +363,8 @@ def judge(
 
     - `window`, `end`, `service`, `endpoint`: only in the frames, not in what `decide` takes.
     - `seconds`: the time counted, more than a window where small windows were pooled.
-    - `arrivals`: requests that started in this window. All other counts are of the pool.
+    - `arrivals`: requests that started in this window. All other counts are of the pool: this
+      window, joined with earlier ones if it has fewer than `min_window` requests.
     - `n`, `errors`, `error_rate`: requests that ended, failures among them, their share (0 to 1).
     - `error_low`: Wilson's lower bound of that share. `error_chance`: chance of so many errors.
     - `latency_ms`: geometric mean. `ratio`, `z`: how far it is above the baseline.

@@ -5,10 +5,13 @@ what its callees cost more than usual, originated there. Every moment of a reque
 one account, every failure to the endpoint where it began, so the excess at the entry is the sum of
 what originated inside.
 
-A slow edge is attributed to the called endpoint: `AccountTable.attributed_to` says so, and
-`_excess` copies it into the rows. Two steps attribute it elsewhere: `_moves`, from what waits for a
-contended service to what keeps that busy, and `_to_callers`, from the calls of a caller that became
-slow to reach all its services to that caller.
+A slow edge counts to the called endpoint (column `attributed_to` of the accounts). Two later steps
+change this:
+
+- `_moves`: if the workers of a service are all busy, the time that requests wait for them counts to
+  what keeps the workers busy.
+- `_to_callers`: if the calls of one service to all other services became slow, and about equally
+  so, they count to the caller.
 """
 
 from __future__ import annotations

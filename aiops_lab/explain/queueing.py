@@ -7,9 +7,10 @@
 C's wait lies in /checkout's own time, and no call of C's shows why. It is reassigned to what A and
 B waited for.
 
-First come, first served: with n workers a request begins when fewer than n of those that came
-before it are there. So the waits follow from starts and ends alone, once n is known; and n is the
-least number whose waits fit into the time before the requests' first calls.
+First come, first served: with n workers, a request is served as soon as fewer than n of the earlier
+requests are unfinished. So for a given n, the starts and ends tell how long each request waited. A
+request cannot make a call while it waits, so its wait is shorter than the time before its first
+call. n is the smallest number for which this holds.
 """
 
 from __future__ import annotations

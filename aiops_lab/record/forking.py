@@ -21,7 +21,7 @@ from aiops_lab.logs import get_logger
 
 WAIT_S = 5.0  # for a writer; then the fork goes on, because a process must not hang
 
-log = get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Forkable(Protocol):
@@ -99,7 +99,7 @@ def _hook_into(uwsgi: Any) -> None:
     uwsgi.post_fork_hook = after_fork
     options = getattr(uwsgi, "opt", {})
     if not {"enable-threads", "threads"} & set(options):
-        log.warning("uWSGI runs no threads: start it with --enable-threads, or no span is written")
+        _log.warning("uWSGI runs no threads: start it with --enable-threads, or no span is written")
 
 
 if hasattr(os, "register_at_fork"):

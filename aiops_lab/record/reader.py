@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 FOREVER = 2**63 - 1
 
-Row = tuple[Any, ...]
-
 
 class SpanReader:
     """The spans, stack traces and state in the file of a `SpanStore`, read-only.
@@ -128,13 +126,13 @@ class SpanReader:
         if self._closed:
             raise ValueError(f"the store must be open, got a call after close(): {self.path}")
 
-    def _read(self, query: str, *values: object) -> list[Row]:
+    def _read(self, query: str, *values: object) -> list[database.Row]:
         self._check_open()
         with self._read_lock:
             return self._reader.execute(query, values).fetchall()
 
 
-def _fields(row: Row, name_of: dict[int, list[str | None]]) -> Row:
+def _fields(row: database.Row, name_of: dict[int, list[str | None]]) -> database.Row:
     """Return the fields of a span from a row of `database.SELECT`."""
     code, start, duration, status, ids, error, first_byte, links = row
     service, endpoint, kind, peer, method, instance = name_of[code]

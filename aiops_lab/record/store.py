@@ -24,7 +24,7 @@ from aiops_lab.checks import check_number
 from aiops_lab.logs import get_logger
 from aiops_lab.record import database
 from aiops_lab.record.forking import WAIT_S, survive_forks
-from aiops_lab.record.reader import FOREVER, Row, SpanReader
+from aiops_lab.record.reader import FOREVER, SpanReader
 from aiops_lab.spans import Span, link_text
 
 # Rows in ``fresh`` at which they are sealed. More would make a seal cheaper, and each query slower,
@@ -44,7 +44,7 @@ start_of = itemgetter(Span._fields.index("start_ns"))
 
 UNKNOWN = None, None, None, None  # the last fields of a tuple that leaves them out
 
-log = get_logger(__name__)
+_log = get_logger(__name__)
 
 Load = Callable[[str, str], Any]
 
@@ -119,7 +119,7 @@ class SpanStore(SpanReader):
         self._db = database.open_database(self.path)
         self._reader = database.connect(self.path)
         self._start()
-        log.info("%s is open, written every %g s", self.path, flush_s)
+        _log.info("%s is open, written every %g s", self.path, flush_s)
         atexit.register(self.close)
         survive_forks(self)
 
@@ -131,7 +131,7 @@ class SpanStore(SpanReader):
         self._drop_lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
-        self._codes: dict[Row, int] = {}
+        self._codes: dict[database.Row, int] = {}
         self._writer = secrets.randbits(62)  # marks own open spans; a process id can come again
         self._mirrored = False
         self._wake = threading.Event()
@@ -203,7 +203,7 @@ class SpanStore(SpanReader):
             return
         atexit.unregister(self.close)
         if os.getpid() != self._process:  # after a fork that called no hook there is no thread
-            log.warning("%s: the spans of a child that forked unnoticed are lost", self.path)
+            _log.warning("%s: the spans of a child that forked unnoticed are lost", self.path)
             return
         self._wake.set()
         if self._thread is not None:
@@ -215,7 +215,7 @@ class SpanStore(SpanReader):
                 self._db.close()
                 self._reader.close()
             self._drop(len(self._buffer))
-            log.info("%s is closed, %d spans were dropped", self.path, self.dropped)
+            _log.info("%s is closed, %d spans were dropped", self.path, self.dropped)
             if self._temporary:
                 self._temporary.cleanup()
 
@@ -324,7 +324,7 @@ class SpanStore(SpanReader):
                 self._wake.clear()
             failing = not self._attempt(quiet=failing)
             if self.dropped and not told:
-                log.warning("%s: spans are being dropped, see SpanStore.dropped", self.path)
+                _log.warning("%s: spans are being dropped, see SpanStore.dropped", self.path)
                 told = True
 
     def _attempt(self, quiet: bool) -> bool:
@@ -333,7 +333,7 @@ class SpanStore(SpanReader):
             self._write(time.time_ns() - MIRROR_NS)
         except Exception as error:
             if not quiet:
-                log.warning("%s takes no spans, they wait: %s", self.path, error)
+                _log.warning("%s takes no spans, they wait: %s", self.path, error)
             return False
         return True
 
@@ -374,7 +374,7 @@ class SpanStore(SpanReader):
             self._codes.clear()  # some may be of names that were rolled back
             raise
 
-    def _insert(self, statement: str, row: Callable[[Any], Row], items: list[Any]) -> int:
+    def _insert(self, statement: str, row: Callable[[Any], database.Row], items: list[Any]) -> int:
         """Insert all items; return how many were refused because no table can hold their values."""
         refused = 0
         self._db.execute("SAVEPOINT items")
@@ -389,7 +389,7 @@ class SpanStore(SpanReader):
         self._db.execute("RELEASE items")
         return refused
 
-    def _row(self, span: Span) -> Row:
+    def _row(self, span: Span) -> database.Row:
         trace, key, parent, *place, start, duration, status, error = span[:11]
         method, instance, first_byte, links = span[11:] or UNKNOWN
         name = (*place, method, instance)
@@ -399,11 +399,11 @@ class SpanStore(SpanReader):
         ended = start + (duration or 0)
         return code, ended, duration, status, ids, error, first_byte, link
 
-    def _open_row(self, span: Span) -> Row:
+    def _open_row(self, span: Span) -> database.Row:
         code, start, _, *rest = self._row(span)
         return self._writer, code, start, *rest
 
-    def _code(self, name: Row) -> int:
+    def _code(self, name: database.Row) -> int:
         """Return the number of a name, the same in all processes: the file is locked meanwhile."""
         new = self._db.execute("SELECT * FROM names WHERE id > ?", (len(self._codes),))
         self._codes.update({tuple(other): code for code, *other in new})

@@ -58,13 +58,11 @@ def _orphans(spans: EncodedSpans, edges: list[Edge]) -> pd.DataFrame:
     usual = [edge for edge in edges if edge[2] and edge[0] in code and edge[1] in code]
     if not usual or not lone.any():
         return _table([], np.zeros(0), np.zeros(0))
-    callers = {
-        "caller": [code.get(caller) for caller, _, _ in usual],
-        "node": [code.get(called) for _, called, _ in usual],
-    }
+    codes = [(code[caller], code[called]) for caller, called, _ in usual]
+    edge_of = pd.DataFrame(codes, columns=["caller", "node"]).assign(edge=range(len(usual)))
     places = pd.DataFrame({"trace": ids.trace, "caller": spans.node})[spans.server]
     orphans = pd.DataFrame({"trace": ids.trace, "node": spans.node})[lone]
-    orphans = orphans.merge(pd.DataFrame(callers).assign(edge=range(len(usual))), on="node")
+    orphans = orphans.merge(edge_of, on="node")
     found = orphans.merge(places.drop_duplicates(), on=["trace", "caller"])
     number = np.bincount(found["edge"], minlength=len(usual))
     return _table(usual, number, number)

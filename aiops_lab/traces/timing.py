@@ -26,7 +26,7 @@ OUTLIVES_NS = 1_000_000
 """A child that ends by so much after its parent, by the same clock, was not waited for. Less is
 the order in which two spans happen to be closed."""
 
-MOST = 0.5
+MOST_OF_AN_EDGE = 0.5
 """Share of an edge's calls that were not waited for, above which none of them counts as such."""
 
 Edge = tuple[Key | None, Key, bool]
@@ -63,7 +63,7 @@ def learn_timing(spans: EncodedSpans) -> Timing:
 # ---- what is not waited for
 
 
-class Pairs(NamedTuple):
+class ParentPairs(NamedTuple):
     """Spans with a parent, as arrays with an entry a pair."""
 
     child: NDArray
@@ -98,7 +98,7 @@ def left_behind(spans: EncodedSpans, *, by_length: bool = False) -> frozenset[Ed
         left |= (~hop & answered & outlives) | (message & ~(inside & closed & ~outlives))
     n = np.bincount(pairs.edge[judged], minlength=len(pairs.edges))
     share = np.bincount(pairs.edge[left], minlength=n.size) / np.maximum(n, 1)
-    return frozenset(pairs.edges[code] for code in np.flatnonzero(share > MOST))
+    return frozenset(pairs.edges[code] for code in np.flatnonzero(share > MOST_OF_AN_EDGE))
 
 
 def _outlives(spans: EncodedSpans, child: NDArray, parent: NDArray) -> NDArray:
@@ -120,7 +120,7 @@ def same_host(spans: EncodedSpans, child: NDArray, parent: NDArray) -> NDArray:
     return np.where(known, host[child] == host[parent], own)
 
 
-def pairs_of(spans: EncodedSpans) -> Pairs:
+def pairs_of(spans: EncodedSpans) -> ParentPairs:
     """Return the spans that have a parent, log lines left out, and the edges that they are."""
     parent = spans.ids.parent
     child = np.flatnonzero((parent >= 0) & ~spans.log)
@@ -135,7 +135,7 @@ def pairs_of(spans: EncodedSpans) -> Pairs:
         (keys[caller], spans.keys[node], bool(served))
         for caller, node, served in zip(*np.unravel_index(distinct, shape), strict=True)
     ]
-    return Pairs(child, parent[child], edge, edges)
+    return ParentPairs(child, parent[child], edge, edges)
 
 
 def parents_in_time(spans: EncodedSpans, timing: Timing) -> NDArray:
@@ -162,7 +162,7 @@ def parents_in_time(spans: EncodedSpans, timing: Timing) -> NDArray:
     return parent
 
 
-def _of(edges: frozenset[Edge], pairs: Pairs) -> NDArray:
+def _of(edges: frozenset[Edge], pairs: ParentPairs) -> NDArray:
     """Return which pairs are of one of these edges."""
     chosen = np.array([edge in edges for edge in pairs.edges], dtype=bool)
     return chosen[pairs.edge]

@@ -119,7 +119,7 @@ def build_trees(
     ahead = clocks_ahead(spans, parent, timing)
     movable = may_be_moved(spans, parent)
     first, child = _children(parent, end)
-    root, order = _align(parent, first, child, ahead, movable, start, end)
+    root, order = _align(parent, first, child, _Clocks(ahead, movable), start, end)
     if (end != recorded_end).any():
         first, child = _children(parent, end)
     return TraceTrees(
@@ -169,13 +169,19 @@ def _children(parent: NDArray, end: NDArray) -> tuple[NDArray, NDArray]:
     return np.append(0, np.cumsum(number)), child
 
 
+class _Clocks(NamedTuple):
+    """By how many ns each span's clock is ahead of its parent's, and which may be moved to fit."""
+
+    ahead: NDArray
+    movable: NDArray
+
+
 @compiled
 def _align(
     parent: NDArray,
     first: NDArray,
     child: NDArray,
-    ahead: NDArray,
-    movable: NDArray,
+    clocks: _Clocks,
     start: NDArray,
     end: NDArray,
 ) -> tuple[NDArray, NDArray]:
@@ -198,8 +204,8 @@ def _align(
         i = order[at]
         at += 1
         for c in child[first[i] : first[i + 1]]:
-            shift[c] = shift[i] + ahead[c]
-            if movable[c] and end[c] - start[c] <= end[i] - start[i]:
+            shift[c] = shift[i] + clocks.ahead[c]
+            if clocks.movable[c] and end[c] - start[c] <= end[i] - start[i]:
                 shift[c] += max(end[c] - shift[c] - end[i], 0)
                 shift[c] -= max(start[i] - (start[c] - shift[c]), 0)
             begin = max(start[c] - shift[c], start[i])

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
-from aiops_lab.spans import columnar
 from aiops_lab.traces import encode
+from tests.support.columnar import columnar
 from tests.support.made import BEGIN, Shop
 from tests.support.traces import span
 
