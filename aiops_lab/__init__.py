@@ -9,6 +9,7 @@ endpoints  What behaves alike? The rule that folds ids in paths; methods and rou
 numerics   Small numeric helpers: the optional compiler, Wilson bounds, times as integers.
 results    Plain data that crosses wings: Anomaly, Suspect, Verdict, Step, Explanation.
 record     What happened? instrument(app), Session, SpanStore, injected faults.
+formats    Whose traces? Files of OTLP, Jaeger, Zipkin, Parquet and CSV, read and written.
 traces     How do spans hang together? Encoding, trees, critical path, service graph.
 detect     What is unusual? Windows, baselines, detectors, incidents, sensitivity.
 explain    Why? Reference, cost attribution, ledger, deviations, ranking, confidence.
@@ -32,6 +33,8 @@ _HOMES = {
     "instrument": "record.middleware",
     "Session": "record.session",
     "SpanStore": "record.store",
+    "read_spans": "formats.files",
+    "write_spans": "formats.writing",
     "Sensitivity": "detect.sensitivity",
     "ewma": "detect.baselines",
     "anomaly_scores": "detect.series",

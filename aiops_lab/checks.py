@@ -48,6 +48,7 @@ EXTRAS = {
     "matplotlib": "plots",
     "networkx": "plots",
     "ipywidgets": "lab",
+    "opentelemetry": "formats",
 }
 
 

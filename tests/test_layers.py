@@ -23,6 +23,7 @@ WINGS = (
     "numerics",
     "results",
     "record",
+    "formats",
     "traces",
     "detect",
     "explain",

@@ -1,0 +1,51 @@
+"""What is a database statement without its values? Its shape: statements that do alike are one."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+MAX_SHAPE = 200  # characters: enough to know a statement by, and to be shown in one line or two
+
+# What is not looked at: a statement of a megabyte (bulk insert) must not cost a second.
+MAX_READ = 4_000
+
+# A comment, a text in quotes or between dollars: whichever begins first holds the others.
+_HIDDEN = re.compile(
+    r"(?P<comment>/\*.*?(?:\*/|$)|--[^\n]*)|[eEnN]?'(?:[^']|'')*(?:'|$)|\$(\w*)\$.*?(?:\$\2\$|$)",
+    re.DOTALL,
+)
+_PLACE = re.compile(r"%\(\w+\)s|%s|(?<![:\w]):\w+|\$\d+|@p?\d+\b|\?\d+")
+_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\b")
+_SPACE = re.compile(r"\s+")
+_LIST = re.compile(r"\(\s*\?(?:\s*,\s*\?)+\s*\)")
+_ROWS = re.compile(r"\(\?\)(?:\s*,\s*\(\?\))+")
+
+
+@lru_cache(maxsize=4096)
+def shape_of(statement: str) -> str:
+    """Return a statement without values and comments, on one line of at most `MAX_SHAPE`.
+
+    Texts in single quotes, numbers and the marks of parameters become ``?``; lists of them become
+    one. What double quotes and backticks hold are names in SQL, and stay. Statements of other
+    languages (Redis, MongoDB) are treated in the same way.
+
+    Examples
+    --------
+    >>> shape_of("SELECT * FROM orders  WHERE id IN (17, 4) AND name = 'O''Brien' -- slow")
+    'SELECT * FROM orders WHERE id IN (?) AND name = ?'
+    >>> shape_of("INSERT INTO t2 VALUES (%s, %s), (%s, %s)")
+    'INSERT INTO t2 VALUES (?)'
+    """
+    text = statement[:MAX_READ]
+    text = _HIDDEN.sub(_without_text, text)
+    text = _PLACE.sub("?", text)
+    text = _NUMBER.sub("?", text)
+    text = _SPACE.sub(" ", text).strip()
+    text = _LIST.sub("(?)", text)
+    text = _ROWS.sub("(?)", text)
+    return text if len(text) <= MAX_SHAPE else text[: MAX_SHAPE - 1] + "…"
+
+
+def _without_text(hidden: re.Match[str]) -> str:
+    return " " if hidden["comment"] else "?"

@@ -1,0 +1,134 @@
+"""What was recorded here comes back from each format, apart from what the table in docs names."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import aiops_lab as lab
+from aiops_lab.formats.recognize import FORMATS
+from aiops_lab.formats.writing import spans_of
+from shop.recordings import read_spans as recorded
+
+DATA = Path(__file__).parents[2] / "data"
+RECORDINGS = sorted(file.name for file in DATA.glob("*.csv.gz"))
+IN_MICROSECONDS = ("jaeger", "zipkin")
+
+ORDER = ["start", "span_id", "kind"]
+
+
+def sorted_rows(frame):
+    return frame.sort_values(ORDER, ignore_index=True)
+
+
+def as_held(frame, form):
+    """What a format can hold of a frame: Jaeger and Zipkin have whole microseconds."""
+    if form not in IN_MICROSECONDS:
+        return frame
+    spans = [*spans_of(frame)]
+    rounded = [
+        span._replace(
+            start_ns=(span.start_ns + 500) // 1000 * 1000,
+            duration_ns=span.duration_ns and (span.duration_ns + 500) // 1000 * 1000,
+        )
+        for span in spans
+    ]
+    return lab.to_frame(rounded)
+
+
+def optional(form):
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    if form == "otlp-protobuf":
+        pytest.importorskip("opentelemetry.proto")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("name", ["cause_hang.csv.gz", "graded.csv.gz", "retry_storm.csv.gz"])
+def test_a_recording_comes_back_from_every_format(name, form, tmp_path):
+    optional(form)
+    frame = lab.to_frame(spans_of(recorded(DATA / name)))
+    lab.write_spans(frame, tmp_path / "file", form)
+    back = lab.read_spans(tmp_path / "file")
+    pd.testing.assert_frame_equal(sorted_rows(back), sorted_rows(as_held(frame, form)))
+
+
+ALL_KINDS = [
+    lab.Span(
+        "0" * 31 + "1",
+        f"{number:016x}",
+        f"{number - 1:016x}" if number > 1 else None,
+        "orders",
+        endpoint,
+        kind,
+        peer,
+        1_767_225_600_000_000_000 + number * 1000,
+        duration,
+        status,
+        error,
+        method,
+        instance,
+        first_byte,
+        links,
+    )
+    for number, (
+        endpoint,
+        kind,
+        peer,
+        duration,
+        status,
+        error,
+        method,
+        instance,
+        first_byte,
+        links,
+    ) in enumerate(
+        [
+            ("/orders/<id>", "server", None, 9_000_000, 200, None, "GET", "pod-1", None, None),
+            ("/pay", "client", "pay", 5_000_000, 0, "ReadTimeout: slow", "POST", None, None, None),
+            ("/pay", "client", None, 5_000, 404, None, None, None, None, None),
+            ("SELECT ? FROM t", "client", "db:5432", 7_000, 500, "Error", None, None, None, None),
+            ("emails", "producer", None, 1_000, None, None, None, None, None, None),
+            ("emails", "producer", "kafka", 1_000, None, "X: é ü", None, None, None, None),
+            ("emails", "consumer", None, None, None, None, None, "w", None, ("00000000000000aa",)),
+            ("work", "internal", None, 1_000, None, None, None, None, None, None),
+            ("work", "internal", None, 1_000, 503, "no: class here", None, None, None, None),
+            ("a line", "log", None, 0, None, None, None, None, None, None),
+            ("(unmatched)", "server", None, 2_000, 404, None, "GET", None, 1_000, None),
+            ("/open", "server", None, None, 0, None, None, None, None, None),
+            ("/odd", "server", None, 1_000, 0, None, None, None, None, None),
+            ("/told", "server", None, 1_000, 200, "Late: but answered", None, None, None, None),
+        ],
+        1,
+    )
+]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_kind_of_span_comes_back(form, tmp_path):
+    optional(form)
+    frame = lab.to_frame(ALL_KINDS)
+    lab.write_spans(frame, tmp_path / "file", form)
+    back = lab.read_spans(tmp_path / "file")
+    want = as_held(frame, form)
+    if form == "zipkin":  # which takes no duration of 0
+        want["duration_ms"] = want["duration_ms"].mask(want["duration_ms"] == 0, 0.001)
+    pd.testing.assert_frame_equal(sorted_rows(back), sorted_rows(want))
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "parquet"])
+def test_gzip_is_told_by_content_and_gives_the_same_bytes_again(form, tmp_path):
+    optional(form)
+    frame = lab.to_frame(ALL_KINDS)
+    for name in ("one.gz", "two.gz"):
+        lab.write_spans(frame, tmp_path / name, form)
+    data = (tmp_path / "one.gz").read_bytes()
+    assert data == (tmp_path / "two.gz").read_bytes()
+    (tmp_path / "named_otherwise").write_bytes(data)
+    (tmp_path / "plain.gz").write_bytes(gzip.decompress(data))
+    packed = lab.read_spans(tmp_path / "named_otherwise")
+    pd.testing.assert_frame_equal(packed, lab.read_spans(tmp_path / "plain.gz"))
+    assert len(packed) == len(frame)
