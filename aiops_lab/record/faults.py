@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiops_lab.checks import MESSAGES, BackendError, FieldError, check_number
-from aiops_lab.record.forking import WAIT_S, survive_forks
+from aiops_lab.record.forking import WAIT_S, FairLock, abandoned, survive_forks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -278,11 +278,13 @@ class FaultLog:
     Its table may live in the file of a `SpanStore`; no detector reads it.
     """
 
+    _is_held = False  # the lock, by the thread that forks
+
     def __init__(self, path: str | Path) -> None:
         # a fork may be followed by a change of directory
         self._path = path if path == ":memory:" else Path(path).absolute()
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = FairLock()
         self._db = self._connect()
         if path != ":memory:":  # that would be gone with its connection
             survive_forks(self)
@@ -331,18 +333,21 @@ class FaultLog:
     def before_fork(self) -> None:
         """Wait until nothing is being written, and close the file."""
         self._is_held = self._lock.acquire(timeout=WAIT_S)
-        self._db.close()
+        if self._is_held:
+            self._db.close()
 
     def after_fork_in_parent(self) -> None:
         """Open the file again and go on."""
+        if not self._is_held:
+            return
         if not self._closed:
             self._db = self._connect()
-        if self._is_held:
-            self._lock.release()
+        self._lock.release()
 
     def after_fork_in_child(self) -> None:
         """Open the file for this process."""
-        self._lock = threading.Lock()
+        self._lock = FairLock()
+        abandoned.append(self._db)
         if not self._closed:
             self._db = self._connect()
 

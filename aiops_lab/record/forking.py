@@ -3,7 +3,9 @@
 SQLite must not carry a connection across a fork (https://sqlite.org/howtocorrupt.html, 2.6): the
 child would believe in locks that only its parent has. And a lock that another thread holds in the
 moment of the fork stays locked in the child for ever. So each store waits for its own writers,
-closes its connections, and lets the process fork; the parent goes on, the child begins anew.
+closes its connections, and lets the process fork; the parent goes on, the child begins anew. Where
+a writer does not end in time, its connection stays as it is, because to close it would crash the
+process, and the child records nothing: SQLite believes there that the file is locked, for ever.
 
 `os.register_at_fork` sees ``os.fork`` and `multiprocessing`, so also gunicorn with ``--preload``.
 uWSGI forks without telling Python, but has a hook of its own.
@@ -13,8 +15,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from weakref import WeakKeyDictionary
 
 from aiops_lab.logs import get_logger
@@ -36,6 +39,41 @@ class Forkable(Protocol):
     def after_fork_in_child(self) -> None:
         """Begin anew, without what the parent still has to write."""
 
+
+class FairLock:
+    """A lock that goes to the thread that has waited longest, or nearly so.
+
+    A `threading.Lock` may go again and again to the thread that has just released it, while another
+    waits for seconds: here that thread has to queue first.
+    """
+
+    def __init__(self) -> None:
+        self._queue = threading.Lock()
+        self._lock = threading.Lock()
+
+    def acquire(self, timeout: float = -1) -> bool:
+        """Return whether the lock was had within `timeout` seconds in each of its two queues."""
+        if not self._queue.acquire(timeout=timeout):
+            return False
+        try:
+            return self._lock.acquire(timeout=timeout)
+        finally:
+            self._queue.release()
+
+    def release(self) -> None:
+        """Let the next thread have the lock."""
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+# Connections of the parent: SQLite must not close them here
+abandoned: list[object] = []
 
 _order = count()
 _known: WeakKeyDictionary[Forkable, int] = WeakKeyDictionary()

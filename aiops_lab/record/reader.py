@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from aiops_lab.checks import FieldError
 from aiops_lab.record import database
+from aiops_lab.record.forking import FairLock
 from aiops_lab.spans import to_frame
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class SpanReader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._closed = False
-        self._read_lock = threading.Lock()
+        self._read_lock = FairLock()
         self._reader = database.open_to_read(self.path)
 
     def close(self) -> None:

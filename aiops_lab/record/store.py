@@ -23,7 +23,7 @@ from typing import Any
 from aiops_lab.checks import check_number
 from aiops_lab.logs import get_logger
 from aiops_lab.record import database
-from aiops_lab.record.forking import WAIT_S, survive_forks
+from aiops_lab.record.forking import WAIT_S, FairLock, abandoned, survive_forks
 from aiops_lab.record.reader import FOREVER, SpanReader
 from aiops_lab.spans import Span, link_text
 
@@ -32,6 +32,7 @@ from aiops_lab.spans import Span, link_text
 SEAL = 10_000
 
 MIRROR_NS = 1_000_000_000  # age at which an open span gets a row
+REST_S = 0.1  # between two writes at most, or as long as the write before took
 
 INSERT = "INSERT INTO fresh VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_STACK = "INSERT OR REPLACE INTO stacks VALUES (?, ?)"
@@ -93,6 +94,8 @@ class SpanStore(SpanReader):
         If the file cannot be opened for writing.
     """
 
+    _in_use = False  # the connections, by other threads, in the moment of a fork
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -129,8 +132,8 @@ class SpanStore(SpanReader):
         self._buffer: deque[Span] = deque()
         self._stacks: deque[tuple[str, str]] = deque()
         self._drop_lock = threading.Lock()
-        self._write_lock = threading.Lock()
-        self._read_lock = threading.Lock()
+        self._write_lock = FairLock()
+        self._read_lock = FairLock()
         self._codes: dict[database.Row, int] = {}
         self._writer = secrets.randbits(62)  # marks own open spans; a process id can come again
         self._mirrored = False
@@ -223,12 +226,15 @@ class SpanStore(SpanReader):
         """Wait until nothing is being written or read, and close the file."""
         locks = self._write_lock, self._read_lock, self._drop_lock
         self._held = [lock for lock in locks if lock.acquire(timeout=WAIT_S)]
-        self._db.close()
-        self._reader.close()
+        self._in_use = len(self._held) < len(locks)
+        if not self._in_use:
+            self._db.close()
+            self._reader.close()
 
     def after_fork_in_parent(self) -> None:
         """Open the file again and go on."""
-        self._reopen()
+        if not self._in_use:
+            self._reopen()
         for lock in self._held:
             lock.release()
 
@@ -236,6 +242,10 @@ class SpanStore(SpanReader):
         """Begin anew; what waited is written by the parent, and its open requests are its own."""
         self._begin()
         self.opened.clear()
+        abandoned.extend((self._db, self._reader))
+        if self._in_use and not self._closed:
+            self._closed = True
+            _log.warning("%s was in use during the fork: this process records nothing", self.path)
         if self._temporary is not None:
             self._temporary._finalizer.detach()  # type: ignore[attr-defined]
             self._temporary = None
@@ -316,13 +326,16 @@ class SpanStore(SpanReader):
         self._check_open()
 
     def _run(self) -> None:
-        """Write every flush_s seconds, or as soon as a batch is full; repeat what failed."""
+        """Write every flush_s seconds, or soon after a batch is full; repeat what failed."""
         failing = told = False
         while not self._closed:
             if failing or len(self._buffer) < self._batch:
                 self._wake.wait(self._flush_s)
                 self._wake.clear()
+            began = time.perf_counter()
             failing = not self._attempt(quiet=failing)
+            # half of the time the file is free: SQLite has no queue for the processes that wait
+            time.sleep(min(time.perf_counter() - began, REST_S))
             if self.dropped and not told:
                 _log.warning("%s: spans are being dropped, see SpanStore.dropped", self.path)
                 told = True

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import flask
 import pytest
 
 from aiops_lab import Fault, Session, SpanStore, instrument
+from aiops_lab.record import forking
 from aiops_lab.record.faults import FaultLog
 from tests.support.serving import wait_for
 
@@ -39,6 +41,7 @@ def forked(work: Callable[[], object]) -> int:
         try:
             work()
         except BaseException:
+            traceback.print_exc()
             os._exit(1)
         os._exit(0)
     return child
@@ -112,15 +115,62 @@ def test_a_fork_in_the_middle_of_writing_locks_nothing(tmp_path):
         threads = [threading.Thread(target=record, args=(n,)) for n in range(2)]
         for thread in threads:
             thread.start()
-        for _ in range(10):
-            must_end(forked(lambda: (serve(orders, 5), store.flush(), store.spans())))
-        over.set()
-        for thread in threads:
-            thread.join()
+        try:
+            for _ in range(10):
+                must_end(forked(lambda: (serve(orders, 5), store.flush(), store.spans())))
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
         store.flush()
         ids = store.spans()["span_id"]
         assert store.dropped == 0
     assert ids.nunique() == len(ids) == sum(written) + 10 * 5
+
+
+def test_the_lock_goes_to_the_thread_that_waits():
+    lock = forking.FairLock()
+    order = []
+
+    def wait() -> None:
+        with lock:
+            order.append("the other")
+
+    other = threading.Thread(target=wait)
+    lock.acquire()
+    other.start()
+    wait_for(lambda: not lock.acquire(timeout=0) and lock._queue.locked(), DEADLINE_S)
+    for _ in range(3):
+        lock.release()
+        lock.acquire()
+        order.append("this one")
+    lock.release()
+    other.join()
+    assert order[0] == "the other"
+
+
+def test_a_writer_that_does_not_end_in_time_goes_on_after_the_fork(tmp_path, monkeypatch):
+    monkeypatch.setattr("aiops_lab.record.store.WAIT_S", 0.05)
+    with SpanStore(tmp_path / "spans.sqlite", flush_s=3600) as store:
+        orders = instrument(app(), store)
+        entered, go = threading.Event(), threading.Event()
+
+        def change(load):
+            entered.set()
+            assert go.wait(DEADLINE_S)
+            return {"note": {"old": load("note", "old"), "new": 1}}
+
+        writer = threading.Thread(target=store.update, args=(change,))
+        writer.start()
+        assert entered.wait(DEADLINE_S)
+        child = forked(lambda: serve(orders, 2) if store.closed else 1 / 0)
+        go.set()
+        writer.join()
+        must_end(child)
+        assert store.load("note") == {"old": None, "new": 1}
+        serve(orders, 1)
+        store.flush()
+        assert len(store.spans()) == 1
 
 
 def test_a_child_of_a_child_records_too(store):
