@@ -49,12 +49,16 @@ def is_element(path: str, item: Any) -> bool:
     is_place = path == "" or path.startswith(("data[", "["))
     if not is_place or not isinstance(item, dict):
         return False
-    return ("spans" in item and "processes" in item) or "data" in item
+    keys = ("spans", "processes"), ("spanID", "process"), ("data",)
+    return any(all(key in item for key in some) for some in keys)
 
 
 def reported_spans(trace: Any) -> Iterator[ReportedSpan]:
-    """Return the spans of one trace; none for an answer without traces."""
+    """Return the spans of one trace, or a span with its process; none for an answer without."""
     trace = mapping("data", trace)
+    if "spanID" in trace:
+        yield _reported(trace, {})
+        return
     if trace.get("data", trace) is None:
         return
     rows = mapping("processes", trace.get("processes")).items()

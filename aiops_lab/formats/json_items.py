@@ -119,9 +119,10 @@ class JsonItems:
             try:
                 value, end = self._scan(self._text, self._at)
             except JSONDecodeError as error:
+                inside = error.pos - self._at
                 if self._is_cut(error) and self._fill():
                     continue
-                self._fail(f"must be JSON ({error.msg})", error.pos)
+                self._fail(f"must be JSON ({error.msg})", self._at + inside)
             except RecursionError:
                 self._fail("must not be nested as deep as this", self._at)
             except ValueError:  # a number of more digits than Python reads

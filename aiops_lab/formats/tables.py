@@ -72,6 +72,7 @@ def read_csv(source: Source, size: int) -> Iterator[pd.DataFrame]:
                 lines += len(part) + _breaks(part)
     except pd.errors.ParserError as error:
         told = str(error).rpartition("C error: ")[2].strip()
+        told = told.replace(" in line ", " in row ")  # a cell may have several lines
         raise ValueError(f"{source.name} must be CSV, got: {told}") from None
     except UnicodeDecodeError as error:
         wrong = error.object[error.start]
