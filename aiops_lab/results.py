@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
+from math import isnan
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -143,6 +144,91 @@ class Verdict:
     sample_traces: tuple[dict[str, Any], ...] = ()
     total_traces: int = 0
     traces: tuple[str, ...] = ()
+
+    @property
+    def cause(self) -> Suspect | None:
+        """The first suspect, or None where the analysis abstains."""
+        return self.suspects[0] if self.suspects else None
+
+    def explain(self) -> Explanation:
+        """Return the steps that led to the root cause, each with the rows it used, the last with
+        traces that show it.
+
+        It is a list; printed it reads as a text, in a notebook as a page.
+        """
+        before, last = self.steps[:-1], self.steps[-1:]
+        samples = list(self.sample_traces)
+        return Explanation([*before, *(replace(step, traces=samples) for step in last)])
+
+    def why_not(self, endpoint: str) -> Step:
+        """Return why `endpoint` (as shown) is not the root cause, or is not held to be.
+
+        Raises
+        ------
+        ValueError
+            If the compared requests never touched that endpoint.
+        """
+        rows = {row["endpoint"]: row for row in self.endpoints}
+        if endpoint not in rows:
+            raise ValueError(f"endpoint must be one of {sorted(rows)}, got {endpoint!r}")
+        mine = [row for row in self.ledger if row["attributed_to"] == endpoint]
+        through = [trace for trace in self.sample_traces if endpoint in trace["affected_chain"]]
+        return Step(f"Why not {endpoint}?", _why_not(rows[endpoint], self.cause), mine, through)
+
+    def ledger_table(self, entry: str | None = None) -> pd.DataFrame:
+        """Return where the excess of one entry originated: columns account and excess.
+
+        The excess is in failures per request if 2 % more requests fail than usual, else in ms per
+        request; ``attrs`` has the ``entry``, the ``unit``, and the ``total`` at the entry.
+
+        Parameters
+        ----------
+        entry : str, optional
+            Default: the one that lost most, failures first, other than the cause. Raises
+            ValueError for one that was not compared.
+        """
+        entries = {row["entry"]: row for row in self.steps[0].rows} if self.steps else {}
+        if entry is None:
+            cause = self.cause and (self.cause.name or self.cause.endpoint)
+            entry = max(entries, key=lambda e: (e != cause, *_loss(entries[e])), default="")
+        if entry not in entries:
+            raise ValueError(f"entry must be one of {sorted(entries)}, got {entry!r}")
+        failures, ms = _loss(entries[entry])
+        unit, total = ("failures", failures) if failures else ("ms", ms)
+        mine = [
+            {"account": row["account"], "excess": row["excess"]}
+            for row in self.ledger
+            if row["entry"] == entry and row["unit"] == unit and not row["masked"]
+        ]
+        table = pd.DataFrame(mine, columns=["account", "excess"])
+        table.attrs |= {"entry": entry, "unit": f"{unit} per request", "total": total}
+        return table
+
+
+_MORE_FAILURES = 0.02  # fewer are shown by what they cost in time
+
+
+def _loss(entry: dict[str, Any]) -> tuple[float, float]:
+    """Return the failures and ms per request that an entry lost; few failures count as none."""
+    failures = entry["now_failed"] - entry["usual_failed"]
+    ms = entry["now_ms"] - entry["usual_ms"]  # NaN where nothing was answered
+    return (failures if failures > _MORE_FAILURES else 0.0), 0.0 if isnan(ms) else ms
+
+
+def _why_not(row: dict[str, Any], cause: Suspect | None) -> str:
+    name = row["endpoint"]
+    if cause and name == (cause.name or cause.endpoint):
+        return f"{name} is the root cause."
+    if row["n_now"] == 0 and row["unanswered"] == 0:
+        return f"{name} was not reached by any request of the incident."
+    if not row["degraded"]:
+        return f"{name} is as usual: {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)."
+    return (
+        f"{name} is degraded: {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms), "
+        f"{row['now_failed']:.0%} failed (usually {row['usual_failed']:.0%}). "
+        f"But only {row['share']:.0%} of the excess originated there; "
+        "the rest is time it waited for others, or failures of others."
+    )
 
 
 _MOST_ROWS = 12

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from aiops_lab.checks import FieldError, check_number
+from aiops_lab.formats.writing import replacing
 from aiops_lab.record.faults import Fault
 from aiops_lab.spans import COLUMNS, OPTIONAL_COLUMNS, TEXT_COLUMNS, check
 from shop.topology import SEED_SHOP
@@ -63,20 +62,6 @@ def encoded(frame: pd.DataFrame, path: str | Path) -> bytes:
     data = frame.assign(start=start).to_csv(index=False, lineterminator="\n").encode()
     # mtime=0: the same spans give the same bytes
     return gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path to write to, which replaces `path` when the block has succeeded.
-
-    So the file at `path` is always complete.
-    """
-    part = Path(f"{path}.{os.getpid()}.part")  # one for each process
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def check_folder(field: str, folder: Path, value: object) -> None:

@@ -35,6 +35,7 @@ WINGS = (
     "evaluate",
     "datasets",
     "show",
+    "__main__",
 )
 PURE = ("endpoints", "results", "numerics", "traces", "detect", "explain", "diagnosis")
 WITHOUT_TRUTH = (*PURE, "pipeline", "monitor")

@@ -65,7 +65,7 @@ class Incident:
     @property
     def root_cause(self) -> Suspect | None:
         """The first suspect, or None where the analysis abstains."""
-        return self.verdict.suspects[0] if self.verdict.suspects else None
+        return self.verdict.cause
 
     @property
     def traces(self) -> list[str]:
@@ -131,10 +131,7 @@ class Incident:
 
         It is a list; printed it reads as a text, in a notebook as a page.
         """
-        before = self.verdict.steps[:-1]
-        last = self.verdict.steps[-1:]
-        samples = list(self.verdict.sample_traces)
-        return Explanation([*before, *(replace(step, traces=samples) for step in last)])
+        return self.verdict.explain()
 
     def why_not(self, endpoint: str) -> Step:
         """Return why `endpoint` (as shown) is not the root cause, or is not held to be.
@@ -144,14 +141,7 @@ class Incident:
         ValueError
             If the incident's requests never touched that endpoint.
         """
-        rows = {row["endpoint"]: row for row in self.verdict.endpoints}
-        if endpoint not in rows:
-            raise ValueError(f"endpoint must be one of {sorted(rows)}, got {endpoint!r}")
-        mine = [row for row in self.verdict.ledger if row["attributed_to"] == endpoint]
-        samples = self.verdict.sample_traces
-        through = [trace for trace in samples if endpoint in trace["affected_chain"]]
-        text = _why_not(rows[endpoint], self.root_cause)
-        return Step(f"Why not {endpoint}?", text, mine, through)
+        return self.verdict.why_not(endpoint)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the incident as the HTTP interface shows it."""
@@ -224,22 +214,6 @@ def _read(kind: Any, value: Any) -> Any:
         return container(_read(arguments[0], part) for part in value)
     is_time = value is not None and pd.Timestamp in (kind, *arguments)  # also of Timestamp | None
     return to_timestamp(value) if is_time else value
-
-
-def _why_not(row: dict[str, Any], cause: Suspect | None) -> str:
-    name = row["endpoint"]
-    if cause and name == (cause.name or cause.endpoint):
-        return f"{name} is the root cause."
-    if row["n_now"] == 0 and row["unanswered"] == 0:
-        return f"{name} was not reached by any request of the incident."
-    if not row["degraded"]:
-        return f"{name} is as usual: {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)."
-    return (
-        f"{name} is degraded: {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms), "
-        f"{row['now_failed']:.0%} failed (usually {row['usual_failed']:.0%}). "
-        f"But only {row['share']:.0%} of the excess originated there; "
-        "the rest is time it waited for others, or failures of others."
-    )
 
 
 def _worse(known: Anomaly, new: Anomaly) -> Anomaly:

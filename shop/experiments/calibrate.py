@@ -23,10 +23,11 @@ from aiops_lab.evaluate.calibration import Calibration, calibration
 from aiops_lab.explain import confidence
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.ranking import rank_root_causes
+from aiops_lab.formats.writing import replacing
 from aiops_lab.record.faults import Fault
 from shop.catalogue import SCENARIOS
 from shop.experiments.parallel import spread
-from shop.recordings import check_folder, replacing
+from shop.recordings import check_folder
 from shop.virtual_time.random_topology import anywhere, layered
 from shop.virtual_time.scenario import Scenario, VirtualFault
 from shop.virtual_time.twins import twin, windows_of

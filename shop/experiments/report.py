@@ -14,6 +14,7 @@ import pandas as pd
 from aiops_lab.checks import FieldError, check_number
 from aiops_lab.evaluate.calibration import Calibration
 from aiops_lab.explain.rules import RULES
+from aiops_lab.formats.writing import replacing
 from aiops_lab.show import plots
 from shop.catalogue import SCENARIOS
 from shop.experiments.calibrate import CALIBRATION_SEED as LEARNED_FROM
@@ -29,7 +30,6 @@ from shop.experiments.leaderboard import (
 from shop.experiments.parallel import check_jobs
 from shop.experiments.user_rules import read_rules
 from shop.live.demo import check_out, say
-from shop.recordings import replacing
 from shop.virtual_time.scenario_file import find_scenario
 
 WIDTH = 110

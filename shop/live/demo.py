@@ -11,11 +11,12 @@ import pandas as pd
 
 from aiops_lab.checks import FieldError, check_number
 from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.formats.writing import replacing
 from aiops_lab.monitor import replay
 from aiops_lab.show import plots
 from shop.live.running import Shop, running
 from shop.live.traffic import drive
-from shop.recordings import check_folder, fault_of, replacing
+from shop.recordings import check_folder, fault_of
 from shop.topology import SEED_SHOP
 
 if TYPE_CHECKING:
@@ -111,28 +112,9 @@ def verdict(incident: Incident) -> str:
     )
 
 
-def ledger_table(incident: Incident, entry: str = ENTRY) -> pd.DataFrame:
-    """Return where the excess of one entry originated: account, excess; attrs entry, unit, total.
-
-    In failures per request if more requests fail than usual, else in milliseconds per request.
-    """
-    rows = pd.DataFrame(list(incident.verdict.ledger))
-    entries = {row["entry"]: row for row in incident.explain()[0].rows}
-    now = entries[entry]
-    failures = now["now_failed"] - now["usual_failed"]
-    unit = "failures" if failures > 0.02 else "ms"
-    in_unit = (rows["entry"] == entry) & (rows["unit"] == unit)
-    mine = rows[in_unit & ~rows["masked"].astype(bool)]
-    table = mine[["account", "excess"]].reset_index(drop=True)
-    names = {"ms": "ms per request", "failures": "failures per request"}
-    total = failures if unit == "failures" else now["now_ms"] - now["usual_ms"]
-    table.attrs |= {"entry": entry, "unit": names[unit], "total": total}
-    return table
-
-
 def ledger_text(incident: Incident) -> str:
     """Return the ledger as text: the sum of its rows equals the excess at the entry."""
-    table = ledger_table(incident)
+    table = incident.verdict.ledger_table(ENTRY)
     entry, unit, total = (table.attrs[name] for name in ("entry", "unit", "total"))
     rows = table.sort_values("excess", ascending=False)
     lines = [_ledger_line(row.account, row.excess) for row in rows.itertuples()]
@@ -159,7 +141,7 @@ def draw(
         "timeline": plots.overview(report.windows, report.anomalies, faults),
     }
     if incident.root_cause is not None:
-        pictures["ledger"] = plots.ledger(ledger_table(incident))
+        pictures["ledger"] = plots.ledger(incident.verdict.ledger_table(ENTRY))
     for name, drawn in pictures.items():
         figure = getattr(drawn, "figure", drawn)
         with replacing(out / f"{name}.png") as part:

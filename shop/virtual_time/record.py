@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from shop.recordings import TRUTH_ENDING, check_file, encoded, replacing
+from aiops_lab.formats.writing import replacing
+from shop.recordings import TRUTH_ENDING, check_file, encoded
 from shop.virtual_time.scenario import Place, Scenario, end_of, fault_facts, virtual_moment
 from shop.virtual_time.simulate import virtual
 from shop.virtual_time.twins import affected, affected_by_each, twin

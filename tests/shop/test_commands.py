@@ -26,6 +26,7 @@ from flask import Flask
 
 import shop
 from aiops_lab import Sensitivity
+from aiops_lab.formats.writing import replacing
 from aiops_lab.record.faults import Fault
 from aiops_lab.show.api import aiops, simulate
 from shop.__main__ import main
@@ -34,7 +35,7 @@ from shop.live import check, demo, serve
 from shop.live import record as record_module
 from shop.live.record import record
 from shop.live.serve import banner
-from shop.recordings import fault_of, read_spans, replacing, write_spans
+from shop.recordings import fault_of, read_spans, write_spans
 
 STOP_MAX_S = 10  # far above what a stop takes, below what a held request would
 

@@ -1,0 +1,138 @@
+"""What is told of a file of traces: as text, as JSON, as a page, and by the command."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from base64 import b64decode
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from aiops_lab import Sensitivity, read_spans, write_spans
+from aiops_lab.__main__ import main
+from aiops_lab.show import report
+from tests.support.golden import DATA
+
+SLOW = DATA / "slow_payment.csv.gz"
+
+
+@pytest.fixture(scope="module")
+def spans():
+    return read_spans(SLOW)
+
+
+@pytest.fixture(scope="module")
+def findings(spans):
+    return report.find_incidents(spans, SLOW.name, Sensitivity())
+
+
+@pytest.fixture(scope="module")
+def halves(spans, tmp_path_factory):
+    """The normal half and the troubled half of the recording, as files."""
+    folder = tmp_path_factory.mktemp("halves")
+    first = spans.groupby("trace_id")["start"].transform("min")
+    trouble = (first >= "2026-11-23 16:48:20Z") & (first < "2026-11-23 16:50:10Z")
+    write_spans(spans[first < "2026-11-23 16:48:00Z"], folder / "normal.json", format="jaeger")
+    write_spans(spans[trouble], folder / "trouble.json", format="zipkin")
+    return folder
+
+
+def test_a_page_has_cause_pictures_and_doubts(findings):
+    page = report.to_html(findings)
+    assert "Root cause: /payment (service shop), confidence 99%." in page
+    assert "/checkout is degraded" in page
+    pictures = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)" alt="([^"]+)"', page)
+    assert len(pictures) == 4
+    for content, caption in pictures:
+        assert ElementTree.fromstring(b64decode(content)).tag.endswith("svg")
+        assert len(caption) > 20
+    outside = re.findall(r'(?:src|href)="(?!data:)[^"]*"', page)
+    assert outside == []
+
+
+def test_names_cannot_become_markup(spans):
+    evil = spans.copy()
+    evil["endpoint"] = evil["endpoint"].replace("/payment", "/<script>alert(1)</script>&$x$")
+    found = report.find_incidents(evil, "<b>.csv", Sensitivity())
+    page = report.to_html(found)
+    assert found.has_cause
+    assert "<script" not in page
+    assert "<b>" not in page
+
+
+def test_without_matplotlib_a_page_says_so(findings, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("aiops_lab.show.plots")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    page = report.to_html(findings)
+    assert "This page has no pictures" in page
+    assert "aiops-lab[plots]" in page
+    assert "Root cause: /payment" in page
+
+
+def test_the_ledger_is_that_of_an_entry_that_waits(findings):
+    table = findings.cases[0].verdict.ledger_table()
+    assert table.attrs["entry"] == "/checkout"
+    assert table["excess"].sum() == pytest.approx(table.attrs["total"], rel=0.01)
+    with pytest.raises(ValueError, match=r"entry must be one of \['/checkout', '/payment'\]"):
+        findings.cases[0].verdict.ledger_table("/elsewhere")
+
+
+def test_a_short_recording_asks_for_normal_traffic(spans):
+    short = spans[spans["start"] < spans["start"].min() + pd.Timedelta("8s")]
+    told = report.summary(report.find_incidents(short, "short.csv", Sensitivity()))
+    assert "0 incidents found. What is normal could not be learned" in told
+
+
+# ---- the command
+
+
+def test_the_command_explains_a_file(capsys):
+    assert main(["explain", str(SLOW)]) == 0
+    told = capsys.readouterr().out
+    assert "1 incident found." in told
+    assert "Root cause: /payment (service shop)" in told
+    assert "3. Where the excess originated" in told
+
+
+def test_the_command_compares_with_normal_traffic(halves, capsys):
+    trouble, normal = str(halves / "trouble.json"), str(halves / "normal.json")
+    assert main(["explain", trouble, "--normal", normal, "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    (case,) = told["cases"]
+    assert case["suspects"][0]["endpoint"] == "/payment"
+    assert "/checkout" in case["affected_endpoints"]
+
+
+def test_the_exit_code_is_1_where_no_cause_is_found(halves, capsys):
+    normal = str(halves / "normal.json")
+    assert main(["explain", normal, "--normal", normal]) == 1
+    assert "No cause found" in capsys.readouterr().out
+
+
+def test_the_page_is_written_whole_and_may_be_read_by_others(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["explain", str(SLOW), "--format", "html"]) == 0
+    assert "Written: slow_payment.html" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["slow_payment.html"]
+    (plain := tmp_path / "plain").touch()
+    assert (tmp_path / "slow_payment.html").stat().st_mode == plain.stat().st_mode
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        (["missing.json"], "missing.json"),
+        ([str(SLOW), "--normal", str(SLOW), "--window", "5"], "--window must be left out"),
+        ([str(SLOW), "--window", "0"], "window"),
+        ([str(SLOW), "--out", "no/such/folder/x"], "no/such/folder"),
+    ],
+)
+def test_a_wrong_file_or_option_is_an_error_in_one_line(arguments, rule, capsys):
+    assert main(["explain", *arguments]) == 2
+    told = capsys.readouterr()
+    assert rule in told.err
+    assert len(told.err.splitlines()) == 1
