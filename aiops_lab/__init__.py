@@ -7,6 +7,7 @@ spans      What is a span? The span, and the spans frame that all analysis takes
 logs       The logger ``aiops_lab``, and its output on stderr.
 endpoints  What behaves alike? The rule that folds ids in paths; methods and routes.
 numerics   Small numeric helpers: the optional compiler, Wilson bounds, times as integers.
+progress   How far is long work? A progress bar.
 results    Plain data that crosses wings: Anomaly, Suspect, Verdict, Step, Explanation.
 record     What happened? instrument(app), Session, SpanStore, injected faults.
 formats    Whose traces? Files of OTLP, Jaeger, Zipkin, Parquet and CSV, read and written.

@@ -495,9 +495,8 @@ def watched(modules: list[Source], recording: Path = RECORDING) -> Watch:
 
 
 def _reader(modules: list[Source]) -> Any:
-    """Return the module of the shop that reads recordings, wherever it lies."""
-    shop = [module for module in modules if module.name.startswith("shop.")]
-    (name,) = [module.name for module in shop if "read_spans" in defined(module)]
+    """Return the module that reads recordings, wherever it lies."""
+    (name,) = [module.name for module in modules if "read_spans" in defined(module)]
     return import_module(name)
 
 

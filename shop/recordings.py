@@ -18,11 +18,27 @@ from typing import Any
 import pandas as pd
 
 from aiops_lab.checks import FieldError, check_number
+from aiops_lab.formats.files import read_spans
+from aiops_lab.formats.tables import csv_bytes
 from aiops_lab.formats.writing import replacing
 from aiops_lab.record.faults import Fault
-from aiops_lab.spans import COLUMNS, OPTIONAL_COLUMNS, TEXT_COLUMNS, check
 from shop.topology import SEED_SHOP
 from shop.virtual_time.scenario import Place, Scenario, fault_facts
+
+__all__ = [
+    "ENDINGS",
+    "FAULT_COLUMNS",
+    "TRUTH_ENDING",
+    "check_file",
+    "check_folder",
+    "encoded",
+    "fault_of",
+    "read_spans",
+    "read_truth",
+    "replacing",
+    "true_faults",
+    "write_spans",
+]
 
 ENDINGS = (".csv", ".csv.gz")
 
@@ -36,8 +52,6 @@ TRUTH_ENDING = ".truth.json"
 FAULT_COLUMNS = ("start", "end", "kind", "service", "endpoint")
 
 """Columns of the faults of a scenario, also if there are none."""
-
-MILLISECONDS = ["duration_ms", "first_byte_ms"]
 
 
 def write_spans(frame: pd.DataFrame, path: str | Path) -> None:
@@ -56,10 +70,7 @@ def write_spans(frame: pd.DataFrame, path: str | Path) -> None:
 
 def encoded(frame: pd.DataFrame, path: str | Path) -> bytes:
     """Return the content of the file at `path`: a spans frame as CSV, compressed for .gz."""
-    optional = [column for column in OPTIONAL_COLUMNS if column in check(frame)]
-    frame = frame[[*COLUMNS, *optional]]
-    start = [moment.isoformat(timespec="nanoseconds") for moment in frame["start"]]
-    data = frame.assign(start=start).to_csv(index=False, lineterminator="\n").encode()
+    data = csv_bytes(frame)
     # mtime=0: the same spans give the same bytes
     return gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data
 
@@ -72,26 +83,6 @@ def check_folder(field: str, folder: Path, value: object) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError:
         raise FieldError(field, "must be in a folder that can be written to", str(value)) from None
-
-
-def read_spans(path: str | Path) -> pd.DataFrame:
-    """Return the spans frame that `write_spans` wrote."""
-    objects = dict.fromkeys((*TEXT_COLUMNS, *MILLISECONDS), object)
-    frame = pd.read_csv(
-        path,
-        dtype=objects | {"status": "Int64"},
-        keep_default_na=False,
-        na_values={column: [""] for column in (*COLUMNS, *OPTIONAL_COLUMNS)},
-    )
-    frame["start"] = pd.to_datetime(frame["start"], utc=True, format="ISO8601").dt.as_unit("ns")
-    for column in frame.columns.intersection(MILLISECONDS):
-        # Python reads back exactly what it wrote
-        frame[column] = frame[column].map(float).astype("float64")
-    if frame["status"].notna().all():
-        frame["status"] = frame["status"].astype("int64")
-    texts = frame.columns.intersection([*TEXT_COLUMNS])
-    frame = frame.astype(dict.fromkeys(texts, object))
-    return check(frame.where(frame.notna() | ~frame.columns.isin(texts), None))
 
 
 def read_truth(path: str | Path) -> pd.DataFrame:

@@ -21,6 +21,7 @@ WINGS = (
     "endpoints",
     "logs",
     "numerics",
+    "progress",
     "results",
     "record",
     "formats",

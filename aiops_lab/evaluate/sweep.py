@@ -8,12 +8,12 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from aiops_lab.detect.detectors import DETECTORS, AnyDetector
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.evaluate.scoring import SLACK_S, Score, score_truth, truth_of
 from aiops_lab.pipeline import Pipeline, Recording
+from aiops_lab.progress import Bar
 from aiops_lab.spans import check
 
 
@@ -68,7 +68,7 @@ def sweep(
     settings = [replace(base, **point) for point in points]
     recording = Recording(check(frame), {})
     rows = []
-    bar = _Bar(settings, disable=not progress, unit="replay")
+    bar = Bar(settings, disable=not progress, unit="replay")
     for point, sensitivity in zip(points, bar, strict=True):
         report = Pipeline(sensitivity, detectors).replay(recording)
         found = score_truth(report, truth, int(slack_s * 1e9))
@@ -77,7 +77,3 @@ def sweep(
 
 
 SCORE_NUMBERS = [name for name in Score.__dataclass_fields__ if name not in ("events", "ranks")]
-
-
-class _Bar(tqdm):
-    monitor_interval = 0  # no extra thread, which would outlive the bar

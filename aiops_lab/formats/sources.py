@@ -157,9 +157,9 @@ def _progress_bar(raw: io.BufferedReader, name: str) -> Any:
         return None
     if size < PROGRESS_FROM:
         return None
-    from tqdm import tqdm
+    from aiops_lab.progress import Bar
 
-    return tqdm(total=size, desc=name, unit="B", unit_scale=True, leave=False)
+    return Bar(total=size, desc=name, unit="B", unit_scale=True, leave=False)
 
 
 class _Bounded(io.RawIOBase):

@@ -15,7 +15,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from aiops_lab.checks import FieldError
-from shop.progress import Bar
+from aiops_lab.progress import Bar
 
 Item = TypeVar("Item")
 

@@ -15,9 +15,9 @@ import requests
 
 from aiops_lab.checks import FieldError, check_number
 from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.progress import Bar
 from shop.live.running import running
 from shop.live.traffic import background, drive, place
-from shop.progress import Bar
 from shop.topology import SEED_SHOP, Topology
 
 CHECK_POLL_S = 0.5

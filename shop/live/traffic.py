@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from aiops_lab.checks import FieldError, check_number
-from shop.progress import Bar
+from aiops_lab.progress import Bar
 from shop.topology import SEED_SHOP
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiops_lab.progress import Bar
 from aiops_lab.record.faults import HOLD_MAX_S, Fault
-from shop.progress import Bar
 from shop.topology import Call
 from shop.virtual_time.frames import Records, frame_of
 from shop.virtual_time.keyed_random import BLOCK, generator

@@ -1,4 +1,4 @@
-"""The progress bar of long work, on stderr."""
+"""How far is long work? A progress bar, on stderr."""
 
 from __future__ import annotations
 
