@@ -37,6 +37,7 @@ _HOMES = {
     "SpanStore": "record.store",
     "read_spans": "formats.files",
     "write_spans": "formats.writing",
+    "read_metrics": "formats.metrics_folders",
     "Sensitivity": "detect.sensitivity",
     "ewma": "detect.baselines",
     "anomaly_scores": "detect.series",
