@@ -22,7 +22,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from types import CodeType, FrameType
@@ -481,7 +480,7 @@ def watched(modules: list[Source], recording: Path = RECORDING) -> Watch:
     import aiops_lab as lab
 
     replay: Any = lab.replay
-    frame = _reader(modules).read_spans(recording)
+    frame = lab.read_spans(recording)
     incidents = len(replay(frame).incidents)
     if incidents != 1:
         raise ValueError(f"{recording.name} must hold 1 incident, got {incidents}")
@@ -492,12 +491,6 @@ def watched(modules: list[Source], recording: Path = RECORDING) -> Watch:
     finally:
         sys.setprofile(None)
     return watch
-
-
-def _reader(modules: list[Source]) -> Any:
-    """Return the module that reads recordings, wherever it lies."""
-    (name,) = [module.name for module in modules if "read_spans" in defined(module)]
-    return import_module(name)
 
 
 def crossings(watch: Watch) -> list[Figure]:

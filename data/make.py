@@ -1,6 +1,7 @@
 """Make the recordings of this folder anew: python data/make.py [NAME ...]
 
-Those in virtual time are made within a minute, and come out equal on every machine. With --live it
+Those in virtual time are made within a minute, and come out equal on every machine; "jaeger" names
+the folder of files for other tools. With --live it
 is the turn of the live ones instead: real requests on this machine, 22 minutes in all, and never
 the same milliseconds twice.
 """
@@ -46,6 +47,24 @@ VIRTUAL = {
     "two_faults": shorter("two faults", (60, 100, 110), rate=5),
     "metastable": replace(shorter("metastable", (30, 45, 80), rate=16), window=(55, 75)),
 }
+
+JAEGER = (
+    *("delay", "entry", "errors", "flaky", "repaired", "hang", "refused", "impatient caller"),
+    *("retry storm", "network edge", "host network", "slow parallel child", "load shedding"),
+    *("leak", "processor", "two faults", "upstream saturated", "shared host", "skew 300 ms"),
+    "lost spans",
+)
+"""Scenarios that are written for other tools, as files of Jaeger's UI."""
+
+
+def for_other_tools(folder: Path) -> None:
+    """Write the scenarios of `JAEGER`: 40 s of normal traffic, 25 s of the fault, 5 s after it."""
+    folder.mkdir(exist_ok=True)
+    for name in JAEGER:
+        path = folder / f"{name.replace(' ', '_')}.json.gz"
+        scenario = shorter(name, (40, 65, 70), rate=6)
+        spans = record_scenario(path, scenario, SEED, progress=False, format="jaeger")
+        print(f"{len(spans)} spans in {path}", flush=True)
 
 
 # ---- live
@@ -117,7 +136,7 @@ def main() -> None:
         "--out", type=Path, default=HERE, metavar="FOLDER", help="where to; default this folder"
     )
     options = parser.parse_args()
-    known = LIVE if options.live else VIRTUAL
+    known = LIVE if options.live else (*VIRTUAL, "jaeger")
     for name in options.names:
         if name not in known:
             parser.error(f"NAME must be one of {', '.join(known)}, got {name!r}")
@@ -125,6 +144,8 @@ def main() -> None:
         path = options.out / f"{name}.csv.gz"
         if options.live:
             live(name, path)
+        elif name == "jaeger":
+            for_other_tools(options.out / name)
         else:
             print(f"{len(record_scenario(path, VIRTUAL[name], SEED))} spans in {path}", flush=True)
 

@@ -18,7 +18,7 @@ AS_TYPED = {"file": "FILE", "path": "--db", "target": "--url", "fault_s": "--sec
     for name in (
         *("interval_s", "window_s", "warmup_s", "recovery_s", "duration_ms"),
         *("port", "traffic", "url", "rate", "endpoint", "share", "out"),
-        *("seeds", "first-seed", "scenario", "rule", "jobs"),
+        *("seeds", "first-seed", "scenario", "rule", "jobs", "format"),
     )
 }
 
@@ -115,6 +115,7 @@ def _recorded_live(options: argparse.Namespace, stop: Stop) -> Any:
         seed=options.seed,
         services=options.services,
         progress=not options.quiet,
+        format=options.format,
     )
 
 
@@ -128,7 +129,7 @@ def _recorded_virtually(options: argparse.Namespace, stop: Stop) -> Any:
         raise FieldError(name, "must not be given with --scenario, which defines the run", value)
     scenario = find_scenario(options.scenario)
     progress = False if options.quiet else None
-    return record_scenario(options.file, scenario, options.seed, progress)
+    return record_scenario(options.file, scenario, options.seed, progress, options.format)
 
 
 def _scenarios(options: argparse.Namespace, stop: Stop) -> int:

@@ -167,14 +167,20 @@ def _add_record(add: Callable[..., ArgumentParser]) -> ArgumentParser:
         description="Run the shop with normal traffic, inject a fault and remove it again; or,\n"
         "with --scenario, run a scenario in virtual time, which takes seconds and gives\n"
         "the same spans each time.\n\n"
-        "Writes FILE, a row a span, and FILE.truth.json, the injected faults and their\n"
+        "Writes FILE, the spans, and FILE.truth.json, the injected faults and their\n"
         "times.",
         epilog="example:\n"
         "  python -m shop record errors.csv.gz --fault error --share 0.3\n"
-        "  python -m shop record retries.csv.gz --scenario 'retry storm'",
+        "  python -m shop record retries.csv.gz --scenario 'retry storm'\n"
+        "  python -m shop record storm.json.gz --scenario 'retry storm' --format jaeger",
     )
     option = command.add_argument
-    option("file", metavar="FILE", help="file of the spans, .csv or .csv.gz; replaced if it exists")
+    option("file", metavar="FILE", help="file of the spans; .gz at its end compresses it")
+    option(
+        "--format",
+        choices=("csv", "parquet", "otlp", "otlp-protobuf", "jaeger", "zipkin"),
+        help="format of the spans; default: what the ending of FILE says, such as .csv or .parquet",
+    )
     option(
         "--scenario",
         metavar="NAME",

@@ -1,13 +1,10 @@
-"""Recordings: the spans of a run as CSV, and its faults as JSON; ``python -m shop record FILE``.
+"""Recordings: the spans of a run, and its faults as JSON; ``python -m shop record FILE``.
 
-FILE has one row a span, in the columns of the spans frame; of the optional ones it has those that
-the frame had. start is ISO 8601 in UTC with nanoseconds, an empty cell is a missing value. It is
-compressed if its name ends in .gz. FILE.truth.json has the faults.
+FILE holds the spans in one of the formats of `aiops_lab.write_spans`; FILE.truth.json the faults.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
 import tempfile
 from collections.abc import Sequence
@@ -18,31 +15,10 @@ from typing import Any
 import pandas as pd
 
 from aiops_lab.checks import FieldError, check_number
-from aiops_lab.formats.files import read_spans
-from aiops_lab.formats.tables import csv_bytes
-from aiops_lab.formats.writing import replacing
+from aiops_lab.formats.writing import format_of
 from aiops_lab.record.faults import Fault
 from shop.topology import SEED_SHOP
 from shop.virtual_time.scenario import Place, Scenario, fault_facts
-
-__all__ = [
-    "ENDINGS",
-    "FAULT_COLUMNS",
-    "TRUTH_ENDING",
-    "check_file",
-    "check_folder",
-    "encoded",
-    "fault_of",
-    "read_spans",
-    "read_truth",
-    "replacing",
-    "true_faults",
-    "write_spans",
-]
-
-ENDINGS = (".csv", ".csv.gz")
-
-"""Endings of the name of a recording."""
 
 TRUTH_ENDING = ".truth.json"
 
@@ -52,27 +28,6 @@ TRUTH_ENDING = ".truth.json"
 FAULT_COLUMNS = ("start", "end", "kind", "service", "endpoint")
 
 """Columns of the faults of a scenario, also if there are none."""
-
-
-def write_spans(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a spans frame to a file that `read_spans` reads back exactly.
-
-    Raises
-    ------
-    ValueError
-        The name of the file does not end in .csv or .csv.gz.
-    """
-    _check_ending(path)
-    data = encoded(frame, path)
-    with replacing(path) as part:
-        part.write_bytes(data)
-
-
-def encoded(frame: pd.DataFrame, path: str | Path) -> bytes:
-    """Return the content of the file at `path`: a spans frame as CSV, compressed for .gz."""
-    data = csv_bytes(frame)
-    # mtime=0: the same spans give the same bytes
-    return gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data
 
 
 def check_folder(field: str, folder: Path, value: object) -> None:
@@ -138,16 +93,11 @@ def true_faults(scenario: Scenario) -> pd.DataFrame:
     return _faults_frame(rows, FAULT_COLUMNS)
 
 
-def _check_ending(path: str | Path) -> None:
-    if not str(path).endswith(ENDINGS):
-        raise FieldError("file", f"must end in one of {', '.join(ENDINGS)}", str(path))
-
-
-def check_file(path: str | Path) -> None:
-    """Raise `FieldError` unless a recording can be written to this path."""
-    _check_ending(path)
+def check_file(path: str | Path, form: str | None = None) -> None:
+    """Raise `FieldError` unless a recording in a format can be written to this path."""
     if Path(path).is_dir():
         raise FieldError("file", "must be a file", str(path))
+    format_of(Path(path), form)
     check_folder("file", Path(path).parent, path)
 
 

@@ -64,7 +64,7 @@ def write_spans(
         Names the extra that the format needs.
     """
     target = local_path(path)
-    form = _format_of(target, format)
+    form = format_of(target, format)
     if not target.parent.is_dir():
         raise FieldError("path", "must be in a folder that exists", str(path))
     check(frame)
@@ -77,7 +77,11 @@ def write_spans(
             _write_chunks(chunks_of(frame, form), part, target.suffix == ".gz")
 
 
-def _format_of(path: Path, form: str | None) -> str:
+def format_of(path: Path, form: str | None = None) -> str:
+    """Return the format of a file to be written: `form`, or what the ending of its name tells.
+
+    Raises ValueError where it is not known.
+    """
     if form is None:
         ending = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
         form = ENDINGS.get(ending)

@@ -27,26 +27,29 @@ def record(
     seed: int = 0,
     services: str = "one",
     progress: bool = True,
+    format: str | None = None,  # noqa: A002
 ) -> pd.DataFrame:
     """Run normal traffic, inject a fault and remove it again; write and return the spans.
 
     Parameters
     ----------
     path : path
-        FILE.csv or FILE.csv.gz; FILE.truth.json is written beside it.
+        FILE.truth.json is written beside it.
     fault : Fault or None
         Injected after `warmup_s`, default 60 s, for `fault_s`, default 30 s; None = no fault.
     recovery_s : float
         Seconds of traffic after the fault was removed, default 0.
     rate, seed, services, progress
         As for `drive` and `running`.
+    format
+        As for `aiops_lab.write_spans`.
 
     Raises
     ------
     ValueError
         A parameter breaks its rule; checked before anything runs.
     """
-    check_file(path)
+    check_file(path, format)
     for name, seconds in (("warmup_s", warmup_s), ("fault_s", fault_s), ("recovery_s", recovery_s)):
         check_number(name, seconds, 0, 1e6)
     check_number("rate", rate, 0.001, 1e5)
@@ -62,7 +65,7 @@ def record(
         faults = shop.truth.faults()
     settings = {"rate": rate, "seed": seed, "services": services}
     lengths = {"warmup_s": warmup_s, "fault_s": fault_s, "recovery_s": recovery_s}
-    write_recording(path, spans, {"faults": rows_of(faults)} | settings | lengths)
+    write_recording(path, spans, {"faults": rows_of(faults)} | settings | lengths, format)
     return spans
 
 

@@ -9,39 +9,45 @@ from typing import Any
 
 import pandas as pd
 
-from aiops_lab.formats.writing import replacing
-from shop.recordings import TRUTH_ENDING, check_file, encoded
+from aiops_lab.formats.writing import format_of, replacing, write_spans
+from shop.recordings import TRUTH_ENDING, check_file
 from shop.virtual_time.scenario import Place, Scenario, end_of, fault_facts, virtual_moment
 from shop.virtual_time.simulate import virtual
 from shop.virtual_time.twins import affected, affected_by_each, twin
 
 
 def record_scenario(
-    path: str | Path, scenario: Scenario, seed: int = 0, progress: bool | None = None
+    path: str | Path,
+    scenario: Scenario,
+    seed: int = 0,
+    progress: bool | None = None,
+    format: str | None = None,  # noqa: A002
 ) -> pd.DataFrame:
     """Run a scenario in virtual time; write and return its spans. Equal seeds give equal files.
 
     Parameters
     ----------
     path : path
-        FILE.csv or FILE.csv.gz. FILE.truth.json is written beside it, for `read_truth`.
+        FILE.truth.json is written beside it, for `read_truth`.
     scenario, seed, progress
         As for `twin`.
+    format
+        As for `aiops_lab.write_spans`.
 
     Raises
     ------
     ValueError
         A parameter breaks its rule; or the faults had no effect on any request.
     """
-    check_file(path)
+    check_file(path, format)
     if not scenario.faults:
         spans = virtual(scenario, seed, progress)
-        write_recording(path, spans, _truth_of(scenario, seed, [], []))
+        write_recording(path, spans, _truth_of(scenario, seed, [], []), format)
         return spans
     pair = twin(scenario, seed, progress)
     degraded = affected(pair, *scenario.interval())
     by_each = affected_by_each(scenario, seed, pair, progress)
-    write_recording(path, pair.with_fault, _truth_of(scenario, seed, degraded, by_each))
+    write_recording(path, pair.with_fault, _truth_of(scenario, seed, degraded, by_each), format)
     return pair.with_fault
 
 
@@ -83,10 +89,20 @@ def _groups(scenario: Scenario, by_each: list[list[Place]]) -> list[int]:
     return groups
 
 
-def write_recording(path: str | Path, spans: pd.DataFrame, truth: dict[str, Any]) -> None:
+UNITS = {"csv": "ms", "parquet": "ms", "jaeger": "us", "zipkin": "us"}
+"""Units of the durations in each format; all others have ns."""
+
+
+def write_recording(
+    path: str | Path,
+    spans: pd.DataFrame,
+    truth: dict[str, Any],
+    format: str | None = None,  # noqa: A002
+) -> None:
     """Write the spans to FILE and the truth to FILE.truth.json: both, or neither."""
-    data = encoded(spans, path)
-    text = json.dumps(truth, indent=2, default=str) + "\n"
-    with replacing(path) as file, replacing(f"{path}{TRUTH_ENDING}") as beside:
-        file.write_bytes(data)
+    form = format_of(Path(path), format)
+    written = {"format": form, "zone": "UTC", "unit": UNITS.get(form, "ns")}
+    text = json.dumps(truth | written, indent=2, default=str) + "\n"
+    with replacing(f"{path}{TRUTH_ENDING}") as beside:
         beside.write_text(text, "utf-8", newline="\n")
+        write_spans(spans, path, form)

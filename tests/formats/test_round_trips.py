@@ -11,7 +11,6 @@ import pytest
 import aiops_lab as lab
 from aiops_lab.formats.recognize import FORMATS
 from aiops_lab.formats.writing import spans_of
-from shop.recordings import read_spans as recorded
 
 DATA = Path(__file__).parents[2] / "data"
 RECORDINGS = sorted(file.name for file in DATA.glob("*.csv.gz"))
@@ -50,7 +49,7 @@ def optional(form):
 @pytest.mark.parametrize("name", ["cause_hang.csv.gz", "graded.csv.gz", "retry_storm.csv.gz"])
 def test_a_recording_comes_back_from_every_format(name, form, tmp_path):
     optional(form)
-    frame = lab.to_frame(spans_of(recorded(DATA / name)))
+    frame = lab.to_frame(spans_of(lab.read_spans(DATA / name)))
     lab.write_spans(frame, tmp_path / "file", form)
     back = lab.read_spans(tmp_path / "file")
     pd.testing.assert_frame_equal(sorted_rows(back), sorted_rows(as_held(frame, form)))

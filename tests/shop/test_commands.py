@@ -25,7 +25,7 @@ import requests
 from flask import Flask
 
 import shop
-from aiops_lab import Sensitivity
+from aiops_lab import Sensitivity, read_spans, write_spans
 from aiops_lab.formats.writing import replacing
 from aiops_lab.record.faults import Fault
 from aiops_lab.show.api import aiops, simulate
@@ -35,7 +35,7 @@ from shop.live import check, demo, serve
 from shop.live import record as record_module
 from shop.live.record import record
 from shop.live.serve import banner
-from shop.recordings import fault_of, read_spans, write_spans
+from shop.recordings import fault_of
 
 STOP_MAX_S = 10  # far above what a stop takes, below what a held request would
 
@@ -172,7 +172,7 @@ def test_what_is_no_command_is_refused_with_usage(
             "--db must be an SQLite database or a new file, got README.md",
         ),
         (["serve", "--port", "0", "--db", "."], "--db must be a file, got ."),
-        (["record", "x.parquet"], "FILE must end in one of .csv, .csv.gz, got 'x.parquet'"),
+        (["record", "x.txt"], "--format must be given as one of csv, parquet, otlp, "),
         (["record", "no/x.csv"], "FILE must be in a folder that exists, got 'no/x.csv'"),
         (
             ["record", "README.md/x.csv"],
@@ -595,7 +595,7 @@ def test_a_recording_of_normal_days_has_no_fault(tmp_path: Path) -> None:
 
 
 def test_an_ending_that_is_not_known_is_refused_before_the_run(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="file must end in one of"):
+    with pytest.raises(ValueError, match="format must be given as one of"):
         record(tmp_path / "x.json", None)
 
 

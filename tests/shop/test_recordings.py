@@ -17,6 +17,7 @@ import pytest
 
 import aiops_lab as lab
 import shop
+from aiops_lab import read_spans
 from aiops_lab.evaluate.scoring import score
 from aiops_lab.explain.rules import RULES
 from aiops_lab.record.faults import Fault
@@ -24,7 +25,7 @@ from shop.__main__ import main
 from shop.catalogue import SCENARIOS, SLOW_PAYMENT, listing
 from shop.command_line import parser
 from shop.live import record as record_module
-from shop.recordings import read_spans, read_truth, true_faults
+from shop.recordings import read_truth, true_faults
 from shop.shops import PAYMENT
 from shop.virtual_time.record import record_scenario
 from shop.virtual_time.scenario import Scenario, VirtualFault

@@ -18,10 +18,10 @@ import pytest
 
 import aiops_lab as lab
 import shop
+from aiops_lab import write_spans
 from aiops_lab.record.faults import Fault
 from aiops_lab.spans import COLUMNS
 from shop.catalogue import SCENARIOS
-from shop.recordings import write_spans
 from shop.shops import CHECKOUT, FORGIVING, PAYMENT
 from shop.topology import SEED_SHOP, Call, Endpoint, Topology
 from shop.virtual_time import simulate
@@ -456,7 +456,7 @@ def test_two_processes_make_equal_frames(tmp_path: Path) -> None:
     code = """if True:
         import sys
         import shop
-        from shop.recordings import write_spans
+        from aiops_lab import write_spans
         write_spans(shop.virtual(shop.SCENARIOS["retry storm"], 7), sys.argv[1])
         """
     found = set()

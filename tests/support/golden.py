@@ -29,6 +29,7 @@ from typing import Any, NamedTuple, TypeGuard
 import pandas as pd
 from tqdm import tqdm
 
+from aiops_lab import read_spans
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.explain.ledger import compare as compared_with
 from aiops_lab.explain.ranking import rank_by_deviations, rank_suspects
@@ -38,7 +39,7 @@ from aiops_lab.monitor import replay
 from aiops_lab.numerics import to_records
 from aiops_lab.results import Anomaly, Suspect
 from shop.catalogue import SCENARIOS
-from shop.recordings import read_spans, read_truth
+from shop.recordings import read_truth
 from shop.virtual_time.random_topology import anywhere, layered
 from shop.virtual_time.scenario import BEGIN_NS, Scenario
 from shop.virtual_time.simulate import virtual

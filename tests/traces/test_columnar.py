@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
+from aiops_lab import read_spans, write_spans
 from aiops_lab.traces import encode
-from shop.recordings import read_spans, write_spans
 from tests.support.columnar import columnar
 from tests.support.made import Shop, fault
 from tests.traces.test_encode import COLUMNAR, arrays, needs, with_unused_categories
