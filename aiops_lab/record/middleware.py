@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiops_lab.endpoints import UNMATCHED
 from aiops_lab.record.recorder import (
+    SPAN,
     App,
     Context,
     Recorder,
@@ -33,8 +34,6 @@ from aiops_lab.record.trace_context import (
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-_SPAN = "aiops_lab.span"  # in the environ: the span of this request, and whose environ it was
 
 
 def instrument(app: App, sink: Sink, service: str = "shop", *, exclude: Exclude = ()) -> App:
@@ -160,23 +159,23 @@ class _Body:
 
 
 class _Instrumented:
-    """The WSGI callable around an application; with `routed`, Flask's routes name the endpoints."""
+    """The WSGI callable around an application, whose endpoints `routes` names where it is Flask."""
 
     def __init__(
         self,
         app: WSGIApplication,
         recorder: Recorder,
         leaves_out: Callable[[str], bool] | None,
-        routed: bool = False,
+        routes: RouteNames | None = None,
     ) -> None:
         self.app = app
         self.recorder = recorder
         self._leaves_out = leaves_out
-        self._routed = routed
+        self._routes = routes
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         recorder = self.recorder
-        outer = environ.get(_SPAN)
+        outer = environ.get(SPAN)
         if outer is None:
             context = _context_of_request(environ)
         elif outer[1] == id(environ) and outer[0].recorder.equals(recorder):
@@ -185,30 +184,42 @@ class _Instrumented:
             context = _context_below(outer[0])
         request = ServerSpan(recorder, UNMATCHED, context)
         request.begin(environ.get("REQUEST_METHOD"), start_response)
-        if not self._routed:
+        routes = self._routes
+        mounted = environ.get("SCRIPT_NAME")
+        if routes is None:
             self._name_by_path(request, environ)
             if request.left_out:
                 return self._pass_by(environ, start_response)
-        environ[_SPAN] = request, id(environ)
+        environ[SPAN] = request, id(environ)
         request.show()
         token = current_span.set(request)
         try:
             body = self.app(environ, request.start_response)
             if not request.named:
-                self._name_by_path(request, environ)
+                self._name_late(request, environ, mounted)
             if request.left_out:
                 return body
-            if request.complete or isinstance(body, (list, tuple)):
+            if isinstance(body, (list, tuple)) or (request.complete and _is_of_flask(body)):
                 request.end()
                 return body
             return _Body(request, body)
         except BaseException as error:
             if not request.named:
-                self._name_by_path(request, environ)
+                self._name_late(request, environ, mounted)
             request.break_off(error, 500)
             raise
         finally:
             current_span.reset(token)
+
+    def _name_late(
+        self, request: ServerSpan, environ: WSGIEnvironment, mounted: str | None
+    ) -> None:
+        """Name a request that Flask did not route: another application answered, or none did."""
+        is_mounted_below = environ.get("SCRIPT_NAME") != mounted
+        if self._routes is not None and not is_mounted_below:
+            self._routes.name_unrouted(request, environ)
+        if not request.named:
+            self._name_by_path(request, environ)
 
     def _name_by_path(self, request: ServerSpan, environ: WSGIEnvironment) -> None:
         mounted = environ.get("SCRIPT_NAME") or ""
@@ -229,8 +240,8 @@ def _instrument_flask(
 ) -> None:
     from flask import got_request_exception, request
 
-    wrapped = _Instrumented(app.wsgi_app, recorder, leaves_out, routed=True)
     routes = RouteNames(app, recorder, leaves_out)
+    wrapped = _Instrumented(app.wsgi_app, recorder, leaves_out, routes)
     preprocess = app.preprocess_request
     finalize = app.finalize_request
     handle = app.handle_user_exception
@@ -264,6 +275,11 @@ def _instrument_flask(
     got_request_exception.connect(_on_exception, app)
     app.wsgi_app = wrapped
     app.extensions["aiops_lab"] = wrapped
+
+
+def _is_of_flask(body: object) -> bool:
+    """Return whether a body comes from Flask and not from a middleware, which may still fail."""
+    return type(body).__module__ == "werkzeug.wsgi"
 
 
 def _is_whole(answer: Any) -> bool:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
 from socket import gethostname
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiops_lab.endpoints import METHODS, OTHER_METHOD, UNMATCHED, EndpointNames, fold
+from aiops_lab.endpoints import (
+    MAX_ENDPOINTS,
+    METHODS,
+    OTHER_METHOD,
+    OVERFLOW,
+    UNMATCHED,
+    EndpointNames,
+    fold,
+)
 from aiops_lab.logs import get_logger
 from aiops_lab.record.trace_context import new_span_id
 from aiops_lab.spans import Span
@@ -57,7 +65,7 @@ class Recorder:
             raise ValueError(f"service must be a non-empty text, got {service!r}")
         self.sink = sink
         self.service = service
-        self.opened: dict[str, tuple] = getattr(sink, "opened", {})
+        self.opened: dict[str, Any] = getattr(sink, "opened", {})
         self.stack: Callable[..., object] = getattr(sink, "stack", lambda span_id, text: None)
         self.failed = 0
         self.left_out: dict[str, int] = {}
@@ -86,6 +94,8 @@ class Recorder:
 
     def leave_out(self, endpoint: str) -> None:
         """Count a request that is not recorded; log the first of each endpoint."""
+        if endpoint not in self.left_out and len(self.left_out) >= MAX_ENDPOINTS:
+            endpoint = OVERFLOW
         before = self.left_out.get(endpoint, 0)
         self.left_out[endpoint] = before + 1
         if before == 0:
@@ -96,17 +106,11 @@ class Recorder:
         try:
             return bool(decide(endpoint))
         except Exception:
-            self._count_failure("the function exclude")
+            self.count_failure("the function exclude")
             return False
 
-    def hand_over(self, take: Callable[..., object], *values: object) -> None:
-        """Call the sink with some values; count failures and log the first."""
-        try:
-            take(*values)
-        except Exception:
-            self._count_failure("the sink")
-
-    def _count_failure(self, what: str) -> None:
+    def count_failure(self, what: str) -> None:
+        """Count that a function of the user's raised; log the first time."""
         # Not a warning: that could be turned into an exception.
         self.failed += 1
         if self.failed == 1:
@@ -115,7 +119,10 @@ class Recorder:
 
 
 class OpenSpan:
-    """A span that has begun. When it ends it goes to the sink, once."""
+    """A span that has begun. When it ends it goes to the sink, once.
+
+    Until then it can be read like the tuple of a `Span` without a duration.
+    """
 
     __slots__ = (
         "recorder",
@@ -179,22 +186,37 @@ class OpenSpan:
             None,
         )
 
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.fields(None))
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.fields(None)[index]
+
+    def __len__(self) -> int:
+        return len(Span._fields)
+
     def show(self) -> None:
-        """Make the span visible while it is open."""
-        self.recorder.opened[self.span_id] = self.fields(None)
+        """Make the span visible while it is open, with what is known of it at any time."""
+        self.recorder.opened[self.span_id] = self
 
     def begin_answer(self) -> None:
-        """Note when the first byte of a streamed answer came, visibly while the rest is open."""
+        """Note when the first byte of a streamed answer came."""
         if self.first_byte_ns is None and not self.ended:
             self.first_byte_ns = perf_counter_ns() - self.begun
-            self.show()
 
     def fail(self, error: BaseException) -> None:
         """Record the first exception of the request, and its stack."""
         if self.error is None:
             self.error = describe_error(error)
             text = _encodable("".join(traceback.format_exception(error)))
-            self.recorder.hand_over(self.recorder.stack, self.span_id, text)
+            self._keep_stack(text)
+
+    def _keep_stack(self, text: str) -> None:
+        recorder = self.recorder
+        try:
+            recorder.stack(self.span_id, text)
+        except Exception:
+            recorder.count_failure("the sink")
 
     def end(self) -> None:
         """Give the span to the sink, the first time that this is called."""
@@ -203,7 +225,10 @@ class OpenSpan:
         self.ended = True
         recorder = self.recorder
         fields = self.fields(perf_counter_ns() - self.begun)
-        recorder.hand_over(recorder.sink, _make_span(Span, fields))
+        try:
+            recorder.sink(_make_span(Span, fields))
+        except Exception:
+            recorder.count_failure("the sink")
         # Afterwards, so that there is no moment in which the span is in neither place.
         recorder.opened.pop(self.span_id, None)
 
@@ -237,7 +262,7 @@ class ServerSpan(OpenSpan):
             self.endpoint = UNMATCHED
         if exc_info and exc_info[0]:
             self.reported = exc_info[0][1]
-        kept = [header for header in headers if header[0].lower() != "x-trace-id"]
+        kept = [header for header in headers if not _is_trace_id(header[0])]
         kept.append(("X-Trace-Id", self.trace_id))
         self._write = self.server(status, kept, *exc_info)
         return self.write
@@ -280,6 +305,8 @@ class ServerSpan(OpenSpan):
         self.status = status
         self.end()
 
+
+SPAN = "aiops_lab.span"  # in the environ: the span of this request, and whose environ it was
 
 # The span of the current request, and the current outgoing call.
 current_span: ContextVar[ServerSpan | None] = ContextVar("aiops_lab_current", default=None)
@@ -344,6 +371,10 @@ def _timeout_in(error: object, depth: int = 4) -> BaseException | None:
     inner = (*error.args, getattr(error, "reason", None), error.__cause__)
     found = (_timeout_in(each, depth - 1) for each in inner)
     return next(filter(None, found), None)
+
+
+def _is_trace_id(header: str) -> bool:
+    return len(header) == 10 and header.lower() == "x-trace-id"
 
 
 def _encodable(text: str) -> str:

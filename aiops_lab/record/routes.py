@@ -11,10 +11,14 @@ from aiops_lab.endpoints import fold
 from aiops_lab.record.recorder import Recorder, ServerSpan, current_span, decode_header
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
     from flask import Flask, Request
     from werkzeug.routing import Rule
 
 Exclude = Iterable[str] | Callable[[str], bool]
+
+# The route, whether it is never recorded, and the rule, which is kept so that its id stays its own.
+Known = tuple[str, bool, Any]
 
 STATIC_RULE = "/<path:filename>"  # how the rule of a static view of Flask ends
 
@@ -28,37 +32,52 @@ class RouteNames:
         self._app = app
         self._recorder = recorder
         self._leaves_out = leaves_out
-        self._routes: dict[tuple[str, str], tuple[str, bool]] = {}
+        self._routes: dict[int, Known] = {}
 
     def name(self, span: ServerSpan, request: Request) -> None:
-        """Give a request its endpoint, or leave it out."""
+        """Give a request that Flask has routed its endpoint, or leave it out."""
         rule = request.url_rule
         span.named = True
         span.by_path = False
         if rule is None:
             return  # (unmatched)
-        known = self._routes.get((rule.rule, rule.endpoint))
+        self._name_by(rule, span, request)
+        if span.left_out:
+            current_span.set(None)  # what it calls starts a trace
+
+    def name_unrouted(self, span: ServerSpan, environ: WSGIEnvironment) -> None:
+        """Do that with a request that was answered before Flask has routed it, where it can.
+
+        That is what a middleware answers, and what fails before: a session that cannot be opened.
+        """
+        try:
+            request = self._app.request_class(environ)
+            adapter = self._app.create_url_adapter(request)
+            rule, _ = adapter.match(return_rule=True)  # type: ignore[union-attr]
+        except Exception:  # no route, or a converter that needs what is not there
+            return
+        span.named = True
+        self._name_by(rule, span, request)
+
+    def _name_by(self, rule: Rule, span: ServerSpan, request: Request) -> None:
+        known = self._routes.get(id(rule))
         if known is None:
             known = self._learn(rule)
-        route, is_own = known
-        environ = request.environ
-        mounted = environ.get("SCRIPT_NAME")
-        span.method = environ["REQUEST_METHOD"]
+        route, is_own, _ = known
+        mounted = request.environ.get("SCRIPT_NAME")
+        span.method = request.method
         span.endpoint = self._below(mounted, route) if mounted else route
         if is_own or (self._leaves_out is not None and self._leaves_out(span.endpoint)):
             span.leave_out()
-            current_span.set(None)  # what it calls starts a trace
-        else:
-            span.show()
 
-    def _learn(self, rule: Rule) -> tuple[str, bool]:
+    def _learn(self, rule: Rule) -> Known:
         """Return the name of a route, and whether it is one of those that are never recorded."""
         route = rule.rule
         host = rule.host or rule.subdomain
         if host:  # as in a reference without a scheme
             route = f"//{host}{route}"
         is_own = _is_static(self._app, rule) or _is_of_this_package(self._app, rule)
-        known = self._routes[rule.rule, rule.endpoint] = route, is_own
+        known = self._routes[id(rule)] = route, is_own, rule
         return known
 
     def _below(self, mounted: str, route: str) -> str:

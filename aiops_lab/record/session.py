@@ -6,6 +6,7 @@ one call        once a hop        begins the span         retries       read, cl
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,9 +18,11 @@ from requests.adapters import BaseAdapter
 from aiops_lab.endpoints import fold, known_method
 from aiops_lab.record.bodies import end_with_body
 from aiops_lab.record.recorder import (
+    SPAN,
     Context,
     OpenSpan,
     Recorder,
+    ServerSpan,
     Sink,
     current_call,
     current_span,
@@ -81,9 +84,9 @@ class Session(requests.Session):
             return adapter
         return _RecordingAdapter(adapter, self)
 
-    def name_peer(self, url: str, host: str) -> str:
-        """Return the name of the service at a URL."""
-        bases = [base for base in self.peers if _is_below(url, base.rstrip("/"))]
+    def name_peer(self, address: str, host: str) -> str:
+        """Return the name of the service at an address, as `_normal` writes it."""
+        bases = [base for base in self.peers if _is_below(address, _normal(base))]
         if bases:
             return self.peers[max(bases, key=len)]
         return self.recorder.names.limit_service(host)
@@ -127,7 +130,8 @@ class _RecordingAdapter(BaseAdapter):
             span.error = describe_call_error(error)
             span.end()
             raise
-        span.status = known_status(response.status_code)
+        status = response.status_code  # an adapter of the user's own may leave it out
+        span.status = known_status(status) if isinstance(status, int) else 0
         # digest authentication sends again, by what it finds here
         if getattr(response, "connection", None) is self._adapter:
             response.connection = self  # type: ignore[assignment,attr-defined]
@@ -140,9 +144,9 @@ class _RecordingAdapter(BaseAdapter):
 
     def _begin(self, request: requests.PreparedRequest) -> OpenSpan:
         session = self._session
-        address = request.url or ""
-        url = urlsplit(address)
-        peer = session.name_peer(address, _host(url.scheme, url.netloc))
+        url = _split(request.url or "")
+        host = _host(url.scheme, url.netloc)
+        peer = session.name_peer(f"{url.scheme}://{host}{url.path}", host)
         endpoint = session.recorder.names.limit(peer, fold(url.path or "/"))
         call = current_call.get()
         follows = call is not None and call.is_carried_by(request)
@@ -157,10 +161,19 @@ class _RecordingAdapter(BaseAdapter):
 
 
 def _context_of_call() -> Context:
-    caller = current_span.get()
+    caller = current_span.get() or _span_of_flask()
     if caller is None:
         return new_trace_id(), None, KNOWN_FLAGS, ""
     return caller.trace_id, caller.span_id, caller.flags, caller.tracestate
+
+
+def _span_of_flask() -> ServerSpan | None:
+    """Return the span of Flask's request: ``copy_current_request_context`` takes it to a thread."""
+    flask = sys.modules.get("flask")
+    if flask is None or not flask.has_request_context():
+        return None
+    span, _ = flask.request.environ.get(SPAN, (None, 0))
+    return None if span is None or span.left_out else span
 
 
 def _inject(span: OpenSpan, headers: Any) -> str:
@@ -173,12 +186,32 @@ def _inject(span: OpenSpan, headers: Any) -> str:
     return traceparent
 
 
+def _split(url: str) -> SplitResult:
+    """Return the parts of a URL, empty where it is none: an adapter may take any text."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+
+
 @lru_cache(maxsize=256)
 def _host(scheme: str, netloc: str) -> str:
     """Return host:port, without user and password."""
     parts = SplitResult(scheme, netloc, "", "", "")
-    return f"{parts.hostname}:{parts.port or PORTS.get(scheme, 0)}"
+    name = parts.hostname
+    try:
+        port = parts.port or PORTS.get(scheme, 0)
+    except ValueError:
+        port = 0
+    return f"[{name}]:{port}" if name and ":" in name else f"{name}:{port}"
 
 
-def _is_below(url: str, base: str) -> bool:
-    return url.startswith(base) and url[len(base) : len(base) + 1] in ("", "/", "?", "#")
+@lru_cache(maxsize=256)
+def _normal(base: str) -> str:
+    """Return a base URL in small letters, with its port, without user, password and last slash."""
+    url = _split(base.rstrip("/"))
+    return f"{url.scheme}://{_host(url.scheme, url.netloc)}{url.path}"
+
+
+def _is_below(address: str, base: str) -> bool:
+    return address.startswith(base) and address[len(base) : len(base) + 1] in ("", "/")

@@ -39,8 +39,8 @@ INSERT_STACK = "INSERT OR REPLACE INTO stacks VALUES (?, ?)"
 INSERT_OPEN = "INSERT INTO open VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 UPSERT = "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 
-# The start of a span, Unix ns, by position: instrumented apps put plain tuples into `opened`, which
-# are cheaper to make.
+# The start of a span, Unix ns, by position: what instrumented apps put into `opened` can be read
+# like a tuple.
 start_of = itemgetter(Span._fields.index("start_ns"))
 
 UNKNOWN = None, None, None, None  # the last fields of a tuple that leaves them out

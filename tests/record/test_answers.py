@@ -195,6 +195,32 @@ def test_what_is_written_at_once_is_the_first_byte(spans):
     assert 0 < spans[0].first_byte_ns <= spans[0].duration_ns
 
 
+def fails_at_the_end(body):
+    yield from body
+    raise OSError("disk full")
+
+
+MIDDLEWARES = {
+    "in an iterator": lambda inner: lambda *request: fails_at_the_end(inner(*request)),
+    "as an iterator": lambda inner: lambda *request: fails_at_the_end(late(inner, request)),
+}
+
+
+def late(inner, request):
+    yield from inner(*request)
+
+
+@pytest.mark.parametrize("middleware", MIDDLEWARES)
+def test_a_middleware_that_fails_while_it_sends_a_whole_answer_is_not_missed(spans, middleware):
+    app = flask.Flask(__name__)
+    app.add_url_rule("/x", "x", lambda: "ok")
+    app.wsgi_app = MIDDLEWARES[middleware](app.wsgi_app)
+    client = instrument(app, spans.append).test_client()
+    with pytest.raises(OSError, match="disk full"):
+        _ = client.get("/x").data
+    assert [(span.endpoint, span.error) for span in spans] == [("/x", "OSError: disk full")]
+
+
 # What is no WSGI application.
 
 

@@ -6,6 +6,7 @@ import flask
 import pytest
 
 from aiops_lab import Monitor, SpanStore, instrument
+from aiops_lab.endpoints import MAX_ENDPOINTS
 from aiops_lab.record.faults import FaultInjector
 from aiops_lab.show import api
 
@@ -119,6 +120,19 @@ def test_an_exclusion_that_fails_records_and_harms_no_request(spans, caplog):
     assert client.get("/orders").text == "ok"
     assert len(spans) == 1
     assert "the function exclude of service 'shop' failed" in caplog.text
+
+
+def test_a_scan_of_excluded_paths_cannot_grow_the_counts(spans):
+    def plain(environ, start_response):
+        start_response("200 OK", [])
+        return [b"ok"]
+
+    app = instrument(plain, spans.append, exclude=lambda path: True)
+    for n in range(MAX_ENDPOINTS + 7):
+        word = "".join(chr(ord("a") + int(digit)) for digit in str(n))
+        app({"PATH_INFO": f"/{word}"}, lambda status, headers: None)
+    counts = app.recorder.left_out
+    assert (len(counts), counts["(other)"]) == (MAX_ENDPOINTS + 1, 7)
 
 
 @pytest.mark.parametrize("exclude", [7, [7], [None]])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import flask
 import pytest
+from flask.sessions import SessionInterface
 from flask.views import MethodView
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
-from werkzeug.test import Client
+from werkzeug.test import Client, create_environ, run_wsgi_app
 
 from aiops_lab import Span, instrument
 from aiops_lab.endpoints import MAX_ENDPOINTS, MAX_SERVICES, EndpointNames, fold
@@ -159,6 +162,81 @@ def test_one_path_of_two_hosts_is_two_endpoints(spans):
     for host in ("shop.example", "api.shop.example"):
         client.get("/users", base_url=f"http://{host}")
     assert [span.endpoint for span in spans] == ["/users", "//api/users"]
+
+
+@pytest.mark.parametrize("hosts", [("a.example", "b.example")])
+def test_one_view_of_two_hosts_is_two_endpoints(spans, hosts):
+    app = flask.Flask(__name__, host_matching=True, static_folder=None)
+
+    def view() -> str:
+        return "ok"
+
+    for host in hosts:
+        app.add_url_rule("/users", "users", view, host=host)
+    client = instrument(app, spans.append).test_client()
+    for host in hosts:
+        client.get("/users", base_url=f"http://{host}")
+    assert [span.endpoint for span in spans] == [f"//{host}/users" for host in hosts]
+
+
+def test_a_method_in_small_letters_is_named_as_it_is_routed(spans):
+    app = instrument(users(), spans.append)
+    environ = create_environ("/users/7") | {"REQUEST_METHOD": "get"}
+    assert run_wsgi_app(app.wsgi_app, environ)[1] == "200 OK"
+    assert named(spans) == [("GET", "/users/<int:number>")]
+
+
+# Requests that end before Flask has routed them.
+
+
+def refusing(environ, start_response):
+    start_response("401 Unauthorized", [])
+    return [b""]
+
+
+def failing(environ, start_response):
+    raise OSError("no quota")
+
+
+class NoSession(SessionInterface):
+    def open_session(self, app, request):
+        raise OSError("no quota")
+
+
+@pytest.mark.parametrize(
+    ("middleware", "session", "result"),
+    [
+        (refusing, None, (401, None)),
+        (failing, None, (500, "OSError: no quota")),
+        (None, NoSession(), (500, "OSError: no quota")),
+    ],
+)
+def test_what_ends_before_the_routing_is_named_by_its_route_all_the_same(
+    spans, middleware, session, result
+):
+    app = users()
+    app.wsgi_app = middleware or app.wsgi_app
+    app.session_interface = session or app.session_interface
+    client = instrument(app, spans.append).test_client()
+    with contextlib.suppress(OSError):
+        client.get("/users/7")
+    assert named(spans) == [("GET", "/users/<int:number>")]
+    assert (spans[0].status, spans[0].error) == result
+
+
+def test_a_path_that_only_a_middleware_knows_is_named_by_itself(spans):
+    app = users()
+    app.wsgi_app = plain
+    instrument(app, spans.append).test_client().get("/ready")
+    assert named(spans) == [("GET", "/ready")]
+
+
+@pytest.mark.parametrize("exclude", [["/users/<int:number>"], lambda route: "users" in route])
+def test_an_excluded_route_is_left_out_where_a_middleware_answers(spans, exclude):
+    app = users()
+    app.wsgi_app = refusing
+    instrument(app, spans.append, exclude=exclude).test_client().get("/users/7")
+    assert spans == []
 
 
 # Paths.

@@ -8,16 +8,17 @@ import pickle
 import shutil
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import flask
 import pytest
 import requests
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.auth import HTTPDigestAuth
 from urllib3.util import Retry
 
-from aiops_lab import Session, Span
+from aiops_lab import Session, Span, instrument
 from tests.support.serving import serving, wait_for
 
 SPANS: list[Span] = []
@@ -327,3 +328,81 @@ def test_threads_share_a_session(session, spans, url):
         thread.join()
     wait_for(lambda: len(spans) == 80)
     assert len({span.trace_id for span in spans}) == 80
+
+
+# Names of peers, and adapters of a user's own.
+
+
+class Memory(BaseAdapter):
+    """An adapter that answers without a network, as tests and files do."""
+
+    def __init__(self, **answer: object) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def send(self, request, **kwargs):
+        response = requests.Response()
+        response.request = request
+        response.__dict__ |= {"raw": BytesIO(b"ok")} | self.answer
+        return response
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "base", ["http://PAY.example", "HTTP://pay.example:80/", "http://u@pay.example"]
+)
+@pytest.mark.parametrize("url", ["http://pay.example/x", "http://me:secret@Pay.Example:80/x"])
+def test_a_peer_is_known_however_its_address_is_written(session, spans, base, url):
+    session.mount("http://", Memory(status_code=200))
+    session.peers = {base: "pay"}
+    session.get(url)
+    assert spans[0].peer == "pay"
+
+
+@pytest.mark.parametrize(
+    ("url", "peer"), [("http://[::1]:8080/x", "[::1]:8080"), ("mem://files:all/x", "files:0")]
+)
+def test_a_peer_without_a_name_is_host_and_port(session, spans, url, peer):
+    for scheme in ("http://", "mem://"):
+        session.mount(scheme, Memory(status_code=200))
+    session.get(url)
+    assert spans[0].peer == peer
+
+
+@pytest.mark.parametrize("status", [None, "200"])
+def test_an_adapter_that_tells_no_status_answers_as_before(session, spans, status):
+    session.mount("mem://", Memory(status_code=status))
+    assert session.get("mem://files/x").text == "ok"
+    assert spans[0].status == 0
+
+
+# Threads.
+
+
+def test_a_thread_that_flask_gave_the_request_stays_in_the_trace(session, spans, url):
+    app = flask.Flask(__name__)
+
+    @app.get("/fan")
+    def fan() -> str:
+        call = flask.copy_current_request_context(lambda: session.get(f"{url}/ok").status_code)
+        with ThreadPoolExecutor(1) as threads:
+            return str(threads.submit(call).result())
+
+    assert instrument(app, keep, "web").test_client().get("/fan").text == "200"
+    called, served = spans
+    assert (called.trace_id, called.parent_id) == (served.trace_id, served.span_id)
+
+
+def test_a_thread_of_an_excluded_request_starts_a_trace(session, spans, url):
+    app = flask.Flask(__name__)
+
+    @app.get("/fan")
+    def fan() -> str:
+        call = flask.copy_current_request_context(lambda: session.get(f"{url}/ok").status_code)
+        with ThreadPoolExecutor(1) as threads:
+            return str(threads.submit(call).result())
+
+    instrument(app, keep, "web", exclude=["/fan"]).test_client().get("/fan")
+    assert [(span.kind, span.parent_id) for span in spans] == [("client", None)]
