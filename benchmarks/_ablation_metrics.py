@@ -136,7 +136,8 @@ def no_before(
 ) -> Answer:
     """Compare with the normal median alone, not with what was before the alarm."""
     abnormal = abnormal.copy()
-    abnormal.iloc[0, abnormal.columns.get_level_values(1) != "requests"] = np.nan
+    measured = abnormal.columns[abnormal.columns.get_level_values(1) != "requests"]
+    abnormal.loc[abnormal.index[0], measured] = np.nan
     return _petshop.this_package(normal, abnormal, calls, target)
 
 

@@ -130,7 +130,7 @@ def walk_down(
 
 def cost_of(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return the cost of a request by interval and node: latency (s), or the share of failures."""
-    values = frame.xs((metric, "Average"), axis=1, level=[1, 2])
+    values = pd.DataFrame(frame.xs((metric, "Average"), axis=1, level=[1, 2]))
     return values if metric == "latency" else 1 - values / 100
 
 
@@ -175,7 +175,11 @@ def judge(ask: Ask, cases: Sequence[MetricsCase], whole: bool = True) -> Judged:
         else []
     )
     silent = [not ask(*window).speaks for window in quiet_windows(cases)] if whole else []
-    return Judged(*((sum(found), len(found)) for found in (right, dropped, silent)), cpu_s)
+    return Judged(_count(right), _count(dropped), _count(silent), cpu_s)
+
+
+def _count(found: Sequence[bool]) -> tuple[int, int]:
+    return sum(found), len(found)
 
 
 def _cut(cases: Sequence[MetricsCase]) -> Iterator[tuple[MetricsCase, Calls]]:

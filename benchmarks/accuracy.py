@@ -18,10 +18,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aiops_lab import datasets
-from aiops_lab.datasets.cases import Case, Dataset
+from aiops_lab.datasets.cases import Case, MetricsCase, SeriesCase, TracesCase
 from benchmarks import (
     _ablation_metrics,
     _ablation_series,
@@ -36,6 +36,7 @@ from benchmarks._tables import Table, markdown, picture
 BESIDE = Path(__file__).parents[2] / "shared" / "data"
 SEEN_DAYS = ("OnlineBoutique_2022-08-22", "TrainTicket_2023-01-29")
 SEEN_SERIES = ("artificialNoAnomaly", "artificialWithAnomaly", "realAdExchange", "realTraffic")
+Kind = TypeVar("Kind", bound=Case)
 # the comparison, and what makes the tables of parts
 Both = tuple[list[Table], Callable[[], list[Table]]]
 THESE, OTHERS, PARTLY = "these cases", "other cases", "a part of these"
@@ -49,7 +50,7 @@ def seen(name: str, case: Case) -> bool:
     return case.group in (SEEN_DAYS if name == "nezha" else SEEN_SERIES)
 
 
-def parts(name: str, cases: Sequence[Case]) -> Iterator[tuple[str, list[Any], str]]:
+def parts(name: str, cases: Sequence[Kind]) -> Iterator[tuple[str, list[Kind], str]]:
     """Return the cases that were seen while tuning and those that were not: title, cases, what was
     tuned on.
     """
@@ -63,9 +64,16 @@ def parts(name: str, cases: Sequence[Case]) -> Iterator[tuple[str, list[Any], st
         yield "all", list(cases), PARTLY
 
 
+def cases_of(kind: type[Kind], name: str, folder: Path | None, **options: Any) -> list[Kind]:
+    """Return the cases of a data set that are of a kind, in its order; `options` go to the
+    reader.
+    """
+    return [case for case in datasets.load(name, folder, **options) if isinstance(case, kind)]
+
+
 def petshop(folder: Path | None, progress: bool) -> Both:
     """Return the comparison on PetShop, and how to make the ablation."""
-    cases, peers = datasets.load("petshop", folder).cases, _peers.on_metrics()
+    cases, peers = cases_of(MetricsCase, "petshop", folder), _peers.on_metrics()
     tables = [_petshop.table(part, some, on, peers) for part, some, on in parts("petshop", cases)]
     return tables, lambda: _ablation_metrics.petshop(
         [c for c in cases if seen("petshop", c)], progress
@@ -76,9 +84,10 @@ def nezha(folder: Path | None, progress: bool) -> Both:
     """Return the comparison on Nezha: each day by traces alone, and where there are logs by
     everything.
     """
-    tables, known = [], {}
+    tables: list[Table] = []
+    known: dict[str, Sequence[TracesCase]] = {}
     for logs in (False, True):
-        loaded = datasets.load("nezha", folder, logs=logs)
+        loaded = cases_of(TracesCase, "nezha", folder, logs=logs)
         for day in sorted({case.group for case in loaded}):
             if logs and not _has_logs(loaded, day):
                 continue
@@ -90,13 +99,13 @@ def nezha(folder: Path | None, progress: bool) -> Both:
     return tables, lambda: _ablation_traces.nezha(known, progress)
 
 
-def _has_logs(loaded: Dataset, day: str) -> bool:
-    return any((case.normal["kind"] == "log").any() for case in loaded.cases if case.group == day)
+def _has_logs(cases: Sequence[TracesCase], day: str) -> bool:
+    return any((case.normal["kind"] == "log").any() for case in cases if case.group == day)
 
 
 def nab(folder: Path | None, progress: bool) -> Both:
     """Return the comparison on NAB."""
-    cases = datasets.load("nab", folder).cases
+    cases = cases_of(SeriesCase, "nab", folder)
     tables = [_series.table(part, some, on, progress) for part, some, on in parts("nab", cases)]
     return tables, lambda: _ablation_series.nab([c for c in cases if seen("nab", c)], progress)
 
