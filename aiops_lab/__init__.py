@@ -9,8 +9,8 @@ endpoints  What behaves alike? The rule that folds ids in paths; methods and rou
 numerics   Small numeric helpers: the optional compiler, Wilson bounds, times as integers.
 progress   How far is long work? A progress bar.
 results    Plain data that crosses wings: Anomaly, Suspect, Verdict, Step, Explanation.
-record     What happened? instrument(app), Session, SpanStore, injected faults.
 formats    Whose traces? Files of OTLP, Jaeger, Zipkin, Parquet and CSV, read and written.
+record     What happened? instrument(app), Session, trace_connection, SpanStore, injected faults.
 traces     How do spans hang together? Encoding, trees, critical path, service graph.
 detect     What is unusual? Windows, baselines, detectors, incidents, sensitivity.
 explain    Why? Reference, cost attribution, ledger, deviations, ranking, confidence.
@@ -34,6 +34,7 @@ _HOMES = {
     "check": "spans",
     "instrument": "record.middleware",
     "Session": "record.session",
+    "trace_connection": "record.dbapi",
     "SpanStore": "record.store",
     "read_spans": "formats.files",
     "write_spans": "formats.writing",

@@ -10,13 +10,21 @@ MAX_SHAPE = 200  # characters: enough to know a statement by, and to be shown in
 # What is not looked at: a statement of a megabyte (bulk insert) must not cost a second.
 MAX_READ = 4_000
 
-# A comment, a text in quotes or between dollars: whichever begins first holds the others.
+# A comment, a text in quotes or between dollars: whichever begins first holds the others. After \'
+# a text goes on in some databases and has ended in others: all that follows is left out. In double
+# quotes stands a name, but MySQL and SQLite take a text as well, which is told by what is before.
 _HIDDEN = re.compile(
-    r"(?P<comment>/\*.*?(?:\*/|$)|--[^\n]*)|[eEnN]?'(?:[^']|'')*(?:'|$)|\$(\w*)\$.*?(?:\$\2\$|$)",
-    re.DOTALL,
+    r"(?P<comment>/\*.*?(?:\*/|$)|--[^\n]*)"
+    r"|[eEnNxXbB]?'(?:[^'\\]|''|\\[^'])*(?:'|\\'.*|\\?$)"
+    r"|\$(\w*)\$.*?(?:\$\2\$|$)"
+    r"|(?P<before>(?:[=<>]|\b(?:like|values\s*\(|in\s*\())\s*)\"(?:[^\"]|\"\")*(?:\"(?!\.)|$)",
+    re.DOTALL | re.IGNORECASE,
 )
 _PLACE = re.compile(r"%\(\w+\)s|%s|(?<![:\w]):\w+|\$\d+|@p?\d+\b|\?\d+")
-_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\b")
+_NUMBER = re.compile(
+    r"(?<![\w.])[-+]?(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?)\b"
+)
+_LISTED = re.compile(r'\?(?:\s*,\s*"(?:[^"]|"")*"(?!\s*[.=]))+')  # after a text in double quotes
 _SPACE = re.compile(r"\s+")
 _LIST = re.compile(r"\(\s*\?(?:\s*,\s*\?)+\s*\)")
 _ROWS = re.compile(r"\(\?\)(?:\s*,\s*\(\?\))+")
@@ -27,8 +35,9 @@ def shape_of(statement: str) -> str:
     """Return a statement without values and comments, on one line of at most `MAX_SHAPE`.
 
     Texts in single quotes, numbers and the marks of parameters become ``?``; lists of them become
-    one. What double quotes and backticks hold are names in SQL, and stay. Statements of other
-    languages (Redis, MongoDB) are treated in the same way.
+    one. What double quotes and backticks hold are names in SQL, and stay; but after a comparison,
+    or in a list of values, double quotes are taken for a text. Statements of other languages
+    (Redis, MongoDB) are treated in the same way.
 
     Examples
     --------
@@ -41,6 +50,7 @@ def shape_of(statement: str) -> str:
     text = _HIDDEN.sub(_without_text, text)
     text = _PLACE.sub("?", text)
     text = _NUMBER.sub("?", text)
+    text = _LISTED.sub("?", text)
     text = _SPACE.sub(" ", text).strip()
     text = _LIST.sub("(?)", text)
     text = _ROWS.sub("(?)", text)
@@ -48,4 +58,4 @@ def shape_of(statement: str) -> str:
 
 
 def _without_text(hidden: re.Match[str]) -> str:
-    return " " if hidden["comment"] else "?"
+    return " " if hidden["comment"] else f"{hidden['before'] or ''}?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -21,7 +22,7 @@ from aiops_lab.endpoints import (
     fold,
 )
 from aiops_lab.logs import get_logger
-from aiops_lab.record.trace_context import new_span_id
+from aiops_lab.record.trace_context import KNOWN_FLAGS, new_span_id, new_trace_id
 from aiops_lab.spans import Span
 
 if TYPE_CHECKING:
@@ -311,6 +312,23 @@ SPAN = "aiops_lab.span"  # in the environ: the span of this request, and whose e
 # The span of the current request, and the current outgoing call.
 current_span: ContextVar[ServerSpan | None] = ContextVar("aiops_lab_current", default=None)
 current_call: ContextVar[Any] = ContextVar("aiops_lab_calling", default=None)
+
+
+def context_of_call() -> Context:
+    """Return the context of a call that is made now: below the current request, or a new trace."""
+    caller = current_span.get() or _span_of_flask()
+    if caller is None:
+        return new_trace_id(), None, KNOWN_FLAGS, ""
+    return caller.trace_id, caller.span_id, caller.flags, caller.tracestate
+
+
+def _span_of_flask() -> ServerSpan | None:
+    """Return the span of Flask's request: ``copy_current_request_context`` takes it to a thread."""
+    flask = sys.modules.get("flask")
+    if flask is None or not flask.has_request_context():
+        return None
+    span, _ = flask.request.environ.get(SPAN, (None, 0))
+    return None if span is None or span.left_out else span
 
 
 def _leave_request_to_parent() -> None:

@@ -6,7 +6,6 @@ one call        once a hop        begins the span         retries       read, cl
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -18,18 +17,16 @@ from requests.adapters import BaseAdapter
 from aiops_lab.endpoints import fold, known_method
 from aiops_lab.record.bodies import end_with_body
 from aiops_lab.record.recorder import (
-    SPAN,
     Context,
     OpenSpan,
     Recorder,
-    ServerSpan,
     Sink,
+    context_of_call,
     current_call,
-    current_span,
     describe_call_error,
     known_status,
 )
-from aiops_lab.record.trace_context import KNOWN_FLAGS, format_traceparent, new_trace_id
+from aiops_lab.record.trace_context import format_traceparent
 
 PORTS = {"http": 80, "https": 443}
 
@@ -152,28 +149,12 @@ class _RecordingAdapter(BaseAdapter):
         follows = call is not None and call.is_carried_by(request)
         context = call.context if follows else None  # type: ignore[union-attr]
         if context is None:
-            context = _context_of_call()
+            context = context_of_call()
         span = OpenSpan(session.recorder, endpoint, context, "client", peer)
         span.method = known_method(request.method or "GET")
         current_call.set(Call(_inject(span, request.headers), context))
         span.show()
         return span
-
-
-def _context_of_call() -> Context:
-    caller = current_span.get() or _span_of_flask()
-    if caller is None:
-        return new_trace_id(), None, KNOWN_FLAGS, ""
-    return caller.trace_id, caller.span_id, caller.flags, caller.tracestate
-
-
-def _span_of_flask() -> ServerSpan | None:
-    """Return the span of Flask's request: ``copy_current_request_context`` takes it to a thread."""
-    flask = sys.modules.get("flask")
-    if flask is None or not flask.has_request_context():
-        return None
-    span, _ = flask.request.environ.get(SPAN, (None, 0))
-    return None if span is None or span.left_out else span
 
 
 def _inject(span: OpenSpan, headers: Any) -> str:
