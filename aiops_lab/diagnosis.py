@@ -136,9 +136,13 @@ class Diagnosis:
             compared = self._compare(requests, started, until, names)
             if compared is not None:
                 return compared
-        requests = _Requests(_cut(spans, incident.keys))
+        mine = _cut(spans, incident.keys)
+        requests = _Requests(mine)
         requests.leave_out(episode for episode in episodes if episode.keys & incident.keys)
-        return self._compare(requests, started, until, names)
+        compared = self._compare(requests, started, until, names)
+        if compared is None:
+            compared = self._compare(_Requests(mine), started, until, names)
+        return compared
 
     def _other_episodes(self, incident: Incident) -> Iterator[_Episode]:
         """Yield the episodes of other incidents, and the earlier ones of this one."""

@@ -371,6 +371,7 @@ class _Causes:
         self._diagnosis = diagnosis
         self._history = history
         self._known: dict[tuple[str, pd.Timestamp, int], list[Key]] = {}
+        self._origins: dict[frozenset[tuple[Key, pd.Timestamp, pd.Timestamp]], list[Key]] = {}
 
     def causes(self, incident: Incident) -> list[Key]:
         """Return the suspects of an incident, best first."""
@@ -381,7 +382,10 @@ class _Causes:
 
     def origins(self, anomalies: list[Anomaly]) -> list[Key]:
         """Return where the excess of some anomalies originates, best first."""
-        return self._diagnosis.origins(anomalies, self._history)
+        where = frozenset((a.key, a.window, a.end) for a in anomalies)
+        if where not in self._origins:
+            self._origins[where] = self._diagnosis.origins(anomalies, self._history)
+        return self._origins[where]
 
 
 def _number(incident: Incident) -> int:

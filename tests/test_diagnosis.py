@@ -57,6 +57,51 @@ def test_without_causes_both_are_one():
     assert len(lab.replay(overlapping(), causes=False).incidents) == 1
 
 
+def places(incident):
+    return {(a.type, a.endpoint) for a in incident.anomalies}
+
+
+@cache
+def one_after_the_other() -> pd.DataFrame:
+    """/payment is slow, and two minutes after its end /inventory fails. /checkout calls both."""
+    slow, failing = fault("/payment", 300, 420, 400.0), fault("/inventory", 540, 660, 0.0, 500, 0.8)
+    return Shop(1, both(slow, failing)).run(700)
+
+
+def test_the_victim_of_a_second_fault_belongs_to_the_incident_of_that():
+    first, second = lab.replay(one_after_the_other()).incidents
+    slow = "latency_anomaly"
+    assert places(first) == {(slow, "/payment"), (slow, "/checkout")}
+    assert places(second) == {("error_spike", "/inventory"), ("error_spike", "/checkout")}
+    assert first.last_anomaly == at(420)
+
+
+def test_live_the_victim_goes_where_the_replay_says(tmp_path):
+    """Also if a new monitor takes over at each step."""
+
+    class Monitors:
+        def step(self, now):
+            self.last = lab.Monitor(store)
+            self.last.step(now)
+
+    with lab.SpanStore(tmp_path / "spans.sqlite") as store:
+        monitors = Monitors()
+        play(store, monitors, one_after_the_other(), 20, 720)
+        live = monitors.last.incidents()
+        report = lab.replay(store.spans(), until=monitors.last.judged_until)
+    assert len(live) == 2
+    assert [i.to_record() for i in live] == [i.to_record() for i in report.incidents]
+
+
+def test_after_a_long_fault_the_next_one_of_the_same_victim_has_a_cause():
+    """The first fault fills all that could be usual: what was during it stands for it."""
+    failing = fault("/inventory", 300, 1100, 0.0, 500, 0.6)
+    slow = fault("/payment", 1140, 1300, 900.0)
+    frame = Shop(1, both(failing, slow)).run(1300, mix=("/checkout",))
+    _, second = lab.replay(frame, lab.Sensitivity(relearn_after_s=1e4)).incidents
+    assert second.root_cause.endpoint == "/payment"
+
+
 def test_beside_each_other_live_equals_replay(tmp_path):
     with lab.SpanStore(tmp_path / "spans.sqlite") as store:
         monitor = lab.Monitor(store)

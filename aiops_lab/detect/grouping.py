@@ -2,7 +2,8 @@
 
 An anomaly at an endpoint that an open incident already has joins that incident. An anomaly at
 another endpoint joins if traces or a call link it to the incident. If it begins more than
-`LATE_WINDOWS` later, the cause of the incident must explain it, too; otherwise it is another
+`LATE_WINDOWS` later, the cause of the incident must explain it, too, even at an endpoint that the
+incident has: a common caller is a victim of many causes. What no cause explains is another
 incident.
 """
 
@@ -160,7 +161,7 @@ class IncidentManager:
         parts: dict[str, list[Anomaly]] = defaultdict(list)
         rest = []
         for anomaly in group:
-            incident = self._at_endpoint(anomaly, end, calls)
+            incident = self._at_endpoint(anomaly, group, end, calls, causes)
             if incident is None:
                 rest.append(anomaly)
             else:
@@ -170,21 +171,53 @@ class IncidentManager:
             parts[incident.id] += part
         return [(self.incidents[known], part) for known, part in parts.items()]
 
-    def _at_endpoint(self, anomaly: Anomaly, end: pd.Timestamp, calls: Calls) -> Incident | None:
-        """Return the oldest open incident at whose endpoint an anomaly is.
+    def _at_endpoint(
+        self,
+        anomaly: Anomaly,
+        group: list[Anomaly],
+        end: pd.Timestamp,
+        calls: Calls,
+        causes: Causes | None,
+    ) -> Incident | None:
+        """Return the open incident at whose endpoint an anomaly is: the one that it goes on in,
+        else the one that explains it.
 
         At an origin it joins however long ago the last anomaly was: after more than `correlation_s`
         as a new episode.
         """
-        for incident in self._open():
-            if anomaly.key not in incident.keys:
-                continue
-            if self._recent(incident, end):
-                return incident
-            if anomaly.key in {key for _, key in _origins(incident.anomalies, calls)}:
-                incident.begin_episode(anomaly.window, end)
-                return incident
-        return None
+        kind = anomaly.type, anomaly.key
+        holders = [i for i in self._open() if self._holds(i, anomaly, end, calls)]
+        incident = None
+        if causes is not None:
+            goes_on = (i for i in holders if self._goes_on(i, anomaly, group, calls))
+            incident = max(goes_on, key=lambda i: i.last_seen[kind], default=None)
+        if incident is None:
+            incident = self._explaining(holders, [anomaly], calls, causes)
+        if incident is None and causes is not None:
+            abstaining = (i for i in holders if not causes.causes(i))
+            incident = next(abstaining, None)
+        if incident is not None and not self._recent(incident, end):
+            incident.begin_episode(anomaly.window, end)
+        return incident
+
+    def _holds(self, incident: Incident, anomaly: Anomaly, end: pd.Timestamp, calls: Calls) -> bool:
+        """Return whether an incident has the endpoint of an anomaly: recently, or as an origin."""
+        if anomaly.key not in incident.keys:
+            return False
+        return self._recent(incident, end) or anomaly.key in _origin_keys(incident, calls)
+
+    def _goes_on(
+        self, incident: Incident, anomaly: Anomaly, group: list[Anomaly], calls: Calls
+    ) -> bool:
+        """Return whether an incident had the same anomaly shortly before, and still has a part in
+        it: an origin that was abnormal shortly before, too, or nothing else is abnormal nearby.
+        """
+        shortly_before = anomaly.window - LATE_WINDOWS * self._window
+        seen = {known for known, last in incident.last_seen.items() if last >= shortly_before}
+        if (anomaly.type, anomaly.key) not in seen:
+            return False
+        alone = all(other.key in incident.keys for other in group)
+        return alone or not seen.isdisjoint(_origins(incident.anomalies, calls))
 
     def _home(
         self,
@@ -194,16 +227,17 @@ class IncidentManager:
         calls: Calls,
         causes: Causes | None,
     ) -> Incident:
-        """Return the incident of anomalies at endpoints that no open incident has.
+        """Return the incident of anomalies at endpoints that no open incident has, or whose causes
+        do not explain them.
 
-        That is the oldest open one that is linked to them and explains them. Failing that, the
-        oldest resolved one that comes back: the same kind of anomaly at the same origin, an
-        endpoint that calls no other abnormal one. Failing that, a new one.
+        That is an open one that is linked to them and explains them. Failing that, the oldest
+        resolved one that comes back: the same kind of anomaly at the same origin, an endpoint that
+        calls no other abnormal one. Failing that, a new one.
         """
         linked = [i for i in self._open() if self._is_linked(i, part, group, end, calls)]
-        for incident in linked:
-            if self._explains(incident, part, causes):
-                return incident
+        incident = self._explaining(linked, part, calls, causes)
+        if incident is not None:
+            return incident
         origins = _origins(part, calls)
         for incident in sorted(self.incidents.values(), key=_age):
             back = incident.status == RESOLVED and self._recent(incident, end)
@@ -226,19 +260,35 @@ class IncidentManager:
         beside = any(anomaly.key in incident.keys for anomaly in group)
         return beside or _any_linked(incident.anomalies, part, calls)
 
-    def _explains(
-        self, incident: Incident, anomalies: list[Anomaly], causes: Causes | None
-    ) -> bool:
-        """Return whether the cause of an incident explains anomalies that are linked to it.
+    def _explaining(
+        self,
+        incidents: list[Incident],
+        anomalies: list[Anomaly],
+        calls: Calls,
+        causes: Causes | None,
+    ) -> Incident | None:
+        """Return the incident whose cause explains anomalies, of some that are linked to them.
 
         What began together is taken for one. Later, the excess of the anomalies must originate at
-        the suspects of the incident; where no origin can be found, the link decides.
+        the suspects of the incident, or where it has an origin; where none can be found, the link
+        decides.
         """
+        oldest = next(iter(incidents), None)
+        if causes is None or oldest is None:
+            return oldest
         began = min(anomaly.window for anomaly in anomalies)
-        if causes is None or began - incident.started <= LATE_WINDOWS * self._window:
-            return True
+        together = [i for i in incidents if began - i.started <= LATE_WINDOWS * self._window]
+        if len(together) == len(incidents):
+            return oldest
         origins = causes.origins(anomalies)[:CAUSES_COMPARED]
-        return not origins or not set(origins).isdisjoint(causes.causes(incident)[:CAUSES_COMPARED])
+        if not origins:
+            return oldest
+        for origin, incident in product(origins, incidents):
+            if origin in _origin_keys(incident, calls):
+                return incident
+            if origin in causes.causes(incident)[:CAUSES_COMPARED]:
+                return incident
+        return next(iter(together), None)
 
     def _new(self, group: list[Anomaly], end: pd.Timestamp, linked: list[Incident]) -> Incident:
         second = int(end.timestamp())
@@ -301,6 +351,10 @@ def _origins(anomalies: list[Anomaly], calls: Calls) -> set[tuple[str, Key]]:
     keys = {a.key for a in anomalies}
     callers = {caller for caller, called in permutations(keys, 2) if calls(caller, called)}
     return {(a.type, a.key) for a in anomalies if a.key not in callers}
+
+
+def _origin_keys(incident: Incident, calls: Calls) -> set[Key]:
+    return {key for _, key in _origins(incident.anomalies, calls)}
 
 
 def _components(anomalies: list[Anomaly], calls: Calls) -> list[list[Anomaly]]:

@@ -32,7 +32,8 @@ class Incident:
     ``last_anomaly`` that of the last one. ``started`` is the start of the first one, or of the
     first one of its present episode: the verdict looks at what lies between ``started`` and
     ``last_anomaly``. ``earlier`` holds these bounds of earlier episodes. ``beside`` names the
-    incidents that were open nearby when it began, and whose causes did not explain it.
+    incidents that were open nearby when it began, and whose causes did not explain it. ``seen``
+    holds when each of ``anomalies`` was seen last: the end of the window.
     """
 
     id: str
@@ -47,6 +48,11 @@ class Incident:
     earlier: list[tuple[pd.Timestamp, pd.Timestamp]] = field(default_factory=list)
     recurrence_of: str | None = None
     beside: list[str] = field(default_factory=list)
+    seen: list[pd.Timestamp] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # a version before did not store them
+        self.seen += [self.last_anomaly] * (len(self.anomalies) - len(self.seen))
 
     def __repr__(self) -> str:
         cause = self.root_cause
@@ -91,6 +97,12 @@ class Incident:
         return {a.key for a in self.anomalies}
 
     @property
+    def last_seen(self) -> dict[tuple[str, Key], pd.Timestamp]:
+        """When each type of anomaly was seen last at each endpoint: the end of the window."""
+        kinds = ((anomaly.type, anomaly.key) for anomaly in self.anomalies)
+        return dict(zip(kinds, self.seen, strict=True))
+
+    @property
     def main_anomaly(self) -> Anomaly:
         """The anomaly to put first: the worst one at the root cause, else the worst of all."""
         cause = self.root_cause
@@ -122,8 +134,10 @@ class Incident:
             n = place.get((anomaly.type, anomaly.key))
             if n is None:
                 self.anomalies.append(anomaly)
+                self.seen.append(end)
             else:
                 self.anomalies[n] = _worse(self.anomalies[n], anomaly)
+                self.seen[n] = end
 
     def explain(self) -> Explanation:
         """Return the steps that led to the root cause, each with the rows it used, the last with

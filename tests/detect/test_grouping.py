@@ -107,6 +107,117 @@ def test_each_anomaly_goes_on_in_its_own_incident():
     assert [i.last_anomaly for i in manager.incidents.values()] == [at(70), at(70)]
 
 
+# ---- a victim of several causes
+
+TWO_CAUSES = {"payment": ["payment"], "inventory": ["inventory"]}
+TWO_INCIDENTS = [(10, ["/payment", "/checkout"]), (100, ["/inventory", "/checkout"])]
+
+
+def test_a_later_anomaly_of_a_common_victim_goes_where_its_cause_is():
+    causes = Given(**TWO_CAUSES, checkout=["inventory"])
+    manager = grouped(TWO_INCIDENTS, causes)
+    assert endpoints(manager) == [["/checkout", "/payment"], ["/checkout", "/inventory"]]
+    assert [i.last_anomaly for i in manager.incidents.values()] == [at(10), at(100)]
+
+
+@pytest.mark.parametrize(
+    ("origin", "last"),
+    [("payment", [200, 100]), ("inventory", [10, 200]), ("else", [10, 100, 200])],
+)
+def test_of_several_incidents_with_a_victim_that_one_is_chosen_which_explains_it(origin, last):
+    causes = Given(**TWO_CAUSES, checkout=["inventory"])
+    manager = grouped(TWO_INCIDENTS, causes)
+    causes.by_endpoint["/checkout"] = [origin]
+    manager.window(at(200), [anomaly("/checkout", 200)], calls, causes)
+    assert [i.last_anomaly for i in manager.incidents.values()] == [at(end) for end in last]
+
+
+def test_where_the_origin_of_a_victim_is_not_found_it_stays_in_its_oldest_incident():
+    causes = Given(**TWO_CAUSES, checkout=["inventory"])
+    manager = grouped(TWO_INCIDENTS, causes)
+    causes.by_endpoint["/checkout"] = []
+    manager.window(at(200), [anomaly("/checkout", 200)], calls, causes)
+    assert [i.last_anomaly for i in manager.incidents.values()] == [at(200), at(100)]
+
+
+@pytest.mark.parametrize(("second", "incidents"), [(30, 1), (40, 2)])
+def test_a_victim_goes_on_in_its_incident_for_two_quiet_windows(second, incidents):
+    causes = Given(**TWO_CAUSES)
+    manager = grouped([(0, ["/payment", "/checkout"]), (100, ["/checkout"])], causes)
+    causes.by_endpoint["/checkout"] = ["inventory"]
+    manager.window(at(100 + second), [anomaly("/checkout", 100 + second)], calls, causes)
+    assert len(manager.incidents) == incidents
+
+
+def test_a_new_kind_of_anomaly_at_a_victim_is_asked_for_its_cause():
+    causes = Given(**TWO_CAUSES)
+    rows = [(second, ["/payment", "/checkout"]) for second in range(10, 100, 10)]
+    manager = grouped(rows, causes)
+    causes.by_endpoint["/checkout"] = ["inventory"]
+    found = [anomaly("/payment", 100), anomaly("/checkout", 100)]
+    failing = anomaly("/checkout", 100, kind="error_spike")
+    manager.window(at(100), [*found, failing], calls, causes)
+    first, second = manager.incidents.values()
+    assert first.last_seen == {("latency_anomaly", a.key): at(100) for a in found}
+    assert second.anomalies == [failing]
+
+
+def test_a_victim_that_goes_on_after_its_origin_is_well_follows_the_other_fault():
+    causes = Given(**TWO_CAUSES)
+    rows = [(second, ["/payment", "/checkout"]) for second in range(10, 60, 10)]
+    rows += [(second, ["/payment", "/inventory", "/checkout"]) for second in range(60, 100, 10)]
+    manager = grouped(rows, causes)
+    assert endpoints(manager) == [["/checkout", "/payment"], ["/inventory"]]
+    causes.by_endpoint["/checkout"] = ["inventory"]
+    for second in range(100, 150, 10):
+        found = [anomaly("/inventory", second), anomaly("/checkout", second)]
+        manager.window(at(second), found, calls, causes)
+    assert endpoints(manager) == [["/checkout", "/payment"], ["/checkout", "/inventory"]]
+    assert [i.last_anomaly for i in manager.incidents.values()] == [at(120), at(140)]
+
+
+def test_of_two_incidents_in_which_a_victim_goes_on_the_last_one_keeps_it():
+    causes = Given(**TWO_CAUSES, checkout=["inventory"])
+    rows = [(end, ["/payment", "/checkout"]) for end in (110, 120, 130)]
+    manager = grouped([*TWO_INCIDENTS, *rows], causes)
+    causes.by_endpoint["/checkout"] = ["payment"]
+    for end in (140, 150):
+        found = [anomaly(name, end) for name in ("/payment", "/inventory", "/checkout")]
+        manager.window(at(end), found, calls, causes)
+    victim = "latency_anomaly", ("shop", "/checkout")
+    assert [i.last_seen[victim] for i in manager.incidents.values()] == [at(150), at(130)]
+
+
+def test_what_nothing_explains_joins_what_it_began_with():
+    causes = Given(**TWO_CAUSES, checkout=["else"])
+    rows = [(10, ["/payment"]), (100, ["/inventory"]), (110, ["/checkout"])]
+    assert endpoints(grouped(rows, causes)) == [["/payment"], ["/checkout", "/inventory"]]
+
+
+def test_an_incident_without_a_cause_keeps_what_is_abnormal_at_its_endpoints():
+    causes = Given(checkout=["inventory"])
+    manager = grouped([(10, ["/payment", "/checkout"]), (100, ["/checkout"])], causes)
+    assert endpoints(manager) == [["/checkout", "/payment"]]
+
+
+def test_what_originates_at_an_origin_of_an_incident_belongs_to_it():
+    """Though others of its suspects are above that origin."""
+    causes = Given(payment=["a", "b", "payment"], checkout=["payment"])
+    manager = grouped([(10, ["/payment", "/checkout"]), (100, ["/checkout"])], causes)
+    assert endpoints(manager) == [["/checkout", "/payment"]]
+
+
+def test_causes_are_not_asked_for_while_a_victim_and_its_origin_go_on():
+    causes = Given(payment=["payment"], checkout=["else"])
+    manager = grouped([(10, ["/payment", "/checkout"])], causes)
+    causes.asked = 0
+    for end in range(20, 3000, 10):
+        found = [anomaly("/payment", end), anomaly("/checkout", end)]
+        manager.window(at(end), found, calls, causes)
+    assert causes.asked == 0
+    assert len(manager.incidents) == 1
+
+
 # ---- one cause, one incident
 
 

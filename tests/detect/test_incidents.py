@@ -192,6 +192,14 @@ def test_an_incident_is_read_back_as_it_was_written():
     assert again.resolved_at is None
 
 
+def test_what_was_stored_before_anomalies_had_a_last_window_is_read():
+    (incident,) = manager().window(at(10), [anomaly("/payment", 10)], calls)
+    record = incident.to_record()
+    del record["seen"]
+    again = Incident.from_record(record)
+    assert again.last_seen == {("latency_anomaly", ("shop", "/payment")): at(10)}
+
+
 def row(endpoint, **changes):
     """Return a row of a verdict's endpoints that are as usual."""
     usual = {"n_now": 9, "unanswered": 0, "degraded": False, "share": 0.0}
