@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiops_lab.logs import log_to_stderr
@@ -93,14 +94,19 @@ def _check(options: argparse.Namespace, stop: Stop) -> int:
 def _record(options: argparse.Namespace, stop: Stop) -> int:
     recorded = _recorded_virtually if "scenario" in options else _recorded_live
     spans = recorded(options, stop)
-    print(f"{len(spans)} spans in {options.file}, the truth in {options.file}.truth.json")
+    truth = "/" if Path(options.file).is_dir() else "."
+    print(f"{len(spans)} spans in {options.file}, the truth in {options.file}{truth}truth.json")
     return 0
 
 
 def _recorded_live(options: argparse.Namespace, stop: Stop) -> Any:
+    from aiops_lab.checks import FieldError
+    from shop.command_line import FOLDER_FORMATS
     from shop.live.record import record
     from shop.recordings import fault_of
 
+    if options.format in FOLDER_FORMATS:
+        raise FieldError("format", "needs --scenario to be one of these", options.format)
     stop.interrupt()
     fault = fault_of(
         options.fault, options.services, options.endpoint, options.duration, options.share

@@ -15,6 +15,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+# written out, so that --help need not import what writes them
+FILE_FORMATS = ("csv", "parquet", "otlp", "otlp-protobuf", "jaeger", "zipkin")
+FOLDER_FORMATS = ("rcaeval", "openrca")
+
 Option = Callable[..., Action]
 
 EXIT_CODES = """\
@@ -178,8 +182,9 @@ def _add_record(add: Callable[..., ArgumentParser]) -> ArgumentParser:
     option("file", metavar="FILE", help="file of the spans; .gz at its end compresses it")
     option(
         "--format",
-        choices=("csv", "parquet", "otlp", "otlp-protobuf", "jaeger", "zipkin"),
-        help="format of the spans; default: what the ending of FILE says, such as .csv or .parquet",
+        choices=(*FILE_FORMATS, *FOLDER_FORMATS),
+        help="format of the spans; default: what the ending of FILE says, such as .csv or .parquet;"
+        " rcaeval and openrca, only with --scenario, make FILE a folder",
     )
     option(
         "--scenario",

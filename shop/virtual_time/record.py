@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from aiops_lab.formats.writing import format_of, replacing, write_spans
+from shop.exports import LAYOUTS, Truth, check_folder_is_free, write_folder
 from shop.recordings import TRUTH_ENDING, check_file
 from shop.virtual_time.scenario import Place, Scenario, end_of, fault_facts, virtual_moment
 from shop.virtual_time.simulate import virtual
@@ -32,28 +33,39 @@ def record_scenario(
     scenario, seed, progress
         As for `twin`.
     format
-        As for `aiops_lab.write_spans`.
+        As for `aiops_lab.write_spans`; or "rcaeval" or "openrca", which make a folder
+        (`shop.exports`).
 
     Raises
     ------
     ValueError
         A parameter breaks its rule; or the faults had no effect on any request.
     """
-    check_file(path, format)
+    if format in LAYOUTS:
+        check_folder_is_free(path)
+    else:
+        check_file(path, format)
+    spans, truth = _run(scenario, seed, progress)
+    if format in LAYOUTS:
+        write_folder(path, spans, truth, format)
+    else:
+        write_recording(path, spans, truth, format)
+    return spans
+
+
+def _run(scenario: Scenario, seed: int, progress: bool | None) -> tuple[pd.DataFrame, Truth]:
+    """Return the spans of a scenario, and what is true of them."""
     if not scenario.faults:
-        spans = virtual(scenario, seed, progress)
-        write_recording(path, spans, _truth_of(scenario, seed, [], []), format)
-        return spans
+        return virtual(scenario, seed, progress), _truth_of(scenario, seed, [], [])
     pair = twin(scenario, seed, progress)
     degraded = affected(pair, *scenario.interval())
     by_each = affected_by_each(scenario, seed, pair, progress)
-    write_recording(path, pair.with_fault, _truth_of(scenario, seed, degraded, by_each), format)
-    return pair.with_fault
+    return pair.with_fault, _truth_of(scenario, seed, degraded, by_each)
 
 
 def _truth_of(
     scenario: Scenario, seed: int, degraded: list[Place], by_each: list[list[Place]]
-) -> dict[str, Any]:
+) -> Truth:
     faults: list[dict[str, Any]] = []
     groups = _groups(scenario, by_each)
     for fault, places, group in zip(scenario.faults, by_each, groups, strict=True):
@@ -96,7 +108,7 @@ UNITS = {"csv": "ms", "parquet": "ms", "jaeger": "us", "zipkin": "us"}
 def write_recording(
     path: str | Path,
     spans: pd.DataFrame,
-    truth: dict[str, Any],
+    truth: Truth,
     format: str | None = None,  # noqa: A002
 ) -> None:
     """Write the spans to FILE and the truth to FILE.truth.json: both, or neither."""

@@ -9,7 +9,10 @@ import pytest
 
 import aiops_lab as lab
 import shop
+from aiops_lab.formats.recognize import FORMATS
 from shop.__main__ import main
+from shop.command_line import FILE_FORMATS, FOLDER_FORMATS
+from shop.exports import LAYOUTS
 from shop.recordings import read_truth
 from tests.support.golden import DATA
 
@@ -44,3 +47,38 @@ def test_a_scenario_is_recorded_in_a_format(form, unit, tmp_path, capsys):
     told = json.loads((tmp_path / "calm.gz.truth.json").read_text())
     assert (told["format"], told["zone"], told["unit"]) == (form, "UTC", unit)
     assert pd.Timestamp(told["window"][0]).tz is not None
+
+
+def test_the_formats_of_the_command_are_those_that_can_be_written():
+    assert FILE_FORMATS == FORMATS
+    assert (*LAYOUTS,) == FOLDER_FORMATS
+
+
+@pytest.mark.parametrize("form", ["rcaeval", "openrca"])
+def test_a_scenario_is_a_case_of_a_benchmark(form, tmp_path, capsys):
+    folder = tmp_path / "case"
+    line = ["record", str(folder), "--scenario", "delay", "--format", form, "--quiet"]
+    assert main(line) == 0
+    place = {"rcaeval": "payment_delay/1", "openrca": "telemetry/2026_01_01"}[form]
+    metrics = lab.read_metrics(folder / place, step_s=1)
+    truth = json.loads((folder / "truth.json").read_text())
+    assert list(metrics.truth["node"]) == ["payment"]
+    assert metrics.truth["start"][0] == pd.Timestamp(truth["window"][0])
+    named = [name for name in metrics.normal if name[0] == "payment" and "latency" in name[1]]
+    latency = named[0]
+    assert metrics.abnormal[latency].median() > 2 * metrics.normal[latency].median()
+    assert sorted(tmp_path.iterdir()) == [folder]
+    assert main(line) == 2
+    assert "FILE must be a folder that does not exist or is empty" in capsys.readouterr().err
+
+
+def test_a_case_of_rcaeval_has_one_faulty_service(tmp_path, capsys):
+    line = ["record", str(tmp_path / "x"), "--scenario", "two faults", "--format", "rcaeval"]
+    assert main([*line, "--quiet"]) == 2
+    assert "--scenario must have one faulty service" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_live_run_makes_no_folder(tmp_path, capsys):
+    assert main(["record", str(tmp_path / "x"), "--format", "rcaeval"]) == 2
+    assert "--format needs --scenario" in capsys.readouterr().err
