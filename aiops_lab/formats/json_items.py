@@ -29,6 +29,8 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 # An error so near to the end of what was read may come from the cut; an escape has 12 characters.
 _NEAR = 16
 
+_EXPONENT = 2  # characters of a number that are no number yet: ``3e-``
+
 
 class JsonItems:
     """The values of a JSON file, by iteration: where in the file (a path), and the value."""
@@ -100,7 +102,8 @@ class JsonItems:
         """Return the next character, which must be one of two, and pass it."""
         mark = self._next()
         if mark not in (one, other) or not mark:
-            self._fail(f"must be JSON with {one!r} or {other!r} here", self._at)
+            marks = " or ".join(dict.fromkeys((repr(one), repr(other))))
+            self._fail(f"must be JSON with {marks} here", self._at)
         self._at += 1
         return mark
 
@@ -127,10 +130,15 @@ class JsonItems:
                 self._fail("must not be nested as deep as this", self._at)
             except ValueError:  # a number of more digits than Python reads
                 self._fail("must have numbers of at most 4,300 digits", self._at)
-            if end == len(self._text) and self._fill():  # a number may go on
+            size = end - self._at
+            if self._may_go_on(value, end) and self._fill():
                 continue
-            self._value_at, self._at = self._at, end
+            self._value_at, self._at = self._at, self._at + size
             return value
+
+    def _may_go_on(self, value: Any, end: int) -> bool:
+        """Return whether what was read of a number may be its beginning: ``3`` of ``3.5``."""
+        return isinstance(value, (int, float)) and end >= len(self._text) - _EXPONENT
 
     def _is_cut(self, error: JSONDecodeError) -> bool:
         """Return whether a value may only be incomplete as yet."""

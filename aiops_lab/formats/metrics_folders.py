@@ -210,7 +210,8 @@ def _openrca(folder: Path, step_s: float) -> pd.DataFrame:
     if not parts:
         raise FieldError("path", "must hold CSV files of metrics in metric/", folder.parent.name)
     rows = pd.concat(parts, ignore_index=True)
-    seconds = rows["time"].where(rows["time"] < MILLISECONDS_FROM, rows["time"] / 1000)
+    times = rows["time"].to_numpy(dtype=float)
+    seconds = np.where(times < MILLISECONDS_FROM, times, times / 1000)
     rows["time"] = seconds // step_s * step_s
     keys = ["time", "node", "metric"]
     means = rows.groupby(keys, observed=True, sort=True)["value"].mean()

@@ -51,6 +51,14 @@ def test_each_tells_the_same_story(name):
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_what_consumes_a_message_is_below_it_and_follows_from_it(name):
+    consumer = read(name).iloc[5]
+    assert consumer["parent_id"] == "8899aabbccddeeff"
+    has_links = name != "orders.zipkin.json"
+    assert consumer["links"] == ("8899aabbccddeeff" if has_links else None)
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_calls_reach_the_services_that_answered(name):
     graph = lab.service_graph(read(name), by="service")
     calls = graph[["caller", "callee", "calls"]].to_numpy().tolist()
