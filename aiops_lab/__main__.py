@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from aiops_lab.logs import log_to_stderr
 
 if TYPE_CHECKING:
-    from aiops_lab.show.report import Findings
+    from aiops_lab.show.findings import Findings
 
 FORMATS = ("text", "json", "html")
 
@@ -41,7 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     log_to_stderr(logging.INFO if options.verbose else logging.WARNING)
     try:
-        return _explain(options)
+        code = _explain(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError, ImportError) as error:
         print(f"aiops_lab explain: {error}", file=sys.stderr)
         return 2
@@ -108,7 +114,7 @@ def _explain(options: argparse.Namespace) -> int:
 def _findings(options: argparse.Namespace) -> Findings:
     from aiops_lab.detect.sensitivity import Sensitivity
     from aiops_lab.formats.files import read_spans
-    from aiops_lab.show.report import compare_recordings, find_incidents
+    from aiops_lab.show.findings import compare_recordings, find_incidents
 
     name = Path(options.file).name
     if options.normal is not None:

@@ -224,11 +224,21 @@ def _why_not(row: dict[str, Any], cause: Suspect | None) -> str:
     if not row["degraded"]:
         return f"{name} is as usual: {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)."
     return (
-        f"{name} is degraded: {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms), "
-        f"{row['now_failed']:.0%} failed (usually {row['usual_failed']:.0%}). "
+        f"{name} is degraded: {what_is_worse(row)}. "
         f"But only {row['share']:.0%} of the excess originated there; "
         "the rest is time it waited for others, or failures of others."
     )
+
+
+def what_is_worse(row: dict[str, Any]) -> str:
+    """Return what an endpoint or entry answers slower or less often than usual: its ``now_ms``,
+    ``usual_ms``, ``now_failed`` and ``usual_failed`` in words, "" where neither is worse.
+    """
+    slower = f"{row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)"
+    failing = f"{row['now_failed']:.0%} failed (usually {row['usual_failed']:.0%})"
+    parts = [slower] if row["now_ms"] > row["usual_ms"] else []
+    parts += [failing] if row["now_failed"] > row["usual_failed"] else []
+    return ", ".join(parts)
 
 
 _MOST_ROWS = 12

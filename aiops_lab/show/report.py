@@ -12,83 +12,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jinja2
 import pandas as pd
 
-from aiops_lab.detect.incidents import Incident
-from aiops_lab.explain.ledger import compare
-from aiops_lab.explain.ranking import rank_suspects
-from aiops_lab.explain.reference import learn
-from aiops_lab.explain.verdict import build_verdict
-from aiops_lab.monitor import replay
-from aiops_lab.results import Anomaly, Step, Verdict, iso
-from aiops_lab.spans import check
+from aiops_lab.results import Verdict, iso
+from aiops_lab.show.findings import (
+    Case,
+    Findings,
+    bounds,
+    doubts,
+    errors_at_cause,
+    is_over,
+    losses,
+    path_to_cause,
+    shown_name,
+)
 from aiops_lab.traces.graph import service_graph
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from aiops_lab.detect.sensitivity import Sensitivity
-
 MOST_TIMELINES = 4  # endpoints of an incident that are drawn: the cause first
-MOST_WHY_NOT = 8
 MOST_IN_GRAPH = 40  # endpoints; beyond these the graph shows services
-
-
-class Case(NamedTuple):
-    """One trouble: its title, when it was (UTC), its verdict, and what detection found of it."""
-
-    title: str
-    since: pd.Timestamp
-    until: pd.Timestamp
-    verdict: Verdict
-    anomalies: tuple[Anomaly, ...] = ()
-    incident: Incident | None = None
-
-
-class Findings(NamedTuple):
-    """What was found in the spans called ``name``; ``windows`` are None where none were judged."""
-
-    name: str
-    spans: pd.DataFrame
-    cases: list[Case]
-    windows: pd.DataFrame | None = None
-
-    @property
-    def has_cause(self) -> bool:
-        """Whether a cause was found."""
-        return any(case.verdict.cause for case in self.cases)
-
-
-# ---- finding
-
-
-def find_incidents(spans: pd.DataFrame, name: str, sensitivity: Sensitivity) -> Findings:
-    """Return the incidents of a recording that holds normal traffic before the trouble."""
-    report = replay(spans, sensitivity)
-    cases = [
-        Case(
-            incident.title,
-            incident.episodes[0][0],
-            incident.last_anomaly,
-            incident.verdict,
-            tuple(incident.anomalies),
-            incident,
-        )
-        for incident in report.incidents
-    ]
-    return Findings(name, spans, cases, report.windows)
-
-
-def compare_recordings(spans: pd.DataFrame, name: str, normal: pd.DataFrame) -> Findings:
-    """Return one case: what all requests of a recording lost against those of a normal one."""
-    comparison = compare(learn(normal), spans)
-    verdict = build_verdict(comparison, rank_suspects(comparison))
-    checked = check(spans)
-    case = Case(f"{name} against normal traffic", *_bounds(checked), verdict)
-    return Findings(name, spans, [case])
-
-
-def _bounds(spans: pd.DataFrame) -> tuple[pd.Timestamp, pd.Timestamp]:
-    ends = spans["start"] + pd.to_timedelta(spans["duration_ms"].fillna(0), "ms")
-    return spans["start"].min(), ends.max()
 
 
 # ---- text and JSON
@@ -97,7 +39,7 @@ def _bounds(spans: pd.DataFrame) -> tuple[pd.Timestamp, pd.Timestamp]:
 def summary(findings: Findings) -> str:
     """Return in one or two sentences what was looked at, and how much was found."""
     spans = findings.spans
-    since, until = _bounds(spans)
+    since, until = bounds(spans)
     traces = spans["trace_id"].nunique()
     services = spans["service"].nunique()
     read = (
@@ -132,34 +74,33 @@ def cause_line(verdict: Verdict) -> str:
     cause = verdict.cause
     if cause is None:
         return "No cause found: nothing exceeds the noise."
-    where = f"{cause.name or cause.endpoint} (service {cause.service})"
+    where = f"{shown_name(cause)} (service {cause.service})"
     return f"Root cause: {where}, confidence {cause.confidence:.0%}."
 
 
+def facts(case: Case, findings: Findings) -> list[str]:
+    """Return what happened when, what was lost, by which path and with which errors."""
+    end = "over" if is_over(case, findings) else "not over when the recording ends"
+    told = [f"{case.since:%Y-%m-%d %H:%M:%S} to {case.until:%H:%M:%S} UTC, {end}."]
+    told += losses(case.verdict)
+    path = path_to_cause(case, findings.spans)
+    if len(path) > 1:
+        told.append(f"Path of a request: {' → '.join(path)}.")
+    errors = errors_at_cause(case, findings.spans)
+    if errors:
+        told.append(f"Failed requests at the cause: {'; '.join(errors)}.")
+    told += [f"Worst window of {a.name or a.endpoint}: {a.description}." for a in case.anomalies]
+    return told
+
+
 def to_text(findings: Findings) -> str:
-    """Return all cases as text, each with its cause, its explanation and its doubts."""
+    """Return all cases as text, each with cause, facts, doubts, and how the cause was found."""
     parts = [summary(findings)]
     for case in findings.cases:
-        parts.append(f"== {case.title}\n{_when(case)}\n{cause_line(case.verdict)}")
-        parts.append(str(case.verdict.explain()))
-        parts.extend(step.text for step in doubts(case.verdict))
+        lines = [f"== {case.title}", cause_line(case.verdict), *facts(case, findings)]
+        lines += [step.text for step in doubts(case.verdict)]
+        parts += ["\n".join(lines), str(case.verdict.explain())]
     return "\n\n".join(part for part in parts if part)
-
-
-def _when(case: Case) -> str:
-    lines = [f"{case.since:%Y-%m-%d %H:%M:%S} to {case.until:%H:%M:%S} UTC"]
-    lines.extend(f"{a.name or a.endpoint}: {a.description}" for a in case.anomalies)
-    return "\n".join(lines)
-
-
-def doubts(verdict: Verdict) -> list[Step]:
-    """Return why degraded endpoints are not held to be the cause, the largest share first."""
-    degraded = [row for row in verdict.endpoints if row["degraded"]]
-    degraded.sort(key=lambda row: -row["share"])
-    cause = verdict.cause
-    named = cause and (cause.name or cause.endpoint)
-    others = [row["endpoint"] for row in degraded if row["endpoint"] != named]
-    return [verdict.why_not(name) for name in others[:MOST_WHY_NOT]]
 
 
 def to_dict(findings: Findings) -> dict[str, Any]:
@@ -210,15 +151,17 @@ def to_html(findings: Findings) -> str:
 def _page_part(case: Case, findings: Findings) -> dict[str, Any]:
     """Return what the template shows of a case."""
     verdict = case.verdict
+    cause = verdict.cause and shown_name(verdict.cause)
     return {
         "title": case.title,
         "severity": case.incident.severity if case.incident else None,
-        "when": _when(case).splitlines(),
         "cause": cause_line(verdict),
-        "affected": verdict.affected,
+        "victims": [name for name in verdict.affected if name != cause],
+        "facts": facts(case, findings),
         "steps": verdict.explain(),
         "doubts": doubts(verdict),
         "pictures": _pictures(_figures(case, findings)),
+        "traces": [trace["trace_id"] for trace in verdict.sample_traces],
     }
 
 
@@ -260,14 +203,25 @@ def _figures(case: Case, findings: Findings) -> Figures:
     verdict = case.verdict
     windows = _windows_of(case, findings)
     if windows is not None:
-        caption = "Latency and failures of the cause and of those who wait for it."
+        length = (windows["end"] - windows["window"]).max().total_seconds()
+        caption = (
+            f"The cause and its victims. Each point is a window of {length:g} s, drawn at its end: "
+            "above the geometric mean of the latency, on a log scale, below the share of requests "
+            "that failed. A mark shows the first window of an anomaly."
+        )
         yield caption, plots.overview(windows, case.anomalies)
     if verdict.ledger:
         table = verdict.ledger_table()
-        caption = "What the requests lost, by where it originated. The last bar is the sum."
+        caption = (
+            f"What {table.attrs['entry']} lost against normal traffic, in {table.attrs['unit']}, "
+            "by the place where it originated. The last bar is the sum of all others."
+        )
         yield caption, _figure_of(plots.ledger(table))
     for sample in verdict.sample_traces[:1]:
-        caption = "One of the requests. Dark: own time. Light: waiting for others."
+        caption = (
+            "A bad request; each service has a colour. Dark: own time. Light: waiting for others. "
+            "Hatched: the same call as its caller saw it."
+        )
         yield caption, _figure_of(plots.waterfall(findings.spans, sample["trace_id"]))
 
 
@@ -291,7 +245,11 @@ def _graph(findings: Findings) -> Figures:
         by = "service"
     graph = service_graph(findings.spans, by=by)
     if len(graph):
-        yield f"Who calls whom, by {by}.", _figure_of(plots.service_graph(graph))
+        caption = (
+            f"Which {by} calls which, in the whole recording, with the median latency of the "
+            "calls. Dashed: some of them failed."
+        )
+        yield caption, _figure_of(plots.service_graph(graph))
 
 
 def _figure_of(axes: Any) -> Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from base64 import b64decode
 from xml.etree import ElementTree
@@ -13,6 +14,7 @@ import pytest
 
 from aiops_lab import Sensitivity, read_spans, write_spans
 from aiops_lab.__main__ import main
+from aiops_lab.show import findings as found_in
 from aiops_lab.show import report
 from tests.support.golden import DATA
 
@@ -26,7 +28,7 @@ def spans():
 
 @pytest.fixture(scope="module")
 def findings(spans):
-    return report.find_incidents(spans, SLOW.name, Sensitivity())
+    return found_in.find_incidents(spans, SLOW.name, Sensitivity())
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +55,28 @@ def test_a_page_has_cause_pictures_and_doubts(findings):
     assert outside == []
 
 
+def test_the_facts_say_what_was_lost_by_which_path_and_with_which_errors():
+    spans = read_spans(DATA / "jaeger" / "load_shedding.json.gz")
+    found = found_in.find_incidents(spans, "x", Sensitivity(window_s=5))
+    told = report.facts(found.cases[0], found)
+    assert told[0].endswith("UTC, over.")
+    assert told[1] == "Of 55 requests of /order: 65% failed (usually 0%)."  # faster is not worse
+    assert told[2] == "Path of a request: /order (front) → /reserve (stock)."
+    assert told[3].startswith("Failed requests at the cause: 36 × status 503: 'BackendError")
+
+
+def test_calls_that_were_refused_are_the_errors_of_a_cause_without_spans():
+    spans = read_spans(DATA / "jaeger" / "refused.json.gz")
+    found = found_in.find_incidents(spans, "x", Sensitivity(window_s=5))
+    told = report.facts(found.cases[0], found)
+    assert "Path of a request: /checkout (checkout) → /payment (payment)." in told
+    assert any(line.startswith("Failed requests at the cause: 73 × no answer") for line in told)
+
+
 def test_names_cannot_become_markup(spans):
     evil = spans.copy()
     evil["endpoint"] = evil["endpoint"].replace("/payment", "/<script>alert(1)</script>&$x$")
-    found = report.find_incidents(evil, "<b>.csv", Sensitivity())
+    found = found_in.find_incidents(evil, "<b>.csv", Sensitivity())
     page = report.to_html(found)
     assert found.has_cause
     assert "<script" not in page
@@ -83,7 +103,7 @@ def test_the_ledger_is_that_of_an_entry_that_waits(findings):
 
 def test_a_short_recording_asks_for_normal_traffic(spans):
     short = spans[spans["start"] < spans["start"].min() + pd.Timedelta("8s")]
-    told = report.summary(report.find_incidents(short, "short.csv", Sensitivity()))
+    told = report.summary(found_in.find_incidents(short, "short.csv", Sensitivity()))
     assert "0 incidents found. What is normal could not be learned" in told
 
 
@@ -120,6 +140,13 @@ def test_the_page_is_written_whole_and_may_be_read_by_others(tmp_path, capsys, m
     assert [path.name for path in tmp_path.iterdir()] == ["slow_payment.html"]
     (plain := tmp_path / "plain").touch()
     assert (tmp_path / "slow_payment.html").stat().st_mode == plain.stat().st_mode
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m aiops_lab explain {SLOW} | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert "1 incident found" in done.stdout
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,164 @@
+"""What was found in a recording? Its incidents, and the facts that a reader asks for first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+
+from aiops_lab.checks import shorten
+from aiops_lab.detect.incidents import Incident
+from aiops_lab.explain.ledger import compare
+from aiops_lab.explain.ranking import rank_suspects
+from aiops_lab.explain.reference import learn
+from aiops_lab.explain.verdict import build_verdict
+from aiops_lab.monitor import replay
+from aiops_lab.results import Anomaly, Step, Suspect, Verdict, what_is_worse
+from aiops_lab.spans import check
+
+if TYPE_CHECKING:
+    from aiops_lab.detect.sensitivity import Sensitivity
+
+MOST_DOUBTS = 8
+MOST_ENTRIES = 3
+MOST_ERRORS = 3
+
+
+class Case(NamedTuple):
+    """One trouble: its title, when it was (UTC), its verdict, and what detection found of it."""
+
+    title: str
+    since: pd.Timestamp
+    until: pd.Timestamp
+    verdict: Verdict
+    anomalies: tuple[Anomaly, ...] = ()
+    incident: Incident | None = None
+
+
+class Findings(NamedTuple):
+    """What was found in the spans called ``name``; ``windows`` are None where none were judged."""
+
+    name: str
+    spans: pd.DataFrame
+    cases: list[Case]
+    windows: pd.DataFrame | None = None
+
+    @property
+    def has_cause(self) -> bool:
+        """Whether a cause was found."""
+        return any(case.verdict.cause for case in self.cases)
+
+
+# ---- finding
+
+
+def find_incidents(spans: pd.DataFrame, name: str, sensitivity: Sensitivity) -> Findings:
+    """Return the incidents of a recording that holds normal traffic before the trouble."""
+    report = replay(spans, sensitivity)
+    cases = [
+        Case(
+            incident.title,
+            incident.episodes[0][0],
+            incident.last_anomaly,
+            incident.verdict,
+            tuple(incident.anomalies),
+            incident,
+        )
+        for incident in report.incidents
+    ]
+    return Findings(name, spans, cases, report.windows)
+
+
+def compare_recordings(spans: pd.DataFrame, name: str, normal: pd.DataFrame) -> Findings:
+    """Return one case: what all requests of a recording lost against those of a normal one."""
+    comparison = compare(learn(normal), spans)
+    verdict = build_verdict(comparison, rank_suspects(comparison))
+    checked = check(spans)
+    case = Case(f"{name} against normal traffic", *bounds(checked), verdict)
+    return Findings(name, spans, [case])
+
+
+def bounds(spans: pd.DataFrame) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """Return when the first span began and the last one ended."""
+    ends = spans["start"] + pd.to_timedelta(spans["duration_ms"].fillna(0), "ms")
+    return spans["start"].min(), ends.max()
+
+
+# ---- facts
+
+
+def shown_name(suspect: Suspect) -> str:
+    """Return a suspect's endpoint as it is shown."""
+    return suspect.name or suspect.endpoint
+
+
+def losses(verdict: Verdict) -> list[str]:
+    """Return what the entries lost in all, a sentence each, the worst first."""
+    rows = verdict.steps[0].rows if verdict.steps else []
+    worse = [row for row in rows if what_is_worse(row)]
+    worse.sort(key=lambda row: (row["usual_failed"] - row["now_failed"], -row["now_ms"]))
+    return [
+        f"Of {row['n_now']} requests of {row['entry']}: {what_is_worse(row)}."
+        for row in worse[:MOST_ENTRIES]
+    ]
+
+
+def path_to_cause(case: Case, spans: pd.DataFrame) -> list[str]:
+    """Return the endpoints through which a sample request reached the cause, the entry first."""
+    cause = case.verdict.cause
+    if cause is None or not case.verdict.sample_traces:
+        return []
+    trace = spans[spans["trace_id"] == case.verdict.sample_traces[0]["trace_id"]]
+    parent_of = dict(zip(trace["span_id"], trace["parent_id"], strict=True))
+    served = trace[trace["kind"] != "client"]
+    names = served["endpoint"] + " (" + served["service"] + ")"
+    name_of = dict(zip(served["span_id"], names, strict=True))
+    path = {f"{cause.endpoint} ({cause.service})": None}
+    at = next(iter(_at_cause(trace, cause)["span_id"]), None)
+    while at in parent_of:
+        if at in name_of:
+            path[name_of[at]] = None
+        at = parent_of.pop(at)
+    return [*path][::-1]
+
+
+def _at_cause(spans: pd.DataFrame, cause: Suspect) -> pd.DataFrame:
+    """Return the spans of the cause, or the calls of it where it has none."""
+    is_there = spans["endpoint"] == cause.endpoint
+    served = spans[is_there & (spans["service"] == cause.service)]
+    return served if len(served) else spans[is_there & (spans["peer"] == cause.service)]
+
+
+def errors_at_cause(case: Case, spans: pd.DataFrame) -> list[str]:
+    """Return what the failed requests of the cause answered, the most frequent first."""
+    cause = case.verdict.cause
+    if cause is None:
+        return []
+    then = spans[(spans["start"] >= case.since) & (spans["start"] <= case.until)]
+    there = _at_cause(then, cause)
+    status = there["status"].fillna(200).astype(int)
+    answers = "status " + status.astype(str)
+    answers = answers.where(status != 0, "no answer") + there["error"].map(
+        _with_colon, "ignore"
+    ).fillna("")
+    counts = answers[(status == 0) | (status >= 500)].value_counts()
+    return [f"{n} × {answer}" for answer, n in counts.head(MOST_ERRORS).items()]
+
+
+def _with_colon(error: str) -> str:
+    return f": {shorten(error)}"
+
+
+def is_over(case: Case, findings: Findings) -> bool:
+    """Return whether a window or more of the recording came after the trouble."""
+    return bounds(findings.spans)[1] - case.until > pd.Timedelta(0)
+
+
+def doubts(verdict: Verdict) -> list[Step]:
+    """Return why degraded endpoints are not held to be the cause, the largest share first."""
+    degraded = [row for row in verdict.endpoints if row["degraded"]]
+    degraded.sort(key=lambda row: -row["share"])
+    cause = verdict.cause
+    named = cause and shown_name(cause)
+    others = [row["endpoint"] for row in degraded if row["endpoint"] != named]
+    return [verdict.why_not(name) for name in others[:MOST_DOUBTS]]
