@@ -36,6 +36,11 @@ def struck(injector: FaultInjector, *place: str) -> tuple[float, str | None]:
         return time.perf_counter() - begin, str(error)
 
 
+def quickest(injector: FaultInjector, *place: str) -> float:
+    """The shortest of five times, in seconds: a busy machine can delay one, a fault holds all."""
+    return min(struck(injector, *place)[0] for _ in range(5))
+
+
 def in_thread(injector: FaultInjector) -> tuple[threading.Thread, list[tuple[float, str | None]]]:
     """Strike in a thread that surely waits already."""
     out: list[tuple[float, str | None]] = []
@@ -115,9 +120,9 @@ def test_the_bounds_themselves_are_allowed(given: dict[str, float]) -> None:
 def test_a_delay_holds_the_request_for_its_duration_and_no_other_endpoint() -> None:
     injector = FaultInjector()
     injector.inject(delay(60))
-    assert 0.055 < struck(injector)[0] < 1
-    assert struck(injector, "shop", "/health")[0] < 0.04
-    assert struck(injector, "other", "/payment")[0] < 0.04
+    assert 0.055 < quickest(injector) < 1
+    assert quickest(injector, "shop", "/health") < 0.04
+    assert quickest(injector, "other", "/payment") < 0.04
 
 
 def test_jitter_spreads_the_delay_evenly_around_its_duration() -> None:
@@ -166,15 +171,15 @@ def test_a_hang_holds_until_it_is_cleared() -> None:
     thread.join(5)
     assert out[0][0] < 5
     assert out[0][1] is None
-    assert struck(injector)[0] < 0.04
+    assert quickest(injector) < 0.04
 
 
 def test_a_hang_ends_with_its_ttl() -> None:
     injector = FaultInjector()
     injector.inject(Fault("hang", *PAYMENT, ttl_s=0.15))
-    assert 0.1 < struck(injector)[0] < 2
+    assert 0.1 < struck(injector)[0] < HOLD_MAX_S / 2
     assert injector.active() == []
-    assert struck(injector)[0] < 0.04
+    assert quickest(injector) < 0.04
 
 
 def test_no_request_is_held_for_more_than_a_minute() -> None:
@@ -193,16 +198,22 @@ def test_closing_lets_held_requests_go_with_an_error_so_that_no_work_follows() -
 
 
 def test_a_fault_starts_and_ends_when_it_says() -> None:
-    injector = FaultInjector()
-    injector.inject(Fault("error", *PAYMENT, start_s=0.15, end_s=0.4))
-    assert struck(injector)[1] is None
-    assert len(injector.active()) == 1
-    deadline = time.monotonic() + 5
-    while struck(injector)[1] is None and time.monotonic() < deadline:
+    injector, failures = FaultInjector(), 0
+    early = time.monotonic()
+    injector.inject(Fault("error", *PAYMENT, start_s=0.15, end_s=0.6))
+    late = time.monotonic()
+    while injector.active():
+        before, failed = time.monotonic(), struck(injector)[1] is not None
+        after = time.monotonic()
+        if failed:
+            assert early + 0.15 <= after
+            assert before < late + 0.6
+        else:
+            assert before < late + 0.15 or early + 0.6 <= after
+        failures += failed
         time.sleep(0.01)
-    assert struck(injector)[1] is not None
-    while injector.active() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert time.monotonic() >= early + 0.6
+    assert failures
     assert struck(injector)[1] is None
 
 

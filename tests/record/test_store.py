@@ -47,7 +47,7 @@ def span(i: int = 0, **changes: Any) -> Span:
     return made._replace(**changes)
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "condition not met in time"
@@ -351,7 +351,7 @@ def test_records_are_saved_all_or_none(store: SpanStore) -> None:
 def test_spans_are_on_disk_after_flush_s_without_a_flush(path: Path) -> None:
     with SpanStore(path, flush_s=0.05) as store:
         store.add(span())
-        until(lambda: len(store.spans()) == 1, 2)
+        until(lambda: len(store.spans()) == 1)
 
 
 def test_a_full_batch_does_not_wait_for_flush_s(path: Path) -> None:
@@ -361,7 +361,7 @@ def test_a_full_batch_does_not_wait_for_flush_s(path: Path) -> None:
         time.sleep(0.05)
         assert len(store.spans()) == 0
         store.add(span(9))
-        until(lambda: len(store.spans()) == 10, 5)
+        until(lambda: len(store.spans()) == 10)
 
 
 def test_eight_threads_lose_nothing(path: Path) -> None:
@@ -405,7 +405,7 @@ def test_a_locked_file_delays_the_spans_and_no_request(
                 begun = time.perf_counter()
                 store.add(span(i))
                 slowest = max(slowest, time.perf_counter() - begun)
-            assert slowest < 0.5
+            assert slowest < database.BUSY_S  # as long as one attempt to write waits
             with pytest.raises(
                 OSError,
                 match=r"spans\.sqlite must be a span store that can be written, got: .*locked",

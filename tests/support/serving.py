@@ -33,7 +33,7 @@ def serving(app: Any) -> Iterator[str]:
             thread.join()
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 5.0) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     """Return when `condition` holds; fail after the deadline."""
     deadline = time.monotonic() + seconds
     while not condition():
