@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from aiops_lab.checks import FieldError
 from aiops_lab.detect.baselines import from_rows, to_rows
 from aiops_lab.detect.detectors import DETECTORS, AnyDetector
 from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Incident
@@ -117,8 +118,8 @@ class Monitor:
     a `step` of another one only reads then, and takes over when the lease is over (see
     `shared_state`). All say the same, as what they say is read from the store.
 
-    Spans whose times cannot be are passed over and counted. Where the clock goes back by more than
-    a window, detection goes on from there.
+    Spans whose times, kind or status cannot be are passed over and counted. Where the clock goes
+    back by more than a window, detection goes on from there.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ class Monitor:
     ----------
     passed_over : int
         Spans in the store that no window takes in: they ended before 1990 or more than a day after
-        the last step, or lasted longer than 30 days.
+        the last step, lasted longer than 30 days, or have a kind or status that there is not.
     clock_changes : list of ClockChange
         When the clock went back, the last 20 times.
     """
@@ -144,7 +145,7 @@ class Monitor:
     _serial: int  # of the state that the store has
     _judged_by: list[Any]  # the monitor that wrote it
     _newest: int  # Unix ns of the newest moment of a span
-    _long: int  # spans that lasted too long
+    _wrong: int  # spans of the right time that `check` would refuse
     _position: tuple[int, int]  # of the store, when windows were judged last
     _without: tuple[int, int, int]  # the spans that were judged by a clock ahead
 
@@ -157,6 +158,8 @@ class Monitor:
         rule: Rule | None = None,
         config: RcaConfig | None = None,
     ) -> None:
+        if not callable(getattr(store, "position", None)):
+            raise FieldError("store", "must be a SpanStore", store)
         self.store = store
         self.sensitivity = Sensitivity() if sensitivity is None else sensitivity
         self._new_pipeline = partial(Pipeline, self.sensitivity, detectors, rule, config)
@@ -279,14 +282,14 @@ class Monitor:
         """Count the spans that are passed over; `frame` holds those since the last step."""
         first = pd.Timestamp(year=FIRST_YEAR, month=1, day=1, tz="UTC")
         last = to_timestamp(until + _AHEAD_NS)
-        too_long = frame[~is_possible(frame)]
-        ended_s = too_long["start"].to_numpy("datetime64[ns]").astype(float) / 1e9
-        ended_s += too_long["duration_ms"].to_numpy() / 1e3  # NaN while it is open
-        since_s = (self._pipeline.done or 0) / 1e9
-        self._long += int(((ended_s >= since_s) & (ended_s < until / 1e9)).sum())
-        passed_over = self.store.count_outside(first, last) + self._long
+        wrong = frame[~is_possible(frame)]
+        ended_s = wrong["start"].to_numpy("datetime64[ns]").astype(float) / 1e9
+        ended_s += wrong["duration_ms"].to_numpy() / 1e3  # NaN while it is open
+        since_s = max(self._pipeline.done or 0, first.value) / 1e9
+        self._wrong += int(((ended_s >= since_s) & (ended_s < until / 1e9)).sum())
+        passed_over = self.store.count_outside(first, last) + self._wrong
         if passed_over > self.passed_over:
-            _log.warning("%d spans are passed over, as their times cannot be", passed_over)
+            _log.warning("%d spans are passed over, as their values cannot be", passed_over)
         self.passed_over = passed_over
 
     def _history(self, since_ns: int, until_ns: int) -> EncodedSpans:
@@ -384,7 +387,7 @@ class Monitor:
             "without": self._without,
             "position": self._position,
             "passed_over": self.passed_over,
-            "too_long": self._long,
+            "too_long": self._wrong,
             "clock_changes": [[*map(unix_ns, change)] for change in self.clock_changes],
         }
         monitor: dict[str, object] = {"state": state}
@@ -450,7 +453,7 @@ class Monitor:
         self._newest = state.get("newest", 0)
         self._without = tuple(state.get("without", NOTHING))
         self._position = tuple(state.get("position", (0, 0)))
-        self._long = state.get("too_long", 0)
+        self._wrong = state.get("too_long", 0)
         self.passed_over = state.get("passed_over", 0)
         changes = state.get("clock_changes", [])
         self.clock_changes = [ClockChange(*map(to_timestamp, change)) for change in changes]

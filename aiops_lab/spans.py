@@ -305,15 +305,18 @@ def _check_times(frame: pd.DataFrame) -> None:
 
 
 def is_possible(frame: pd.DataFrame) -> NDArray:
-    """Return which spans of a frame have times that can be: what `check` would not refuse."""
+    """Return which spans of a frame have values that can be: what `check` would not refuse."""
     import pandas as pd
 
     first = pd.Timestamp(year=FIRST_YEAR, month=1, day=1, tz="UTC")
     last = pd.Timestamp(year=LAST_YEAR + 1, month=1, day=1, tz="UTC")
     start, duration = frame["start"], frame["duration_ms"]
     in_time = (start >= first) & (start < last)
-    too_long = (duration < 0) | (duration > MAX_DURATION_MS)
-    return (in_time & ~too_long).to_numpy()
+    possible = in_time & ~_is_no_length(duration) & frame["kind"].isin(KINDS)
+    if "first_byte_ms" in frame:
+        possible &= ~_is_no_length(frame["first_byte_ms"])
+    possible &= ~_has_no_status(frame) & ~_is_no_status(frame["status"])
+    return possible.to_numpy(bool)
 
 
 def _check_duration(column: pd.Series) -> None:
@@ -322,8 +325,11 @@ def _check_duration(column: pd.Series) -> None:
     dtype = column.dtype
     if not isinstance(dtype, np.dtype) or dtype.kind != "f" or dtype.itemsize < 4:
         raise ValueError(f"column {column.name!r} must be float64, got {dtype}")
-    wrong = (column < 0) | (column > MAX_DURATION_MS)
-    _refuse(column, wrong, "must be >= 0 and at most 30 days")
+    _refuse(column, _is_no_length(column), "must be >= 0 and at most 30 days")
+
+
+def _is_no_length(column: pd.Series) -> pd.Series:
+    return (column < 0) | (column > MAX_DURATION_MS)
 
 
 def _check_status(frame: pd.DataFrame) -> None:
@@ -332,10 +338,18 @@ def _check_status(frame: pd.DataFrame) -> None:
     status = frame["status"]
     if not types.is_integer_dtype(status.dtype):
         raise ValueError(f"column 'status' must be whole numbers, got {status.dtype}")
-    missing = status.isna()
-    if missing.any():
-        needed = missing & ~frame["kind"].isin(WITHOUT_HTTP)
-        _refuse(status, needed, f"must not be missing unless the kind is one of {WITHOUT_HTTP}")
-        status = status[~missing]
-    wrong = (status != 0) & ((status < 100) | (status > 599))
+    needed = _has_no_status(frame)
+    _refuse(status, needed, f"must not be missing unless the kind is one of {WITHOUT_HTTP}")
+    wrong = _is_no_status(status)
     _refuse(status, wrong, "must be 0 (no response) or an HTTP status of 100 to 599")
+
+
+def _has_no_status(frame: pd.DataFrame) -> pd.Series:
+    """Return which spans have no status, although their kind has one."""
+    return frame["status"].isna() & ~frame["kind"].isin(WITHOUT_HTTP)
+
+
+def _is_no_status(status: pd.Series) -> pd.Series:
+    """Return which values are no status, missing ones not among them."""
+    code = status.fillna(0)
+    return (code != 0) & ((code < 100) | (code > 599))

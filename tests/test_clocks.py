@@ -190,3 +190,35 @@ def test_a_span_of_an_impossible_time_is_counted_and_passed_over(store, name):
     assert at(260) < found[0].first_detected <= at(280)
     assert monitor.passed_over == 1
     assert lab.Monitor(store).passed_over == 1
+
+
+BAD_VALUES = {
+    "another kind": {"kind": "batch"},
+    "no kind": {"kind": ""},
+    "no status": {"status": None},
+    "a status of another protocol": {"status": 14},
+    "a status that is too large": {"status": 1000},
+    "a negative duration": {"duration_ns": -1},
+    "an answer before the request": {"first_byte_ns": -1},
+    "before 1990": {"start_ns": 1},
+}
+
+
+@pytest.mark.parametrize("values", BAD_VALUES.values(), ids=BAD_VALUES)
+def test_a_span_that_check_would_refuse_is_counted_once_and_stops_no_monitor(store, values):
+    place = "shop", "/x", "server", None
+    bad = lab.Span("b" * 32, "b" * 16, None, *place, at(100).value, 10**6, 200, None)
+    store.add(bad._replace(**values))
+    hand_over(store, traffic(1, 200))
+    monitor = lab.Monitor(store)
+    monitor.step(at(201))
+    monitor.step(at(301))
+    assert monitor.judged_until == at(300)
+    assert monitor.passed_over == 1
+    assert "/x" not in monitor.metrics(at(301))
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "spans.sqlite", pd.DataFrame()])
+def test_a_monitor_of_no_store_is_refused(wrong):
+    with pytest.raises(ValueError, match="store must be a SpanStore, got"):
+        lab.Monitor(wrong)

@@ -46,6 +46,11 @@ CREATE TABLE state (kind TEXT, key TEXT, value TEXT, PRIMARY KEY (kind, key));
 PRAGMA user_version = {OLDEST}
 """
 
+TABLES = frozenset(("names", "fresh", "spans", "runs", "open", "stacks", "state"))
+NEIGHBOURS = frozenset(("fault_log",))  # of this package; they may be there before the store is
+
+LEAST_FILE = 512  # bytes of a database; SQLite takes a shorter file for an empty one
+
 # From version 2 to 3. New columns come last, so that rows of one table still fit into another.
 MIGRATION = (
     "ALTER TABLE names ADD COLUMN method TEXT",
@@ -77,6 +82,9 @@ SELECT (SELECT count(*) FROM fresh WHERE ended < :since OR ended >= :until) + (
   WHERE (r.min_ended < :since OR r.max_ended >= :until)
     AND (s.ended < :since OR s.ended >= :until))
 """
+SELECT_TABLES = (
+    "SELECT name FROM sqlite_master WHERE type = 'table' AND substr(name, 1, 7) <> 'sqlite_'"
+)
 LAST_ROWS = (
     "SELECT coalesce(max(rowid), 0) FROM spans",
     "SELECT coalesce(max(rowid), 0) FROM fresh",
@@ -121,7 +129,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     db = retry(lambda: connect(f"{path.absolute().as_uri()}?mode=ro", uri=True), path)
     rule = f"path must be a span store, got {path}"
     try:
-        if retry(lambda: read_version(db, path), path) == 0:
+        if retry(lambda: _check_owner(db, path), path) == 0:
             raise ValueError(f"{rule}: it has no tables of one")
     except BaseException as error:
         db.close()
@@ -143,6 +151,23 @@ def read_version(db: sqlite3.Connection, path: Path) -> int:
     if version != 0 and not OLDEST <= version <= VERSION:
         rule = f"path must be a span store of version {OLDEST} to {VERSION}"
         raise ValueError(f"{rule}, got version {version} in {path}")
+    return version
+
+
+def _check_owner(db: sqlite3.Connection, path: Path) -> int:
+    """Return the version of a store's tables, 0 in a new file.
+
+    Raises
+    ------
+    ValueError
+        The database is another program's, or of another release.
+    """
+    version = read_version(db, path)
+    tables = {name for (name,) in db.execute(SELECT_TABLES)}
+    is_own = tables >= TABLES if version else tables <= NEIGHBOURS
+    if not is_own:
+        rule = f"path must be a span store or a new file, got {path}"
+        raise ValueError(f"{rule}: it has the tables of another program, and no tables of a store")
     return version
 
 
@@ -183,6 +208,9 @@ def open_database(path: Path) -> sqlite3.Connection:
         raise ValueError(f"path must be a file, got {path}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path must lie in an existing directory, got {path}")
+    rule = f"path must be an SQLite database or a new file, got {path}"
+    if path.exists() and 0 < path.stat().st_size < LEAST_FILE:
+        raise ValueError(f"{rule}: file is not a database")
     db = retry(lambda: connect(path), path)
     try:
         retry(lambda: _prepare(db, path), path)
@@ -190,8 +218,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         db.close()
         if not isinstance(error, sqlite3.DatabaseError):
             raise
-        rule = "path must be an SQLite database or a new file"
-        raise ValueError(f"{rule}, got {path}: {error}") from error
+        raise ValueError(f"{rule}: {error}") from error
     return db
 
 
@@ -201,7 +228,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     A refused file stays as it is, so WAL mode is set afterwards.
     """
     with transaction(db):
-        version = read_version(db, path)
+        version = _check_owner(db, path)
         for statement in SCHEMA.split(";") if version == 0 else ():
             db.execute(statement)
         for statement in MIGRATION if version < VERSION else ():
@@ -272,7 +299,8 @@ def pack_ids(trace: str, span: str, parent: str | None) -> bytes | str:
     lengths = len(trace), len(span), 16 if parent is None else len(parent)
     if lengths == (32, 16, 16) and LOWER_HEX.fullmatch(digits):
         return bytes.fromhex(digits)
-    return json.dumps([trace, span, parent])
+    # half a character is refused by SQLite only where it is not escaped
+    return json.dumps([trace, span, parent], ensure_ascii=False)
 
 
 def unpack_ids(ids: bytes | str) -> tuple[str, str, str | None]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiops_lab.checks import FieldError
 from aiops_lab.record import database
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOREVER = 2**63 - 1
+
+T = TypeVar("T")
 
 
 class SpanReader:
@@ -37,7 +41,7 @@ class SpanReader:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
         self._closed = False
         self._read_lock = FairLock()
         self._reader = database.open_to_read(self.path)
@@ -87,8 +91,7 @@ class SpanReader:
             "marked_since": without[1],
             "marked_until": without[2],
         }
-        with self._read_lock:
-            rows, names = database.select_spans(self._reader, self.path, limits)
+        rows, names = self._ask(lambda db: database.select_spans(db, self.path, limits))
         name_of = {code: name for code, *name in names}
         return to_frame(_fields(row, name_of) for row in rows)
 
@@ -99,8 +102,7 @@ class SpanReader:
             "until": _nanoseconds("until", until, FOREVER),
         }
         self._check_open()
-        with self._read_lock:
-            return self._reader.execute(database.COUNT_OUTSIDE, limits).fetchone()[0]
+        return self._ask(lambda db: db.execute(database.COUNT_OUTSIDE, limits).fetchone()[0])
 
     def stack_of(self, span_id: str) -> str | None:
         """Return the stack trace stored for a span, or None."""
@@ -128,8 +130,26 @@ class SpanReader:
 
     def _read(self, query: str, *values: object) -> list[database.Row]:
         self._check_open()
+        return self._ask(lambda db: db.execute(query, values).fetchall())
+
+    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
         with self._read_lock:
-            return self._reader.execute(query, values).fetchall()
+            try:
+                return question(self._reader)
+            except sqlite3.DatabaseError as error:
+                rule = f"{self.path} must be a span store that can be read"
+                raise OSError(f"{rule}, got: {error}") from error
+
+
+def as_path(path: Any) -> Path:
+    """Return the path of a file; ValueError where it is none."""
+    try:
+        name = os.fsdecode(path)
+    except TypeError:
+        raise FieldError("path", "must be the path of a file", path) from None
+    if "\0" in name:
+        raise FieldError("path", "must be the path of a file", name)
+    return Path(name)
 
 
 def _fields(row: database.Row, name_of: dict[int, list[str | None]]) -> database.Row:

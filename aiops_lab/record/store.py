@@ -16,15 +16,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from operator import itemgetter
+from operator import index, itemgetter
 from pathlib import Path
 from typing import Any
 
-from aiops_lab.checks import check_number
+from aiops_lab.checks import FieldError, check_number
 from aiops_lab.logs import get_logger
 from aiops_lab.record import database
 from aiops_lab.record.forking import WAIT_S, FairLock, abandoned, survive_forks
-from aiops_lab.record.reader import FOREVER, SpanReader
+from aiops_lab.record.reader import FOREVER, SpanReader, as_path
 from aiops_lab.spans import Span, link_text
 
 # Rows in ``fresh`` at which they are sealed. More would make a seal cheaper, and each query slower,
@@ -42,6 +42,9 @@ UPSERT = "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = e
 # The start of a span, Unix ns, by position: what instrumented apps put into `opened` can be read
 # like a tuple.
 start_of = itemgetter(Span._fields.index("start_ns"))
+
+# Of service, endpoint, kind, peer, method and instance.
+NAME_TYPES = str, str, str, str | None, str | None, str | None
 
 UNKNOWN = None, None, None, None  # the last fields of a tuple that leaves them out
 
@@ -108,10 +111,11 @@ class SpanStore(SpanReader):
         check_number("batch", batch, 1, 1e9)
         check_number("capacity", capacity, batch, 1e9)
         self._temporary = None
-        if os.fspath(path) == ":memory:":
+        path = as_path(path)
+        if str(path) == ":memory:":
             self._temporary = tempfile.TemporaryDirectory()
             path = Path(self._temporary.name, "spans.sqlite")
-        self.path = Path(path)
+        self.path = path
         self._file = self.path.absolute()  # a fork may be followed by a change of directory
         self.opened: dict[str, Span] = {}
         self._flush_s = flush_s
@@ -121,6 +125,7 @@ class SpanStore(SpanReader):
         self._begin()
         self._db = database.open_database(self.path)
         self._reader = database.connect(self.path)
+        self._identity = _identity(self._file)
         self._start()
         _log.info("%s is open, written every %g s", self.path, flush_s)
         atexit.register(self.close)
@@ -154,9 +159,13 @@ class SpanStore(SpanReader):
         """Take a span, at the cost of one append: no lock, no disk.
 
         One without a duration is still open and goes to `opened`, until the same span_id comes with
-        its end. Raises ValueError after `close`.
+        its end. Raises ValueError after `close`, and where it is no `Span`.
         """
-        if span.duration_ns is None:
+        try:
+            is_open = span.duration_ns is None
+        except AttributeError:
+            raise FieldError("span", "must be a Span", span) from None
+        if is_open:
             self._check_open()
             self.opened[span.span_id] = span
             return
@@ -192,6 +201,7 @@ class SpanStore(SpanReader):
             If the disk is still full or the file still locked after `timeout_s` seconds (default
             10). The spans stay in the buffer and are tried again.
         """
+        check_number("timeout_s", timeout_s, 0, 1e9)
         self._check_open()
         database.retry(lambda: self._write(FOREVER), self.path, timeout_s)
 
@@ -299,6 +309,7 @@ class SpanStore(SpanReader):
 
     def position(self) -> tuple[int, int]:
         """Return how far the file is written; `mark` takes it."""
+        self._check_open()
         with self._write_lock:
             return database.last_rows(self._db)
 
@@ -307,6 +318,7 @@ class SpanStore(SpanReader):
 
         Where rows have been sorted meanwhile, up to `SEAL` of the last ones count as later.
         """
+        self._check_open()
         sealed, fresh = position
         with self._write_lock:
             if database.last_rows(self._db)[0] == sealed:
@@ -366,6 +378,7 @@ class SpanStore(SpanReader):
                 del opened[key]
             waiting = [span for span in opened.values() if start_of(span) < begun_before]
             if done or stacks or waiting or self._mirrored:
+                self._check_file()
                 self._drop(self._store(done, stacks, waiting))
                 self._mirrored = bool(waiting)
             for key in ended:
@@ -374,6 +387,12 @@ class SpanStore(SpanReader):
             _drop_first(self._buffer, len(done))
             _drop_first(self._stacks, len(stacks))
             self._seal()
+
+    def _check_file(self) -> None:
+        """Raise OSError where the file is gone: SQLite would go on writing to it, for nobody."""
+        if _identity(self._file) != self._identity:
+            rule = f"{self.path} must stay where it is while it is open"
+            raise OSError(f"{rule}, got: it was deleted or replaced")
 
     def _store(self, done: list[Span], stacks: list[tuple[str, str]], waiting: list[Span]) -> int:
         """Insert all in one transaction; return how many ended spans were refused."""
@@ -406,11 +425,15 @@ class SpanStore(SpanReader):
         trace, key, parent, *place, start, duration, status, error = span[:11]
         method, instance, first_byte, links = span[11:] or UNKNOWN
         name = (*place, method, instance)
-        code = self._codes.get(name) or self._code(name)
+        name_code = self._codes.get(name) or self._code(name)
         ids = database.pack_ids(trace, key, parent)
         link = link_text(links) if links else None
-        ended = start + (duration or 0)
-        return code, ended, duration, status, ids, error, first_byte, link
+        # SQLite would keep a float, and whoever reads the file would fail
+        length, first, code = map(_whole, (duration, first_byte, status))
+        ended = index(start) + (length or 0)
+        if error is not None and not isinstance(error, str):
+            raise TypeError("error")
+        return name_code, ended, length, code, ids, error, first, link
 
     def _open_row(self, span: Span) -> database.Row:
         code, start, _, *rest = self._row(span)
@@ -418,6 +441,9 @@ class SpanStore(SpanReader):
 
     def _code(self, name: database.Row) -> int:
         """Return the number of a name, the same in all processes: the file is locked meanwhile."""
+        for part, right in zip(name, NAME_TYPES, strict=True):
+            if not isinstance(part, right):
+                raise TypeError("names")
         new = self._db.execute("SELECT * FROM names WHERE id > ?", (len(self._codes),))
         self._codes.update({tuple(other): code for code, *other in new})
         if name not in self._codes:
@@ -431,6 +457,19 @@ class SpanStore(SpanReader):
         if (rows or 0) >= SEAL:
             with suppress(sqlite3.OperationalError):
                 database.seal(self._db)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from others, whatever its name; None where there is none."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else index(value)
 
 
 def _drop_first(queue: deque[Any], count: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -21,6 +24,7 @@ from hypothesis import strategies as st
 
 from aiops_lab.record import database
 from aiops_lab.record import store as store_module
+from aiops_lab.record.faults import FaultLog
 from aiops_lab.record.reader import SpanReader
 from aiops_lab.record.store import SpanStore
 from aiops_lab.spans import COLUMNS, OPTIONAL_COLUMNS, Span, check, to_frame
@@ -676,6 +680,10 @@ def test_a_reader_refuses_what_is_no_store(path: Path, tmp_path: Path) -> None:
         SpanReader(path)
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE other (x)")
+    with pytest.raises(ValueError, match="path must be a span store .*tables of another program"):
+        SpanReader(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE other")
     with pytest.raises(ValueError, match="path must be a span store, got .*no tables"):
         SpanReader(path)
     with closing(sqlite3.connect(path)) as db:
@@ -721,22 +729,128 @@ def test_a_file_of_another_version_is_refused_and_untouched(path: Path, version:
     assert path.read_bytes() == before
 
 
-def test_a_file_with_foreign_tables_of_the_same_names_is_refused(path: Path) -> None:
+@pytest.mark.parametrize("table", ["accounts", "spans"])
+@pytest.mark.parametrize("version", [0, 2, 3])
+def test_the_database_of_another_program_is_refused_and_untouched(
+    path: Path, table: str, version: int
+) -> None:
     with closing(sqlite3.connect(path)) as db:
-        db.execute("CREATE TABLE spans (mine)")
-    with pytest.raises(
-        OSError, match=r"spans\.sqlite must be a span store that can be written.*already exists"
-    ):
-        SpanStore(path)
+        db.execute(f"CREATE TABLE {table} (mine)")
+        db.execute(f"PRAGMA user_version = {version}")
+    before = path.read_bytes()
+    for kind in (SpanStore, SpanReader):
+        with pytest.raises(ValueError, match=r"spans\.sqlite.* the tables of another program"):
+            kind(path)
+    assert path.read_bytes() == before
 
 
-def test_a_file_with_other_tables_is_shared(path: Path) -> None:
+def test_tables_beside_those_of_a_store_stay_as_they_are(path: Path) -> None:
+    FaultLog(path).close()  # it may come first
+    SpanStore(path).close()
     with closing(sqlite3.connect(path)) as db:
-        db.execute("CREATE TABLE faults (mine)")
+        db.execute("CREATE TABLE notes (mine)")
     with SpanStore(path) as store:
         store.add(span())
         store.flush()
         same(store.spans(), [span()])
+
+
+@pytest.mark.parametrize("text", [b"x", b"name\n" * 100])
+def test_a_short_file_that_is_no_database_is_refused_and_untouched(path: Path, text: bytes) -> None:
+    path.write_bytes(text)
+    with pytest.raises(ValueError, match="path must be an SQLite database.* not a database"):
+        SpanStore(path)
+    assert path.read_bytes() == text
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "a\0b"])
+@pytest.mark.parametrize("kind", [SpanStore, SpanReader])
+def test_what_is_no_path_is_refused(kind: type, wrong: object) -> None:
+    with pytest.raises(ValueError, match="path must be the path of a file, got"):
+        kind(wrong)
+
+
+def test_a_path_of_bytes_is_a_path(path: Path) -> None:
+    with SpanStore(bytes(path)) as store:
+        assert store.path == path
+
+
+@pytest.mark.parametrize("wrong", [None, 1, "span", (), {}])
+def test_what_is_no_span_is_refused(store: SpanStore, wrong: object) -> None:
+    with pytest.raises(ValueError, match="span must be a Span, got"):
+        store.add(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"start_ns": 1.5},
+        {"start_ns": float("nan")},
+        {"duration_ns": 0.5},
+        {"first_byte_ns": 0.5},
+        {"status": "200"},
+        {"status": 200.0},
+        {"service": None},
+        {"endpoint": 5},
+        {"kind": None},
+        {"peer": b"x"},
+        {"method": 7},
+        {"error": 5},
+        {"span_id": "\ud800"},
+    ],
+)
+def test_a_value_that_no_reader_could_use_costs_one_span(
+    store: SpanStore, values: dict[str, object]
+) -> None:
+    store.add(span(1))
+    store.add(span(2)._replace(**values))
+    store.flush()
+    assert store.dropped == 1
+    same(store.spans(), [span(1)])
+
+
+def test_whole_numbers_of_numpy_are_kept(store: SpanStore) -> None:
+    number = np.int64(5)
+    store.add(span(1)._replace(start_ns=number, duration_ns=number, status=np.int32(200)))
+    store.flush()
+    same(store.spans(), [span(1)._replace(start_ns=5, duration_ns=5, status=200)])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be deleted there")
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_a_file_that_is_gone_is_told(path: Path, how: str) -> None:
+    store = SpanStore(path)
+    if how == "replaced":
+        shutil.copy(path, path.with_name("copy"))
+        path.with_name("copy").replace(path)
+    else:
+        path.unlink()
+    store.add(span())
+    for act in (store.flush, store.close):
+        with pytest.raises(
+            OSError, match=r"spans\.sqlite must stay where it is .* deleted or repl"
+        ):
+            act()
+    assert store.dropped == 1
+
+
+def test_a_file_that_another_program_has_overwritten_is_told(path: Path) -> None:
+    SpanStore(path).close()
+    with SpanReader(path) as reader:
+        path.write_bytes(b"id,name\n" * 2000)
+        for ask in (reader.spans, lambda: reader.load("x"), lambda: reader.stack_of("x")):
+            with pytest.raises(
+                OSError, match=r"spans\.sqlite must be a span store that can be read"
+            ):
+                ask()
+
+
+@pytest.mark.parametrize("act", [SpanStore.position, lambda store: store.mark((0, 0))])
+def test_a_closed_store_says_so(path: Path, act) -> None:
+    store = SpanStore(path)
+    store.close()
+    with pytest.raises(ValueError, match="the store must be open"):
+        act(store)
 
 
 def test_a_directory_or_a_missing_one_is_refused(tmp_path: Path) -> None:
