@@ -222,8 +222,29 @@ def test_a_waterfall_stands_in_call_order_with_an_indent() -> None:
 
 def test_waiting_is_light_and_own_time_is_not() -> None:
     ax = plots.waterfall(to_frame(TRACED), TRACE)
-    light = [extents(ax)[i] for i, bar in enumerate(ax.patches) if bar.get_alpha()]
-    assert light == [(0, 10, 80)]
+    assert light(ax) == [(0, 10, 80)]
+
+
+def light(ax: plt.Axes) -> list[tuple[float, float, float]]:
+    """(row, left, right) of the times that spans wait for their calls."""
+    drawn = [part for part in ax.collections if part.get_alpha()]
+    boxes = [path.get_extents() for part in drawn for path in part.get_paths()]
+    return [(round((b.ymin + b.ymax) / 2), round(b.xmin, 6), round(b.xmax, 6)) for b in boxes]
+
+
+def test_calls_that_overlap_are_one_wait_and_others_are_several() -> None:
+    calls = [(10, 40), (30, 20), (70, 50)]  # the last one ends after its caller
+    spans = [span(n, 1, "/b", "server", *call) for n, call in enumerate(calls, 2)]
+    ax = plots.waterfall(to_frame([span(1, 0, "/a", "server", 0, 100), *spans]), TRACE)
+    assert light(ax) == [(0, 10, 50), (0, 70, 100)]
+
+
+def test_of_a_span_with_thousands_of_calls_the_longest_are_drawn() -> None:
+    calls = [span(n, 1, "/b", "server", 2 * n, 1 if n % 50 else 3) for n in range(2, 5_000)]
+    ax = plots.waterfall(to_frame([span(1, 0, "/a", "server", 0, 10_000), *calls]), TRACE)
+    assert ax.get_title(loc="left").endswith(", the 150 longest of 4,999 spans")
+    assert [text.get_text() for text in ax.texts].count("3 ms") == 99
+    assert len(ax.collections) < 1_000
 
 
 def test_an_error_is_named_and_a_good_span_is_not() -> None:
@@ -293,7 +314,7 @@ def test_a_deep_trace_is_drawn_down_to_what_can_be_read() -> None:
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert len(labels) == 150
     assert max(map(len, labels)) < 100
-    assert ax.get_title(loc="left").endswith(", without 4,850 more spans")
+    assert ax.get_title(loc="left").endswith(", the 150 longest of 5,000 spans")
 
 
 @pytest.mark.parametrize("top", [f"{0:016x}", f"{4:016x}"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import cycle
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
@@ -28,6 +29,7 @@ from aiops_lab.show.plots.style import (
 )
 
 MOST_BARS = 150  # a taller picture can neither be read nor, beyond 65,000 pixels, be written
+SMALLEST_GAP = 1 / 2_000  # of the length of a span; smaller gaps between calls cannot be seen
 MOST_INDENT = 30  # levels; deeper spans are not indented further
 
 SERVICE_COLOURS = (BLUE, GREEN, ORANGE, PURPLE, SKY)
@@ -57,7 +59,7 @@ def waterfall(
     -------
     Axes
         x: ms since the trace began; y: one row a span, in call order, indented by depth. Of a trace
-        of more than 150 spans, the first in this order.
+        of more than 150 spans, the 150 longest; the title says of how many.
 
     Raises
     ------
@@ -67,11 +69,10 @@ def waterfall(
     bars = _bars(frame[frame["trace_id"] == trace_id], now)
     if not bars:
         raise FieldError("trace_id", "must be in the frame", trace_id)
-    rest = len(bars) - MOST_BARS
-    bars = bars[:MOST_BARS]
-    height = 1.1 + 0.36 * len(bars)
-    left_out = f", without {rest:,} more spans" if rest > 0 else ""
+    left_out = f", the {MOST_BARS} longest of {len(bars):,} spans" if len(bars) > MOST_BARS else ""
     title = f"Trace {trace_id[:8]}…{left_out}"
+    bars = _longest(bars)
+    height = 1.1 + 0.36 * len(bars)
     ax = dress(ax, (9, height), title, "ms since the trace began", "")
     services = dict.fromkeys(bar.span.service for bar in bars)
     colours = dict(zip(services, cycle(SERVICE_COLOURS)))
@@ -123,6 +124,13 @@ def _bars(trace: pd.DataFrame, now: pd.Timestamp | None) -> list[_Bar]:
     return list(bars.values())
 
 
+def _longest(bars: list[_Bar]) -> list[_Bar]:
+    """Return the `MOST_BARS` longest spans, still in call order."""
+    lengths = np.array([bar.span.ends - bar.span.begins for bar in bars])
+    by_length = np.argsort(-lengths, kind="stable")
+    return [bars[n] for n in sorted(by_length[:MOST_BARS])]
+
+
 def _label(bar: _Bar, with_service: bool) -> str:
     arrow = "→ " if bar.span.kind == "client" else ""
     service = f" ({bar.span.service})" if with_service else ""
@@ -135,12 +143,27 @@ def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str) -> None:
         ax.barh(y, end - begin, left=begin, height=0.3, fc="white", ec=colour, hatch="////", lw=0.8)
         return
     ax.barh(y, end - begin, left=begin, height=0.62, color=colour)
-    for called in bar.called:
-        start = max(called.begins, begin)
-        wait = min(called.ends, end) - start
-        if wait > 0:  # light over a white ground: overlapping calls do not darken
-            ax.barh(y, wait, left=start, height=0.62, color="white")
-            ax.barh(y, wait, left=start, height=0.62, color=colour, alpha=0.3, lw=0)
+    waits = _waits(bar) if bar.called else []
+    if not waits:
+        return
+    # light over a white ground
+    ax.broken_barh(waits, (y - 0.31, 0.62), color="white")
+    ax.broken_barh(waits, (y - 0.31, 0.62), color=colour, alpha=0.3, lw=0)
+
+
+def _waits(bar: _Bar) -> list[tuple[float, float]]:
+    """Return when a span waited for its calls, as (start, length) in ms, in order and disjoint."""
+    begin, end = bar.span.begins, bar.span.ends
+    calls = np.array([(called.begins, called.ends) for called in bar.called])
+    start, stop = calls.clip(begin, end).T
+    order = np.argsort(start)
+    start = start[order]
+    reach = np.maximum.accumulate(stop[order])
+    gap = start[1:] - reach[:-1]
+    apart = gap > SMALLEST_GAP * (end - begin)
+    first = start[np.append(True, apart)]
+    last = reach[np.append(apart, True)]
+    return [(low, high - low) for low, high in zip(first, last, strict=True) if high > low]
 
 
 def _draw_note(ax: Axes, y: int, span: Any, colour: str, with_age: bool) -> None:
