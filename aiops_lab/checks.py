@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import fields
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -91,6 +93,40 @@ def plain_number(name: str, value: Any) -> float:
     # a negative one is refused by all callers, and may be too large for a float
     value = max(value, -MOST)
     return int(value) if isinstance(value, Integral) else float(value)
+
+
+def keep_numbers(
+    constants: Any, *, at_least: Mapping[str, float], shares: Collection[str] = ()
+) -> None:
+    """Turn the numbers of a frozen dataclass into plain ones, in place, if they keep their rules.
+
+    Parameters
+    ----------
+    constants : dataclass
+        Fields of the type bool are left alone.
+    at_least : mapping
+        The least value of a field. All others must be above 0.
+    shares : collection of str
+        The fields that must not be above 1.
+
+    Raises
+    ------
+    FieldError
+        As `plain_number`; or a value that is too small or too large.
+    """
+    for field in fields(constants):
+        if field.type == "bool":
+            continue
+        name = field.name
+        value = getattr(constants, name)
+        number = plain_number(name, value)
+        if number < at_least.get(name, -inf):
+            raise FieldError(name, f"must be >= {at_least[name]:g}", value)
+        if number <= 0 and name not in at_least:
+            raise FieldError(name, "must be > 0", value)
+        if number > 1 and name in shares:
+            raise FieldError(name, "must be <= 1", value)
+        object.__setattr__(constants, name, number)
 
 
 def check_instance(name: str, value: object, wanted: type) -> None:

@@ -23,8 +23,13 @@ What is still too many is one endpoint, `OVERFLOW`, counted by `EndpointNames`.
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import unquote
+from zlib import crc32
+
+from aiops_lab.spans import Key
 
 UNMATCHED = "(unmatched)"  # paths that lead nowhere
 OVERFLOW = "(other)"  # endpoints beyond the most that a service may have
@@ -159,6 +164,23 @@ def printable(text: str, length: int = 120) -> str:
     cut = text if len(text) <= length else text[: length - 1] + "…"
     characters = [c if c.isprintable() else repr(c)[1:-1] for c in cut]
     return "".join(characters)
+
+
+def display_names(keys: Iterable[Key]) -> dict[Key, str]:
+    """Return how each (service, endpoint) is shown: by its route, or as "service route".
+
+    The service is named where two share a route. Names come from requests: they are shown as
+    `printable`, with a number where two would look the same.
+    """
+    distinct = dict.fromkeys(keys)
+    owners = Counter(endpoint for _, endpoint in distinct)
+    names = {(s, e): e if owners[e] == 1 else f"{s} {e}" for s, e in distinct}
+    shown = {key: printable(name) for key, name in names.items()}
+    alike = Counter(shown.values())
+    for key, name in shown.items():
+        if alike[name] > 1:
+            shown[key] = f"{name} #{crc32(names[key].encode('utf-8', 'replace')):08x}"
+    return shown
 
 
 class EndpointNames:

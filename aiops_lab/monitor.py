@@ -16,6 +16,7 @@ from aiops_lab.detect.detectors import DETECTORS, AnyDetector
 from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Incident
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.diagnosis import LONGEST_REQUEST_NS, History, Rule
+from aiops_lab.endpoints import display_names
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.health import health_of
 from aiops_lab.logs import get_logger
@@ -23,13 +24,7 @@ from aiops_lab.numerics import to_timestamp, to_utc, unix_ns
 from aiops_lab.pipeline import Pipeline, Recording, Report, floor_to
 from aiops_lab.shared_state import SharedState
 from aiops_lab.spans import FIRST_YEAR, check, is_possible
-from aiops_lab.traces.encode import (
-    EncodedSpans,
-    display_names,
-    encode,
-    end_ns,
-    start_ns,
-)
+from aiops_lab.traces.encode import EncodedSpans, encode, end_ns, start_ns
 from aiops_lab.traces.graph import service_graph
 
 if TYPE_CHECKING:

@@ -1,6 +1,4 @@
-"""Small numeric helpers: the optional compiler, Wilson bounds, times as integers, tables as plain
-data.
-"""
+"""Small numeric helpers: the optional compiler, Wilson bounds, times as integers."""
 
 from __future__ import annotations
 
@@ -79,12 +77,6 @@ def wilson(k: Any, n: Any, z: float = 1.96) -> tuple[Any, Any]:
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
     return middle - half, middle + half
-
-
-def to_records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a table as plain data."""
-    rows: list[dict[Any, Any]] = table.to_dict("records")
-    return rows
 
 
 def real_numbers(values: ArrayLike) -> NDArray:

@@ -30,11 +30,12 @@ from aiops_lab.detect.windows import (
     windows_to_walk,
 )
 from aiops_lab.diagnosis import Diagnosis, History, Rule
+from aiops_lab.endpoints import display_names
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.results import Anomaly, Verdict
 from aiops_lab.spans import Key
-from aiops_lab.traces.encode import NEVER, display_names, encode
+from aiops_lab.traces.encode import NEVER, encode
 from aiops_lab.traces.graph import calls_of
 
 _MOST_TRACES, _MOST_MESSAGES = 50, 3  # that an anomaly carries

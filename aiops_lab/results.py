@@ -13,6 +13,9 @@ import pandas as pd
 
 from aiops_lab.spans import Key
 
+TableRow = dict[Any, Any]
+"""A row of a table as plain data, by column."""
+
 SEVERITIES = ("medium", "high", "critical")  # in rising order
 
 
@@ -104,7 +107,7 @@ class Suspect:
     score: float
     confidence: float = 0.0
     support: tuple[int, int] = (0, 0)
-    evidence: tuple[dict[str, Any], ...] = ()
+    evidence: tuple[TableRow, ...] = ()
     name: str = ""
     share: float = 0.0
     by: str = "excess"
@@ -139,9 +142,9 @@ class Verdict:
     suspects: tuple[Suspect, ...] = ()
     affected: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
-    ledger: tuple[dict[str, Any], ...] = ()
-    endpoints: tuple[dict[str, Any], ...] = ()
-    sample_traces: tuple[dict[str, Any], ...] = ()
+    ledger: tuple[TableRow, ...] = ()
+    endpoints: tuple[TableRow, ...] = ()
+    sample_traces: tuple[TableRow, ...] = ()
     total_traces: int = 0
     traces: tuple[str, ...] = ()
 
@@ -246,6 +249,26 @@ _MOST_ROWS = 12
 # columns for programs: they stay in `rows`, but a table that people read has no room for them
 _NOT_SHOWN = {"service", "attributed_to", "masked", "reassigned", "se", "cost", "noise", "weight"}
 
+# what the other columns are called there
+_HEADERS = {
+    "n_usual": "usual requests",
+    "n_now": "requests now",
+    "usual_ms": "usual (ms)",
+    "now_ms": "now (ms)",
+    "usual_failed": "usually failed (0 to 1)",
+    "now_failed": "failed now (0 to 1)",
+    "open_now": "unanswered now",
+    "share": "share of all scores (0 to 1)",
+    "confidence": "confidence (0 to 1)",
+    "n": "bad requests",
+    "k": "of these, largest excess here",
+    "trace_id": "trace",
+    "root_endpoint": "endpoint of the cause",
+    "root_status": "its HTTP status",
+    "root_kind": "what went wrong there",
+    "affected_chain": "endpoints in call order",
+}
+
 
 @dataclass(frozen=True, repr=False)
 class Step:
@@ -255,8 +278,8 @@ class Step:
 
     title: str
     text: str
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    traces: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[TableRow] = field(default_factory=list)
+    traces: list[TableRow] = field(default_factory=list)
 
     def __str__(self) -> str:
         tables = [
@@ -278,7 +301,7 @@ class Step:
         no_formulas = '<div class="tex2jax_ignore mathjax_ignore">'
         return "\n".join([no_formulas, head, *tables, *more, "</div>"])
 
-    def _tables(self) -> list[list[dict[str, Any]]]:
+    def _tables(self) -> list[list[TableRow]]:
         traces = [t | {"affected_chain": " → ".join(t["affected_chain"])} for t in self.traces]
         return [table for table in (self.rows, traces) if table]
 
@@ -299,9 +322,9 @@ class Explanation(list[Step]):
         return "\n".join(step._repr_html_() for step in self)
 
 
-def _shown(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the rows with the largest excess, in their order, without the columns that only
-    programs read.
+def _shown(rows: list[TableRow]) -> pd.DataFrame:
+    """Return the rows with the largest excess, in their order, under plain headers, without the
+    columns that only programs read.
     """
     table = pd.DataFrame(rows)
     if "cost" in table and len(table) > _MOST_ROWS:
@@ -309,7 +332,8 @@ def _shown(rows: list[dict[str, Any]]) -> pd.DataFrame:
     hidden = _NOT_SHOWN | ({"endpoint"} if "account" in table else set())
     if "masked" in table and table["masked"].any():  # else it says nothing
         hidden -= {"masked"}
-    return table[[column for column in table if column not in hidden]].head(_MOST_ROWS)
+    shown = table.drop(columns=list(hidden), errors="ignore")
+    return shown.rename(columns=_HEADERS).head(_MOST_ROWS)
 
 
 def _number(value: float) -> str:

@@ -13,7 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from aiops_lab.checks import FieldError, check_number
 
-METHODS = ("GET", "POST")
+SHOP_METHODS = ("GET", "POST")
 
 DAY_MS = 86_400_000.0
 
@@ -74,8 +74,8 @@ class Endpoint:
             raise FieldError("route", "must start with /", self.route)
         if not isinstance(self.service, str) or not self.service:
             raise FieldError("service", "must be text", self.service)
-        if self.method not in METHODS:
-            raise FieldError("method", f"must be one of {', '.join(METHODS)}", self.method)
+        if self.method not in SHOP_METHODS:
+            raise FieldError("method", f"must be one of {', '.join(SHOP_METHODS)}", self.method)
         for k, step in enumerate(self.calls):
             if not isinstance(step, Call) and not step:
                 raise FieldError(f"calls[{k}]", "must hold a call", step)

@@ -4,9 +4,9 @@ reason.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from aiops_lab.checks import FieldError, plain_number
+from aiops_lab.checks import FieldError, keep_numbers
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,7 @@ class Sensitivity:
     seasonal: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if name != "seasonal":
-                object.__setattr__(self, name, _knob(name, value))
+        keep_numbers(self, at_least=_AT_LEAST)
         if not isinstance(self.seasonal, bool):
             raise FieldError("seasonal", "must be True or False", self.seasonal)
 
@@ -100,20 +98,15 @@ class Sensitivity:
         return cls(z=0.0, min_count=1, min_window=1, min_ms=0.0, error_margin=0.2, drift=1e9)
 
 
-_AT_LEAST_ZERO = ("z", "grace_s", "min_ms", "error_margin")
-
-_AT_LEAST_ONE = ("ratio", "min_count", "min_window", "drift")
-
-
-def _knob(name: str, value: float) -> float:
-    """Return the value of a knob as a plain number, if it keeps the rule of the knob."""
-    number = plain_number(name, value)
-    if name in _AT_LEAST_ZERO and number < 0:
-        raise FieldError(name, "must be >= 0", value)
-    if name in _AT_LEAST_ONE and number < 1:
-        raise FieldError(name, "must be >= 1", value)
-    if name == "window_s" and number < 0.001:
-        raise FieldError(name, "must be >= 0.001", value)
-    if name not in _AT_LEAST_ZERO and number <= 0:
-        raise FieldError(name, "must be > 0", value)
-    return number
+_AT_LEAST = {
+    "z": 0,
+    "grace_s": 0,
+    "min_ms": 0,
+    "error_margin": 0,
+    "window_s": 0.001,
+    "ratio": 1,
+    "min_count": 1,
+    "min_window": 1,
+    "drift": 1,
+}
+"""The smallest values of the knobs that need not only be above 0."""

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from aiops_lab.detect.incidents import Incident
-from aiops_lab.numerics import to_records, to_timestamp, unix_ns
+from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.pipeline import Report
 from aiops_lab.results import Suspect
 from aiops_lab.spans import Key
@@ -236,7 +236,7 @@ def truth_of(faults: pd.DataFrame) -> list[KnownFault]:
         if column not in faults.columns:
             raise ValueError(f"faults must have the column {column!r}, got {list(faults.columns)}")
     truth = []
-    for number, fault in enumerate(to_records(faults)):
+    for number, fault in enumerate(faults.to_dict("records")):
         endpoint = fault["endpoint"]
         named = isinstance(endpoint, str) and endpoint
         affected = fault.get("affected")

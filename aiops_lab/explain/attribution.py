@@ -1,10 +1,10 @@
 """What did each request cost, and to which account does each moment and each failure count?
 
 An account is what an endpoint does by itself, or an edge between two endpoints. `AccountTable` says
-to which endpoint each account is attributed: an edge, slow or failing, to the called endpoint.
-`attribute_costs` fills it in. What holds for every request belongs there. What can be told only
-from sums over many requests, the ledger moves afterwards, as it does with the calls of a caller
-that became slow to reach everything (`aiops_lab.explain.ledger`).
+to which endpoint each account is attributed: an edge, slow or failing, to the called endpoint. The
+rule is `account_table`. What holds for every request belongs there. What can be told only from sums
+over many requests, the ledger moves afterwards, as it does with the calls of a caller that became
+slow to reach everything (`aiops_lab.explain.ledger`).
 """
 
 from __future__ import annotations
@@ -30,46 +30,53 @@ OUTSIDE = -2  # instead of the caller: nobody who was recorded
 
 
 class AccountTable(NamedTuple):
-    """The accounts: account k is row k of both columns.
+    """The accounts: account k is row k of all columns.
 
     An account is what an endpoint does by itself, or an edge: the gap between a client span and the
-    server span that it called, or the time of a span of another kind below a server span.
-    ``caller`` is the code of the endpoint that calls, or `OUTSIDE`; of what an endpoint does by
-    itself, `OWN`. ``attributed_to`` is the code of the endpoint to which the account counts, unless
-    the ledger moves it: the endpoint itself or, of an edge, the called endpoint.
+    server span that it called, or the time of a span of another kind below a server span. It is
+    known by ``endpoint``, the code of the endpoint itself or of the called one, and ``caller``, the
+    code of the endpoint that calls, or `OUTSIDE`; of what an endpoint does by itself, `OWN`.
+    ``attributed_to`` is the code of the endpoint to which it counts, unless the ledger moves it.
     """
 
     caller: NDArray
+    endpoint: NDArray
     attributed_to: NDArray
 
 
-NO_ACCOUNTS = AccountTable(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+def account_table(caller: NDArray, endpoint: NDArray) -> AccountTable:
+    """Return a table of accounts. Each is attributed to its endpoint: an edge to the called one."""
+    return AccountTable(caller, endpoint, attributed_to=endpoint)
+
+
+NO_ACCOUNTS = account_table(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
 def account_codes(
-    known: AccountTable, caller: NDArray, attributed_to: NDArray
+    earlier: AccountTable, caller: NDArray, endpoint: NDArray
 ) -> tuple[NDArray, AccountTable]:
-    """Return the code of each (caller, attributed_to), and the table of all accounts.
+    """Return the code of the account of each (caller, endpoint), and the table of all accounts.
 
-    The accounts that are `known` keep their codes; new ones come after them.
+    The `earlier` accounts keep their codes; new ones come after them.
     """
-    callers = np.append(known.caller, caller) - OUTSIDE
-    endpoints = np.append(known.attributed_to, attributed_to)
+    callers = np.append(earlier.caller, caller) - OUTSIDE
+    endpoints = np.append(earlier.endpoint, endpoint)
     shape = callers.max(initial=0) + 1, endpoints.max(initial=0) + 1
     code, pair = pd.factorize(np.ravel_multi_index((callers, endpoints), shape))
     callers, endpoints = np.unravel_index(pair, shape)
-    return code[known.caller.size :], AccountTable(callers + OUTSIDE, endpoints)
+    return code[earlier.caller.size :], account_table(callers + OUTSIDE, endpoints)
 
 
-def account_labels(accounts: AccountTable, is_time: NDArray, names: NDArray) -> NDArray:
-    """Return how each account is shown; `names` holds the endpoints' names by code.
+def account_labels(caller: NDArray, endpoint: NDArray, is_time: NDArray, names: NDArray) -> NDArray:
+    """Return how the account of each (caller, endpoint) is shown; `names` are those of the
+    endpoints, by code.
 
     What an endpoint does by itself is its own time where `is_time`, else its own failures.
     """
-    caller = np.append(names, ["outside", ""])[accounts.caller]
-    endpoint = names[accounts.attributed_to]
-    own = endpoint + np.where(is_time, " own time", " itself").astype(object)
-    return np.where(accounts.caller == OWN, own, "edge " + caller + " → " + endpoint)
+    by_itself = np.where(is_time, " own time", " itself").astype(object)
+    own = names[endpoint] + by_itself
+    edge = "edge " + np.append(names, ["outside", ""])[caller] + " → " + names[endpoint]
+    return np.where(caller == OWN, own, edge)
 
 
 def group_rows(*columns: NDArray) -> tuple[NDArray, NDArray]:
@@ -102,11 +109,12 @@ def _runs(*columns: NDArray) -> tuple[NDArray, NDArray]:
 
 
 class UsualCalls(NamedTuple):
-    """How many calls one request of a caller makes to a callee at most, as a rule: ``most`` by edge
-    (caller, callee).
+    """How many calls (``most``) one request of a ``caller`` makes to a ``callee`` at most, as a
+    rule; endpoints by code.
     """
 
-    edges: AccountTable
+    caller: NDArray
+    callee: NDArray
     most: NDArray
 
 
@@ -149,7 +157,7 @@ def _usual_calls(calls: _Calls, config: RcaConfig) -> UsualCalls:
     size = np.bincount(group)
     end = np.cumsum(size)
     at = end - size + (config.call_quantile * (size - 1)).astype(np.int64)
-    return UsualCalls(AccountTable(calls.caller[begin], calls.callee[begin]), rank[at])
+    return UsualCalls(calls.caller[begin], calls.callee[begin], rank[at])
 
 
 class _Calls(NamedTuple):
@@ -189,9 +197,9 @@ def _without_extra_calls(trees: TraceTrees, profile: EndpointProfile) -> TraceTr
     choice: it stays. An edge without usual calls may have one.
     """
     calls = _calls(trees)
-    edge, _ = account_codes(profile.calls.edges, calls.caller, calls.callee)
-    usual = profile.calls.most
-    most = np.append(usual, 1)[np.minimum(edge, usual.size)]
+    usual = profile.calls
+    edge, _ = account_codes(account_table(usual.caller, usual.callee), calls.caller, calls.callee)
+    most = np.append(usual.most, 1)[np.minimum(edge, usual.most.size)]
     extra = (calls.rank > most) & ~calls.repeats
     hidden = trees.log.copy()
     hidden[calls.span[extra]] = True
@@ -238,7 +246,7 @@ def attribute_costs(
     is_open: NDArray,
     profile: EndpointProfile,
     config: RcaConfig,
-    known: AccountTable = NO_ACCOUNTS,
+    earlier: AccountTable = NO_ACCOUNTS,
 ) -> CostTable:
     """Return what the requests cost, each moment and each failure at one account.
 
@@ -250,19 +258,18 @@ def attribute_costs(
     profile : EndpointProfile
         A call beyond the usual number is its caller's own time; what usually fails explains no
         failure.
-    known : AccountTable
+    earlier : AccountTable
         Accounts that keep their codes.
     """
     outcomes = _outcomes(trees, is_open, profile, config)
-    # a span is attributed to the endpoint that served it: an edge to the called one
     caller = np.where(trees.parent >= 0, trees.node[trees.parent], OUTSIDE)
     caller[trees.server] = OWN
-    attributed_to = np.where(outcomes.served >= 0, trees.node[outcomes.served], trees.node)
-    account, accounts = account_codes(known, caller, attributed_to)
+    endpoint = np.where(outcomes.served >= 0, trees.node[outcomes.served], trees.node)
+    account, accounts = account_codes(earlier, caller, endpoint)
 
     top, origin, refused = _origins(trees, outcomes)
     caller_then = np.where(refused, OWN, caller[origin])
-    failed_account, accounts = account_codes(accounts, caller_then, attributed_to[origin])
+    failed_account, accounts = account_codes(accounts, caller_then, endpoint[origin])
     span, ns = critical_path(_without_extra_calls(trees, profile))
 
     counts = (trees.root == np.arange(trees.root.size)) & (~is_open | outcomes.bad) & ~trees.log
@@ -526,8 +533,8 @@ def _slowest(trees: TraceTrees, outcomes: _Outcomes, top: int) -> int:
                 continue
             own -= until - since
             t = since
-            called = outcomes.served[c] if outcomes.served[c] >= 0 else c
-            usual_ns = outcomes.usual_ns[called] if trees.server[i] else 0.0
+            callee = outcomes.served[c] if outcomes.served[c] >= 0 else c
+            usual_ns = outcomes.usual_ns[callee] if trees.server[i] else 0.0
             excess = until - since - usual_ns
             if excess > worst_excess:
                 worst = c

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from aiops_lab.checks import FieldError, plain_number
+from aiops_lab.checks import FieldError, keep_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,10 +149,11 @@ class RcaConfig:
     max_samples: int = 5
 
     def __post_init__(self) -> None:
+        keep_numbers(self, at_least={}, shares=_SHARES)
         for field in fields(self):
             value = getattr(self, field.name)
-            number = _constant(field.name, value, whole=field.type == "int")
-            object.__setattr__(self, field.name, number)
+            if field.type == "int" and not isinstance(value, int):
+                raise FieldError(field.name, "must be a whole number", value)
 
 
 _SHARES = {
@@ -168,15 +169,3 @@ _SHARES = {
     "caller_weight",
     "degraded_share",
 }
-
-
-def _constant(name: str, value: float, *, whole: bool) -> float:
-    """Return the value of a constant as a plain number, if it keeps the rule of the constant."""
-    number = plain_number(name, value)
-    if number <= 0:
-        raise FieldError(name, "must be > 0", value)
-    if name in _SHARES and number > 1:
-        raise FieldError(name, "must be <= 1", value)
-    if whole and not isinstance(number, int):
-        raise FieldError(name, "must be a whole number", value)
-    return number

@@ -95,10 +95,10 @@ def find_deviations(
     Returns
     -------
     DataFrame
-        kind, caller and attributed_to of the account (`AccountTable`; of a resource, the first
-        endpoint of its service), what ("" or the name of a metric), n and k of now (k of n are
-        unusual), usual_n, usual_k, share (by how much the unusual part has certainly grown, 0 to
-        1).
+        kind, caller, endpoint and attributed_to of the account (`AccountTable`; of a resource, the
+        first endpoint of its service), what ("" or the name of a metric), n and k of now (k of n
+        are unusual), usual_n, usual_k, share (by how much the unusual part has certainly grown, 0
+        to 1).
     """
     tables = {
         "errors": _errors(profile, traces),
@@ -107,7 +107,7 @@ def find_deviations(
         "resources": _resources(profile, traces, resources),
     }
     items = pd.concat(tables, names=["kind"]).reset_index("kind")
-    items = items.astype({"caller": int, "attributed_to": int})
+    items = items.astype({"caller": int, "endpoint": int, "attributed_to": int})
     return _with_share(items, traces.config)
 
 
@@ -126,8 +126,12 @@ def _items(accounts: AccountTable, **columns: pd.Series) -> pd.DataFrame:
     items = pd.DataFrame({"n": columns["n"]}).join(pd.DataFrame(columns).drop(columns="n"))
     code = items.index.to_numpy(dtype=np.int64)
     items = items.fillna(0.0).astype(float)
-    attributed_to = accounts.attributed_to[code]
-    return items.assign(caller=accounts.caller[code], attributed_to=attributed_to, what="")
+    return items.assign(
+        caller=accounts.caller[code],
+        endpoint=accounts.endpoint[code],
+        attributed_to=accounts.attributed_to[code],
+        what="",
+    )
 
 
 def _errors(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataFrame:
@@ -203,15 +207,16 @@ def _resources(
     if now is None or usual.empty:
         return pd.DataFrame()
     limits = usual["limit"].unstack()
-    known = now["service"].isin(limits.index)
-    counts = _beyond(limits, now[known])
+    with_limits = now["service"].isin(limits.index)
+    counts = _beyond(limits, now[with_limits])
     usual_counts = usual[["n", "k"]].add_prefix("usual_")
     items = counts.join(usual_counts).fillna(0.0).reset_index()
     by_name = sorted(range(len(keys)), key=keys.__getitem__, reverse=True)
     first_endpoint = {keys[code][0]: code for code in by_name}
     items = items[items["service"].isin(first_endpoint)]
     endpoint = items["service"].map(first_endpoint)
-    return items.drop(columns="service").assign(caller=OWN, attributed_to=endpoint)
+    items = items.drop(columns="service").assign(endpoint=endpoint, attributed_to=endpoint)
+    return items.assign(caller=OWN)
 
 
 # ---- shapes
@@ -225,10 +230,11 @@ def _shapes(traces: AttributedTraces) -> pd.DataFrame:
     parent = traces.trees.parent
     mixed = _mixed(account)
     below = np.flatnonzero(parent >= 0)
-    called = mixed[below]
-    _, one_each = np.unique(called ^ _mixed(_mixed(parent[below])), return_index=True)
+    child = mixed[below]
+    by_parent = child ^ _mixed(_mixed(parent[below]))
+    _, one_each = np.unique(by_parent, return_index=True)
     children = np.zeros(account.size, dtype=np.uint64)
-    np.add.at(children, parent[below][one_each], called[one_each])
+    np.add.at(children, parent[below][one_each], child[one_each])
     above = mixed ^ _mixed(np.where(parent >= 0, children[parent], np.uint64(1)))
     under = _mixed(children + np.uint64(1))
     keys = {"both": above ^ under, "above": above, "under": mixed ^ under, "account": account}
@@ -281,8 +287,9 @@ def _is_odd(profile: ReferenceProfile, traces: AttributedTraces) -> NDArray:
     usual_share = times / np.maximum(of, 1)
     share = _number_of_equals(keys["both"]) / _number_of_equals(keys["above"])
     rare = share > traces.config.rarity_ratio * usual_share
-    known = of > 0
-    return _deepest(rare & known & (trees.root >= 0), trees.parent)
+    seen_before = of > 0
+    odd = rare & seen_before & (trees.root >= 0)
+    return _deepest(odd, trees.parent)
 
 
 def _number_of_equals(keys: pd.Series) -> NDArray:

@@ -14,25 +14,14 @@ from numpy.typing import NDArray
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.reference import Reference
 from aiops_lab.traces.encode import EncodedSpans
-from aiops_lab.traces.recorded import recorded_calls, unlike
-from aiops_lab.traces.timing import left_behind
+from aiops_lab.traces.recorded import timing_as_recorded
 from aiops_lab.traces.trees import TraceTrees
 
 
 def with_same_timing(reference: Reference, spans: EncodedSpans) -> Reference:
-    """Return what is usual of traces that are taken apart as the spans of an incident must be.
-
-    A call that was clearly not waited for in the incident is waited for nowhere; and calls that
-    lack a span now, or lacked it before, are compared without it.
-    """
+    """Return what is usual of traces that are taken apart as the spans of an incident must be."""
     usual = reference.timing
-    recorded = reference.recorded_calls
-    now = recorded_calls(spans, list(recorded.called.index))
-    left = usual.left | left_behind(spans, by_length=True)
-    cut = unlike(recorded.served, now.served)
-    hidden = unlike(recorded.called, now.called)
-    hidden |= {(caller, called, False) for caller, called, _ in hidden}
-    timing = usual._replace(left=left, cut=cut, hidden=hidden)
+    timing = timing_as_recorded(usual, reference.recorded_calls, spans)
     return reference if timing == usual else reference.with_timing(timing)
 
 
@@ -56,10 +45,10 @@ def find_entries(reference: Reference, trees: TraceTrees) -> Entries:
     now, none is: at the edges of a recording a few traces lack their beginning.
     """
     size = max(trees.node.max(initial=-1), reference.trees.node.max(initial=-1)) + 1
-    known, seen = _usual_numbers(reference.trees, int(size), reference.config)
+    enters, seen = _usual_numbers(reference.trees, int(size), reference.config)
     place = _places(trees)
     serves = _serves(trees)
-    usable = (known | seen)[place] & (known[place] | ~serves)
+    usable = (enters | seen)[place] & (enters[place] | ~serves)
     roots = trees.root == np.arange(trees.root.size)
     tops = np.zeros(roots.size, dtype=bool)
     useless = roots & ~trees.log & ~usable
@@ -70,7 +59,7 @@ def find_entries(reference: Reference, trees: TraceTrees) -> Entries:
         useless = below & ~usable
         passed |= useless & ~trees.server
     entries, n = np.unique(place[(roots | tops) & usable & ~trees.log], return_counts=True)
-    learned = entries[~known[entries] & (n >= reference.config.min_requests)]
+    learned = entries[~enters[entries] & (n >= reference.config.min_requests)]
     there = _places(reference.trees)
     return Entries(tops, passed, [there == entry for entry in learned])
 
@@ -83,8 +72,8 @@ def _places(trees: TraceTrees) -> NDArray:
 def _serves(trees: TraceTrees) -> NDArray:
     """Return which spans have the span of who served them below."""
     serves = np.zeros(trees.root.size, dtype=bool)
-    called = trees.parent[trees.server & (trees.parent >= 0)]
-    serves[called] = True
+    served = trees.server & (trees.parent >= 0)
+    serves[trees.parent[served]] = True
     return serves & ~trees.server
 
 

@@ -16,7 +16,6 @@ change this:
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +26,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.checks import check_instance
+from aiops_lab.endpoints import display_names
 from aiops_lab.explain.attribution import (
     OWN,
     AccountTable,
@@ -42,7 +42,7 @@ from aiops_lab.explain.queueing import Contention, find_contention, service_requ
 from aiops_lab.explain.reference import Reference, check_resources
 from aiops_lab.numerics import to_timestamp
 from aiops_lab.spans import Key, check
-from aiops_lab.traces.encode import EncodedSpans, display_names, encode
+from aiops_lab.traces.encode import EncodedSpans, encode
 from aiops_lab.traces.trees import build_trees
 
 
@@ -94,11 +94,10 @@ class Comparison(AttributedTraces):
         resource, the name of its service.
         """
         items = find_deviations(self.reference.profile, self, self.resources)
-        attributed_to = items["attributed_to"].to_numpy()
-        accounts = AccountTable(items["caller"].to_numpy(), attributed_to)
+        caller, endpoint = items[["caller", "endpoint"]].to_numpy().T
         is_time = (items["kind"] == "self").to_numpy()
-        labels = account_labels(accounts, is_time, self.display_names)
-        services = self.services[attributed_to]
+        labels = account_labels(caller, endpoint, is_time, self.display_names)
+        services = self.services[endpoint]
         return items.assign(account=np.where(items["kind"] == "resources", services, labels))
 
     @cached_property
@@ -206,10 +205,14 @@ def _during(
 
 
 class _Rows(NamedTuple):
-    """The rows of a ledger as arrays: the columns of `Ledger.rows`, with endpoints by code."""
+    """The rows of a ledger as arrays: the columns of `Ledger.rows`, with endpoints by code.
+
+    ``caller``, ``endpoint`` and ``attributed_to`` are those of the account, as in `AccountTable`.
+    """
 
     entry: NDArray
     caller: NDArray
+    endpoint: NDArray
     attributed_to: NDArray
     is_time: NDArray
     masked: NDArray
@@ -271,12 +274,12 @@ def _excess(comparison: Comparison, entries: pd.DataFrame) -> _Rows:
     keys = [np.append(a, b) for a, b in zip(usual[:4], now[:4], strict=True)]
     first, group = group_rows(*keys)
     is_time, masked, entry, account = (column[first] for column in keys)
-    known = usual.mean.size
+    first_now = usual.mean.size
     usual_mean, usual_var, now_mean, now_var = np.zeros((4, first.size))
-    usual_mean[group[:known]] = usual.mean
-    usual_var[group[:known]] = usual.var
-    now_mean[group[known:]] = now.mean
-    now_var[group[known:]] = now.var
+    usual_mean[group[:first_now]] = usual.mean
+    usual_var[group[:first_now]] = usual.var
+    now_mean[group[first_now:]] = now.mean
+    now_var[group[first_now:]] = now.var
     n_usual, n_now = entries[["n_usual", "n_now"]].reindex(entry).to_numpy().T
     var = np.maximum(now_var, usual_var)  # a few requests show too little of their scatter
     se = np.sqrt(var / n_now + usual_var / n_usual)
@@ -285,6 +288,7 @@ def _excess(comparison: Comparison, entries: pd.DataFrame) -> _Rows:
     rows = _Rows(
         entry=entry,
         caller=accounts.caller[account],
+        endpoint=accounts.endpoint[account],
         attributed_to=accounts.attributed_to[account],
         is_time=is_time,
         masked=masked,
@@ -321,9 +325,8 @@ def _named(rows: _Rows, in_requests: NDArray, comparison: Comparison) -> pd.Data
     `in_requests` holds what one unit of each row is worth, in usual requests.
     """
     names = comparison.display_names
-    accounts = AccountTable(rows.caller, rows.attributed_to)
     entry = names[rows.entry]
-    account = account_labels(accounts, rows.is_time, names)
+    account = account_labels(rows.caller, rows.endpoint, rows.is_time, names)
     by_name = list(zip(~rows.is_time, rows.masked, entry, account, strict=True))
     order = sorted(range(len(by_name)), key=by_name.__getitem__)
     routes = np.array([route for _, route in comparison.spans.keys], dtype=object)
@@ -394,8 +397,8 @@ def _moves(rows: _Rows, contention: Contention, comparison: Comparison) -> _Rows
     added.
     """
     accounts = comparison.costs.accounts
-    waiting = accounts.attributed_to[contention.waiting]
-    full = accounts.attributed_to[contention.full]
+    waiting = accounts.endpoint[contention.waiting]
+    full = accounts.endpoint[contention.full]
     waits = rows.is_time & np.isin(rows.attributed_to, waiting)
     is_full = ~rows.is_time & np.isin(rows.attributed_to, full)
     away = rows.at((waits | is_full) & rows.is_significant(comparison.config))
@@ -407,6 +410,7 @@ def _moves(rows: _Rows, contention: Contention, comparison: Comparison) -> _Rows
     given = away.at(row)
     given = given._replace(
         caller=accounts.caller[account],
+        endpoint=accounts.endpoint[account],
         attributed_to=accounts.attributed_to[account],
         excess=share * given.excess,
         se=share * given.se,
@@ -432,7 +436,7 @@ def _joined(tables: list[_Rows]) -> _Rows:
 def _summed(tables: list[_Rows]) -> _Rows:
     """Return the sums of the tables by entry and account; standard errors add by their squares."""
     rows = _joined(tables)
-    keys = rows.entry, rows.caller, rows.attributed_to, rows.is_time, rows.masked
+    keys = rows.entry, rows.caller, rows.endpoint, rows.is_time, rows.masked
     first, group = group_rows(*keys)
     return rows.at(first)._replace(
         usual=np.bincount(group, rows.usual),
@@ -448,24 +452,24 @@ def _to_callers(rows: _Rows, comparison: Comparison) -> _Rows:
     calls: then the cause lies there.
     """
     config = comparison.config
-    caller, called = _between_services(rows, comparison)
-    slow = (called != "") & rows.is_time & rows.is_significant(config)
-    callers = _slow_to_all(caller, called, slow)
+    caller, callee = _between_services(rows, comparison)
+    slow = (callee != "") & rows.is_time & rows.is_significant(config)
+    callers = _slow_to_all(caller, callee, slow)
     if not callers:
         return rows
     callers &= _slow_alike(comparison)
     away = rows.at(slow & np.isin(caller, list(callers)))
-    given = away._replace(attributed_to=away.caller, caller=np.full(away.caller.size, OWN))
+    own = np.full(away.caller.size, OWN)
+    given = away._replace(caller=own, endpoint=away.caller, attributed_to=away.caller)
     return _summed([rows, _taken(away), _moved(given)])
 
 
-def _slow_to_all(caller: NDArray, called: NDArray, slow: NDArray) -> set[str]:
+def _slow_to_all(caller: NDArray, callee: NDArray, slow: NDArray) -> set[str]:
     """Return the services that became slow to reach all of the services that they call."""
-    reached: dict[str, dict[str, bool]] = defaultdict(dict)
-    for one, other, is_slow in zip(caller, called, slow, strict=True):
-        if other:
-            reached[one][other] = is_slow or reached[one].get(other, False)
-    return {one for one, others in reached.items() if len(others) > 1 and all(others.values())}
+    calls = pd.DataFrame({"from": caller, "to": callee, "slow": slow})[callee != ""]
+    by_pair = calls.groupby(["from", "to"])["slow"].any()
+    by_caller = by_pair.groupby(level="from").agg(["size", "all"])
+    return {*by_caller.index[by_caller["all"] & (by_caller["size"] > 1)]}
 
 
 def _slow_alike(comparison: Comparison) -> set[str]:
@@ -483,18 +487,18 @@ def _between_services(
     """
     services = np.append(comparison.services, ["", ""])  # of OUTSIDE and of OWN
     caller = services[accounts.caller]
-    called = services[accounts.attributed_to]
-    between = (caller != "") & (caller != called)
-    return np.where(between, caller, ""), np.where(between, called, "")
+    callee = services[accounts.endpoint]
+    between = (caller != "") & (caller != callee)
+    return np.where(between, caller, ""), np.where(between, callee, "")
 
 
 def _prolonged_calls(comparison: Comparison) -> pd.Series:
     """Return by how many ns the gap of a call became longer, by calling and called service."""
     usual = comparison.reference.mean_self_ns
     now = comparison.mean_self_ns
-    caller, called = _between_services(comparison.costs.accounts, comparison)
-    edges = pd.DataFrame({"from": caller, "to": called})[called != ""]
-    calls = now.join(usual.add_suffix("_usual"), how="inner").join(edges, how="inner")
+    caller, callee = _between_services(comparison.costs.accounts, comparison)
+    between = pd.DataFrame({"from": caller, "to": callee})[callee != ""]
+    calls = now.join(usual.add_suffix("_usual"), how="inner").join(between, how="inner")
     longer = calls["n"] * (calls["mean"] - calls["mean_usual"])
     sums = calls.assign(longer=longer).groupby(["from", "to"])[["longer", "n"]].sum()
     return sums["longer"] / sums["n"]

@@ -21,7 +21,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from aiops_lab.checks import check_number
-from aiops_lab.numerics import to_records
 from aiops_lab.results import Suspect
 
 METRICS = ("latency", "availability")
@@ -482,7 +481,7 @@ def _suspects(evidence: pd.DataFrame, metric: str, config: MetricsConfig) -> lis
     table = evidence.assign(score=score, confidence=confidence, share=share)
     ranked = table[own > 0].sort_values("score", ascending=False, kind="stable")
     suspects = []
-    for node, row in zip(ranked.index.tolist(), to_records(ranked), strict=True):
+    for node, row in zip(ranked.index.tolist(), ranked.to_dict("records"), strict=True):
         numbers = {name: row.pop(name) for name in ("score", "confidence", "share")}
         told = {"node": node, "metric": metric} | row
         suspects.append(Suspect(node, "", name=node, evidence=(told,), **numbers))

@@ -147,16 +147,16 @@ def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests 
     each = pd.DataFrame(columns)
     away = pd.Series(ns[~at_home]).groupby(account[span[~at_home]]).sum() / len(each)
     # a call of itself waits in the same queue
-    attributed_to = traces.costs.accounts.attributed_to
-    outside = ~np.isin(attributed_to[away.index], attributed_to[each["account"]])
+    endpoint = traces.costs.accounts.endpoint
+    outside = ~np.isin(endpoint[away.index], endpoint[each["account"]])
     return ServiceRequests(each.sort_values("start", kind="stable"), away[outside])
 
 
 def _first_call(trees: TraceTrees) -> NDArray:
     """Return when the first call of each span begins, its own end if it makes none."""
     first = trees.end.copy()
-    called = np.flatnonzero((trees.parent >= 0) & ~trees.log)
-    np.minimum.at(first, trees.parent[called], trees.start[called])
+    child = np.flatnonzero((trees.parent >= 0) & ~trees.log)
+    np.minimum.at(first, trees.parent[child], trees.start[child])
     return first
 
 

@@ -18,7 +18,6 @@ from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.deviations import DEVIATION_KINDS, rank_services
 from aiops_lab.explain.ledger import Comparison, Ledger, compare
 from aiops_lab.explain.reference import Reference, learn
-from aiops_lab.numerics import to_records
 from aiops_lab.results import Suspect
 from aiops_lab.spans import Key
 
@@ -86,7 +85,8 @@ def rank_by_ledger(comparison: Comparison) -> list[Suspect]:
     support = _support(comparison)
     n = len(comparison.bad)
     evidence = defaultdict(list)
-    for row in to_records(rows[rows["excess"] > config.n_sigma * rows["se"]]):
+    beyond_noise = rows[rows["excess"] > config.n_sigma * rows["se"]]
+    for row in beyond_noise.to_dict("records"):
         evidence[row["service"], row["endpoint"]].append(row)
     found = [
         Suspect(
@@ -167,13 +167,13 @@ def rank_by_deviations(
     scores = np.array([unusual.score for unusual in found])
     shares = scores / scores.sum()
     sure = shipped("deviations")(scores, shares)
-    evidence = items.drop(columns=["caller", "attributed_to"])
+    evidence = items.drop(columns=["caller", "endpoint", "attributed_to"])
     return [
         Suspect(
             *keys[unusual.endpoint],
             score=unusual.score,
             confidence=float(confidence),
-            evidence=tuple(to_records(evidence.loc[unusual.rows])),
+            evidence=tuple(evidence.loc[unusual.rows].to_dict("records")),
             name=comparison.display_names[unusual.endpoint],
             share=float(share),
             by="deviations",

@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiops_lab.endpoints import display_names
 from aiops_lab.explain.ranking import rank_root_causes
 from aiops_lab.explain.reference import Reference
 from aiops_lab.results import Suspect
 from aiops_lab.spans import Key, check
-from aiops_lab.traces.encode import EncodedSpans, display_names, encode
-from aiops_lab.traces.graph import server_above
+from aiops_lab.traces.encode import EncodedSpans, encode
 from aiops_lab.traces.trees import self_time_ns
 
 RankingRule = Callable[[Reference, pd.DataFrame], list[Suspect]]
@@ -55,7 +55,7 @@ def _requests(spans: EncodedSpans, keys: dict[Key, int]) -> pd.DataFrame:
     self_ns = self_time_ns(spans.start, spans.end, parent)
     served = spans.select(spans.server)
     position = np.cumsum(spans.server) - 1  # of each request among the requests
-    above = server_above(parent, spans.server)[spans.server]
+    above = spans.server_above[spans.server]
     above = np.where(above >= 0, position[above], -1)
     place, coded = pd.factorize(served.node)
     code = [keys.setdefault(spans.keys[node], len(keys)) for node in coded]
@@ -254,9 +254,9 @@ def walk_down(tables: _Tables) -> list[Suspect]:
     reached. The traversal of CauseInfer (doi 10.1109/INFOCOM.2014.6848128), on traces.
     """
     now = tables.now
-    called = now.query("bad and above >= 0").sort_values(["failed", "z", "end"], kind="stable")
+    bad = now.query("bad and above >= 0").sort_values(["failed", "z", "end"], kind="stable")
     worst = np.full(len(now), -1)
-    worst[called["above"]] = called.index  # of several calls the last one written stays: the worst
+    worst[bad["above"]] = bad.index  # of several calls the last one written stays: the worst
     at = tables.affected.query("above < 0").index.to_numpy()
     for _ in range(_DEEPEST):
         at = np.where(worst[at] >= 0, worst[at], at)

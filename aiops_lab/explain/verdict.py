@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from aiops_lab.explain.attribution import CostTable
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.ledger import Comparison
-from aiops_lab.numerics import to_records, wilson
-from aiops_lab.results import Step, Suspect, Verdict
+from aiops_lab.numerics import wilson
+from aiops_lab.results import Step, Suspect, TableRow, Verdict
 from aiops_lab.spans import Key
 from aiops_lab.traces.encode import NEVER, EncodedSpans
 from aiops_lab.traces.graph import calls_of
@@ -24,24 +24,22 @@ def build_verdict(comparison: Comparison, suspects: list[Suspect]) -> Verdict:
     evidence.
     """
     endpoints = _endpoints(comparison)
-    rows = to_records(comparison.ledger.rows)
+    rows = comparison.ledger.rows.to_dict("records")
     affected = _affected(suspects, comparison, endpoints)
-    traces = _trace_ids(comparison, comparison.bad.index.to_numpy())
+    requests = comparison.costs.requests
+    trace_id = comparison.spans.texts("trace_id", requests.index.to_numpy())
+    requests = requests.assign(trace_id=trace_id)
+    traces = requests["trace_id"].loc[comparison.bad.index].unique()
     return Verdict(
         suspects=tuple(suspects),
         affected=tuple(affected),
         steps=tuple(_steps(comparison, rows, suspects, affected)),
         ledger=tuple(rows),
-        endpoints=tuple(to_records(endpoints)),
-        sample_traces=tuple(_samples(suspects[0], comparison)) if suspects else (),
+        endpoints=tuple(endpoints.to_dict("records")),
+        sample_traces=tuple(_samples(suspects[0], comparison, requests)) if suspects else (),
         total_traces=len(traces),
         traces=tuple(traces[: comparison.config.max_traces]),
     )
-
-
-def _trace_ids(comparison: Comparison, roots: NDArray) -> list[str]:
-    """Return the trace_ids of root spans, each once, in their order."""
-    return list(dict.fromkeys(comparison.spans.texts("trace_id", roots)))
 
 
 # ---- who is affected
@@ -108,9 +106,9 @@ def _degraded(usual: Served, now: Served, config: RcaConfig) -> NDArray:
     """Return which endpoints are slower, or fail more often, than chance and size explain, or have
     unanswered requests.
     """
-    known = (usual.n > 0) & (now.n > 0)
+    answers = (usual.n > 0) & (now.n > 0)
     worse = _is_slower(usual, now, config) | _fails_more(usual, now, config)
-    return (known & worse) | (now.unanswered >= config.min_unanswered)
+    return (answers & worse) | (now.unanswered >= config.min_unanswered)
 
 
 def _is_slower(usual: Served, now: Served, config: RcaConfig) -> NDArray:
@@ -158,16 +156,15 @@ def _affected(causes: list[Suspect], comparison: Comparison, endpoints: pd.DataF
 # ---- traces that show it
 
 
-def _samples(cause: Suspect, comparison: Comparison) -> list[dict[str, Any]]:
-    """Return a few of the traces that the cause made worst: failed ones first, then the longest."""
+def _samples(cause: Suspect, comparison: Comparison, requests: pd.DataFrame) -> list[TableRow]:
+    """Return a few of the traces that the cause made worst: failed ones first, then the longest.
+
+    `requests` is that of the `CostTable`, with the column trace_id.
+    """
     spans = comparison.spans
     at_cause = _spans_at(cause.key, spans)
-    requests = comparison.costs.requests
-    root = requests.index.to_numpy()
-    trace = spans.ids.trace[root]
-    trace_id = spans.texts("trace_id", root)
-    shows = np.isin(trace, list(at_cause))
-    table = requests.assign(trace=trace, trace_id=trace_id)[shows]
+    table = requests.assign(trace=spans.ids.trace[requests.index])
+    table = table[table["trace"].isin(at_cause)]
     worst = table.sort_values(["failed", "ns", "trace_id"], ascending=[False, False, True])
     chosen = worst.drop_duplicates("trace")[: comparison.config.max_samples]
     return [
@@ -181,13 +178,13 @@ def _spans_at(key: Key, spans: EncodedSpans) -> dict[int, int]:
 
     Of several it is the last server span; a client span where there is no server span.
     """
-    codes = [code for code, known in enumerate(spans.keys) if known == key]
+    codes = [code for code, other in enumerate(spans.keys) if other == key]
     mine = np.flatnonzero(np.isin(spans.node, codes))
     mine = mine[np.lexsort((mine, ~spans.client[mine], spans.server[mine]))]
     return dict(zip(spans.ids.trace[mine].tolist(), mine.tolist(), strict=True))
 
 
-def _sample(at: int, comparison: Comparison) -> dict[str, Any]:
+def _sample(at: int, comparison: Comparison) -> TableRow:
     """Return what happened in the trace of the span at one position, and at that span."""
     spans = comparison.spans
     ids = spans.ids
@@ -217,12 +214,12 @@ def _kind_of(at: int, spans: EncodedSpans) -> str:
 
 def _steps(
     comparison: Comparison,
-    rows: list[dict[str, Any]],
+    rows: list[TableRow],
     suspects: list[Suspect],
     affected: list[str],
 ) -> list[Step]:
     n_usual = int(comparison.reference.cost_by_entry["n"].sum())
-    entries = to_records(comparison.ledger.entries)
+    entries = comparison.ledger.entries.to_dict("records")
     compared = (
         f"{len(comparison.costs.requests)} requests of the incident were compared with "
         f"{n_usual} usual ones, entry by entry."
@@ -239,7 +236,7 @@ def _steps(
     ]
 
 
-def _entry_line(e: dict[str, Any]) -> str:
+def _entry_line(e: TableRow) -> str:
     still_open = f", {e['open_now']} of them still open" if e["open_now"] else ""
     return (
         f"{e['entry']}: {e['now_ms']:.1f} ms instead of {e['usual_ms']:.1f} ms, "
@@ -259,10 +256,17 @@ def _last_step(suspects: list[Suspect], affected: list[str]) -> Step:
     return Step("4. Verdict", text, list(map(_suspect_row, suspects)))
 
 
-def _suspect_row(suspect: Suspect) -> dict[str, Any]:
+def _suspect_row(suspect: Suspect) -> TableRow:
     k, n = suspect.support
-    row = {"endpoint": suspect.name, "score": suspect.score, "share": suspect.share}
-    return row | {"confidence": suspect.confidence, "k": k, "n": n}
+    return {
+        "endpoint": suspect.name,
+        "score": suspect.score,
+        "unit": "usual requests" if suspect.by == "excess" else "0 to 1",
+        "share": suspect.share,
+        "confidence": suspect.confidence,
+        "n": n,
+        "k": k,
+    }
 
 
 def _reason(first: Suspect) -> str:

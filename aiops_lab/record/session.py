@@ -89,7 +89,7 @@ class Session(requests.Session):
         return self.recorder.names.limit_service(host)
 
 
-class Call(NamedTuple):
+class SentCall(NamedTuple):
     """What the hops of one call share: the traceparent that the last one sent, and the context."""
 
     traceparent: str
@@ -103,7 +103,7 @@ class Call(NamedTuple):
         return headers.get("traceparent") == self.traceparent
 
 
-_NOT_SENT = Call("", None)
+_NOT_SENT = SentCall("", None)
 
 
 class _RecordingAdapter(BaseAdapter):
@@ -152,7 +152,7 @@ class _RecordingAdapter(BaseAdapter):
             context = context_of_call()
         span = OpenSpan(session.recorder, endpoint, context, "client", peer)
         span.method = known_method(request.method or "GET")
-        current_call.set(Call(_inject(span, request.headers), context))
+        current_call.set(SentCall(_inject(span, request.headers), context))
         span.show()
         return span
 

@@ -25,6 +25,7 @@ from aiops_lab.detect.incidents import RESOLVED, STATUSES, Incident
 from aiops_lab.numerics import to_timestamp
 from aiops_lab.record.faults import Fault, FaultInjector, Injected
 from aiops_lab.results import iso
+from aiops_lab.spans import Key
 
 if TYPE_CHECKING:
     from aiops_lab.monitor import Monitor
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 Data = dict[str, Any]
 Answer = tuple[Data, int]  # JSON and status
 Pairs = list[tuple[str, Any]]
-Place = tuple[str, str]  # (service, endpoint)
 
 QUERY_MAX = 8_192  # bytes; no call of this interface needs a tenth of it
 BODY_MAX = 65_536  # bytes
@@ -46,7 +46,7 @@ PACKAGE = str(Path(__file__).parents[1])  # the folder of all modules of this pa
 SIMULATIONS = {"delay": ("duration", "jitter"), "error": ("rate", "status"), "hang": ()}
 
 # Fields of `Fault` with another name over HTTP, where a time without a unit is milliseconds.
-FIELDS = {"duration": "duration_ms", "jitter": "jitter_ms"}
+FIELD_NAMES = {"duration": "duration_ms", "jitter": "jitter_ms"}
 PARAMETERS = {"duration_ms": "duration", "jitter_ms": "jitter"}
 
 
@@ -207,7 +207,7 @@ def _outside(traceback: TracebackType | None) -> TracebackType | None:
 # ---- /simulate
 
 
-def simulate(injector: FaultInjector, endpoints: Iterable[Place]) -> Blueprint:
+def simulate(injector: FaultInjector, endpoints: Iterable[Key]) -> Blueprint:
     """Return the blueprint that breaks endpoints on purpose.
 
     Its paths are /simulate/delay, error, hang, clear and status.
@@ -251,7 +251,7 @@ def simulate(injector: FaultInjector, endpoints: Iterable[Place]) -> Blueprint:
     return blueprint
 
 
-def _fault(kind: str, given: Data, places: list[Place]) -> Fault:
+def _fault(kind: str, given: Data, places: list[Key]) -> Fault:
     service, endpoint = _place(given, places)
     for name in SIMULATIONS[kind][:1]:
         required(given, name)
@@ -259,7 +259,7 @@ def _fault(kind: str, given: Data, places: list[Place]) -> Fault:
     for name in (*SIMULATIONS[kind], "ttl_s"):
         if name in given:
             read = whole if name == "status" else number
-            numbers[FIELDS.get(name, name)] = read(name, given[name])
+            numbers[FIELD_NAMES.get(name, name)] = read(name, given[name])
     try:
         return Fault(kind, service, endpoint, **numbers)
     except FieldError as error:
@@ -267,7 +267,7 @@ def _fault(kind: str, given: Data, places: list[Place]) -> Fault:
         raise FieldError(name, error.rule, error.value) from None
 
 
-def _place(given: Data, places: list[Place]) -> Place:
+def _place(given: Data, places: list[Key]) -> Key:
     endpoints = sorted({endpoint for _, endpoint in places})
     endpoint = one_of("endpoint", required(given, "endpoint"), endpoints)
     services = [service for service, route in places if route == endpoint]
@@ -281,7 +281,7 @@ def _shown(injected: Injected) -> Data:
     shown: Data = {"id": injected.id}
     own = SIMULATIONS.get(fault.kind, ())
     for name in ("kind", "service", "endpoint", *own, "ttl_s"):
-        shown[name] = getattr(fault, FIELDS.get(name, name))
+        shown[name] = getattr(fault, FIELD_NAMES.get(name, name))
     end_ns = injected.end_ns
     shown["start"] = iso(to_timestamp(injected.start_ns))
     shown["end"] = end_ns and iso(to_timestamp(end_ns))

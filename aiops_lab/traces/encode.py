@@ -6,18 +6,16 @@ The ids of traces and spans are parsed when they are first asked for: a calm rec
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import NamedTuple
-from zlib import crc32
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiops_lab.endpoints import fold, join_method, printable, split_method
+from aiops_lab.endpoints import fold, join_method, split_method
 from aiops_lab.spans import KINDS, SERVING, Key
 from aiops_lab.traces.ids import Ids, copies_of, parse_ids
 
@@ -48,28 +46,14 @@ class EncodedFrame:
         """Who ran each span, by code, and how that is called: an instance of a service, or where
         none is known (a code below 0) nobody.
         """
-        instance = self.optional("instance")
-        pairs = pd.DataFrame({"service": self.frame["service"], "instance": instance})
-        known = pairs["instance"].notna().to_numpy()
-        names = pairs["service"].astype(str) + " on " + pairs["instance"].astype(str)
-        code = np.full(len(pairs), -1)
+        code = np.full(len(self.frame), -1)
+        if "instance" not in self.frame:
+            return code, []
+        instance = self.frame["instance"]
+        known = instance.notna().to_numpy()
+        names = self.frame["service"].astype(str) + " on " + instance.astype(str)
         code[known], distinct = pd.factorize(names[known])
         return code, list(distinct)
-
-    @cached_property
-    def first_byte_ns(self) -> NDArray:
-        """When the answer of each span began (Unix ns), `NEVER` where that is not known."""
-        first_ms = self.optional("first_byte_ms").to_numpy(dtype=float, na_value=np.nan)
-        known = ~np.isnan(first_ms)
-        first_ns = np.rint(np.where(known, first_ms, 0.0) * 1e6).astype(np.int64)
-        return np.where(known, start_ns(self.frame) + first_ns, NEVER)
-
-    def optional(self, column: str) -> pd.Series:
-        """Return a column that the frame may lack; without it all is missing."""
-        column_or_none = self.frame.get(column)
-        if column_or_none is None:
-            return pd.Series(np.nan, index=self.frame.index, dtype=object)
-        return column_or_none
 
 
 @dataclass(frozen=True)
@@ -83,6 +67,7 @@ class EncodedSpans:
     row: NDArray  # position in the frame
     start: NDArray
     end: NDArray  # `NEVER` = still open
+    first_byte: NDArray  # when the answer began; `NEVER` where that is not known
     server: NDArray  # serves a request, or consumes a message
     client: NDArray  # calls, or sends a message to a named peer
     log: NDArray
@@ -123,15 +108,21 @@ class EncodedSpans:
         return top
 
     @cached_property
+    def server_above(self) -> NDArray:
+        """The position of the nearest server span above each span, -1 for none."""
+        parent = self.ids.parent
+        own = np.arange(parent.size)
+        nearest = np.where(self.server | (parent < 0), own, parent)
+        for _ in range(parent.size.bit_length()):  # each turn doubles the distance, cycles end too
+            nearest = nearest[nearest]
+        above = nearest[parent]
+        return np.where((parent >= 0) & self.server[above], above, -1)
+
+    @cached_property
     def duration_ms(self) -> NDArray:
         """The duration of each span, NaN while it is open."""
         duration_ms = (self.end - self.start) / 1e6
         return np.where(self.end == NEVER, np.nan, duration_ms)
-
-    @property
-    def first_byte_ns(self) -> NDArray:
-        """When the answer of each span began (Unix ns), `NEVER` where that is not known."""
-        return self.source.first_byte_ns[self.row]
 
     @property
     def last_ns(self) -> int:
@@ -223,7 +214,9 @@ def encode(
     first = np.full(len(distinct), len(place))
     np.minimum.at(first, place, np.arange(len(place)))
     names = [
-        Place(_KINDS[kind], str(owners[owner]), str(endpoints[endpoint]), names_of_methods[method])
+        Recorded(
+            _KINDS[kind], str(owners[owner]), str(endpoints[endpoint]), names_of_methods[method]
+        )
         for kind, owner, endpoint, method in zip(*np.unravel_index(distinct, shape), strict=True)
     ]
     first_methods = _first_methods(names, first, methods or {}, keys)
@@ -237,6 +230,7 @@ def encode(
         row=np.arange(len(frame)),
         start=start,
         end=end_ns(frame),
+        first_byte=_first_byte_ns(frame),
         server=consumer | (kind == _KINDS.index("server")),
         client=client,
         log=log,
@@ -282,11 +276,21 @@ def start_ns(frame: pd.DataFrame) -> NDArray:
 
 def end_ns(frame: pd.DataFrame) -> NDArray:
     """Return the ends in Unix nanoseconds, NEVER for spans that are still open."""
-    duration = frame["duration_ms"].to_numpy()
-    closed = ~np.isnan(duration)
-    whole_ns = np.rint(np.where(closed, duration, 0.0) * 1e6)
-    end = start_ns(frame) + whole_ns.astype(np.int64)
-    return np.where(closed, end, NEVER)
+    return _after_start(frame, frame["duration_ms"].to_numpy())
+
+
+def _first_byte_ns(frame: pd.DataFrame) -> NDArray:
+    """Return when the answers began in Unix nanoseconds, NEVER where that is not known."""
+    if "first_byte_ms" not in frame:
+        return np.full(len(frame), NEVER)
+    return _after_start(frame, frame["first_byte_ms"].to_numpy(dtype=float, na_value=np.nan))
+
+
+def _after_start(frame: pd.DataFrame, later_ms: NDArray) -> NDArray:
+    """Return the moments so much later than the starts, in Unix ns; NEVER for NaN."""
+    known = ~np.isnan(later_ms)
+    later_ns = np.rint(np.where(known, later_ms, 0.0) * 1e6).astype(np.int64)
+    return np.where(known, start_ns(frame) + later_ns, NEVER)
 
 
 def status_of(frame: pd.DataFrame) -> NDArray:
@@ -309,25 +313,8 @@ def is_failed(frame: pd.DataFrame) -> NDArray:
 # ---- names of endpoints
 
 
-def display_names(keys: Iterable[Key]) -> dict[Key, str]:
-    """Return how each (service, endpoint) is shown: by its route, or as "service route".
-
-    The service is named where two share a route. Names come from requests: they are shown as
-    `printable`, with a number where two would look the same.
-    """
-    distinct = dict.fromkeys(keys)
-    owners = Counter(endpoint for _, endpoint in distinct)
-    names = {(s, e): e if owners[e] == 1 else f"{s} {e}" for s, e in distinct}
-    shown = {key: printable(name) for key, name in names.items()}
-    alike = Counter(shown.values())
-    for key, name in shown.items():
-        if alike[name] > 1:
-            shown[key] = f"{name} #{crc32(names[key].encode('utf-8', 'replace')):08x}"
-    return shown
-
-
-class Place(NamedTuple):
-    """Where a span was recorded, in words; the service of a client span is the called one."""
+class Recorded(NamedTuple):
+    """What a span was recorded as, in words; the service of a client span is the called one."""
 
     kind: str
     service: str
@@ -336,7 +323,7 @@ class Place(NamedTuple):
 
 
 def _first_methods(
-    places: list[Place], first: NDArray, before: Mapping[Key, str], keys: Sequence[Key]
+    places: list[Recorded], first: NDArray, before: Mapping[Key, str], keys: Sequence[Key]
 ) -> dict[Key, str]:
     """Return the method whose requests are named by the route alone, of each (service, route).
 
@@ -345,7 +332,7 @@ def _first_methods(
 
     Parameters
     ----------
-    places : list of Place
+    places : list of Recorded
         The distinct places of the spans.
     first : array
         The first span at each place.
@@ -365,7 +352,7 @@ def _first_methods(
     return found
 
 
-def _routed(places: list[Place], keys: Sequence[Key], methods: Mapping[Key, str]) -> list[Key]:
+def _routed(places: list[Recorded], keys: Sequence[Key], methods: Mapping[Key, str]) -> list[Key]:
     """Return the endpoint of each place: its route, with the method where the route has others.
 
     The path of a call becomes the route that the called service is known for: a client sees
@@ -376,7 +363,7 @@ def _routed(places: list[Place], keys: Sequence[Key], methods: Mapping[Key, str]
     served = [place for place in places if place.kind != "client"]
     silent = {(place.service, place.endpoint) for place in served if not place.method}
 
-    def key(place: Place) -> Key:
+    def key(place: Recorded) -> Key:
         bare = place.service, route(place)
         is_bare = place.method in ("", methods.get(bare, ""))
         if place.kind == "client" and bare in silent:  # its service tells no methods
@@ -386,7 +373,7 @@ def _routed(places: list[Place], keys: Sequence[Key], methods: Mapping[Key, str]
     return [key(place) for place in places]
 
 
-def _route_of(places: list[Place], keys: Sequence[Key]) -> Callable[[Place], str]:
+def _route_of(places: list[Recorded], keys: Sequence[Key]) -> Callable[[Recorded], str]:
     """Return the function that gives the route of a place, of a call that of the called service."""
     known = {(service, split_method(endpoint)[1]) for service, endpoint in keys}
     known.update(keys)
@@ -394,7 +381,7 @@ def _route_of(places: list[Place], keys: Sequence[Key]) -> Callable[[Place], str
     routes = [key for key in sorted(known) if _has_parameters(key[1])]
     patterns = {key: _pattern(key[1]) for key in routes}
 
-    def route(place: Place) -> str:
+    def route(place: Recorded) -> str:
         service, path = place.service, place.endpoint
         if place.kind != "client" or (service, path) in known:
             return path

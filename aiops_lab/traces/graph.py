@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from aiops_lab.endpoints import display_names
 from aiops_lab.spans import check
-from aiops_lab.traces.encode import EncodedSpans, display_names, encode
+from aiops_lab.traces.encode import EncodedSpans, encode
 
 
 def service_graph(frame: pd.DataFrame, by: str = "endpoint") -> pd.DataFrame:
@@ -64,9 +64,8 @@ def calls_of(spans: EncodedSpans) -> pd.DataFrame:
         A row a call: caller and callee (codes in ``spans.keys``), start (Unix ns, where the call
         arrived, or left if it never did), duration_ms (as the caller saw it), failed.
     """
-    parent = spans.ids.parent
-    above = server_above(parent, spans.server)
-    through = np.where(spans.server, parent, -1)
+    above = spans.server_above
+    through = np.where(spans.server, spans.ids.parent, -1)
     through[~spans.client[through]] = -1
     answered = np.zeros(through.size, dtype=bool)
     answered[through[through >= 0]] = True
@@ -83,13 +82,3 @@ def calls_of(spans: EncodedSpans) -> pd.DataFrame:
             "failed": spans.failed[row] | spans.failed[seen],
         }
     )
-
-
-def server_above(parent: NDArray, server: NDArray) -> NDArray:
-    """Return the position of the nearest server span above each span, -1 for none."""
-    own = np.arange(parent.size)
-    nearest = np.where(server | (parent < 0), own, parent)
-    for _ in range(parent.size.bit_length()):  # each turn doubles the distance, cycles end too
-        nearest = nearest[nearest]
-    above = nearest[parent]
-    return np.where((parent >= 0) & server[above], above, -1)

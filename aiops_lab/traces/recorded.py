@@ -10,7 +10,7 @@ import pandas as pd
 from aiops_lab.numerics import wilson
 from aiops_lab.spans import Key
 from aiops_lab.traces.encode import NEVER, EncodedSpans
-from aiops_lab.traces.timing import Edge, pairs_of
+from aiops_lab.traces.timing import Edge, Timing, left_behind, pairs_of
 
 UNLIKE = 0.1
 """Shares of the calls that lack a span differ if by more than this, and by more than chance."""
@@ -19,12 +19,12 @@ UNLIKE = 0.1
 class RecordedCalls(NamedTuple):
     """How many calls there were by edge (``n``), and how many of them lack a span (``k``).
 
-    ``served``: calls that were answered well; lacks the span of who served them. ``called``: served
-    calls of recorded callers; lacks the span of the call.
+    ``served``: calls that were answered well; lacks the span of who served them. ``requests``:
+    served calls of recorded callers; lacks the span of the call.
     """
 
     served: pd.DataFrame
-    called: pd.DataFrame
+    requests: pd.DataFrame
 
 
 def recorded_calls(spans: EncodedSpans, edges: list[Edge] | None = None) -> RecordedCalls:
@@ -40,8 +40,8 @@ def recorded_calls(spans: EncodedSpans, edges: list[Edge] | None = None) -> Reco
     n = np.bincount(pairs.edge[calls], minlength=len(pairs.edges))
     k = np.bincount(pairs.edge[calls], ~served[pairs.child[calls]], minlength=n.size)
     lone = _orphans(spans, pairs.edges if edges is None else edges)
-    known = np.bincount(pairs.edge[spans.server[pairs.child]], minlength=n.size)
-    requests = _table(pairs.edges, known, np.zeros(n.size))
+    came = np.bincount(pairs.edge[spans.server[pairs.child]], minlength=n.size)
+    requests = _table(pairs.edges, came, np.zeros(n.size))
     return RecordedCalls(_table(pairs.edges, n, k), requests.add(lone, fill_value=0))
 
 
@@ -58,7 +58,7 @@ def _orphans(spans: EncodedSpans, edges: list[Edge]) -> pd.DataFrame:
     usual = [edge for edge in edges if edge[2] and edge[0] in code and edge[1] in code]
     if not usual or not lone.any():
         return _table([], np.zeros(0), np.zeros(0))
-    codes = [(code[caller], code[called]) for caller, called, _ in usual]
+    codes = [(code[caller], code[callee]) for caller, callee, _ in usual]
     edge_of = pd.DataFrame(codes, columns=["caller", "node"]).assign(edge=range(len(usual)))
     places = pd.DataFrame({"trace": ids.trace, "caller": spans.node})[spans.server]
     orphans = pd.DataFrame({"trace": ids.trace, "node": spans.node})[lone]
@@ -68,11 +68,26 @@ def _orphans(spans: EncodedSpans, edges: list[Edge]) -> pd.DataFrame:
     return _table(usual, number, number)
 
 
-def unlike(usual: pd.DataFrame, now: pd.DataFrame) -> frozenset[Edge]:
+def timing_as_recorded(timing: Timing, usual: RecordedCalls, spans: EncodedSpans) -> Timing:
+    """Return the timing with which both usual traces and some spans can be taken apart.
+
+    A call that was clearly not waited for in the spans is waited for nowhere; and calls that lack a
+    span there more often than usual, or less often, are compared without it.
+    """
+    now = recorded_calls(spans, list(usual.requests.index))
+    cut = _unlike(usual.served, now.served)
+    hidden = _unlike(usual.requests, now.requests)
+    hidden |= {(caller, callee, False) for caller, callee, _ in hidden}
+    left = timing.left | left_behind(spans, by_length=True)
+    return timing._replace(left=left, cut=cut, hidden=hidden)
+
+
+def _unlike(usual: pd.DataFrame, now: pd.DataFrame) -> frozenset[Edge]:
     """Return the edges whose calls lack a span more often, or less, than usual."""
     both = usual.add_suffix("_usual").join(now.add_suffix("_now"), how="inner")
-    low, high = wilson(both["k_usual"], both["n_usual"], 3.0)
-    low_now, high_now = wilson(both["k_now"], both["n_now"], 3.0)
-    certain = (low > high_now) | (low_now > high)
-    share = both["k_now"] / both["n_now"] - both["k_usual"] / both["n_usual"]
-    return frozenset(both.index[certain & (share.abs() > UNLIKE)])
+    n = both[["n_usual", "n_now"]].to_numpy().T
+    k = both[["k_usual", "k_now"]].to_numpy().T
+    low, high = wilson(k, n, 3.0)
+    certain = (low > high[::-1]).any(axis=0)
+    usual_share, share = k / n
+    return frozenset(both.index[certain & (np.abs(share - usual_share) > UNLIKE)])

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from aiops_lab.spans import Key
 from aiops_lab.traces.encode import NEVER, EncodedSpans
-from aiops_lab.traces.graph import server_above
 
 LONGER, LONGER_NS = 1.5, 1_000_000
 """A callee that takes this many times as long as the call, and this much more, was not waited for:
@@ -38,7 +37,7 @@ class Timing(NamedTuple):
     """How callers and callees belong together.
 
     ``ahead``: by how many ns the clock of a called host is ahead of its caller's, by (caller,
-    called); a host is named by its instance, or where none is known by its service. ``left``: edges
+    callee); a host is named by its instance, or where none is known by its service. ``left``: edges
     that are not waited for. Of calls that are not always recorded in full, what is missing
     somewhere is taken from nowhere: ``cut`` are those whose server spans are traces of their own,
     ``hidden`` those whose own spans count for nothing, so that their time is their caller's.
@@ -81,7 +80,7 @@ def left_behind(spans: EncodedSpans, *, by_length: bool = False) -> frozenset[Ed
     """
     pairs = pairs_of(spans)
     child, parent = pairs.child, pairs.parent
-    end = np.minimum(spans.end, spans.first_byte_ns)
+    end = np.minimum(spans.end, spans.first_byte)
     closed = (spans.end[child] != NEVER) & (spans.end[parent] != NEVER)
     answered = closed & ~spans.failed[parent]
     duration = end - spans.start
@@ -124,7 +123,7 @@ def pairs_of(spans: EncodedSpans) -> ParentPairs:
     """Return the spans that have a parent, log lines left out, and the edges that they are."""
     parent = spans.ids.parent
     child = np.flatnonzero((parent >= 0) & ~spans.log)
-    above = server_above(parent, spans.server)[child]
+    above = spans.server_above[child]
     nobody = len(spans.keys)
     caller = np.where(above >= 0, spans.node[above], nobody)
     shape = nobody + 1, max(nobody, 1), 2
@@ -189,27 +188,39 @@ def clock_offsets(spans: EncodedSpans, parent: NDArray) -> dict[tuple[str, str],
     closed = spans.end != NEVER
     answered = spans.client & closed
     below = spans.server & closed & (parent >= 0)
-    called = np.flatnonzero(below & answered[parent])
-    called = called[~same_host(spans, called, parent[called])]
-    caller = parent[called]
-    before = spans.start[caller] - spans.start[called]
-    after = spans.end[called] - spans.end[caller]
+    callee = np.flatnonzero(below & answered[parent])
+    callee = callee[~same_host(spans, callee, parent[callee])]
+    caller = parent[callee]
+    before = spans.start[caller] - spans.start[callee]
+    after = spans.end[callee] - spans.end[caller]
     host, name = host_labels(spans)
     pairs = pd.DataFrame(
         {
             "caller": host[caller],
-            "called": host[called],
+            "callee": host[callee],
             "out": np.maximum(before, after),
             "ahead": (after - before) // 2,
         }
     )
-    typical = pairs.groupby(["caller", "called"]).median()
+    typical = pairs.groupby(["caller", "callee"]).median()
     sure = typical[typical["out"] > 0].reset_index()
-    rows = zip(sure["caller"], sure["called"], sure["ahead"], strict=True)
-    return {(name[caller], name[called]): int(ns) for caller, called, ns in rows}
+    rows = zip(sure["caller"], sure["callee"], sure["ahead"], strict=True)
+    return {(name[caller], name[callee]): int(ns) for caller, callee, ns in rows}
 
 
-def clocks_ahead(spans: EncodedSpans, parent: NDArray, timing: Timing) -> NDArray:
+class Clocks(NamedTuple):
+    """By how many ns each span's clock is ahead of its parent's, and which may be moved to fit."""
+
+    ahead: NDArray
+    movable: NDArray
+
+
+def clocks_of(spans: EncodedSpans, parent: NDArray, timing: Timing) -> Clocks:
+    """Return what is known of the clocks; `parent` holds the position of who waited for each."""
+    return Clocks(_ahead(spans, parent, timing), _movable(spans, parent))
+
+
+def _ahead(spans: EncodedSpans, parent: NDArray, timing: Timing) -> NDArray:
     """Return by how many ns the clock of each server span is ahead of its parent's."""
     ahead = np.zeros(parent.size, dtype=np.int64)
     if not timing.ahead:
@@ -217,14 +228,14 @@ def clocks_ahead(spans: EncodedSpans, parent: NDArray, timing: Timing) -> NDArra
     host, names = host_labels(spans)
     code = {name: code for code, name in enumerate(names)}
     below = spans.server & (parent >= 0)
-    for (caller, called), ns in timing.ahead.items():
+    for (caller, callee), ns in timing.ahead.items():
         from_caller = host[parent] == code.get(caller, -1)
-        to_called = host == code.get(called, -1)
-        ahead[below & from_caller & to_called] = ns
+        to_callee = host == code.get(callee, -1)
+        ahead[below & from_caller & to_callee] = ns
     return ahead
 
 
-def may_be_moved(spans: EncodedSpans, parent: NDArray) -> NDArray:
+def _movable(spans: EncodedSpans, parent: NDArray) -> NDArray:
     """Return which spans were timed by another clock than their parents, who waited for them: they
     may be moved to where they fit.
 

@@ -12,7 +12,7 @@ from aiops_lab.numerics import compiled
 from aiops_lab.spans import check
 from aiops_lab.traces.encode import NEVER, EncodedSpans, end_ns, start_ns
 from aiops_lab.traces.ids import copies_of, parse_ids
-from aiops_lab.traces.timing import Timing, clocks_ahead, may_be_moved, parents_in_time
+from aiops_lab.traces.timing import Clocks, Timing, clocks_of, parents_in_time
 
 # ---- self time
 
@@ -116,10 +116,9 @@ def build_trees(
     recorded_end = np.minimum(spans.end, until_ns)
     end = recorded_end.copy()
     _end_at_first_byte(spans, parent, end)
-    ahead = clocks_ahead(spans, parent, timing)
-    movable = may_be_moved(spans, parent)
+    clocks = clocks_of(spans, parent, timing)
     first, child = _children(parent, end)
-    root, order = _align(parent, first, child, _Clocks(ahead, movable), start, end)
+    root, order = _align(parent, first, child, clocks, start, end)
     if (end != recorded_end).any():
         first, child = _children(parent, end)
     return TraceTrees(
@@ -140,7 +139,7 @@ def build_trees(
 
 def _end_at_first_byte(spans: EncodedSpans, parent: NDArray, end: NDArray) -> None:
     """End, in place, each trace where its root's answer began; part from it what begins later."""
-    began = np.maximum(spans.first_byte_ns, spans.start)
+    began = np.maximum(spans.first_byte, spans.start)
     streamed = (parent < 0) & (began < end) & ~spans.log
     if not streamed.any():
         return
@@ -169,19 +168,12 @@ def _children(parent: NDArray, end: NDArray) -> tuple[NDArray, NDArray]:
     return np.append(0, np.cumsum(number)), child
 
 
-class _Clocks(NamedTuple):
-    """By how many ns each span's clock is ahead of its parent's, and which may be moved to fit."""
-
-    ahead: NDArray
-    movable: NDArray
-
-
 @compiled
 def _align(
     parent: NDArray,
     first: NDArray,
     child: NDArray,
-    clocks: _Clocks,
+    clocks: Clocks,
     start: NDArray,
     end: NDArray,
 ) -> tuple[NDArray, NDArray]:

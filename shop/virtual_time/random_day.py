@@ -65,7 +65,7 @@ class Kind(NamedTuple):
     stops: bool = False  # the caller makes no further call, where a second fault would strike
 
 
-KINDS = {
+DAY_KINDS = {
     "delay": Kind("delay", {"duration_ms": (300, 1500)}),
     "jitter": Kind("delay", {"duration_ms": (300, 800), "jitter_ms": (300, 800)}),
     "timeout": Kind("delay", {"duration_ms": (6000, 12_000)}, on_calls=True, stops=True),
@@ -99,7 +99,7 @@ class Day(NamedTuple):
         """
         faults = self.scenario.faults
         affected: list[Any] = [
-            _affected(self.scenario, fault, KINDS[kind])
+            _affected(self.scenario, fault, DAY_KINDS[kind])
             for fault, kind in zip(faults, self.kinds, strict=True)
         ]
         table = true_faults(self.scenario)
@@ -212,8 +212,8 @@ class _Shop:
         if name == "flapping":
             return self._flapping()
         if name == "single":
-            return _of(self._strike(self.seen, KINDS))
-        kinds = _going_on(KINDS) if name == "pair" else KINDS
+            return _of(self._strike(self.seen, DAY_KINDS))
+        kinds = _going_on(DAY_KINDS) if name == "pair" else DAY_KINDS
         first = self._strike(self._with_unlike(), kinds)
         length_s = first.fault.length_s or 0.0
         at_s = length_s + self.rng.uniform(*LATER_S)
@@ -223,7 +223,7 @@ class _Shop:
         return _of(first, _moved(second, at_s))
 
     def _flapping(self) -> _Scene:
-        strike = self._strike(self.seen, KINDS)
+        strike = self._strike(self.seen, DAY_KINDS)
         at_s = 0.0
         strikes = []
         for _ in range(FLAPS):
@@ -237,8 +237,8 @@ class _Shop:
         """Return a fault of the kind that has waited longest, at a place where it shows."""
         possible = sorted(places)
         called = [place for place in possible if place in self.called]
-        name = self._next(name for name in names if called or not KINDS[name].on_calls)
-        kind = KINDS[name]
+        name = self._next(name for name in names if called or not DAY_KINDS[name].on_calls)
+        kind = DAY_KINDS[name]
         place = self.rng.choice(called if kind.on_calls else possible)
         numbers = {key: self.rng.uniform(*bounds) for key, bounds in kind.bounds.items()}
         end_s = exp(self.rng.uniform(log(SHORTEST_S), log(self.longest_s)))
@@ -247,7 +247,7 @@ class _Shop:
     def _next(self, names: Iterable[str]) -> str:
         allowed = set(names)
         if not allowed.intersection(self.waiting):
-            self.waiting += self.rng.sample(list(KINDS), len(KINDS))
+            self.waiting += self.rng.sample(list(DAY_KINDS), len(DAY_KINDS))
         name = next(name for name in self.waiting if name in allowed)
         self.waiting.remove(name)
         return name
@@ -295,7 +295,7 @@ def _seen(calm: Scenario) -> list[Place]:
 
 
 def _going_on(names: Iterable[str]) -> list[str]:
-    return [name for name in names if not KINDS[name].stops]
+    return [name for name in names if not DAY_KINDS[name].stops]
 
 
 def _fault(kind: Kind, place: Place, **numbers: Any) -> Fault:

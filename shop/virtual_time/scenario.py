@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from aiops_lab.checks import FieldError, check_number
+from aiops_lab.endpoints import display_names
 from aiops_lab.record.faults import DAY_S, Fault, Wait
-from aiops_lab.traces.encode import display_names
 from shop.live.traffic import MIX
 from shop.topology import SEED_SHOP, Topology
 

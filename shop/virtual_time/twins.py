@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.checks import FieldError
-from aiops_lab.traces.encode import display_names
+from aiops_lab.endpoints import display_names
 from shop.virtual_time.frames import Records, frame_of, trace_ids_of
 from shop.virtual_time.scenario import BEGIN_NS, Place, Scenario
 from shop.virtual_time.simulate import SPAN_FIELDS, Run, virtual

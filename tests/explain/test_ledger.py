@@ -17,7 +17,6 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.explain.ledger import Ledger, excess_ledger
-from aiops_lab.numerics import to_records
 from tests.support.traces import span
 
 REQUESTS = 10
@@ -55,7 +54,8 @@ USUAL = lab.learn(traces())
 def account(ledger: Ledger, name: str) -> dict[str, Any]:
     """Return the one row of an account, masked rows left out."""
     rows = ledger.rows
-    (row,) = to_records(rows[(rows["account"] == name) & ~rows["masked"]])
+    row: dict[str, Any]
+    (row,) = rows[(rows["account"] == name) & ~rows["masked"]].to_dict("records")  # type: ignore[assignment]
     return row
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import shop
 from shop.topology import SEED_SHOP, Call, Endpoint, Topology
-from shop.virtual_time.random_day import GAP_S, KINDS, WARM_UP_S, Day, random_day
+from shop.virtual_time.random_day import DAY_KINDS, GAP_S, WARM_UP_S, Day, random_day
 from shop.virtual_time.random_topology import entry_mix, layered
 
 SEEDS = range(6)
@@ -33,7 +33,7 @@ def scenes(truth: pd.DataFrame) -> list[pd.DataFrame]:
 def test_a_day_has_twenty_faults_of_all_kinds(seed: int) -> None:
     found = day(seed)
     assert len(set(found.origins)) == 20
-    assert set(found.kinds) == set(KINDS)
+    assert set(found.kinds) == set(DAY_KINDS)
     lengths = [(fault.length_s or 0) / 60 for fault in found.scenario.faults]
     assert min(lengths) >= 3
     assert max(lengths) <= 40
@@ -55,8 +55,8 @@ def test_faults_of_one_scene_are_at_places_that_do_not_call_each_other(seed: int
         if second["start"] < first["end"]:
             overlapping += 1
             # else the caller goes no further, and the second fault strikes nobody
-            assert not KINDS[first["kind"]].stops
-            assert not KINDS[second["kind"]].stops
+            assert not DAY_KINDS[first["kind"]].stops
+            assert not DAY_KINDS[second["kind"]].stops
     assert 0 < overlapping < len(several)
 
 

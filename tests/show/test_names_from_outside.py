@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 
 from aiops_lab import Span, replay, service_graph, to_frame
-from aiops_lab.endpoints import printable
+from aiops_lab.endpoints import display_names, printable
 from aiops_lab.show import plots
-from aiops_lab.traces.encode import display_names
 
 NAMES = {
     "formula": r"/a$\frac{/b$",
@@ -48,7 +47,7 @@ DRAWN = {
     "timeline": lambda frame, report: plots.timeline(report.windows, report.anomalies),
     "overview": lambda frame, report: plots.overview(report.windows, report.anomalies),
     "incidents": lambda frame, report: plots.incidents(report.incidents),
-    "service_graph": lambda frame, report: plots.service_graph(service_graph(frame)),
+    "call_graph": lambda frame, report: plots.call_graph(service_graph(frame)),
     "waterfall": lambda frame, report: plots.waterfall(frame, frame["trace_id"].iloc[-1]),
 }
 

@@ -337,7 +337,7 @@ def test_the_graph_puts_callers_left_of_their_callees() -> None:
         ("/a", "/b", 7, 1, 3.0, 4.0),
         ("/b", "/c", 1_200, 0, 2.0, 3.0),
     ]
-    ax = plots.service_graph(pd.DataFrame(rows, columns=COLUMNS))
+    ax = plots.call_graph(pd.DataFrame(rows, columns=COLUMNS))
     texts = {text.get_text(): text.get_position()[0] for text in ax.texts if text.get_text()}
     assert texts["/a"] < texts["/b"] < texts["/c"]
     assert {"7 calls, p50 3 ms\n1 error", "1,200 calls, p50 2 ms\n0 errors"} <= set(texts)
@@ -349,7 +349,7 @@ def test_a_call_back_runs_below_the_boxes() -> None:
         ("/b", "/a", 1, 0, 2.0, 3.0),
         ("/a", "/a", 2, 0, 2.0, 3.0),
     ]
-    ax = plots.service_graph(pd.DataFrame(rows, columns=COLUMNS))
+    ax = plots.call_graph(pd.DataFrame(rows, columns=COLUMNS))
     heights = {text.get_text().split(",")[0]: text.get_position()[1] for text in ax.texts}
     assert len(ax.patches) == 2
     assert (
@@ -384,7 +384,7 @@ def market(calls: list[tuple[str, str]]) -> pd.DataFrame:
 
 
 def test_no_label_of_a_graph_lies_on_another_or_on_a_line() -> None:
-    ax = plots.service_graph(market(CALLS))
+    ax = plots.call_graph(market(CALLS))
     ax.figure.canvas.draw()
     boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
     assert len(boxes) == 13 + len(CALLS)
@@ -399,7 +399,7 @@ def test_no_label_of_a_graph_lies_on_another_or_on_a_line() -> None:
 
 
 def test_a_call_past_a_column_crosses_no_box() -> None:
-    ax = plots.service_graph(market(CALLS))
+    ax = plots.call_graph(market(CALLS))
     (past,) = [line for line in ax.lines if len(line.get_xdata()) > 3]
     (height,) = set(past.get_ydata()[1:3])
     names = {t.get_text(): t.get_position() for t in ax.texts if t.get_text().startswith("/")}
@@ -411,7 +411,7 @@ def test_a_graph_is_drawn_alike_whatever_the_order_of_its_rows() -> None:
     def places(calls: list[tuple[str, str]]) -> dict[str, tuple[float, float]]:
         return {
             text.get_text(): text.get_position()
-            for text in plots.service_graph(market(calls)).texts
+            for text in plots.call_graph(market(calls)).texts
             if text.get_text()
         }
 
@@ -419,7 +419,7 @@ def test_a_graph_is_drawn_alike_whatever_the_order_of_its_rows() -> None:
 
 
 def test_no_calls_give_an_empty_graph() -> None:
-    assert not plots.service_graph(pd.DataFrame([], columns=COLUMNS)).patches
+    assert not plots.call_graph(pd.DataFrame([], columns=COLUMNS)).patches
 
 
 def book(values: list[float]) -> pd.DataFrame:

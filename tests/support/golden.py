@@ -36,7 +36,6 @@ from aiops_lab.explain.ranking import rank_by_deviations, rank_suspects
 from aiops_lab.explain.reference import learn
 from aiops_lab.explain.verdict import build_verdict
 from aiops_lab.monitor import replay
-from aiops_lab.numerics import to_records
 from aiops_lab.results import Anomaly, Suspect
 from shop.catalogue import SCENARIOS
 from shop.recordings import read_truth
@@ -146,7 +145,7 @@ def ranked(normal: pd.DataFrame, abnormal: pd.DataFrame) -> Plain:
         "suspects": list(map(neutral, suspects)),
         "by_deviations": list(map(neutral, rank_by_deviations(comparison))),
         "affected": list(build_verdict(comparison, suspects).affected),
-        "ledger": columns(to_records(comparison.ledger.rows)),
+        "ledger": columns(comparison.ledger.rows.to_dict("records")),
     }
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
+from aiops_lab.endpoints import display_names
 from aiops_lab.traces import encode
 from tests.support.columnar import columnar
 from tests.support.made import BEGIN, Shop
@@ -343,7 +344,7 @@ def test_a_status_of_500_or_more_or_none_is_a_failure():
 
 def test_names_are_short_where_no_two_services_share_a_route():
     keys = [("a", "/x"), ("b", "/x"), ("b", "/y"), ("b", "/y")]
-    names = encode.display_names(keys)
+    names = display_names(keys)
     assert names == {("a", "/x"): "a /x", ("b", "/x"): "b /x", ("b", "/y"): "/y"}
 
 

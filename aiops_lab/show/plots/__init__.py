@@ -3,7 +3,7 @@
 from aiops_lab.checks import missing_extra
 
 try:
-    from aiops_lab.show.plots.graph import service_graph
+    from aiops_lab.show.plots.graph import call_graph
     from aiops_lab.show.plots.scores import (
         RIVALS,
         cost_curve,
@@ -44,6 +44,7 @@ __all__ = [
     "SKY",
     "VERMILLION",
     "YELLOW",
+    "call_graph",
     "cost_curve",
     "figure",
     "heat_map",
@@ -53,7 +54,6 @@ __all__ = [
     "overview",
     "precision_recall",
     "reliability",
-    "service_graph",
     "size_curve",
     "timeline",
     "waterfall",

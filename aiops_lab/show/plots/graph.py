@@ -20,13 +20,13 @@ LEVEL = 0.86 - COLUMN  # from a box to where the calls that come in begin to run
 SIDE = 0.46  # from the middle of a box to its side
 
 
-def service_graph(graph: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def call_graph(graph: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draw who calls whom: an arrow a pair, with its calls, median duration and errors.
 
     Parameters
     ----------
     graph : DataFrame
-        Columns caller, callee, calls, errors, p50_ms and p95_ms, as `aiops_lab.service_graph`
+        Columns caller, callee, calls, errors, p50_ms and p95_ms, as `aiops_lab.call_graph`
         returns it. A caller that is missing means a request from outside.
     ax : Axes, optional
         Where to draw; default a new figure.
