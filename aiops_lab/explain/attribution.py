@@ -132,18 +132,15 @@ class EndpointProfile(NamedTuple):
 
 def endpoint_profile(trees: TraceTrees, config: RcaConfig) -> EndpointProfile:
     """Return the profile that fault-free traces show."""
-    node = trees.node[trees.server]
-    first, group = group_rows(node)
-    n = np.bincount(group)
+    duration = trees.end - trees.start
     columns = {
-        "ns": trees.end - trees.start,
+        "ns": duration,
         "failed": trees.failed,
         "refused": _is_refusal(trees),
-        "long": trees.end - trees.start > config.timeout_s * 1e9,
+        "long": duration > config.timeout_s * 1e9,
     }
-    served = {name: column[trees.server] for name, column in columns.items()}
-    means = {name: np.bincount(group, column) / n for name, column in served.items()}
-    nodes = pd.DataFrame(means, index=node[first])
+    served = pd.DataFrame(columns)[trees.server]
+    nodes = served.groupby(trees.node[trees.server]).mean()
     return EndpointProfile(nodes, _usual_calls(_calls(trees), config))
 
 
@@ -298,36 +295,28 @@ def _summed(costs: Costs, counts: NDArray) -> Costs:
 
 
 def _requests(trees: TraceTrees, is_open: NDArray, bad: NDArray, counts: NDArray) -> pd.DataFrame:
-    row = np.flatnonzero(counts)
     columns = {
         "entry": trees.node,
         "ns": trees.end - trees.start,
         "failed": bad,
         "open": is_open,
     }
-    return pd.DataFrame({name: column[row] for name, column in columns.items()}, index=row)
+    return pd.DataFrame(columns)[counts]
 
 
 def _endpoints(trees: TraceTrees, is_open: NDArray, bad: NDArray) -> pd.DataFrame:
     """Return a row an endpoint: n, mean ms, var of ms (of answers), failed, unanswered."""
-    requests = np.flatnonzero(trees.server & (trees.root >= 0))
-    node = trees.node[requests]
-    is_open = is_open[requests]
-    bad = bad[requests]
-    first, group = group_rows(node)
-    ms = np.where(is_open, 0.0, (trees.end - trees.start)[requests] / 1e6)
-    n = np.bincount(group, ~is_open)
-    answered = np.where(n > 0, n, np.nan)
-    mean = np.bincount(group, ms) / answered
-    deviation = np.where(is_open, 0.0, ms - mean[group])
+    ms = (trees.end - trees.start) / 1e6
     columns = {
-        "failed": np.bincount(group, bad & ~is_open),
-        "unanswered": np.bincount(group, bad & is_open),
-        "n": n,
-        "ms": mean,
-        "var": np.bincount(group, deviation**2) / answered,
+        "failed": bad & ~is_open,
+        "unanswered": bad & is_open,
+        "ms": np.where(is_open, np.nan, ms),
     }
-    return pd.DataFrame(columns, index=node[first])
+    requests = trees.server & (trees.root >= 0)
+    by_node = pd.DataFrame(columns)[requests].groupby(trees.node[requests])
+    counted = by_node[["failed", "unanswered"]].sum()
+    answered = by_node["ms"]
+    return counted.assign(n=answered.count(), ms=answered.mean(), var=answered.var(ddof=0))
 
 
 class AccountMeans(NamedTuple):
@@ -368,21 +357,12 @@ class AttributedTraces:
         longer than `timeout_s`).
         """
         requests = self.costs.requests
-        entry = requests["entry"].to_numpy()
-        first, group = group_rows(entry)
-        n = np.bincount(group)
-        ms = requests["ns"].to_numpy() / 1e6
-        mean = np.bincount(group, ms) / n
-        var = np.bincount(group, (ms - mean[group]) ** 2) / n
-        columns = {
-            "n": n,
-            "ms": mean,
-            "failed": np.bincount(group, requests["failed"]) / n,
-            "open": np.bincount(group, requests["open"]).astype(np.int64),
-            "sd_ms": np.sqrt(var),
-            "long": np.bincount(group, ms > self.config.timeout_s * 1e3) / n,
-        }
-        return pd.DataFrame(columns, index=pd.Index(entry[first], name="entry"))
+        ms = requests["ns"] / 1e6
+        long = ms > self.config.timeout_s * 1e3
+        by_entry = requests.assign(ms=ms, long=long).groupby("entry")
+        means = by_entry[["ms", "failed", "long"]].mean()
+        sd_ms = by_entry["ms"].std(ddof=0)
+        return means.assign(n=by_entry.size(), open=by_entry["open"].sum(), sd_ms=sd_ms)
 
     @cached_property
     def cost_by_account(self) -> AccountMeans:

@@ -271,7 +271,7 @@ def _excess(comparison: Comparison, entries: pd.DataFrame) -> _Rows:
     """
     usual = comparison.reference.cost_by_account
     now = comparison.cost_by_account
-    keys = [np.append(a, b) for a, b in zip(usual[:4], now[:4], strict=True)]
+    keys = list(map(np.append, usual[:4], now[:4]))
     first, group = group_rows(*keys)
     is_time, masked, entry, account = (column[first] for column in keys)
     first_now = usual.mean.size

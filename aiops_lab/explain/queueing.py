@@ -145,7 +145,8 @@ def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests 
         "failed": (trees.failed & (np.diff(trees.first) == 0))[served],
     }
     each = pd.DataFrame(columns)
-    away = pd.Series(ns[~at_home]).groupby(account[span[~at_home]]).sum() / len(each)
+    abroad = pd.DataFrame({"account": account[span], "ns": ns})[~at_home]
+    away = abroad.groupby("account")["ns"].sum() / len(each)
     # a call of itself waits in the same queue
     endpoint = traces.costs.accounts.endpoint
     outside = ~np.isin(endpoint[away.index], endpoint[each["account"]])

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiops_lab.explain.attribution import Costs
 from aiops_lab.explain.confidence import shipped
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.deviations import DEVIATION_KINDS, rank_services
@@ -140,15 +139,14 @@ def _support(comparison: Comparison) -> Counter[Key]:
 
 def _largest_excess(comparison: Comparison, which: NDArray) -> NDArray:
     """Return the account of the largest excess of time of each request, by a mask of the time."""
-    time = Costs(*(column[which] for column in comparison.costs.time))
+    time = comparison.costs.time
     usual = comparison.reference.cost_by_account
     usual_ms = np.zeros((len(comparison.spans.keys), comparison.costs.accounts.caller.size))
     usual_ms[usual.entry[usual.is_time], usual.account[usual.is_time]] = usual.mean[usual.is_time]
     excess = time.cost / 1e6 - usual_ms[time.entry, time.account]
-    order = np.lexsort((time.account, excess, time.root))
-    root = time.root[order]
-    last = np.append(root[1:] != root[:-1], np.ones(min(root.size, 1), dtype=bool))
-    return time.account[order][last]
+    columns = {"root": time.root, "excess": excess, "account": time.account}
+    rising = pd.DataFrame(columns)[which].sort_values(["root", "excess", "account"])
+    return rising.drop_duplicates("root", keep="last")["account"].to_numpy()
 
 
 # ---- by deviations

@@ -84,7 +84,8 @@ def waterfall(
     # left-aligned in a font of fixed width, so that the indent can be seen
     ax.set_yticks(range(len(bars)), labels, ha="left", fontfamily="monospace", fontsize=9)
     ax.tick_params(axis="y", pad=5.8 * max(map(len, labels)) + 6, length=0)
-    ax.set(ylim=(len(bars) - 0.4, -0.6), xlim=(0, max(bar.span.ends for bar in bars) * 1.22 or 1))
+    last = max(bar.span.ends for bar in bars)
+    ax.set(ylim=(len(bars) - 0.4, -0.6), xlim=(0, 1.22 * last or 1))
     _legend(ax, with_calls=any(bar.span.kind == "client" for bar in bars))
     return ax
 
@@ -92,7 +93,7 @@ def waterfall(
 class _Bar(NamedTuple):
     span: Any  # begins and ends: ms since the trace began
     depth: int
-    called: list[Any]  # its child spans
+    calls: list[Any]  # its child spans
 
 
 def _bars(trace: pd.DataFrame, now: pd.Timestamp | None) -> list[_Bar]:
@@ -118,9 +119,9 @@ def _bars(trace: pd.DataFrame, now: pd.Timestamp | None) -> list[_Bar]:
             span, depth = waiting.pop()
             if span.Index in bars:
                 continue
-            called = children[span.span_id]
-            bars[span.Index] = _Bar(span, depth, called)
-            waiting += [(child, depth + 1) for child in reversed(called)]
+            calls = children[span.span_id]
+            bars[span.Index] = _Bar(span, depth, calls)
+            waiting += [(child, depth + 1) for child in reversed(calls)]
     return list(bars.values())
 
 
@@ -134,7 +135,8 @@ def _longest(bars: list[_Bar]) -> list[_Bar]:
 def _label(bar: _Bar, with_service: bool) -> str:
     arrow = "→ " if bar.span.kind == "client" else ""
     service = f" ({bar.span.service})" if with_service else ""
-    return f"{'  ' * min(bar.depth, MOST_INDENT)}{arrow}{literal(f'{bar.span.endpoint}{service}')}"
+    indent = "  " * min(bar.depth, MOST_INDENT)
+    return indent + arrow + literal(bar.span.endpoint + service)
 
 
 def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str) -> None:
@@ -143,7 +145,7 @@ def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str) -> None:
         ax.barh(y, end - begin, left=begin, height=0.3, fc="white", ec=colour, hatch="////", lw=0.8)
         return
     ax.barh(y, end - begin, left=begin, height=0.62, color=colour)
-    waits = _waits(bar) if bar.called else []
+    waits = _waits(bar) if bar.calls else []
     if not waits:
         return
     # light over a white ground
@@ -154,7 +156,7 @@ def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str) -> None:
 def _waits(bar: _Bar) -> list[tuple[float, float]]:
     """Return when a span waited for its calls, as (start, length) in ms, in order and disjoint."""
     begin, end = bar.span.begins, bar.span.ends
-    calls = np.array([(called.begins, called.ends) for called in bar.called])
+    calls = np.array([(call.begins, call.ends) for call in bar.calls])
     start, stop = calls.clip(begin, end).T
     order = np.argsort(start)
     start = start[order]
