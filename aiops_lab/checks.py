@@ -54,15 +54,16 @@ EXTRAS = {
 }
 
 
-def missing_extra(error: ModuleNotFoundError) -> ImportError:
+def missing_extra(error: ModuleNotFoundError, extra: str | None = None) -> ImportError:
     """Return the error that says how to install the missing package.
 
-    The error itself comes back where the package belongs to no extra.
+    The error itself comes back where the package belongs to no extra. `extra` names it where a
+    package is in several, in parts.
     """
     package = (error.name or "").partition(".")[0]
     if package not in EXTRAS:
         return error
-    command = f'pip install "aiops-lab[{EXTRAS[package]}]"'
+    command = f'pip install "aiops-lab[{extra or EXTRAS[package]}]"'
     return ImportError(f"{package} is needed for this and not installed: {command}", name=package)
 
 

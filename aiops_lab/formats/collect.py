@@ -6,7 +6,15 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from aiops_lab.endpoints import EndpointNames
-from aiops_lab.formats.conventions import OWN, ROUTE, TEMPLATE, ReportedSpan, is_addressed, to_span
+from aiops_lab.formats.conventions import (
+    OWN,
+    ROUTE,
+    TEMPLATE,
+    Attributes,
+    ReportedSpan,
+    is_addressed,
+    to_span,
+)
 from aiops_lab.logs import get_logger
 from aiops_lab.spans import FIRST_YEAR, KINDS, LAST_YEAR, MAX_DURATION_MS, SERVING, Span, to_frame
 
@@ -42,6 +50,13 @@ def why_unusable(reported: ReportedSpan) -> str | None:
     return None
 
 
+def limit_endpoint(span: Span, attributes: Attributes, names: EndpointNames) -> Span:
+    """Return the span, as ``(other)`` where its service has too many endpoints without a route."""
+    if any(name in attributes for name in _STABLE):
+        return span
+    return span._replace(endpoint=names.limit(span.peer or span.service, span.endpoint))
+
+
 class SpanCollector:
     """Spans of a file as they come.
 
@@ -70,11 +85,8 @@ class SpanCollector:
         if reason is not None:
             self.left_out[reason] += 1
             return
-        span = to_span(reported)
         attributes = reported.attributes
-        if not any(name in attributes for name in _STABLE):
-            owner = span.peer or span.service
-            span = span._replace(endpoint=self._names.limit(owner, span.endpoint))
+        span = limit_endpoint(to_span(reported), attributes, self._names)
         if is_addressed(span, attributes):
             self._addressed.append(len(self._spans))
         self._spans.append(span)

@@ -109,7 +109,8 @@ LOWER_HEX = re.compile("[0-9a-f]*")
 
 def connect(path: Path | str, *, uri: bool = False) -> sqlite3.Connection:
     """Return a connection without implicit transactions, for use in any thread."""
-    return sqlite3.connect(
+    # Not sqlite3.connect: instrumentations replace that, and would record what the store writes.
+    return sqlite3.Connection(
         path, uri=uri, timeout=BUSY_S, isolation_level=None, check_same_thread=False
     )
 

@@ -352,7 +352,7 @@ class FaultLog:
             self._db = self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(
+        return sqlite3.Connection(
             self._path, check_same_thread=False, timeout=30, isolation_level=None
         )
 
