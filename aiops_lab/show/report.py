@@ -249,7 +249,7 @@ def _graph(findings: Findings) -> Figures:
             f"Which {by} calls which, in the whole recording, with the median latency of the "
             "calls. Dashed: some of them failed."
         )
-        yield caption, _figure_of(plots.service_graph(graph))
+        yield caption, _figure_of(plots.call_graph(graph))
 
 
 def _figure_of(axes: Any) -> Figure:
