@@ -136,12 +136,6 @@ def check_instance(name: str, value: object, wanted: type) -> None:
         raise FieldError(name, f"must be a {wanted.__name__}", value)
 
 
-def check_callable(name: str, value: object) -> None:
-    """Raise `FieldError` unless `value` can be called."""
-    if not callable(value):
-        raise FieldError(name, "must be a function", value)
-
-
 def check_number(name: str, value: object, low: float, high: float, *, whole: bool = False) -> None:
     """Raise `FieldError` unless `value` is a number in [low, high], with `whole` an integer.
 

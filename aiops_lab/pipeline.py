@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiops_lab.checks import FieldError, check_callable, check_instance
+from aiops_lab.checks import FieldError, check_instance
 from aiops_lab.detect import baselines as b
 from aiops_lab.detect.detectors import DETECTORS, AnyDetector, Detector
 from aiops_lab.detect.detectors.detector import WindowRequests
@@ -359,10 +359,12 @@ class Pipeline:
 def _check_functions(detectors: object, rule: object) -> None:
     if not isinstance(detectors, Iterable) or isinstance(detectors, str):
         raise FieldError("detectors", "must be functions or `Detector` values", detectors)
-    for number, detector in enumerate(detectors):
-        check_callable(f"detectors[{number}]", detector)
+    functions = {f"detectors[{number}]": detector for number, detector in enumerate(detectors)}
     if rule is not None:
-        check_callable("rule", rule)
+        functions["rule"] = rule
+    for name, function in functions.items():
+        if not callable(function):
+            raise FieldError(name, "must be a function", function)
 
 
 class _Causes:

@@ -45,7 +45,7 @@ def read_json(path: Path) -> Any:
         raise wrong(path, f"not valid JSON ({error})") from error
 
 
-def read_csv(path: Path, columns: Iterable[str] = (), **options: Any) -> pd.DataFrame:
+def csv_table(path: Path, columns: Iterable[str] = (), **options: Any) -> pd.DataFrame:
     """Return the table, which has at least `columns`; `options` go to `pandas.read_csv`."""
     import pandas as pd
 
@@ -60,7 +60,7 @@ def read_csv(path: Path, columns: Iterable[str] = (), **options: Any) -> pd.Data
     return frame
 
 
-def read_parquet(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
+def parquet_table(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
     """Return the table, which has rows and at least the columns of `kinds`. Needs pyarrow."""
     import pandas as pd
 

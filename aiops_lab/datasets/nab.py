@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiops_lab.datasets.cases import Case, SeriesCase
-from aiops_lab.datasets.files import present, read_csv, read_json, wrong
+from aiops_lab.datasets.files import csv_table, present, read_json, wrong
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ def _series(path: Path) -> tuple[pd.DatetimeIndex, np.ndarray]:
     import numpy as np
     import pandas as pd
 
-    frame = read_csv(path, ("timestamp", "value"))
+    frame = csv_table(path, ("timestamp", "value"))
     try:
         times = pd.DatetimeIndex(pd.to_datetime(frame["timestamp"], format="ISO8601"))
         values = frame["value"].to_numpy(np.float64)

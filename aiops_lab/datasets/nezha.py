@@ -18,9 +18,9 @@ from aiops_lab.datasets.files import (
     TRUTHS,
     WHOLE,
     check_rows,
+    parquet_table,
     raise_first,
     read_json,
-    read_parquet,
     wrong,
 )
 
@@ -92,7 +92,7 @@ class NezhaDay:
         faults_path = folder / "faults.json"
         logs_path = folder / "logs.parquet"
         self.folder = folder
-        self.spans = read_parquet(spans_path, SPANS)
+        self.spans = parquet_table(spans_path, SPANS)
         self.faults = _faults(faults_path)
         self.resources = _resources(folder / "resources.parquet")
         raise_first(spans_path, _span_problems(self.spans))
@@ -101,7 +101,7 @@ class NezhaDay:
         self._logs = None
         # OnlineBoutique's lines do not name their place in the code: it has no file of logs
         if logs and (logs_path.exists() or not folder.name.startswith("OnlineBoutique")):
-            self._logs = read_parquet(logs_path, LOGS)
+            self._logs = parquet_table(logs_path, LOGS)
             if not self._logs["span_id"].isin(self.spans["span_id"]).all():
                 raise wrong(logs_path, "names a span_id that is not in spans.parquet")
 
@@ -217,7 +217,7 @@ def _faults(path: Path) -> pd.DataFrame:
 def _resources(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    frame = read_parquet(path, RESOURCES)
+    frame = parquet_table(path, RESOURCES)
     if not isinstance(frame.index.dtype, pd.DatetimeTZDtype) or frame.index.hasnans:
         raise wrong(path, f"the index must be times (UTC) without gaps, got {frame.index.dtype}")
     return frame.astype({"service": "str"} | dict.fromkeys(RESOURCE_NUMBERS, "float64"))

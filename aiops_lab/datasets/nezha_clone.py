@@ -27,8 +27,8 @@ from aiops_lab.datasets.files import (
     TEXT,
     WHOLE,
     check_kinds,
+    csv_table,
     present,
-    read_csv,
     read_json,
     wrong,
 )
@@ -124,7 +124,7 @@ def _tables(
     dtypes = {name: "str" for name in names if kinds.get(name, TEXT) == TEXT}
     files = [path for folder in folders for path in sorted(folder.glob(pattern))]
     for path in tqdm(files, desc=pattern, unit="file", leave=False):
-        table = read_csv(path, names, dtype=dtypes)
+        table = csv_table(path, names, dtype=dtypes)
         check_kinds(path, table, kinds)
         yield table[names]
 

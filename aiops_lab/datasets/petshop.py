@@ -11,8 +11,8 @@ from aiops_lab.datasets.cases import Case, MetricsCase
 from aiops_lab.datasets.files import (
     NUMBERS,
     check_kinds,
+    csv_table,
     raise_first,
-    read_csv,
     read_json,
     wrong,
 )
@@ -68,7 +68,7 @@ def _call_graph(path: Path) -> tuple[list[tuple[str, str]], set[str]]:
     """Return the (caller, callee) of the 0/1 matrix, and all nodes."""
     import numpy as np
 
-    graph = read_csv(path, index_col=0)
+    graph = csv_table(path, index_col=0)
     if graph.empty or list(graph.index) != list(graph.columns):
         raise wrong(path, "rows and columns must be the same nodes, in the same order")
     if not graph.isin([0, 1]).all(axis=None):
@@ -80,7 +80,7 @@ def _call_graph(path: Path) -> tuple[list[tuple[str, str]], set[str]]:
 
 def _metrics(path: Path, rows: int | None = None) -> pd.DataFrame:
     """Return (node, metric, statistic) by start of the interval; NaN where there was no traffic."""
-    frame = read_csv(path, header=[0, 1, 2], index_col=0)
+    frame = csv_table(path, header=[0, 1, 2], index_col=0)
     if frame.columns.nlevels != 3:
         raise wrong(path, "must have three header rows: node, metric, statistic")
     if len(frame) != (rows or max(len(frame), 1)):

@@ -78,7 +78,7 @@ class MetricsConfig:
             check_number(field.name, getattr(self, field.name), 0, highest)
 
 
-class Metrics(NamedTuple):
+class MetricTables(NamedTuple):
     """The mean cost of a request (s, or share of failures; NaN: not measured) and the number of
     requests, both of shape (rows, nodes).
     """
@@ -289,7 +289,7 @@ def _nodes(abnormal: pd.DataFrame, metric: str, target: str) -> list[str]:
     return sorted(measured)
 
 
-def _metrics(name: str, frame: pd.DataFrame, nodes: list[str], metric: str) -> Metrics:
+def _metrics(name: str, frame: pd.DataFrame, nodes: list[str], metric: str) -> MetricTables:
     measured = [node for node in nodes if (node, metric, "Average") in frame.columns]
     if not measured:
         rule = f"must have a column (node, {metric!r}, 'Average') of a node of abnormal"
@@ -299,7 +299,7 @@ def _metrics(name: str, frame: pd.DataFrame, nodes: list[str], metric: str) -> M
             raise ValueError(f"{name} must have the column {(node, 'requests', 'Sum')}")
     requests = np.nan_to_num(_table(name, frame, nodes, "requests", "Sum"))
     value = _table(name, frame, nodes, metric, "Average")
-    return Metrics(1.0 - value / 100.0 if metric == "availability" else value, requests)
+    return MetricTables(1.0 - value / 100.0 if metric == "availability" else value, requests)
 
 
 def _table(
@@ -374,7 +374,9 @@ def _rows_before(starts: NDArray, alarm_s: float) -> int:
 # ---- accounts
 
 
-def _costs(metrics: Metrics, typical: NDArray, graph: Graph, rows: int, before: int) -> MetricCosts:
+def _costs(
+    metrics: MetricTables, typical: NDArray, graph: Graph, rows: int, before: int
+) -> MetricCosts:
     """Return the costs of every window of `rows` rows, of which the first `before` show the time
     before.
     """

@@ -160,11 +160,10 @@ def _children_of(
         "of": frame["service"].iloc[at].to_numpy(dtype=object),
     }
     pairs = pd.DataFrame(columns).merge(members, on="key")
-    own = members.set_index("at")
     # a call, or who served it, that names its own id has no parent there
-    half = own["half"].reindex(pairs["child"]).to_numpy()
-    own_key = own["key"].reindex(pairs["child"], fill_value=0).to_numpy()
-    is_itself = (own_key == pairs["key"].to_numpy()) & np.isin(half, [_SERVES, _CALLS])
+    halves = members[members["half"].isin([_SERVES, _CALLS])]
+    own_key = halves.set_index("at")["key"].reindex(pairs["child"], fill_value=0)
+    is_itself = own_key.to_numpy() == pairs["key"].to_numpy()
     pairs = pairs[~is_itself & (pairs["child"] != pairs["at"]).to_numpy()]
     elsewhere = pairs["of"] != pairs["service"]
     ranked = pairs.assign(elsewhere=elsewhere, log=pairs["half"] == _LOG)
