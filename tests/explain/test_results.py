@@ -72,6 +72,15 @@ def test_the_verdict_shows_the_traces_behind_it(incident) -> None:
     assert all(trace["trace_id"] in str(last) for trace in last.traces)
 
 
+def test_the_tables_of_an_explanation_have_headers_with_units(incident) -> None:
+    first, *_, last = map(str, incident.explain())
+    assert "usual (ms)" in first
+    assert "usual requests" in last  # the unit of the score
+    assert "of these, largest excess here" in last
+    assert "endpoint of the cause" in last
+    assert "root_endpoint" not in last
+
+
 def test_why_not_shows_the_traces_that_pass_through(incident) -> None:
     elsewhere = [{"trace_id": "1", "affected_chain": ["/payment"]}]
     assert (

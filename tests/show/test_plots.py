@@ -233,7 +233,7 @@ def light(ax: plt.Axes) -> list[tuple[float, float, float]]:
 
 
 def test_calls_that_overlap_are_one_wait_and_others_are_several() -> None:
-    calls = [(10, 40), (30, 20), (70, 50)]  # the last one ends after its caller
+    calls = [(10, 40), (20, 20), (70, 50)]  # the last one ends after its caller
     spans = [span(n, 1, "/b", "server", *call) for n, call in enumerate(calls, 2)]
     ax = plots.waterfall(to_frame([span(1, 0, "/a", "server", 0, 100), *spans]), TRACE)
     assert light(ax) == [(0, 10, 50), (0, 70, 100)]
@@ -244,7 +244,7 @@ def test_of_a_span_with_thousands_of_calls_the_longest_are_drawn() -> None:
     ax = plots.waterfall(to_frame([span(1, 0, "/a", "server", 0, 10_000), *calls]), TRACE)
     assert ax.get_title(loc="left").endswith(", the 150 longest of 4,999 spans")
     assert [text.get_text() for text in ax.texts].count("3 ms") == 99
-    assert len(ax.collections) < 1_000
+    assert light(ax) == [(0, 4, 9_999)]  # nobody could see the gaps of 1 ms
 
 
 def test_an_error_is_named_and_a_good_span_is_not() -> None:
