@@ -43,7 +43,7 @@ def call_graph(graph: pd.DataFrame, ax: Axes | None = None) -> Axes:
     bottom = -rows / 2 - LANE * (len(back) + 0.5 * bool(back))
     right = max((box.x for box in boxes.values()), default=0)
     size = max(9, 3.4 * right / COLUMN + 3), 1 + 0.75 * (rows / 2 - bottom)
-    ax = dress(ax, size, "Who calls whom", "", "")
+    ax = dress(ax, size, "Who calls whom")
     ax.axis("off")
     for name, box in boxes.items():
         _draw_box(ax, name, box)

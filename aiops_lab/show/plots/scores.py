@@ -21,14 +21,15 @@ from aiops_lab.show.plots.style import (
     SERIES,
     SKY,
     VERMILLION,
+    Look,
     dress,
     log_axis,
     note,
     three_digits,
 )
 
-EXCESS_LOOK: dict[str, Any] = {"color": VERMILLION}
-SAVING_LOOK: dict[str, Any] = {"fc": "white", "ec": GREEN, "hatch": "////"}
+EXCESS_LOOK: Look = {"color": VERMILLION}
+SAVING_LOOK: Look = {"fc": "white", "ec": GREEN, "hatch": "////"}
 
 
 def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
@@ -61,7 +62,7 @@ def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
     total = float(excess.sum())
     entry, unit = ledger.attrs.get("entry", "the entry"), ledger.attrs.get("unit", "")
     title = f"Where the excess at {entry} originated"
-    ax = dress(ax, (9, 1.2 + 0.4 * n), title, f"excess ({unit})", "")
+    ax = dress(ax, (9, 1.2 + 0.4 * n), title, f"excess ({unit})")
     digits = 1 if max(abs(total), excess.abs().max()) >= 10 else 3
     for y, (value, end) in enumerate(zip(excess, ends, strict=True)):
         look = EXCESS_LOOK if value >= 0 else SAVING_LOOK
@@ -95,7 +96,7 @@ def leaderboard(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         in percent.
     """
     rules = table.shape[1]
-    ax = dress(ax, (16, 1.9 + 0.42 * rules), "", "", "")
+    ax = dress(ax, (16, 1.9 + 0.42 * rules))
     title = "How often each rule names a true cause, in percent; without a fault: says nothing"
     ax.set_title(title, fontsize=18, loc="left")
     left, ticks = 0.0, list[float]()
@@ -126,7 +127,7 @@ def _write_cell(ax: Axes, x: float, y: float, text: str, colour: str, size: int)
 
 
 # looks of the rivals that are told apart
-RIVALS: tuple[dict[str, Any], ...] = (
+RIVALS: tuple[Look, ...] = (
     {"color": BLUE, "marker": "s", "ls": (0, (5, 1.5))},
     {"color": GREEN, "marker": "^", "ls": (0, (1, 1))},
     {"color": ORANGE, "marker": "D", "ls": (0, (6, 1, 1, 1))},
@@ -134,11 +135,11 @@ RIVALS: tuple[dict[str, Any], ...] = (
     {"color": SKY, "marker": "P", "ls": (0, (9, 2))},
 )
 RIVAL_LOOK = {"lw": 2.2, "ms": 7, "zorder": 3}
-BOLD_LOOKS: tuple[dict[str, Any], ...] = (
+BOLD_LOOKS: tuple[Look, ...] = (
     {"color": VERMILLION, "ls": "-", "lw": 4.5, "ms": 9, "marker": "o", "zorder": 4},
     {"color": BLACK, "ls": (0, (3, 1)), "lw": 2.5, "ms": 5, "marker": "o", "zorder": 4},
 )
-GREY_LOOK: dict[str, Any] = {"color": "#cfcfcf", "lw": 1.2, "zorder": 2}
+GREY_LOOK: Look = {"color": "#cfcfcf", "lw": 1.2, "zorder": 2}
 
 
 def size_curve(
@@ -170,7 +171,7 @@ def size_curve(
     Axes
         x: size on a log scale; y: the share; each line has its name at its right end.
     """
-    ax = dress(ax, (9, 5), "", "size of the fault", "")
+    ax = dress(ax, (9, 5), "", "size of the fault")
     looks = {rule: look | RIVAL_LOOK for rule, look in zip(shown, RIVALS, strict=False)}
     looks |= zip(bold, BOLD_LOOKS, strict=False)
     ends = {}

@@ -18,6 +18,9 @@ from matplotlib.ticker import LogLocator, StrMethodFormatter
 from aiops_lab.detect.detectors import DETECTORS
 from aiops_lab.endpoints import printable
 
+Look = dict[str, Any]
+"""How something is drawn: arguments of matplotlib by name."""
+
 MAX_TEXT = 90  # characters of a text with names, so that the axes keep their room
 
 # Okabe and Ito's palette
@@ -47,7 +50,7 @@ SERIES = (
 )
 
 
-FAULT_LOOK: dict[str, Any] = {"fc": YELLOW, "ec": ORANGE, "hatch": "..", "lw": 0.5}
+FAULT_LOOK: Look = {"fc": YELLOW, "ec": ORANGE, "hatch": "..", "lw": 0.5}
 
 
 def figure(size: tuple[float, float], dpi: float = 100) -> Figure:
@@ -60,7 +63,9 @@ def figure(size: tuple[float, float], dpi: float = 100) -> Figure:
     return fig
 
 
-def dress(ax: Axes | None, size: tuple[float, float], title: str, x: str, y: str) -> Axes:
+def dress(
+    ax: Axes | None, size: tuple[float, float], title: str = "", x: str = "", y: str = ""
+) -> Axes:
     """Return `ax`, or that of a new figure of `size` inches, with its title, labels and grid."""
     ax = ax or plt.subplots(figsize=size, layout="constrained")[1]
     ax.set_title(literal(title), fontsize=12, loc="left")
@@ -112,7 +117,7 @@ def draw_marks(ax: Axes, rows: pd.DataFrame, anomalies: list[Any], heights: pd.S
         marked = at[at.index.isin(keys)] if keys else at[:0]
         if marked.empty:
             continue
-        look: dict[str, Any] = {"mec": BLACK, "mew": 0.6, "ms": 10}
+        look: Look = {"mec": BLACK, "mew": 0.6, "ms": 10}
         if marker == "o":  # a ring, so that a second mark on the same window shows inside it
             look = {"mfc": "none", "mew": 2, "ms": 12}
         label = kind.replace("_", " ")

@@ -21,6 +21,7 @@ from aiops_lab.show.plots.style import (
     ORANGE,
     SKY,
     VERMILLION,
+    Look,
     draw_marks,
     dress,
     figure,
@@ -35,7 +36,7 @@ from aiops_lab.show.plots.style import (
     time_axis,
 )
 
-SEVERITY_LOOKS: dict[str, dict[str, Any]] = {
+SEVERITY_LOOKS: dict[str, Look] = {
     "medium": {"fc": SKY, "hatch": ""},
     "high": {"fc": ORANGE, "hatch": "//"},
     "critical": {"fc": VERMILLION, "hatch": "xx"},
@@ -156,7 +157,7 @@ def incidents(incidents: Any, faults: Any = (), ax: Axes | None = None) -> Axes:
     found = list(getattr(incidents, "incidents", incidents))
     times = _times(found, plain_rows(faults))
     true = known_ends(faults, times.max())
-    ax = dress(ax, (9, 1.4 + 0.45 * (len(found) + len(true))), "Incidents", "time (UTC)", "")
+    ax = dress(ax, (9, 1.4 + 0.45 * (len(found) + len(true))), "Incidents", "time (UTC)")
     if times.empty:
         return ax
     names = []

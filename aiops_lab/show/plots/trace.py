@@ -73,7 +73,7 @@ def waterfall(
     title = f"Trace {trace_id[:8]}…{left_out}"
     bars = _longest(bars)
     height = 1.1 + 0.36 * len(bars)
-    ax = dress(ax, (9, height), title, "ms since the trace began", "")
+    ax = dress(ax, (9, height), title, "ms since the trace began")
     services = dict.fromkeys(bar.span.service for bar in bars)
     colours = dict(zip(services, cycle(SERVICE_COLOURS)))
     for y, bar in enumerate(bars):
