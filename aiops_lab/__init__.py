@@ -21,7 +21,7 @@ shared_state  What do several monitors of one store share? Their state, one at a
 monitor    Who watches? Monitor.step on a live store, replay on a recording.
 evaluate   Is it right? Scores against injected faults, calibration, sweeps.
 datasets   Public incident data behind one interface: load(name, directory).
-show       Who looks? The HTTP interface, figures, reports, the sensitivity sliders.
+show       Who looks? The HTTP interface, the OTLP receiver, figures, reports, sliders.
 __main__   The commands: explain.
 """
 

@@ -14,14 +14,20 @@ from shop.live.stopping import Stop
 if TYPE_CHECKING:
     import argparse
 
-AS_TYPED = {"file": "FILE", "path": "--db", "target": "--url", "fault_s": "--seconds"} | {
-    name: "--" + name.removesuffix("_ms").removesuffix("_s")
-    for name in (
-        *("interval_s", "window_s", "warmup_s", "recovery_s", "duration_ms"),
-        *("port", "traffic", "url", "rate", "endpoint", "share", "out"),
-        *("seeds", "first-seed", "scenario", "rule", "jobs", "format"),
-    )
-}
+AS_TYPED = (
+    {"file": "FILE", "path": "--db", "target": "--url", "fault_s": "--seconds"}
+    | {
+        "token": "--otlp-token",
+    }
+    | {
+        name: "--" + name.removesuffix("_ms").removesuffix("_s")
+        for name in (
+            *("interval_s", "window_s", "warmup_s", "recovery_s", "duration_ms"),
+            *("port", "traffic", "url", "rate", "endpoint", "share", "out"),
+            *("seeds", "first-seed", "scenario", "rule", "jobs", "format"),
+        )
+    }
+)
 
 """The option, as the user typed it, of each parameter that an error may name."""
 
@@ -73,6 +79,8 @@ def _serve(options: argparse.Namespace, stop: Stop) -> int:
         window_s=options.window,
         traffic=options.traffic,
         seed=options.seed,
+        otlp=options.otlp,
+        token=options.otlp_token,
         stop=stop,
     )
 

@@ -105,6 +105,16 @@ def _add_serve(add: Callable[..., ArgumentParser]) -> ArgumentParser:
         metavar="RATE",
         help="normal traffic of the shop's own, in requests/s; 0 = none",
     )
+    option(
+        "--otlp",
+        action="store_true",
+        help="take traces of other services, OTLP over HTTP, at /v1/traces of the same port",
+    )
+    option(
+        "--otlp-token",
+        metavar="TOKEN",
+        help="what senders of traces must give as Authorization: Bearer (default: nothing)",
+    )
     _add_seed(option)
     return command
 

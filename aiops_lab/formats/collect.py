@@ -93,9 +93,13 @@ class SpanCollector:
 
     def take(self) -> pd.DataFrame:
         """Return the frame of the spans so far, and forget them."""
+        return to_frame(self.take_spans())
+
+    def take_spans(self) -> list[Span]:
+        """Return the spans so far, and forget them."""
         spans = with_peers(self._spans, self._addressed)
         self._spans, self._addressed = [], []
-        return to_frame(spans)
+        return spans
 
     def tell(self, name: str) -> None:
         """Log what was left out of a file.

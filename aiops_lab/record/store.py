@@ -185,6 +185,11 @@ class SpanStore(SpanReader):
 
     __call__ = add
 
+    @property
+    def room(self) -> int:
+        """How many spans the buffer takes before it drops any."""
+        return self._capacity - len(self._buffer)
+
     def stack(self, span_id: str, text: str) -> None:
         """Store the full stack trace of the exception that ended a span."""
         self._check_open()

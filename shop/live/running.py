@@ -8,7 +8,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
@@ -38,6 +38,8 @@ except ModuleNotFoundError as error:
     raise missing_extra(error) from error
 
 if TYPE_CHECKING:
+    from flask import Blueprint
+
     from aiops_lab.detect.incidents import Incident
 
 HOST = "127.0.0.1"
@@ -49,6 +51,8 @@ CONTROL_THREADS = 16
 lifecycle_log = logging.getLogger(__name__)
 
 Started = TypeVar("Started")
+
+Receiver = Callable[[SpanStore], "Blueprint"]
 
 # Of several equal headers cheroot passes on the last, unless their names are in this list; those
 # of W3C Trace Context form a list.
@@ -140,6 +144,7 @@ def running(
     interval_s: float | None = None,
     *,
     topology: Topology = SEED_SHOP,
+    receiver: Receiver | None = None,
 ) -> Iterator[Shop]:
     """Run a shop while the block runs; its ports, threads and temporary file are freed afterwards.
 
@@ -162,6 +167,9 @@ def running(
         yourself.
     topology : Topology
         The shop to run; default the seed's.
+    receiver : function (SpanStore) -> Blueprint, optional
+        Takes spans of other services at the front, such as `aiops_lab.show.otlp.otlp_receiver`;
+        default none.
 
     Raises
     ------
@@ -176,7 +184,9 @@ def running(
         check_number("interval_s", interval_s, 0.001, 86_400)
     topology = topology.as_one() if services == "one" else topology
     knobs = sensitivity or Sensitivity()
-    with undisturbed(_life(topology, path, knobs, seed, port, interval_s)) as shop:
+    with undisturbed(
+        _life(topology, path, knobs, seed, port, interval_s, receiver=receiver)
+    ) as shop:
         yield shop
 
 
@@ -216,6 +226,8 @@ def _life(
     seed: int,
     port: int,
     interval_s: float | None,
+    *,
+    receiver: Receiver | None,
 ) -> Iterator[Shop]:
     with ExitStack() as stack:
         if path is None:
@@ -227,13 +239,13 @@ def _life(
         if interval_s is not None:
             _compile()
         shop = Shop(topology, store, monitor, truth, seed)
-        _open(shop, stack, seed, port)
+        _open(shop, stack, seed, port, receiver)
         if interval_s is not None:
             stack.enter_context(_watching(shop, interval_s))
         yield shop
 
 
-def _open(shop: Shop, stack: ExitStack, seed: int, port: int) -> None:
+def _open(shop: Shop, stack: ExitStack, seed: int, port: int, receiver: Receiver | None) -> None:
     """Start the servers; all ports first, because the services need the addresses of the others."""
     topology = shop.topology
     stopping = threading.Event()
@@ -255,6 +267,8 @@ def _open(shop: Shop, stack: ExitStack, seed: int, port: int) -> None:
         if service == topology.front:
             app.register_blueprint(simulate(shop.injector, [e.place for e in topology.endpoints]))
             app.register_blueprint(aiops(shop.monitor))
+            if receiver is not None:
+                app.register_blueprint(receiver(shop.store))
         server.serve_in_thread(instrument(app, shop.store, service=service))
     stack.callback(shop.injector.close)
     stack.callback(stopping.set)

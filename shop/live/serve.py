@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from aiops_lab.checks import FieldError, check_number
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.record.store import SpanStore
+from aiops_lab.show.otlp import otlp_receiver
 from shop.live.running import HOST, Shop, check_free, running
 from shop.live.stopping import Stop
 from shop.live.traffic import background
@@ -20,6 +22,9 @@ AIOps Lab - Automatic Failure Detection & Root Cause Analysis
 {LINE}
 
 📊 Starting AIOps background analysis... (it compiles at the first start: some seconds more)"""
+
+OTLP_LINE = """    POST /v1/traces                         - Take traces of other services (OTLP)
+"""
 
 POLL_S = 0.1
 
@@ -38,23 +43,33 @@ def serve(
     window_s: float,
     traffic: float,
     seed: int,
+    otlp: bool = False,
+    token: str | None = None,
     stop: Stop,
 ) -> int:
-    """Serve the shop until `stop` is asked for; return the exit code."""
+    """Serve the shop until `stop` is asked for; return the exit code.
+
+    With `otlp` it takes traces of other services, too, from those who have the `token`, if any.
+    """
     check_number("port", port, 0, 65_535)
     check_number("interval_s", interval_s, 0.001, 86_400)
     check_number("traffic", traffic, 0, 100_000)
+    if token is not None and not otlp:
+        raise FieldError("token", "must not be given without --otlp", token)
     sensitivity = Sensitivity(window_s=window_s)
+    receiver = partial(otlp_receiver, token=token) if otlp else None
     _check_port(port)
     _check_db(db)
     with ExitStack() as stack:
         if not stop.asked:
             print(HEAD, flush=True)
-            shop = stack.enter_context(running(services, db, sensitivity, seed, port, interval_s))
+            shop = stack.enter_context(
+                running(services, db, sensitivity, seed, port, interval_s, receiver=receiver)
+            )
         if not stop.asked and traffic > 0:
             stack.enter_context(background(shop, traffic, seed))
         if not stop.asked:
-            print(banner(shop, db, interval_s, window_s, traffic), flush=True)
+            print(banner(shop, db, interval_s, window_s, traffic, otlp=otlp), flush=True)
         while not stop.asked:
             time.sleep(POLL_S)
     print("Stopped.", flush=True)
@@ -76,8 +91,11 @@ def _check_db(db: str) -> None:
         raise FieldError("path", rule, db) from None
 
 
-def banner(shop: Shop, db: str, interval_s: float, window_s: float, traffic: float) -> str:
+def banner(
+    shop: Shop, db: str, interval_s: float, window_s: float, traffic: float, *, otlp: bool = False
+) -> str:
     """Return the text that is printed when the server is ready."""
+    receiver = OTLP_LINE * otlp
     customers = "none (--traffic RATE sends some)"
     if traffic > 0:
         customers = f"{traffic:g} requests/s of normal customers"
@@ -105,7 +123,7 @@ Available endpoints:
     POST /aiops/incidents/<id>/resolve      - It is over
     GET  /aiops/graph                       - Who calls whom
     POST /aiops/analyze                     - Trigger manual analysis
-
+{receiver}
   Simulation endpoints:
     POST /simulate/delay   - Add latency (?endpoint=/payment&duration=1000)
     POST /simulate/error   - Inject errors (?endpoint=/payment&rate=0.5)
