@@ -159,7 +159,12 @@ class _Proxy:
         return type(self.__wrapped__)
 
     def __getattr__(self, name: str) -> Any:
+        if name in _OWN:  # a copy that is still empty
+            raise AttributeError(name)
         return getattr(self.__wrapped__, name)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.__wrapped__.__reduce_ex__(protocol)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self.__wrapped__, name, value)
@@ -173,6 +178,8 @@ class _Proxy:
     def __repr__(self) -> str:
         return f"<traced {self.__wrapped__!r}>"
 
+
+_OWN = ("__wrapped__", "_statement")
 
 _set = object.__setattr__  # of the proxy itself
 
@@ -190,7 +197,7 @@ class TracedConnection(_Proxy):
         _set(self, "_peer", peer)
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self.__wrapped__, name)
+        value = super().__getattr__(name)
         if name not in STATEMENTS:
             return value
 
@@ -268,7 +275,7 @@ class TracedCursor(_Proxy):
         self._end_without_rows()
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self.__wrapped__, name)
+        value = super().__getattr__(name)
         if name == "callproc":
             return self._executing(value, lambda text: f"CALL {text}")
         return self._executing(value, str) if name in STATEMENTS else value

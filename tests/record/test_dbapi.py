@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
+import pickle
 import sqlite3
 import threading
 from contextlib import closing
@@ -237,6 +239,18 @@ def test_attributes_are_those_of_the_connection(connection):
     assert not hasattr(connection, "nothing_like_this")
 
 
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_it_cannot_be_copied_as_the_connection_cannot(connection, copied):
+    for original in (connection.__wrapped__, connection, connection.cursor()):
+        with pytest.raises(TypeError, match="cannot pickle 'sqlite3"):
+            copied(original)
+
+
+def test_a_proxy_without_a_connection_has_no_attributes(connection):
+    empty = object.__new__(type(connection))
+    assert not hasattr(empty, "row_factory")
+
+
 def test_a_procedure_is_named_by_its_call(spans):
     class Cursor:
         description = None
@@ -314,7 +328,7 @@ def test_a_forked_child_does_not_record_the_parents_statement(connection, tmp_pa
     path = tmp_path / "ended"
     sink = path.open("a", buffering=1)
     with sink:
-        traced = lab.trace_connection(connection.__wrapped__, lambda span: sink.write("x"))
+        traced = lab.trace_connection(connection.__wrapped__, lambda span: sink.write("x\n"))
         cursor = traced.execute("SELECT name FROM orders")
         child = os.fork()
         if child == 0:
@@ -322,7 +336,7 @@ def test_a_forked_child_does_not_record_the_parents_statement(connection, tmp_pa
             os._exit(0)
         os.waitpid(child, 0)
         cursor._end()
-    assert path.read_text() == "x"
+    assert path.read_text() == "x\n"
 
 
 @pytest.mark.parametrize(
