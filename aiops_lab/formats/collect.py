@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiops_lab.endpoints import EndpointNames
 from aiops_lab.formats.conventions import (
-    OWN,
+    OWN_PREFIX,
     ROUTE,
     TEMPLATE,
     Attributes,
@@ -27,9 +27,9 @@ _FIRST_NS = 631_152_000_000_000_000  # 1990-01-01
 _END_NS = 4_133_980_800_000_000_000  # 2101-01-01
 _MAX_NS = int(MAX_DURATION_MS * 1e6)
 
-_STABLE = (f"{OWN}endpoint", *ROUTE, *TEMPLATE)  # name an endpoint that has no ids in it
+_STABLE = (f"{OWN_PREFIX}endpoint", *ROUTE, *TEMPLATE)  # name an endpoint that has no ids in it
 
-Call = tuple[str, str | None]  # the service that calls, and the address
+Address = tuple[str, str | None]  # the service that calls, and the address
 
 
 def why_unusable(reported: ReportedSpan) -> str | None:
@@ -134,7 +134,7 @@ def with_peers(spans: list[Span], addressed: list[int]) -> list[Span]:
     if not addressed:
         return spans
     answered = _answered(spans)
-    reached: dict[Call, set[str]] = defaultdict(set)
+    reached: dict[Address, set[str]] = defaultdict(set)
     lost = []
     spans = [*spans]
     for at in addressed:

@@ -22,7 +22,7 @@ from aiops_lab.spans import WITHOUT_HTTP, Span
 
 UNKNOWN_SERVICE = "unknown_service"  # as the specification of resources has it
 
-MAX_ERROR = 1000  # characters; a message may hold the body of a request
+MAX_ERROR_LENGTH = 1000  # characters; a message may hold the body of a request
 
 Attributes = Mapping[str, Any]
 Finder = Callable[[Attributes], str | None]
@@ -51,7 +51,7 @@ class ReportedSpan(NamedTuple):
     links: tuple[str, ...] | None = None
 
 
-OWN = "aiops_lab."
+OWN_PREFIX = "aiops_lab."
 
 # Each tuple holds names of one attribute: the present one first, then those of older releases.
 METHOD = ("http.request.method", "http.method")
@@ -85,7 +85,7 @@ INSTANCE = ("service.instance.id", "k8s.pod.name", "host.name", "container.id")
 EXCEPTION_TYPE, EXCEPTION_MESSAGE = "exception.type", "exception.message"
 
 _OWN_FIELDS = ("endpoint", "kind", "peer", "status", "error", "method", "first_byte_ns", "open")
-_OWN_NAMES = {f"{OWN}{field}": field for field in _OWN_FIELDS}
+_OWN_NAMES = {f"{OWN_PREFIX}{field}": field for field in _OWN_FIELDS}
 
 _OF_HTTP = (*METHOD, *HTTP_STATUS, *ROUTE, *TEMPLATE, *PATH, *URL)
 _OF_SPANS = (
@@ -125,7 +125,7 @@ def to_span(reported: ReportedSpan) -> Span:
         peer_of(attributes) if kind in ("client", "producer") else None,
         reported.start_ns,
         reported.duration_ns,
-        status := status_of(reported),
+        status := http_status_of(reported),
         error_of(reported, status),
         _method(attributes),
         reported.instance,
@@ -150,7 +150,7 @@ def _with_own(span: Span, own: Attributes) -> Span:
 
 def is_addressed(span: Span, attributes: Attributes) -> bool:
     """Return whether a call names its peer by an address only, or not at all."""
-    named = first(attributes, PEER) is not None or f"{OWN}peer" in attributes
+    named = first(attributes, PEER) is not None or f"{OWN_PREFIX}peer" in attributes
     return span.kind == "client" and not named
 
 
@@ -254,7 +254,7 @@ def peer_of(attributes: Attributes) -> str | None:
     return host or first(attributes, SYSTEM)
 
 
-def status_of(reported: ReportedSpan) -> int | None:
+def http_status_of(reported: ReportedSpan) -> int | None:
     """Return the status as one of HTTP.
 
     That is the span's own, or that of its gRPC code. Without either ERROR reads as 500; but a
@@ -298,9 +298,9 @@ def error_of(reported: ReportedSpan, status: int | None) -> str | None:
     if status is not None and status >= 400 and not told and not message:
         return None
     if kind and message and not message.startswith(f"{kind}:"):
-        return f"{kind}: {message}"[:MAX_ERROR]
+        return f"{kind}: {message}"[:MAX_ERROR_LENGTH]
     is_ok = status is not None and 100 <= status < 400
-    return (message or kind or ("ERROR" if is_ok else ""))[:MAX_ERROR] or None
+    return (message or kind or ("ERROR" if is_ok else ""))[:MAX_ERROR_LENGTH] or None
 
 
 def _type_name(kind: str | None) -> str:
@@ -317,14 +317,14 @@ def attributes_of(span: Span) -> ReportedSpan:
     """Return a span as an SDK would report it: `to_span` gives the same span back."""
     own: dict[str, Any] = {}
     if span.kind in ("client", "producer") and span.peer is None:
-        own[f"{OWN}peer"] = ""
+        own[f"{OWN_PREFIX}peer"] = ""
     if span.first_byte_ns is not None:
-        own[f"{OWN}first_byte_ns"] = span.first_byte_ns
+        own[f"{OWN_PREFIX}first_byte_ns"] = span.first_byte_ns
     reported = _reported(span, own)
     read = to_span(reported)
     differing = [field for field in _OWN_NAMES.values() if _differs(span, read, field)]
     if differing:
-        values = {f"{OWN}{field}": getattr(span, field) for field in differing}
+        values = {f"{OWN_PREFIX}{field}": getattr(span, field) for field in differing}
         own |= {name: "" if value is None else value for name, value in values.items()}
         reported = _reported(span, own)
     return reported

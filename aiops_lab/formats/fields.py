@@ -13,7 +13,7 @@ from aiops_lab.formats.status import whole_number
 TRACE_DIGITS, SPAN_DIGITS = 32, 16
 
 
-def whole(field: str, value: Any) -> int:
+def integer(field: str, value: Any) -> int:
     """Return a whole number, also where it is given as its digits; 0 for None."""
     if value is None:
         return 0

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from aiops_lab.checks import FieldError, check_number, shorten
-from aiops_lab.formats import jaeger, otlp_json, zipkin
 from aiops_lab.formats.collect import SpanCollector
 from aiops_lab.formats.conventions import ReportedSpan
+from aiops_lab.formats.jaeger import jaeger_spans
 from aiops_lab.formats.json_items import JsonItems
+from aiops_lab.formats.otlp_json import otlp_spans
 from aiops_lab.formats.recognize import recognized, recognized_json
 from aiops_lab.formats.sources import MAX_BYTES, MAX_RATIO, Limits, Readable, Source, opened
+from aiops_lab.formats.zipkin import zipkin_spans
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROWS = 100_000  # spans of a batch: some 100 MB as Python objects
 
-_MODULES: dict[str, ModuleType] = {"otlp": otlp_json, "jaeger": jaeger, "zipkin": zipkin}
+_READERS: dict[str, Callable[[Any], Iterable[ReportedSpan]]] = {
+    "otlp": otlp_spans,
+    "jaeger": jaeger_spans,
+    "zipkin": zipkin_spans,
+}
 
 Frames = Iterator["pd.DataFrame"]
 
@@ -131,23 +136,23 @@ def _whole_table(source: Source, form: str, limits: Limits) -> pd.DataFrame:
 
 
 def _tables(source: Source, form: str, size: int, limits: Limits) -> Frames:
-    from aiops_lab.formats.tables import read_csv, read_parquet
+    from aiops_lab.formats.tables import csv_frames, parquet_frames
 
     if form == "csv":
-        return read_csv(source, size)
-    return read_parquet(source, size, limits)
+        return csv_frames(source, size)
+    return parquet_frames(source, size, limits)
 
 
 def _reported_spans(source: Source, form: str) -> Iterator[ReportedSpan]:
     """Yield the spans of an open file of JSON or protobuf; errors name the place."""
     if form == "otlp-protobuf":
-        from aiops_lab.formats.otlp_protobuf import reported_spans
+        from aiops_lab.formats.otlp_protobuf import protobuf_spans
 
-        yield from reported_spans(source)
+        yield from protobuf_spans(source)
         return
     items = JsonItems(source)
     form, values = recognized_json(source.name, items)
-    read: Callable[[Any], Iterable[ReportedSpan]] = _MODULES[form].reported_spans
+    read = _READERS[form]
     for path, value in values:
         try:
             yield from read(value)

@@ -17,7 +17,7 @@ from aiops_lab.formats.conventions import (
     EXCEPTION_TYPE,
     INSTANCE,
     KNOWN,
-    OWN,
+    OWN_PREFIX,
     UNKNOWN_SERVICE,
     ReportedSpan,
     first,
@@ -27,11 +27,11 @@ from aiops_lab.formats.fields import (
     TRACE_DIGITS,
     hex_id,
     inside,
+    integer,
     listed,
     mapping,
     text,
     to_microseconds,
-    whole,
 )
 
 _HOST = ("hostname", "host", "ip")  # as Jaeger's own clients called them
@@ -44,16 +44,19 @@ _KINDS = ("server", "client", "internal", "producer", "consumer")
 CHILD_OF, FOLLOWS_FROM = "CHILD_OF", "FOLLOWS_FROM"
 
 
-def is_element(path: str, item: Any) -> bool:
-    """Return whether a value of a JSON file is what `reported_spans` takes."""
+# what a trace, a span with its process, and an answer without traces have
+_ELEMENTS = ({"spans", "processes"}, {"spanID", "process"}, {"data"})
+
+
+def is_jaeger(path: str, item: Any) -> bool:
+    """Return whether a value of a JSON file is what `jaeger_spans` takes."""
     is_place = path == "" or path.startswith(("data[", "["))
     if not is_place or not isinstance(item, dict):
         return False
-    keys = ("spans", "processes"), ("spanID", "process"), ("data",)
-    return any(all(key in item for key in some) for some in keys)
+    return any(keys <= item.keys() for keys in _ELEMENTS)
 
 
-def reported_spans(trace: Any) -> Iterator[ReportedSpan]:
+def jaeger_spans(trace: Any) -> Iterator[ReportedSpan]:
     """Return the spans of one trace, or a span with its process; none for an answer without."""
     trace = mapping("data", trace)
     if "spanID" in trace:
@@ -83,7 +86,7 @@ def _process(place: str, process: Any) -> Process:
 def _reported(span: Mapping[str, Any], processes: Mapping[str, Process]) -> ReportedSpan:
     tags = _tags("tags", span.get("tags"))
     parent, links = _references(span)
-    start = 1000 * whole("startTime", span.get("startTime"))
+    start = 1000 * integer("startTime", span.get("startTime"))
     service, instance = _run_by(span, processes)
     return ReportedSpan(
         hex_id("traceID", span.get("traceID"), TRACE_DIGITS),
@@ -92,7 +95,7 @@ def _reported(span: Mapping[str, Any], processes: Mapping[str, Process]) -> Repo
         text("operationName", span.get("operationName")),
         str(tags.get("span.kind") or "internal").lower(),
         start,
-        None if span.get("duration") is None else 1000 * whole("duration", span["duration"]),
+        None if span.get("duration") is None else 1000 * integer("duration", span["duration"]),
         tags,
         service,
         instance,
@@ -161,13 +164,11 @@ def traces(spans: Iterable[ReportedSpan]) -> Iterator[dict[str, Any]]:
     for span in spans:
         by_trace.setdefault(span.trace_id, []).append(span)
     for trace_id, rows in by_trace.items():
-        processes = dict.fromkeys((span.service, span.instance) for span in rows)
-        names = {process: f"p{number}" for number, process in enumerate(processes, 1)}
-        yield {
-            "traceID": trace_id,
-            "spans": [_written(span, names[span.service, span.instance]) for span in rows],
-            "processes": {name: _written_process(process) for process, name in names.items()},
-        }
+        places = dict.fromkeys((span.service, span.instance) for span in rows)
+        names = {place: f"p{number}" for number, place in enumerate(places, 1)}
+        processes = {name: _written_process(place) for place, name in names.items()}
+        written = [_written(span, names[span.service, span.instance]) for span in rows]
+        yield {"traceID": trace_id, "spans": written, "processes": processes}
 
 
 def _written_process(process: Process) -> dict[str, Any]:
@@ -185,7 +186,7 @@ def _written(span: ReportedSpan, process: str) -> dict[str, Any]:
     if span.message:
         tags["otel.status_description"] = span.message
     if span.duration_ns is None:  # a duration must be there
-        tags[f"{OWN}open"] = True
+        tags[f"{OWN_PREFIX}open"] = True
     start = to_microseconds(span.start_ns)
     duration = to_microseconds(span.duration_ns or 0)
     return {

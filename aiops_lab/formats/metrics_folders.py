@@ -45,7 +45,7 @@ _CASE = re.compile(r"re\d\w*?_(.+)_\d+")  # as its copies in one folder are call
 LEVELS = ["node", "metric", "statistic"]
 
 
-class Metrics(NamedTuple):
+class CaseMetrics(NamedTuple):
     """The metrics of a case.
 
     Attributes
@@ -68,7 +68,7 @@ def read_metrics(
     since: float | None = None,
     until: float | None = None,
     step_s: float = 60,
-) -> Metrics:
+) -> CaseMetrics:
     """Return the metrics of a case of RCAEval, or of a day of OpenRCA, before and during a fault.
 
     Parameters
@@ -103,7 +103,7 @@ def read_metrics(
     for name, count in (("before", (start < since).sum()), ("since", is_abnormal.sum())):
         if count == 0:
             raise FieldError("since", f"must leave rows {name} it in {folder.name}", since)
-    return Metrics(values[start < since], values[is_abnormal], truth)
+    return CaseMetrics(values[start < since], values[is_abnormal], truth)
 
 
 def _window(truth: pd.DataFrame, since: float | None, until: float | None) -> tuple[float, float]:

@@ -24,13 +24,13 @@ from aiops_lab.formats.fields import (
     TRACE_DIGITS,
     hex_id,
     inside,
+    integer,
     listed,
     mapping,
     text,
-    whole,
 )
 
-PLACES = ("resourceSpans", "batches")  # of the elements that `reported_spans` takes
+PLACES = ("resourceSpans", "batches")  # of the elements that `otlp_spans` takes
 
 KIND_NAMES = ("internal", "internal", "server", "client", "producer", "consumer")
 """The kinds of OTLP by their numbers; 0 is unspecified, which the specification calls internal."""
@@ -49,21 +49,21 @@ _ERRORS = (ERROR, "STATUS_CODE_ERROR", "2")
 _FAULTS = (KeyError, TypeError, AttributeError)  # what a value of a wrong type leads to
 
 
-def is_element(path: str, item: Any) -> bool:
-    """Return whether a value of a JSON file is what `reported_spans` takes."""
+def is_otlp(path: str, item: Any) -> bool:
+    """Return whether a value of a JSON file is what `otlp_spans` takes."""
     if path:
         return path.partition("[")[0] in PLACES
     return isinstance(item, dict) and ("resourceSpans" in item.get("result", item) or not item)
 
 
-def reported_spans(item: Any) -> Iterator[ReportedSpan]:
+def otlp_spans(item: Any) -> Iterator[ReportedSpan]:
     """Return the spans of one resource, or of the resources of a ``result``."""
     item = mapping("resourceSpans", item)
     if "result" in item:
         item = mapping("result", item["result"])
     if "resourceSpans" in item:
         for resource in listed("resourceSpans", item["resourceSpans"]):
-            yield from reported_spans(resource)
+            yield from otlp_spans(resource)
         return
     resource = mapping("resource", item.get("resource"))
     attributes = _attributes("resource.attributes", resource.get("attributes"))
@@ -86,8 +86,8 @@ def _spans(item: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _reported(span: Any, service: str, instance: str | None) -> ReportedSpan:
-    start = whole("startTimeUnixNano", span.get("startTimeUnixNano"))
-    end = whole("endTimeUnixNano", span.get("endTimeUnixNano"))
+    start = integer("startTimeUnixNano", span.get("startTimeUnixNano"))
+    end = integer("endTimeUnixNano", span.get("endTimeUnixNano"))
     status = mapping("status", span.get("status"))
     return ReportedSpan(
         hex_id("traceId", span.get("traceId"), TRACE_DIGITS),
@@ -128,7 +128,7 @@ def scalar(value: Any) -> Any:
         if kind == "stringValue":
             return text("attributes", plain)
         if kind == "intValue":
-            return whole("attributes", plain)
+            return integer("attributes", plain)
         if kind in ("boolValue", "doubleValue"):
             return plain
     return None

@@ -72,7 +72,7 @@ class _Reader:
         raise ValueError(f"{self.place} must be a length of protobuf, got a larger number")
 
 
-def reported_spans(source: Source) -> Iterator[ReportedSpan]:
+def protobuf_spans(source: Source) -> Iterator[ReportedSpan]:
     """Return the spans of an open file.
 
     Raises
@@ -90,7 +90,7 @@ def reported_spans(source: Source) -> Iterator[ReportedSpan]:
         if framed:
             end = int.from_bytes(reader.read(PREFIX), "big") + reader.at
         while reader.at != end and not reader.is_at_end():
-            yield from spans_of(_next(reader, message))
+            yield from resource_spans(_next(reader, message))
         if end is not None and reader.at != end:
             raise ValueError(f"{reader.place} must have more bytes: it is cut off")
 
@@ -122,7 +122,7 @@ def _decode_error() -> Any:
     return DecodeError
 
 
-def spans_of(element: Any) -> Iterator[ReportedSpan]:
+def resource_spans(element: Any) -> Iterator[ReportedSpan]:
     """Return the spans of one resource, given as the message ``ResourceSpans``."""
     attributes = _attributes(element.resource.attributes)
     service = first(attributes, SERVICE) or UNKNOWN_SERVICE

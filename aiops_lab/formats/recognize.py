@@ -7,15 +7,17 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
-from aiops_lab.formats import jaeger, otlp_json, zipkin
+from aiops_lab.formats.jaeger import is_jaeger
+from aiops_lab.formats.otlp_json import is_otlp
 from aiops_lab.formats.sources import Source
+from aiops_lab.formats.zipkin import is_zipkin
 
 FORMATS = ("csv", "parquet", "otlp", "otlp-protobuf", "jaeger", "zipkin")
 """All formats, by the names that `write_spans` takes."""
 
-HEAD = 4096  # bytes that are looked at
+HEAD_BYTES = 4096  # bytes that are looked at
 
-_JSON = {"otlp": otlp_json, "jaeger": jaeger, "zipkin": zipkin}
+_JSON = {"otlp": is_otlp, "jaeger": is_jaeger, "zipkin": is_zipkin}
 
 _CSV = re.compile(rb"(?:\xef\xbb\xbf)?[\w\",;. \t-]*trace_?id[\w\",;. \t-]*\r?\n", re.IGNORECASE)
 
@@ -33,7 +35,7 @@ def recognized(source: Source) -> str:
     ValueError
         It is empty, or in none of the formats.
     """
-    head = source.stream.peek(HEAD)[:HEAD]
+    head = source.stream.peek(HEAD_BYTES)[:HEAD_BYTES]
     if not head:
         raise ValueError(f"{source.name} must hold spans, got an empty file")
     if head.startswith(b"PAR1"):
@@ -81,9 +83,9 @@ def recognized_json(name: str, items: Items) -> tuple[str, Items]:
     if not looked_at:
         return "zipkin", []  # an empty array, from a tool that found nothing
     path, value = looked_at[-1]
-    for format_, module in _JSON.items():
-        if module.is_element(path, value):
-            return format_, chain(looked_at, values)
+    for form, is_one in _JSON.items():
+        if is_one(path, value):
+            return form, chain(looked_at, values)
     formats = ", ".join(_JSON)
     raise ValueError(f"{name} must be JSON of one of {formats}, got {_described(path, value)}")
 

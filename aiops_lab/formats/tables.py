@@ -50,7 +50,7 @@ def _plain_texts(frame: pd.DataFrame) -> pd.DataFrame:
 # ---- CSV
 
 
-def read_csv(source: Source, size: int) -> Iterator[pd.DataFrame]:
+def csv_frames(source: Source, size: int) -> Iterator[pd.DataFrame]:
     """Yield the frames of a CSV file, `size` rows each; the last one may be shorter.
 
     Raises
@@ -141,7 +141,7 @@ def csv_bytes(frame: pd.DataFrame) -> bytes:
 # ---- Parquet
 
 
-def read_parquet(source: Source, size: int, limits: Limits) -> Iterator[pd.DataFrame]:
+def parquet_frames(source: Source, size: int, limits: Limits) -> Iterator[pd.DataFrame]:
     """Yield the frames of a Parquet file, at most `size` rows each.
 
     Raises

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from aiops_lab.checks import FieldError
 from aiops_lab.formats import jaeger, otlp_json, zipkin
@@ -32,7 +32,7 @@ ENDINGS = {
 """Formats by the ending of a file's name; what ends in .json may be several."""
 
 # Spans of a line of OTLP, as the collector's batch processor has by default.
-LINE = 8192
+SPANS_A_LINE = 8192
 
 Chunks = Iterator[bytes]
 
@@ -112,11 +112,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def _write_chunks(chunks: Iterable[bytes], path: Path, packed: bool) -> None:
     with path.open("wb") as raw:
         # mtime=0 and no name: the same spans give the same bytes
-        file: BinaryIO = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if packed else raw  # type: ignore[assignment]
-        for chunk in chunks:
-            file.write(chunk)
-        if packed:
-            file.close()
+        file: Any = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if packed else raw
+        with file:
+            file.writelines(chunks)
 
 
 def _write_parquet(frame: pd.DataFrame, target: Path, part: Path) -> None:
@@ -134,11 +132,11 @@ def chunks_of(frame: pd.DataFrame, form: str) -> Chunks:
 
         yield csv_bytes(frame)
         return
-    yield from _WRITERS[form](map(attributes_of, spans_of(frame)))
+    yield from _WRITERS[form](map(attributes_of, frame_spans(frame)))
 
 
 def _otlp(spans: Iterator[ReportedSpan]) -> Chunks:
-    while some := [*islice(spans, LINE)]:
+    while some := [*islice(spans, SPANS_A_LINE)]:
         for document in otlp_json.documents(some):
             yield _json(document) + b"\n"
 
@@ -146,7 +144,7 @@ def _otlp(spans: Iterator[ReportedSpan]) -> Chunks:
 def _otlp_protobuf(spans: Iterator[ReportedSpan]) -> Chunks:
     from aiops_lab.formats.otlp_protobuf import messages
 
-    while some := [*islice(spans, LINE)]:
+    while some := [*islice(spans, SPANS_A_LINE)]:
         yield from messages(some)
 
 
@@ -180,7 +178,7 @@ _WRITERS: dict[str, Callable[[Iterator[ReportedSpan]], Chunks]] = {
 # ---- the spans of a frame
 
 
-def spans_of(frame: pd.DataFrame) -> Iterator[Span]:
+def frame_spans(frame: pd.DataFrame) -> Iterator[Span]:
     """Yield the rows of a spans frame as spans, their times in whole nanoseconds."""
     size = len(frame)
     columns = [_column(frame, field, size) for field in Span._fields]

@@ -18,7 +18,7 @@ from aiops_lab.formats.conventions import (
     EXCEPTION_MESSAGE,
     EXCEPTION_TYPE,
     INSTANCE,
-    OWN,
+    OWN_PREFIX,
     PEER,
     PORT,
     UNKNOWN_SERVICE,
@@ -30,21 +30,21 @@ from aiops_lab.formats.fields import (
     TRACE_DIGITS,
     hex_id,
     inside,
+    integer,
     mapping,
     text,
     to_microseconds,
-    whole,
 )
 
 _MESSAGE = "otel.status_description"
 
-_LINKS = f"{OWN}links"  # which Zipkin has no place for
+_LINKS = f"{OWN_PREFIX}links"  # which Zipkin has no place for
 
 _REMOTE = ("client", "producer")  # kinds whose remote endpoint is whom they call
 
 
-def is_element(path: str, item: Any) -> bool:
-    """Return whether a value of a JSON file is what `reported_spans` takes."""
+def is_zipkin(path: str, item: Any) -> bool:
+    """Return whether a value of a JSON file is what `zipkin_spans` takes."""
     if not path.startswith("["):
         return path == "" and isinstance(item, dict) and _is_span(item)
     return isinstance(item, list) or (isinstance(item, dict) and _is_span(item))
@@ -54,7 +54,7 @@ def _is_span(item: dict[str, Any]) -> bool:
     return "traceId" in item and "id" in item
 
 
-def reported_spans(item: Any) -> Iterator[ReportedSpan]:
+def zipkin_spans(item: Any) -> Iterator[ReportedSpan]:
     """Return a span, or the spans of a trace."""
     if not isinstance(item, list):
         yield _reported(mapping("span", item))
@@ -72,7 +72,7 @@ def _reported(span: Mapping[str, Any]) -> ReportedSpan:
     local = mapping("localEndpoint", span.get("localEndpoint"))
     if kind in _REMOTE:
         tags |= _remote(span.get("remoteEndpoint"), tags)
-    start = 1000 * whole("timestamp", span.get("timestamp"))
+    start = 1000 * integer("timestamp", span.get("timestamp"))
     error = tags.get("error")
     links = str(tags.get(_LINKS, "")).split()
     return ReportedSpan(
@@ -82,7 +82,7 @@ def _reported(span: Mapping[str, Any]) -> ReportedSpan:
         text("name", span.get("name")),
         kind,
         start,
-        None if span.get("duration") is None else 1000 * whole("duration", span["duration"]),
+        None if span.get("duration") is None else 1000 * integer("duration", span["duration"]),
         tags,
         text("localEndpoint.serviceName", local.get("serviceName")) or UNKNOWN_SERVICE,
         first(tags, INSTANCE) or _host(local),

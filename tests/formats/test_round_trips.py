@@ -10,7 +10,7 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.formats.recognize import FORMATS
-from aiops_lab.formats.writing import spans_of
+from aiops_lab.formats.writing import frame_spans
 
 DATA = Path(__file__).parents[2] / "data"
 RECORDINGS = sorted(file.name for file in DATA.glob("*.csv.gz"))
@@ -27,7 +27,7 @@ def as_held(frame, form):
     """What a format can hold of a frame: Jaeger and Zipkin have whole microseconds."""
     if form not in IN_MICROSECONDS:
         return frame
-    spans = [*spans_of(frame)]
+    spans = [*frame_spans(frame)]
     rounded = [
         span._replace(
             start_ns=(span.start_ns + 500) // 1000 * 1000,
@@ -49,7 +49,7 @@ def optional(form):
 @pytest.mark.parametrize("name", ["cause_hang.csv.gz", "graded.csv.gz", "retry_storm.csv.gz"])
 def test_a_recording_comes_back_from_every_format(name, form, tmp_path):
     optional(form)
-    frame = lab.to_frame(spans_of(lab.read_spans(DATA / name)))
+    frame = lab.to_frame(frame_spans(lab.read_spans(DATA / name)))
     lab.write_spans(frame, tmp_path / "file", form)
     back = lab.read_spans(tmp_path / "file")
     pd.testing.assert_frame_equal(sorted_rows(back), sorted_rows(as_held(frame, form)))
