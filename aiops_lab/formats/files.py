@@ -14,6 +14,7 @@ from aiops_lab.formats.otlp_json import otlp_spans
 from aiops_lab.formats.recognize import recognized, recognized_json
 from aiops_lab.formats.sources import MAX_BYTES, MAX_RATIO, Limits, Readable, Source, opened
 from aiops_lab.formats.zipkin import zipkin_spans
+from aiops_lab.spans import check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +73,7 @@ def read_spans(
         for reported in _reported_spans(source, form):
             collector.add(reported)
     collector.tell(source.name)
-    return _marked(collector)
+    return _marked(collector, source.name)
 
 
 def read_batches(
@@ -109,9 +110,9 @@ def read_batches(
         for reported in _reported_spans(source, form):
             collector.add(reported)
             if len(collector) >= size:
-                yield _marked(collector)
+                yield _marked(collector, source.name)
         if len(collector):
-            yield _marked(collector)
+            yield _marked(collector, source.name)
     collector.tell(source.name)
 
 
@@ -121,8 +122,11 @@ def _limits(max_bytes: int, max_ratio: float) -> Limits:
     return Limits(max_bytes, max_ratio)
 
 
-def _marked(collector: SpanCollector) -> pd.DataFrame:
-    frame = collector.take()
+def _marked(collector: SpanCollector, name: str) -> pd.DataFrame:
+    try:
+        frame = check(collector.take())
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     frame.attrs["left_out"] = dict(collector.left_out)
     return frame
 

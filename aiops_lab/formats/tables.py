@@ -158,9 +158,12 @@ def parquet_frames(source: Source, size: int, limits: Limits) -> Iterator[pd.Dat
 
     seen = 0
     try:
-        with parquet.ParquetFile(source.path) as file:
-            present = set(file.schema_arrow.names)
-            columns = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in present]
+        # as a dictionary a text that comes again takes no memory: a small file may hold it a
+        # million times
+        present = set(parquet.read_schema(source.path).names)
+        columns = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in present]
+        texts = [name for name in TEXT_COLUMNS if name in present]
+        with parquet.ParquetFile(source.path, read_dictionary=texts) as file:
             for batch in file.iter_batches(size, columns=columns):
                 seen += batch.nbytes
                 if seen > limits.max_bytes:

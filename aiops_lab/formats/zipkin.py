@@ -85,7 +85,7 @@ def _reported(span: Mapping[str, Any]) -> ReportedSpan:
         None if span.get("duration") is None else 1000 * integer("duration", span["duration"]),
         tags,
         text("localEndpoint.serviceName", local.get("serviceName")) or UNKNOWN_SERVICE,
-        first(tags, INSTANCE) or _host(local),
+        first(tags, INSTANCE) or _host("localEndpoint", local),
         error not in (None, False, "false") or tags.get("otel.status_code") == "ERROR",
         str(tags.get(_MESSAGE) or _message(error)),
         tags if EXCEPTION_TYPE in tags or EXCEPTION_MESSAGE in tags else None,
@@ -99,8 +99,9 @@ def _message(error: Any) -> str:
     return "" if told.lower() in ("true", "error") or told.isdigit() else told
 
 
-def _host(endpoint: Mapping[str, Any]) -> str | None:
-    return endpoint.get("ipv4") or endpoint.get("ipv6") or None
+def _host(place: str, endpoint: Mapping[str, Any]) -> str | None:
+    hosts = [text(f"{place}.{name}", endpoint.get(name)) for name in ("ipv4", "ipv6")]
+    return hosts[0] or hosts[1] or None
 
 
 def _remote(endpoint: Any, tags: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def _remote(endpoint: Any, tags: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if name:
         return {PEER[0]: name}
-    host = _host(endpoint)
+    host = _host("remoteEndpoint", endpoint)
     if host is None or first(tags, ADDRESS) is not None:
         return {}
     return {ADDRESS[0]: host, PORT[0]: endpoint.get("port")}

@@ -14,6 +14,7 @@ import pytest
 import aiops_lab as lab
 from aiops_lab.formats.files import read_batches
 from aiops_lab.formats.recognize import FORMATS
+from aiops_lab.spans import COLUMNS
 
 NS = 1_767_225_600_000_000_000  # 2026-01-01
 
@@ -97,6 +98,7 @@ def read(content):
         (jaeger(references=[3]), "references must be an object, got 3"),
         (zipkin(timestamp=[]), r"\[0\].timestamp must be a whole number"),
         (zipkin(tags=[]), r"\[0\].tags must be an object"),
+        (zipkin(localEndpoint={"ipv4": 7}), "localEndpoint.ipv4 must be text, got 7"),
         (zipkin(localEndpoint="shop"), "localEndpoint must be an object, got 'shop'"),
         (zipkin(id="0x12"), "id must be at most 16 hexadecimal digits"),
     ],
@@ -188,13 +190,34 @@ def test_a_folder_and_a_stream_of_text_are_refused(tmp_path):
         lab.read_spans(3)
 
 
+def test_a_text_that_parquet_holds_once_takes_its_memory_once(tmp_path):
+    pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    rows = 20_000  # 2 GB of text
+    frame = lab.to_frame(SPANS[:1])
+    frame = frame.loc[frame.index.repeat(rows)].reset_index(drop=True)
+    table = pyarrow.Table.from_pandas(frame[list(COLUMNS)].drop(columns="error"))
+    code = pyarrow.array(np.zeros(rows, dtype=np.int32))
+    errors = pyarrow.DictionaryArray.from_arrays(code, ["x" * 100_000])
+    file = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(table.append_column("error", errors), file)
+    assert file.stat().st_size < 1_000_000
+    back = lab.read_spans(file, max_bytes=100_000_000)
+    assert len(set(map(id, back["error"]))) == 1
+
+
 def test_a_file_that_is_not_there_is_not_found(tmp_path):
     with pytest.raises(FileNotFoundError):
         lab.read_spans(tmp_path / "no.json")
 
 
-def test_a_gzip_bomb_is_refused_before_it_is_unpacked():
-    bomb = gzip.compress(b"[" + b" " * (64 << 20), compresslevel=1)
+HEADER = b"trace_id,span_id,parent_id,service,endpoint,kind,peer,start,duration_ms,status,error\n"
+
+
+@pytest.mark.parametrize("content", [b"[" + b" " * (32 << 20), HEADER + b"," * (32 << 20)])
+def test_a_gzip_bomb_is_refused_before_it_is_unpacked(content):
+    bomb = gzip.compress(content, compresslevel=1)
     with pytest.raises(ValueError, match=r"must not be more than max_ratio=200 times as large"):
         read(bomb)
 
