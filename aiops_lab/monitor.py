@@ -16,14 +16,14 @@ from aiops_lab.detect.detectors import DETECTORS, AnyDetector
 from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Incident
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.diagnosis import LONGEST_REQUEST_NS, History, Rule
-from aiops_lab.endpoints import display_names
+from aiops_lab.endpoints import display_names, split_method
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.health import health_of
 from aiops_lab.logs import get_logger
 from aiops_lab.numerics import to_timestamp, to_utc, unix_ns
 from aiops_lab.pipeline import Pipeline, Recording, Report, floor_to
 from aiops_lab.shared_state import SharedState
-from aiops_lab.spans import FIRST_YEAR, check, is_possible
+from aiops_lab.spans import FIRST_YEAR, Key, check, is_possible
 from aiops_lab.traces.encode import EncodedSpans, encode, end_ns, start_ns
 from aiops_lab.traces.graph import service_graph
 
@@ -351,8 +351,18 @@ class Monitor:
             groups: Any = served.groupby(["service", "endpoint"], observed=True)
             names = display_names(groups.groups)
             usual_ms = partial(self._pipeline.usual_ms, hour=to_utc(now).hour)
-            metrics = {names[key]: health_of(rows, usual_ms(key)) for key, rows in groups}
+            metrics = {
+                names[key]: health_of(rows, usual_ms(key)) | _told("method", self.method_of(key))
+                for key, rows in groups
+            }
             return dict(sorted(metrics.items()))
+
+    def method_of(self, key: Key) -> str | None:
+        """Return the method of an endpoint (service, name), None where it is not known.
+
+        The name of a route's first method is the route alone.
+        """
+        return split_method(key[1])[0] or self._pipeline.methods.get(key)
 
     def _recent(self, now: pd.Timestamp) -> pd.DataFrame:
         self.store.flush()
@@ -469,6 +479,10 @@ class Monitor:
             p.seen[service, endpoint] = first
         rows = self.store.load("baseline")["rows"]
         p.state = from_rows(rows, self.sensitivity.hours * len(p.keys))
+
+
+def _told(name: str, value: object) -> dict[str, Any]:
+    return {} if value is None else {name: value}
 
 
 def _possible(frame: pd.DataFrame) -> pd.DataFrame:

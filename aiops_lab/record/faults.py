@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiops_lab.checks import MESSAGES, BackendError, FieldError, check_number
+from aiops_lab.endpoints import join_method
 from aiops_lab.record.forking import WAIT_S, FairLock, abandoned, survive_forks
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Fault:
     kind : str
         ``"delay"``, ``"error"`` or ``"hang"``.
     service, endpoint : str
-        Where it strikes; the endpoint is the route, such as ``"/payment"``.
+        Where it strikes; the endpoint is the route, such as ``"/payment"``, whatever the method,
+        or method and route, such as ``"DELETE /users"``.
     start_s, end_s : float
         When it strikes, in seconds after it was injected; default at once, and until it is cleared.
     duration_ms, jitter_ms : float
@@ -238,16 +240,16 @@ class FaultInjector:
         with self._lock:
             return [each.record for each in self._active.values() if now < each.ends]
 
-    def strike(self, service: str, endpoint: str) -> None:
-        """Apply the faults at this endpoint to the current request: may wait, may raise.
+    def strike(self, service: str, endpoint: str, method: str | None = None) -> None:
+        """Apply the faults at this route to the current request: may wait, may raise.
 
         `aiops_lab.show.api.attach` calls it before each request of a Flask app.
         """
         if not self._active:
             return
-        place = service, endpoint
+        places = {(service, endpoint), (service, join_method(method, endpoint))}
         with self._lock:
-            here = [each for each in self._active.values() if each.record.fault.place == place]
+            here = [each for each in self._active.values() if each.record.fault.place in places]
         for active in here:
             active.strike()
             if self._closed:

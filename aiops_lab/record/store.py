@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from operator import index, itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aiops_lab.checks import FieldError, check_number
 from aiops_lab.logs import get_logger
@@ -50,6 +50,7 @@ UNKNOWN = None, None, None, None  # the last fields of a tuple that leaves them 
 
 _log = get_logger(__name__)
 
+T = TypeVar("T")
 Load = Callable[[str, str], Any]
 
 
@@ -208,7 +209,7 @@ class SpanStore(SpanReader):
         """
         check_number("timeout_s", timeout_s, 0, 1e9)
         self._check_open()
-        database.retry(lambda: self._write(FOREVER), self.path, timeout_s)
+        self._retry(lambda: self._write(FOREVER), timeout_s)
 
     def close(self) -> None:
         """Write what is left and end the thread. A second call does nothing; also called when
@@ -227,7 +228,7 @@ class SpanStore(SpanReader):
         if self._thread is not None:
             self._thread.join()
         try:
-            database.retry(lambda: self._write(FOREVER), self.path)
+            self._retry(lambda: self._write(FOREVER))
         finally:
             with self._write_lock, self._read_lock:
                 self._db.close()
@@ -286,7 +287,7 @@ class SpanStore(SpanReader):
             with self._write_lock, database.transaction(self._db) as db:
                 db.executemany(UPSERT, rows)
 
-        database.retry(write, self.path)
+        self._retry(write)
 
     def update(self, change: Callable[[Load], dict[str, dict[str, object]] | None]) -> bool:
         """Read some records and store others, in one transaction.
@@ -310,7 +311,15 @@ class SpanStore(SpanReader):
                     db.executemany(UPSERT, rows)
             return records is not None
 
-        return database.retry(write, self.path)
+        return self._retry(write)
+
+    def _retry(self, work: Callable[[], T], seconds: float | None = None) -> T:
+        """Return what `work` returns; OSError where the file cannot be written, or is damaged."""
+        try:
+            return database.retry(work, self.path, seconds)
+        except sqlite3.DatabaseError as error:
+            rule = f"{self.path} must be a span store that can be written"
+            raise OSError(f"{rule}, got: {error}") from error
 
     def position(self) -> tuple[int, int]:
         """Return how far the file is written; `mark` takes it."""

@@ -105,7 +105,7 @@ def parameters(allowed: Collection[str] = ()) -> Data:
         One is unknown or given twice, or the body is not a JSON object.
     """
     found: Data = {}
-    for name, value in [*request.args.items(multi=True), *_body()]:
+    for name, value in [*_query(), *_body()]:
         if name not in allowed:
             choices = ", ".join(allowed) or "(none)"
             raise FieldError("parameter", f"must be one of {choices}", name)
@@ -113,6 +113,14 @@ def parameters(allowed: Collection[str] = ()) -> Data:
             raise FieldError(name, "must be given once", value)
         found[name] = value
     return found
+
+
+def _query() -> Pairs:
+    try:
+        return list(request.args.items(multi=True))
+    except UnicodeDecodeError as error:
+        sample = request.query_string[:60].decode(errors="replace")
+        raise FieldError("query", "must be UTF-8", sample) from error
 
 
 def _body() -> Pairs:
@@ -179,7 +187,7 @@ def attach(injector: FaultInjector, app: Flask, service: str) -> None:
 
     def strike() -> None:
         if request.url_rule is not None:
-            injector.strike(service, request.url_rule.rule)
+            injector.strike(service, request.url_rule.rule, request.method)
 
     app.before_request(strike)
     app.register_error_handler(BackendError, _backend_problem)
@@ -305,6 +313,12 @@ def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Bl
     blueprint = Blueprint("aiops", __name__, url_prefix="/aiops")
     json_errors(blueprint)
     clock = now or partial(pd.Timestamp.now, "UTC")
+    shown = partial(_shown_incident, monitor)
+    blueprint.register_error_handler(OSError, _store_problem)
+
+    @blueprint.before_request
+    def refuse_when_closed() -> Answer | None:
+        return _store_problem("the store is closed") if monitor.store.closed else None
 
     @blueprint.get("/metrics")
     def metrics() -> ResponseReturnValue:
@@ -322,7 +336,7 @@ def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Bl
             return _active(monitor)
         status = one_of("status", given["status"], (*STATUSES, "all"))
         found = monitor.incidents(None if status == "all" else status)
-        return _listed("incidents", found)
+        return _listed("incidents", found, monitor)
 
     @blueprint.post("/analyze")
     def analyze() -> ResponseReturnValue:
@@ -340,7 +354,7 @@ def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Bl
     @blueprint.get("/incidents/<id>")
     def incident(id: str) -> ResponseReturnValue:
         parameters()
-        return _of_incident(id, monitor.incident, Incident.to_dict)
+        return _of_incident(id, monitor.incident, shown)
 
     @blueprint.get("/incidents/<id>/explain")
     def explain(id: str) -> ResponseReturnValue:
@@ -350,14 +364,19 @@ def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Bl
     @blueprint.post("/incidents/<id>/resolve")
     def resolve(id: str) -> ResponseReturnValue:
         parameters()
-        return _of_incident(id, lambda id: monitor.resolve(id, clock()), Incident.to_dict)
+        return _of_incident(id, lambda id: monitor.resolve(id, clock()), shown)
 
     @blueprint.post("/incidents/<id>/acknowledge")
     def acknowledge(id: str) -> ResponseReturnValue:
         parameters()
-        return _of_incident(id, lambda id: monitor.acknowledge(id, clock()), Incident.to_dict)
+        return _of_incident(id, lambda id: monitor.acknowledge(id, clock()), shown)
 
     return blueprint
+
+
+def _store_problem(error: object) -> Answer:
+    """Return the answer while the store cannot be read or written."""
+    return {"error": str(error)}, 503
 
 
 def _left_out() -> Data:
@@ -368,13 +387,29 @@ def _left_out() -> Data:
     return {"left_out": dict(instrumented.recorder.left_out)}
 
 
-def _listed(name: str, incidents: list[Incident]) -> Data:
-    return {"incident_count": len(incidents), name: [each.to_dict() for each in incidents]}
+def _listed(name: str, incidents: list[Incident], monitor: Monitor) -> Data:
+    shown = [_shown_incident(monitor, each) for each in incidents]
+    return {"incident_count": len(incidents), name: shown}
+
+
+def _shown_incident(monitor: Monitor, incident: Incident) -> Data:
+    """Return an incident with the method of each endpoint in it, where that is known."""
+    shown = incident.to_dict()
+    places: list[Any] = [*incident.suspects, *incident.anomalies]
+    rows = [*shown["suspects"], *shown["anomalies"]]
+    if incident.root_cause is not None:
+        places.append(incident.root_cause)
+        rows.append(shown["root_cause"])
+    for place, row in zip(places, rows, strict=True):
+        method = monitor.method_of(place.key)
+        if method is not None:
+            row["method"] = method
+    return shown
 
 
 def _active(monitor: Monitor) -> Data:
     unresolved = [each for each in monitor.incidents() if each.status != RESOLVED]
-    return _listed("active_incidents", unresolved)
+    return _listed("active_incidents", unresolved, monitor)
 
 
 def _of_incident(

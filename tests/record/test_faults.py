@@ -41,6 +41,25 @@ def quickest(injector: FaultInjector, *place: str) -> float:
     return min(struck(injector, *place)[0] for _ in range(5))
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "methods"),
+    [
+        ("/payment", ["GET", "POST", "HEAD"]),
+        ("POST /payment", ["POST"]),
+        ("DELETE /payment", []),
+    ],
+)
+def test_a_fault_at_a_method_strikes_that_method_only(endpoint, methods):
+    app = Flask(__name__)
+    app.add_url_rule("/payment", "pay", lambda: "paid", methods=["GET", "POST"])
+    injector = FaultInjector()
+    attach(injector, app, "shop")
+    injector.inject(Fault("error", "shop", endpoint, status=503))
+    client = app.test_client()
+    answers = {name: client.open("/payment", method=name) for name in ("GET", "POST", "HEAD")}
+    assert [name for name, answer in answers.items() if answer.status_code == 503] == methods
+
+
 def in_thread(injector: FaultInjector) -> tuple[threading.Thread, list[tuple[float, str | None]]]:
     """Strike in a thread that surely waits already."""
     out: list[tuple[float, str | None]] = []

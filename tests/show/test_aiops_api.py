@@ -1,5 +1,7 @@
 """The /aiops interface, over real HTTP against the store of a recording."""
 
+import contextlib
+import json
 import math
 import threading
 from datetime import datetime
@@ -9,9 +11,10 @@ import pytest
 import requests
 from cheroot import wsgi
 from flask import Flask
+from werkzeug.test import create_environ, run_wsgi_app
 
 import aiops_lab as lab
-from aiops_lab.show.api import aiops, json_errors
+from aiops_lab.show.api import aiops, json_errors, parameters
 from tests.support.made import Shop, fault
 from tests.test_monitor import at, fill
 
@@ -198,3 +201,67 @@ def test_the_life_cycle_over_http(url, incident):
     resolved = requests.get(f"{url}/aiops/incidents?status=resolved", timeout=10).json()
     assert [i["id"] for i in resolved["incidents"]] == [incident["id"]]
     assert resolved["incidents"][0]["resolved_at"].endswith("Z")
+
+
+# Methods.
+
+
+def test_the_method_of_an_endpoint_is_shown_where_it_is_known(tmp_path):
+    shop = Shop(1, fault("/payment", 120, 180, status=500))
+    shop.run(220)
+    methods = {"/payment": "POST", "/inventory": "GET", "/checkout": "POST"}
+    app = Flask(__name__, static_folder=None)
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        for span in shop.spans:
+            store.add(span._replace(method=methods.get(span.endpoint)))
+        app.register_blueprint(aiops(lab.Monitor(store), now=lambda: at(172)))
+        client = app.test_client()
+        (incident,) = client.post("/aiops/analyze").json["active_incidents"]
+        metrics = client.get("/aiops/metrics").json["metrics"]
+        again = client.get(f"/aiops/incidents/{incident['id']}").json
+    assert again == incident
+    assert incident["root_cause"]["method"] == "POST"
+    for row in (*incident["suspects"], *incident["anomalies"]):
+        assert row["method"] == methods[row["endpoint"]]
+    assert metrics["/payment"]["method"] == "POST"
+    assert "method" not in metrics["/health"]
+
+
+def test_what_no_span_tells_is_not_shown_as_a_method(url, incident):
+    assert "method" not in incident["root_cause"]
+    assert (
+        "method"
+        not in requests.get(f"{url}/aiops/metrics", timeout=10).json()["metrics"]["/payment"]
+    )
+
+
+# A store that cannot be used.
+
+
+@pytest.mark.parametrize("path", ["/aiops/metrics", "/aiops/incidents", "/aiops/graph"])
+@pytest.mark.parametrize("how", ["closed", "overwritten"])
+def test_a_store_that_cannot_be_used_is_said_as_json(tmp_path, path, how):
+    app = Flask(__name__, static_folder=None)
+    file = tmp_path / "s.sqlite"
+    lab.SpanStore(file).close()
+    store = lab.SpanStore(file)
+    app.register_blueprint(aiops(lab.Monitor(store), now=lambda: at(172)))
+    if how == "closed":
+        store.close()
+    else:
+        file.write_bytes(b"id,name\n" * 2000)
+    answer = app.test_client().get(path)
+    with contextlib.suppress(OSError):
+        store.close()
+    assert answer.status_code == 503
+    assert list(answer.json) == ["error"]
+
+
+def test_a_query_that_is_no_text_is_refused(url):
+    app = Flask(__name__, static_folder=None)
+    json_errors(app)
+    app.add_url_rule("/x", "x", lambda: parameters(("a",)))
+    environ = create_environ("/x") | {"QUERY_STRING": "a=\xff"}
+    body, status, _ = run_wsgi_app(app, environ)
+    assert status == "400 BAD REQUEST"
+    assert json.loads(b"".join(body))["rule"] == "must be UTF-8"
