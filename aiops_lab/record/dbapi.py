@@ -292,11 +292,7 @@ class TracedCursor(_Proxy):
         return self
 
     def __next__(self) -> Any:
-        try:
-            return self._fetch(self.__wrapped__.__next__)
-        except StopIteration:
-            self._end()
-            raise
+        return self._fetch(self.__wrapped__.__next__)
 
     def __del__(self) -> None:
         if not sys.is_finalizing():
@@ -344,9 +340,7 @@ class TracedCursor(_Proxy):
             return call(*args, **kwargs)
         try:
             return statement.run(call, *args, **kwargs)
-        except StopIteration:
-            raise
-        except BaseException:
+        except BaseException:  # StopIteration, too: no row is left
             self._end()
             raise
 

@@ -141,8 +141,9 @@ def test_an_error_while_rows_are_fetched_is_recorded_once(connection, spans):
     assert cursor.fetchone() == (1,)
     with pytest.raises(sqlite3.OperationalError, match="overflow"):
         cursor.fetchone()
-    cursor.close()
     assert [span.status for span in spans] == [500]
+    cursor.close()
+    assert len(spans) == 1
 
 
 def test_the_end_of_a_transaction_is_recorded(connection, spans):
