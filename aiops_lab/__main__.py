@@ -16,7 +16,7 @@ from aiops_lab.logs import log_to_stderr
 if TYPE_CHECKING:
     from aiops_lab.show.findings import Findings
 
-FORMATS = ("text", "json", "html")
+ANSWER_FORMATS = ("text", "json", "html")
 
 DESCRIPTION = """\
 Read a file of traces, find the incidents in it and name their causes.
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     option = command.add_argument
     option("file", metavar="FILE", help="a file of traces")
     option("--normal", metavar="FILE", help="a file of normal traffic of the same services")
-    option("--format", choices=FORMATS, default="text", help="of the answer; default: text")
+    option("--format", choices=ANSWER_FORMATS, default="text", help="of the answer; default: text")
     option(
         "--out",
         metavar="FILE",

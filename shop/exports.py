@@ -22,7 +22,7 @@ from aiops_lab.checks import FieldError
 from aiops_lab.numerics import unix_ns
 
 STEP_S = 1  # as in RCAEval's tables
-METRICS = ("load", "latency-50", "latency-90", "error")
+SERVED_METRICS = ("load", "latency-50", "latency-90", "error")
 
 Truth = dict[str, Any]
 
@@ -64,7 +64,7 @@ def service_metrics(spans: pd.DataFrame) -> pd.DataFrame:
     )
     seconds = range(second.min(), second.max() + 1, STEP_S)
     columns: dict[str, pd.Series] = {}
-    for metric, values in zip(METRICS, tables, strict=True):
+    for metric, values in zip(SERVED_METRICS, tables, strict=True):
         for service, column in values.unstack("service").reindex(seconds).items():
             is_latency = metric.startswith("latency")
             filled = column.ffill().bfill() if is_latency else column.fillna(0)

@@ -24,7 +24,7 @@ MOST_ENTRIES = 3
 MOST_ERRORS = 3
 
 
-class Case(NamedTuple):
+class Finding(NamedTuple):
     """One trouble: its title, when it was (UTC), its verdict, and what detection found of it."""
 
     title: str
@@ -40,7 +40,7 @@ class Findings(NamedTuple):
 
     name: str
     spans: pd.DataFrame
-    cases: list[Case]
+    cases: list[Finding]
     windows: pd.DataFrame | None = None
 
     @property
@@ -56,7 +56,7 @@ def find_incidents(spans: pd.DataFrame, name: str, sensitivity: Sensitivity) -> 
     """Return the incidents of a recording that holds normal traffic before the trouble."""
     report = replay(spans, sensitivity)
     cases = [
-        Case(
+        Finding(
             incident.title,
             incident.episodes[0][0],
             incident.last_anomaly,
@@ -74,7 +74,7 @@ def compare_recordings(spans: pd.DataFrame, name: str, normal: pd.DataFrame) -> 
     comparison = compare(learn(normal), spans)
     verdict = build_verdict(comparison, rank_suspects(comparison))
     checked = check(spans)
-    case = Case(f"{name} against normal traffic", *bounds(checked), verdict)
+    case = Finding(f"{name} against normal traffic", *bounds(checked), verdict)
     return Findings(name, spans, [case])
 
 
@@ -103,7 +103,7 @@ def losses(verdict: Verdict) -> list[str]:
     ]
 
 
-def path_to_cause(case: Case, spans: pd.DataFrame) -> list[str]:
+def path_to_cause(case: Finding, spans: pd.DataFrame) -> list[str]:
     """Return the endpoints through which a sample request reached the cause, the entry first."""
     cause = case.verdict.cause
     if cause is None or not case.verdict.sample_traces:
@@ -129,7 +129,7 @@ def _at_cause(spans: pd.DataFrame, cause: Suspect) -> pd.DataFrame:
     return served if len(served) else spans[is_there & (spans["peer"] == cause.service)]
 
 
-def errors_at_cause(case: Case, spans: pd.DataFrame) -> list[str]:
+def errors_at_cause(case: Finding, spans: pd.DataFrame) -> list[str]:
     """Return what the failed requests of the cause answered, the most frequent first."""
     cause = case.verdict.cause
     if cause is None:
@@ -149,7 +149,7 @@ def _with_colon(error: str) -> str:
     return f": {shorten(error)}"
 
 
-def is_over(case: Case, findings: Findings) -> bool:
+def is_over(case: Finding, findings: Findings) -> bool:
     """Return whether a window or more of the recording came after the trouble."""
     return bounds(findings.spans)[1] - case.until > pd.Timedelta(0)
 

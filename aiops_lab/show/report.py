@@ -14,7 +14,7 @@ import pandas as pd
 
 from aiops_lab.results import Verdict, iso
 from aiops_lab.show.findings import (
-    Case,
+    Finding,
     Findings,
     bounds,
     doubts,
@@ -78,7 +78,7 @@ def cause_line(verdict: Verdict) -> str:
     return f"Root cause: {where}, confidence {cause.confidence:.0%}."
 
 
-def facts(case: Case, findings: Findings) -> list[str]:
+def facts(case: Finding, findings: Findings) -> list[str]:
     """Return what happened when, what was lost, by which path and with which errors."""
     end = "over" if is_over(case, findings) else "not over when the recording ends"
     told = [f"{case.since:%Y-%m-%d %H:%M:%S} to {case.until:%H:%M:%S} UTC, {end}."]
@@ -113,7 +113,7 @@ def to_dict(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _case_to_dict(case: Case) -> dict[str, Any]:
+def _case_to_dict(case: Finding) -> dict[str, Any]:
     verdict = case.verdict
     return {
         "title": case.title,
@@ -148,20 +148,22 @@ def to_html(findings: Findings) -> str:
     )
 
 
-def _page_part(case: Case, findings: Findings) -> dict[str, Any]:
+def _page_part(case: Finding, findings: Findings) -> dict[str, Any]:
     """Return what the template shows of a case."""
     verdict = case.verdict
     cause = verdict.cause and shown_name(verdict.cause)
+    victims = [name for name in verdict.affected if name != cause]
+    traces = [trace["trace_id"] for trace in verdict.sample_traces]
     return {
         "title": case.title,
         "severity": case.incident.severity if case.incident else None,
         "cause": cause_line(verdict),
-        "victims": [name for name in verdict.affected if name != cause],
+        "victims": victims,
         "facts": facts(case, findings),
         "steps": verdict.explain(),
         "doubts": doubts(verdict),
         "pictures": _pictures(_figures(case, findings)),
-        "traces": [trace["trace_id"] for trace in verdict.sample_traces],
+        "traces": traces,
     }
 
 
@@ -197,7 +199,7 @@ def _data_url(figure: Figure) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _figures(case: Case, findings: Findings) -> Figures:
+def _figures(case: Finding, findings: Findings) -> Figures:
     from aiops_lab.show import plots
 
     verdict = case.verdict
@@ -225,7 +227,7 @@ def _figures(case: Case, findings: Findings) -> Figures:
         yield caption, _figure_of(plots.waterfall(findings.spans, sample["trace_id"]))
 
 
-def _windows_of(case: Case, findings: Findings) -> pd.DataFrame | None:
+def _windows_of(case: Finding, findings: Findings) -> pd.DataFrame | None:
     """Return the windows of the cause and of the endpoints with anomalies, a few."""
     if findings.windows is None:
         return None
