@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hmac import compare_digest
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -205,13 +206,13 @@ def _messages() -> Any:
 def _from_protobuf(body: bytes) -> list[ReportedSpan]:
     from google.protobuf.message import DecodeError
 
-    from aiops_lab.formats.otlp_protobuf import spans_of
+    from aiops_lab.formats.otlp_protobuf import resource_spans
 
     try:
         sent = _messages().ExportTraceServiceRequest.FromString(body)
     except DecodeError as error:
         raise _RefusalError(400, f"body must be an ExportTraceServiceRequest: {error}") from None
-    return [span for element in sent.resource_spans for span in spans_of(element)]
+    return [*chain.from_iterable(map(resource_spans, sent.resource_spans))]
 
 
 def _from_json(body: bytes) -> list[ReportedSpan]:
@@ -226,7 +227,7 @@ def _from_json(body: bytes) -> list[ReportedSpan]:
 
 def _spans_of(sent: Any) -> Iterator[ReportedSpan]:
     for element in listed("resourceSpans", sent.get("resourceSpans")):
-        yield from otlp_json.reported_spans(element)
+        yield from otlp_json.otlp_spans(element)
 
 
 # ---- what becomes of it
