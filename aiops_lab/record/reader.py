@@ -6,12 +6,13 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiops_lab.checks import FieldError
 from aiops_lab.record import database
-from aiops_lab.record.forking import FairLock
+from aiops_lab.record.forking import WAIT_S, FairLock, abandoned, survive_forks
 from aiops_lab.spans import to_frame
 
 if TYPE_CHECKING:
@@ -42,15 +43,40 @@ class SpanReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = as_path(path)
+        self._file = self.path.absolute()  # a fork may be followed by a change of directory
         self._closed = False
         self._read_lock = FairLock()
         self._reader = database.open_to_read(self.path)
+        survive_forks(self)
 
     def close(self) -> None:
         """Close the file. A second call does nothing."""
         self._closed = True
         with self._read_lock:
             self._reader.close()
+
+    def before_fork(self) -> None:
+        """Wait until nothing is being read, and close the file."""
+        self._is_held = self._read_lock.acquire(timeout=WAIT_S)
+        if self._is_held:
+            self._reader.close()
+
+    def after_fork_in_parent(self) -> None:
+        """Open the file again and go on."""
+        if self._is_held:
+            self._reopen()
+            self._read_lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Open the file for this process."""
+        abandoned.append(self._reader)
+        self._read_lock = FairLock()
+        self._reopen()
+
+    def _reopen(self) -> None:
+        if not self._closed:
+            with suppress(OSError, ValueError):  # the next read says that the file is gone
+                self._reader = database.open_to_read(self._file)
 
     def __enter__(self) -> Self:
         return self

@@ -153,7 +153,7 @@ class SpanStore(SpanReader):
             if self._thread is not None:
                 return
             name = f"SpanStore {self.path.name}"
-            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._thread = _WriterThread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def add(self, span: Span) -> None:
@@ -471,6 +471,18 @@ class SpanStore(SpanReader):
         if (rows or 0) >= SEAL:
             with suppress(sqlite3.OperationalError):
                 database.seal(self._db)
+
+
+class _WriterThread(threading.Thread):
+    """A thread that ends in silence although gevent was made to replace threads meanwhile.
+
+    So does gunicorn with ``--preload`` and gevent, after the fork. Then a thread that is older is
+    not found under its number when it ends.
+    """
+
+    def _delete(self) -> None:
+        with suppress(KeyError):
+            super()._delete()  # type: ignore[misc]
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

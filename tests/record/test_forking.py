@@ -18,6 +18,7 @@ import pytest
 from aiops_lab import Fault, Session, SpanStore, instrument
 from aiops_lab.record import forking
 from aiops_lab.record.faults import FaultLog
+from aiops_lab.record.reader import SpanReader
 from tests.support.serving import wait_for
 
 pytestmark = [
@@ -300,3 +301,55 @@ def test_a_child_that_ends_as_usual_leaves_its_spans_and_the_file(tmp_path, path
         check=True,
     )
     assert done.stdout.split() == ["1", "True"]
+
+
+def test_a_reader_that_another_thread_uses_in_the_moment_of_the_fork_reads_on_in_both(store):
+    serve(instrument(app(), store), 3)
+    store.flush()
+    reading = threading.Event()
+
+    def read_slowly(_: object) -> None:
+        reading.set()
+        time.sleep(0.2)
+
+    with SpanReader(store.path) as reader:
+        thread = threading.Thread(target=reader._ask, args=(read_slowly,))
+        thread.start()
+        assert reading.wait(5)
+        before = reader._reader
+
+        def read_in_child() -> None:
+            assert len(reader.spans()) == 3
+            assert reader._reader is not before
+
+        must_end(forked(read_in_child))
+        thread.join()
+        assert len(reader.spans()) == 3
+
+
+def test_a_reader_whose_file_is_gone_says_so_after_a_fork(tmp_path):
+    file = tmp_path / "spans.sqlite"
+    SpanStore(file).close()
+    with SpanReader(file) as reader:
+        file.unlink()
+        must_end(forked(lambda: None))
+        for _ in range(2):
+            with pytest.raises(OSError, match=r"spans\.sqlite must be .* that can be read"):
+                reader.spans()
+
+
+LATE_GEVENT = """
+import sys
+from aiops_lab import SpanStore
+store = SpanStore(sys.argv[1])
+from gevent import monkey
+monkey.patch_all()
+store.close()
+"""
+
+
+def test_a_store_that_is_older_than_gevents_threads_ends_in_silence(tmp_path):
+    pytest.importorskip("gevent")
+    command = [sys.executable, "-W", "ignore", "-c", LATE_GEVENT, tmp_path / "spans.sqlite"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert (ended.returncode, ended.stderr) == (0, "")
