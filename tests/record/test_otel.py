@@ -153,6 +153,11 @@ def test_a_called_service_is_named_by_its_address(spans):
     assert [span.peer for span in spans if span.kind == "client"] == ["payment", "postgresql"]
 
 
+def test_a_list_is_no_route(tracer, spans):
+    tracer.start_span("/list", kind=SpanKind.SERVER, attributes={"http.route": ("/a", "/b")}).end()
+    assert spans[0].endpoint == "/list"
+
+
 def test_endpoints_without_a_route_are_limited(tracer, spans):
     for number in range(505):
         with tracer.start_as_current_span(f"job {number}x{number}"):
@@ -367,6 +372,7 @@ def test_what_the_store_writes_is_not_recorded(tmp_path, instrumented_sqlite):
         order(providing(SinkSpanProcessor(store)).get_tracer("test"))
         store.flush()
         assert len(store.spans()) == 5
+        assert type(store._db) is sqlite3.Connection
     assert spans == []
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.cursor().execute("SELECT 1")
