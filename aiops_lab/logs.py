@@ -11,6 +11,10 @@ import logging
 import sys
 from typing import TextIO
 
+from aiops_lab.endpoints import printable
+
+MOST = 2_000  # characters of a line
+
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -40,12 +44,25 @@ def get_logger(name: str) -> logging.Logger:
 logging.getLogger("aiops_lab").addHandler(logging.NullHandler())
 
 
+class _Printable(logging.Formatter):
+    """A format in which no text from outside can steer a terminal or look like another message."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Return the message on one line."""
+        return printable(super().formatMessage(record), MOST)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message, and the lines of its stack trace."""
+        lines = super().format(record).split("\n")
+        return "\n".join(printable(line, MOST) for line in lines)
+
+
 class _Stderr(logging.StreamHandler[TextIO]):
     """A handler for ``sys.stderr`` as it is when a message comes: a program may replace it."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
-        self.setFormatter(logging.Formatter(FORMAT))
+        self.setFormatter(_Printable(FORMAT))
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]

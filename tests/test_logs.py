@@ -57,3 +57,20 @@ def test_a_command_says_more_with_verbose(
     assert main(["scenarios", *options]) == 0
     assert capsys.readouterr().err == ""
     assert logging.getLogger("aiops_lab").level == logging.getLogger("shop").level == level
+
+
+def test_a_message_with_text_from_outside_stays_one_line_without_control(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log_to_stderr(logging.INFO)
+    log.info("%s is open", "spans\x1b[2J\r\n2026 WARNING forged")
+    try:
+        raise ValueError("\x1b[2J" + "x" * 10_000)
+    except ValueError:
+        log.exception("failed")
+    first, *trace = capsys.readouterr().err.splitlines()
+    assert first.endswith(r"spans\x1b[2J\r\n2026 WARNING forged is open")
+    assert trace[1] == "Traceback (most recent call last):"
+    assert trace[-1].startswith(r"ValueError: \x1b[2Jxxx")
+    assert len(trace[-1]) < 2_010
+    assert "\x1b" not in "".join(trace)
