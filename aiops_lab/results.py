@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
+from importlib import import_module
 from math import isnan
 from typing import Any, NamedTuple
 
@@ -31,12 +32,23 @@ class AnomalyKind(NamedTuple):
 
 
 ANOMALY_KINDS: dict[str, AnomalyKind] = {}
-"""The registered types of anomalies by name; a detector registers its own."""
+"""The registered types of anomalies by name; a detector registers its own. Those of the package
+are here once its detectors are imported: `kind_of` does that.
+"""
+
+_DETECTORS = "aiops_lab.detect.detectors"
 
 
 def register_kind(name: str, kind: AnomalyKind) -> None:
     """Say how anomalies of type `name` read and look; a later registration replaces an earlier."""
     ANOMALY_KINDS[name] = kind
+
+
+def kind_of(name: str) -> AnomalyKind | None:
+    """Return how anomalies of type `name` read and look; None where no detector has said it."""
+    if name not in ANOMALY_KINDS:
+        import_module(_DETECTORS)  # each registers its own kind
+    return ANOMALY_KINDS.get(name)
 
 
 @dataclass(frozen=True)
@@ -68,13 +80,13 @@ class Anomaly:
     @property
     def title(self) -> str:
         """What its type is called, such as "Latency spike"."""
-        kind = ANOMALY_KINDS.get(self.type)
+        kind = kind_of(self.type)
         return kind.title if kind else self.type
 
     @property
     def description(self) -> str:
         """The anomaly in one line."""
-        kind = ANOMALY_KINDS.get(self.type)
+        kind = kind_of(self.type)
         if kind:
             return f"{kind.title}: {kind.describe(self.evidence)}"
         return ", ".join(f"{name} {value}" for name, value in self.evidence.items())

@@ -10,7 +10,6 @@ import pandas as pd
 
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.results import (
-    ANOMALY_KINDS,
     SEVERITIES,
     Anomaly,
     Explanation,
@@ -18,6 +17,7 @@ from aiops_lab.results import (
     Suspect,
     Verdict,
     iso,
+    kind_of,
 )
 from aiops_lab.spans import Key
 
@@ -238,6 +238,6 @@ def _worse(known: Anomaly, new: Anomaly) -> Anomaly:
 
 def _badness(anomaly: Anomaly) -> tuple[int, float]:
     """Return how bad an anomaly is: its severity, then the size of its kind."""
-    kind = ANOMALY_KINDS.get(anomaly.type)
+    kind = kind_of(anomaly.type)
     size = anomaly.evidence.get(kind.size) if kind and kind.size else None
     return SEVERITIES.index(anomaly.severity), float(size or 0.0)

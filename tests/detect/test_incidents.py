@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -190,6 +192,27 @@ def test_an_incident_is_read_back_as_it_was_written():
     assert again.earlier == [(at(0), at(10))]
     assert again.acknowledged_at == at(15)
     assert again.resolved_at is None
+
+
+BARE = """
+import pandas as pd
+from aiops_lab import Anomaly, Sensitivity
+from aiops_lab.detect.grouping import IncidentManager
+
+manager = IncidentManager(Sensitivity())
+for second, deviation in ((10, 4.0), (20, 9.0), (30, 5.0)):
+    end = pd.Timestamp(second, unit="s", tz="UTC")
+    evidence = {"deviation": deviation}
+    window = end - pd.Timedelta("10s")
+    slow = Anomaly("latency_anomaly", "shop", "/payment", window, end, evidence=evidence)
+    (incident,) = manager.window(end, [slow], lambda caller, called: False)
+print(incident.title, incident.anomalies[0].evidence)
+"""
+
+
+def test_the_worst_numbers_stay_though_nobody_has_imported_the_detectors():
+    told = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=True)
+    assert told.stdout == "Latency spike detected in /payment {'deviation': 9.0}\n"
 
 
 def test_what_was_stored_before_anomalies_had_a_last_window_is_read():
