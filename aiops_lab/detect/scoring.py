@@ -62,6 +62,7 @@ SCORES = np.dtype(
         ("mean", "f8"),  # of log milliseconds
         ("ratio", "f8"),  # geometric mean over baseline
         ("z", "f8"),
+        ("ratio_ok", "f8"),  # against answers without an error
         ("high_ms", "f8"),  # from here on a latency would be abnormal
         ("error_low", "f8"),  # Wilson's lower bound of the share of errors
         ("error_chance", "f8"),  # chance of so many errors at the usual share plus the margin
@@ -206,6 +207,7 @@ def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool)
     score["mean"] = usual
     score["ratio"] = 1.0
     score["z"] = 0.0
+    score["ratio_ok"] = 1.0
     score["high_ms"] = 0.0
     score["error_low"] = 0.0
     score["error_chance"] = 1.0
@@ -221,12 +223,32 @@ def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool)
     score["mean"] = mean
     score["ratio"] = np.exp(mean - usual)
     score["z"] = (mean - usual) / (sd / np.sqrt(n))
+    score["ratio_ok"] = _ratio_to_ok(baseline)
     by_chance_ms = np.exp(usual + knobs.z * sd / np.sqrt(n))
     score["high_ms"] = max(by_chance_ms, knobs.ratio * usual_ms, usual_ms + knobs.min_ms)
     score["error_low"] = wilson_bounds(baseline["pool_errors"], n, knobs.z)[0]
     rate = min(baseline["error_rate"] + knobs.error_margin, LARGEST_RATE)
     score["error_chance"] = error_chance(baseline["pool_errors"], n, rate)
     _score_drift(baseline, score, knobs, window_s, sd)
+
+
+@compiled
+def _ratio_to_ok(baseline: Any) -> float:
+    """Return how many times slower the pool is than answers without an error usually are: its own
+    such answers, or its errors, whichever are slower.
+
+    Where many errors were answered at once, the latency of all requests rises when they end. This
+    ratio does not.
+    """
+    if baseline["ok_count"] == 0:
+        return np.inf
+    slowest = -np.inf
+    n_errors = baseline["pool_n"] - baseline["pool_ok_n"]
+    if n_errors > 0:
+        slowest = (baseline["pool_total"] - baseline["pool_ok_total"]) / n_errors
+    if baseline["pool_ok_n"] > 0:
+        slowest = max(slowest, b.pool_ok_mean(baseline))
+    return np.exp(slowest - baseline["slow"])
 
 
 @compiled
@@ -368,6 +390,8 @@ def judge(
     - `n`, `errors`, `error_rate`: requests that ended, failures among them, their share (0 to 1).
     - `error_low`: Wilson's lower bound of that share. `error_chance`: chance of so many errors.
     - `latency_ms`: geometric mean. `ratio`, `z`: how far it is above the baseline.
+    - `ratio_ok`: how many times slower than usual answers without an error; of such answers or of
+      the errors, whichever are slower.
     - `stuck`, `oldest_s`: requests without an answer, and the greatest age among them.
     - `given_up`: calls that their callers gave up.
     - `missed`, `longest`: requests due in this silence, and in the longest silence before it.
@@ -454,6 +478,7 @@ def _columns(
         "high_ms": np.where(learning | (high_ms == 0), np.nan, high_ms),
         "ratio": np.where(seen, scores["ratio"], np.nan),
         "z": np.where(seen, scores["z"], np.nan),
+        "ratio_ok": scores["ratio_ok"],
         "stuck": scores["stuck"],
         "given_up": scores["given_up"],
         "missed": before["silent"],

@@ -35,6 +35,7 @@ S = lab.Sensitivity()
 QUIET: dict[str, Any] = {
     "n": 3,
     "ratio": 1.0,
+    "ratio_ok": 1.0,
     "z": 0.0,
     "latency_ms": 45.0,
     "baseline_ms": 45.0,
@@ -55,7 +56,7 @@ QUIET: dict[str, Any] = {
     "high": 0.1,
     "low": 0.0,
 }
-SLOW = {"ratio": 3.01, "z": 3.01, "latency_ms": 55.1}
+SLOW = {"ratio": 3.01, "ratio_ok": 3.01, "z": 3.01, "latency_ms": 55.1}
 FAILING = {"error_low": 0.151, "error_chance": 0.99 * normal_tail(3)}
 HANGING = {"stuck": 3}
 SILENT = {"missed": 7.6, "longest": 5.0}
@@ -99,6 +100,7 @@ def test_just_above_all_its_thresholds_a_window_is_abnormal(
     [
         (latency_anomaly, SLOW, {"n": 2}),
         (latency_anomaly, SLOW, {"ratio": 3.0}),
+        (latency_anomaly, SLOW, {"ratio_ok": 3.0}),
         (latency_anomaly, SLOW, {"z": 3.0}),
         (latency_anomaly, SLOW, {"latency_ms": 55.0}),
         (latency_anomaly, SLOW, LEARNING),

@@ -20,11 +20,12 @@ def _decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
 
     The test is on the mean of log milliseconds: latencies are skewed to the right, their logarithms
     hardly. It errs where these have two modes (cache hit or miss) and a window has few requests:
-    there, slow windows arise by chance.
+    there, slow windows arise by chance. The ratio must also hold against answers without an error:
+    when errors end that were answered at once, nothing has become slower.
     """
     compared = (windows["n"] >= s.min_window) & ~baselines["learning"]
     compared &= ~baselines["long_lived"]
-    large = windows["ratio"] > s.ratio
+    large = (windows["ratio"] > s.ratio) & (windows["ratio_ok"] > s.ratio)
     significant = windows["z"] > s.z
     rise_ms = windows["latency_ms"] - windows["baseline_ms"]
     return compared & large & significant & (rise_ms > s.min_ms)
