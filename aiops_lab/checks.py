@@ -81,6 +81,27 @@ MOST = 1e9
 not fit into 64 bits. What is to be switched off needs no more."""
 
 
+LEAST = 1e-9
+"""The smallest value of a constant that must be above zero: one may be divided by it."""
+
+
+def real_number(name: str, value: Any) -> float:
+    """Return a number, also of numpy or a fraction, as Python's int or float.
+
+    What is too large for a float is infinite. Raises `FieldError` unless it is real; booleans are
+    refused.
+    """
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number:
+        raise FieldError(name, "must be a number", value)
+    if isinstance(value, Integral):
+        return int(value)
+    try:
+        return float(value)
+    except OverflowError:  # a fraction of huge numbers
+        return inf if value > 0 else -inf
+
+
 def plain_number(name: str, value: Any) -> float:
     """Return a number, also of numpy or a fraction, as Python's int or float.
 
@@ -89,11 +110,11 @@ def plain_number(name: str, value: Any) -> float:
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not is_number or not -inf < value < inf:
         raise FieldError(name, "must be a finite number", value)
-    if value > MOST:
+    number = real_number(name, value)
+    if number > MOST:
         raise FieldError(name, f"must be <= {MOST:g}", value)
     # a negative one is refused by all callers, and may be too large for a float
-    value = max(value, -MOST)
-    return int(value) if isinstance(value, Integral) else float(value)
+    return max(number, -int(MOST))
 
 
 def keep_numbers(
@@ -125,6 +146,8 @@ def keep_numbers(
             raise FieldError(name, f"must be >= {at_least[name]:g}", value)
         if number <= 0 and name not in at_least:
             raise FieldError(name, "must be > 0", value)
+        if 0 < number < LEAST and name not in at_least:
+            raise FieldError(name, f"must be >= {LEAST:g}", value)
         if number > 1 and name in shares:
             raise FieldError(name, "must be <= 1", value)
         object.__setattr__(constants, name, number)

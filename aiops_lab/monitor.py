@@ -81,6 +81,8 @@ def replay(
     """
     knobs = Sensitivity() if sensitivity is None else sensitivity
     pipeline = Pipeline(knobs, detectors, rule, config)
+    if not isinstance(causes, (bool, np.bool_)):
+        raise FieldError("causes", "must be True or False", causes)
     recording = Recording(check(frame), {})
     until_ns = None if until is None else unix_ns(to_utc(until))
     report = pipeline.replay(recording, until_ns, causes=causes)

@@ -115,11 +115,13 @@ def to_utc(moment: pd.Timestamp) -> pd.Timestamp:
         If it is no time, or outside the years that spans may have.
     """
     rule = "now and until must be a time"
-    if not isinstance(moment, (datetime, np.datetime64, str)):
+    is_time = isinstance(moment, (datetime, np.datetime64))
+    is_text = isinstance(moment, str) and moment.strip().lower() not in ("now", "today")
+    if not is_time and not is_text:
         raise ValueError(f"{rule}, such as pd.Timestamp('2026-01-01'), got {moment!r}")
     try:
         utc = pd.to_datetime(moment, utc=True)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{rule}, got {moment!r}") from error
     if utc is pd.NaT or not FIRST_YEAR <= utc.year <= LAST_YEAR:
         raise ValueError(f"{rule} in the years {FIRST_YEAR} to {LAST_YEAR}, got {moment!r}")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache, cached_property
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -117,7 +117,9 @@ class Pipeline:
     ) -> None:
         check_instance("sensitivity", sensitivity, Sensitivity)
         check_instance("config", config, RcaConfig)
-        _check_functions(detectors, rule)
+        self._detectors = _functions(detectors)
+        if rule is not None and not callable(rule):
+            raise FieldError("rule", "must be a function", rule)
         self.sensitivity = sensitivity
         self.keys: dict[Key, int] = {}
         self.methods: dict[Key, str] = {}  # as in `EncodedSpans`
@@ -128,7 +130,6 @@ class Pipeline:
         self.edges: dict[tuple[Key, Key], int] = {}  # (caller, called): Unix ns of the first call
         self.done: int | None = None  # Unix ns up to which windows have been judged
         self.manager = IncidentManager(sensitivity)
-        self._detectors = tuple(detectors)
         self.diagnosis = Diagnosis(sensitivity, self.manager.incidents, rule, config)
         own = [detector for detector in self._detectors if isinstance(detector, Detector)]
         self._holding = tuple({d.name: d for d in (*DETECTORS, *own)}.values())
@@ -356,15 +357,19 @@ class Pipeline:
         return self.diagnosis.verdict(incident, history, names)
 
 
-def _check_functions(detectors: object, rule: object) -> None:
-    if not isinstance(detectors, Iterable) or isinstance(detectors, str):
-        raise FieldError("detectors", "must be functions or `Detector` values", detectors)
-    functions = {f"detectors[{number}]": detector for number, detector in enumerate(detectors)}
-    if rule is not None:
-        functions["rule"] = rule
-    for name, function in functions.items():
-        if not callable(function):
-            raise FieldError(name, "must be a function", function)
+def _functions(detectors: Any) -> tuple[AnyDetector, ...]:
+    """Return some detectors as a tuple, also of an iterator, which can be read once only."""
+    rule = "must be functions or `Detector` values"
+    if isinstance(detectors, str):
+        raise FieldError("detectors", rule, detectors)
+    try:
+        functions = tuple(detectors)
+    except TypeError:
+        raise FieldError("detectors", rule, detectors) from None
+    for number, detector in enumerate(functions):
+        if not callable(detector):
+            raise FieldError(f"detectors[{number}]", "must be a function", detector)
+    return functions
 
 
 class _Causes:

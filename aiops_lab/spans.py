@@ -215,7 +215,8 @@ def _text_column(name: str, values: Sequence[Any]) -> pd.Series:
 
 
 def check(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return `frame` unchanged if it is a spans frame.
+    """Return `frame` unchanged if it is a spans frame; only its ``attrs`` and ``flags``, which
+    pandas hands on to all that is made of a frame, are left out.
 
     The columns of `OPTIONAL_COLUMNS` may be left out, further ones are allowed. Text may be stored
     as object, str or category.
@@ -231,6 +232,9 @@ def check(frame: pd.DataFrame) -> pd.DataFrame:
 
     if not isinstance(frame, pd.DataFrame):
         raise ValueError(f"frame must be a pandas DataFrame, got {type(frame).__name__}")
+    if frame.attrs or not frame.flags.allows_duplicate_labels:
+        frame = frame.set_flags(allows_duplicate_labels=True)
+        frame.attrs = {}
     for column in COLUMNS:
         if column not in frame.columns:
             raise ValueError(f"frame must have the column {column!r}, got {list(frame.columns)}")
@@ -274,18 +278,38 @@ def _check_is_text(column: pd.Series) -> None:
 
     dtype = column.dtype
     if isinstance(dtype, pd.StringDtype):
+        if dtype.storage == "python":
+            _check_is_unicode(column, column)
         return
     rule = "must be text (object, str or category)"
     is_category = isinstance(dtype, pd.CategoricalDtype)
     texts = pd.Series(column.cat.categories) if is_category else column
     is_text = types.infer_dtype(texts, skipna=True) in ("string", "empty")
     if is_text or column.isna().all():
+        _check_is_unicode(column, texts)
         return
     if not is_category and not types.is_object_dtype(dtype):
         raise ValueError(f"column {column.name!r} {rule}, got {dtype}")
     objects = column.astype(object)
     is_other = objects.notna() & ~objects.map(lambda value: isinstance(value, str)).astype(bool)
     _refuse(objects, is_other, rule)
+
+
+def _check_is_unicode(column: pd.Series, texts: pd.Series) -> None:
+    """Refuse lone surrogates, which no file, store or terminal can take."""
+    if _is_unicode("".join(texts.dropna())):
+        return
+    objects = column.astype(object)
+    wrong = ~objects.fillna("").map(_is_unicode).astype(bool)
+    _refuse(objects, wrong, "must be text that UTF-8 can hold")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_times(frame: pd.DataFrame) -> None:

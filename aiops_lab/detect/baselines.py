@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aiops_lab.checks import FieldError
+from aiops_lab.checks import FieldError, real_number
 from aiops_lab.numerics import compiled, real_numbers
 
 
@@ -90,18 +89,21 @@ def ewma(values: ArrayLike, half_life: float) -> tuple[NDArray, NDArray]:
     ([0.0, 2.0, 3.0], [0.0, 4.0, 3.0])
     """
     series = real_numbers(values)
-    if isinstance(half_life, bool) or not isinstance(half_life, Real):
-        raise FieldError("half_life", "must be a number", half_life)
-    if not half_life > 0:
+    points = real_number("half_life", half_life)
+    if not points > 0:
         raise FieldError("half_life", "must be > 0", half_life)
     too_large = series[np.abs(series) > LARGEST_SQUARED]
     if too_large.size:
         raise FieldError("values", f"must be within ±{LARGEST_SQUARED:g}", float(too_large[0]))
     mean = np.empty_like(series)
     var = np.empty_like(series)
-    _ewma_kernel(series, alpha_of(1.0, half_life), mean, var)
+    _ewma_kernel(series, alpha_of(1.0, min(points, LONGEST)), mean, var)
     return mean, var
 
+
+LONGEST = 1e300
+"""Points of the longest half-life that is told from an infinite one: with either, nothing is
+learned after the first value."""
 
 LARGEST_SQUARED = 1e150
 """The square of a larger value would be infinite, and so would the variance."""

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from aiops_lab.checks import FieldError, plain_number
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.pipeline import Report
@@ -199,7 +200,7 @@ def score(report: Report, faults: pd.DataFrame, *, slack_s: float = SLACK_S) -> 
     Raises
     ------
     ValueError
-        Names the column that is missing.
+        Names the column that is missing; or `slack_s` is not a number from 0 to a billion.
 
     Notes
     -----
@@ -209,7 +210,10 @@ def score(report: Report, faults: pd.DataFrame, *, slack_s: float = SLACK_S) -> 
     however many windows it lasts: there is no point adjustment, which lets a lucky point stand for
     a whole fault (Kim et al. 2022, arXiv 2109.05257).
     """
-    return score_truth(report, truth_of(faults), int(slack_s * 1e9))
+    slack = plain_number("slack_s", slack_s)
+    if slack < 0:
+        raise FieldError("slack_s", "must be >= 0", slack_s)
+    return score_truth(report, truth_of(faults), int(slack * 1e9))
 
 
 class KnownFault(NamedTuple):

@@ -113,7 +113,8 @@ class RcaConfig:
     Raises
     ------
     ValueError
-        Names the field, the rule and the value. None may be above a billion (`checks.MOST`).
+        Names the field, the rule and the value. None may be above a billion (`checks.MOST`), or
+        below a billionth (`checks.LEAST`).
     """
 
     n_sigma: float = 3.0

@@ -34,7 +34,7 @@ def service_graph(frame: pd.DataFrame, by: str = "endpoint") -> pd.DataFrame:
     ValueError
         If `by` is something else.
     """
-    if by not in ("endpoint", "service"):
+    if not isinstance(by, str) or by not in ("endpoint", "service"):
         raise ValueError(f"by must be 'endpoint' or 'service', got {by!r}")
     spans = encode(check(frame))
     calls = calls_of(spans)

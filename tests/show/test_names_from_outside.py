@@ -7,6 +7,7 @@ import io
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from aiops_lab import Span, replay, service_graph, to_frame
 from aiops_lab.endpoints import display_names, printable
@@ -57,6 +58,45 @@ def test_every_name_can_be_drawn(frame, drawing):
     drawn = DRAWN[drawing](frame, replay(frame))
     figure = getattr(drawn, "figure", drawn)
     figure.savefig(io.BytesIO(), format="png")
+    plt.close(figure)
+
+
+def ledger_of(name):
+    table = pd.DataFrame({"account": [name, "/other"], "excess": [3.0, 1.0]})
+    table.attrs |= {"entry": name, "unit": "ms"}
+    return table
+
+
+def shares_of(name):
+    rules = dict.fromkeys([name, *"abcdefgh"], [0.5])
+    return pd.DataFrame(rules, index=pd.MultiIndex.from_tuples([(name, name)]))
+
+
+def sizes_of(name):
+    rows = {"size": [0.1, 1.0], "rule": name, "right": [0.2, 0.9], "right_low": 0.1}
+    return pd.DataFrame(rows | {"right_high": 1.0})
+
+
+def sweep_of(name):
+    return pd.DataFrame({"z": [1.0, 2.0], "recall": 0.5, "precision": [0.1, 0.2], name: [3.0, 4.0]})
+
+
+SCORES = {
+    "ledger": lambda name: plots.ledger(ledger_of(name)),
+    "leaderboard": lambda name: plots.leaderboard(shares_of(name)),
+    "size curve": lambda name: plots.size_curve(sizes_of(name), bold=(name,)),
+    "precision": lambda name: plots.precision_recall({name: sweep_of(name)}),
+    "cost": lambda name: plots.cost_curve(sweep_of(name), "z", [name]),
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize("drawing", SCORES)
+def test_every_name_can_stand_in_a_figure_of_scores(name, drawing):
+    figure = SCORES[drawing](name).figure
+    figure.savefig(io.BytesIO(), format="png")
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert all(text.isprintable() and len(text) < 300 for text in texts)
     plt.close(figure)
 
 

@@ -23,10 +23,14 @@ from aiops_lab.show.plots.style import (
     VERMILLION,
     Look,
     dress,
+    literal,
     log_axis,
     note,
     three_digits,
 )
+
+MAX_LABEL = 50
+"""Characters of a name beside an axis."""
 
 EXCESS_LOOK: Look = {"color": VERMILLION}
 SAVING_LOOK: Look = {"fc": "white", "ec": GREEN, "hatch": "////"}
@@ -71,7 +75,8 @@ def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
         note(ax, f"{value:+,.{digits}f}", (max(end, end - value), y), (5, 0), fontsize=10)
     ax.barh(n, total, height=0.6, color=BLUE)
     note(ax, f"{total:+,.{digits}f}", (max(total, 0), n), (5, 0), fontsize=10)
-    ax.set_yticks(range(n + 1), [*excess.index, f"total at {entry}"])
+    names = [*map(str, excess.index), f"total at {entry}"]
+    ax.set_yticks(range(n + 1), map(_label, names))
     ax.set_ylim(n + 0.6, -0.6)
     ax.axvline(0, color=BLACK, lw=0.8)
     ax.set_xlim(1.15 * min([0.0, *ends]), 1.15 * max([0.0, *ends]) or 1.0)
@@ -105,21 +110,26 @@ def leaderboard(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         middles = (x[:-1] + 0.5).tolist()
         y = np.arange(rules + 1) - 0.5
         ax.pcolormesh(x, y, part.T, cmap="Blues", vmin=0, vmax=1, edgecolors="white", lw=1.5)
-        ax.text(left, -0.7, str(group), fontsize=15, fontweight="bold", va="bottom")
+        ax.text(left, -0.7, _label(str(group)), fontsize=15, fontweight="bold", va="bottom")
         for (place, rule), share in np.ndenumerate(part.to_numpy()):
             if not np.isnan(share):
                 colour = "white" if share > 0.6 else BLACK
                 _write_cell(ax, middles[place], rule, f"{100 * share:.0f}", colour, 12)
         ticks += middles
         left = x[-1] + 0.5
-    scenarios = table.index.get_level_values(1)
+    scenarios = map(_label, table.index.get_level_values(1).map(str))
     ax.set_xticks(ticks, scenarios, fontsize=14, rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(rules), table.columns, fontsize=16)
+    ax.set_yticks(range(rules), map(_label, table.columns.map(str)), fontsize=16)
     ax.set(xlim=(-0.1, left - 0.4), ylim=(rules - 0.5, -1.5))
     ax.tick_params(length=0)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
     return ax
+
+
+def _label(name: str) -> str:
+    """Return a name as it stands beside an axis, cut so that it leaves room for the figure."""
+    return literal(name, MAX_LABEL)
 
 
 def _write_cell(ax: Axes, x: float, y: float, text: str, colour: str, size: int) -> None:
@@ -178,7 +188,7 @@ def size_curve(
     for rule, rows in table.groupby("rule", sort=False):
         name = str(rule)
         look = looks.get(name, GREY_LOOK)
-        ax.plot(rows["size"], rows[value], label=name, clip_on=False, **look)
+        ax.plot(rows["size"], rows[value], label=_label(name), clip_on=False, **look)
         if name in bold:
             alpha = 0.18 if name == bold[0] else 0.07
             low, high = rows[f"{value}_low"], rows[f"{value}_high"]
@@ -196,7 +206,7 @@ def size_curve(
     for name, height in _apart(ends, bold).items():
         note(
             ax,
-            name,
+            _label(name),
             (max(sizes), height),
             (12, 0),
             fontsize=15,
@@ -290,9 +300,8 @@ def precision_recall(sweeps: Mapping[str, pd.DataFrame], ax: Axes | None = None)
     labels = "recall: share of the faults found", "precision: share of the incidents that are true"
     ax = dress(ax, (6.5, 4.6), "Precision against recall", *labels)
     for (name, rows), (colour, marker, _) in zip(sweeps.items(), cycle(SERIES)):
-        ax.plot(
-            rows["recall"], rows["precision"], marker, color=colour, ms=8, alpha=0.8, label=name
-        )
+        look: Look = {"color": colour, "ms": 8, "alpha": 0.8, "label": _label(str(name))}
+        ax.plot(rows["recall"], rows["precision"], marker, **look)
     ax.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
     _percent_axes(ax)
     ax.legend(fontsize=10)
@@ -324,7 +333,8 @@ def cost_curve(
     log_axis(ax)
     rows = sweep.sort_values(knob, kind="stable")
     for name, (colour, marker, style) in zip(costs, cycle(SERIES)):
-        ax.plot(rows[knob], rows[name], marker, color=colour, ls=style, ms=6, label=name)
+        label = _label(str(name))
+        ax.plot(rows[knob], rows[name], marker, color=colour, ls=style, ms=6, label=label)
         least = rows.nsmallest(1, name)
         ax.plot(least[knob], least[name], "o", mfc="none", mec=colour, ms=15, mew=2)
     ax.legend(fontsize=10)

@@ -78,9 +78,9 @@ def dress(
     return ax
 
 
-def literal(text: str) -> str:
+def literal(text: str, longest: int = MAX_TEXT) -> str:
     """Return a text with names from outside as it may be drawn: printable, short, no formula."""
-    return printable(text, MAX_TEXT).replace("$", r"\$")
+    return printable(text, longest).replace("$", r"\$")
 
 
 def note(
