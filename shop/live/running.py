@@ -367,6 +367,13 @@ class _Server(wsgi.Server):
         # cheroot stores the statistics of every server here, and with them a reference to it
         getattr(logging, "statistics", {}).pop(f"Cheroot HTTPServer {id(self)}", None)
 
+    def put_conn(self, conn: Any) -> None:
+        """Keep a connection for its next request; close it where the server stops meanwhile."""
+        try:
+            super().put_conn(conn)
+        except ValueError:  # what watched the connections was closed after cheroot looked
+            conn.close()
+
     def _serve_unservicable(self) -> None:
         """Do nothing: the queue is unbounded, and cheroot's thread would go on after `stop`."""
 

@@ -37,7 +37,7 @@ from shop.live.record import record
 from shop.live.serve import banner
 from shop.recordings import fault_of
 
-STOP_MAX_S = 10  # far above what a stop takes, below what a held request would
+STOP_MAX_S = 40  # far above what a stop takes, below the minute of a held request
 
 COMMANDS = ("serve", "demo", "check", "record", "leaderboard")
 
@@ -440,14 +440,14 @@ def test_a_signal_at_any_moment_stops_a_command_cleanly_and_a_second_one_does_no
 def test_check_stops_within_seconds_on_ctrl_c_in_the_middle_of_its_scenarios(
     tmp_path: Path,
 ) -> None:
-    with started("check", "--quick", cwd=tmp_path) as process:
+    with started("check", cwd=tmp_path) as process:
         threading.Thread(target=process.stderr.read).start()
         assert "4 scenarios" in process.stdout.readline()
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         begin = time.monotonic()
         assert process.wait(60) == 130
-        assert time.monotonic() - begin < 11  # of 12 without
+        assert time.monotonic() - begin < 40  # of more than 60 without
 
 
 # ---- demo and check, with shorter windows

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 import pytest
 import requests
+from cheroot.server import HTTPConnection
 from cheroot.workers.threadpool import ThreadPool
 
 import shop
@@ -42,7 +43,7 @@ def _ctrl_c_interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def ask(method: str, url: str, timeout: float = 10, **given: object) -> requests.Response:
+def ask(method: str, url: str, timeout: float = 30, **given: object) -> requests.Response:
     with requests.Session() as session:
         session.trust_env = False
         return session.request(method, url, timeout=timeout, **given)  # type: ignore[arg-type]
@@ -134,6 +135,19 @@ def test_ctrl_c_at_any_moment_of_the_start_or_end_leaves_nothing(
     wait_until(lambda: set(threading.enumerate()) <= threads)
     assert all(is_free(url) for url in urls)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_connection_that_comes_back_after_the_end_is_closed() -> None:
+    server = running._Server(0, 2)
+    server.open()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        server.ready = True  # as cheroot saw it before the end
+        server._connections.close()
+        server.put_conn(HTTPConnection(server, ours))
+        theirs.settimeout(30)
+        assert theirs.recv(1) == b""
+    server.close()
 
 
 def test_what_goes_wrong_at_the_start_or_the_end_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,7 +393,7 @@ def test_a_hundred_hung_requests_never_keep_the_control_plane_from_answering(ser
                 assert answer.status_code == 200
             assert ask("POST", f"{running.url}/simulate/clear").status_code == 200
             for client in clients:
-                client.join(20)
+                client.join(60)
         assert len(statuses) == 150
         assert set(statuses) == {200, 503}
 
@@ -390,17 +404,24 @@ def test_beyond_its_capacity_an_endpoint_answers_503_as_json_and_recovers() -> N
     )
     with shop.running("many", topology=tiny) as running:
         running.inject(Fault("hang", "a", "/a"))
-        held = threading.Thread(target=ask, args=("GET", f"{running.url}/a"))
-        held.start()
-        wait_until(lambda: running.store.opened)
-        busy = ask("GET", f"{running.url}/a")
+        answers: list[requests.Response] = []
+        clients = [
+            threading.Thread(target=lambda: answers.append(ask("GET", f"{running.url}/a")))
+            for _ in range(2)
+        ]
+        for client in clients:
+            client.start()
+        wait_until(lambda: answers)  # either may be the one that is held
+        busy = answers[0]
         assert (busy.status_code, busy.json()["error"]) == (
             503,
             "/a is at its capacity, try again later",
         )
         assert ask("GET", f"{running.url}/b").status_code == 200
         running.clear()
-        held.join(5)
+        for client in clients:
+            client.join(30)
+        assert answers[1].status_code == 200
         assert ask("GET", f"{running.url}/a").status_code == 200
 
 
@@ -428,8 +449,8 @@ def test_the_background_worker_finds_an_incident_by_itself() -> None:
         assert running.monitor.incidents() == []
         running.inject(Fault("error", "shop", "/payment"))
         with background(running, 60):
-            wait_until(running.monitor.incidents, 15)
-            wait_until(lambda: running.monitor.incidents()[0].root_cause, 15)
+            wait_until(running.monitor.incidents)
+            wait_until(lambda: running.monitor.incidents()[0].root_cause)
         cause = running.monitor.incidents()[0].root_cause
     assert (cause.service, cause.endpoint) == ("shop", "/payment")
 
