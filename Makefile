@@ -24,7 +24,7 @@ students: $(VENV)/set-up-lab  ## copy the lessons into students/, without their 
 	@$(PY) notebooks/copies.py students
 
 test: $(VENV)/set-up-test  ## run all tests and docstring examples, then every lesson with its solutions, and compare what it prints
-	@$(PY) -m pytest $(COVERAGE)
+	@$(PY) -m pytest -n 2 --dist loadfile $(COVERAGE)
 	@$(MAKE) --no-print-directory test-lessons
 
 test-lessons: $(VENV)/set-up-test  ## run every lesson with its solutions, and compare what it prints
