@@ -155,7 +155,7 @@ class _Body:
             self._request.end()
 
     def __del__(self) -> None:
-        self._request.end()
+        self._request.end_dropped()
 
 
 class _Instrumented:

@@ -299,6 +299,17 @@ class ServerSpan(OpenSpan):
             self.endpoint = self.recorder.names.limit(self.recorder.service, self.endpoint)
         super().end()
 
+    def end_dropped(self) -> None:
+        """End because nobody holds the answer any more: in a finalizer, in the midst of anything.
+
+        The stack is left out. Its text needs a parser, and one that runs inside of another breaks
+        both (https://github.com/python/cpython/issues/106905).
+        """
+        reported, self.reported = self.reported, None
+        if reported is not None and self.error is None and (self.status >= 500 or self.status == 0):
+            self.error = describe_error(reported)
+        self.end()
+
     def break_off(self, error: BaseException, status: int) -> None:
         """End with an exception that goes on to the server."""
         if not self.left_out:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import gc
 import threading
 
 import flask
 import pytest
 import requests
 from werkzeug.exceptions import HTTPException
+from werkzeug.test import create_environ
 
 from aiops_lab import Span, instrument
 from tests.support.serving import serving, wait_for
@@ -219,6 +221,25 @@ def test_a_middleware_that_fails_while_it_sends_a_whole_answer_is_not_missed(spa
     with pytest.raises(OSError, match="disk full"):
         _ = client.get("/x").data
     assert [(span.endpoint, span.error) for span in spans] == [("/x", "OSError: disk full")]
+
+
+def test_a_failed_answer_that_is_dropped_has_its_error_and_runs_no_parser(spans):
+    stacks: list[str] = []
+
+    class Sink:
+        stack = staticmethod(lambda span_id, text: stacks.append(text))
+
+        def __call__(self, span: Span) -> None:
+            spans.append(span)
+
+    app = flask.Flask(__name__)
+    app.add_url_rule("/x", "x", broken)
+    app.register_error_handler(Exception, lambda error: flask.Response(iter(["sorry"]), 500))
+    body = instrument(app, Sink())(create_environ("/x"), lambda *_: None)
+    del body
+    gc.collect()
+    assert results(spans) == [(500, "ZeroDivisionError: one over zero")]
+    assert stacks == []
 
 
 # What is no WSGI application.
