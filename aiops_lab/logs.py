@@ -13,7 +13,7 @@ from typing import TextIO
 
 from aiops_lab.endpoints import printable
 
-MOST = 2_000  # characters of a line
+LINE_LENGTH = 2_000  # characters of a line
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -49,12 +49,12 @@ class _Printable(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Return the message on one line."""
-        return printable(super().formatMessage(record), MOST)
+        return printable(super().formatMessage(record), LINE_LENGTH)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the message, and the lines of its stack trace."""
         lines = super().format(record).split("\n")
-        return "\n".join(printable(line, MOST) for line in lines)
+        return "\n".join(printable(line, LINE_LENGTH) for line in lines)
 
 
 class _Stderr(logging.StreamHandler[TextIO]):

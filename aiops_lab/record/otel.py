@@ -39,7 +39,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing_extra(error, "otel") from None
 
-START = Span._fields.index("start_ns")
+START_FIELD = Span._fields.index("start_ns")
 
 _log = get_logger(__name__)
 
@@ -213,7 +213,7 @@ class _OpenSpan:
         return iter(self._fields())
 
     def __getitem__(self, index: Any) -> Any:
-        return self._start_ns if index == START else self._fields()[index]
+        return self._start_ns if index == START_FIELD else self._fields()[index]
 
     def __len__(self) -> int:
         return len(Span._fields)
