@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from aiops_lab.endpoints import UNMATCHED
+from aiops_lab.record.asgi import instrument_asgi
 from aiops_lab.record.recorder import (
     SPAN,
     App,
@@ -24,7 +25,7 @@ from aiops_lab.record.recorder import (
     Sink,
     current_span,
 )
-from aiops_lab.record.routes import Exclude, RouteNames, exclusion, must_be_wsgi
+from aiops_lab.record.routes import Exclude, RouteNames, exclusion, is_asgi, must_be_wsgi
 from aiops_lab.record.trace_context import (
     KNOWN_FLAGS,
     new_trace_id,
@@ -39,24 +40,25 @@ if TYPE_CHECKING:
 def instrument(app: App, sink: Sink, service: str = "shop", *, exclude: Exclude = ()) -> App:
     """Return `app` so that each of its requests becomes one server span.
 
-    A Flask app is wrapped in place, any other WSGI callable comes back wrapped. Every monitored
-    response carries ``X-Trace-Id``. A span ends when its response is complete: when the app returns
-    the whole body, else when the stream is exhausted, closed or dropped; of a stream,
-    ``first_byte_ns`` says when it began. So the span is in the sink before the caller has the last
-    byte.
+    An app of Flask, Starlette or FastAPI is wrapped in place, any other callable of WSGI or ASGI
+    comes back wrapped. Every monitored response carries ``X-Trace-Id``. A span ends when its
+    response is complete: when the app returns the whole body, else when the stream is exhausted,
+    closed or dropped; of a stream, ``first_byte_ns`` says when it began. So the span is in the sink
+    before the caller has the last byte.
 
-    The endpoint is the route template of Flask, below the path at which the app is mounted
-    (``SCRIPT_NAME``). Of other callables it is the path, with ids folded as in
+    The endpoint is the route template of the framework, below the path at which the app is mounted
+    (``SCRIPT_NAME``, ``root_path``). Of other callables it is the path, with ids folded as in
     `aiops_lab.endpoints`, or ``(unmatched)`` where the answer is 404.
 
     Not recorded, but counted in ``left_out`` of the recorder, are the requests that Flask routes to
-    a static view or to a blueprint of this package, and those that `exclude` names.
+    a static view or to a blueprint of this package, static files of Starlette, websockets, and what
+    `exclude` names.
 
     Parameters
     ----------
     app
-        A Flask app or any WSGI callable. A second call with the same sink and service changes
-        nothing.
+        An app of Flask, Starlette or FastAPI, or any callable of WSGI or ASGI. A second call with
+        the same sink and service changes nothing.
     sink
         Takes each finished span, once: a function, a list's ``append``, a `SpanStore`. It must
         return quickly. One that raises is logged once and counted; the request goes on.
@@ -70,13 +72,16 @@ def instrument(app: App, sink: Sink, service: str = "shop", *, exclude: Exclude 
     Raises
     ------
     ValueError
-        If the app was instrumented before with another sink or service, is an ASGI application, or
-        a parameter breaks its rule.
+        If the app was instrumented before with another sink or service, or a parameter breaks its
+        rule.
 
     Notes
     -----
     A thread that a request starts does not inherit its context. Run its work in
     ``contextvars.copy_context().run(...)``, or its calls start traces of their own.
+
+    Background tasks of an asynchronous app run after the end of its span. Where the client goes
+    away before there is an answer, the status is 499.
 
     What an exception means is decided by the answer: below 500 it was handled.
 
@@ -90,9 +95,13 @@ def instrument(app: App, sink: Sink, service: str = "shop", *, exclude: Exclude 
     >>> spans[0].endpoint, spans[0].status, spans[0].parent_id
     ('/health', 204, None)
     """
-    must_be_wsgi(app)
+    asynchronous = is_asgi(app)
+    if not asynchronous:
+        must_be_wsgi(app)
     recorder = Recorder(sink, service)
     leaves_out = exclusion(exclude, recorder)
+    if asynchronous:
+        return instrument_asgi(app, recorder, leaves_out)
     flask = sys.modules.get("flask")  # an app that is Flask's has imported it
     is_flask = flask is not None and isinstance(app, flask.Flask)
     before = app.extensions.get("aiops_lab") if is_flask else app  # type: ignore[attr-defined]

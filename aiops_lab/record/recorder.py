@@ -26,11 +26,11 @@ from aiops_lab.record.trace_context import KNOWN_FLAGS, new_span_id, new_trace_i
 from aiops_lab.spans import Span
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication
+    from _typeshed.wsgi import StartResponse
 
 Sink = Callable[[Span], object]
 
-App = TypeVar("App", bound="WSGIApplication")
+App = TypeVar("App", bound=Callable[..., Any])
 
 Context = tuple[str, str | None, int, str]  # trace_id, parent_id, flags, tracestate
 

@@ -125,15 +125,20 @@ def must_be_wsgi(app: object) -> None:
     kind = type(app).__name__
     if not callable(app):
         raise ValueError(f"app must be a Flask app or a WSGI callable, got {kind}")
-    if _is_asynchronous(app) or _takes_scope(app):
-        raise ValueError(
-            "app must be a Flask app or a WSGI callable, app(environ, start_response), "
-            f"got the ASGI application {kind}"
-        )
+    if parameters_of(app)[:1] == ["scope"]:
+        rule = "app must be an ASGI application of version 3, app(scope, receive, send)"
+        raise ValueError(f"{rule}, got {kind} of version 2")
     if not _can_take_two(app):
         raise ValueError(
             f"app must take (environ, start_response), got {kind}{inspect.signature(app)}"
         )
+
+
+def is_asgi(app: Any) -> bool:
+    """Return whether an application is one of ASGI, ``app(scope, receive, send)``."""
+    return callable(app) and (
+        _is_asynchronous(app) or parameters_of(app)[:2] == ["scope", "receive"]
+    )
 
 
 def _is_asynchronous(app: Any) -> bool:
@@ -145,12 +150,12 @@ def _is_asynchronous(app: Any) -> bool:
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(called)
 
 
-def _takes_scope(app: Any) -> bool:
+def parameters_of(app: Any) -> list[str]:
+    """Return the names of the parameters that a callable takes."""
     try:
-        parameters = list(inspect.signature(app).parameters)
+        return [*inspect.signature(app).parameters]
     except (TypeError, ValueError):
-        return False
-    return parameters[:1] == ["scope"]
+        return []
 
 
 def _can_take_two(app: Any) -> bool:

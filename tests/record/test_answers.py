@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.test import create_environ
 
 from aiops_lab import Span, instrument
+from aiops_lab.record.asgi import InstrumentedAsgi
 from tests.support.serving import serving, wait_for
 
 
@@ -242,7 +243,7 @@ def test_a_failed_answer_that_is_dropped_has_its_error_and_runs_no_parser(spans)
     assert stacks == []
 
 
-# What is no WSGI application.
+# What is an ASGI application, and what is neither.
 
 
 async def asgi(scope, receive, send):
@@ -270,12 +271,18 @@ def decorated(app):
     return call
 
 
+def test_an_asgi_application_of_version_2_is_refused_at_once():
+    with pytest.raises(ValueError, match="app must be an ASGI application of version 3, .* got"):
+        instrument(OldAsgi, print)
+
+
 @pytest.mark.parametrize(
-    "app", [asgi, Asgi(), OldAsgi, decorated(asgi), functools.partial(asgi), Asgi().__call__]
+    "app", [asgi, Asgi(), decorated(asgi), functools.partial(asgi), Asgi().__call__]
 )
-def test_an_asgi_application_is_refused_at_once(app):
-    with pytest.raises(ValueError, match="app must be a Flask app or a WSGI .* got the ASGI"):
-        instrument(app, print)
+def test_an_asgi_application_is_known_at_once(app):
+    wrapped = instrument(app, print)
+    assert isinstance(wrapped, InstrumentedAsgi)
+    assert instrument(wrapped, print) is wrapped
 
 
 @pytest.mark.parametrize("app", [lambda environ: [], lambda a=0: [], lambda a, b, c: []])
