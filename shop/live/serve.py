@@ -55,7 +55,7 @@ def serve(
     check_number("interval_s", interval_s, 0.001, 86_400)
     check_number("traffic", traffic, 0, 100_000)
     if token is not None and not otlp:
-        raise FieldError("token", "must not be given without --otlp", token)
+        raise FieldError("token", "must not be given without --otlp", "***")
     sensitivity = Sensitivity(window_s=window_s)
     receiver = partial(otlp_receiver, token=token) if otlp else None
     _check_port(port)

@@ -122,7 +122,7 @@ def make_fastapi():
     async def item(item: str):
         return item
 
-    app.include_router(router)
+    app.include_router(router, prefix="/v2")
     app.mount("/shops/{shop}", inner)
     return app
 
@@ -130,7 +130,7 @@ def make_fastapi():
 @pytest.mark.parametrize(
     ("method", "path", "endpoint", "status"),
     [
-        ("GET", "/users/ada/cart", "/users/{user}/cart", 200),
+        ("GET", "/v2/users/ada/cart", "/v2/users/{user}/cart", 200),
         ("POST", "/orders?number=7", "/orders", 200),
         ("POST", "/orders?number=x", "/orders", 422),
         ("GET", "/orders", "/orders", 405),
@@ -139,7 +139,7 @@ def make_fastapi():
         ("GET", "/shops/17/items/5", "/shops/<id>/items/{item}", 200),
         ("GET", "/nowhere/5", "(unmatched)", 404),
         ("OPTIONS", "/orders", "/orders", 405),
-        ("HEAD", "/users/ada/cart", "/users/{user}/cart", 405),
+        ("HEAD", "/v2/users/ada/cart", "/v2/users/{user}/cart", 405),
         ("BREW", "/orders", "/orders", 405),
     ],
 )

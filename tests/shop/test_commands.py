@@ -161,6 +161,10 @@ def test_what_is_no_command_is_refused_with_usage(
             ["serve", "--interval", "inf"],
             "--interval must be a number between 0.001 and 86400, got inf",
         ),
+        (
+            ["serve", "--otlp-token", "s3"],
+            "--otlp-token must not be given without --otlp, got '***'",
+        ),
         (["serve", "--traffic", "-5"], "--traffic must be a number between 0 and 100000, got -5.0"),
         (["serve", "--port", "70000"], "--port must be a number between 0 and 65535, got 70000"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import time
 
@@ -255,9 +256,20 @@ def test_a_page_of_somebody_else_is_refused(post, store, header):
     assert post(request_of(), JSON | {header: same}).status_code == 200
 
 
-def test_a_refused_body_is_read_so_that_the_connection_goes_on(post):
-    assert post(b" " * 1_000_000, JSON, token="wrong").status_code == 401
-    assert post(request_of(), JSON).status_code == 200
+class Kept(io.BytesIO):
+    def close(self):
+        pass
+
+
+def test_a_refused_body_is_read_so_that_its_sender_reads_the_answer(store):
+    app = Flask("receiver")
+    app.register_blueprint(otlp_receiver(store, limit_bytes=LIMIT))
+    stream = Kept(b" " * 100_000)
+    answer = app.test_client().post(
+        "/v1/traces", input_stream=stream, content_length=100_000, content_type="application/json"
+    )
+    assert answer.status_code == 413
+    assert stream.tell() == 100_000
 
 
 def test_a_full_store_asks_to_send_again(store, post, monkeypatch):
