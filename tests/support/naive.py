@@ -277,8 +277,9 @@ def odd_shapes(normal, abnormal, rarer):
             odd.add(n)
     deep = set(odd)
     for n in odd:
-        p = parent[n]
-        while p >= 0:
+        p, walked = parent[n], set()
+        while p >= 0 and p not in walked:  # what is compared on neither side is its own parent
+            walked.add(p)
             deep.discard(p)
             p = parent[p]
     return sorted(deep)
