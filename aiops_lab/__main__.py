@@ -118,12 +118,15 @@ def _findings(options: argparse.Namespace) -> Findings:
     from aiops_lab.show.findings import compare_recordings, find_incidents
 
     name = Path(options.file).name
+    spans = read_spans(options.file)
+    if not len(spans):
+        raise ValueError(f"{name} must hold spans, got none")
     if options.normal is not None:
         if options.window is not None:
             raise ValueError("--window must be left out where --normal is given")
-        return compare_recordings(read_spans(options.file), name, read_spans(options.normal))
+        return compare_recordings(spans, name, read_spans(options.normal))
     knobs = Sensitivity() if options.window is None else Sensitivity(window_s=options.window)
-    return find_incidents(read_spans(options.file), name, knobs)
+    return find_incidents(spans, name, knobs)
 
 
 def _write(path: Path, text: str) -> None:

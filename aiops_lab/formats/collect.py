@@ -101,6 +101,11 @@ class SpanCollector:
         self._spans, self._addressed = [], []
         return spans
 
+    def forget(self) -> None:
+        """Forget the spans so far, and what was left out."""
+        self._spans, self._addressed = [], []
+        self.left_out.clear()
+
     def tell(self, name: str) -> None:
         """Log what was left out of a file.
 

@@ -257,14 +257,15 @@ def peer_of(attributes: Attributes) -> str | None:
 def http_status_of(reported: ReportedSpan) -> int | None:
     """Return the status as one of HTTP.
 
-    That is the span's own, or that of its gRPC code. Without either ERROR reads as 500; but a
-    client span of HTTP that has no status code had no answer: 0. What is not an error reads as 200
-    where the kind of span must have a status, else as None.
+    That is that of its gRPC code, unless HTTP itself failed, or its own. Without either ERROR reads
+    as 500; but a client span of HTTP that has no status code had no answer: 0. What is not an error
+    reads as 200 where the kind of span must have a status, else as None.
     """
     attributes = reported.attributes
     status = http_status(first(attributes, HTTP_STATUS))
-    if status is None:
-        status = _procedure_status(attributes)
+    called = _procedure_status(attributes)
+    if called is not None and (status is None or status < 400):
+        status = called  # what carried a remote procedure is well where the procedure failed
     if status is not None:
         return status
     if reported.failed:

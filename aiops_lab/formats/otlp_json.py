@@ -130,7 +130,7 @@ def scalar(value: Any) -> Any:
         if kind == "intValue":
             return integer("attributes", plain)
         if kind in ("boolValue", "doubleValue"):
-            return plain
+            return plain if isinstance(plain, bool | int | float | str) else None
     return None
 
 

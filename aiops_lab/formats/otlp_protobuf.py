@@ -139,7 +139,7 @@ def _reported(span: Any, service: str, instance: str | None) -> ReportedSpan:
         _hex(span.span_id, 8),
         _hex(span.parent_span_id, 8) or None,
         span.name,
-        KIND_NAMES[kind] if kind < len(KIND_NAMES) else "unknown",
+        KIND_NAMES[kind] if 0 <= kind < len(KIND_NAMES) else "unknown",
         start,
         end - start if end else None,
         _attributes(span.attributes),

@@ -50,19 +50,28 @@ class FairLock:
     def __init__(self) -> None:
         self._queue = threading.Lock()
         self._lock = threading.Lock()
+        self._owner: int | None = None
 
     def acquire(self, timeout: float = -1) -> bool:
         """Return whether the lock was had within `timeout` seconds in each of its two queues."""
         if not self._queue.acquire(timeout=timeout):
             return False
         try:
-            return self._lock.acquire(timeout=timeout)
+            if not self._lock.acquire(timeout=timeout):
+                return False
         finally:
             self._queue.release()
+        self._owner = threading.get_ident()
+        return True
 
     def release(self) -> None:
         """Let the next thread have the lock."""
+        self._owner = None
         self._lock.release()
+
+    def is_held_here(self) -> bool:
+        """Return whether this thread has the lock."""
+        return self._owner == threading.get_ident()
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -76,6 +85,7 @@ class FairLock:
 abandoned: list[object] = []
 
 _order = count()
+_turn = threading.RLock()  # one fork at a time: each must let go of what it held itself
 _known: WeakKeyDictionary[Forkable, int] = WeakKeyDictionary()
 _held: list[Forkable] = []
 
@@ -89,6 +99,7 @@ def survive_forks(store: Forkable) -> None:
 
 
 def _before() -> None:
+    _turn.acquire()
     _held[:] = sorted(_known, key=_known.__getitem__)  # always in one order: no deadlock
     for store in _held:
         store.before_fork()
@@ -99,9 +110,12 @@ def _in_parent() -> None:
     for store in reversed(_held):
         store.after_fork_in_parent()
     _held.clear()
+    _turn.release()
 
 
 def _in_child() -> None:
+    global _turn
+    _turn = threading.RLock()
     for store in _held:
         store.after_fork_in_child()
     _held.clear()

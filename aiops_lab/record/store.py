@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from operator import index, itemgetter
 from pathlib import Path
+from time import sleep  # by name: the thread may be older than gevent's patches
 from typing import Any, TypeVar
 
 from aiops_lab.checks import FieldError, check_number
@@ -137,7 +138,7 @@ class SpanStore(SpanReader):
         self.dropped = 0
         self._buffer: deque[Span] = deque()
         self._stacks: deque[tuple[str, str]] = deque()
-        self._drop_lock = threading.Lock()
+        self._drop_lock = threading.RLock()  # a finalizer may add a span anywhere
         self._write_lock = FairLock()
         self._read_lock = FairLock()
         self._codes: dict[database.Row, int] = {}
@@ -345,6 +346,8 @@ class SpanStore(SpanReader):
             self.dropped += count
 
     def _refuse(self, span: Span) -> None:
+        if self._write_lock.is_held_here():
+            return  # a finalizer added it in the middle of the last write: close() counts it
         with self._write_lock:  # before or after the last write, not during it
             if span not in self._buffer:
                 return  # the last write took it
@@ -361,7 +364,7 @@ class SpanStore(SpanReader):
             began = time.perf_counter()
             failing = not self._attempt(quiet=failing)
             # half of the time the file is free: SQLite has no queue for the processes that wait
-            time.sleep(min(time.perf_counter() - began, REST_S))
+            sleep(min(time.perf_counter() - began, REST_S))
             if self.dropped and not told:
                 _log.warning("%s: spans are being dropped, see SpanStore.dropped", self.path)
                 told = True

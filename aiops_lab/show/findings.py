@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from aiops_lab.checks import shorten
+from aiops_lab.checks import FieldError, shorten
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.explain.ledger import compare
 from aiops_lab.explain.ranking import rank_suspects
@@ -71,7 +71,12 @@ def find_incidents(spans: pd.DataFrame, name: str, sensitivity: Sensitivity) -> 
 
 def compare_recordings(spans: pd.DataFrame, name: str, normal: pd.DataFrame) -> Findings:
     """Return one case: what all requests of a recording lost against those of a normal one."""
+    if not len(normal):
+        raise FieldError("normal", "must hold spans", "none")
     comparison = compare(learn(normal), spans)
+    if not len(comparison.ledger.entries):
+        rule = "must hold requests of the same entries as the recording"
+        raise FieldError("normal", rule, sorted(set(normal["endpoint"]))[:5])
     verdict = build_verdict(comparison, rank_suspects(comparison))
     checked = check(spans)
     case = Finding(f"{name} against normal traffic", *bounds(checked), verdict)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hmac import compare_digest
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -37,6 +37,14 @@ LIMIT_BYTES = 20 << 20
 
 # The port is published to this machine only, so no browser can be told another name for it.
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+# How many times larger a body of more than 1 MiB may be than what was sent. Traces are packed to a
+# tenth or a twentieth; a bomb of empty spans would take a hundred times its size again in memory.
+MOST_TIMES = 100
+PACKED_WELL = 1 << 20
+
+# Objects of a JSON body: each takes some hundred bytes of memory, and may take two of the body.
+MOST_OBJECTS = 500_000
 
 RETRY_AFTER_S = "1"  # the store writes every half second
 
@@ -98,6 +106,7 @@ def otlp_receiver(
     """
     if token is not None and (not isinstance(token, str) or not token.strip()):
         raise FieldError("token", "must be a text that is not empty", token)
+    token = token and token.strip()  # one that was read from a file ends in a line break
     check_number("limit_bytes", limit_bytes, 1, 1 << 30, whole=True)
     if isinstance(hosts, str):
         raise FieldError("hosts", "must be several names", hosts)
@@ -112,7 +121,7 @@ def otlp_receiver(
         _check_sender(names, token)
         decode = _decoder()
         body = _unpacked(_body(limit_bytes), limit_bytes)
-        return _answer(intake.take(decode(body)))
+        return _answer(intake.take(decode(body, intake.room)))
 
     return blueprint
 
@@ -167,19 +176,24 @@ def _unpacked(body: bytes, limit: int) -> bytes:
     if encoding != "gzip":
         rule = "Content-Encoding must be gzip or identity"
         raise _RefusalError(415, f"{rule}, got {shorten(encoding)}", Accept_Encoding="gzip")
-    unpacking = zlib.decompressobj(wbits=31)  # gzip
-    try:
-        unpacked = unpacking.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise _RefusalError(400, f"body must be gzip: {error}") from None
-    if len(unpacked) > limit:
-        raise _RefusalError(413, f"body must be at most {limit} bytes when unpacked, got more")
-    if not unpacking.eof:
-        raise _RefusalError(400, "body must be a whole gzip stream, got one that is cut off")
+    limit = min(limit, max(PACKED_WELL, MOST_TIMES * len(body)))
+    unpacked = b""
+    rest = body
+    while rest:  # gzip files may follow each other (RFC 1952, 2.2)
+        unpacking = zlib.decompressobj(wbits=31)  # gzip
+        try:
+            unpacked += unpacking.decompress(rest, limit + 1 - len(unpacked))
+        except zlib.error as error:
+            raise _RefusalError(400, f"body must be gzip: {error}") from None
+        if len(unpacked) > limit:
+            raise _RefusalError(413, f"body must be at most {limit} bytes when unpacked, got more")
+        if not unpacking.eof:
+            raise _RefusalError(400, "body must be a whole gzip stream, got one that is cut off")
+        rest = unpacking.unused_data
     return unpacked
 
 
-def _decoder() -> Callable[[bytes], list[ReportedSpan]]:
+def _decoder() -> Callable[[bytes, int], list[ReportedSpan]]:
     if request.mimetype == JSON:
         return _from_json
     if request.mimetype != PROTOBUF:
@@ -203,7 +217,7 @@ def _messages() -> Any:
     return trace_service_pb2
 
 
-def _from_protobuf(body: bytes) -> list[ReportedSpan]:
+def _from_protobuf(body: bytes, room: int) -> list[ReportedSpan]:
     from google.protobuf.message import DecodeError
 
     from aiops_lab.formats.otlp_protobuf import resource_spans
@@ -212,13 +226,24 @@ def _from_protobuf(body: bytes) -> list[ReportedSpan]:
         sent = _messages().ExportTraceServiceRequest.FromString(body)
     except DecodeError as error:
         raise _RefusalError(400, f"body must be an ExportTraceServiceRequest: {error}") from None
-    return [*chain.from_iterable(map(resource_spans, sent.resource_spans))]
+    return _taken(chain.from_iterable(map(resource_spans, sent.resource_spans)), room)
 
 
-def _from_json(body: bytes) -> list[ReportedSpan]:
+def _taken(spans: Iterator[ReportedSpan], room: int) -> list[ReportedSpan]:
+    """Return all spans, or refuse them once there are more than the store has room for."""
+    taken = [*islice(spans, room + 1)]
+    if len(taken) > room:
+        rule = "the store is full: send these spans again"
+        raise _RefusalError(503, rule, Retry_After=RETRY_AFTER_S)
+    return taken
+
+
+def _from_json(body: bytes, room: int) -> list[ReportedSpan]:
+    if body.count(b"{") > MOST_OBJECTS:
+        raise _RefusalError(413, f"body must have at most {MOST_OBJECTS} objects, got more")
     try:
         sent = mapping("body", json.loads(body))
-        return [*_spans_of(sent)]
+        return _taken(_spans_of(sent), room)
     except FieldError as error:
         raise _RefusalError(400, str(error)) from None
     except (ValueError, RecursionError) as error:
@@ -241,13 +266,18 @@ class _Intake:
         self._collector = SpanCollector()
         self._lock = threading.Lock()
 
+    @property
+    def room(self) -> int:
+        """How many more spans the store takes at present."""
+        return self._store.room
+
     def take(self, reported: list[ReportedSpan]) -> _Taken:
         """Store the spans that can be used; return how many were rejected, and why."""
         with self._lock:
-            if len(reported) > self._store.room:
-                rule = "the store is full: send these spans again"
-                raise _RefusalError(503, rule, Retry_After=RETRY_AFTER_S)
-            spans, rejected = self._usable(reported)
+            try:
+                spans, rejected = self._usable(reported)
+            finally:
+                self._collector.forget()  # what failed must not go out with the next request
             for span in spans:
                 self._store.add(span)
         reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.most_common())

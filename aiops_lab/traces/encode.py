@@ -388,7 +388,9 @@ def _route_of(places: list[Recorded], keys: Sequence[Key]) -> Callable[[Recorded
         mine = (key for key in routes if key[0] == service)
         fits = (key[1] for key in mine if patterns[key].fullmatch(path))
         found = next(fits, None) if len(path) <= MAX_ROUTE else None
-        return fold(path) if found is None else found
+        if found is not None:
+            return found
+        return fold(path) if path.startswith("/") else path  # a statement or a queue is no path
 
     return route
 

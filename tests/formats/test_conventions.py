@@ -94,6 +94,8 @@ def test_what_serves_has_no_peer():
         ("client", True, {"rpc.grpc.status_code": 4}, 504),
         ("server", False, {"rpc.grpc.status_code": 0}, 200),
         ("client", True, {"grpc.status_code": "DEADLINE_EXCEEDED"}, 504),
+        ("client", True, {"http.status_code": 200, "grpc.status_code": "14"}, 503),
+        ("client", True, {"http.status_code": 502, "grpc.status_code": "14"}, 502),
         ("client", True, {"rpc.response.status_code": "UNAVAILABLE"}, 503),
         ("client", True, {"url.full": "http://a/b"}, 0),  # no answer came
         ("client", True, {"db.statement": "SELECT 1"}, 500),

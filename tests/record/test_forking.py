@@ -150,6 +150,24 @@ def test_the_lock_goes_to_the_thread_that_waits():
     assert order[0] == "the other"
 
 
+def test_two_threads_that_fork_at_once_let_go_of_all_locks(store):
+    orders = instrument(app(), store)
+
+    def fork() -> None:
+        for _ in range(10):
+            must_end(forked(lambda: None))
+
+    threads = [threading.Thread(target=fork, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+        assert not thread.is_alive()
+    serve(orders, 2)
+    store.flush()
+    assert len(store.spans()) == 2
+
+
 def test_a_writer_that_does_not_end_in_time_goes_on_after_the_fork(tmp_path, monkeypatch):
     monkeypatch.setattr("aiops_lab.record.store.WAIT_S", 0.05)
     with SpanStore(tmp_path / "spans.sqlite", flush_s=3600) as store:

@@ -108,6 +108,32 @@ def test_a_packed_body_is_unpacked(post, store):
     assert len(recorded(store)) == 1
 
 
+def test_gzip_files_that_follow_each_other_are_one_body(post, store):
+    text = json.dumps(request_of()).encode()
+    packed = gzip.compress(text[:20]) + gzip.compress(text[20:])
+    assert post(packed, JSON | {"Content-Encoding": "gzip"}).status_code == 200
+    assert len(recorded(store)) == 1
+
+
+def test_attributes_of_a_wrong_type_and_unknown_kinds_cost_no_other_span(post, store):
+    wrong = {"attributes": [{"key": "aiops_lab.peer", "value": {"boolValue": [1]}}]}
+    assert post(request_of({}, wrong), JSON).status_code == 200
+    assert len(recorded(store)) == 2
+    message = trace_service.ExportTraceServiceRequest.FromString(protobuf_of(5))
+    message.resource_spans[0].scope_spans[0].spans[0].kind = -7
+    assert post(message.SerializeToString(), PROTOBUF).status_code == 200
+    assert len(recorded(store)) == 2
+
+
+def test_many_objects_in_few_bytes_are_refused(post, monkeypatch):
+    monkeypatch.setattr(otlp, "MOST_OBJECTS", 3)
+    answer = post(request_of({}, {}, {}), JSON)
+    assert (answer.status_code, message_of(answer)) == (
+        413,
+        "body must have at most 3 objects, got more",
+    )
+
+
 def test_a_body_in_chunks_is_read(post, store):
     text = json.dumps(request_of()).encode()
     chunks = (part for part in (text[:100], text[100:]))

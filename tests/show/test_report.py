@@ -142,6 +142,21 @@ def test_the_page_is_written_whole_and_may_be_read_by_others(tmp_path, capsys, m
     assert (tmp_path / "slow_payment.html").stat().st_mode == plain.stat().st_mode
 
 
+@pytest.mark.parametrize("empty", ["[]", "{}", '{"data": []}', '{"resourceSpans": []}'])
+def test_a_file_without_spans_is_refused(empty, tmp_path, capsys):
+    (tmp_path / "x.json").write_text(empty)
+    assert main(["explain", str(tmp_path / "x.json")]) == 2
+    assert "x.json must hold spans, got none" in capsys.readouterr().err
+    assert main(["explain", str(SLOW), "--normal", str(tmp_path / "x.json")]) == 2
+    assert "normal must hold spans" in capsys.readouterr().err
+
+
+def test_normal_traffic_of_another_system_is_refused(capsys):
+    other = str(DATA / "jaeger" / "load_shedding.json.gz")
+    assert main(["explain", str(SLOW), "--normal", other]) == 2
+    assert "normal must hold requests of the same entries" in capsys.readouterr().err
+
+
 def test_a_reader_that_has_seen_enough_is_no_error():
     command = f"{sys.executable} -m aiops_lab explain {SLOW} | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)

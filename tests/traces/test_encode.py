@@ -468,3 +468,15 @@ def test_in_a_cycle_of_parents_each_span_hangs_below_each():
     parent = np.array([2, 0, 1, -1, 3])
     tops = np.array([True, False, False, False, False])
     assert encode.hangs_below(tops, parent).tolist() == [True, True, True, False, False]
+
+
+def test_a_statement_is_no_path_and_keeps_its_text():
+    statement = (
+        "SELECT address_line_1, year2024 FROM t WHERE nap(?) AND b @> ? ORDER BY a, b, c, d, e"
+    )
+    begin = 1_767_225_600 * 10**9
+    spans = [
+        lab.Span("t", "a", None, "shop", "/report", "server", None, begin, 9, 200, None),
+        lab.Span("t", "b", "a", "shop", statement, "client", "sqlite", begin + 1, 5, 200, None),
+    ]
+    assert ("sqlite", statement) in encode.encode(lab.to_frame(spans)).keys
