@@ -102,8 +102,11 @@ def _check(options: argparse.Namespace, stop: Stop) -> int:
 def _record(options: argparse.Namespace, stop: Stop) -> int:
     recorded = _recorded_virtually if "scenario" in options else _recorded_live
     spans = recorded(options, stop)
-    truth = "/" if Path(options.file).is_dir() else "."
-    print(f"{len(spans)} spans in {options.file}, the truth in {options.file}{truth}truth.json")
+    file = Path(options.file)
+    truth = file / "truth.json" if file.is_dir() else f"{file}.truth.json"
+    print(f"{len(spans)} spans in {file}, the truth in {truth}")
+    for table in (*file.glob("*/*/data.csv"), *file.glob("*/*/metric")):
+        print(f"aiops_lab.read_metrics({str(table.parent)!r}) reads its metrics")
     return 0
 
 
@@ -114,7 +117,7 @@ def _recorded_live(options: argparse.Namespace, stop: Stop) -> Any:
     from shop.recordings import fault_of
 
     if options.format in FOLDER_FORMATS:
-        raise FieldError("format", "needs --scenario to be one of these", options.format)
+        raise FieldError("format", "must be that of a file without --scenario", options.format)
     stop.interrupt()
     fault = fault_of(
         options.fault, options.services, options.endpoint, options.duration, options.share

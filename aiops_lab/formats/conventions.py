@@ -76,6 +76,7 @@ DESTINATION = (
 )
 PEER = ("service.peer.name", "peer.service")
 SYSTEM = ("db.system.name", "db.system", "messaging.system", "rpc.system.name", "rpc.system")
+WITHOUT_SHAPE = ("redis", "memcached", "valkey")  # keys and values stand bare after the command
 ADDRESS = ("server.address", "net.peer.name", "http.host", "net.peer.ip", "peer.address")
 PORT = ("server.port", "net.peer.port")
 ERROR_TYPE = ("error.type",)
@@ -190,6 +191,8 @@ def _procedure(attributes: Attributes) -> str | None:
 def _statement(attributes: Attributes) -> str | None:
     statement = first(attributes, STATEMENT)
     if statement is not None:
+        if first(attributes, SYSTEM) in WITHOUT_SHAPE:
+            return statement.split(maxsplit=1)[0].upper()
         return shape_of(statement)
     operation = first(attributes, OPERATION)
     if operation is None:

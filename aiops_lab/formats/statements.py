@@ -17,14 +17,19 @@ _HIDDEN = re.compile(
     r"(?P<comment>/\*.*?(?:\*/|$)|--[^\n]*)"
     r"|[eEnNxXbB]?'(?:[^'\\]|''|\\[^'])*(?:'|\\'.*|\\?$)"
     r"|\$(\w*)\$.*?(?:\$\2\$|$)"
-    r"|(?P<before>(?:[=<>]|\b(?:like|values\s*\(|in\s*\())\s*)\"(?:[^\"]|\"\")*(?:\"(?!\.)|$)",
+    r"|(?P<columns>\binto\s+[\w.`\"]+\s*\([^()']*\))"
+    r"|(?P<before>(?:[=<>:(]|\b(?:like|between|identified\s+by))\s*|\band\s+(?=\"[^\"]*\"(?!\s*[.=<>])))"
+    r"\"(?:[^\"\\]|\"\"|\\.)*(?:\"(?!\.)|$)",
     re.DOTALL | re.IGNORECASE,
 )
 _PLACE = re.compile(r"%\(\w+\)s|%s|(?<![:\w]):\w+|\$\d+|@p?\d+\b|\?\d+")
 _NUMBER = re.compile(
     r"(?<![\w.])[-+]?(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?)\b"
 )
-_LISTED = re.compile(r'\?(?:\s*,\s*"(?:[^"]|"")*"(?!\s*[.=]))+')  # after a text in double quotes
+# after a value
+_LISTED = re.compile(
+    r'(\?|\b(?:null|true|false|default))(?:\s*,\s*"(?:[^"]|"")*"(?!\s*[.=:]))+', re.IGNORECASE
+)
 _SPACE = re.compile(r"\s+")
 _LIST = re.compile(r"\(\s*\?(?:\s*,\s*\?)+\s*\)")
 _ROWS = re.compile(r"\(\?\)(?:\s*,\s*\(\?\))+")
@@ -35,9 +40,9 @@ def shape_of(statement: str) -> str:
     """Return a statement without values and comments, on one line of at most `MAX_SHAPE`.
 
     Texts in single quotes, numbers and the marks of parameters become ``?``; lists of them become
-    one. What double quotes and backticks hold are names in SQL, and stay; but after a comparison,
-    or in a list of values, double quotes are taken for a text. Statements of other languages
-    (Redis, MongoDB) are treated in the same way.
+    one. What double quotes and backticks hold are names in SQL, and stay; but after a comparison, a
+    colon or a bracket, or in a list of values, double quotes are taken for a text. Statements of
+    other languages (MongoDB) are treated in the same way.
 
     Examples
     --------
@@ -58,4 +63,6 @@ def shape_of(statement: str) -> str:
 
 
 def _without_text(hidden: re.Match[str]) -> str:
+    if hidden["columns"]:
+        return hidden["columns"]
     return " " if hidden["comment"] else f"{hidden['before'] or ''}?"

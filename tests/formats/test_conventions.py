@@ -173,12 +173,24 @@ def test_attributes_are_written_by_convention_and_of_this_package_only_where_the
         ('a LIKE "x%" OR "b" IN ("x", "y")', 'a LIKE ? OR "b" IN (?)'),
         ('INSERT INTO t ("a", "b") VALUES (1, "x")', 'INSERT INTO t ("a", "b") VALUES (?)'),
         ('UPDATE t SET "a" = "x", "b" = 2', 'UPDATE t SET "a" = ?, "b" = ?'),
+        (r'name = "O\"Hara" AND x = 1', "name = ? AND x = ?"),
+        ('VALUES (NULL, "hunter2"), (TRUE, "a")', "VALUES (?)"),
+        ('SELECT MD5("hunter2")', "SELECT MD5(?)"),
+        ('ALTER USER x IDENTIFIED BY "hunter2"', "ALTER USER x IDENTIFIED BY ?"),
+        ('n BETWEEN "ann" AND "bob" ORDER BY "n"', 'n BETWEEN ? AND ? ORDER BY "n"'),
+        ('{"email": "bob@x.com", "pin": "17"}', '{"email": ?, "pin": ?}'),
+        ('"t"."x" = 1 AND "t"."y" = 2 AND "z" > 3', '"t"."x" = ? AND "t"."y" = ? AND "z" > ?'),
         ("", ""),
     ],
 )
 def test_the_shape_of_a_statement_has_no_values(statement, shape):
     assert shape_of(statement) == shape
     assert shape_of(shape) == shape
+
+
+def test_of_redis_only_the_command_is_kept():
+    attributes = {"db.system": "redis", "db.statement": "set session:9f8 hunter2"}
+    assert to_span(ReportedSpan("t", "s", None, "x", "client", 0, 1, attributes)).endpoint == "SET"
 
 
 def test_a_long_statement_costs_no_time_and_is_cut():

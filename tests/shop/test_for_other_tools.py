@@ -68,6 +68,7 @@ def test_a_scenario_is_a_case_of_a_benchmark(form, tmp_path, capsys):
     latency = named[0]
     assert metrics.abnormal[latency].median() > 2 * metrics.normal[latency].median()
     assert sorted(tmp_path.iterdir()) == [folder]
+    assert f"read_metrics({str(folder / place)!r})" in capsys.readouterr().out
     assert main(line) == 2
     assert "FILE must be a folder that does not exist or is empty" in capsys.readouterr().err
 
@@ -81,4 +82,4 @@ def test_a_case_of_rcaeval_has_one_faulty_service(tmp_path, capsys):
 
 def test_a_live_run_makes_no_folder(tmp_path, capsys):
     assert main(["record", str(tmp_path / "x"), "--format", "rcaeval"]) == 2
-    assert "--format needs --scenario" in capsys.readouterr().err
+    assert "--format must be that of a file without --scenario" in capsys.readouterr().err
