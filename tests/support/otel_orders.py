@@ -18,42 +18,46 @@ from opentelemetry.instrumentation.sqlite3 import SQLite3Instrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-SLOW = Path(sys.argv[1])
 
-provider = TracerProvider()
-provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=200))
-trace.set_tracer_provider(provider)
-SQLite3Instrumentor().instrument()
-app = Flask("orders")
-FlaskInstrumentor().instrument_app(app)
+def orders(slow: Path) -> Flask:
+    app = Flask("orders")
 
+    def lock_wait() -> int:
+        time.sleep(0.08 if slow.exists() else 0.002)
+        return 1
 
-def lock_wait() -> int:
-    time.sleep(0.08 if SLOW.exists() else 0.002)
-    return 1
+    def connected() -> sqlite3.Connection:
+        connection = sqlite3.connect(":memory:")
+        connection.create_function("lock_wait", 0, lock_wait)
+        connection.execute("CREATE TABLE items (id INTEGER, price REAL)")
+        return connection
 
+    @app.get("/orders/<int:number>")
+    def order(number: int) -> dict[str, int]:
+        cursor = connected().cursor()
+        cursor.execute("SELECT name FROM sqlite_master WHERE name = 'items'").fetchall()
+        cursor.execute("SELECT lock_wait() + ?", (number,)).fetchall()
+        return {"order": number}
 
-def connected() -> sqlite3.Connection:
-    connection = sqlite3.connect(":memory:")
-    connection.create_function("lock_wait", 0, lock_wait)
-    connection.execute("CREATE TABLE items (id INTEGER, price REAL)")
-    return connection
+    @app.get("/health")
+    def health() -> str:
+        return "ok"
 
-
-@app.get("/orders/<int:number>")
-def order(number: int) -> dict[str, int]:
-    cursor = connected().cursor()
-    cursor.execute("SELECT name FROM sqlite_master WHERE name = 'items'").fetchall()
-    cursor.execute("SELECT lock_wait() + ?", (number,)).fetchall()
-    return {"order": number}
+    return app
 
 
-@app.get("/health")
-def health() -> str:
-    return "ok"
+def main() -> None:
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=200))
+    trace.set_tracer_provider(provider)
+    SQLite3Instrumentor().instrument()
+    app = orders(Path(sys.argv[1]))
+    FlaskInstrumentor().instrument_app(app)
+    server = wsgi.Server(("127.0.0.1", 0), app, numthreads=4)
+    server.prepare()
+    print(server.bind_addr[1], flush=True)
+    server.serve()
 
 
-server = wsgi.Server(("127.0.0.1", 0), app, numthreads=4)
-server.prepare()
-print(server.bind_addr[1], flush=True)
-server.serve()
+if __name__ == "__main__":
+    main()
