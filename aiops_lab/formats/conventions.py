@@ -192,7 +192,7 @@ def _statement(attributes: Attributes) -> str | None:
     statement = first(attributes, STATEMENT)
     if statement is not None:
         if first(attributes, SYSTEM) in WITHOUT_SHAPE:
-            return statement.split(maxsplit=1)[0].upper()
+            return statement.strip().partition(" ")[0].upper()
         return shape_of(statement)
     operation = first(attributes, OPERATION)
     if operation is None:

@@ -179,7 +179,7 @@ def _unpacked(body: bytes, limit: int) -> bytes:
     limit = min(limit, max(PACKED_WELL, MOST_TIMES * len(body)))
     unpacked = b""
     rest = body
-    while rest:  # gzip files may follow each other (RFC 1952, 2.2)
+    while True:  # gzip files may follow each other (RFC 1952, 2.2)
         unpacking = zlib.decompressobj(wbits=31)  # gzip
         try:
             unpacked += unpacking.decompress(rest, limit + 1 - len(unpacked))
@@ -190,7 +190,8 @@ def _unpacked(body: bytes, limit: int) -> bytes:
         if not unpacking.eof:
             raise _RefusalError(400, "body must be a whole gzip stream, got one that is cut off")
         rest = unpacking.unused_data
-    return unpacked
+        if not rest:
+            return unpacked
 
 
 def _decoder() -> Callable[[bytes, int], list[ReportedSpan]]:

@@ -188,9 +188,15 @@ def test_the_shape_of_a_statement_has_no_values(statement, shape):
     assert shape_of(shape) == shape
 
 
-def test_of_redis_only_the_command_is_kept():
-    attributes = {"db.system": "redis", "db.statement": "set session:9f8 hunter2"}
-    assert to_span(ReportedSpan("t", "s", None, "x", "client", 0, 1, attributes)).endpoint == "SET"
+@pytest.mark.parametrize(
+    ("statement", "endpoint"), [("set session:9f8 hunter2", "SET"), (" ", "redis call")]
+)
+def test_of_redis_only_the_command_is_kept(statement, endpoint):
+    attributes = {"db.system": "redis", "db.statement": statement}
+    assert (
+        to_span(ReportedSpan("t", "s", None, "redis call", "client", 0, 1, attributes)).endpoint
+        == endpoint
+    )
 
 
 def test_a_long_statement_costs_no_time_and_is_cut():

@@ -115,6 +115,10 @@ def test_gzip_files_that_follow_each_other_are_one_body(post, store):
     assert len(recorded(store)) == 1
 
 
+def test_an_empty_body_is_no_gzip_stream(post):
+    assert post(b"", PROTOBUF | {"Content-Encoding": "gzip"}).status_code == 400
+
+
 def test_attributes_of_a_wrong_type_and_unknown_kinds_cost_no_other_span(post, store):
     wrong = {"attributes": [{"key": "aiops_lab.peer", "value": {"boolValue": [1]}}]}
     assert post(request_of({}, wrong), JSON).status_code == 200
