@@ -57,6 +57,9 @@ reports hanging requests of slow endpoints later."""
 LARGEST_RATE = 0.999
 """Share of errors that is compared with, at most, so that its odds stay finite."""
 
+LARGEST_EXPONENT = 700.0
+"""Logarithm of the highest latency limit in ms, just below where doubles overflow."""
+
 SCORES = np.dtype(
     [
         ("mean", "f8"),  # of log milliseconds
@@ -224,7 +227,8 @@ def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool)
     score["ratio"] = np.exp(mean - usual)
     score["z"] = (mean - usual) / (sd / np.sqrt(n))
     score["ratio_ok"] = _ratio_to_ok(baseline)
-    by_chance_ms = np.exp(usual + knobs.z * sd / np.sqrt(n))
+    by_chance = usual + knobs.z * sd / np.sqrt(n)
+    by_chance_ms = np.exp(min(by_chance, LARGEST_EXPONENT))
     score["high_ms"] = max(by_chance_ms, knobs.ratio * usual_ms, usual_ms + knobs.min_ms)
     score["error_low"] = wilson_bounds(baseline["pool_errors"], n, knobs.z)[0]
     rate = min(baseline["error_rate"] + knobs.error_margin, LARGEST_RATE)
