@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from aiops_lab.endpoints import fold, join_method, known_method
-from aiops_lab.formats.statements import shape_of
+from aiops_lab.formats.statements import message_without_values, shape_of
 from aiops_lab.formats.status import grpc_status, http_status, whole_number
 from aiops_lab.spans import WITHOUT_HTTP, Span
 
 UNKNOWN_SERVICE = "unknown_service"  # as the specification of resources has it
+
+UNNAMED = "(unnamed)"
 
 MAX_ERROR_LENGTH = 1000  # characters; a message may hold the body of a request
 
@@ -75,7 +77,8 @@ DESTINATION = (
     "kafka.topic",
 )
 PEER = ("service.peer.name", "peer.service")
-SYSTEM = ("db.system.name", "db.system", "messaging.system", "rpc.system.name", "rpc.system")
+DATABASE = ("db.system.name", "db.system")
+SYSTEM = (*DATABASE, "messaging.system", "rpc.system.name", "rpc.system")
 WITHOUT_SHAPE = ("redis", "memcached", "valkey")  # keys and values stand bare after the command
 ADDRESS = ("server.address", "net.peer.name", "http.host", "net.peer.ip", "peer.address")
 PORT = ("server.port", "net.peer.port")
@@ -89,10 +92,11 @@ _OWN_FIELDS = ("endpoint", "kind", "peer", "status", "error", "method", "first_b
 _OWN_NAMES = {f"{OWN_PREFIX}{field}": field for field in _OWN_FIELDS}
 
 _OF_HTTP = (*METHOD, *HTTP_STATUS, *ROUTE, *TEMPLATE, *PATH, *URL)
+_OF_DATABASES = (*DATABASE, *STATEMENT, *SUMMARY, *OPERATION, *COLLECTION)
 _OF_SPANS = (
     *_OF_HTTP,
-    *(*GRPC_STATUS, *RPC_STATUS, *RPC_SERVICE, *RPC_METHOD),
-    *(*STATEMENT, *SUMMARY, *OPERATION, *COLLECTION, *DESTINATION),
+    *_OF_DATABASES,
+    *(*GRPC_STATUS, *RPC_STATUS, *RPC_SERVICE, *RPC_METHOD, *DESTINATION),
     *(*PEER, *SYSTEM, *ADDRESS, *PORT, *ERROR_TYPE),
 )
 
@@ -168,7 +172,13 @@ def endpoint_of(reported: ReportedSpan) -> str:
         endpoint = find(reported.attributes)
         if endpoint:
             return endpoint
+    if _is_of_database(reported.attributes):
+        return shape_of(reported.name) or UNNAMED
     return _named(reported.name)
+
+
+def _is_of_database(attributes: Attributes) -> bool:
+    return any(name in attributes for name in _OF_DATABASES)
 
 
 def _route(attributes: Attributes) -> str | None:
@@ -240,7 +250,7 @@ def _named(name: str) -> str:
     match = _METHOD_AND_PATH.fullmatch(name)
     if match is not None:
         return fold(match[2])
-    return fold(name) if name.startswith("/") else name or "(unnamed)"
+    return fold(name) if name.startswith("/") else name or UNNAMED
 
 
 def peer_of(attributes: Attributes) -> str | None:
@@ -291,7 +301,8 @@ def error_of(reported: ReportedSpan, status: int | None) -> str | None:
     """Return what failed, as "TypeName: message"; None where nothing did, or nothing is told.
 
     An exception is the error of a span only if the span's status is ERROR: others were handled. A
-    client calls 400 to 499 an ERROR without an exception, and here it is an answer.
+    client calls 400 to 499 an ERROR without an exception, and here it is an answer. Of a message of
+    a database the values are left out.
     """
     if not reported.failed:
         return None
@@ -299,6 +310,8 @@ def error_of(reported: ReportedSpan, status: int | None) -> str | None:
     told = reported.exception or {}
     kind = _type_name(first(told, (EXCEPTION_TYPE,)) or first(attributes, ERROR_TYPE))
     message = first(told, (EXCEPTION_MESSAGE,)) or reported.message
+    if message and _is_of_database(attributes):
+        message = message_without_values(message)
     if status is not None and status >= 400 and not told and not message:
         return None
     if kind and message and not message.startswith(f"{kind}:"):

@@ -34,6 +34,11 @@ _SPACE = re.compile(r"\s+")
 _LIST = re.compile(r"\(\s*\?(?:\s*,\s*\?)+\s*\)")
 _ROWS = re.compile(r"\(\?\)(?:\s*,\s*\(\?\))+")
 
+# What a message of a database may quote: numbers, and texts, from the first mark to the last as a
+# text may hold marks itself. The apostrophe of "can't" begins none. SQL Server and PostgreSQL put a
+# key between brackets.
+_QUOTED = re.compile(r"(?<!\w)(['\"`])(?:.*\1|.*)|(?:=\s?|\bis )\((?:.*\)|.*)|\b\d\w*(?:[.:-]\w+)*")
+
 
 @lru_cache(maxsize=4096)
 def shape_of(statement: str) -> str:
@@ -66,3 +71,20 @@ def _without_text(hidden: re.Match[str]) -> str:
     if hidden["columns"]:
         return hidden["columns"]
     return " " if hidden["comment"] else f"{hidden['before'] or ''}?"
+
+
+def message_without_values(message: str) -> str:
+    """Return the first line of a database's message, with ``?`` for what it quotes.
+
+    Databases quote values, names and parts of the statement alike; PostgreSQL shows the row on
+    further lines.
+
+    Examples
+    --------
+    >>> message_without_values("near 'O'Hara', at 17: syntax\\nDETAIL: (O'Hara)")
+    'near ?, at ?: syntax'
+    >>> message_without_values("Key (email)=(ann@shop.org) already exists.")
+    'Key (email)? already exists.'
+    """
+    lines = message.splitlines() or [""]
+    return _QUOTED.sub("?", lines[0])

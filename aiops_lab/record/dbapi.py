@@ -9,7 +9,6 @@ Any connection of the Python Database API 2.0 will do: https://peps.python.org/p
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from inspect import iscoroutinefunction
@@ -17,7 +16,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from aiops_lab.endpoints import EndpointNames
-from aiops_lab.formats.statements import shape_of
+from aiops_lab.formats.statements import message_without_values, shape_of
 from aiops_lab.record.recorder import MAX_ERROR, OpenSpan, Recorder, Sink, context_of_call
 
 SYSTEMS = {
@@ -38,10 +37,6 @@ STATEMENTS = ("execute", "executemany", "executescript")
 
 # Shared by all connections, because these come and go with the requests.
 _names = EndpointNames()
-
-# What a message of a database may quote: numbers, and texts, from the first mark to the last as a
-# text may hold marks itself. The apostrophe of "can't" begins none.
-_QUOTED = re.compile(r"(?<!\w)(['\"`])(?:.*\1|.*)|\b\d\w*(?:[.:-]\w+)*")
 
 
 def trace_connection(
@@ -366,19 +361,10 @@ def _shape(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
 
 
 def describe_without_values(error: BaseException) -> str:
-    """Return "TypeName: message" with ``?`` for what the message quotes, and its first line only.
-
-    Databases quote values, names and parts of the statement alike; PostgreSQL shows the row on
-    further lines.
-
-    Examples
-    --------
-    >>> describe_without_values(ValueError("near 'O'Hara', at 17: syntax\\nDETAIL: (O'Hara)"))
-    'ValueError: near ?, at ?: syntax'
-    """
+    """Return "TypeName: message", without the values that the message quotes."""
     try:
-        lines = str(error).splitlines() or [""]
+        message = message_without_values(str(error))
     except Exception:
-        lines = ["(no text)"]
-    message = _QUOTED.sub("?", lines[0]).encode("utf-8", "replace").decode()
+        message = "(no text)"
+    message = message.encode("utf-8", "replace").decode()
     return f"{type(error).__name__}: {message}"[:MAX_ERROR]

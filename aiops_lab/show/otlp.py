@@ -13,18 +13,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hmac import compare_digest
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.wsgi import get_input_stream
 
 from aiops_lab.checks import FieldError, check_number, shorten
 from aiops_lab.formats import otlp_json
 from aiops_lab.formats.collect import SpanCollector
 from aiops_lab.formats.conventions import ReportedSpan
 from aiops_lab.formats.fields import listed, mapping
-from aiops_lab.show.api import DRAIN_MAX
+from aiops_lab.show.api import DRAIN_MAX, RECEIVER
 from aiops_lab.spans import KINDS, Span
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ PACKED_WELL = 1 << 20
 MOST_OBJECTS = 500_000
 
 RETRY_AFTER_S = "1"  # the store writes every half second
+
+STREAM = "aiops_lab.otlp.stream"  # in the environ: the body, of which some may have been read
 
 CHUNK = 65_536  # bytes of a refused body that are read at once
 
@@ -112,7 +115,7 @@ def otlp_receiver(
         raise FieldError("hosts", "must be several names", hosts)
     names = frozenset(host.lower() for host in hosts)
     intake = _Intake(store)
-    blueprint = Blueprint("otlp", __name__)
+    blueprint = Blueprint(RECEIVER, __name__)
     blueprint.register_error_handler(_RefusalError, _refused)
     blueprint.register_error_handler(HTTPException, _http_error)
 
@@ -162,10 +165,19 @@ def _body(limit: int) -> bytes:
     length = request.content_length or 0
     if length > limit:
         raise _RefusalError(413, f"body must be at most {limit} bytes, got {length}")
-    body = request.stream.read(limit + 1)
+    body = _stream().read(limit + 1)
     if len(body) > limit:
         raise _RefusalError(413, f"body must be at most {limit} bytes, got more")
     return body
+
+
+def _stream() -> IO[bytes]:
+    """Return the body to be read; the app's own ``MAX_CONTENT_LENGTH`` is for its own requests."""
+    environ = request.environ
+    if STREAM not in environ:
+        environ[STREAM] = get_input_stream(environ)
+    stream: IO[bytes] = environ[STREAM]
+    return stream
 
 
 def _unpacked(body: bytes, limit: int) -> bytes:
@@ -341,7 +353,7 @@ def _refused(refusal: _RefusalError) -> Response:
 def _drain() -> None:
     """Read what is left of the body, up to a limit: who is sending does not read the answer."""
     left = DRAIN_MAX
-    while left > 0 and (chunk := request.stream.read(min(left, CHUNK))):
+    while left > 0 and (chunk := _stream().read(min(left, CHUNK))):
         left -= len(chunk)
 
 

@@ -51,6 +51,9 @@ def span(kind="client", name="name", failed=False, message="", exception=None, *
         ("client", "x", {"db.operation.name": "SELECT"}, "SELECT"),
         ("client", "x", {"db.query.summary": "SELECT users"}, "SELECT users"),
         ("client", "redis SET", {"db.system": "redis"}, "redis SET"),
+        ("client", "SELECT 'Ann', 7", {"db.system": "mysql"}, "SELECT ?, ?"),
+        ("internal", "GET /orders/17", {"db.system": "couchdb"}, "GET /orders/?"),
+        ("client", "", {"db.system.name": "mysql"}, "(unnamed)"),
         ("producer", "mail publish", {"messaging.destination.name": "mail"}, "mail"),
         ("consumer", "mail process", {"messaging.destination": "mail"}, "mail"),
         ("consumer", "x", {"messaging.destination.template": "mail.{id}"}, "mail.{id}"),
@@ -197,6 +200,27 @@ def test_of_redis_only_the_command_is_kept(statement, endpoint):
         to_span(ReportedSpan("t", "s", None, "redis call", "client", 0, 1, attributes)).endpoint
         == endpoint
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "kept"),
+    [
+        ("Key (email)=(a@b) already exists.\nDETAIL: a@b", "Key (email)? already exists."),
+        ("Key (a, b)=(ann, a@b", "Key (a, b)?"),
+        ("The duplicate key value is (ann@shop.org).", "The duplicate key value ?."),
+        ("Duplicate entry 'a@b' for key 'email'", "Duplicate entry ?"),
+        ('E11000 dup key: { email: "a@b" }', "E11000 dup key: { email: ? }"),
+        ("canceling statement due to timeout", "canceling statement due to timeout"),
+        ("(sqlite3.Error) can't open", "(sqlite3.Error) can't open"),
+    ],
+)
+def test_the_message_of_a_database_has_no_values(message, kept):
+    query = {"db.system.name": "postgresql", "error.type": "Error"}
+    assert span(failed=True, message=message, **query).error == f"Error: {kept}"
+    told = {"exception.type": "pg.Error", "exception.message": message}
+    assert span(failed=True, exception=told, **query).error == f"Error: {kept}"
+    other = span(failed=True, message=message, **{"error.type": "Error"})
+    assert other.error == f"Error: {message}"
 
 
 def test_a_long_statement_costs_no_time_and_is_cut():

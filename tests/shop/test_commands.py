@@ -4,6 +4,7 @@ scenarios.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -25,7 +26,7 @@ import requests
 from flask import Flask
 
 import shop
-from aiops_lab import Sensitivity, read_spans, write_spans
+from aiops_lab import Sensitivity, Span, read_spans, to_frame, write_spans
 from aiops_lab.formats.writing import replacing
 from aiops_lab.record.faults import Fault
 from aiops_lab.show.api import aiops, simulate
@@ -356,6 +357,85 @@ def test_serve_stops_on_ctrl_c_and_its_incidents_survive_a_restart(tmp_path: Pat
     with served("--db", "mine.sqlite", "--interval", "60", cwd=tmp_path) as (_, url, _):
         after = requests.get(f"{url}/aiops/incidents", timeout=10).json()
     assert after["active_incidents"][0]["id"] == before["active_incidents"][0]["id"]
+
+
+STATEMENT = "SELECT name FROM orders WHERE id = ?"
+
+
+def orders(since: float, seconds: float, query_ms: int) -> pd.DataFrame:
+    """Spans of a service that is not the shop: 20 requests/s, each with one statement."""
+    spans = []
+    for number in range(int(seconds * 20)):
+        start = int((since + number / 20) * 1e9)
+        trace = f"{start:032x}"
+        request, query = f"{2 * start:016x}", f"{2 * start + 1:016x}"
+        ms = query_ms + number % 3
+        spans += [
+            Span(
+                trace,
+                request,
+                None,
+                "orders",
+                "/orders/{id}",
+                "server",
+                None,
+                start,
+                (ms + 4) * 1_000_000,
+                200,
+                None,
+                "GET",
+            ),
+            Span(
+                trace,
+                query,
+                request,
+                "orders",
+                STATEMENT,
+                "client",
+                "postgresql",
+                start + 2_000_000,
+                ms * 1_000_000,
+                200,
+                None,
+            ),
+        ]
+    return to_frame(spans)
+
+
+def test_serve_takes_traces_of_other_services_and_finds_their_incident(tmp_path: Path) -> None:
+    pytest.importorskip("opentelemetry.proto")
+    calm, trouble = tmp_path / "calm.json", tmp_path / "trouble.binpb"
+    since = time.time() - 60
+    write_spans(orders(since, 45, query_ms=10), calm, "otlp")
+    write_spans(orders(since + 45, 12, query_ms=90), trouble, "otlp-protobuf")
+    (line,) = calm.read_bytes().splitlines()
+    json_kind = {"Content-Type": "application/json"}
+    kind = {"Content-Type": "application/x-protobuf"}
+    packed = {"Content-Encoding": "gzip"}
+    sent = [(line, json_kind), (gzip.compress(trouble.read_bytes()), kind | packed)]
+    assert len(line) > 500_000  # as large as the batches of an SDK
+    options = ("--otlp", "--otlp-token", "s3", "--interval", "60", "--window", "1")
+    with served(*options, cwd=tmp_path) as (_, url, banner):
+        assert "POST /v1/traces" in banner
+        for body, headers in sent:
+            refused = requests.post(f"{url}/v1/traces", body, headers=headers, timeout=10)
+            assert refused.status_code == 401
+            headers = headers | {"Authorization": "Bearer s3"}
+            taken = requests.post(f"{url}/v1/traces", body, headers=headers, timeout=10)
+            assert (taken.status_code, taken.content) in [(200, b"{}"), (200, b"")]
+        requests.post(f"{url}/aiops/analyze", timeout=60).raise_for_status()
+        told = requests.get(f"{url}/aiops/incidents", timeout=10).json()
+    (incident,) = told["active_incidents"]
+    cause = incident["root_cause"]
+    assert (cause["service"], cause["endpoint"]) == ("postgresql", STATEMENT)
+    assert incident["title"] == "Latency spike detected in /orders/{id}"
+
+
+def test_serve_has_no_receiver_unless_it_is_asked_for(tmp_path: Path) -> None:
+    with served("--interval", "60", cwd=tmp_path) as (_, url, banner):
+        assert "/v1/traces" not in banner
+        answer = requests.post(f"{url}/v1/traces", json={"resourceSpans": []}, timeout=10)
+    assert answer.status_code == 404
 
 
 def test_the_banner_lists_every_path_there_is() -> None:

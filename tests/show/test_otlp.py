@@ -12,7 +12,7 @@ import requests
 from flask import Flask
 
 from aiops_lab import SpanStore, instrument
-from aiops_lab.show import otlp
+from aiops_lab.show import api, otlp
 from aiops_lab.show.otlp import otlp_receiver
 from tests.support.serving import serving
 
@@ -226,6 +226,19 @@ def test_a_body_is_bounded_as_sent_and_as_unpacked(post):
     answer = post(bomb, JSON | {"Content-Encoding": "gzip"})
     assert answer.status_code == 413
     assert message_of(answer) == f"body must be at most {LIMIT} bytes when unpacked, got more"
+
+
+def test_the_limits_of_an_app_are_for_its_other_requests(store, monkeypatch):
+    monkeypatch.setattr(api, "BODY_MAX", 10)
+    app = Flask("receiver")
+    app.config["MAX_CONTENT_LENGTH"] = 10
+    api.json_errors(app)
+    app.add_url_rule("/", view_func=lambda: "", methods=["POST"])
+    app.register_blueprint(otlp_receiver(store))
+    client = app.test_client()
+    assert client.post("/v1/traces", json=request_of()).status_code == 200
+    assert client.post("/", json=request_of()).status_code == 413
+    assert len(recorded(store)) == 1
 
 
 def test_no_more_than_the_limit_is_unpacked(monkeypatch):
