@@ -26,11 +26,11 @@ class Case:
     name : str
         Unique within its data set.
     group : str
-        Cases that share `normal` (PetShop: scenario, Nezha: system and day) or a kind of series
-        (NAB).
+        Cases that share `normal` (PetShop: scenario, Nezha: system and day), a system
+        (Cloud-OpsBench, RCD) or a kind of series (NAB).
     truth : Any
-        The right answer: a node (PetShop), a service (Nezha), windows as (first row, last row)
-        (NAB).
+        The right answer: a node (PetShop, Cloud-OpsBench, RCD), a service (Nezha), windows as
+        (first row, last row) (NAB).
     normal, abnormal : DataFrame or array
         Every kind of case has both. They may be shared between cases: do not write into them.
     """
@@ -42,12 +42,26 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class MetricsCase(Case):
-    """An issue of PetShop, as `rank_from_metrics(normal, abnormal, calls, target)` takes it."""
+    """A fault told by metrics, as `rank_from_metrics(normal, abnormal, calls, target)` takes it.
+
+    Attributes
+    ----------
+    calls : list of (caller, callee), or None
+        None: the set has no call graph.
+    target : dict, or None
+        The alarm; None: the set names no single one.
+    fault : str
+        The kind of fault, such as ``"cpu"``. Empty where the set has no names for kinds.
+    alerts : dict
+        The alarmed nodes, and what of each was unusual, in words of the set itself.
+    """
 
     normal: pd.DataFrame = field(repr=False)
     abnormal: pd.DataFrame = field(repr=False)
-    calls: list[tuple[str, str]] = field(repr=False)
-    target: dict[str, Any]
+    calls: list[tuple[str, str]] | None = field(repr=False)
+    target: dict[str, Any] | None
+    fault: str = ""
+    alerts: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""The public data sets PetShop, Nezha and NAB behind one interface, `load(name, directory)`.
+"""The public data sets behind one interface, `load(name, directory)`.
 
 None of the data is part of this package. `load` says where to get it; Nezha's files are first made
 compact by ``python -m aiops_lab.datasets nezha SOURCE OUT`` (SOURCE: a clone of its
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from aiops_lab.datasets import nab
+from aiops_lab.datasets import cloudopsbench, nab, rcd
 from aiops_lab.datasets.cases import Case, Dataset
 from aiops_lab.datasets.nezha import read_nezha
 from aiops_lab.datasets.petshop import read_petshop
@@ -30,11 +30,12 @@ def load(name: str, directory: str | Path | None = None, *, logs: bool = False) 
     Parameters
     ----------
     name : str
-        ``"petshop"`` (metrics and a call graph), ``"nezha"`` (traces, resources, logs) or ``"nab"``
-        (series).
+        ``"petshop"`` or ``"cloudopsbench"`` (metrics and a call graph), ``"rcd"``
+        (metrics), ``"nezha"`` (traces, resources, logs) or ``"nab"`` (series).
     directory : path
         PetShop and NAB: a clone of the public repository, or a selection of it in the same layout.
-        Nezha: what ``python -m aiops_lab.datasets nezha`` wrote.
+        Nezha: what ``python -m aiops_lab.datasets nezha`` wrote. Others: as the error about a
+        missing directory says.
     logs : bool, default False
         Nezha: log lines enter the spans frames as spans of kind ``log``. OnlineBoutique has none.
         Default as the published comparison by traces alone.
@@ -86,4 +87,11 @@ SOURCES = {
         read_nezha,
     ),
     "nab": _Source(nab.LICENCE, nab.SOURCE, nab.GET, nab.read_nab),
+    "cloudopsbench": _Source(
+        cloudopsbench.LICENCE,
+        cloudopsbench.SOURCE,
+        cloudopsbench.GET,
+        cloudopsbench.read_cloudopsbench,
+    ),
+    "rcd": _Source(rcd.LICENCE, rcd.SOURCE, rcd.GET, rcd.read_rcd),
 }
