@@ -176,11 +176,13 @@ class _Instrumented:
         recorder: Recorder,
         leaves_out: Callable[[str], bool] | None,
         routes: RouteNames | None = None,
+        whole: type | None = None,
     ) -> None:
         self.app = app
         self.recorder = recorder
         self._leaves_out = leaves_out
         self._routes = routes
+        self._whole = whole  # the class of a body that comes from Flask and from no middleware
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         recorder = self.recorder
@@ -200,7 +202,7 @@ class _Instrumented:
             if request.left_out:
                 return self._pass_by(environ, start_response)
         environ[SPAN] = request, id(environ)
-        request.show()
+        recorder.opened[request.span_id] = request
         token = current_span.set(request)
         try:
             body = self.app(environ, request.start_response)
@@ -208,7 +210,8 @@ class _Instrumented:
                 self._name_late(request, environ, mounted)
             if request.left_out:
                 return body
-            if isinstance(body, (list, tuple)) or (request.complete and _is_of_flask(body)):
+            kind = type(body)
+            if kind is list or kind is tuple or (request.complete and kind is self._whole):
                 request.end()
                 return body
             return _Body(request, body)
@@ -247,19 +250,22 @@ class _Instrumented:
 def _instrument_flask(
     app: Any, recorder: Recorder, leaves_out: Callable[[str], bool] | None
 ) -> None:
-    from flask import got_request_exception, request
+    from flask import got_request_exception
+    from flask import request as current
+    from werkzeug.wsgi import ClosingIterator
 
     routes = RouteNames(app, recorder, leaves_out)
-    wrapped = _Instrumented(app.wsgi_app, recorder, leaves_out, routes)
+    wrapped = _Instrumented(app.wsgi_app, recorder, leaves_out, routes, ClosingIterator)
     preprocess = app.preprocess_request
     finalize = app.finalize_request
     handle = app.handle_user_exception
-    get_request = request._get_current_object  # type: ignore[attr-defined]
+    get_request = current._get_current_object  # type: ignore[attr-defined]
 
     def preprocess_request(*args: Any) -> Any:
         span = current_span.get()
         if span is not None:
-            routes.name(span, get_request())
+            request = get_request()
+            routes.name(span, request, request.url_rule)
         return preprocess(*args)
 
     def finalize_request(*args: Any, **kwargs: Any) -> Any:
@@ -267,7 +273,9 @@ def _instrument_flask(
         span = current_span.get()
         if span is not None:
             # Then the request ends when the application returns.
-            span.complete = response.is_sequence or _is_whole(args[-1])
+            # (the property is_sequence says the same, but takes a call)
+            is_sequence = isinstance(response.response, (list, tuple))
+            span.complete = is_sequence or _is_whole(args[-1])
         return response
 
     def handle_user_exception(error: Exception) -> Any:
@@ -284,11 +292,6 @@ def _instrument_flask(
     got_request_exception.connect(_on_exception, app)
     app.wsgi_app = wrapped
     app.extensions["aiops_lab"] = wrapped
-
-
-def _is_of_flask(body: object) -> bool:
-    """Return whether a body comes from Flask and not from a middleware, which may still fail."""
-    return type(body).__module__ == "werkzeug.wsgi"
 
 
 def _is_whole(answer: Any) -> bool:

@@ -41,6 +41,8 @@ _log = get_logger(__name__)
 
 _make_span = tuple.__new__  # half the time of Span(...)
 
+_STATUSES = {str(status): status for status in range(100, 600)}
+
 
 class Recorder:
     """Where spans go: a sink with its optional ``stack`` and ``opened``; counts what it left out.
@@ -258,12 +260,13 @@ class ServerSpan(OpenSpan):
         if self.left_out:
             return self.server(status, headers, *exc_info)
         code = status[:3]
-        self.status = known_status(int(code)) if code.isdecimal() else 0
+        known = _STATUSES.get(code)
+        self.status = (500 if code.isdecimal() else 0) if known is None else known
         if self.by_path and self.status == 404:
             self.endpoint = UNMATCHED
         if exc_info and exc_info[0]:
             self.reported = exc_info[0][1]
-        kept = [header for header in headers if not _is_trace_id(header[0])]
+        kept = [header for header in headers if header[0].lower() != "x-trace-id"]
         kept.append(("X-Trace-Id", self.trace_id))
         self._write = self.server(status, kept, *exc_info)
         return self.write
@@ -297,7 +300,7 @@ class ServerSpan(OpenSpan):
                 self.fail(reported)
         if self.by_path and self.endpoint != UNMATCHED:
             self.endpoint = self.recorder.names.limit(self.recorder.service, self.endpoint)
-        super().end()
+        OpenSpan.end(self)
 
     def end_dropped(self) -> None:
         """End because nobody holds the answer any more: in a finalizer, in the midst of anything.
@@ -400,10 +403,6 @@ def _timeout_in(error: object, depth: int = 4) -> BaseException | None:
     inner = (*error.args, getattr(error, "reason", None), error.__cause__)
     found = (_timeout_in(each, depth - 1) for each in inner)
     return next(filter(None, found), None)
-
-
-def _is_trace_id(header: str) -> bool:
-    return len(header) == 10 and header.lower() == "x-trace-id"
 
 
 def _encodable(text: str) -> str:

@@ -34,15 +34,19 @@ class RouteNames:
         self._leaves_out = leaves_out
         self._routes: dict[int, Known] = {}
 
-    def name(self, span: ServerSpan, request: Request) -> None:
-        """Give a request that Flask has routed its endpoint, or leave it out."""
-        rule = request.url_rule
+    def name(self, span: ServerSpan, request: Request, rule: Rule | None) -> None:
+        """Give a request the endpoint of the rule that Flask has found, or leave it out."""
         span.named = True
         span.by_path = False
         if rule is None:
             return  # (unmatched)
-        self._name_by(rule, span, request)
-        if span.left_out:
+        known = self._routes.get(id(rule)) or self._learn(rule)
+        route, is_own, _ = known
+        mounted = request.environ.get("SCRIPT_NAME")
+        span.method = request.method
+        span.endpoint = self._below(mounted, route) if mounted else route
+        if is_own or (self._leaves_out is not None and self._leaves_out(span.endpoint)):
+            span.leave_out()
             current_span.set(None)  # what it calls starts a trace
 
     def name_unrouted(self, span: ServerSpan, environ: WSGIEnvironment) -> None:
@@ -56,19 +60,7 @@ class RouteNames:
             rule, _ = adapter.match(return_rule=True)  # type: ignore[union-attr]
         except Exception:  # no route, or a converter that needs what is not there
             return
-        span.named = True
-        self._name_by(rule, span, request)
-
-    def _name_by(self, rule: Rule, span: ServerSpan, request: Request) -> None:
-        known = self._routes.get(id(rule))
-        if known is None:
-            known = self._learn(rule)
-        route, is_own, _ = known
-        mounted = request.environ.get("SCRIPT_NAME")
-        span.method = request.method
-        span.endpoint = self._below(mounted, route) if mounted else route
-        if is_own or (self._leaves_out is not None and self._leaves_out(span.endpoint)):
-            span.leave_out()
+        self.name(span, request, rule)
 
     def _learn(self, rule: Rule) -> Known:
         """Return the name of a route, and whether it is one of those that are never recorded."""

@@ -439,18 +439,20 @@ class SpanStore(SpanReader):
         return refused
 
     def _row(self, span: Span) -> database.Row:
-        trace, key, parent, *place, start, duration, status, error = span[:11]
+        ids, place, (start, duration, status, error) = span[:3], span[3:7], span[7:11]
         method, instance, first_byte, links = span[11:] or UNKNOWN
         name = (*place, method, instance)
         name_code = self._codes.get(name) or self._code(name)
-        ids = database.pack_ids(trace, key, parent)
-        link = link_text(links) if links else None
         # SQLite would keep a float, and whoever reads the file would fail
-        length, first, code = map(_whole, (duration, first_byte, status))
+        length = None if duration is None else index(duration)
+        first = None if first_byte is None else index(first_byte)
+        code = None if status is None else index(status)
         ended = index(start) + (length or 0)
         if error is not None and not isinstance(error, str):
             raise TypeError("error")
-        return name_code, ended, length, code, ids, error, first, link
+        packed = database.pack_ids(*ids)
+        link = link_text(links) if links else None
+        return name_code, ended, length, code, packed, error, first, link
 
     def _open_row(self, span: Span) -> database.Row:
         code, start, _, *rest = self._row(span)
@@ -495,10 +497,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return about.st_dev, about.st_ino
-
-
-def _whole(value: Any) -> int | None:
-    return None if value is None else index(value)
 
 
 def _drop_first(queue: deque[Any], count: int) -> None:
