@@ -24,6 +24,7 @@ import ast
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -451,6 +452,9 @@ def main(arguments: list[str] | None = None) -> None:
     for module in modules_of(ROOT, options.module):
         source = (ROOT / PACKAGE / module.replace(".", "/")).with_suffix(".py").read_text("utf-8")
         mutants += mutants_of(module, source)
+    if options.sample is not None and options.sample < len(mutants):
+        chosen = random.Random(0).sample(range(len(mutants)), options.sample)
+        mutants = [mutants[i] for i in sorted(chosen)]
     if options.list:
         for m in mutants:
             print(f"{m.path}:{m.line}  {m.change}  | {m.text}")
@@ -485,6 +489,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds for the tests of a mutant (default 60); more on a busy machine",
     )
+    add("--sample", type=int, metavar="N", help="only N of them, drawn at random, always the same")
     add("--list", action="store_true", help="list the mutants and run nothing")
     add("--json", action="store_true", help="print JSON, a row for each mutant")
     return parser
