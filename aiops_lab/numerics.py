@@ -37,12 +37,25 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` with numba and keep the result on disk; without numba it stays plain
     Python.
     """
+    return _njit(function)
+
+
+def compiled_part(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function that only other compiled functions call: Python cannot call it.
+
+    What takes the arguments over from Python would take as long to compile as the function.
+    """
+    return _njit(function, no_cpython_wrapper=True)
+
+
+def _njit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     try:
         from numba import njit
     except ImportError:  # it cannot be installed everywhere, for example in a browser
         _tell_once()
         return function
-    return njit(cache=True)(function)
+    options |= {"cache": True, "no_cfunc_wrapper": True}  # nothing calls it from C
+    return njit(**options)(function)
 
 
 def normal_tail(z: float) -> float:
@@ -96,7 +109,7 @@ def real_numbers(values: ArrayLike) -> NDArray:
         first = pd.Series(array[:1]).tolist()
         raise ValueError(f"values must be real numbers, got {array.dtype.name}: {first}")
     try:
-        return np.ascontiguousarray(array, dtype=np.float64)
+        return np.array(array, dtype=np.float64)  # a copy: kernels take what can be written
     except OverflowError:
         raise ValueError(f"values must be within ±{LARGEST:g}, got a larger integer") from None
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from aiops_lab.detect import baselines as b
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.detect.windows import Counts
-from aiops_lab.numerics import compiled, wilson
+from aiops_lab.numerics import compiled, compiled_part, wilson
 from aiops_lab.spans import Key
 
 Columns = Mapping[str, Any]
@@ -158,7 +158,7 @@ def _walk(
             _wait(baseline, counts.skipped[w], window_s)
 
 
-@compiled
+@compiled_part
 def _find_stuck(counts: Counts, w: int, now: NDArray, timeout_s: float, scores: NDArray) -> None:
     """Count the requests of each endpoint that are stuck at the end of window w."""
     scores["stuck"][:] = 0.0
@@ -172,7 +172,7 @@ def _find_stuck(counts: Counts, w: int, now: NDArray, timeout_s: float, scores: 
             scores[e]["oldest_s"] = max(scores[e]["oldest_s"], age_s)
 
 
-@compiled
+@compiled_part
 def _pool(baseline: Any, counts: Counts, w: int, e: int, activity: float) -> None:
     """Add a window to the pool that waits to be judged, and to the silence so far."""
     baseline["pool_n"] += counts.n[w, e]
@@ -192,7 +192,7 @@ def _pool(baseline: Any, counts: Counts, w: int, e: int, activity: float) -> Non
         baseline["silent"] += baseline["rate"] / max(1.0, dispersion) * activity
 
 
-@compiled
+@compiled_part
 def _wait(baseline: Any, windows: int, window_s: float) -> None:
     """Let the pool wait for more requests during some windows.
 
@@ -203,7 +203,7 @@ def _wait(baseline: Any, windows: int, window_s: float) -> None:
         baseline["pool_s"] = (waited + windows) * window_s
 
 
-@compiled
+@compiled_part
 def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool) -> None:
     """Compare the requests of the pool with the baseline; too few of them have neutral scores."""
     usual = baseline["mean"]
@@ -236,7 +236,7 @@ def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool)
     _score_drift(baseline, score, knobs, window_s, sd)
 
 
-@compiled
+@compiled_part
 def _ratio_to_ok(baseline: Any) -> float:
     """Return how many times slower the pool is than answers without an error usually are: its own
     such answers, or its errors, whichever are slower.
@@ -255,7 +255,7 @@ def _ratio_to_ok(baseline: Any) -> float:
     return np.exp(slowest - baseline["slow"])
 
 
-@compiled
+@compiled_part
 def _score_drift(baseline: Any, score: Any, knobs: Any, window_s: float, sd: float) -> None:
     """Compare the fast with the slow average of the answers without an error.
 
@@ -280,7 +280,7 @@ def _score_drift(baseline: Any, score: Any, knobs: Any, window_s: float, sd: flo
     score["gap_z"] = score["gap"] / spread
 
 
-@compiled
+@compiled_part
 def _learn(baseline: Any, score: Any, knobs: Any, abnormal: bool, jumped: bool) -> None:
     """Learn from the pool and empty it; what is abnormal is learned apart."""
     if not abnormal:

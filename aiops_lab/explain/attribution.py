@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.explain.config import RcaConfig
-from aiops_lab.numerics import compiled
+from aiops_lab.numerics import compiled, compiled_part
 from aiops_lab.traces.encode import EncodedSpans
 from aiops_lab.traces.timing import Timing
 from aiops_lab.traces.trees import TraceTrees, critical_path, self_time_ns
@@ -458,7 +458,7 @@ def _origins(trees: TraceTrees, outcomes: _Outcomes) -> tuple[NDArray, NDArray, 
     return top[:n], origin[:n], refused[:n]
 
 
-@compiled
+@compiled_part
 def _origin(trees: TraceTrees, outcomes: _Outcomes, top: int) -> tuple[int, bool]:
     """Return the span where a failure began, and whether that is a call that was refused.
 
@@ -484,7 +484,7 @@ def _origin(trees: TraceTrees, outcomes: _Outcomes, top: int) -> tuple[int, bool
         i = answer
 
 
-@compiled
+@compiled_part
 def _last_call(trees: TraceTrees, which: NDArray, i: int) -> int:
     """Return the call of span i that ended last of those in a mask, -1 if there is none."""
     for k in range(trees.first[i], trees.first[i + 1]):  # the latest end comes first
@@ -493,7 +493,7 @@ def _last_call(trees: TraceTrees, which: NDArray, i: int) -> int:
     return -1
 
 
-@compiled
+@compiled_part
 def _slowest(trees: TraceTrees, outcomes: _Outcomes, top: int) -> int:
     """Return the span that took most of a span's time beyond the usual.
 

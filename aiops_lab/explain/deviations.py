@@ -289,7 +289,7 @@ def _is_odd(profile: ReferenceProfile, traces: AttributedTraces) -> NDArray:
     rare = share > traces.config.rarity_ratio * usual_share
     seen_before = of > 0
     odd = rare & seen_before & (trees.root >= 0)
-    return _deepest(odd, trees.parent)
+    return odd & ~_have_below(odd, trees.parent)
 
 
 def _number_of_equals(keys: pd.Series) -> NDArray:
@@ -298,15 +298,15 @@ def _number_of_equals(keys: pd.Series) -> NDArray:
 
 
 @compiled
-def _deepest(odd: NDArray, parent: NDArray) -> NDArray:
-    """Return the spans of a mask that have no span of the mask below them."""
+def _have_below(odd: NDArray, parent: NDArray) -> NDArray:
+    """Return which spans have a span of a mask below them."""
     above = np.zeros(odd.size, dtype=np.bool_)
     for i in range(odd.size):
         p = parent[i] if odd[i] else -1
         while p >= 0 and not above[p]:
             above[p] = True
             p = parent[p]
-    return odd & ~above
+    return above
 
 
 # ---- which services show them

@@ -297,7 +297,7 @@ def status_of(frame: pd.DataFrame) -> NDArray:
     """Return the HTTP statuses, `NO_STATUS` for spans whose kind has none."""
     status = frame["status"]
     if isinstance(status.dtype, np.dtype):
-        return status.to_numpy()
+        return status.to_numpy().astype(np.int64)  # a copy: kernels take what can be written
     return status.to_numpy(dtype="int64", na_value=NO_STATUS)
 
 
@@ -307,7 +307,7 @@ def is_failed(frame: pd.DataFrame) -> NDArray:
     bad_status = (status >= 500) | (status == 0)
     bad = frame["error"].notna() | bad_status
     closed = frame["duration_ms"].notna()
-    return (bad & closed).to_numpy()
+    return np.array(bad & closed, dtype=bool)
 
 
 # ---- names of endpoints

@@ -213,7 +213,6 @@ def _align(
 # ---- the critical path
 
 
-@compiled
 def critical_path(trees: TraceTrees) -> tuple[NDArray, NDArray]:
     """Return the critical path of every trace as (position of the span, ns that the request waited
     for it).
@@ -229,11 +228,21 @@ def critical_path(trees: TraceTrees) -> tuple[NDArray, NDArray]:
     After Yang & Miller's critical path (ICDCS 1988) as CRISP draws it (USENIX ATC 2022); the split
     is by waiting, so what ran in the shade of a later child is not counted.
     """
+    own = _waited_ns(trees)
+    span = np.flatnonzero(own)
+    return span, own[span]
+
+
+@compiled
+def _waited_ns(trees: TraceTrees) -> NDArray:
+    """Return for how many ns the request waited for each span itself."""
     own = np.zeros(trees.root.size, dtype=np.int64)
     # when the request waited for a span: not at all, until the parent's walk says otherwise
     low = trees.start.copy()
-    high = np.where(trees.parent < 0, trees.end, low)
+    high = trees.start.copy()
     for i in trees.order:
+        if trees.parent[i] < 0:
+            high[i] = trees.end[i]
         t = high[i]
         for c in trees.child[trees.first[i] : trees.first[i + 1]]:
             until = min(trees.end[c], t)
@@ -245,5 +254,4 @@ def critical_path(trees: TraceTrees) -> tuple[NDArray, NDArray]:
             high[c] = until
             t = since
         own[i] += t - low[i]
-    span = np.flatnonzero(own)
-    return span, own[span]
+    return own
