@@ -214,7 +214,7 @@ class Monitor:
             return []
         until = self._believed(frame, until)
         self._position = position
-        recording = Recording(frame, pipeline.keys, pipeline.methods)
+        recording = Recording(frame, pipeline.keys, pipeline.methods, pipeline.addresses)
         pipeline.learn_calls(recording)  # at the next step its spans may not be looked at again
         history = cache(self._history)
         _, _, touched = pipeline.advance(recording, until, history)
@@ -293,7 +293,12 @@ class Monitor:
         """Return the spans of some time as integers, those still open at its end among them."""
         until = to_timestamp(until_ns + LONGEST_REQUEST_NS)
         frame = self._spans(to_timestamp(since_ns), until)
-        return encode(frame, methods=self._pipeline.methods)
+        return self._encode(frame)
+
+    def _encode(self, frame: pd.DataFrame) -> EncodedSpans:
+        """Return spans as integers, with the names that the pipeline has."""
+        pipeline = self._pipeline
+        return encode(frame, methods=pipeline.methods, addresses=pipeline.addresses)
 
     def _explain(self, incident: Incident, history: History) -> None:
         """Find the cause of an incident, unless it was looked at as of the same moment before."""
@@ -347,7 +352,7 @@ class Monitor:
         """
         with self._lock:
             recent = self._recent(now)
-            spans = encode(recent, methods=self._pipeline.methods)
+            spans = self._encode(recent)
             endpoints = [spans.keys[node][1] for node in spans.node[spans.server]]
             served = recent.iloc[spans.row[spans.server]].assign(endpoint=endpoints)
             groups: Any = served.groupby(["service", "endpoint"], observed=True)
@@ -402,6 +407,8 @@ class Monitor:
         keys = [[*key, p.seen[key]] for key in p.keys]
         methods = [[*route, method] for route, method in p.methods.items()]
         known = {"edges": edges, "keys": keys, "methods": methods}
+        if p.addresses:
+            known["addresses"] = [[*pair, service] for pair, service in p.addresses.items()]
         if known != self._known:
             monitor["known"] = known
         merged: dict[str, object] = {
@@ -476,6 +483,8 @@ class Monitor:
             p.edges[tuple(caller), tuple(called)] = first
         for service, route, method in known["methods"]:
             p.methods[service, route] = method
+        for caller, address, service in known.get("addresses", []):
+            p.addresses[caller, address] = service
         for service, endpoint, first in known["keys"]:
             p.keys[service, endpoint] = len(p.keys)
             p.seen[service, endpoint] = first

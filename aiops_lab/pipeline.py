@@ -68,13 +68,19 @@ class Recording:
         Codes of the endpoints that serve; grows by those that are new.
     methods : dict, optional
         The methods that are named by their route alone, as in `EncodedSpans`.
+    addresses : dict, optional
+        The services behind addresses, as in `EncodedSpans`.
     """
 
     def __init__(
-        self, frame: pd.DataFrame, keys: dict[Key, int], methods: dict[Key, str] | None = None
+        self,
+        frame: pd.DataFrame,
+        keys: dict[Key, int],
+        methods: dict[Key, str] | None = None,
+        addresses: dict[tuple[str, str], str] | None = None,
     ) -> None:
         self.keys = keys
-        self.spans = spans = encode(frame, list(keys), methods)
+        self.spans = spans = encode(frame, list(keys), methods, addresses)
         self.requests = spans.select(spans.server)
         newest = int(self.requests.node.max(initial=len(keys) - 1))
         for node in range(len(keys), newest + 1):
@@ -123,6 +129,7 @@ class Pipeline:
         self.sensitivity = sensitivity
         self.keys: dict[Key, int] = {}
         self.methods: dict[Key, str] = {}  # as in `EncodedSpans`
+        self.addresses: dict[tuple[str, str], str] = {}  # as there
         self.seen: dict[Key, int] = {}  # Unix ns of the first request
         self.state = b.fresh(0)
         # windows with traffic, requests a window, of all endpoints together
@@ -236,6 +243,7 @@ class Pipeline:
         requests = recording.requests
         self.keys = recording.keys
         self.methods = recording.spans.methods
+        self.addresses = recording.spans.addresses
         first = np.full(len(self.keys), NEVER)
         np.minimum.at(first, requests.node, requests.start)
         for key, ns in zip(self.keys, first.tolist(), strict=True):

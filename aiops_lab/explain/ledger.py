@@ -155,7 +155,7 @@ def compare(
         raise ValueError(f"config must be that of the reference, {reference.config}, got {config}")
     if not isinstance(abnormal, EncodedSpans):
         usual = reference.spans
-        abnormal = encode(check(abnormal), usual.keys, usual.methods)
+        abnormal = encode(check(abnormal), usual.keys, usual.methods, usual.addresses)
     spans = abnormal
     until = spans.last_ns if until_ns is None else until_ns
     reference = with_same_timing(reference, spans)

@@ -107,7 +107,8 @@ class _Tables(NamedTuple):
 def _compared(reference: Reference, abnormal: pd.DataFrame) -> _Tables:
     keys: dict[Key, int] = {}
     before = _requests(reference.spans, keys)
-    spans = encode(check(abnormal), methods=reference.spans.methods)
+    usual = reference.spans
+    spans = encode(check(abnormal), methods=usual.methods, addresses=usual.addresses)
     now = _requests(spans, keys)
     if before.empty:  # with nothing to compare with, nothing is abnormal
         now = now.iloc[:0].copy()

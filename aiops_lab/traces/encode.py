@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from aiops_lab.endpoints import fold, join_method, split_method
 from aiops_lab.spans import KINDS, SERVING, Key
+from aiops_lab.traces.callees import Addresses, Places, name_callees
 from aiops_lab.traces.ids import Ids, copies_of, parse_ids
 
 NEVER = np.iinfo(np.int64).max
@@ -82,6 +83,8 @@ class EncodedSpans:
     services: list[str]
     # the method whose requests are named by the route alone, by (service, route)
     methods: dict[Key, str]
+    # the service that answers at an address, by (caller, address), as in `traces.callees`
+    addresses: dict[tuple[str, str], str]
 
     @cached_property
     def ids(self) -> Ids:
@@ -184,7 +187,10 @@ ARRAYS = [field.name for field in fields(EncodedSpans) if field.type == "NDArray
 
 
 def encode(
-    frame: pd.DataFrame, keys: Sequence[Key] = (), methods: Mapping[Key, str] | None = None
+    frame: pd.DataFrame,
+    keys: Sequence[Key] = (),
+    methods: Mapping[Key, str] | None = None,
+    addresses: Mapping[tuple[str, str], str] | None = None,
 ) -> EncodedSpans:
     """Return a spans frame as integers.
 
@@ -196,10 +202,13 @@ def encode(
         Endpoints that have a code already: their position. New ones follow, the served ones first.
     methods : dict, optional
         ``methods`` of an earlier encoding, so that endpoints keep their names.
+    addresses : dict, optional
+        ``addresses`` of an earlier encoding, so that calls that are not answered now keep theirs.
     """
+    source = EncodedFrame(frame)
     kind = _kind_codes(frame["kind"])
-    service, services = pd.factorize(frame["service"])
-    peer, peers = pd.factorize(frame["peer"])
+    places, addresses = _places(source, kind, keys, addresses or {})
+    service, services, peer, peers = places
     consumer, producer = (kind == _KINDS.index(name) for name in ("consumer", "producer"))
     kind[producer & (peer >= 0)] = _KINDS.index("client")
     client, log = (kind == _KINDS.index(name) for name in ("client", "log"))
@@ -214,9 +223,7 @@ def encode(
     first = np.full(len(distinct), len(place))
     np.minimum.at(first, place, np.arange(len(place)))
     names = [
-        Recorded(
-            _KINDS[kind], str(owners[owner]), str(endpoints[endpoint]), names_of_methods[method]
-        )
+        Recorded(_KINDS[kind], owners[owner], str(endpoints[endpoint]), names_of_methods[method])
         for kind, owner, endpoint, method in zip(*np.unravel_index(distinct, shape), strict=True)
     ]
     first_methods = _first_methods(names, first, methods or {}, keys)
@@ -226,7 +233,7 @@ def encode(
     node = np.array([codes[key] for key in about], dtype=np.int64)
     start = start_ns(frame)
     spans = EncodedSpans(
-        source=EncodedFrame(frame),
+        source=source,
         row=np.arange(len(frame)),
         start=start,
         end=end_ns(frame),
@@ -241,8 +248,9 @@ def encode(
         has_peer=peer >= 0,
         service=service,
         keys=list(codes),
-        services=[str(name) for name in services],
+        services=services,
         methods=first_methods,
+        addresses=addresses,
     )
     copies = copies_of(frame, start, place)
     return spans.select(~copies) if copies.any() else spans
@@ -250,6 +258,24 @@ def encode(
 
 _KINDS = (*SERVING, *(kind for kind in KINDS if kind not in SERVING))
 """The kinds by code: those that serve come first."""
+
+
+def _places(
+    source: EncodedFrame,
+    kind: NDArray,
+    keys: Sequence[Key],
+    addresses: Mapping[tuple[str, str], str],
+) -> tuple[Places, Addresses]:
+    """Return who ran each span and whom it calls, by name where that is known."""
+    frame = source.frame
+    service, services = pd.factorize(frame["service"])
+    peer, peers = pd.factorize(frame["peer"])
+    names = [str(name) for name in services]
+    client, server = (kind == _KINDS.index(name) for name in ("client", "server"))
+    serving = {names[code] for code in np.unique(service[server])}
+    serving.update(service for service, _ in keys)
+    recorded = Places(service, names, peer, [str(name) for name in peers])
+    return name_callees(recorded, client, server, lambda: source.ids, serving, addresses)
 
 
 def _methods(frame: pd.DataFrame) -> tuple[NDArray, list[str]]:

@@ -207,7 +207,7 @@ def test_only_own_keys_leaves_out_what_no_span_is_about():
 
 def test_every_array_of_the_encoding_is_sliced():
     names = [f.name for f in dataclasses.fields(encode.EncodedSpans)]
-    assert set(names) - set(encode.ARRAYS) == {"source", "keys", "services", "methods"}
+    assert set(names) - set(encode.ARRAYS) == {"source", "keys", "services", "methods", "addresses"}
 
 
 def test_all_slices_of_an_encoding_share_one_parse(monkeypatch):
