@@ -13,41 +13,40 @@ import numpy as np
 
 from aiops_lab.datasets.cases import SeriesCase
 from aiops_lab.detect import series
-from aiops_lab.detect.baselines import alpha_of, envelope_step, ewma_step
+from aiops_lab.detect.baselines import alpha_of, ewma_step
 from benchmarks import _nab, _series
 from benchmarks._ablation import CONDITIONS, REMOVED, WHOLE, bar, family
 from benchmarks._tables import Row, Table
 
-VIEWS = ("value", "residual", "drift")
+VIEWS = ("residual", "drift", "local")
 
 
 def composed(
     values: np.ndarray,
     views: Collection[str] = VIEWS,
     hold: bool = True,
-    fast: float = series.FAST,
-    slow: float = series.SLOW,
-    out: float = series.OUT,
-    back: float = series.BACK,
-    warm_up: int = series.WARM_UP,
-    half_life: float = series.HOLD,
+    **constants: float,
 ) -> np.ndarray:
     """Return `anomaly_scores` of a series without NaN, put together from its parts, some of them
-    left out.
+    left out; `constants` are those of the module by lower-case name.
     """
-    n = np.arange(1, len(values) + 1)
-    mean_fast, mean_slow = (
-        _ewma(values, np.maximum(fast, 1 / n)),
-        _ewma(values, np.maximum(slow, 1 / n)),
-    )
+    given = {name.lower(): getattr(series, name) for name in CONSTANTS} | constants
+    shares = 1 / np.arange(1, len(values) + 1)
+    fast = _ewma(values, np.maximum(given["fast"], shares))
+    slow = _ewma(values, np.maximum(given["slow"], shares))
+    residual = np.concatenate([[0.0], values[1:] - slow[:-1]])
+    distance = np.abs(np.concatenate([[0.0], values[1:] - fast[:-1]]))
     seen = {
-        "value": (values, values[0]),
-        "residual": (np.concatenate([[0.0], values[1:] - mean_slow[:-1]]), 0.0),
-        "drift": (mean_fast - mean_slow, 0.0),
+        "value": given["residual"] * _beyond(values),
+        "residual": given["residual"] * _beyond(residual),
+        "drift": given["drift"] * _beyond(fast - slow),
     }
-    score = np.max([_outside(*seen[view], out, back) for view in views], axis=0)
-    score[:warm_up] = 0.0
-    return _held(score, 1.0 - alpha_of(1.0, half_life)) if hold else score
+    scores = {name: odds / (1 + odds) for name, odds in seen.items()}
+    usual = _ewma(distance**2, np.maximum(given["spread"], shares))
+    scores["local"] = _local(distance, usual, given["local"], given["usual"])
+    score = np.max([scores[view] for view in views], axis=0)
+    score[: int(given["warm_up"])] = 0.0
+    return _held(score, 1.0 - alpha_of(1.0, given["hold"])) if hold else score
 
 
 def _ewma(values: np.ndarray, gains: np.ndarray) -> np.ndarray:
@@ -58,16 +57,22 @@ def _ewma(values: np.ndarray, gains: np.ndarray) -> np.ndarray:
     return np.array(means)
 
 
-def _outside(view: np.ndarray, begin: float, out: float, back: float) -> np.ndarray:
-    """Return how far each point is outside of the envelope of those before it."""
-    low = high = float(begin)
-    bounds = []
-    for value in view.tolist():
-        bounds.append((low, high))
-        low, high = envelope_step(low, high, value, out, back)
-    lows, highs = np.array(bounds).T
-    away = np.maximum(np.maximum(view - highs, lows - view), 0.0)
-    return np.divide(away, away + (highs - lows), out=np.zeros(len(view)), where=away > 0)
+def _beyond(view: np.ndarray) -> np.ndarray:
+    """Return how far each point is beyond the smallest and the largest before it, in widths."""
+    low = np.minimum.accumulate(view)[:-1]
+    high = np.maximum.accumulate(view)[:-1]
+    away = np.maximum(view[1:] - high, low - view[1:]).clip(min=0.0)
+    width = np.maximum(high - low, 1e-15 * away)
+    beyond = np.divide(away, width, out=np.zeros(len(away)), where=away > 0)
+    return np.concatenate([[0.0], beyond])
+
+
+def _local(distance: np.ndarray, usual: np.ndarray, most: float, limit: float) -> np.ndarray:
+    """Return the score of each distance from the fast mean; `usual` are the mean squares."""
+    before = limit**2 * np.concatenate([[0.0], usual[:-1]])
+    square = distance**2
+    share = np.divide(before, square, out=np.ones(len(square)), where=square > before)
+    return most * (1.0 - share)
 
 
 def _held(scores: np.ndarray, decay: float) -> np.ndarray:
@@ -83,23 +88,29 @@ def _held(scores: np.ndarray, decay: float) -> np.ndarray:
 PARTS: dict[str, dict[str, Any]] = {
     WHOLE: {},
     **{f"without the {view}": {"views": [v for v in VIEWS if v != view]} for view in VIEWS},
+    "with the value, too": {"views": ("value", *VIEWS)},
     "without the hold": {"hold": False},
 }
-OTHER_CONSTANTS = (
-    ("fast", 0.015, 0.06),
-    ("slow", 0.0015, 0.006),
-    ("out", 0.35, 1.0),
-    ("back", 1.5e-5, 6e-5),
-    ("warm_up", 50, 200),
-    ("half_life", 25.0, 100.0),
+CONSTANTS = (
+    "FAST",
+    "SLOW",
+    "SPREAD",
+    "RESIDUAL",
+    "DRIFT",
+    "LOCAL",
+    "USUAL",
+    "WARM_UP",
+    "HOLD",
 )
 
 
 def nab(cases: Sequence[SeriesCase], progress: bool) -> list[Table]:
     """Return what each part of `anomaly_scores` is worth, and what other constants do."""
-    changed = {
-        f"{name} {value:g}": {name: value} for name, *both in OTHER_CONSTANTS for value in both
-    }
+    changed: dict[str, dict[str, Any]] = {}
+    for name in CONSTANTS:
+        for factor in (0.5, 2.0):
+            value = factor * getattr(series, name)
+            changed[f"{name.lower()} {value:g}"] = {name.lower(): value}
     tables = []
     for title, how, kind in (
         ("Series: one part removed", PARTS, REMOVED),

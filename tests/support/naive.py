@@ -322,14 +322,12 @@ def own_excess(normal, abnormal, calls, metric):
     return out
 
 
-def anomaly_scores(
-    values, fast_gain=0.03, slow_gain=0.003, out=0.7, back=3e-5, warm_up=100, half_life=50
-):
-    """Scores of a series, point by point: how many widths outside its bounds is the worst of three
-    views?
+def anomaly_scores(values, fast_gain=0.1, slow_gain=0.003, spread=2e-4, warm_up=100, half_life=50):
+    """Scores of a series, point by point: the worst of a record of the residual, a record of the
+    drift, and a point far from its surroundings?
     """
-    past, scores, bounds = [], [], [None, None, None]
-    fast = slow = hold = 0.0
+    past, scores, residuals, drifts = [], [], [0.0], [0.0]
+    fast = slow = hold = mean_square = 0.0
     for value in values:
         if math.isnan(value):
             scores.append(0.0)
@@ -337,38 +335,34 @@ def anomaly_scores(
         past.append(value)
         if len(past) == 1:
             fast = slow = value
-            bounds = [(value, value), (0.0, 0.0), (0.0, 0.0)]
             scores.append(0.0)
             continue
-        before = slow
-        fast = (
-            sum(past) / len(past)
-            if 1 / len(past) >= fast_gain
-            else fast_gain * value + (1 - fast_gain) * fast
+        distance, residual = abs(value - fast), value - slow
+        fast, slow = (
+            sum(past) / len(past) if 1 / len(past) >= gain else gain * value + (1 - gain) * mean
+            for mean, gain in ((fast, fast_gain), (slow, slow_gain))
         )
-        slow = (
-            sum(past) / len(past)
-            if 1 / len(past) >= slow_gain
-            else slow_gain * value + (1 - slow_gain) * slow
-        )
-        views = [value, value - before, fast - slow]
-        rounding = max(1e-15, 2**-22 * max(abs(value), *map(abs, bounds[0])))
-        widths = [
-            _widths_outside(v, lo - rounding, hi + rounding) and _widths_outside(v, lo, hi)
-            for v, (lo, hi) in zip(views, bounds, strict=True)
-        ]
-        score = (
-            max(1.0 if math.isinf(w) else w / (1 + w) for w in widths)
-            if len(past) > warm_up
-            else 0.0
-        )
+        drift = fast - slow
+        rounding = max(1e-15, 2**-22 * max(map(abs, past)))
+        score = 0.0
+        for weight, view, seen in ((20.0, residual, residuals), (1.5, drift, drifts)):
+            low, high = min(seen), max(seen)
+            if low - rounding <= view <= high + rounding:
+                continue
+            odds = weight * _widths_outside(view, low, high)
+            score = max(score, 1.0 if math.isinf(odds) else odds / (1 + odds))
+        z = math.inf if mean_square == 0 else distance / math.sqrt(mean_square)
+        if z > 2.4 and distance > rounding:
+            score = max(score, 0.11 * (1 - (2.4 / z) ** 2))
+        if len(past) <= warm_up:
+            score = 0.0
         hold = hold * 0.5 ** (1 / half_life)
         scores.append(score if score > hold else 0.0)
         hold = max(hold, score)
-        bounds = [
-            (lo + (out if v < lo else back) * (v - lo), hi + (out if v > hi else back) * (v - hi))
-            for v, (lo, hi) in zip(views, bounds, strict=True)
-        ]
+        residuals.append(residual)
+        drifts.append(drift)
+        weight = max(spread, 1 / len(past))
+        mean_square += weight * (distance**2 - mean_square)
     return scores
 
 
