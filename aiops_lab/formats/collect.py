@@ -12,11 +12,21 @@ from aiops_lab.formats.conventions import (
     TEMPLATE,
     Attributes,
     ReportedSpan,
+    has_own,
     is_addressed,
     to_span,
 )
 from aiops_lab.logs import get_logger
-from aiops_lab.spans import FIRST_YEAR, KINDS, LAST_YEAR, MAX_DURATION_MS, SERVING, Span, to_frame
+from aiops_lab.spans import (
+    FIRST_YEAR,
+    KINDS,
+    LAST_YEAR,
+    MAX_DURATION_MS,
+    SERVING,
+    WITHOUT_HTTP,
+    Span,
+    to_frame,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +38,8 @@ _END_NS = 4_133_980_800_000_000_000  # 2101-01-01
 _MAX_NS = int(MAX_DURATION_MS * 1e6)
 
 _STABLE = (f"{OWN_PREFIX}endpoint", *ROUTE, *TEMPLATE)  # name an endpoint that has no ids in it
+
+UNFIT = "with attributes aiops_lab.… of a wrong type"
 
 Address = tuple[str, str | None]  # the service that calls, and the address
 
@@ -48,6 +60,17 @@ def why_unusable(reported: ReportedSpan) -> str | None:
     if duration is not None and duration > _MAX_NS:
         return "of more than 30 days"
     return None
+
+
+def fits(span: Span) -> bool:
+    """Return whether the analysis can use what attributes of this package say of a span."""
+    texts = (span.endpoint, span.peer or "", span.error or "", span.method or "")
+    are_texts = all(isinstance(text, str) for text in texts)
+    has_status = span.status is not None or span.kind in WITHOUT_HTTP
+    is_status = not span.status or 100 <= span.status <= 599
+    is_in_time = 0 <= (span.first_byte_ns or 0) <= _MAX_NS
+    is_named = are_texts and span.endpoint != "" and span.kind in KINDS
+    return is_named and has_status and is_status and is_in_time
 
 
 def limit_endpoint(span: Span, attributes: Attributes, names: EndpointNames) -> Span:
@@ -86,7 +109,11 @@ class SpanCollector:
             self.left_out[reason] += 1
             return
         attributes = reported.attributes
-        span = limit_endpoint(to_span(reported), attributes, self._names)
+        span = to_span(reported)
+        if has_own(attributes) and not fits(span):
+            self.left_out[UNFIT] += 1
+            return
+        span = limit_endpoint(span, attributes, self._names)
         if is_addressed(span, attributes):
             self._addressed.append(len(self._spans))
         self._spans.append(span)

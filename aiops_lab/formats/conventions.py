@@ -137,8 +137,15 @@ def to_span(reported: ReportedSpan) -> Span:
         None,
         reported.links,
     )
+    if not has_own(attributes):
+        return span
     own = [name for name in _OWN_NAMES if name in attributes]
-    return _with_own(span, {name: attributes[name] for name in own}) if own else span
+    return _with_own(span, {name: attributes[name] for name in own})
+
+
+def has_own(attributes: Attributes) -> bool:
+    """Return whether there are attributes of this package, which may hold anything."""
+    return not _OWN_NAMES.keys().isdisjoint(attributes)
 
 
 def _with_own(span: Span, own: Attributes) -> Span:

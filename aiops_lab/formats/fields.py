@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from binascii import Error as Base64Error
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +28,20 @@ def text(field: str, value: Any) -> str:
         return ""
     if not isinstance(value, str):
         raise FieldError(field, "must be text", value)
+    return whole_text(value)
+
+
+def whole_text(value: str) -> str:
+    """Return a text, half characters replaced by ``?``: no file, store or terminal takes them."""
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
+
+
+def whole_texts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of attributes as they are, half characters in texts replaced."""
+    return {
+        name: whole_text(value) if isinstance(value, str) else value
+        for name, value in values.items()
+    }
 
 
 def listed(field: str, value: Any) -> list[Any]:
@@ -76,7 +88,7 @@ def hex_id(field: str, value: Any, digits: int) -> str:
 def _from_base64(field: str, value: str) -> str:
     try:
         return b64decode(value, validate=True).hex()
-    except Base64Error:
+    except ValueError:  # also what is not ASCII
         raise FieldError(field, "must be hexadecimal digits, or base64", value) from None
 
 

@@ -32,6 +32,7 @@ from aiops_lab.formats.fields import (
     mapping,
     text,
     to_microseconds,
+    whole_texts,
 )
 
 _HOST = ("hostname", "host", "ip")  # as Jaeger's own clients called them
@@ -119,9 +120,10 @@ def _tags(field: str, rows: Any) -> dict[str, Any]:
     """Return those tags that are read."""
     rows = listed(field, rows)
     try:
-        return {row["key"]: row.get("value") for row in rows if row["key"] in _TAGS}
+        tags = {row["key"]: row.get("value") for row in rows if row["key"] in _TAGS}
     except (KeyError, TypeError, AttributeError):
         raise FieldError(field, "must have a key and a value each", rows) from None
+    return whole_texts(tags)
 
 
 def _is_error(tags: Mapping[str, Any]) -> bool:

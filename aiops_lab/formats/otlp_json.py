@@ -5,7 +5,7 @@ https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from aiops_lab.checks import FieldError
@@ -53,7 +53,10 @@ def is_otlp(path: str, item: Any) -> bool:
     """Return whether a value of a JSON file is what `otlp_spans` takes."""
     if path:
         return path.partition("[")[0] in PLACES
-    return isinstance(item, dict) and ("resourceSpans" in item.get("result", item) or not item)
+    if not isinstance(item, dict):
+        return False
+    held = item.get("result", item)
+    return not item or (isinstance(held, dict) and "resourceSpans" in held)
 
 
 def otlp_spans(item: Any) -> Iterator[ReportedSpan]:
@@ -61,10 +64,18 @@ def otlp_spans(item: Any) -> Iterator[ReportedSpan]:
     item = mapping("resourceSpans", item)
     if "result" in item:
         item = mapping("result", item["result"])
-    if "resourceSpans" in item:
-        for resource in listed("resourceSpans", item["resourceSpans"]):
-            yield from otlp_spans(resource)
+    if "resourceSpans" not in item:
+        yield from _of_resource(item)
         return
+    for at, resource in enumerate(listed("resourceSpans", item["resourceSpans"])):
+        place = f"resourceSpans[{at}]"
+        try:
+            yield from _of_resource(mapping(place, resource))
+        except FieldError as error:
+            raise error if error.field == place else inside(f"{place}.", error) from None
+
+
+def _of_resource(item: Mapping[str, Any]) -> Iterator[ReportedSpan]:
     resource = mapping("resource", item.get("resource"))
     attributes = _attributes("resource.attributes", resource.get("attributes"))
     service = first(attributes, SERVICE) or UNKNOWN_SERVICE

@@ -148,7 +148,7 @@ def _reported(span: Any, service: str, instance: str | None) -> ReportedSpan:
         span.status.code == ERROR,
         span.status.message,
         _exception(span.events),
-        tuple(link.span_id.hex() for link in span.links) or None,
+        _links(span.links),
     )
 
 
@@ -174,6 +174,11 @@ def _exception(events: Any) -> dict[str, Any] | None:
         if event.name == "exception":
             return _attributes(event.attributes)
     return None
+
+
+def _links(links: Any) -> tuple[str, ...] | None:
+    ids = [_hex(link.span_id, 8) for link in links]
+    return tuple(filter(None, ids)) or None
 
 
 # ---- writing

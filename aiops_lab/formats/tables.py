@@ -12,10 +12,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from aiops_lab.checks import missing_extra
+from aiops_lab.checks import FieldError, missing_extra
 from aiops_lab.formats.sources import Limits, Source
-from aiops_lab.spans import COLUMNS, OPTIONAL_COLUMNS, TEXT_COLUMNS, check
+from aiops_lab.spans import COLUMNS, NAME_COLUMNS, OPTIONAL_COLUMNS, TEXT_COLUMNS, check
+
+MAX_WHOLE = 2.0**53  # beyond it a float is no exact whole number
+
+_BEFORE, _AFTER = pd.Timestamp("1700", tz="UTC"), pd.Timestamp("2200", tz="UTC")
 
 MILLISECONDS = ("duration_ms", "first_byte_ms")
 
@@ -69,7 +74,7 @@ def csv_frames(source: Source, size: int) -> Iterator[pd.DataFrame]:
             lines = 1  # so many are read: the header
             for part in parts:
                 yield _converted(part, source.name, lines)
-                lines += len(part) + _breaks(part)
+                lines += len(part) + int(_breaks(part).sum())
     except pd.errors.ParserError as error:
         told = str(error).rpartition("C error: ")[2].strip()
         told = told.replace(" in line ", " in row ")  # a cell may have several lines
@@ -89,28 +94,46 @@ def _converted(part: pd.DataFrame, name: str, lines: int) -> pd.DataFrame:
         wrong = np.flatnonzero((values.isna() & part[column].notna()).to_numpy())
         if wrong.size:
             rule = f"must be {rules.get(column, 'a number')}, got {part[column].iloc[wrong[0]]!r}"
-            line = lines + 1 + wrong[0] + _breaks(part.iloc[: wrong[0]])
+            line = _lines(part, lines)[wrong[0]]
             raise ValueError(f"{name}, line {line}: {column} {rule}")
         frame[column] = values
-    return _checked(_plain_texts(frame), name, lines)
+    return _checked(_plain_texts(frame), name, _lines(part, lines))
 
 
-def _breaks(part: pd.DataFrame) -> int:
-    """Return how many line breaks the texts of some rows hold."""
-    texts = part[part.columns.intersection(["error", "endpoint"])]
-    return sum(int(texts[name].str.count("\n").sum()) for name in texts)
+def _lines(part: pd.DataFrame, read: int) -> NDArray:
+    """Return the line on which each row begins, after so many lines."""
+    breaks = _breaks(part)
+    return read + 1 + np.arange(len(part)) + np.cumsum(breaks) - breaks
 
 
-def _checked(frame: pd.DataFrame, name: str, lines: int) -> pd.DataFrame:
+def _breaks(part: pd.DataFrame) -> NDArray:
+    """Return how many line breaks the texts of each row hold."""
+    total = np.zeros(len(part), dtype="int64")
+    for name in part.columns.intersection([*NAME_COLUMNS]):
+        texts = part[name].fillna("")
+        if "\n" in "".join(texts):  # seldom, and much faster than to count
+            total += texts.str.count("\n").to_numpy("int64")
+    return total
+
+
+def _checked(frame: pd.DataFrame, name: str, lines: NDArray) -> pd.DataFrame:
     try:
-        return check(frame)
+        check(frame.set_axis(lines))
     except ValueError as error:
-        raise ValueError(f"{name}: {error}, after line {lines}") from None
+        told, _, line = str(error).rpartition(" in row ")
+        place = f"{name}, line {line}" if told else name
+        raise ValueError(f"{place}: {told or error}") from None
+    return frame
 
 
 def _times(texts: pd.Series) -> pd.Series:
     times = pd.to_datetime(texts, utc=True, format="ISO8601", errors="coerce")
-    return times.dt.as_unit("ns")
+    return _nanoseconds(times)
+
+
+def _nanoseconds(times: pd.Series) -> pd.Series:
+    """Return times in UTC to the nanosecond, NaT where one cannot be."""
+    return times.where((times > _BEFORE) & (times < _AFTER)).dt.as_unit("ns")
 
 
 def _numbers(texts: pd.Series) -> pd.Series:
@@ -127,7 +150,7 @@ def _number(text: Any) -> float:
 
 def _statuses(texts: pd.Series) -> pd.Series:
     numbers = pd.to_numeric(texts, errors="coerce").astype("Float64")
-    whole = numbers.where(numbers == numbers.round())
+    whole = numbers.where((numbers == numbers.round()) & (numbers.abs() < MAX_WHOLE))
     return _plain_status(whole.astype("Int64"))
 
 
@@ -156,34 +179,56 @@ def parquet_frames(source: Source, size: int, limits: Limits) -> Iterator[pd.Dat
         raise ValueError(f"{source.name} must be a file on disk that is not compressed by gzip")
     from pyarrow import ArrowException
 
-    seen = 0
+    seen = rows = 0
     try:
+        columns = _flat_columns(parquet.read_schema(source.path))
         # as a dictionary a text that comes again takes no memory: a small file may hold it a
         # million times
-        present = set(parquet.read_schema(source.path).names)
-        columns = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in present]
-        texts = [name for name in TEXT_COLUMNS if name in present]
+        texts = [name for name in TEXT_COLUMNS if name in columns]
         with parquet.ParquetFile(source.path, read_dictionary=texts) as file:
             for batch in file.iter_batches(size, columns=columns):
                 seen += batch.nbytes
                 if seen > limits.max_bytes:
                     rule = f"must be at most max_bytes={limits.max_bytes:,} bytes unpacked"
                     raise ValueError(f"{source.name} {rule}, got more")
-                yield _from_arrow(batch.to_pandas(), source.name)
-    except (ArrowException, OSError) as error:
+                frame = batch.replace_schema_metadata().to_pandas()
+                yield _from_arrow(frame.set_axis(range(rows, rows + len(frame))), source.name)
+                rows += len(frame)
+    except (ArrowException, OSError, NotImplementedError, UnicodeDecodeError) as error:
         raise ValueError(f"{source.name} must be Parquet, got: {error}") from None
+    except FieldError as error:
+        raise ValueError(f"{source.name}: {error}") from None
+
+
+def _flat_columns(schema: Any) -> list[str]:
+    """Return the columns of a span that a file has; FieldError where one holds lists or records."""
+    from pyarrow.types import is_nested
+
+    columns = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in schema.names]
+    for name in columns:
+        at = schema.get_all_field_indices(name)
+        if len(at) > 1:
+            raise FieldError(f"column {name!r}", "must be there once", len(at))
+        if is_nested(schema.types[at[0]]):
+            raise FieldError(f"column {name!r}", "must hold plain values", schema.types[at[0]])
+    return columns
 
 
 def _from_arrow(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     frame = _plain_texts(frame)
     if "start" in frame and isinstance(frame["start"].dtype, pd.DatetimeTZDtype):
-        frame["start"] = frame["start"].dt.tz_convert("UTC").dt.as_unit("ns")
-    if "status" in frame and pd.api.types.is_numeric_dtype(frame["status"].dtype):
-        frame["status"] = _plain_status(frame["status"].astype("Int64"))
+        frame["start"] = _nanoseconds(frame["start"].dt.tz_convert("UTC"))
+    if "status" in frame and _are_numbers(frame["status"]):
+        frame["status"] = _statuses(frame["status"])
     try:
         return check(frame)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+def _are_numbers(column: pd.Series) -> bool:
+    types = pd.api.types
+    return types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:

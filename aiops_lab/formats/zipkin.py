@@ -2,7 +2,8 @@
 
 Times are whole microseconds. The client and the server half of a call may share one id; they stay
 two spans. A span without ``timestamp`` cannot be placed in time, and is left out; without
-``duration`` it is still open.
+``duration`` it is still open. Without ``kind`` the first of the annotations ``sr`` and ``cs`` tells
+it, which old clients write instead. Version 1 is refused.
 
 https://zipkin.io/zipkin-api/
 """
@@ -31,14 +32,18 @@ from aiops_lab.formats.fields import (
     hex_id,
     inside,
     integer,
+    listed,
     mapping,
     text,
     to_microseconds,
+    whole_texts,
 )
 
 _MESSAGE = "otel.status_description"
 
 _LINKS = f"{OWN_PREFIX}links"  # which Zipkin has no place for
+
+_ANNOTATED = {"sr": "server", "cs": "client", "mr": "consumer", "ms": "producer"}
 
 _REMOTE = ("client", "producer")  # kinds whose remote endpoint is whom they call
 
@@ -67,8 +72,8 @@ def zipkin_spans(item: Any) -> Iterator[ReportedSpan]:
 
 
 def _reported(span: Mapping[str, Any]) -> ReportedSpan:
-    tags = dict(mapping("tags", span.get("tags")))
-    kind = text("kind", span.get("kind")).lower() or "internal"
+    tags = whole_texts(mapping("tags", span.get("tags")))
+    kind = text("kind", span.get("kind")).lower() or _annotated_kind(span)
     local = mapping("localEndpoint", span.get("localEndpoint"))
     if kind in _REMOTE:
         tags |= _remote(span.get("remoteEndpoint"), tags)
@@ -91,6 +96,19 @@ def _reported(span: Mapping[str, Any]) -> ReportedSpan:
         tags if EXCEPTION_TYPE in tags or EXCEPTION_MESSAGE in tags else None,
         tuple(links) or None,
     )
+
+
+def _annotated_kind(span: Mapping[str, Any]) -> str:
+    if "binaryAnnotations" in span:
+        raise FieldError("binaryAnnotations", "must not be there, as in version 2", "version 1")
+    for row in listed("annotations", span.get("annotations")):
+        annotation = mapping("annotations", row)
+        if "endpoint" in annotation:
+            raise FieldError("annotations", "must have no endpoint, as in version 2", "version 1")
+        kind = _ANNOTATED.get(text("annotations.value", annotation.get("value")))
+        if kind is not None:
+            return kind
+    return "internal"
 
 
 def _message(error: Any) -> str:

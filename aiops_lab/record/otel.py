@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aiops_lab.checks import missing_extra
-from aiops_lab.formats.collect import limit_endpoint, why_unusable
+from aiops_lab.formats.collect import UNFIT, fits, limit_endpoint, why_unusable
 from aiops_lab.formats.conventions import (
     INSTANCE,
     KNOWN,
@@ -24,6 +24,7 @@ from aiops_lab.formats.conventions import (
     UNKNOWN_SERVICE,
     ReportedSpan,
     first,
+    has_own,
     is_addressed,
     to_span,
 )
@@ -132,6 +133,9 @@ class SinkSpanExporter(SpanExporter):
             return None
         attributes = reported.attributes
         made = to_span(reported)
+        if has_own(attributes) and not fits(made):
+            self.left_out[UNFIT] += 1
+            return None
         if is_addressed(made, attributes):
             made = made._replace(peer=self.peers.get(made.peer or "", made.peer))
         return limit_endpoint(made, attributes, self.recorder.names)

@@ -26,7 +26,7 @@ from aiops_lab.formats.collect import SpanCollector
 from aiops_lab.formats.conventions import ReportedSpan
 from aiops_lab.formats.fields import listed, mapping
 from aiops_lab.show.api import DRAIN_MAX, RECEIVER
-from aiops_lab.spans import KINDS, Span
+from aiops_lab.spans import Span
 
 if TYPE_CHECKING:
     from aiops_lab.record.store import SpanStore
@@ -54,8 +54,6 @@ STREAM = "aiops_lab.otlp.stream"  # in the environ: the body, of which some may 
 CHUNK = 65_536  # bytes of a refused body that are read at once
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
-
-MAX_WHOLE = 1 << 63  # what a table holds
 
 # The status of an answer as a code of gRPC, which the messages of errors hold.
 _CODES = {400: 3, 401: 16, 403: 7, 413: 8, 415: 3, 503: 14}
@@ -307,19 +305,10 @@ class _Intake:
         rejected += collector.left_out
         collector.left_out.clear()
         spans = collector.take_spans()
-        fitting = [span for span in spans if _fits(span)]
-        if len(fitting) < len(spans):
-            rejected["with attributes aiops_lab.… of a wrong type"] = len(spans) - len(fitting)
-        return fitting, rejected
-
-
-def _fits(span: Span) -> bool:
-    """Return whether the analysis can read a span: attributes of this package may hold anything."""
-    texts = (span.endpoint, span.peer or "", span.error or "", span.method or "")
-    wholes = (span.status or 0, span.first_byte_ns or 0)
-    are_texts = all(isinstance(text, str) for text in texts)
-    are_wholes = all(isinstance(number, int) and 0 <= number < MAX_WHOLE for number in wholes)
-    return are_texts and are_wholes and span.duration_ns is not None and span.kind in KINDS
+        closed = [span for span in spans if span.duration_ns is not None]
+        if len(closed) < len(spans):  # an attribute of this package calls them open
+            rejected["without an end"] += len(spans) - len(closed)
+        return closed, rejected
 
 
 # ---- answers

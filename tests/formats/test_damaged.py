@@ -102,6 +102,20 @@ def read(content):
         (zipkin(localEndpoint={"ipv4": 7}), "localEndpoint.ipv4 must be text, got 7"),
         (zipkin(localEndpoint="shop"), "localEndpoint must be an object, got 'shop'"),
         (zipkin(id="0x12"), "id must be at most 16 hexadecimal digits"),
+        (otlp(traceId="é" * 22 + "=="), "traceId must be hexadecimal digits, or base64"),
+        (
+            zipkin(binaryAnnotations=[]),
+            r"\[0\].binaryAnnotations must not be there, as in version 2",
+        ),
+        (
+            zipkin(annotations=[{"endpoint": {}}]),
+            "annotations must have no endpoint, as in version",
+        ),
+        (zipkin(annotations=[3]), "annotations must be an object, got 3"),
+        (
+            {"result": {"resourceSpans": [{}, {"scopeSpans": 3}]}},
+            r"resourceSpans\[1\].scopeSpans must be an array, got 3",
+        ),
     ],
 )
 def test_a_field_of_a_wrong_type_is_named_with_file_and_line(content, told):
@@ -130,6 +144,7 @@ def test_the_line_is_that_on_which_the_value_begins():
         (b'[{"traceId": "1", "id": "2", "times', "Unterminated string"),
         (b'[{"traceId": "1", "id": "2"} {"traceId"', "line 1, column 30, must be JSON with ','"),
         (b'{"a": 1}', r"got an object with \['a'\]"),
+        (b'{"result": 3}', r"got an object with \['result'\]"),
         (b"[1, 2]", r"must be JSON of one of otlp, jaeger, zipkin, got at \[0\] int"),
         (b'{"resourceMetrics": []}', r"got an object with \['resourceMetrics'\]"),
         (b"[" * 100_000, "must not be nested as deep as this"),
@@ -250,7 +265,10 @@ lines"
         ("5.0,200", "fast,200", "line 4: duration_ms must be a number, got 'fast'"),
         ("5.0,200", "5.0,OK", "line 4: status must be a whole number, got 'OK'"),
         ("5.0,200", "5.0,20.5", "line 4: status must be a whole number, got '20.5'"),
-        ("5.0,500", "5.0,99", "column 'status' must be 0 .* got 99"),
+        ("5.0,500", "5.0,99", "line 2: column 'status' must be 0 .* got 99$"),
+        ("5.0,200", "5.0,99", "line 4: column 'status' must be 0 .* got 99$"),
+        ("5.0,200", "5.0,inf", "line 4: status must be a whole number, got 'inf'"),
+        ("2026-01-01T00:00:00.000000000+00:00,5.0,200", "-1,5.0,200", "line 4: start must be a"),
         ("2026-01-01T00:00:00.000000000+00:00,5.0,200", "noon,5.0,200", "line 4: start must be a"),
         ("kind", "sort", "frame must have the column 'kind'"),
         (",200,", ",200,,,", "must be CSV, got: Expected 11 fields in row 3, saw 13"),
@@ -284,6 +302,85 @@ def test_what_cannot_be_used_is_counted_and_told(content, reason, caplog):
     assert frame.attrs["left_out"] == {reason: 1}
     assert len(frame) == 1
     assert f"trace.json: of 2 spans were left out: 1 {reason}" in caplog.text
+
+
+def own(form, field, value):
+    """A file with a span that has an attribute of this package."""
+    name = f"aiops_lab.{field}"
+    if form is zipkin:
+        return zipkin(tags={name: value})
+    if form is jaeger:
+        return jaeger(tags=[{"key": name, "type": "string", "value": value}])
+    kind = "intValue" if isinstance(value, int) else "stringValue"
+    return otlp(attributes=[{"key": name, "value": {kind: value}}])
+
+
+@pytest.mark.parametrize(
+    ("form", "field", "value"),
+    [
+        (jaeger, "peer", [1]),
+        (zipkin, "endpoint", {"a": 1}),
+        (otlp, "endpoint", 5),
+        (otlp, "endpoint", ""),
+        (zipkin, "kind", "proxy"),
+        (otlp, "kind", "server "),
+        (otlp, "status", 99),
+        (jaeger, "status", 600),
+        (zipkin, "first_byte_ns", -1),
+        (otlp, "first_byte_ns", 31 * 86_400 * 10**9),
+    ],
+)
+def test_attributes_of_this_package_that_cannot_be_cost_no_other_span(form, field, value):
+    reason = "with attributes aiops_lab.… of a wrong type"
+    frame = read(_together(own(form, field, value)))
+    assert frame.attrs["left_out"] == {reason: 1}
+    assert len(frame) == 1
+
+
+def test_half_characters_are_replaced():
+    tags = {"peer.service": "a\ud800"}
+    frame = read(zipkin(kind="CLIENT", tags=tags))
+    assert frame["peer"].tolist() == ["a?"]
+    rows = [{"key": key, "value": value} for key, value in tags.items()]
+    rows.append({"key": "span.kind", "value": "client"})
+    assert read(jaeger(tags=rows))["peer"].tolist() == ["a?"]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [("sr", "server"), ("cs", "client"), ("mr", "consumer"), ("x", "internal")]
+)
+def test_annotations_of_old_zipkin_clients_tell_the_kind(value, kind):
+    annotations = [{"value": "note"}, {"value": value}, {"value": "ss"}]
+    assert read(zipkin(annotations=annotations))["kind"].tolist() == [kind]
+    told = zipkin(kind="CONSUMER", annotations=annotations)
+    assert read(told)["kind"].tolist() == ["consumer"]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("trace_id", [["1"]], "column 'trace_id' must hold plain values, got .*list"),
+        ("status", [20.5], "column 'status' must be whole numbers|must not be missing"),
+        ("status", [True], "column 'status' must be whole numbers, got bool"),
+        ("start", pd.to_datetime(["0001-01-01"]).tz_localize("UTC"), "column 'start' must not be"),
+        ("kind", ["proxy"], "column 'kind' must be one of .* got 'proxy' in row 0"),
+    ],
+)
+def test_a_wrong_column_of_parquet_is_named(column, values, told, tmp_path):
+    pytest.importorskip("pyarrow.parquet")
+    frame = lab.to_frame(SPANS[:1]).assign(**{column: values})
+    frame.to_parquet(tmp_path / "trace.json")
+    with pytest.raises(ValueError, match=f"^trace.json: {told}"):
+        lab.read_spans(tmp_path / "trace.json")
+
+
+def test_a_wrong_row_of_parquet_is_counted_from_the_beginning_of_the_file(tmp_path):
+    pytest.importorskip("pyarrow.parquet")
+    frame = lab.to_frame(SPANS)
+    frame.loc[17, "status"] = 99
+    frame.to_parquet(tmp_path / "trace.json")
+    with pytest.raises(ValueError, match="got 99 in row 17"):
+        [*read_batches(tmp_path / "trace.json", 5)]
 
 
 def _together(content):
