@@ -54,6 +54,7 @@ _HOMES = {
     "rank_root_causes": "explain.ranking",
     "rank_from_metrics": "explain.metrics",
     "Monitor": "monitor",
+    "Change": "explain.changes",
     "Report": "pipeline",
     "replay": "monitor",
     "score": "evaluate.scoring",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,7 @@ from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Incident
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.diagnosis import LONGEST_REQUEST_NS, History, Rule
 from aiops_lab.endpoints import display_names, split_method
+from aiops_lab.explain.changes import Change, check_change, check_changes
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.health import health_of
 from aiops_lab.logs import get_logger
@@ -52,6 +54,7 @@ def replay(
     config: RcaConfig | None = None,
     causes: bool = True,
     until: pd.Timestamp | None = None,
+    changes: Iterable[Change] | pd.DataFrame = (),
 ) -> Report:
     """Run a recording through the pipeline and return what a monitor would have found, step by
     step, without a clock.
@@ -73,6 +76,9 @@ def replay(
         links alone decide which anomalies are one incident.
     until : Timestamp, optional
         When the recording ended. Default: with its last span.
+    changes : iterable of Change, or DataFrame with the columns time, service and what
+        What was changed on purpose. A verdict tells what of it came before. Default: nothing is
+        known.
 
     Returns
     -------
@@ -85,10 +91,13 @@ def replay(
         raise FieldError("causes", "must be True or False", causes)
     recording = Recording(check(frame), {})
     until_ns = None if until is None else unix_ns(to_utc(until))
+    known = check_changes(changes)
     report = pipeline.replay(recording, until_ns, causes=causes)
     if causes:
         for incident in report.incidents:
-            incident.verdict = pipeline.verdict(incident, lambda since, until: recording.spans)
+            incident.verdict = pipeline.verdict(
+                incident, lambda since, until: recording.spans, known
+            )
     return report
 
 
@@ -136,7 +145,7 @@ class Monitor:
     passed_over: int
     clock_changes: list[ClockChange]
     _pipeline: Pipeline
-    _explained: dict[str, tuple[int, int]]  # by incident: since when, as of when
+    _explained: dict[str, tuple[int, int, int]]  # by incident: since when, as of when, changes
     _known: dict[str, Any]  # what the store says of endpoints
     _merged: dict[str, str]  # ... and of incidents that were merged
     _serial: int  # of the state that the store has
@@ -302,10 +311,25 @@ class Monitor:
 
     def _explain(self, incident: Incident, history: History) -> None:
         """Find the cause of an incident, unless it was looked at as of the same moment before."""
-        bounds = self._pipeline.diagnosis.bounds(incident)
-        if self._explained.get(incident.id) != bounds:
-            incident.verdict = self._pipeline.verdict(incident, history)
-            self._explained[incident.id] = bounds
+        changes = self.changes()
+        as_of = *self._pipeline.diagnosis.bounds(incident), len(changes)
+        if self._explained.get(incident.id) != as_of:
+            incident.verdict = self._pipeline.verdict(incident, history, changes)
+            self._explained[incident.id] = as_of
+
+    def note(self, change: Change) -> None:
+        """Take down what was changed on purpose; twice the same counts once.
+
+        Verdicts of later steps tell which changes came before. Raises ValueError as `check_change`.
+        """
+        change = check_change(change)
+        row = [unix_ns(change.time), change.service, change.what]
+        self.store.save("change", {json.dumps(row): row})
+
+    def changes(self) -> list[Change]:
+        """Return all changes that were noted, by any process, in the order of their times."""
+        rows = self.store.load("change").values()
+        return sorted(Change(to_timestamp(ns), *about) for ns, *about in rows)
 
     @property
     def judged_until(self) -> pd.Timestamp | None:

@@ -119,15 +119,15 @@ def _is_real(value: object) -> bool:
     return value is None or value is pd.NA or isinstance(value, (Real, Decimal))
 
 
-def to_utc(moment: pd.Timestamp) -> pd.Timestamp:
-    """Return a time (`now` or `until`) in UTC, which it is in if it names no zone.
+def to_utc(moment: pd.Timestamp, name: str = "now and until") -> pd.Timestamp:
+    """Return a time, the argument `name`, in UTC, which it is in if it names no zone.
 
     Raises
     ------
     ValueError
         If it is no time, or outside the years that spans may have.
     """
-    rule = "now and until must be a time"
+    rule = f"{name} must be a time"
     is_time = isinstance(moment, (datetime, np.datetime64))
     is_text = isinstance(moment, str) and moment.strip().lower() not in ("now", "today")
     if not is_time and not is_text:

@@ -31,6 +31,7 @@ from aiops_lab.detect.windows import (
 )
 from aiops_lab.diagnosis import Diagnosis, History, Rule
 from aiops_lab.endpoints import display_names
+from aiops_lab.explain.changes import Change, changes_before
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.results import Anomaly, Verdict
@@ -359,10 +360,20 @@ class Pipeline:
     def _calls_before(self, now: int) -> Calls:
         return lambda caller, called: self.edges.get((caller, called), NEVER) < now
 
-    def verdict(self, incident: Incident, history: History) -> Verdict:
-        """Return the verdict on an incident as of its last anomaly."""
+    def verdict(
+        self, incident: Incident, history: History, changes: Sequence[Change] = ()
+    ) -> Verdict:
+        """Return the verdict on an incident as of its last anomaly; with what was changed before,
+        where changes are known.
+        """
         names = self.names_at(unix_ns(incident.last_anomaly))
-        return self.diagnosis.verdict(incident, history, names)
+        verdict = self.diagnosis.verdict(incident, history, names)
+        if verdict.cause is None or len(changes) == 0:
+            return verdict
+        first_seen = to_timestamp(unix_ns(incident.started) + self.window_ns)
+        observed_since = to_timestamp(min(self.seen.values()))
+        step = changes_before(changes, verdict.cause.service, first_seen, observed_since)
+        return replace(verdict, changes=(step,))
 
 
 def _functions(detectors: Any) -> tuple[AnyDetector, ...]:

@@ -148,7 +148,8 @@ class Verdict:
 
     ``affected``: the degraded endpoints that the cause explains. ``steps``: how it was found.
     ``ledger`` and ``endpoints``: the rows that it rests on. ``sample_traces``: a few traces in
-    detail; ``traces``: the trace_ids of the first of the ``total_traces`` bad ones.
+    detail; ``traces``: the trace_ids of the first of the ``total_traces`` bad ones. ``changes``:
+    the step that tells what was changed before, where changes are known.
     """
 
     suspects: tuple[Suspect, ...] = ()
@@ -159,6 +160,7 @@ class Verdict:
     sample_traces: tuple[TableRow, ...] = ()
     total_traces: int = 0
     traces: tuple[str, ...] = ()
+    changes: tuple[Step, ...] = ()
 
     @property
     def cause(self) -> Suspect | None:
@@ -173,7 +175,8 @@ class Verdict:
         """
         before, last = self.steps[:-1], self.steps[-1:]
         samples = list(self.sample_traces)
-        return Explanation([*before, *(replace(step, traces=samples) for step in last)])
+        shown = [replace(step, traces=samples) for step in last]
+        return Explanation([*before, *shown, *self.changes])
 
     def why_not(self, endpoint: str) -> Step:
         """Return why `endpoint` (as shown) is not the root cause, or is not held to be.
@@ -279,6 +282,9 @@ _HEADERS = {
     "root_status": "its HTTP status",
     "root_kind": "what went wrong there",
     "affected_chain": "endpoints in call order",
+    "what": "changed",
+    "before_s": "before the fault, at most (s)",
+    "by_chance": "so close by chance (0 to 1)",
 }
 
 

@@ -418,3 +418,28 @@ def test_an_empty_recording_is_an_empty_report():
 def test_an_argument_of_another_type_is_refused_with_its_name(argument, value, rule):
     with pytest.raises(ValueError, match=rule):
         lab.replay(recording("latency"), **{argument: value})
+
+
+def test_a_replay_tells_what_was_changed_before_the_fault():
+    changes = [lab.Change(at(115), "shop", "deployment 7"), lab.Change(at(300), "shop", "later")]
+    (incident,) = lab.replay(recording("cascade"), changes=changes).incidents
+    (row,) = incident.to_dict()["changes"]
+    assert (row["what"], row["before_s"]) == ("deployment 7", 15)
+    assert "deployment 7 of shop" in str(incident.explain()[-1])
+    (same,) = lab.replay(recording("cascade")).incidents
+    assert same.to_dict()["changes"] == []
+    assert same.suspects == incident.suspects  # a change is told, and decides nothing
+
+
+def test_a_noted_change_is_in_the_verdict_after_a_restart_too(tmp_path):
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, recording("cascade", 160))
+        monitor = lab.Monitor(store)
+        monitor.step(at(130))
+        lab.Monitor(store).note(lab.Change(at(115), "shop", "deployment 7"))  # another process
+        monitor.note(lab.Change(at(115), "shop", "deployment 7"))
+        monitor.step(at(160))
+        assert monitor.changes() == [lab.Change(at(115), "shop", "deployment 7")]
+        for each in (monitor, lab.Monitor(store)):
+            (incident,) = each.incidents()
+            assert [row["what"] for row in incident.to_dict()["changes"]] == ["deployment 7"]

@@ -178,6 +178,7 @@ class Incident:
                 "total_traces": self.verdict.total_traces,
                 "sample_traces": list(self.verdict.sample_traces),
             },
+            "changes": [row for step in self.verdict.changes for row in step.rows],
             "first_detected": iso(self.first_detected),
             "last_anomaly": iso(self.last_anomaly),
             "acknowledged_at": iso(self.acknowledged_at),

@@ -22,7 +22,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from aiops_lab.checks import BackendError, FieldError, shorten
 from aiops_lab.detect.grouping import IllegalMoveError
 from aiops_lab.detect.incidents import RESOLVED, STATUSES, Incident
-from aiops_lab.numerics import to_timestamp
+from aiops_lab.explain.changes import Change, check_change
+from aiops_lab.numerics import to_timestamp, to_utc
 from aiops_lab.record.faults import Fault, FaultInjector, Injected
 from aiops_lab.results import iso
 from aiops_lab.spans import Key
@@ -303,7 +304,7 @@ def _shown(injected: Injected) -> Data:
 def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Blueprint:
     """Return the blueprint that shows the state of a monitor.
 
-    Its paths are /aiops/metrics, incidents, analyze and graph.
+    Its paths are /aiops/metrics, incidents, analyze, graph and changes.
 
     Parameters
     ----------
@@ -352,6 +353,19 @@ def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Bl
         edges = monitor.graph(clock()).astype(object)
         return {"edges": edges.where(edges.notna(), None).to_dict("records")}
 
+    @blueprint.get("/changes")
+    def changes() -> ResponseReturnValue:
+        parameters()
+        return {"changes": [_shown_change(change) for change in monitor.changes()]}
+
+    @blueprint.post("/changes")
+    def note() -> ResponseReturnValue:
+        given = parameters(("service", "what", "time"))
+        about = (required(given, name) for name in ("service", "what"))
+        change = check_change(Change(_time(given.get("time"), clock), *about))
+        monitor.note(change)
+        return _shown_change(change), 201
+
     @blueprint.get("/incidents/<id>")
     def incident(id: str) -> ResponseReturnValue:
         parameters()
@@ -373,6 +387,21 @@ def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Bl
         return _of_incident(id, lambda id: monitor.acknowledge(id, clock()), shown)
 
     return blueprint
+
+
+def _time(given: Any, clock: Callable[[], pd.Timestamp]) -> pd.Timestamp:
+    """Return a time as text of ISO 8601, UTC if it names no zone; now where none was given."""
+    if given is None:
+        return clock()
+    try:
+        return to_utc(given, "time")
+    except ValueError as error:
+        rule = "must be a time of ISO 8601, such as 2026-01-01T12:00:00Z"
+        raise FieldError("time", rule, given) from error
+
+
+def _shown_change(change: Change) -> Data:
+    return change._asdict() | {"time": iso(change.time)}
 
 
 def _store_problem(error: object) -> Answer:

@@ -265,3 +265,39 @@ def test_a_query_that_is_no_text_is_refused(url):
     body, status, _ = run_wsgi_app(app, environ)
     assert status == "400 BAD REQUEST"
     assert json.loads(b"".join(body))["rule"] == "must be UTF-8"
+
+
+def test_a_change_is_noted_and_listed(url):
+    about = {"service": "shop", "what": "flag new-cart on", "time": "2026-01-01T12:00:00+01:00"}
+    answer = requests.post(f"{url}/aiops/changes", json=about, timeout=10)
+    assert answer.status_code == 201
+    noted = about | {"time": "2026-01-01T11:00:00.000000Z"}
+    assert answer.json() == noted
+    assert noted in requests.get(f"{url}/aiops/changes", timeout=10).json()["changes"]
+
+
+def test_a_change_without_a_time_is_of_now(url):
+    about = {"service": "shop", "what": "scaled to 3"}
+    answer = requests.post(f"{url}/aiops/changes", json=about, timeout=10)
+    assert answer.json()["time"] == at(172).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"what": "x"}, "service"),
+        ({"service": "shop"}, "what"),
+        ({"service": "shop", "what": ""}, "what"),
+        ({"service": ["shop"], "what": "x"}, "service"),
+        ({"service": "shop", "what": "x", "time": "soon"}, "time"),
+        ({"service": "shop", "what": "x", "time": 12}, "time"),
+        ({"service": "shop", "what": "x", "time": "1980-01-01"}, "time"),
+        ({"service": "shop", "what": "x", "by": "me"}, "by"),
+    ],
+)
+def test_a_change_that_breaks_a_rule_is_refused(url, body, field):
+    before = requests.get(f"{url}/aiops/changes", timeout=10).json()
+    answer = requests.post(f"{url}/aiops/changes", json=body, timeout=10)
+    assert answer.status_code == 400
+    assert field in answer.json()["error"]
+    assert requests.get(f"{url}/aiops/changes", timeout=10).json() == before
