@@ -49,6 +49,15 @@ def call(n, endpoint, at, ms, *, parent=1, status=200, answer=None, began=1, too
     ]
 
 
+def ask_another(n, caller, callee, begin_ms, shift_ms, ms=20):
+    """Return a call of 40 ms from one service to another, whose clock is ahead by `shift_ms`."""
+    return [
+        span(n, None, "/top", "server", begin_ms, 60, trace=n, service=caller),
+        span(n + 1, n, "/x", "client", begin_ms + 10, 40, trace=n, service=caller, peer=callee),
+        span(n + 2, n + 1, "/x", "server", begin_ms + 20 + shift_ms, ms, trace=n, service=callee),
+    ]
+
+
 #   /checkout  |==|----------|=|-------|===|        0 to 100
 #   client        |.|------|.|                      10 to 60   /payment 12 to 58
 #   client                     |.|---|.|            62 to 90   /inventory 63 to 89

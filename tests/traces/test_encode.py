@@ -97,26 +97,6 @@ def test_ids_that_arrow_cannot_hold_stay_as_they_are():
     assert columnar(frame)["span_id"].tolist() == frame["span_id"].tolist()
 
 
-def test_text_that_only_looks_hexadecimal_in_part_is_taken_as_text():
-    frame = Shop(3).run(5)
-    odd = frame.assign(span_id=frame["span_id"].replace(frame["span_id"][0], "no hex"))
-    odd["parent_id"] = frame["parent_id"].replace(frame["span_id"][0], "no hex")
-    assert encode.parse_ids(odd).parent.tolist() == encode.parse_ids(frame).parent.tolist()
-
-
-def test_of_two_spans_with_one_id_the_first_is_the_parent():
-    frame = lab.to_frame(
-        [
-            call(1, None, "a", "/a", "server", 0, 50),
-            call(1, None, "a", "/again", "server", 1, 50),
-            call(2, 1, "b", "/b", "server", 2),
-            call(3, 2, "b", "/c", "server", 3),
-        ]
-    )
-    ids = encode.parse_ids(frame)
-    assert ids.parent.tolist() == [-1, -1, 0, 2]
-
-
 def test_known_endpoints_keep_their_codes_and_served_ones_come_first():
     frame = lab.to_frame(
         [
@@ -222,71 +202,6 @@ def test_all_slices_of_an_encoding_share_one_parse(monkeypatch):
     )
     assert all(part.ids.trace.size == part.row.size for part in parts)
     assert parsed == [1]
-
-
-@pytest.mark.parametrize("rename", [str, lambda i: f"span-{int(i, 16)}"], ids=["hex", "any text"])
-@pytest.mark.parametrize("dtype", [object, "str", "category"])
-def test_ids_may_be_any_text_of_any_text_type(rename, dtype):
-    frame = Shop(3).run(5)
-    expected = lab.self_time(frame)
-    for column in ("trace_id", "span_id", "parent_id"):
-        frame[column] = frame[column].map(rename, na_action="ignore").astype(dtype)
-    pd.testing.assert_series_equal(lab.self_time(frame), expected)
-
-
-def test_the_same_span_id_in_two_traces_is_two_spans():
-    frame = lab.to_frame(
-        [
-            s
-            for t in (1, 2)
-            for s in [
-                span(1, None, "/a", "server", t, 10, trace=t),
-                span(2, 1, "/b", "server", t, 4, trace=t),
-            ]
-        ]
-    )
-    assert sorted(lab.self_time(frame)) == [4.0, 4.0, 6.0, 6.0]
-
-
-def test_trace_ids_that_differ_in_their_first_half_only_are_two_traces():
-    frame = lab.to_frame(
-        [
-            span(1, None, "/a", "server", 0, 9),
-            span(2, 1, "/b", "server", 1, 5),
-        ]
-    )
-    other = frame.assign(trace_id="1" + frame["trace_id"].str[1:])
-    ids = encode.parse_ids(pd.concat([frame, other], ignore_index=True))
-    assert ids.parent.tolist() == [-1, 0, -1, 2]
-    assert ids.trace.tolist() == [0, 0, 1, 1]
-
-
-@pytest.mark.parametrize("size", [16, 32])
-def test_ids_in_hexadecimal_are_compared_by_value(size):
-    """Of 16 or of 32 digits, small or capital letters."""
-    frame = Shop(3).run(5)
-    expected = encode.parse_ids(frame)
-    for column in IDS:
-        frame[column] = frame[column].str[-16:].str.zfill(size).str.replace("0", "b")
-    frame["parent_id"] = frame["parent_id"].str.upper()
-    assert encode.parse_ids(frame).parent.tolist() == expected.parent.tolist()
-
-
-@pytest.mark.parametrize("digit", [0, 15])
-def test_traces_that_differ_in_one_bit_are_two(digit):
-    """The first bit or the last one, with the same span ids in both."""
-    frame = lab.to_frame([span(1, None, "/a", "server", 0, 9), span(2, 1, "/b", "server", 1, 5)])
-    one = frame.assign(trace_id="0" * 16)
-    other = frame.assign(trace_id="0" * digit + "8" + "0" * (15 - digit))
-    ids = encode.parse_ids(pd.concat([one, other], ignore_index=True))
-    assert ids.parent.tolist() == [-1, 0, -1, 2]
-
-
-def test_a_span_that_names_itself_has_no_parent():
-    frame = lab.to_frame([span(1, 1, "/a", "server", 0, 9), span(2, 1, "/b", "server", 1, 5)])
-    ids = encode.parse_ids(frame)
-    assert ids.parent.tolist() == [-1, 0]
-    assert ids.has_parent.tolist() == [True, True]
 
 
 def test_subtrees_are_the_tops_with_all_that_hangs_below():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from tests.support.lines import Drawing, first_suspect
 from tests.support.made import MS, Shop, fault
 from tests.support.traces import span
 
+IDS = ["trace_id", "span_id", "parent_id"]
 CALLS = {("gateway", "content"): 200, ("content", "db"): 200}
 
 
@@ -123,6 +126,78 @@ def test_a_log_line_with_the_id_of_its_span_hangs_below_it() -> None:
         ]
     )
     assert parse_ids(frame).parent.tolist() == [-1, 0, 0]
+
+
+# ---- texts as numbers
+
+
+def test_text_that_only_looks_hexadecimal_in_part_is_taken_as_text() -> None:
+    frame = Shop(3).run(5)
+    odd = frame.assign(span_id=frame["span_id"].replace(frame["span_id"][0], "no hex"))
+    odd["parent_id"] = frame["parent_id"].replace(frame["span_id"][0], "no hex")
+    assert parse_ids(odd).parent.tolist() == parse_ids(frame).parent.tolist()
+
+
+@pytest.mark.parametrize("rename", [str, lambda i: f"span-{int(i, 16)}"], ids=["hex", "any text"])
+@pytest.mark.parametrize("dtype", [object, "str", "category"])
+def test_ids_may_be_any_text_of_any_text_type(
+    rename: Callable[[str], str], dtype: type | str
+) -> None:
+    frame = Shop(3).run(5)
+    expected = lab.self_time(frame)
+    for column in ("trace_id", "span_id", "parent_id"):
+        frame[column] = frame[column].map(rename, na_action="ignore").astype(dtype)
+    pd.testing.assert_series_equal(lab.self_time(frame), expected)
+
+
+def test_the_same_span_id_in_two_traces_is_two_spans() -> None:
+    frame = lab.to_frame(
+        [
+            s
+            for t in (1, 2)
+            for s in [
+                span(1, None, "/a", "server", t, 10, trace=t),
+                span(2, 1, "/b", "server", t, 4, trace=t),
+            ]
+        ]
+    )
+    assert sorted(lab.self_time(frame)) == [4.0, 4.0, 6.0, 6.0]
+
+
+def test_trace_ids_that_differ_in_their_first_half_only_are_two_traces() -> None:
+    frame = lab.to_frame([span(1, None, "/a", "server", 0, 9), span(2, 1, "/b", "server", 1, 5)])
+    other = frame.assign(trace_id="1" + frame["trace_id"].str[1:])
+    ids = parse_ids(pd.concat([frame, other], ignore_index=True))
+    assert ids.parent.tolist() == [-1, 0, -1, 2]
+    assert ids.trace.tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_ids_in_hexadecimal_are_compared_by_value(size: int) -> None:
+    """Of 16 or of 32 digits, small or capital letters."""
+    frame = Shop(3).run(5)
+    expected = parse_ids(frame)
+    for column in IDS:
+        frame[column] = frame[column].str[-16:].str.zfill(size).str.replace("0", "b")
+    frame["parent_id"] = frame["parent_id"].str.upper()
+    assert parse_ids(frame).parent.tolist() == expected.parent.tolist()
+
+
+@pytest.mark.parametrize("digit", [0, 15])
+def test_traces_that_differ_in_one_bit_are_two(digit: int) -> None:
+    """The first bit or the last one, with the same span ids in both."""
+    frame = lab.to_frame([span(1, None, "/a", "server", 0, 9), span(2, 1, "/b", "server", 1, 5)])
+    one = frame.assign(trace_id="0" * 16)
+    other = frame.assign(trace_id="0" * digit + "8" + "0" * (15 - digit))
+    ids = parse_ids(pd.concat([one, other], ignore_index=True))
+    assert ids.parent.tolist() == [-1, 0, -1, 2]
+
+
+def test_a_span_that_names_itself_has_no_parent() -> None:
+    frame = lab.to_frame([span(1, 1, "/a", "server", 0, 9), span(2, 1, "/b", "server", 1, 5)])
+    ids = parse_ids(frame)
+    assert ids.parent.tolist() == [-1, 0]
+    assert ids.has_parent.tolist() == [True, True]
 
 
 # ---- one span, told twice

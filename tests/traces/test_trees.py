@@ -5,9 +5,9 @@ import pandas as pd
 
 import aiops_lab as lab
 from aiops_lab.traces import encode, trees
-from aiops_lab.traces.timing import NO_TIMING, Timing, clock_offsets
+from aiops_lab.traces.timing import NO_TIMING, Timing
 from tests.support.made import BEGIN
-from tests.support.traces import CHECKOUT, MS, span
+from tests.support.traces import CHECKOUT, MS, ask_another, span
 
 
 def test_self_time_of_a_trace_drawn_by_hand():
@@ -121,45 +121,8 @@ def test_two_spans_with_one_id_are_two_spans():
     assert path_of(spans) == {0: 30, 1: 50, 2: 20}
 
 
-def called(n, caller, callee, begin_ms, shift_ms, ms=20):
-    """Return a call of 40 ms from one service to another, whose clock is ahead by `shift_ms`."""
-    return [
-        span(n, None, "/top", "server", begin_ms, 60, trace=n, service=caller),
-        span(n + 1, n, "/x", "client", begin_ms + 10, 40, trace=n, service=caller, peer=callee),
-        span(n + 2, n + 1, "/x", "server", begin_ms + 20 + shift_ms, ms, trace=n, service=callee),
-    ]
-
-
-def offsets_of(*calls):
-    every = [made for spans in calls for made in spans]
-    encoded = encode.encode(lab.to_frame(every))
-    return clock_offsets(encoded, encoded.ids.parent)
-
-
-def test_a_clock_is_ahead_by_the_median_distance_of_midpoints():
-    calls = [called(10 * n, "a", "b", 100 * n, shift) for n, shift in enumerate([30, 70, 31], 1)]
-    behind = [called(100 + n, "a", "c", 100 * n, -50) for n in (0, 10, 20)]
-    assert offsets_of(*calls, *behind) == {("a", "b"): 31 * MS, ("a", "c"): -50 * MS}
-
-
-def test_a_clock_that_fits_is_left_alone():
-    """The server span may be off the middle by 10 ms: then it still lies in its client span."""
-    assert offsets_of(called(1, "a", "b", 0, 10)) == {}
-    assert offsets_of(called(1, "a", "b", 0, 11)) == {("a", "b"): 11 * MS}
-
-
-def test_only_answered_calls_tell_about_clocks():
-    first = called(1, "a", "b", 0, 50)
-    late = called(10, "a", "b", 100, 90)
-    open_client = [late[0], late[1]._replace(duration_ns=None), late[2]]
-    open_server = [late[0], late[1], late[2]._replace(duration_ns=None)]
-    direct = [late[0], late[2]._replace(parent_id=late[0].span_id)]
-    for others in (open_client, open_server, direct, []):
-        assert offsets_of(first, others) == {("a", "b"): 50 * MS}
-
-
 def test_clocks_are_set_right_before_time_is_counted():
-    spans = called(1, "a", "b", 0, 500)
+    spans = ask_another(1, "a", "b", 0, 500)
     spans.append(span(9, 3, "/y", "server", 525, 5, trace=1, service="b"))
     right = {0: 20, 1: 20, 2: 15, 3: 5}
     assert path_of(spans, offsets={("a", "b"): 500 * MS}) == right
@@ -169,7 +132,7 @@ def test_clocks_are_set_right_before_time_is_counted():
 
 def test_what_is_longer_than_its_call_is_clipped_and_not_moved():
     """A call that got no answer ended before its callee did: that is no matter of clocks."""
-    spans = called(1, "a", "b", 0, 25, ms=30)
+    spans = ask_another(1, "a", "b", 0, 25, ms=30)
     spans[1] = spans[1]._replace(status=0)
     assert path_of(spans) == {0: 20, 1: 35, 2: 5}
-    assert path_of(called(1, "a", "b", 0, 25, ms=50)) == {0: 20, 1: 35, 2: 5}
+    assert path_of(ask_another(1, "a", "b", 0, 25, ms=50)) == {0: 20, 1: 35, 2: 5}
