@@ -6,16 +6,13 @@ one call        once a hop        begins the span         retries       read, cl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter
 
-from aiops_lab.endpoints import fold, known_method
 from aiops_lab.record.bodies import end_with_body
+from aiops_lab.record.calls import Peers, begin_call, inject
 from aiops_lab.record.recorder import (
     Context,
     OpenSpan,
@@ -26,9 +23,6 @@ from aiops_lab.record.recorder import (
     describe_call_error,
     known_status,
 )
-from aiops_lab.record.trace_context import format_traceparent
-
-PORTS = {"http": 80, "https": 443}
 
 
 class Session(requests.Session):
@@ -56,12 +50,10 @@ class Session(requests.Session):
 
     __attrs__ = [*requests.Session.__attrs__, "recorder", "peers"]
 
-    def __init__(
-        self, sink: Sink, service: str = "shop", peers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, sink: Sink, service: str = "shop", peers: Peers | None = None) -> None:
         super().__init__()
         self.recorder = Recorder(sink, service)
-        self.peers: Mapping[str, str] = {} if peers is None else peers
+        self.peers: Peers = {} if peers is None else peers
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request, with its trace context, and record the call."""
@@ -80,13 +72,6 @@ class Session(requests.Session):
         if current_call.get() is None:
             return adapter
         return _RecordingAdapter(adapter, self)
-
-    def name_peer(self, address: str, host: str) -> str:
-        """Return the name of the service at an address, as `_normal` writes it."""
-        bases = [base for base in self.peers if _is_below(address, _normal(base))]
-        if bases:
-            return self.peers[max(bases, key=len)]
-        return self.recorder.names.limit_service(host)
 
 
 class SentCall(NamedTuple):
@@ -141,58 +126,13 @@ class _RecordingAdapter(BaseAdapter):
 
     def _begin(self, request: requests.PreparedRequest) -> OpenSpan:
         session = self._session
-        url = _split(request.url or "")
-        host = _host(url.scheme, url.netloc)
-        peer = session.name_peer(f"{url.scheme}://{host}{url.path}", host)
-        endpoint = session.recorder.names.limit(peer, fold(url.path or "/"))
         call = current_call.get()
         follows = call is not None and call.is_carried_by(request)
         context = call.context if follows else None  # type: ignore[union-attr]
         if context is None:
             context = context_of_call()
-        span = OpenSpan(session.recorder, endpoint, context, "client", peer)
-        span.method = known_method(request.method or "GET")
-        current_call.set(SentCall(_inject(span, request.headers), context))
+        method, url = request.method or "GET", request.url or ""
+        span = begin_call(session.recorder, session.peers, method, url, context)
+        current_call.set(SentCall(inject(span, request.headers), context))
         span.show()
         return span
-
-
-def _inject(span: OpenSpan, headers: Any) -> str:
-    """Write the trace context into the headers of a call and return the traceparent."""
-    traceparent = format_traceparent(span.trace_id, span.span_id, span.flags)
-    headers["traceparent"] = traceparent
-    headers.pop("tracestate", None)  # a copied header would belong to another trace
-    if span.tracestate:
-        headers["tracestate"] = span.tracestate
-    return traceparent
-
-
-def _split(url: str) -> SplitResult:
-    """Return the parts of a URL, empty where it is none: an adapter may take any text."""
-    try:
-        return urlsplit(url)
-    except ValueError:
-        return SplitResult("", "", "", "", "")
-
-
-@lru_cache(maxsize=256)
-def _host(scheme: str, netloc: str) -> str:
-    """Return host:port, without user and password."""
-    parts = SplitResult(scheme, netloc, "", "", "")
-    name = parts.hostname
-    try:
-        port = parts.port or PORTS.get(scheme, 0)
-    except ValueError:
-        port = 0
-    return f"[{name}]:{port}" if name and ":" in name else f"{name}:{port}"
-
-
-@lru_cache(maxsize=256)
-def _normal(base: str) -> str:
-    """Return a base URL in small letters, with its port, without user, password and last slash."""
-    url = _split(base.rstrip("/"))
-    return f"{url.scheme}://{_host(url.scheme, url.netloc)}{url.path}"
-
-
-def _is_below(address: str, base: str) -> bool:
-    return address.startswith(base) and address[len(base) : len(base) + 1] in ("", "/")

@@ -421,27 +421,35 @@ def _route_of(places: list[Recorded], keys: Sequence[Key]) -> Callable[[Recorded
     return route
 
 
+# Of Flask and Django <name>, of FastAPI, Spring and others {name}, of Express and Rails :name.
+_PARAMETER = re.compile(r"<(?P<path>path:)?[^>]*>|\{[^}]*?(?P<rest>:path)?\}|(?<![^/]):\w+")
+
+
 def _has_parameters(route: str) -> bool:
     """Return whether a name is a route with parameters, of which paths can be recognised.
 
     Each further parameter of a segment, and each ``path``, multiplies the ways to match a path by
     its length: a name with many of them is no route that a framework would serve.
     """
-    if "<" not in route or len(route) > MAX_ROUTE:
+    if len(route) > MAX_ROUTE or not ("<" in route or route.startswith("/")):
         return False
-    further = sum(max(segment.count("<") - 1, 0) for segment in route.split("/"))
-    return further + route.count("<path:") <= MAX_AMBIGUOUS
+    in_segment = [len(_PARAMETER.findall(segment)) for segment in route.split("/")]
+    further = sum(max(number - 1, 0) for number in in_segment)
+    paths = route.count("<path:") + route.count(":path}")
+    return any(in_segment) and further + paths <= MAX_AMBIGUOUS
 
 
 def _pattern(route: str) -> re.Pattern[str]:
-    """Return what a route of Flask matches.
+    """Return what a route matches.
 
     A parameter is anything without a slash, a ``path`` parameter anything.
     """
-    parts = re.split("<(path:)?[^>]*>", route)
-    parts[::2] = map(re.escape, parts[::2])
-    parts[1::2] = [".+" if kind else "[^/]+" for kind in parts[1::2]]
-    return re.compile("".join(parts))
+    pattern, at = "", 0
+    for found in _PARAMETER.finditer(route):
+        is_path = found["path"] or found["rest"]
+        pattern += re.escape(route[at : found.start()]) + (".+" if is_path else "[^/]+")
+        at = found.end()
+    return re.compile(pattern + re.escape(route[at:]))
 
 
 # ---- what hangs below

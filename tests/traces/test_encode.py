@@ -346,6 +346,23 @@ def test_a_call_finds_a_route_whose_service_tells_no_method():
     assert endpoints([served, *calls]) == ["/users/<int:n>"] * 3
 
 
+@pytest.mark.parametrize(
+    ("route", "path", "found"),
+    [
+        ("/users/{n}", "/users/ann", True),
+        ("/users/{n:int}/cars", "/users/7/cars", True),
+        ("/users/:n", "/users/<id>", True),
+        ("/users/{n}", "/users/7/cars", False),
+        ("/files/{name:path}", "/files/a/b", True),
+        ("/users:n", "/users7", False),
+        ("find users {n: ?}", "find users {a: ?}", False),
+    ],
+)
+def test_a_call_finds_a_route_as_any_framework_writes_it(route, path, found):
+    served, called = request(0, "GET", route), made_call(1, "GET", path)
+    assert (endpoints([served, called])[1] == route) is found
+
+
 def test_ids_in_paths_that_no_route_explains_are_folded():
     calls = [made_call(n, "GET", f"/charges/ch_{n:06x}") for n in range(5)]
     assert set(endpoints(calls)) == {"/charges/<id>"}
@@ -358,7 +375,7 @@ def test_names_of_other_tools_that_hold_a_method_stay():
     )
 
 
-HOSTILE_ROUTES = ("/" + "x<path:a>" * 20 + "y", "/" + "x<id>" * 50 + "y", "<" * 100_000)
+HOSTILE_ROUTES = ("/" + "x<path:a>" * 20 + "y", "/" + "x{id}" * 50 + "y", "<" * 100_000)
 
 
 @pytest.mark.parametrize("name", HOSTILE_ROUTES, ids=["paths", "parameters", "brackets"])
