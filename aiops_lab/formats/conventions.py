@@ -83,6 +83,7 @@ WITHOUT_SHAPE = ("redis", "memcached", "valkey")  # keys and values stand bare a
 ADDRESS = ("server.address", "net.peer.name", "http.host", "net.peer.ip", "peer.address")
 PORT = ("server.port", "net.peer.port")
 ERROR_TYPE = ("error.type",)
+PART_OF_ANSWER = ("asgi.event.type",)  # of an internal span, which repeats the status of the answer
 SERVICE = ("service.name",)
 INSTANCE = ("service.instance.id", "k8s.pod.name", "host.name", "container.id")
 
@@ -97,7 +98,7 @@ _OF_SPANS = (
     *_OF_HTTP,
     *_OF_DATABASES,
     *(*GRPC_STATUS, *RPC_STATUS, *RPC_SERVICE, *RPC_METHOD, *DESTINATION),
-    *(*PEER, *SYSTEM, *ADDRESS, *PORT, *ERROR_TYPE),
+    *(*PEER, *SYSTEM, *ADDRESS, *PORT, *ERROR_TYPE, *PART_OF_ANSWER),
 )
 
 KNOWN = frozenset((*_OF_SPANS, *SERVICE, *INSTANCE, *_OWN_NAMES, EXCEPTION_TYPE, EXCEPTION_MESSAGE))
@@ -279,9 +280,13 @@ def http_status_of(reported: ReportedSpan) -> int | None:
 
     That is that of its gRPC code, unless HTTP itself failed, or its own. Without either ERROR reads
     as 500; but a client span of HTTP that has no status code had no answer: 0. What is not an error
-    reads as 200 where the kind of span must have a status, else as None.
+    reads as 200 where the kind of span must have a status, else as None. Sending an answer that
+    tells of a failure is none itself.
     """
     attributes = reported.attributes
+    is_part = reported.kind == "internal" and first(attributes, PART_OF_ANSWER) is not None
+    if is_part and reported.exception is None:
+        return None
     status = http_status(first(attributes, HTTP_STATUS))
     called = _procedure_status(attributes)
     if called is not None and (status is None or status < 400):

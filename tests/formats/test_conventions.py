@@ -202,6 +202,15 @@ def test_of_redis_only_the_command_is_kept(statement, endpoint):
     )
 
 
+def test_sending_an_answer_of_status_502_is_no_failure():
+    sent = {"asgi.event.type": "http.response.start", "http.status_code": 502}
+    told = span("internal", "GET / http send", failed=True, **sent)
+    assert (told.status, told.error) == (None, None)
+    assert span("server", failed=True, **sent).status == 502
+    lost = {"exception.type": "OSError", "exception.message": "gone"}
+    assert span("internal", failed=True, exception=lost, **sent).error == "OSError: gone"
+
+
 @pytest.mark.parametrize(
     ("message", "kept"),
     [
