@@ -22,6 +22,10 @@ _log = get_logger(__name__)
 LARGEST = 1e300
 """Larger values could not be subtracted from each other."""
 
+ROUNDING = 2.0**-22
+"""Differences up to this share of the values are rounding: four times what single precision loses.
+Higher: small real changes of a large value are missed."""
+
 
 def to_timestamp(ns: int) -> pd.Timestamp:
     """Return Unix nanoseconds as a Timestamp in UTC."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 
+import numpy as np
 import pandas as pd
 
 
@@ -364,6 +365,48 @@ def anomaly_scores(values, fast_gain=0.1, slow_gain=0.003, spread=2e-4, warm_up=
         weight = max(spread, 1 / len(past))
         mean_square += weight * (distance**2 - mean_square)
     return scores
+
+
+def shape_scores(values, first=1000, fade=0.3, period=None):
+    """Distance of each fading window to the nearest earlier one, each window weighed by hand."""
+    values, scores, begin = np.asarray(values, float), np.zeros(len(values)), first
+    while begin < len(values):
+        past, end = values[:begin], min(2 * begin, len(values))
+        lag = period or peak_of_autocorrelation(past)
+        decay = math.exp(-1 / max(fade * lag, 1.0))
+        for i in range(begin, end):
+            weights = (1 - decay) * decay ** np.arange(i + 1)
+            weights[-1] /= 1 - decay  # the first point stands for all before it
+            mine = values[: i + 1][::-1]
+            squares = [
+                _fading_distance(mine, values[: j + 1][::-1], weights)
+                for j in range(math.ceil(3 * fade * lag), i - lag + 1)
+            ]
+            square, variance = min(squares), np.var(mine)
+            scores[i] = square / (square + variance)
+        begin = end
+    return scores
+
+
+def _fading_distance(mine, other, weights):
+    difference = np.concatenate([mine[: len(other)] - other, mine[len(other) :] - other[-1]])
+    mean = np.sum(weights * difference)
+    return np.sum(weights * (difference - mean) ** 2)
+
+
+def peak_of_autocorrelation(past, shortest=8, repeats=4):
+    """Lag at which the mean product of points so far apart is the largest of its neighbours."""
+    centred = past - past.mean()
+    similar = [
+        np.mean(centred[lag:] * centred[: len(centred) - lag])
+        for lag in range(len(past) // repeats + 1)
+    ]
+    peaks = [
+        lag
+        for lag in range(shortest, len(similar) - 1)
+        if similar[lag] > similar[lag - 1] and similar[lag] >= similar[lag + 1]
+    ]
+    return max(peaks, key=lambda lag: similar[lag]) if peaks else 50
 
 
 def _widths_outside(value, low, high):
