@@ -18,7 +18,8 @@ diagnosis  Which requests is an incident made of, and what is their cause?
 pipeline   What is known as time passes? Baselines, known calls, incidents and verdicts.
 health     How well is an endpoint? A score from 0 to 100 and its band.
 shared_state  What do several monitors of one store share? Their state, one at a time.
-monitor    Who watches? Monitor.step on a live store, replay on a recording.
+monitor    Who watches? Monitor.step on a live store.
+replaying  What would a monitor have found? replay on a recording.
 evaluate   Is it right? Scores against injected faults, calibration, sweeps.
 datasets   Public incident data behind one interface: load(name, directory).
 show       Who looks? The HTTP interface, the OTLP receiver, figures, reports, sliders.
@@ -56,7 +57,7 @@ _HOMES = {
     "Monitor": "monitor",
     "Change": "explain.changes",
     "Report": "pipeline",
-    "replay": "monitor",
+    "replay": "replaying",
     "score": "evaluate.scoring",
     "sweep": "evaluate.sweep",
 }

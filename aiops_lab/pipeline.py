@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -19,14 +19,13 @@ from aiops_lab.detect.detectors import DETECTORS, AnyDetector, Detector
 from aiops_lab.detect.detectors.detector import WindowRequests
 from aiops_lab.detect.grouping import Calls, IncidentManager
 from aiops_lab.detect.incidents import Incident
+from aiops_lab.detect.recording import Recording
 from aiops_lab.detect.scoring import Columns, judge
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.detect.windows import (
     Grid,
     check_walked,
     count_windows,
-    is_given_up,
-    log_ms,
     windows_to_walk,
 )
 from aiops_lab.diagnosis import Diagnosis, History, Rule
@@ -36,8 +35,7 @@ from aiops_lab.explain.config import RcaConfig
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.results import Anomaly, Verdict
 from aiops_lab.spans import Key
-from aiops_lab.traces.encode import NEVER, encode
-from aiops_lab.traces.graph import calls_of
+from aiops_lab.traces.encode import NEVER
 
 _MOST_TRACES, _MOST_MESSAGES = 50, 3  # that an anomaly carries
 
@@ -56,58 +54,6 @@ class Report(NamedTuple):
     windows: pd.DataFrame
     anomalies: list[Anomaly]
     incidents: list[Incident]
-
-
-class Recording:
-    """A spans frame, prepared once for many pipelines: what holds at any sensitivity.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        A spans frame.
-    keys : dict
-        Codes of the endpoints that serve; grows by those that are new.
-    methods : dict, optional
-        The methods that are named by their route alone, as in `EncodedSpans`.
-    addresses : dict, optional
-        The services behind addresses, as in `EncodedSpans`.
-    """
-
-    def __init__(
-        self,
-        frame: pd.DataFrame,
-        keys: dict[Key, int],
-        methods: dict[Key, str] | None = None,
-        addresses: dict[tuple[str, str], str] | None = None,
-    ) -> None:
-        self.keys = keys
-        self.spans = spans = encode(frame, list(keys), methods, addresses)
-        self.requests = spans.select(spans.server)
-        newest = int(self.requests.node.max(initial=len(keys) - 1))
-        for node in range(len(keys), newest + 1):
-            keys[spans.keys[node]] = node
-        # calls of endpoints that have never been seen serving have no baseline
-        has_baseline = spans.node <= newest
-        self.given_up = spans.select(has_baseline & is_given_up(spans))
-
-    @cached_property
-    def by_end(self) -> np.ndarray:
-        """The requests in the order in which they ended."""
-        return np.argsort(self.requests.end, kind="stable")
-
-    @cached_property
-    def log_ms(self) -> np.ndarray:
-        """The log of the milliseconds that each request took."""
-        return log_ms(self.requests)
-
-    @cached_property
-    def calls(self) -> dict[tuple[Key, Key], int]:
-        """Unix ns of the first call of each pair (caller, called)."""
-        keys = self.spans.keys
-        calls = calls_of(self.spans)
-        first = calls.groupby(["caller", "callee"], as_index=False)["start"].min()
-        rows = first.itertuples(index=False)
-        return {(keys[caller], keys[called]): ns for caller, called, ns in rows}
 
 
 class Pipeline:

@@ -33,13 +33,14 @@ WINGS = (
     "shared_state",
     "health",
     "monitor",
+    "replaying",
     "evaluate",
     "datasets",
     "show",
     "__main__",
 )
 PURE = ("endpoints", "results", "numerics", "traces", "detect", "explain", "diagnosis")
-WITHOUT_TRUTH = (*PURE, "pipeline", "monitor")
+WITHOUT_TRUTH = (*PURE, "pipeline", "monitor", "replaying")
 IMPURE_IMPORTS = (
     "aiops_lab.record",
     "sqlite3",
@@ -222,7 +223,7 @@ def test_an_import_against_the_order_is_seen(module: str, source: str) -> None:
         ),
         (
             "aiops_lab.show.tuner",
-            "from aiops_lab.show import plots\nfrom aiops_lab.monitor import replay",
+            "from aiops_lab.show import plots\nfrom aiops_lab.replaying import replay",
         ),
         ("aiops_lab.detect.incidents", "def step(now):\n    return now"),
         (

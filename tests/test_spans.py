@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aiops_lab.monitor import replay
 from aiops_lab.record.trace_context import new_span_id, new_trace_id
+from aiops_lab.replaying import replay
 from aiops_lab.spans import COLUMNS, OPTIONAL_COLUMNS, Span, check, to_frame
 from aiops_lab.traces.encode import encode
 from aiops_lab.traces.graph import service_graph

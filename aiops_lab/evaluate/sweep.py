@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from aiops_lab.detect.detectors import DETECTORS, AnyDetector
+from aiops_lab.detect.recording import Recording
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.evaluate.scoring import SLACK_S, Score, score_truth, truth_of
-from aiops_lab.pipeline import Pipeline, Recording
+from aiops_lab.pipeline import Pipeline
 from aiops_lab.progress import Bar
 from aiops_lab.spans import check
 

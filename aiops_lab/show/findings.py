@@ -12,7 +12,7 @@ from aiops_lab.explain.ledger import compare
 from aiops_lab.explain.ranking import rank_suspects
 from aiops_lab.explain.reference import learn
 from aiops_lab.explain.verdict import build_verdict
-from aiops_lab.monitor import replay
+from aiops_lab.replaying import replay
 from aiops_lab.results import Anomaly, Step, Suspect, Verdict, what_is_worse
 from aiops_lab.spans import check
 

@@ -16,9 +16,10 @@ import pandas as pd
 
 from aiops_lab.checks import missing_extra
 from aiops_lab.detect.detectors import DETECTORS, AnyDetector
+from aiops_lab.detect.recording import Recording
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.evaluate.scoring import SLACK_S, score
-from aiops_lab.pipeline import Pipeline, Recording, Report
+from aiops_lab.pipeline import Pipeline, Report
 from aiops_lab.show.plots.style import figure
 from aiops_lab.show.plots.timeline import timeline
 from aiops_lab.spans import check

@@ -22,7 +22,7 @@ from aiops_lab.detect.incidents import Incident
 from aiops_lab.evaluate.scoring import Event, Score, rank_of, score
 from aiops_lab.explain.reference import Reference, learn
 from aiops_lab.explain.rules import RULES, RankingRule
-from aiops_lab.monitor import replay
+from aiops_lab.replaying import replay
 from aiops_lab.results import Suspect
 from shop.recordings import true_faults
 from shop.virtual_time.scenario import BEGIN_NS, Scenario

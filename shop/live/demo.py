@@ -12,7 +12,7 @@ import pandas as pd
 from aiops_lab.checks import FieldError, check_number
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.formats.writing import replacing
-from aiops_lab.monitor import replay
+from aiops_lab.replaying import replay
 from aiops_lab.show import plots
 from shop.live.running import Shop, running
 from shop.live.traffic import drive

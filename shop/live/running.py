@@ -20,11 +20,12 @@ from requests.adapters import HTTPAdapter
 
 from aiops_lab.checks import FieldError, check_number, missing_extra
 from aiops_lab.detect.sensitivity import Sensitivity
-from aiops_lab.monitor import Monitor, replay
+from aiops_lab.monitor import Monitor
 from aiops_lab.record.faults import Fault, FaultInjector, FaultLog
 from aiops_lab.record.middleware import instrument
 from aiops_lab.record.session import Session
 from aiops_lab.record.store import SpanStore
+from aiops_lab.replaying import replay
 from aiops_lab.show.api import aiops, attach, simulate
 from aiops_lab.spans import Span, to_frame
 from shop.live.services import build

@@ -13,7 +13,8 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.detect.detectors import DETECTORS, Detector
-from aiops_lab.pipeline import Pipeline, Recording
+from aiops_lab.detect.recording import Recording
+from aiops_lab.pipeline import Pipeline
 from aiops_lab.results import ANOMALY_KINDS, Anomaly
 from tests.support.made import Shop, fault
 

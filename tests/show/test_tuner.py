@@ -12,7 +12,7 @@ import pytest
 from aiops_lab.detect.detectors import error_spike, latency_anomaly
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.evaluate.scoring import score
-from aiops_lab.monitor import replay
+from aiops_lab.replaying import replay
 from aiops_lab.show import tuner as module
 from tests.support.made import BEGIN, Shop, fault
 

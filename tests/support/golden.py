@@ -35,7 +35,7 @@ from aiops_lab.explain.ledger import compare as compared_with
 from aiops_lab.explain.ranking import rank_by_deviations, rank_suspects
 from aiops_lab.explain.reference import learn
 from aiops_lab.explain.verdict import build_verdict
-from aiops_lab.monitor import replay
+from aiops_lab.replaying import replay
 from aiops_lab.results import Anomaly, Suspect
 from shop.catalogue import SCENARIOS
 from shop.recordings import read_truth
