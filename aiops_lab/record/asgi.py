@@ -6,6 +6,7 @@ https://asgi.readthedocs.io/en/latest/specs/www.html
 from __future__ import annotations
 
 import sys
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from time import perf_counter_ns
 from typing import Any
@@ -14,6 +15,7 @@ from aiops_lab.endpoints import UNMATCHED, fold
 from aiops_lab.record.recorder import (
     SPAN,
     Context,
+    OpenSpan,
     Recorder,
     ServerSpan,
     current_span,
@@ -36,6 +38,8 @@ LeavesOut = Callable[[str], bool]
 WEBSOCKETS = "(websocket)"  # how they are counted among what is left out
 
 CLIENT_CLOSED = 499  # the client went away before there was an answer; nginx's number
+
+AFTER_ANSWER = "(after the answer)"  # the endpoint of what failed then
 
 TRACE_ID = b"x-trace-id"
 
@@ -219,9 +223,12 @@ class AsgiSpan(ServerSpan):
         return message
 
     def _answered(self) -> None:
-        """End with the last byte; after a failure, once the application says which."""
+        """End with the last byte; after a failure, once the application says which.
+
+        What answers a client that is gone may be a failure as well.
+        """
         self.answered = perf_counter_ns()
-        if self.status < 500:
+        if self.status < 500 and not self.is_disconnected:
             self.end()
 
     def _start(self, message: Message) -> Message:
@@ -239,11 +246,30 @@ class AsgiSpan(ServerSpan):
         return {**message, "headers": kept}
 
     def end_with(self, error: BaseException) -> None:
-        """End with an exception that goes on to the server."""
-        if self.is_disconnected or self.ended:
-            return  # nobody waits for the rest
+        """End with an exception that goes on to the server.
+
+        One after the last byte was sent is a step of its own below the request: the answer was
+        right. Nothing is recorded of what only says that the client went away.
+        """
+        if self.left_out or (self.is_disconnected and _tells_of_leaving(error)):
+            return
+        if self.ended:
+            self._record_late(error)
+            return
         self._name_late()
-        self.break_off(error, self.status if self.is_started else 500)
+        closed = CLIENT_CLOSED if self.is_disconnected else 500
+        self.break_off(error, self.status if self.is_started else closed)
+
+    def _record_late(self, error: BaseException) -> None:
+        """Record the failure of what went on after the answer, such as a background task."""
+        context = (self.trace_id, self.span_id, self.flags, self.tracestate)
+        step = OpenSpan(self.recorder, f"{self.endpoint} {AFTER_ANSWER}", context, "internal")
+        answered = self.answered or step.begun
+        step.start_ns -= step.begun - answered
+        step.begun = answered
+        step.status = None  # type: ignore[assignment]  # as its kind has it
+        step.fail(error)
+        step.end()
 
     def end(self) -> None:
         """Give the span to the sink, the first time that this is called."""
@@ -253,6 +279,11 @@ class AsgiSpan(ServerSpan):
         if not self.is_started and self.status == 0:
             self.status = CLIENT_CLOSED if self.is_disconnected else 500
         super().end()
+
+
+def _tells_of_leaving(error: BaseException) -> bool:
+    """Return whether an exception only ends the work for a client that went away."""
+    return isinstance(error, CancelledError) or type(error).__name__ == "ClientDisconnect"
 
 
 def _found(router: Any, scope: Scope) -> Any:

@@ -23,6 +23,7 @@ starlette = pytest.importorskip("starlette")
 from starlette.applications import Starlette  # noqa: E402
 from starlette.background import BackgroundTask  # noqa: E402
 from starlette.middleware.base import BaseHTTPMiddleware  # noqa: E402
+from starlette.requests import ClientDisconnect  # noqa: E402
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse  # noqa: E402
 from starlette.routing import Mount, Route, WebSocketRoute  # noqa: E402
 from starlette.staticfiles import StaticFiles  # noqa: E402
@@ -247,22 +248,68 @@ def test_a_stream_lasts_to_its_last_byte_and_says_when_it_began():
     assert span.first_byte_ns < span.duration_ns
 
 
-def test_a_client_that_goes_away_is_no_failure():
-    spans, waiting = [], threading.Event()
+class Sink(list):
+    """Spans, and the stacks by the id of their span."""
+
+    def __init__(self):
+        super().__init__()
+        self.stacks = {}
+
+    __call__ = list.append
+
+    def stack(self, span_id, text):
+        self.stacks[span_id] = text
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        (None, None),
+        (ClientDisconnect(), None),
+        (asyncio.CancelledError(), None),
+        (OSError("disk full"), "OSError: disk full"),
+    ],
+)
+def test_a_client_that_goes_away_is_no_failure_but_an_exception_then_is_kept(failure, error):
+    sink, waiting = Sink(), threading.Event()
 
     async def wait(request):
         waiting.set()
         while not await request.is_disconnected():
             await asyncio.sleep(0.01)
-        raise OSError("nobody listens")
+        if failure is not None:
+            raise failure
+        return PlainTextResponse("nobody reads this")
 
-    with serving(instrument(Starlette(routes=[Route("/x", wait)]), spans.append)) as url:
+    with serving(instrument(Starlette(routes=[Route("/x", wait)]), sink)) as url:
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as client:
             client.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
             assert waiting.wait(5)
-        (span,) = ended(spans)
-    assert (span.endpoint, span.status, span.error) == ("/x", 499, None)
+        (span,) = ended(sink)
+    assert (span.endpoint, span.status, span.error) == ("/x", 499, error)
+    stacks = [text for text in sink.stacks.values() if "raise failure" in text]
+    assert len(stacks) == (error is not None)
+
+
+def test_an_exception_after_the_last_byte_is_a_step_below_the_request():
+    sink = Sink()
+
+    async def later():
+        raise OSError("mail server away")
+
+    async def start(request):
+        return PlainTextResponse("started", background=BackgroundTask(later))
+
+    with serving(instrument(Starlette(routes=[Route("/x", start)]), sink)) as url:
+        assert requests.get(f"{url}/x", timeout=5).text == "started"
+        span, step = ended(sink, 2)
+    assert (span.endpoint, span.status, span.error) == ("/x", 200, None)
+    assert (step.endpoint, step.kind, step.status) == ("/x (after the answer)", "internal", None)
+    assert (step.parent_id, step.error) == (span.span_id, "OSError: mail server away")
+    assert span.start_ns + span.duration_ns <= step.start_ns + 1_000_000
+    assert step.start_ns <= time.time_ns()
+    assert "raise OSError" in sink.stacks[step.span_id]
 
 
 def test_a_background_task_does_not_belong_to_the_length():
