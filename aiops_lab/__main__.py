@@ -15,15 +15,20 @@ from aiops_lab.endpoints import printable
 from aiops_lab.logs import log_to_stderr
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from aiops_lab.show.findings import Findings
 
 ANSWER_FORMATS = ("text", "json", "html")
+
+SQLITE = b"SQLite format 3"  # how the file of a store begins
 
 DESCRIPTION = """\
 Read a file of traces, find the incidents in it and name their causes.
 
 FILE is as Jaeger, Zipkin, an OpenTelemetry collector or this package wrote it, gzip or not:
-which format it is in is told by its content. Without --normal the times of trouble are found
+which format it is in is told by its content. A store, which instrument() fills, is read as
+well. Without --normal the times of trouble are found
 by what is unusual in FILE, so it should begin with some minutes of normal traffic. With
 --normal all of FILE is taken as the trouble."""
 
@@ -114,19 +119,36 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _findings(options: argparse.Namespace) -> Findings:
     from aiops_lab.detect.sensitivity import Sensitivity
-    from aiops_lab.formats.files import read_spans
     from aiops_lab.show.findings import compare_recordings, find_incidents
 
     name = Path(options.file).name
-    spans = read_spans(options.file)
+    spans = _spans(options.file)
     if not len(spans):
         raise ValueError(f"{name} must hold spans, got none")
     if options.normal is not None:
         if options.window is not None:
             raise ValueError("--window must be left out where --normal is given")
-        return compare_recordings(spans, name, read_spans(options.normal))
+        return compare_recordings(spans, name, _spans(options.normal))
     knobs = Sensitivity() if options.window is None else Sensitivity(window_s=options.window)
     return find_incidents(spans, name, knobs)
+
+
+def _spans(path: str) -> pd.DataFrame:
+    """Return the spans of a file of traces, or of a store."""
+    from aiops_lab.formats.files import read_spans
+    from aiops_lab.record.reader import SpanReader
+
+    if not _is_database(path):
+        return read_spans(path)
+    with SpanReader(path) as reader:
+        return reader.spans()
+
+
+def _is_database(path: str) -> bool:
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(SQLITE)) == SQLITE
 
 
 def _write(path: Path, text: str) -> None:

@@ -179,19 +179,50 @@ class Verdict:
         return Explanation([*before, *shown, *self.changes])
 
     def why_not(self, endpoint: str) -> Step:
-        """Return why `endpoint` (as shown) is not the root cause, or is not held to be.
+        """Return why `endpoint` is not the root cause, or is not held to be.
+
+        It is named as shown, or by its route, or by service and route (``pay /payment``). A
+        database's statement and an external service's path are endpoints as well.
 
         Raises
         ------
         ValueError
-            If the compared requests never touched that endpoint.
+            If the compared requests never touched that endpoint, or several have that route; names
+            those that are known.
         """
-        rows = {row["endpoint"]: row for row in self.endpoints}
-        if endpoint not in rows:
-            raise ValueError(f"endpoint must be one of {sorted(rows)}, got {endpoint!r}")
-        mine = [row for row in self.ledger if row["attributed_to"] == endpoint]
-        through = [trace for trace in self.sample_traces if endpoint in trace["affected_chain"]]
-        return Step(f"Why not {endpoint}?", _why_not(rows[endpoint], self.cause), mine, through)
+        row = self._row_of(endpoint)
+        name = row["endpoint"] if row else endpoint
+        mine = [row for row in self.ledger if row["attributed_to"] == name]
+        if row is None and not mine:
+            known = {row["endpoint"] for row in self.endpoints}
+            known |= {row["attributed_to"] for row in self.ledger}
+            raise ValueError(f"endpoint must be one of {sorted(known)}, got {endpoint!r}")
+        through = [trace for trace in self.sample_traces if name in trace["affected_chain"]]
+        text = _why_not(row, self.cause) if row else self._why_not_called(name, mine)
+        return Step(f"Why not {name}?", text, mine, through)
+
+    def _row_of(self, endpoint: str) -> TableRow | None:
+        """Return the row of an endpoint by its name, else by its route if only one has it."""
+        for row in self.endpoints:
+            if row["endpoint"] == endpoint:
+                return row
+        found = []
+        for row in self.endpoints:
+            route = row.get("route")
+            if endpoint in (route, f"{row.get('service')} {route}"):
+                found.append(row)
+        return found[0] if len(found) == 1 else None
+
+    def _why_not_called(self, name: str, mine: list[TableRow]) -> str:
+        """Return what is known of an endpoint that is only called, and records no spans itself."""
+        if self.cause and name == (self.cause.name or self.cause.endpoint):
+            return f"{name} is the root cause."
+        total = sum(max(row["cost"], 0.0) for row in self.ledger) or 1.0
+        share = sum(max(row["cost"], 0.0) for row in mine) / total
+        return (
+            f"{name} has no spans of its own, only calls of it: {share:.0%} of the excess "
+            "originated there."
+        )
 
     def ledger_table(self, entry: str | None = None) -> pd.DataFrame:
         """Return where the excess of one entry originated: columns account and excess.

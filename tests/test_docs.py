@@ -15,6 +15,7 @@ PAPERS = (
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "data/README.md",
+    "docs/fastapi.md",
     "docs/formats.md",
     "docs/index.md",
     "docs/reference.md",

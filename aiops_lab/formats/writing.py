@@ -99,12 +99,16 @@ def format_of(path: Path, form: str | None = None) -> str:
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path to write to, which replaces `path` when the block has succeeded.
 
-    So the file at `path` is always complete.
+    So the file at `path` is always complete. An OSError names `path`, whichever of them it is of.
     """
     part = Path(f"{path}.{os.getpid()}.part")  # one for each process
     try:
         yield part
         os.replace(part, path)
+    except OSError as error:
+        if error.filename != os.fspath(part):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
     finally:
         part.unlink(missing_ok=True)
 

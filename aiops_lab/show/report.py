@@ -43,7 +43,7 @@ def summary(findings: Findings) -> str:
     traces = spans["trace_id"].nunique()
     services = spans["service"].nunique()
     read = (
-        f"{findings.name}: {len(spans):,} spans, {_counted(traces, 'trace')}, "
+        f"{findings.name}: {_counted(len(spans), 'span')}, {_counted(traces, 'trace')}, "
         f"{_counted(services, 'service')}, {since:%Y-%m-%d %H:%M:%S} to {until:%H:%M:%S} UTC."
     )
     if findings.windows is None:

@@ -278,6 +278,40 @@ def test_why_not_says_how_an_endpoint_did(endpoint, said):
     assert explained().why_not(endpoint).text.startswith(said)
 
 
+def called():
+    """A verdict on a service of its own name, and two routes that are alike."""
+    usual = {"n_usual": 5, "n_now": 5, "usual_ms": 2.0, "now_ms": 2.0, "unanswered": 0}
+    usual |= {"usual_failed": 0, "now_failed": 0, "degraded": False, "share": 0.0}
+    endpoints = [
+        {"endpoint": "GET /a", "service": "shop", "route": "/a", **usual},
+        {"endpoint": "x /b", "service": "x", "route": "/b", **usual},
+        {"endpoint": "y /b", "service": "y", "route": "/b", **usual},
+    ]
+    costs = {"SELECT 1": 3.0, "GET /a": 1.0, "UPDATE": -1.0}
+    ledger = [{"attributed_to": name, "cost": cost} for name, cost in costs.items()]
+    return Verdict(endpoints=tuple(endpoints), ledger=tuple(ledger))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ("/a", "GET /a is as usual"),
+        ("shop /a", "GET /a is as usual"),
+        ("y /b", "y /b is as usual"),
+        ("SELECT 1", "SELECT 1 has no spans of its own, only calls of it: 75% of the excess"),
+        ("UPDATE", "UPDATE has no spans of its own, only calls of it: 0% of the excess"),
+    ],
+)
+def test_why_not_knows_an_endpoint_by_its_route_and_a_statement_by_its_calls(endpoint, said):
+    assert called().why_not(endpoint).text.startswith(said)
+
+
+def test_why_not_names_what_is_known_where_an_endpoint_is_not_or_is_several():
+    told = r"must be one of \['GET /a', 'SELECT 1', 'UPDATE', 'x /b', 'y /b'\], got '/b'"
+    with pytest.raises(ValueError, match=told):
+        called().why_not("/b")
+
+
 def test_why_not_shows_the_rows_and_the_traces_of_that_endpoint():
     step = explained().why_not("/checkout")
     assert step.rows == [{"attributed_to": "/checkout"}]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import pytest
 import requests
 
 from aiops_lab import Session, instrument
+from aiops_lab.__main__ import main
 from aiops_lab.spans import Span
 from tests.support.serving import wait_for
 
@@ -471,3 +474,18 @@ def test_an_instrumented_app_in_an_instrumented_app():
     assert (above.service, below.service) == ("outer", "inner")
     assert below.parent_id == above.span_id
     assert above.endpoint == below.endpoint == "/in/x"
+
+
+def test_the_page_on_fastapi_runs_as_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[2] / "docs" / "fastapi.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    orders = {}
+    exec(code, orders)
+    with serving(orders["app"]) as url:
+        assert requests.get(f"{url}/orders/7", timeout=5).json() == {"order": 7}
+        assert requests.get(f"{url}/incidents", timeout=5).json() == []
+    with orders["store"] as store:
+        assert store.spans()["endpoint"].tolist() == ["/orders/{number}"]
+    assert main(["explain", "orders.sqlite"]) == 1
+    assert "orders.sqlite: 1 span, 1 trace, 1 service" in capsys.readouterr().out

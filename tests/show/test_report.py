@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 from base64 import b64decode
+from contextlib import closing
 from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
 
-from aiops_lab import Sensitivity, read_spans, write_spans
+from aiops_lab import Sensitivity, SpanStore, read_spans, write_spans
 from aiops_lab.__main__ import main
+from aiops_lab.formats.writing import frame_spans
 from aiops_lab.show import findings as found_in
 from aiops_lab.show import report
 from tests.support.golden import DATA
@@ -155,6 +158,30 @@ def test_normal_traffic_of_another_system_is_refused(capsys):
     other = str(DATA / "jaeger" / "load_shedding.json.gz")
     assert main(["explain", str(SLOW), "--normal", other]) == 2
     assert "normal must hold requests of the same entries" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["html", "text"])
+def test_what_cannot_be_written_is_named_and_not_the_file_beside_it(form, tmp_path, capsys):
+    for out, told in (("no/x", "No such file or directory"), (".", "Is a directory")):
+        target = str(tmp_path / out)
+        assert main(["explain", str(SLOW), "--format", form, "--out", target]) == 2
+        assert capsys.readouterr().err.endswith(f"{told}: {target!r}\n")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_store_is_explained_like_a_file(tmp_path, capsys):
+    with SpanStore(tmp_path / "my.sqlite") as store:
+        for span in frame_spans(read_spans(SLOW)):
+            store.add(span)
+    assert main(["explain", str(tmp_path / "my.sqlite")]) == 0
+    assert "Root cause: /payment" in capsys.readouterr().out
+
+
+def test_a_database_that_is_no_store_is_refused(tmp_path, capsys):
+    with closing(sqlite3.connect(tmp_path / "x.db")) as db:
+        db.execute("CREATE TABLE t (a)")
+    assert main(["explain", str(tmp_path / "x.db")]) == 2
+    assert "x.db" in capsys.readouterr().err
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
