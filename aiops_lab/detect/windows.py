@@ -129,7 +129,6 @@ def windows_to_walk(
     check_walked(int((end - begin).sum()), requests.row.size, grid)
     bounds = np.array([0, grid.windows - 1])
     busy = _distinct([*inside, _ranges(begin, end), bounds], grid.windows)
-    busy = busy[busy >= 0]
     walked = [busy, busy + 1]
     if hours > 1:
         whole_hours = np.arange(grid.since_ns // _HOUR_NS + 1, grid.until_ns // _HOUR_NS + 1)

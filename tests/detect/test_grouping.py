@@ -306,6 +306,25 @@ def test_the_victim_of_an_origin_that_recurs_belongs_to_the_same_episode(found):
     assert incident.episodes == [(at(0), at(10)), (at(190), at(200))]
 
 
+def test_what_comes_back_soon_after_it_was_resolved_is_an_episode_of_the_same_incident():
+    manager = grouped([(10, ["/payment"])])
+    (incident,) = manager.incidents.values()
+    manager.move(incident.id, "resolved", at(20))
+    assert manager.window(at(30), [anomaly("/payment", 30)], calls) == [incident]
+    assert incident.episodes == [(at(0), at(10)), (at(20), at(30))]
+    manager.move(incident.id, "resolved", at(40))
+    assert manager.window(at(400), [anomaly("/payment", 400)], calls) != [incident]
+
+
+def test_each_step_of_the_life_cycle_has_its_time():
+    manager = grouped([(10, ["/payment"])])
+    (incident,) = manager.incidents.values()
+    manager.move(incident.id, "acknowledged", at(20))
+    assert (incident.acknowledged_at, incident.resolved_at) == (at(20), None)
+    manager.move(incident.id, "resolved", at(30))
+    assert (incident.acknowledged_at, incident.resolved_at) == (at(20), at(30))
+
+
 # ---- links
 
 

@@ -227,6 +227,50 @@ def test_the_topmost_span_above_each_is_found():
     assert spans.select(np.arange(6) > 1).tops().tolist() == [0, 0, 0, 3]
 
 
+def test_the_nearest_server_span_above_each_is_found():
+    frame = lab.to_frame(
+        [
+            span(1, None, "/a", "server", 0, 90),
+            span(2, 1, "work", "internal", 1, 80),
+            span(3, 2, "/b", "client", 2, 70, peer="shop"),
+            span(4, 3, "/b", "server", 3, 60),
+            span(5, 4, "line", "log", 4, 0),
+            span(6, None, "/a", "client", 5, 50, trace=2, peer="shop"),
+            span(7, 6, "work", "internal", 6, 40, trace=2),
+        ]
+    )
+    above = encode.encode(frame).server_above
+    assert above.tolist() == [-1, 0, 0, 0, 3, -1, -1]
+
+
+def test_what_sends_a_message_to_a_named_peer_calls_it():
+    frame = lab.to_frame(
+        [
+            span(1, None, "/a", "server", 0, 90),
+            span(2, 1, "mail", "producer", 1, 5, peer="queue"),
+            span(3, 1, "mail", "producer", 2, 5),
+        ]
+    )
+    spans = encode.encode(frame)
+    assert spans.client.tolist() == [False, True, False]
+    assert spans.queued.tolist() == [False, True, True]
+    about = [spans.keys[node] for node in spans.node]
+    assert about == [("shop", "/a"), ("queue", "mail"), ("shop", "mail")]
+
+
+def test_a_call_to_an_address_is_about_the_service_that_served_it():
+    frame = lab.to_frame(
+        [
+            span(1, None, "/a", "server", 0, 90, service="a"),
+            span(2, 1, "/b", "client", 1, 50, service="a", peer="10.0.0.7:80"),
+            span(3, 2, "/b", "server", 2, 40, service="b"),
+        ]
+    )
+    spans = encode.encode(frame)
+    assert spans.keys == [("a", "/a"), ("b", "/b")]
+    assert spans.addresses == {("a", "10.0.0.7:80"): "b"}
+
+
 def test_durations_and_the_end_of_a_recording_leave_out_what_is_open():
     frame = lab.to_frame(
         [span(1, None, "/a", "server", 0, 90), span(2, None, "/b", "server", 10, None)]
@@ -387,6 +431,34 @@ def test_a_name_with_many_parameters_is_no_route(name):
     called = lab.Span("b" * 32, "b" * 16, None, "shop", "/" + "x" * 900, "client", "back", *rest)
     keys = encode.encode(lab.to_frame([served, called])).keys
     assert keys == [("back", name), ("back", "/<id>")]
+
+
+def is_recognised(path: str, route: str) -> bool:
+    """Return whether a call of a path is about a served route."""
+    served, called = endpoints([request(0, "GET", route), made_call(1, "GET", path)])
+    assert served == route
+    return called == route
+
+
+@pytest.mark.parametrize(("size", "recognised"), [(1000, True), (1001, False)])
+def test_routes_and_paths_are_compared_up_to_a_thousand_characters(size, recognised):
+    long = "/x/" + "y" * (size - len("/x//<id>"))
+    assert is_recognised(f"{long}/7", f"{long}/<id>") is recognised
+    assert is_recognised(("/x" * size)[-size:], "<path:all>") is recognised
+
+
+@pytest.mark.parametrize(
+    ("route", "path", "recognised"),
+    [
+        ("/<a>-<b>-<c>", "/u-v-w", True),
+        ("/<a>-<b>-<c>-<d>", "/u-v-w-x", False),
+        ("/<path:a>/x/<path:b>", "/u/x/w", True),
+        ("/<path:a>/x/<path:b>/x/<path:c>", "/u/x/w/x/y", False),
+        ("/<a>/<b>/<c>/<d>", "/u/v/w/x", True),
+    ],
+)
+def test_at_most_two_parameters_of_a_route_may_match_in_several_ways(route, path, recognised):
+    assert is_recognised(path, route) is recognised
 
 
 def test_what_hangs_below_a_span_is_known_at_any_depth():

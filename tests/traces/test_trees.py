@@ -136,3 +136,35 @@ def test_what_is_longer_than_its_call_is_clipped_and_not_moved():
     spans[1] = spans[1]._replace(status=0)
     assert path_of(spans) == {0: 20, 1: 35, 2: 5}
     assert path_of(ask_another(1, "a", "b", 0, 25, ms=50)) == {0: 20, 1: 35, 2: 5}
+
+
+# ---- streamed answers
+
+
+def streamed(made, ms):
+    return made._replace(first_byte_ns=ms * MS)
+
+
+def test_a_trace_ends_where_its_answer_began_and_what_begins_later_is_another():
+    spans = [
+        streamed(span(1, None, "/a", "server", 0, 100), 30),
+        span(2, 1, "/b", "server", 10, 10),
+        span(3, 1, "/c", "server", 25, 20),
+        span(4, 1, "/d", "server", 30, 30),
+        span(5, 4, "/e", "server", 40, 5),
+    ]
+    assert path_of(spans) == {0: 15, 1: 10, 2: 5, 3: 25, 4: 5}
+
+
+def test_only_the_answer_of_a_root_ends_its_trace():
+    spans = [
+        span(1, None, "/a", "server", 0, 100),
+        streamed(span(2, 1, "/b", "server", 10, 80), 20),
+        span(3, 2, "/c", "server", 50, 20),
+    ]
+    assert path_of(spans) == {0: 20, 1: 60, 2: 20}
+
+
+def test_an_answer_that_begins_after_the_end_is_no_earlier_end():
+    spans = [streamed(span(1, None, "/a", "server", 0, 50), 90), span(2, 1, "/b", "server", 10, 20)]
+    assert path_of(spans) == {0: 30, 1: 20}
