@@ -47,7 +47,7 @@ ACCEPTED = Path(__file__).with_name("mutants_survivors.toml")
 PACKAGE, WINGS = "aiops_lab", ("detect", "explain", "traces", "evaluate")
 TIMEOUT_S = 60.0
 
-DETECTORS = ("drift", "errors", "latency", "timeouts", "traffic")
+DETECTORS = ("detector", "drift", "errors", "latency", "timeouts", "traffic")
 THRESHOLDS = ("detect/test_thresholds.py", "detect/test_detectors.py")
 LEDGER = (
     "explain/test_ledger.py",
