@@ -7,6 +7,8 @@ BIN := $(VENV)/Scripts
 endif
 PY := $(BIN)/python
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with=notebooks/sanitize.cfg --nbval-cell-timeout=120
+# Three for two cores, as some tests wait for servers: make test WORKERS=5 for four cores.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab students test test-lessons test-browser test-claims test-apps check bench docs clean
@@ -23,9 +25,10 @@ lab: $(VENV)/set-up-lab  ## open the lessons in JupyterLab
 students: $(VENV)/set-up-lab  ## copy the lessons into students/, without their solutions
 	@$(PY) notebooks/copies.py students
 
-test: $(VENV)/set-up-test  ## run all tests and docstring examples, then every lesson with its solutions, and compare what it prints
-	@$(PY) -m pytest -n 2 --dist loadfile $(COVERAGE)
-	@$(MAKE) --no-print-directory test-lessons
+test: $(VENV)/set-up-test  ## run all tests, docstring examples and lessons with their solutions, and compare what they print
+	@rm -rf solved
+	@$(PY) notebooks/copies.py solved
+	@$(PY) -m pytest $(NBVAL) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE) tests aiops_lab shop solved
 
 test-lessons: $(VENV)/set-up-test  ## run every lesson with its solutions, and compare what it prints
 	@rm -rf solved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -382,6 +383,7 @@ class _Evidence:
 
     def __init__(self, recording: Recording, windows: pd.DataFrame, pipeline: Pipeline) -> None:
         self._recording = recording
+        self._frame = recording.spans.source.frame
         self._sensitivity = pipeline.sensitivity
         self._names_at = cache(pipeline.names_at)
         self._ends = recording.requests.end[recording.by_end]
@@ -399,13 +401,12 @@ class _Evidence:
 
     def _attach(self, detector: AnyDetector, a: Anomaly, until: int) -> Anomaly:
         row = np.sort(self._recording.requests.row[self._shows(detector, a, until)])
-        requests = self._recording.spans.source.frame.iloc[row]
-        trace_ids = requests["trace_id"].head(_MOST_TRACES)
-        traces = a.traces or tuple(trace_ids.unique())
-        number = trace_ids.value_counts()
-        crowded = tuple(sorted(number.index[number > _MOST_IN_A_TRACE]))
+        number = Counter(self._frame["trace_id"].iloc[row[:_MOST_TRACES]].tolist())
+        traces = a.traces or tuple(number)
+        crowded = tuple(sorted(x for x, n in number.items() if n > _MOST_IN_A_TRACE))
         evidence = a.evidence
         if isinstance(detector, Detector) and detector.with_messages:
+            requests = self._frame[["status", "error"]].iloc[row]
             evidence = evidence | {"sample_errors": _messages(requests)}
         names = self._names_at(until)
         name = names.get((a.service, a.endpoint), a.endpoint)

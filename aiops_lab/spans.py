@@ -210,7 +210,9 @@ def _text_column(name: str, values: Sequence[Any]) -> pd.Series:
     import pandas as pd
 
     column = pd.Series([*values], dtype=object, name=name)
-    _check_is_text(column)
+    is_text = set(map(type, values)) <= {str, NoneType}
+    if not is_text or not _is_unicode("".join(filter(None, values))):
+        _check_is_text(column)  # which tells what is wrong
     return column
 
 
@@ -297,7 +299,7 @@ def _check_is_text(column: pd.Series) -> None:
 
 def _check_is_unicode(column: pd.Series, texts: pd.Series) -> None:
     """Refuse lone surrogates, which no file, store or terminal can take."""
-    if _is_unicode("".join(texts.dropna())):
+    if _is_unicode("".join(text for text in texts.tolist() if isinstance(text, str))):
         return
     objects = column.astype(object)
     wrong = ~objects.fillna("").map(_is_unicode).astype(bool)

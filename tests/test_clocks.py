@@ -57,15 +57,15 @@ def learned(monitor):
 def test_a_minute_of_a_clock_that_is_ahead_blinds_nobody(store, ahead_s, restart):
     monitor = lab.Monitor(store)
     hand_over(store, traffic(1, 300))
-    step_through(monitor, 10, 301)
+    step_through(monitor, 201, 301, by=50)
     hand_over(store, traffic(2, 60, 300 + ahead_s))
-    step_through(monitor, 311 + ahead_s, 361 + ahead_s)
+    step_through(monitor, 331 + ahead_s, 361 + ahead_s, by=30)
     assert monitor.judged_until == at(360 + ahead_s)
     if restart:
         monitor = lab.Monitor(store)
     slow = fault("/payment", 20, 100, added_ms=3000)
     hand_over(store, traffic(3, 100, 360, slow))
-    found = step_through(monitor, 371, 461)
+    found = step_through(monitor, 371, 461, by=30)
     assert {i.root_cause.endpoint for i in found} == {"/payment"}
     assert at(380) < found[0].first_detected <= at(400)
     (change,) = monitor.clock_changes
@@ -79,7 +79,7 @@ def test_a_step_back_of_an_hour_judges_the_hour(store, caplog):
     before = learned(monitor)
     slow = fault("/payment", 120, 200, added_ms=3000)
     hand_over(store, traffic(2, 300, 301, slow))
-    found = step_through(monitor, 301, 621)
+    found = step_through(monitor, 301, 621, by=40)
     assert at(420) < found[0].first_detected <= at(440)
     assert "the clock went back to" in caplog.text
     assert before < learned(monitor)
@@ -106,7 +106,7 @@ def test_an_open_incident_of_the_future_ends_where_it_was_seen_last(store):
     (old,) = monitor.step(at(YEAR_S + 291))
     assert old.status == "active"
     hand_over(store, traffic(2, 300, 0, fault("/payment", 200, 300, added_ms=3000)))
-    new = step_through(monitor, 11, 291)[-1]
+    new = step_through(monitor, 11, 291, by=40)[-1]
     old = monitor.incident(old.id)
     assert (old.status, old.resolved_at) == ("resolved", old.last_anomaly)
     assert new.id != old.id
@@ -122,7 +122,7 @@ def test_a_now_far_ahead_moves_no_window_for_good(store, far):
     monitor.step(pd.Timestamp(far, tz="UTC"))
     assert monitor.judged_until < at(HOUR_S)
     hand_over(store, traffic(2, 300, 300, fault("/payment", 20, 200, added_ms=3000)))
-    found = step_through(monitor, 311, 400)
+    found = step_through(monitor, 311, 401, by=30)
     assert at(320) < found[0].first_detected <= at(340)
 
 
@@ -186,7 +186,7 @@ def test_a_span_of_an_impossible_time_is_counted_and_passed_over(store, name):
     bad = lab.Span("b" * 32, "b" * 16, None, *place, start, duration, 200, None)
     store.add(bad)
     hand_over(store, traffic(2, 150, 200, fault("/payment", 60, 150, added_ms=3000)))
-    found = step_through(monitor, 211, 351)
+    found = step_through(monitor, 211, 351, by=70)
     assert at(260) < found[0].first_detected <= at(280)
     assert monitor.passed_over == 1
     assert lab.Monitor(store).passed_over == 1

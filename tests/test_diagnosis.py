@@ -86,7 +86,7 @@ def test_live_the_victim_goes_where_the_replay_says(tmp_path):
 
     with lab.SpanStore(tmp_path / "spans.sqlite") as store:
         monitors = Monitors()
-        play(store, monitors, one_after_the_other(), 20, 720)
+        play(store, monitors, one_after_the_other(), 60, 721)
         live = monitors.last.incidents()
         report = lab.replay(store.spans(), until=monitors.last.judged_until)
     assert len(live) == 2
@@ -105,7 +105,7 @@ def test_after_a_long_fault_the_next_one_of_the_same_victim_has_a_cause():
 def test_beside_each_other_live_equals_replay(tmp_path):
     with lab.SpanStore(tmp_path / "spans.sqlite") as store:
         monitor = lab.Monitor(store)
-        play(store, monitor, overlapping(), 20, 660)
+        play(store, monitor, overlapping(), 60, 661)
         live = monitor.incidents()
         report = lab.replay(store.spans(), until=monitor.judged_until)
     assert len(live) == 2

@@ -56,7 +56,7 @@ def test_clean_traffic_raises_nothing(seed):
 
 
 @pytest.mark.parametrize(
-    ("name", "interval"), [("latency", 30), ("errors", 13), ("cascade", 30), ("hang", 7)]
+    ("name", "interval"), [("latency", 30), ("errors", 13), ("cascade", 30), ("hang", 17)]
 )
 def test_live_equals_replay(tmp_path, name, interval):
     """Spans reach the store when they end; the monitor steps now and then and sees only what has
@@ -76,7 +76,7 @@ def test_live_equals_replay_where_small_windows_are_pooled(tmp_path):
     frame = Shop(1, fault("/payment", 300, 500, status=500)).run(600, rate=1)
     with lab.SpanStore(tmp_path / "spans.sqlite") as store:
         monitor = lab.Monitor(store)
-        play(store, monitor, frame, 10, 620)
+        play(store, monitor, frame, 30, 621)
         live = monitor.incidents()
         report = lab.replay(store.spans(), until=monitor.judged_until)
     assert report.windows["seconds"].max() > 10

@@ -317,7 +317,7 @@ def days(draw: st.DrawFn):
     return draw(st.permutations(spans)), draw(st.lists(wrote, max_size=5))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(days())
 def test_the_frame_is_that_of_the_slow_reading(day) -> None:
     spans, logs = day

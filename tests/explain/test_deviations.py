@@ -151,7 +151,7 @@ def test_who_became_slow_to_reach_all_that_it_calls_owns_that():
 
 
 @given(call_trees(), call_trees())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_odd_shapes_agree_with_the_slow_obvious_way(normal, abnormal):
     reference = lab.learn(normal)
     now = ledger.compare(reference, abnormal)

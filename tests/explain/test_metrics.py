@@ -637,11 +637,10 @@ def test_a_node_that_was_excused_excuses_nobody_below():
 
 
 def test_two_missing_calls_seldom_change_the_answer():
-    pairs = list(itertools.combinations(CALLS, 2))
+    pairs = itertools.combinations(CALLS, 2)
+    nodes = itertools.cycle(("search", "table", "lambda", "pay"))
     right = []
-    for k, (node, lost) in enumerate(
-        itertools.product(("search", "table", "lambda", "pay"), pairs)
-    ):
+    for k, (node, lost) in enumerate(zip(nodes, pairs, strict=False)):
         abnormal = planted(made(5, 100 + k), node, "latency", 40)
         right.append(ranked(abnormal, calls=[c for c in CALLS if c not in lost])[0].service == node)
     assert np.mean(right) >= 0.95

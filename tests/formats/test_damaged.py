@@ -210,7 +210,7 @@ def test_a_text_that_parquet_holds_once_takes_its_memory_once(tmp_path):
     pytest.importorskip("pyarrow.parquet")
     import pyarrow
 
-    rows = 20_000  # 2 GB of text
+    rows = 4_000  # 400 MB of text
     frame = lab.to_frame(SPANS[:1])
     frame = frame.loc[frame.index.repeat(rows)].reset_index(drop=True)
     table = pyarrow.Table.from_pandas(frame[list(COLUMNS)].drop(columns="error"))

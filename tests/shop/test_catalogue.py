@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 
@@ -71,7 +72,9 @@ def callers_of(places: set[Place], topology: Topology) -> set[Place]:
 @pytest.mark.parametrize("name", FAULTS)
 def test_every_request_that_a_fault_changed_came_by_a_true_cause(name: str) -> None:
     scenario, pair = SCENARIOS[name], twins(name)
-    whole = shop.virtual(replace(scenario, faults=(), causes=(), lost=0.0), SEED)
+    whole = pair.without_fault
+    if scenario.lost:
+        whole = shop.virtual(replace(scenario, faults=(), causes=(), lost=0.0), SEED)
     places = zip(
         whole["service"].where(whole["kind"] == "server", whole["peer"]),
         whole["endpoint"],
@@ -100,21 +103,28 @@ def test_the_ledger_names_the_cause_or_of_a_weak_fault_nothing(name: str) -> Non
     assert ledger.exact or (name in (*WEAK, "under the noise") and ledger.silent)
 
 
+def two_of_three(answers: Iterable[bool]) -> bool:
+    """Return what most of three say; the third is asked only if the others disagree."""
+    asked = iter(answers)
+    first, second = next(asked), next(asked)
+    return first if first == second else next(asked)
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_defeated_rule_names_a_wrong_endpoint_or_returns_no_suspect_as_the_scenario_says(
     name: str,
 ) -> None:
     scenario = SCENARIOS[name]
     rule = {scenario.defeats: RULES[scenario.defeats]}
-    told = [
-        t
-        for n in UNSEEN
-        for t in rule_results(scenario, n, shop.virtual(scenario, n, progress=False), rule)
-    ]
-    silent = sum(t.silent for t in told)
-    wrong = sum(t.rank != 1 and not t.silent for t in told)
     assert scenario.defeats != "ledger"
-    assert (silent if "returns no suspect" in scenario.why else wrong) > len(UNSEEN) / 2
+
+    def is_defeated(seed: int) -> bool:
+        frame = shop.virtual(scenario, seed, progress=False)
+        (told,) = rule_results(scenario, seed, frame, rule)
+        is_wrong = told.rank != 1 and not told.silent
+        return told.silent if "returns no suspect" in scenario.why else is_wrong
+
+    assert two_of_three(map(is_defeated, UNSEEN))
 
 
 # ---- what spans cannot show

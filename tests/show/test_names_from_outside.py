@@ -44,6 +44,11 @@ def frame(request):
     return spans_at(NAMES[request.param])
 
 
+@pytest.fixture(scope="module")
+def report(frame):
+    return replay(frame)
+
+
 DRAWN = {
     "timeline": lambda frame, report: plots.timeline(report.windows, report.anomalies),
     "overview": lambda frame, report: plots.overview(report.windows, report.anomalies),
@@ -54,8 +59,8 @@ DRAWN = {
 
 
 @pytest.mark.parametrize("drawing", DRAWN)
-def test_every_name_can_be_drawn(frame, drawing):
-    drawn = DRAWN[drawing](frame, replay(frame))
+def test_every_name_can_be_drawn(frame, report, drawing):
+    drawn = DRAWN[drawing](frame, report)
     figure = getattr(drawn, "figure", drawn)
     figure.savefig(io.BytesIO(), format="png")
     plt.close(figure)
@@ -100,8 +105,8 @@ def test_every_name_can_stand_in_a_figure_of_scores(name, drawing):
     plt.close(figure)
 
 
-def test_texts_hold_no_control_characters_and_are_short(frame):
-    (incident,) = replay(frame).incidents
+def test_texts_hold_no_control_characters_and_are_short(report):
+    (incident,) = report.incidents
     text = f"{incident!r} {incident.title} {' '.join(incident.affected_endpoints)}"
     assert text.isprintable()
     assert len(text) < 1000

@@ -48,13 +48,13 @@ def call_trees(draw):
 
 
 @given(call_trees())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_self_time_equals_the_slow_way(frame):
     np.testing.assert_allclose(lab.self_time(frame), naive.self_time(frame), atol=1e-9)
 
 
 @given(call_trees())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_service_graph_equals_the_slow_way(frame):
     graph = lab.service_graph(frame)
     slow = naive.service_graph(frame)
@@ -72,7 +72,7 @@ def test_the_service_graph_equals_the_slow_way(frame):
 
 
 @given(call_trees())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_nanosecond_of_a_request_belongs_to_one_span(frame):
     forest = trees.build_trees(encode.encode(frame), 2 * 10**18, NO_TIMING)
     position, ns = trees.critical_path(forest)
@@ -81,7 +81,7 @@ def test_every_nanosecond_of_a_request_belongs_to_one_span(frame):
 
 
 @given(call_trees())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_critical_path_equals_the_slow_way(frame):
     position, ns = trees.critical_path(
         trees.build_trees(encode.encode(frame), 2 * 10**18, NO_TIMING)
