@@ -1,0 +1,145 @@
+"""Tables of metrics as tools write them: names, roles, times."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aiops_lab.explain.metric_costs import in_percent, mean_of_quantiles, tables
+from aiops_lab.explain.metric_frames import read_frame, role_of
+
+
+def read(columns, rows=3, roles=None, index=None):
+    frame = pd.DataFrame(columns, index=range(rows) if index is None else index)
+    return read_frame("normal", frame.astype(float), 1, roles)
+
+
+@pytest.mark.parametrize(
+    ("name", "node", "metric"),
+    [
+        ("carts_lat_50", "carts", "lat_50"),
+        ("carts-db_cpu", "carts-db", "cpu"),
+        ("worker-01-cpu", "worker-01", "cpu"),
+        ("ts-order-service-network_receive", "ts-order-service", "network_receive"),
+        ("redis-cart-p90latency", "redis-cart", "p90latency"),
+        ("cart_istio-latency-90", "cart", "istio-latency-90"),
+        (
+            "front-end_container-cpu-usage-seconds-total",
+            "front-end",
+            "container-cpu-usage-seconds-total",
+        ),
+        ("cart_queue-depth", "cart", "queue-depth"),
+    ],
+)
+def test_a_flat_name_is_split_where_the_metric_begins(name, node, metric):
+    assert list(read({name: 1.0}).values.columns) == [(node, metric, "value")]
+
+
+def test_an_unknown_metric_is_split_at_a_known_node():
+    columns = read({"worker-01-cpu": 1.0, "worker-01-retries_left": 1.0}).values.columns
+    assert list(columns)[1] == ("worker-01", "retries_left", "value")
+
+
+@pytest.mark.parametrize(
+    ("metric", "statistic", "kind", "quantile"),
+    [
+        ("latency", "Average", "latency", None),
+        ("latency", "p99", "latency", 0.99),
+        ("lat_50", "value", "latency", 0.5),
+        ("p95latency", "value", "latency", 0.95),
+        ("latency", "Maximum", "other", None),
+        ("request_duration_ms", "value", "latency", None),
+        ("availability", "Average", "success", None),
+        ("success_rate", "value", "success", None),
+        ("error_rate", "value", "error_rate", None),
+        ("errors", "Sum", "errors", None),
+        ("requests", "Sum", "requests", None),
+        ("lod", "value", "requests", None),
+        ("cpu_cfs", "value", "cpu", None),
+        ("mem", "value", "memory", None),
+        ("diskio", "value", "disk", None),
+        ("network_receive", "value", "network", None),
+        ("restarts", "value", "restarts", None),
+        ("queue_depth", "value", "other", None),
+    ],
+)
+def test_a_metric_is_recognized_by_its_name(metric, statistic, kind, quantile):
+    role = role_of(metric, statistic)
+    assert (role.kind, role.quantile) == (kind, quantile)
+
+
+@pytest.mark.parametrize("key", ["a_depth", "depth", ("a", "depth"), ("a", "depth", "value")])
+def test_roles_settle_what_a_name_does_not_say(key):
+    metrics = read({"a_depth": 1.0}, roles={key: "latency"})
+    assert metrics.roles["a", "depth", "value"].kind == "latency"
+
+
+def test_an_ignored_metric_is_left_out():
+    metrics = read({"a_cpu": 1.0, "a_mem": 1.0}, roles={"cpu": "ignore"})
+    assert list(metrics.values.columns) == [("a", "mem", "value")]
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin"])
+def test_times_become_seconds_and_without_a_zone_they_are_utc(zone):
+    times = pd.date_range("2026-01-01 00:00", periods=3, freq="5s", tz=zone)
+    start = pd.Timestamp("2026-01-01", tz=zone or "UTC").timestamp()
+    metrics = read({"a_cpu": 1.0}, index=times)
+    assert metrics.starts.tolist() == [start, start + 5, start + 10]
+    assert metrics.step_s == 5
+
+
+def costs(columns, metric, rows=3, step=1.0):
+    metrics = read(columns, rows, index=step * np.arange(rows))
+    percent = in_percent(metrics)
+    return tables(metrics, sorted({name.split("_")[0] for name in columns}), metric, percent)
+
+
+def test_milliseconds_become_seconds_and_rates_become_numbers_of_requests():
+    found = costs({"a_latency_ms": 30.0, "a_rps": 4.0}, "latency", step=5.0)
+    assert found.cost[:, 0].tolist() == pytest.approx([0.03] * 3)
+    assert found.requests[:, 0].tolist() == [20.0] * 3
+
+
+def test_a_mean_is_taken_before_quantiles():
+    found = costs({"a_latency": 3.0, "a_latency-90": 9.0, "a_rps": 1.0}, "latency")
+    assert found.cost[0, 0] == 3
+
+
+def test_the_mean_of_quantiles_is_between_them():
+    values = np.array([[2.0], [4.0], [8.0]])
+    # 0 to .5: 1.5 on average, to .9: 3, to .95: 6, beyond: 8
+    assert mean_of_quantiles([0.5, 0.9, 0.95], values)[0] == pytest.approx(
+        0.5 * 1.5 + 0.4 * 3 + 0.05 * 6 + 0.05 * 8
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "failed"),
+    [
+        ("a_success_rate", 0.9, 0.1),
+        ("a_success_rate", 90.0, 0.1),
+        ("a_availability", 0.9, 0.991),
+        ("a_error_rate", 0.2, 0.2),
+        ("a_errors", 3.0, 0.3),
+        ("a_errors", 30.0, 1.0),
+    ],
+)
+def test_failures_are_a_share_however_they_are_told(name, value, failed):
+    found = costs({name: value, "a_requests": 10.0}, "availability")
+    assert found.cost[0, 0] == pytest.approx(failed)
+
+
+@pytest.mark.parametrize(
+    ("columns", "roles", "said"),
+    [
+        ({"cpu": 1.0}, None, "normal must have columns .* or names node_metric, got 'cpu'"),
+        ({"a_cpu": 1.0, "a-cpu": 1.0}, None, r"normal must have each column once, got \('a'"),
+        ({"a_cpu": 1.0}, {"cpu": "heat"}, r"roles\['cpu'\] must be one of \['latency'.* 'heat'"),
+        ({"a_cpu": 1.0}, ["cpu"], "roles must be a mapping, got list"),
+        ({"a_success_rate": 101.0}, None, "must be finite, from 0 to 100, got 101.0"),
+    ],
+)
+def test_an_unusable_table_or_role_is_refused(columns, roles, said):
+    with pytest.raises(ValueError, match=said):
+        read(columns, roles=roles)
