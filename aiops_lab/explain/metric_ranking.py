@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from aiops_lab.explain.metric_confidence import confidence
 from aiops_lab.explain.metric_config import MetricsConfig
 from aiops_lab.explain.metric_deviations import by_node
 from aiops_lab.explain.metric_frames import LATENCY, RESOURCES, Column, Metrics
@@ -100,29 +101,30 @@ def by_both(
     unusual: pd.DataFrame,
     now: Metrics,
     calls: Calls,
+    *,
     hosts: dict[str, str],
+    intervals: int,
     config: MetricsConfig,
 ) -> list[Suspect]:
     """Return the nodes with an excess beyond the noise or an unusual metric.
 
-    Without ledgers the deviations decide alone. Scores are from 0 to 1.
+    Without ledgers the deviations decide alone. Scores are from 0 to 1. `intervals`: of the normal
+    data.
     """
     nodes = sorted(now.values.columns.unique(0))
     total = by_node(unusual, nodes)
     deviation = total / max(total.max(), TINY)
-    strength = np.expm1(total) / (np.expm1(total) + config.noise_ratio)
-    table = pd.DataFrame({"excess": 0.0, "deviation": deviation, "confidence": strength})
+    table = pd.DataFrame({"excess": 0.0, "deviation": deviation})
     if ledgers:
         suspects = by_ledger(ledgers, len(ledgers) == 1, config)
         known = {suspect.service: suspect for suspect in suspects if suspect.score > 0}
         table["excess"] = pd.Series({node: s.share for node, s in known.items()}, dtype=float)
         table = table.fillna({"excess": 0.0})
-        sure = pd.Series({node: s.confidence for node, s in known.items()}, dtype=float)
-        table["confidence"] = np.fmax(table["confidence"], sure.reindex(nodes))
         table["excess"] = _with_unmeasured(table["excess"], ledgers, unusual, now, calls)
         table["score"] = (table["excess"] + table["deviation"]) / 2
     else:
         table["score"] = table["deviation"]
+    table["confidence"] = confidence(total, table["score"], intervals)
     table = _with_hosts(table, hosts)
     table["share"] = _share(table["score"])
     ranked = table[table["score"] > 0].sort_index()

@@ -120,8 +120,9 @@ def rank_from_metrics(
         Highest score first, equal scores by name. ``service`` is the node. Of the ledger alone,
         ``score`` is the own excess beyond the noise in seconds or failed requests of the `target`,
         without one in usual requests (not above 0: within the noise, and in the order of own excess
-        over noise); else 0 to 1. ``share`` is its part of all positive scores. ``confidence`` is a
-        scale, not learned from labels. ``by`` says which evidence weighed more. ``evidence`` has
+        over noise); else 0 to 1. ``share`` is its part of all positive scores. ``confidence``: of
+        the ledger alone r / (r + 3) with r = own excess over noise, a scale; else learned, see
+        `metric_confidence`. ``by`` says which evidence weighed more. ``evidence`` has
         the account of the node for each cost: usual, now (cost of a request), requests, due,
         excess, passed_on (by callees), bridged (by callees that `calls` does not name), own, noise
         and the columns it was read from; and its most unusual metrics: usual, now, scales.
@@ -162,7 +163,10 @@ def rank_from_metrics(
     if ledgers and not hosts and _is_exact(now):
         return by_ledger(ledgers, alarm is not None, config)
     unusual = deviations(usual, now, window.before, config)
-    return by_both(ledgers, unusual, now, pairs or [], hosts, config)
+    intervals = len(usual.starts)
+    return by_both(
+        ledgers, unusual, now, pairs or [], hosts=hosts, intervals=intervals, config=config
+    )
 
 
 # ---- input
