@@ -6,15 +6,17 @@ those of `anomaly_scores`, which tests/test_accuracy.py compares.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from aiops_lab.datasets.cases import SeriesCase
 from aiops_lab.detect import series
-from aiops_lab.detect.baselines import alpha_of, ewma_step
-from benchmarks import _nab, _series
+from aiops_lab.detect.baselines import alpha_of
+from aiops_lab.numerics import compiled
+from benchmarks import _events, _labelled, _nab, _series
 from benchmarks._ablation import CONDITIONS, REMOVED, WHOLE, bar, family
 from benchmarks._tables import Row, Table
 
@@ -49,12 +51,14 @@ def composed(
     return _held(score, 1.0 - alpha_of(1.0, given["hold"])) if hold else score
 
 
+@compiled
 def _ewma(values: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    mean, means = float(values[0]), []
-    for value, gain in zip(values.tolist(), gains.tolist(), strict=True):
-        mean, _ = ewma_step(mean, 0.0, value, gain)
-        means.append(mean)
-    return np.array(means)
+    means = np.empty_like(values)
+    mean = values[0]
+    for i in range(values.size):
+        mean += gains[i] * (values[i] - mean)
+        means[i] = mean
+    return means
 
 
 def _beyond(view: np.ndarray) -> np.ndarray:
@@ -75,13 +79,15 @@ def _local(distance: np.ndarray, usual: np.ndarray, most: float, limit: float) -
     return most * (1.0 - share)
 
 
+@compiled
 def _held(scores: np.ndarray, decay: float) -> np.ndarray:
     """Return the scores that beat the decaying one before them."""
-    hold, kept = 0.0, np.zeros(len(scores))
-    for i, score in enumerate(scores.tolist()):
+    hold = 0.0
+    kept = np.zeros_like(scores)
+    for i in range(scores.size):
         hold *= decay
-        if score > hold:
-            kept[i] = hold = score
+        if scores[i] > hold:
+            kept[i] = hold = scores[i]
     return kept
 
 
@@ -105,29 +111,49 @@ CONSTANTS = (
 
 
 def nab(cases: Sequence[SeriesCase], progress: bool) -> list[Table]:
-    """Return what each part of `anomaly_scores` is worth, and what other constants do."""
+    """Return what each part of `anomaly_scores` is worth on NAB, and what other constants do."""
+    columns = ("low FP", "low FN", "false alarms per 10,000 rows")
+    about = f"NAB, {len(cases)} files seen while tuning"
+    return [
+        Table(title, about, "standard profile", rows, columns)
+        for title, rows in _tried(partial(_series_row, cases=cases), progress)
+    ]
+
+
+def labelled(name: str, cases: Sequence[SeriesCase], progress: bool) -> list[Table]:
+    """Return the same by events, at the threshold that is fixed in advance."""
+    about = f"{name}, {len(cases)} series seen while tuning"
+    return [
+        Table(title, about, "F1 of events, %", rows, ("found", "false alarms"))
+        for title, rows in _tried(partial(_events_row, cases=cases), progress)
+    ]
+
+
+def _tried(row: Callable[..., Row], progress: bool) -> Iterator[tuple[str, list[Row]]]:
+    """Return the rows of parts removed, and those of constants halved and doubled."""
     changed: dict[str, dict[str, Any]] = {}
     for name in CONSTANTS:
         for factor in (0.5, 2.0):
             value = factor * getattr(series, name)
             changed[f"{name.lower()} {value:g}"] = {name.lower(): value}
-    tables = []
     for title, how, kind in (
         ("Series: one part removed", PARTS, REMOVED),
         ("Series: halved and doubled constants", {WHOLE: {}} | changed, CONDITIONS),
     ):
-        rows = [_series_row(name, h, kind, cases) for name, h in bar(how.items(), title, progress)]
-        columns = ("low FP", "low FN", "false alarms per 10,000 rows")
-        tables.append(
-            Table(
-                title,
-                f"NAB, {len(cases)} files seen while tuning",
-                "standard profile",
-                rows,
-                columns,
-            )
+        yield title, [row(name, h, kind) for name, h in bar(how.items(), title, progress)]
+
+
+def _events_row(name: str, how: Mapping[str, Any], kind: str, cases: Sequence[SeriesCase]) -> Row:
+    given = [
+        (
+            composed(case.values, **how)[case.scored_from :],
+            _events.labels(case.windows, len(case.values))[case.scored_from :],
         )
-    return tables
+        for case in cases
+    ]
+    reached = _events.at(given, series.ALARM)
+    others = f"{reached.found} of {reached.events}", str(reached.false)
+    return Row(name, family(name, kind), _labelled.interval(given, series.ALARM), None, "", others)
 
 
 def _series_row(name: str, how: Mapping[str, Any], kind: str, cases: Sequence[SeriesCase]) -> Row:

@@ -1,14 +1,15 @@
 """How good is it on data that nobody here made? ``python -m benchmarks.accuracy [--data DIR]
 [--only NAME]``.
 
-PetShop (metrics), Nezha (traces) and NAB (single series): this package, the classic rules, trivial
-baselines and the peers' own packages, in one run, on the same cases. Then what each kind of
+PetShop (metrics), Nezha (traces), NAB, WSD, AIOPS KPI and UCR's archive (single series): this
+package, the classic rules, trivial baselines and the peers' own packages, in one run, on the same
+cases. Then what each kind of
 evidence is worth, and what becomes of the answers when data is lost or a constant is another one.
 Written as markdown and as a picture to ``--out``.
 
-DIR holds the folders petshop, nezha and nab, or some of them: `aiops_lab.datasets.sources.load`
-reads them. Without ``--data`` it is what AIOPS_LAB_DATA names, or ../shared/data beside the
-project. Without data it says where to get it (exit 2).
+DIR holds the folders petshop, nezha, nab, wsd, aiops_kpi and ucr, or some of them:
+`aiops_lab.datasets.sources.load` reads them. Without ``--data`` it is what AIOPS_LAB_DATA names, or
+../shared/data beside the project. Without data it says where to get it (exit 2).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +29,7 @@ from benchmarks import (
     _ablation_series,
     _ablation_traces,
     _faults,
+    _labelled,
     _peers,
     _petshop,
     _series,
@@ -43,8 +46,26 @@ THESE, OTHERS, PARTLY = "these cases", "other cases", "a part of these"
 SEEN, FRESH = "seen while tuning", "not seen while tuning"
 
 
+# of each set of labelled series, what of it was looked at: all that lies beside the project
+SEEN_LABELLED = {
+    "wsd": """100 103 115 118 12 124 135 136 150 153 165 180 192 193 195 23 24 26 49 53 55 63 64 78
+        80 91 95""",
+    "aiops": """847e8ecc-f8d2-3a93-9107-f367a0aab37d adb2fde9-8589-3f5b-a410-5fe14386c7af
+        da10a69f-d836-3baa-ad40-3e548ecf1fbd f0932edd-6400-3e63-9559-0a9860a1baa9
+        ffb82d38-5f00-37db-abc0-5d2e4e4cb6aa""",
+}
+SEEN_POINTS = 30_000  # of UCR's archive, a part of the series that are no longer
+
+
 def seen(name: str, case: Case) -> bool:
-    """Return whether this package's constants were chosen while looking at the case."""
+    """Return whether this package's constants were chosen while looking at the case.
+
+    Of UCR's archive a series counts as seen if it is short enough to have been.
+    """
+    if isinstance(case, SeriesCase) and name == "ucr":
+        return len(case.values) <= SEEN_POINTS
+    if name in SEEN_LABELLED:
+        return case.name.partition("/")[2] in SEEN_LABELLED[name].split()
     if name == "petshop":
         return "/train/" in case.name
     return case.group in (SEEN_DAYS if name == "nezha" else SEEN_SERIES)
@@ -110,7 +131,26 @@ def nab(folder: Path | None, progress: bool) -> Both:
     return tables, lambda: _ablation_series.nab([c for c in cases if seen("nab", c)], progress)
 
 
-SETS = {"petshop": petshop, "nezha": nezha, "nab": nab}
+def labelled(name: str, folder: Path | None, progress: bool) -> Both:
+    """Return the comparison on a set of labelled series."""
+    cases = cases_of(SeriesCase, name, folder)
+    table = _labelled.highest if name == "ucr" else _labelled.events
+    tables = [table(name, part, some, on, progress) for part, some, on in parts(name, cases)]
+    known = [case for case in cases if seen(name, case)]
+    if name == "ucr":
+        return tables, list
+    return tables, lambda: _ablation_series.labelled(_labelled.TITLES[name], known, progress)
+
+
+SETS: dict[str, Callable[[Path | None, bool], Both]] = {
+    "petshop": petshop,
+    "nezha": nezha,
+    "nab": nab,
+    "wsd": partial(labelled, "wsd"),
+    "aiops": partial(labelled, "aiops"),
+    "ucr": partial(labelled, "ucr"),
+}
+FOLDERS = {"aiops": "aiops_kpi"}
 
 
 def data_folder(given: Path | None) -> Path | None:
@@ -149,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     absent: list[str] = []
     try:
         for name in asked.only or SETS:
-            mine, ablate = _of(name, root / name if root else None, progress)
+            mine, ablate = _of(name, root / FOLDERS.get(name, name) if root else None, progress)
             compared += mine
             absent += [] if mine else [name]
             ablated += [] if asked.quick else ablate()
@@ -157,7 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped; nothing was written", file=sys.stderr)
         return 130
     if not compared:
-        print("then name the folder above petshop, nezha and nab: --data DIR", file=sys.stderr)
+        print(
+            "then name the folder above petshop, nezha, nab and so on: --data DIR", file=sys.stderr
+        )
         return 2
     save(compared, asked.out, "accuracy", _head(absent))
     if ablated:

@@ -27,10 +27,10 @@ class Case:
         Unique within its data set.
     group : str
         Cases that share `normal` (PetShop: scenario, Nezha: system and day), a system
-        (Cloud-OpsBench, RCD) or a kind of series (NAB).
+        (Cloud-OpsBench, RCD), a kind of series (NAB) or the set itself (WSD, UCR, AIOPS).
     truth : Any
         The right answer: a node (PetShop, Cloud-OpsBench, RCD), a service (Nezha), windows as
-        (first row, last row) (NAB).
+        (first row, last row) (series).
     normal, abnormal : DataFrame or array
         Every kind of case has both. They may be shared between cases: do not write into them.
     """
@@ -94,12 +94,21 @@ class TracesCase(Case):
 
 @dataclass(frozen=True, eq=False)
 class SeriesCase(Case):
-    """A file of NAB: `values` with their `times`; `truth` and `windows` are the rows of the
-    anomalies.
+    """A labelled series: `truth` and `windows` are the rows of its anomalies.
+
+    Attributes
+    ----------
+    values : array, shape (n,)
+    times : DatetimeIndex, or None
+        None: the set has no times.
+    learning : int, or None
+        First rows that are not scored, their anomalies neither. None: as NAB does, 15 % of the
+        rows, at most 750.
     """
 
     values: np.ndarray = field(repr=False)
-    times: pd.DatetimeIndex = field(repr=False)
+    times: pd.DatetimeIndex | None = field(repr=False)
+    learning: int | None = None
 
     @property
     def windows(self) -> tuple[tuple[int, int], ...]:
@@ -107,14 +116,19 @@ class SeriesCase(Case):
         return self.truth
 
     @property
+    def scored_from(self) -> int:
+        """The first row that is scored."""
+        return unscored(len(self.values)) if self.learning is None else self.learning
+
+    @property
     def normal(self) -> np.ndarray:
-        """The first rows, which are not scored: 15 % of the file, at most 750."""
-        return self.values[: unscored(len(self.values))]
+        """The first rows, which are not scored."""
+        return self.values[: self.scored_from]
 
     @property
     def abnormal(self) -> np.ndarray:
         """All rows after `normal`."""
-        return self.values[unscored(len(self.values)) :]
+        return self.values[self.scored_from :]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from aiops_lab.datasets import cloudopsbench, nab, rcd
+from aiops_lab.datasets import cloudopsbench, labelled_series, nab, rcd
 from aiops_lab.datasets.cases import Case, Dataset
 from aiops_lab.datasets.nezha import read_nezha
 from aiops_lab.datasets.petshop import read_petshop
@@ -31,7 +31,8 @@ def load(name: str, directory: str | Path | None = None, *, logs: bool = False) 
     ----------
     name : str
         ``"petshop"`` or ``"cloudopsbench"`` (metrics and a call graph), ``"rcd"``
-        (metrics), ``"nezha"`` (traces, resources, logs) or ``"nab"`` (series).
+        (metrics), ``"nezha"`` (traces, resources, logs), ``"nab"``, ``"wsd"``, ``"ucr"`` or
+        ``"aiops"`` (series).
     directory : path
         PetShop and NAB: a clone of the public repository, or a selection of it in the same layout.
         Nezha: what ``python -m aiops_lab.datasets nezha`` wrote. Others: as the error about a
@@ -94,4 +95,13 @@ SOURCES = {
         cloudopsbench.read_cloudopsbench,
     ),
     "rcd": _Source(rcd.LICENCE, rcd.SOURCE, rcd.GET, rcd.read_rcd),
+    **{
+        name: _Source(
+            labelled_series.LICENCE,
+            labelled_series.SOURCE,
+            labelled_series.get(name),
+            labelled_series.reader(name),
+        )
+        for name in labelled_series.FOLDERS
+    },
 }

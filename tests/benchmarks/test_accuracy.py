@@ -32,10 +32,12 @@ from tests.support import public
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All three sets, small."""
+    """All six sets, small."""
     root = tmp_path_factory.mktemp("data")
     public.petshop(root / "petshop")
     public.nab(root / "nab")
+    for name in ("wsd", "aiops_kpi", "ucr"):
+        public.labelled(root / name)
     main(["nezha", str(public.clone(root / "clone")), str(root / "nezha")])
     return root
 
@@ -45,7 +47,7 @@ def test_without_data_it_says_how_to_get_it(
 ) -> None:
     assert accuracy.main(["--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr()
-    assert said.err.count("git clone https://github.com/") == 3
+    assert said.err.count("git clone https://github.com/") == 6
     assert said.out == ""
     assert not (tmp_path / "out").exists()
 
@@ -66,11 +68,16 @@ def test_one_command_writes_a_table_and_a_picture_of_each_set(out: Path) -> None
         "## Nezha: traces alone",
         "## Nezha: traces, logs and metrics",
         "## NAB: single series",
+        "## WSD: series of web services",
+        "## AIOPS KPI: series of web services",
+        "## UCR's archive: one anomaly a series",
     ]
     for row in (
         "| **aiops_lab** | this package | 100.0 (51.0–100.0)",
         "| walk down | classic rule",
         "| random | baseline",
+        "| **anomaly_scores** | this package | 100.0 (100.0–100.0) | 3 of 3 | 0 | 0.1 | 100.0",
+        '| **anomaly_scores, method="matrix-profile"** | this package | 100.0 (43.8–100.0)',
     ):
         assert row in text
     assert (out / "accuracy.png").read_bytes()[:4] == b"\x89PNG"

@@ -39,7 +39,7 @@ def test_for_nezha_it_also_says_how_to_convert(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_an_error_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"one of \['cloudopsbench', .*'rcd'\], got 'petshp'"):
+    with pytest.raises(ValueError, match=r"one of \['aiops', .*'wsd'\], got 'petshp'"):
         datasets.load("petshp", ".")
 
 

@@ -135,6 +135,20 @@ REQUESTS = {  # trace: starts at second; the last of `end`'s spans starts after 
 }
 
 
+def labelled(root: Path, series: int = 3) -> Path:
+    """Series with one event each, behind 1,200 points for learning."""
+    root.mkdir(parents=True)
+    for number in range(series):
+        values = np.random.default_rng(number).normal(size=1600).astype(np.float32)
+        labels = np.zeros(1600, dtype=np.int8)
+        values[1400:1405] += 30
+        labels[1400:1405] = 1
+        parts: dict[str, np.ndarray] = {"train": values[:1200], "test": values[1200:]}
+        parts |= {"train_label": labels[:1200], "test_label": labels[1200:]}
+        np.savez(root / f"{number}.npz", **parts)
+    return root
+
+
 def clone(root: Path) -> Path:
     """A clone of Nezha's repository with one day of TrainTicket: requests at `REQUESTS`, and one in
     construct_data.
