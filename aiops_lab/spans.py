@@ -210,9 +210,7 @@ def _text_column(name: str, values: Sequence[Any]) -> pd.Series:
     import pandas as pd
 
     column = pd.Series([*values], dtype=object, name=name)
-    is_text = set(map(type, values)) <= {str, NoneType}
-    if not is_text or not _is_unicode("".join(filter(None, values))):
-        _check_is_text(column)  # which tells what is wrong
+    _check_is_text(column)
     return column
 
 
@@ -286,6 +284,8 @@ def _check_is_text(column: pd.Series) -> None:
     rule = "must be text (object, str or category)"
     is_category = isinstance(dtype, pd.CategoricalDtype)
     texts = pd.Series(column.cat.categories) if is_category else column
+    if _are_unicode(texts.tolist()):
+        return
     is_text = types.infer_dtype(texts, skipna=True) in ("string", "empty")
     if is_text or column.isna().all():
         _check_is_unicode(column, texts)
@@ -295,6 +295,12 @@ def _check_is_text(column: pd.Series) -> None:
     objects = column.astype(object)
     is_other = objects.notna() & ~objects.map(lambda value: isinstance(value, str)).astype(bool)
     _refuse(objects, is_other, rule)
+
+
+def _are_unicode(values: list[object]) -> bool:
+    """Return whether all values are None or text that UTF-8 can hold: the usual case, told soon."""
+    is_text = set(map(type, values)) <= {str, NoneType}
+    return is_text and _is_unicode("".join(filter(None, values)))  # type: ignore[arg-type]
 
 
 def _check_is_unicode(column: pd.Series, texts: pd.Series) -> None:
