@@ -319,9 +319,9 @@ def must_be_found(app: App, folder: Path, normal_s: float, fault_s: float) -> No
 class Watch:
     """A monitor beside the app, in a thread of its own, and the incidents that it reports."""
 
-    def __init__(self, store: SpanStore) -> None:
+    def __init__(self, store: SpanStore, sensitivity: Sensitivity = SENSITIVITY) -> None:
         self.found: dict[str, Incident] = {}
-        self._monitor = Monitor(store, SENSITIVITY)
+        self._monitor = Monitor(store, sensitivity)
         self._over = threading.Event()
         self._pool = ThreadPoolExecutor(1)
 
