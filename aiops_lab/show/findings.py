@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -15,6 +15,7 @@ from aiops_lab.explain.verdict import build_verdict
 from aiops_lab.replaying import replay
 from aiops_lab.results import Anomaly, Step, Suspect, Verdict, what_is_worse
 from aiops_lab.spans import check
+from aiops_lab.traces.graph import service_graph
 
 if TYPE_CHECKING:
     from aiops_lab.detect.sensitivity import Sensitivity
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 MOST_DOUBTS = 8
 MOST_ENTRIES = 3
 MOST_ERRORS = 3
+MOST_CHANGES = 10
+MOST_CALLEES = 4
+
+CAUSE, CALLED = "the cause", "called by the cause"  # roles of a change
+
+MORE_FAILURES = 0.02  # share of the requests: fewer say nothing
+FAST = 0.8  # of the usual time: what fails in less than this fails fast
 
 
 class Finding(NamedTuple):
@@ -33,6 +41,21 @@ class Finding(NamedTuple):
     verdict: Verdict
     anomalies: tuple[Anomaly, ...] = ()
     incident: Incident | None = None
+
+
+class Change(NamedTuple):
+    """What one endpoint did before and during the trouble: its role in it, requests, mean ms, and
+    the share that failed. ``usual_ms`` and ``now_ms`` are None where nothing was answered.
+    """
+
+    endpoint: str
+    role: str
+    usual_requests: int
+    requests: int
+    usual_ms: float | None
+    now_ms: float | None
+    usual_failed: float
+    now_failed: float
 
 
 class Findings(NamedTuple):
@@ -152,6 +175,89 @@ def errors_at_cause(case: Finding, spans: pd.DataFrame) -> list[str]:
 
 def _with_colon(error: str) -> str:
     return f": {shorten(error)}"
+
+
+# ---- before and now
+
+
+def changes(case: Finding, spans: pd.DataFrame) -> list[Change]:
+    """Return the numbers before and now of the cause, what it made worse, and what it calls."""
+    rows = {row["endpoint"]: row for row in case.verdict.endpoints}
+    worse = [row for row in rows.values() if row["degraded"]]
+    worse.sort(key=lambda row: -row["share"])
+    cause = case.verdict.cause
+    roles = {shown_name(cause): CAUSE} if cause else {}
+    called = called_by_cause(case, spans)
+    for row in worse:
+        if row["endpoint"] not in called:
+            roles.setdefault(row["endpoint"], "worse too")
+    for name in called:
+        roles.setdefault(name, CALLED)
+    known = [(rows[name], role) for name, role in roles.items() if name in rows]
+    return [_change(row, role) for row, role in known[:MOST_CHANGES]]
+
+
+def _change(row: dict[str, Any], role: str) -> Change:
+    return Change(
+        row["endpoint"],
+        role,
+        row["n_usual"],
+        row["n_now"],
+        row["usual_ms"] if row["n_usual"] else None,
+        row["now_ms"] if row["n_now"] else None,
+        row["usual_failed"],
+        row["now_failed"],
+    )
+
+
+def called_by_cause(case: Finding, spans: pd.DataFrame) -> list[str]:
+    """Return the endpoints that the cause calls, as shown, by the number of calls."""
+    cause = case.verdict.cause
+    if cause is None:
+        return []
+    graph = service_graph(spans)
+    calls = graph[graph["caller"] == shown_name(cause)]
+    return calls.sort_values("calls", ascending=False, kind="stable")["callee"].tolist()
+
+
+def why_there(case: Finding, spans: pd.DataFrame) -> list[str]:
+    """Return what speaks for the cause: that it fails fast, and how those did that it calls."""
+    cause = case.verdict.cause
+    table = changes(case, spans)
+    mine = [change for change in table if change.role == CAUSE]
+    if cause is None or not mine:
+        return []
+    told = fast_failure(mine[0])
+    callees = [change for change in table if change.role == CALLED][:MOST_CALLEES]
+    shown = "; ".join(map(before_and_now, callees))
+    return [*told, f"What {mine[0].endpoint} calls itself: {shown}."] if shown else told
+
+
+def fast_failure(change: Change) -> list[str]:
+    """Return that an endpoint fails sooner than it used to answer; nothing where it does not."""
+    fails = change.now_failed - change.usual_failed > MORE_FAILURES
+    if not fails or change.now_ms is None or change.usual_ms is None:
+        return []
+    if change.now_ms >= FAST * change.usual_ms:
+        return []
+    return [
+        f"It fails fast: {change.now_ms:.1f} ms instead of {change.usual_ms:.1f} ms. It answers "
+        "with an error before its work is done: latency alone would show an improvement."
+    ]
+
+
+def before_and_now(change: Change) -> str:
+    """Return how one endpoint did, in words."""
+    if change.now_ms is None:
+        return f"{change.endpoint} was not reached any more"
+    usual = "not called before" if change.usual_ms is None else f"usually {change.usual_ms:.1f} ms"
+    told = f"{change.endpoint} {change.now_ms:.1f} ms ({usual})"
+    if change.now_failed - change.usual_failed <= MORE_FAILURES:
+        return told
+    return f"{told}, {change.now_failed:.0%} failed"
+
+
+# ---- end and doubts
 
 
 def is_over(case: Finding, findings: Findings) -> bool:

@@ -17,12 +17,14 @@ from aiops_lab.show.findings import (
     Finding,
     Findings,
     bounds,
+    changes,
     doubts,
     errors_at_cause,
     is_over,
     losses,
     path_to_cause,
     shown_name,
+    why_there,
 )
 from aiops_lab.traces.graph import service_graph
 
@@ -86,6 +88,7 @@ def facts(case: Finding, findings: Findings) -> list[str]:
     path = path_to_cause(case, findings.spans)
     if len(path) > 1:
         told.append(f"Path of a request: {' → '.join(path)}.")
+    told += why_there(case, findings.spans)
     errors = errors_at_cause(case, findings.spans)
     if errors:
         told.append(f"Failed requests at the cause: {'; '.join(errors)}.")
@@ -109,11 +112,11 @@ def to_dict(findings: Findings) -> dict[str, Any]:
         "recording": findings.name,
         "spans": len(findings.spans),
         "left_out": findings.spans.attrs.get("left_out", {}),
-        "cases": [_case_to_dict(case) for case in findings.cases],
+        "cases": [_case_to_dict(case, findings.spans) for case in findings.cases],
     }
 
 
-def _case_to_dict(case: Finding) -> dict[str, Any]:
+def _case_to_dict(case: Finding, spans: pd.DataFrame) -> dict[str, Any]:
     verdict = case.verdict
     return {
         "title": case.title,
@@ -124,6 +127,7 @@ def _case_to_dict(case: Finding) -> dict[str, Any]:
         "ledger": list(verdict.ledger),
         "endpoints": list(verdict.endpoints),
         "sample_traces": list(verdict.sample_traces),
+        "changes": [change._asdict() for change in changes(case, spans)],
         "incident": case.incident.to_dict() if case.incident else None,
     }
 
@@ -160,6 +164,7 @@ def _page_part(case: Finding, findings: Findings) -> dict[str, Any]:
         "cause": cause_line(verdict),
         "victims": victims,
         "facts": facts(case, findings),
+        "changes": changes(case, findings.spans),
         "steps": verdict.explain(),
         "doubts": doubts(verdict),
         "pictures": _pictures(_figures(case, findings)),

@@ -65,7 +65,66 @@ def test_the_facts_say_what_was_lost_by_which_path_and_with_which_errors():
     assert told[0].endswith("UTC, over.")
     assert told[1] == "Of 55 requests of /order: 65% failed (usually 0%)."  # faster is not worse
     assert told[2] == "Path of a request: /order (front) → /reserve (stock)."
-    assert told[3].startswith("Failed requests at the cause: 36 × status 503: 'BackendError")
+    assert told[3].startswith("It fails fast: 10.9 ms instead of 29.7 ms.")
+    assert told[4] == "What /reserve calls itself: /shelf 17.1 ms (usually 16.2 ms)."
+    assert told[5].startswith("Failed requests at the cause: 36 × status 503: 'BackendError")
+
+
+def test_what_changed_is_told_of_the_cause_its_victims_and_what_it_calls():
+    spans = read_spans(DATA / "jaeger" / "load_shedding.json.gz")
+    found = found_in.find_incidents(spans, "x", Sensitivity(window_s=5))
+    table = found_in.changes(found.cases[0], spans)
+    assert [(change.endpoint, change.role) for change in table] == [
+        ("/reserve", "the cause"),
+        ("/order", "worse too"),
+        ("/shelf", "called by the cause"),
+    ]
+    cause = table[0]
+    assert (cause.usual_requests, cause.requests, cause.usual_failed) == (80, 55, 0)
+    assert (round(cause.usual_ms), round(cause.now_ms)) == (30, 11)
+    assert round(cause.now_failed, 2) == 0.65
+    assert report.to_dict(found)["cases"][0]["changes"][0] == cause._asdict()
+    page = report.to_html(found)
+    assert "<td>/reserve</td><td>the cause</td><td>80</td><td>55</td>" in page
+    assert '<td>0%</td><td class="worse">65%</td>' in page
+
+
+CHANGE = found_in.Change("/a", "the cause", 9, 9, 100.0, 50.0, 0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_fast"),
+    [
+        ({}, True),
+        ({"now_ms": 79.0}, True),
+        ({"now_ms": 81.0}, False),
+        ({"now_failed": 0.03}, True),
+        ({"now_failed": 0.02}, False),
+        ({"usual_failed": 0.5}, False),
+        ({"now_ms": None}, False),
+        ({"usual_ms": None}, False),
+    ],
+)
+def test_a_failure_is_fast_where_it_takes_less_than_the_work(changed, is_fast):
+    assert bool(found_in.fast_failure(CHANGE._replace(**changed))) == is_fast
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"now_failed": 0.02}, "/a 50.0 ms (usually 100.0 ms)"),
+        ({}, "/a 50.0 ms (usually 100.0 ms), 50% failed"),
+        ({"usual_ms": None, "now_failed": 0.0}, "/a 50.0 ms (not called before)"),
+        ({"now_ms": None}, "/a was not reached any more"),
+    ],
+)
+def test_what_is_called_is_compared_with_before(changed, told):
+    assert found_in.before_and_now(CHANGE._replace(**changed)) == told
+
+
+def test_a_slow_cause_does_not_fail_fast(findings):
+    told = report.facts(findings.cases[0], findings)
+    assert not any(line.startswith("It fails fast") for line in told)
 
 
 def test_calls_that_were_refused_are_the_errors_of_a_cause_without_spans():
