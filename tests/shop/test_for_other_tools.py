@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -71,6 +72,20 @@ def test_a_scenario_is_a_case_of_a_benchmark(form, tmp_path, capsys):
     assert f"read_metrics({str(folder / place)!r})" in capsys.readouterr().out
     assert main(line) == 2
     assert "FILE must be a folder that does not exist or is empty" in capsys.readouterr().err
+
+
+def test_the_page_on_formats_names_the_columns_that_are_written(tmp_path):
+    line = ["record", "--scenario", "delay", "--quiet", "--format"]
+    for form in ("rcaeval", "openrca"):
+        assert main([*line, form, str(tmp_path / form)]) == 0
+    page = (DATA.parent / "docs" / "formats.md").read_text("utf-8")
+    _, rows = page.split("| what | RCAEval | OpenRCA |\n|---|---|---|\n")
+    table = [row.split("|")[2:4] for row in rows.split("\n\n")[0].splitlines()[1:-1]]
+    for column, name in enumerate(("traces.csv", "trace_span.csv")):
+        (file,) = tmp_path.rglob(name)
+        named = re.findall(r"`(\w+)`", " ".join(row[column] for row in table))
+        written = [*pd.read_csv(file, nrows=1).columns]
+        assert sorted(named) == sorted(set(written) - {"time"})
 
 
 def test_a_case_of_rcaeval_has_one_faulty_service(tmp_path, capsys):
