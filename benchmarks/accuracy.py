@@ -1,15 +1,17 @@
 """How good is it on data that nobody here made? ``python -m benchmarks.accuracy [--data DIR]
 [--only NAME]``.
 
-PetShop (metrics), Nezha (traces), NAB, WSD, AIOPS KPI and UCR's archive (single series): this
+PetShop, Cloud-OpsBench and RCD's sock shop (metrics), Nezha (traces), NAB, WSD, AIOPS KPI and UCR's
+archive (single series): this
 package, the classic rules, trivial baselines and the peers' own packages, in one run, on the same
 cases. Then what each kind of
 evidence is worth, and what becomes of the answers when data is lost or a constant is another one.
 Written as markdown and as a picture to ``--out``.
 
-DIR holds the folders petshop, nezha, nab, wsd, aiops_kpi and ucr, or some of them:
-`aiops_lab.datasets.sources.load` reads them. Without ``--data`` it is what AIOPS_LAB_DATA names, or
-../shared/data beside the project. Without data it says where to get it (exit 2).
+DIR holds the folders petshop, cloudopsbench, rcd_sockshop, nezha, nab, wsd, aiops_kpi and ucr, or
+some of them: `aiops_lab.datasets.sources.load` reads them. Without ``--data`` it is what
+AIOPS_LAB_DATA names, or ../shared/data beside the project. Without data it says where to get it
+(exit 2).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from benchmarks import (
     _ablation_traces,
     _faults,
     _labelled,
+    _metrics,
     _peers,
     _petshop,
     _series,
@@ -66,8 +69,8 @@ def seen(name: str, case: Case) -> bool:
         return len(case.values) <= SEEN_POINTS
     if name in SEEN_LABELLED:
         return case.name.partition("/")[2] in SEEN_LABELLED[name].split()
-    if name == "petshop":
-        return "/train/" in case.name
+    if isinstance(case, MetricsCase):
+        return "/train/" in case.name if name == "petshop" else _metrics.seen(case)
     return case.group in (SEEN_DAYS if name == "nezha" else SEEN_SERIES)
 
 
@@ -142,15 +145,24 @@ def labelled(name: str, folder: Path | None, progress: bool) -> Both:
     return tables, lambda: _ablation_series.labelled(_labelled.TITLES[name], known, progress)
 
 
+def metrics(name: str, folder: Path | None, progress: bool) -> Both:
+    """Return the comparison on a set of faults that are told by metrics of any kind."""
+    halves = parts(name, cases_of(MetricsCase, name, folder))
+    title = _metrics.TITLES[name]
+    return [_metrics.table(title, part, some, on) for part, some, on in halves], list
+
+
 SETS: dict[str, Callable[[Path | None, bool], Both]] = {
     "petshop": petshop,
     "nezha": nezha,
     "nab": nab,
+    "cloudopsbench": partial(metrics, "cloudopsbench"),
+    "rcd": partial(metrics, "rcd"),
     "wsd": partial(labelled, "wsd"),
     "aiops": partial(labelled, "aiops"),
     "ucr": partial(labelled, "ucr"),
 }
-FOLDERS = {"aiops": "aiops_kpi"}
+FOLDERS = {"aiops": "aiops_kpi", "rcd": "rcd_sockshop"}
 
 
 def data_folder(given: Path | None) -> Path | None:

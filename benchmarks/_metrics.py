@@ -1,0 +1,239 @@
+"""Root cause on metrics as tools write them: Cloud-OpsBench and RCD's sock shop, by system and kind
+of fault.
+
+The windows without a fault are the second half of each case's normal part, with the first half as
+what is usual. Silent is an empty answer, or one that its method does not vouch for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+import aiops_lab as lab
+from aiops_lab.datasets.cases import MetricsCase
+from aiops_lab.explain.metric_frames import LATENCY, read_frame
+from benchmarks._petshop import HALF, SIGMAS, SILENT, Answer
+from benchmarks._tables import Row, Table, share
+
+TITLES = {
+    "cloudopsbench": "Cloud-OpsBench: metrics, calls and alerts",
+    "rcd": "RCD's sock shop: metrics without a graph",
+}
+
+Ask = Callable[[MetricsCase], Answer]
+TAIL = 0.9  # the least quantile of a tail latency
+SMALL = 1e-9  # the least deviation by which is divided
+
+# What the constants of this package were chosen on: the numbers of the cases.
+SEEN_NUMBERS = {
+    "boutique-infrastructure": (41, 44, 46),
+    "boutique-performance": (1, 2, 4, 5, 7, 10, 11, 13, 15, 16, 17, 18, 20),
+    "trainticket-performance": (
+        *(1, 4, 5, 7, 8, 10, 11, 12, 13, 16, 19, 21, 22, 26, 27, 28, 29, 33, 36, 39, 43, 46, 47),
+    ),
+    "carts-cpu": (2,),
+    "carts-mem": (1, 4),
+    "catalogue-cpu": (1, 4),
+    "catalogue-mem": (2, 4),
+    "orders-cpu": (4, 5),
+    "orders-mem": (1, 2, 3, 4, 5),
+    "payment-cpu": (1, 4, 5),
+    "payment-mem": (4, 5),
+    "user-cpu": (1, 2, 3, 4, 5),
+    "user-mem": (1, 2, 5),
+}
+
+
+def seen(case: MetricsCase) -> bool:
+    """Return whether this package's constants were chosen while looking at the case."""
+    kind, _, number = case.name.rpartition("/")[2].rpartition("-")
+    return int(number) in SEEN_NUMBERS.get(kind, ())
+
+
+class Method(NamedTuple):
+    """A method to compare; `tuned`: on what."""
+
+    name: str
+    family: str
+    ask: Ask
+    tuned: str = "nothing"
+
+
+# ---- who answers
+
+
+def this_package(case: MetricsCase) -> Answer:
+    """Ask `rank_from_metrics`."""
+    suspects = lab.rank_from_metrics(case.normal, case.abnormal, case.calls, case.target)
+    if not suspects:
+        return SILENT
+    first = suspects[0]
+    return Answer(first.service, first.score > 0 and first.confidence >= HALF)
+
+
+def at_random(case: MetricsCase) -> Answer:
+    """Draw a node; equal cases, equal draws."""
+    rng = np.random.default_rng(list(case.name.encode()))
+    nodes = read_frame("abnormal", case.abnormal, 1).values.columns.unique(0)
+    return Answer(str(rng.choice(sorted(nodes))))
+
+
+def loudest_alarm(case: MetricsCase) -> Answer:
+    """Blame the node with the most alerts."""
+    if not case.alerts:
+        return SILENT
+    return Answer(max(sorted(case.alerts), key=lambda node: len(case.alerts[node])))
+
+
+def deepest_alarm(case: MetricsCase) -> Answer:
+    """Blame the node whose latency alerts while that of no callee does; of several the furthest
+    from the entry.
+    """
+    slow = {n for n, kinds in case.alerts.items() if "LATENCY_DEGRADATION" in kinds}
+    calls = case.calls or []
+    known = sorted(slow & {node for call in calls for node in call})
+    deepest = [n for n in known if not any(a == n and b in slow for a, b in calls)]
+    depth = depths(calls)
+    return Answer(max(deepest or known, key=lambda n: depth.get(n, 0))) if known else SILENT
+
+
+def depths(calls: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """Return the least number of calls that lead from a node without callers to each node, by the
+    furthest of these entries.
+    """
+    entries = sorted({a for a, _ in calls} - {b for _, b in calls})
+    found: dict[str, int] = {}
+    for entry in entries:
+        distance = {entry: 0}
+        level = [entry]
+        while level:
+            level = [b for a, b in calls if a in level and b not in distance]
+            distance |= dict.fromkeys(level, max(distance.values()) + 1)
+        for node, steps in distance.items():
+            found[node] = max(found.get(node, 0), steps)
+    return found
+
+
+def mean_z(case: MetricsCase) -> Answer:
+    """Blame the node with the largest mean of |z| over its metrics."""
+    normal, now = _both(case)
+    z = ((now.mean() - normal.mean()) / normal.std(ddof=0).clip(lower=SMALL)).abs()
+    return _first(z.groupby(level=0).mean())
+
+
+def mean_z_with_floor(case: MetricsCase) -> Answer:
+    """Do the same with a deviation of at least a twentieth of the level."""
+    normal, now = _both(case)
+    least = 0.05 * normal.mean().abs()
+    scale = (normal.var() + least**2) ** 0.5
+    z = ((now.mean() - normal.mean()) / scale.clip(lower=SMALL)).abs()
+    return _first(z.groupby(level=0).mean())
+
+
+def tail_z(case: MetricsCase) -> Answer:
+    """Blame the node with the largest z of a tail latency."""
+    told = read_frame("normal", case.normal, 1)
+    tails = [c for c in told.columns if _is_tail(told.roles[c].kind, told.roles[c].quantile)]
+    if not tails:
+        return SILENT
+    normal, now = (frame[tails] for frame in _both(case))
+    z = (now.mean() - normal.mean()) / normal.std(ddof=0).clip(lower=SMALL)
+    return _first(z.groupby(level=0).max())
+
+
+def _is_tail(kind: str, quantile: float | None) -> bool:
+    return kind == LATENCY and quantile is not None and quantile >= TAIL
+
+
+def baro(case: MetricsCase) -> Answer:
+    """Blame by BARO's robust score: the largest distance from the usual median, in IQRs (doi
+    10.1145/3660805).
+    """
+    normal, now = _both(case)
+    iqr = normal.quantile(0.75) - normal.quantile(0.25)
+    distance = (now - normal.median()).abs().max() / iqr.where(iqr > 0, 1.0)
+    return _first(distance.groupby(level=0).max())
+
+
+def _both(case: MetricsCase) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return normal and abnormal with columns (node, metric, statistic) that both have."""
+    normal = read_frame("normal", case.normal, 1).values
+    now = read_frame("abnormal", case.abnormal, 1).values
+    both = normal.columns.intersection(now.columns)
+    return normal[both], now[both]
+
+
+def _first(scores: pd.Series) -> Answer:
+    scores = scores.dropna().sort_index()
+    return SILENT if scores.empty else Answer(str(scores.idxmax()), bool(scores.max() > SIGMAS))
+
+
+def always(node: str) -> Ask:
+    """Return a method that knows one answer."""
+    return lambda case: Answer(node)
+
+
+METHODS = (
+    Method("deepest alarm", "classic rule", deepest_alarm),
+    Method("z of tail latency", "classic rule", tail_z),
+    Method("mean z over metrics", "classic rule", mean_z),
+    Method("the same with a floor", "classic rule", mean_z_with_floor),
+    Method("BARO", "classic rule", baro),
+    Method("loudest alarm", "baseline", loudest_alarm),
+    Method("random", "baseline", at_random),
+)
+
+
+# ---- how they are judged
+
+
+def parts(cases: Sequence[MetricsCase]) -> dict[str, list[MetricsCase]]:
+    """Return the cases by system and kind of fault."""
+    found: dict[str, list[MetricsCase]] = {}
+    for case in cases:
+        found.setdefault(f"{case.group}, {case.fault.replace('_', ' ')}", []).append(case)
+    return dict(sorted(found.items()))
+
+
+def quiet(case: MetricsCase) -> MetricsCase:
+    """Return a case without a fault: the halves of the normal part, without the alerts."""
+    half = len(case.normal) // 2
+    usual, calm = case.normal.iloc[:half], case.normal.iloc[half:]
+    return replace(case, normal=usual, abnormal=calm, alerts={})
+
+
+def table(title: str, part: str, cases: Sequence[MetricsCase], tuned: str) -> Table:
+    """Return all methods on the same cases."""
+    ((commonest, _),) = Counter(sorted(case.truth for case in cases)).most_common(1)
+    told = Method("always the same", "baseline", always(commonest), "the answers")
+    asked = (Method("aiops_lab", "this package", this_package, tuned), *METHODS, told)
+    groups = parts(cases)
+    rows = [_row(method, cases, groups) for method in asked]
+    notes = [
+        "Silent: share of the fault-free windows (second half of each case's normal part, the "
+        "first half as usual) without a suspect that the method vouches for; the alerts are those "
+        "of the data set, which has none of these windows.",
+        "Of a fault of a whole host no method is told which services it runs.",
+    ]
+    columns = (*groups, "silent, %")
+    return Table(title, f"{len(cases)} faults, {part}", "top-1, %", rows, columns, notes)
+
+
+def _row(method: Method, cases: Sequence[MetricsCase], groups: dict[str, list[MetricsCase]]) -> Row:
+    begin = time.process_time()
+    right = {case.name: method.ask(case).node == case.truth for case in cases}
+    cpu_s = (time.process_time() - begin) / len(cases)
+    silent = sum(not method.ask(quiet(case)).speaks for case in cases)
+    counted = [
+        f"{sum(right[case.name] for case in some)} of {len(some)}" for some in groups.values()
+    ]
+    others = (*counted, str(share(silent, len(cases))))
+    estimate = share(sum(right.values()), len(cases))
+    return Row(method.name, method.family, estimate, cpu_s, method.tuned, others)
