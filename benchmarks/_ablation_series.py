@@ -26,7 +26,7 @@ VIEWS = ("residual", "drift", "local")
 def composed(
     values: np.ndarray,
     views: Collection[str] = VIEWS,
-    hold: bool = True,
+    one_alarm: bool = True,
     **constants: float,
 ) -> np.ndarray:
     """Return `anomaly_scores` of a series without NaN, put together from its parts, some of them
@@ -48,7 +48,7 @@ def composed(
     scores["local"] = _local(distance, usual, given["local"], given["usual"])
     score = np.max([scores[view] for view in views], axis=0)
     score[: int(given["warm_up"])] = 0.0
-    return _held(score, 1.0 - alpha_of(1.0, given["hold"])) if hold else score
+    return _held(score, 1.0 - alpha_of(1.0, given["hold"])) if one_alarm else score
 
 
 @compiled
@@ -95,7 +95,7 @@ PARTS: dict[str, dict[str, Any]] = {
     WHOLE: {},
     **{f"without the {view}": {"views": [v for v in VIEWS if v != view]} for view in VIEWS},
     "with the value, too": {"views": ("value", *VIEWS)},
-    "without the hold": {"hold": False},
+    "without the hold": {"one_alarm": False},
 }
 CONSTANTS = (
     "FAST",

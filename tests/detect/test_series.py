@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
+from aiops_lab.detect import series
 from tests.support import naive
 
 RNG = np.random.default_rng(0)
@@ -183,6 +184,16 @@ def test_squares_do_not_overflow():
     values[[600, 1200]] = 60.0
     scores = lab.anomaly_scores(1e200 * values)
     np.testing.assert_allclose(scores, lab.anomaly_scores(values), rtol=1e-6)
+
+
+def test_an_alarm_is_a_record_or_8_usual_distances_from_the_surroundings():
+    values = np.resize([1.0, -1.0], 4000)
+    values[2000] = 60.0  # makes records rare: the residual's envelope is wide
+    for distance, alarm in ((9.0, True), (7.5, False)):
+        given = values.copy()
+        usual = np.sqrt(np.mean((values[1:4000] - lab.ewma(values, 6.58)[0][:-1]) ** 2))
+        given[3900] = distance * usual
+        assert (lab.anomaly_scores(given)[3900] >= series.ALARM) == alarm
 
 
 def test_an_unknown_method_is_refused():

@@ -58,6 +58,22 @@ def test_the_period_is_that_of_the_highest_peak_of_the_autocorrelation():
     assert shape.period_of(np.zeros(1000)) == 50
 
 
+def test_a_period_is_that_of_the_last_32768_points():
+    def wave(points, period):
+        return np.sin(2 * np.pi * np.arange(points) / period)
+
+    past = np.concatenate([100 * wave(40_000, 90), wave(2**15, 25)])
+    assert shape.period_of(past) % 25 == 0
+    assert shape.period_of(past[:-5000]) % 25 != 0
+
+
+def test_a_mean_that_wanders_far_off_is_no_shape():
+    """A window keeps 10 fades, so that a level of 1,000 is gone from it."""
+    values = BEATS + np.repeat([0.0, 1000.0], 1500)
+    scores = scores_of(values)
+    assert scores[1700:].max() < 0.05
+
+
 def test_the_future_changes_nothing():
     values = with_wrong_beat()
     scores = scores_of(values)
