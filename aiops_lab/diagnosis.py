@@ -88,7 +88,7 @@ class Diagnosis:
 
         Only the requests to their own endpoints are looked at, and what hangs below these.
         """
-        started = unix_ns(min(anomaly.window for anomaly in anomalies))
+        started = unix_ns(min(anomaly.began for anomaly in anomalies))
         until = unix_ns(max(anomaly.end for anomaly in anomalies))
         since = self._since(started)
         spans = history(since, until).as_of(since, until)

@@ -88,7 +88,7 @@ class Pipeline:
         self.diagnosis = Diagnosis(sensitivity, self.manager.incidents, rule, config)
         own = [detector for detector in self._detectors if isinstance(detector, Detector)]
         self._holding = tuple({d.name: d for d in (*DETECTORS, *own)}.values())
-        self._jumps = [d.column for d in self._holding if d.holds_fast_average]
+        self._jumps = [d.column for d in self._holding if d.halts_shift_test]
 
     def _decide(
         self, windows: Columns, baselines: Columns, s: Sensitivity
@@ -356,7 +356,7 @@ class _Causes:
 
     def origins(self, anomalies: list[Anomaly]) -> list[Key]:
         """Return where the excess of some anomalies originates, best first."""
-        where = frozenset((a.key, a.window, a.end) for a in anomalies)
+        where = frozenset((a.key, a.began, a.end) for a in anomalies)
         if where not in self._origins:
             self._origins[where] = self._diagnosis.origins(anomalies, self._history)
         return self._origins[where]

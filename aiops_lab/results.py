@@ -17,7 +17,7 @@ from aiops_lab.spans import Key
 TableRow = dict[Any, Any]
 """A row of a table as plain data, by column."""
 
-SEVERITIES = ("medium", "high", "critical")  # in rising order
+SEVERITIES = ("low", "medium", "high", "critical")  # in rising order
 
 
 class AnomalyKind(NamedTuple):
@@ -58,7 +58,8 @@ class Anomaly:
     ``window`` and ``end`` bound the window (Timestamps, UTC), ``evidence`` holds the numbers that
     led to the verdict, and ``name`` is the endpoint as shown. ``traces`` are the trace_ids of
     requests that show it, and ``crowded`` those among them that many of these requests share: what
-    a client sends under one trace does not belong together.
+    a client sends under one trace does not belong together. ``since`` says when it began, where it
+    took more than this window to see it.
     """
 
     type: str
@@ -71,6 +72,12 @@ class Anomaly:
     name: str = ""
     traces: tuple[str, ...] = ()
     crowded: tuple[str, ...] = ()
+    since: pd.Timestamp | None = None
+
+    @property
+    def began(self) -> pd.Timestamp:
+        """When what it shows began: ``since``, else the start of its window."""
+        return self.window if self.since is None else self.since
 
     @cached_property
     def key(self) -> Key:

@@ -47,7 +47,7 @@ ACCEPTED = Path(__file__).with_name("mutants_survivors.toml")
 PACKAGE, WINGS = "aiops_lab", ("detect", "explain", "traces", "evaluate")
 TIMEOUT_S = 60.0
 
-DETECTORS = ("detector", "drift", "errors", "latency", "timeouts", "traffic")
+DETECTORS = ("detector", "errors", "latency", "shift", "timeouts", "traffic")
 THRESHOLDS = ("detect/test_thresholds.py", "detect/test_detectors.py")
 LEDGER = (
     "explain/test_ledger.py",
@@ -60,6 +60,7 @@ LEDGER = (
 TESTS = {
     **{f"detect.detectors.{name}": THRESHOLDS for name in DETECTORS},
     "detect.baselines": ("detect/test_baselines.py", "detect/test_thresholds.py"),
+    "detect.detectors.shift": ("detect/test_thresholds.py", "detect/test_shifts.py"),
     "detect.scoring": THRESHOLDS,
     "explain.deviations": ("explain/test_evidence.py", "explain/test_config.py"),
     "explain.ledger": LEDGER,

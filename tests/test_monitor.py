@@ -210,13 +210,13 @@ def test_an_outage_does_not_become_normal_meanwhile():
     assert payment[at(170)] < 1.3 * payment[at(110)]
 
 
-def test_a_creep_below_the_ratio_is_a_drift():
+def test_a_creep_below_the_ratio_is_a_lasting_shift():
     def leak(endpoint, second):
         return (max(0.0, second - 200) * 0.25, 200) if endpoint == "/payment" else (0.0, 200)
 
     report = lab.replay(Shop(3, leak).run(400))
     first = report.anomalies[0]
-    assert (first.type, first.endpoint) == ("latency_drift", "/payment")
+    assert (first.type, first.severity) == ("sustained_shift", "low")
     assert report.incidents[0].root_cause.endpoint == "/payment"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from aiops_lab.datasets import cloudopsbench, labelled_series, nab, rcd
+from aiops_lab.datasets import cloudopsbench, delag, labelled_series, nab, rcd
 from aiops_lab.datasets.cases import Case, Dataset
 from aiops_lab.datasets.nezha import read_nezha
 from aiops_lab.datasets.petshop import read_petshop
@@ -31,8 +31,8 @@ def load(name: str, directory: str | Path | None = None, *, logs: bool = False) 
     ----------
     name : str
         ``"petshop"`` or ``"cloudopsbench"`` (metrics and a call graph), ``"rcd"``
-        (metrics), ``"nezha"`` (traces, resources, logs), ``"nab"``, ``"wsd"``, ``"ucr"`` or
-        ``"aiops"`` (series).
+        (metrics), ``"nezha"`` (traces, resources, logs), ``"delag"`` (traces), ``"nab"``,
+        ``"wsd"``, ``"ucr"`` or ``"aiops"`` (series).
     directory : path
         PetShop and NAB: a clone of the public repository, or a selection of it in the same layout.
         Nezha: what ``python -m aiops_lab.datasets nezha`` wrote. Others: as the error about a
@@ -87,6 +87,7 @@ SOURCES = {
         "python -m aiops_lab.datasets nezha Nezha nezha, then give the folder nezha.",
         read_nezha,
     ),
+    "delag": _Source(delag.LICENCE, delag.SOURCE, delag.GET, delag.read_delag),
     "nab": _Source(nab.LICENCE, nab.SOURCE, nab.GET, nab.read_nab),
     "cloudopsbench": _Source(
         cloudopsbench.LICENCE,

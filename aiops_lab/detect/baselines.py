@@ -116,9 +116,9 @@ FIELDS = (
     "windows",  # windows learned from
     "rate",  # requests that arrive in a window
     "rate_var",  # their variance
-    "fast",  # fast mean of log milliseconds, of answers without an error
-    "low",  # lower end of the envelope of fast minus slow
-    "high",  # upper end of it
+    "steady",  # level that lasting shifts are measured from: log milliseconds, without errors
+    "rise",  # sum of evidence that this level has risen
+    "fall",  # that it has fallen
     "abnormal_since",  # Unix s, NaN while normal
     "new_count",  # the level since then, learned apart: as above
     "new_mean",
@@ -144,6 +144,27 @@ FIELDS = (
     "pool_ok_total",  # sum of their log milliseconds
     "pool_long",  # such requests in the pool
     "pool_aged",  # requests in the pool that have ended or become that old
+    "steady_n",  # answers that the steady level is worth
+    "steady_lagged",  # slow mean of the steady level: as far behind as that is behind a trend
+    "steady_var",  # of log milliseconds, inside a window
+    "steady_error_rate",  # steady share of failures
+    "steady_requests",  # requests that this share is worth
+    "dispersion",  # of the means of blocks of windows
+    "blocks",  # blocks it was learned from
+    "block_windows",  # windows of the present block
+    "block_n",  # answers in it
+    "block_sum",  # sum of their log milliseconds above the steady level
+    "rise_on",  # 1 while a rise of latency is reported
+    "rise_n",  # answers since the sum of the rise was last 0
+    "rise_sum",  # sum of their log milliseconds above the steady level
+    "rise_s",  # seconds
+    "fall_n",  # answers since the sum of the fall was last 0
+    "fall_sum",  # sum of their log milliseconds
+    "surplus",  # sum of evidence that more requests fail
+    "surplus_on",  # 1 while that is reported
+    "surplus_n",  # requests since this sum was last 0
+    "surplus_errors",  # failures among them
+    "surplus_s",  # seconds
 )
 """What a baseline holds, in the order in which a store keeps it."""
 
@@ -166,13 +187,6 @@ the baselines of quiet endpoints slower and steadier."""
 LONG_MEMORY = 1000.0
 """Requests that the share of long requests remembers at least: rare ones need more. Raising it
 makes that share steadier."""
-
-ENVELOPE_OUT = 0.03
-"""Gain with which the envelope of the drift widens, per window. Raising it hides slow drifts: a
-drift must not widen the envelope as fast as it grows."""
-
-ENVELOPE_BACK = 0.003
-"""Gain with which that envelope narrows again, per window. Raising it forgets earlier drifts."""
 
 
 def fresh(rows: int) -> NDArray:
@@ -323,7 +337,4 @@ def accept_level(baseline: Any) -> None:
     baseline["rate_var"] = baseline["new_rate_var"]
     baseline["silent"] = 0.0
     baseline["longest"] = 0.0
-    baseline["fast"] = baseline["slow"]
-    baseline["low"] = 0.0
-    baseline["high"] = 0.0
     baseline["abnormal_since"] = np.nan

@@ -197,7 +197,7 @@ class IncidentManager:
             abstaining = (i for i in holders if not causes.causes(i))
             incident = next(abstaining, None)
         if incident is not None and not self._recent(incident, end):
-            incident.begin_episode(anomaly.window, end)
+            incident.begin_episode(anomaly.began, end)
         return incident
 
     def _holds(self, incident: Incident, anomaly: Anomaly, end: pd.Timestamp, calls: Calls) -> bool:
@@ -242,7 +242,7 @@ class IncidentManager:
         for incident in sorted(self.incidents.values(), key=_age):
             back = incident.status == RESOLVED and self._recent(incident, end)
             if back and origins & _origins(incident.anomalies, calls):
-                incident.begin_episode(min(a.window for a in part), end)
+                incident.begin_episode(min(a.began for a in part), end)
                 return incident
         return self._new(part, end, linked)
 
@@ -276,7 +276,7 @@ class IncidentManager:
         oldest = next(iter(incidents), None)
         if causes is None or oldest is None:
             return oldest
-        began = min(anomaly.window for anomaly in anomalies)
+        began = min(anomaly.began for anomaly in anomalies)
         together = [i for i in incidents if began - i.started <= LATE_WINDOWS * self._window]
         if len(together) == len(incidents):
             return oldest
@@ -297,7 +297,7 @@ class IncidentManager:
         keys = {a.key for a in group}
         earlier = [i for i in self.incidents.values() if i.keys & keys]
         last = max(earlier, key=lambda i: (i.last_anomaly, i.id), default=None)
-        incident = Incident(f"INC-{second}-{number}", end, min(a.window for a in group), end)
+        incident = Incident(f"INC-{second}-{number}", end, min(a.began for a in group), end)
         incident.recurrence_of = last.id if last else None
         incident.beside = [other.id for other in linked]
         self.incidents[incident.id] = incident

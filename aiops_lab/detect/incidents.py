@@ -234,7 +234,7 @@ def _read(kind: Any, value: Any) -> Any:
 def _worse(known: Anomaly, new: Anomaly) -> Anomaly:
     if _badness(new) <= _badness(known):
         return known
-    return replace(new, window=known.window, end=known.end)
+    return replace(new, window=known.window, end=known.end, since=known.since)
 
 
 def _badness(anomaly: Anomaly) -> tuple[int, float]:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from aiops_lab.detect import baselines as b
 from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.detect.shifts import accept_steady, learn_shift, score_shift
 from aiops_lab.detect.windows import Counts
 from aiops_lab.numerics import compiled, compiled_part, wilson
 from aiops_lab.spans import Key
@@ -33,19 +34,12 @@ Columns = Mapping[str, Any]
 """Arrays by the name of the column, or a DataFrame."""
 
 WARM_WINDOWS = 12
-"""Windows that a baseline must have learned before its envelope or its rate of arrivals is used.
-Raising it delays the detectors of drifts and silences."""
+"""Windows that a baseline must have learned before lasting shifts are looked for and its rate of
+arrivals is used. Raising it delays the detectors of lasting shifts and silences."""
 
 RATE_MEMORY = 12.0
 """Half-lives after which an arrival rate weighs half: by default an hour of bursts and gaps.
 Raising it makes the expected number of requests steadier."""
-
-FAST_FACTOR = 10.0
-"""How many times sooner the fast average forgets. Raising it reports drifts sooner, with more
-noise."""
-
-FAST_WINDOWS = 3.0
-"""Windows after which the fast average forgets half, at least. Raising it reports drifts later."""
 
 P99 = 2.326
 """Standard deviations from the mean of a normal distribution to its 99th percentile."""
@@ -69,9 +63,13 @@ SCORES = np.dtype(
         ("high_ms", "f8"),  # from here on a latency would be abnormal
         ("error_low", "f8"),  # Wilson's lower bound of the share of errors
         ("error_chance", "f8"),  # chance of so many errors at the usual share plus the margin
-        ("fast", "f8"),  # fast average of log milliseconds, of answers without an error
-        ("gap", "f8"),  # fast less slow average
-        ("gap_z", "f8"),
+        ("rise", "f8"),  # evidence that the latency has risen, to stay
+        ("rise_on", "f8"),  # 1 where that is reported
+        ("rise_gap", "f8"),  # log milliseconds above the steady level since then
+        ("fall", "f8"),  # evidence that the latency has fallen
+        ("surplus", "f8"),  # evidence that more requests fail than before
+        ("surplus_on", "f8"),  # 1 where that is reported
+        ("surplus_rate", "f8"),  # share of failures since then
         ("stuck", "f8"),  # requests without an answer
         ("oldest_s", "f8"),  # age of the oldest of them
         ("given_up", "f8"),  # calls that their callers gave up
@@ -87,7 +85,7 @@ compiled_alpha, wilson_bounds = compiled(b.alpha_of), compiled(wilson)
 class Held(NamedTuple):
     """Where learning is held still, arrays of shape (windows, endpoints).
 
-    ``abnormal``: the baseline learns apart. ``jumped``: the fast average does not move either.
+    ``abnormal``: the baseline learns apart. ``jumped``: the test of lasting shifts waits, too.
     """
 
     abnormal: NDArray
@@ -146,7 +144,8 @@ def _walk(
             if abnormal and np.isnan(baseline["abnormal_since"]):
                 b.begin_abnormal(baseline, start_s)
             if judged:
-                _learn(baseline, score, knobs, abnormal, plan.held.jumped[w, e])
+                jumped = plan.held.jumped[w, e]
+                _learn(baseline, score, knobs, window_s, abnormal, jumped)
             if plan.arrived[w] > 0 and (baseline["count"] > 0 or counts.arrivals[w, e] > 0):
                 if abnormal:
                     b.learn_arrivals_apart(baseline, counts.arrivals[w, e], alpha)
@@ -155,6 +154,7 @@ def _walk(
             lasts_s = start_s + window_s - baseline["abnormal_since"]
             if abnormal and lasts_s >= knobs.relearn_after_s:
                 b.accept_level(baseline)
+                accept_steady(baseline)
             _wait(baseline, counts.skipped[w], window_s)
 
 
@@ -214,10 +214,8 @@ def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool)
     score["high_ms"] = 0.0
     score["error_low"] = 0.0
     score["error_chance"] = 1.0
-    score["fast"] = baseline["fast"]
-    score["gap"] = 0.0
-    score["gap_z"] = 0.0
     if not judged:
+        score_shift(baseline, score, knobs, window_s, False)
         return
     n = baseline["pool_n"]
     mean = baseline["pool_total"] / n
@@ -233,7 +231,8 @@ def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool)
     score["error_low"] = wilson_bounds(baseline["pool_errors"], n, knobs.z)[0]
     rate = min(baseline["error_rate"] + knobs.error_margin, LARGEST_RATE)
     score["error_chance"] = error_chance(baseline["pool_errors"], n, rate)
-    _score_drift(baseline, score, knobs, window_s, sd)
+    known = baseline["count"] >= knobs.min_count and baseline["windows"] >= WARM_WINDOWS
+    score_shift(baseline, score, knobs, window_s, known)
 
 
 @compiled_part
@@ -256,42 +255,14 @@ def _ratio_to_ok(baseline: Any) -> float:
 
 
 @compiled_part
-def _score_drift(baseline: Any, score: Any, knobs: Any, window_s: float, sd: float) -> None:
-    """Compare the fast with the slow average of the answers without an error.
-
-    Errors are left out because many are answered at once: when they end, the latency would seem to
-    rise.
-    """
-    n = baseline["pool_ok_n"]
-    if n == 0:
-        return
-    fast_half_life_s = max(knobs.half_life_s / FAST_FACTOR, FAST_WINDOWS * window_s)
-    fast = compiled_alpha(baseline["pool_s"], fast_half_life_s)
-    alpha = compiled_alpha(baseline["pool_s"], knobs.half_life_s)
-    slow = b.weight_of(n, baseline["ok_count"] + n, alpha, b.MEMORY)
-    mean = b.pool_ok_mean(baseline)
-    if baseline["ok_count"] == 0:
-        score["fast"] = mean
-    else:
-        score["fast"] = baseline["fast"] + fast * (mean - baseline["fast"])
-        score["gap"] = score["fast"] - baseline["slow"]
-    # An average with weight a has the variance a / (2 - a) of a single value.
-    spread = sd * np.sqrt((fast / (2 - fast) + slow / (2 - slow)) / n)
-    score["gap_z"] = score["gap"] / spread
-
-
-@compiled_part
-def _learn(baseline: Any, score: Any, knobs: Any, abnormal: bool, jumped: bool) -> None:
+def _learn(
+    baseline: Any, score: Any, knobs: Any, window_s: float, abnormal: bool, jumped: bool
+) -> None:
     """Learn from the pool and empty it; what is abnormal is learned apart."""
     if not abnormal:
         baseline["abnormal_since"] = np.nan
-        low, high = b.envelope_step(
-            baseline["low"], baseline["high"], score["gap"], b.ENVELOPE_OUT, b.ENVELOPE_BACK
-        )
-        baseline["low"] = low
-        baseline["high"] = high
     if not jumped:
-        baseline["fast"] = score["fast"]
+        learn_shift(baseline, score, knobs, window_s)
     alpha = compiled_alpha(baseline["pool_s"], knobs.half_life_s)
     if abnormal:
         b.learn_requests_apart(baseline, alpha)
@@ -371,7 +342,7 @@ def judge(
         (windows, endpoints). Where any is True the window is abnormal: the baseline does not
         learn from it.
     jumps : sequence of str
-        Those of the columns in which a True also stops the fast average of the latency.
+        Those of the columns in which a True also halts the test of lasting shifts.
 
     Returns
     -------
@@ -399,22 +370,24 @@ def judge(
     - `stuck`, `oldest_s`: requests without an answer, and the greatest age among them.
     - `given_up`: calls that their callers gave up.
     - `missed`, `longest`: requests due in this silence, and in the longest silence before it.
-    - `fast_ms`, `slow_ms`, `gap`, `gap_z`: the fast and the slow average of the latency of answers
-      without an error, and how far the logarithm of the one is above that of the other.
+    - `steady_ms`, `steady_error_rate`: the steady levels of answers without an error and of
+      failures, from which lasting shifts are measured. `rise`, `surplus`: evidence that the latency
+      and the failures are above them, as log-likelihood ratios (see `shifts`).
+    - `risen`, `more_errors`: whether that is reported; `lasting_ms`, `lasting_error_rate`: the
+      levels since the evidence began; `lasts_s`: the seconds since then.
     - `baseline_ms`, `low_ms`, `high_ms`, `baseline_error_rate`: what is usual.
     - `state`: learning, normal or anomalous; and for each detector a column with its decision.
 
     Columns of baselines
 
     - `learning`: fewer than `min_count` requests were learned; nothing can be compared yet.
-    - `known`: at least `WARM_WINDOWS` windows were learned as well. Silences and drifts need them,
-      because rates and envelopes are learned by window, not by request.
+    - `known`: at least `WARM_WINDOWS` windows were learned as well. Silences and lasting shifts
+      need them, because they are judged by what differs between windows.
     - `long_lived`: so many requests last longer than `timeout_s` that their length is no latency:
       event streams and long polls.
     - `count`: requests learned. `latency_ms`: geometric mean. `sd_log`: of log milliseconds.
     - `error_rate`: share of errors, 0 to 1.
     - `rate`, `rate_var`: mean and variance of the arrivals in a window of `window_s`.
-    - `low`, `high`: the envelope of `gap`.
 
     The windows that `counts` skips change nothing but `seconds`, if what `decide` says of the
     window before them, in which nothing happens either, is False: whoever calls this checks that.
@@ -487,13 +460,18 @@ def _columns(
         "given_up": scores["given_up"],
         "missed": before["silent"],
         "longest": before["longest"],
-        "fast_ms": np.exp(scores["fast"]),
-        "slow_ms": np.where(before["ok_count"] > 0, np.exp(before["slow"]), np.nan),
+        "steady_ms": np.where(before["steady_n"] > 0, np.exp(before["steady"]), np.nan),
+        "steady_error_rate": before["steady_error_rate"],
+        "rise": scores["rise"],
+        "risen": scores["rise_on"] > 0,
+        "lasting_ms": np.exp(before["steady"] + scores["rise_gap"]),
+        "surplus": scores["surplus"],
+        "more_errors": scores["surplus_on"] > 0,
+        "lasting_error_rate": scores["surplus_rate"],
+        "lasts_s": _lasts_s(scores, before),
         "error_low": scores["error_low"],
         "error_chance": scores["error_chance"],
         "oldest_s": scores["oldest_s"],
-        "gap": scores["gap"],
-        "gap_z": scores["gap_z"],
     }
     baselines = {
         "learning": learning,
@@ -505,10 +483,15 @@ def _columns(
         "error_rate": before["error_rate"],
         "rate": before["rate"],
         "rate_var": before["rate_var"],
-        "low": before["low"],
-        "high": before["high"],
     }
     return windows, baselines
+
+
+def _lasts_s(scores: NDArray, before: NDArray) -> NDArray:
+    """Return since when a shift lasts that is reported, in seconds at the end of the window."""
+    rise_s = np.where(scores["rise_on"] > 0, before["rise_s"], 0.0)
+    surplus_s = np.where(scores["surplus_on"] > 0, before["surplus_s"], 0.0)
+    return np.maximum(rise_s, surplus_s) + before["pool_s"]
 
 
 def _frames(

@@ -50,7 +50,7 @@ SHORT = {
     "walk down": "walk",
     "error_spike": "errors",
     "latency_anomaly": "latency",
-    "latency_drift": "drift",
+    "sustained_shift": "shift",
     "traffic_drop": "traffic",
 }
 

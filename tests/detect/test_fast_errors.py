@@ -26,7 +26,7 @@ def test_when_a_bad_client_stops_nothing_has_become_slower(share):
     assert lab.replay(rejecting(400, share=share), causes=False).anomalies == []
 
 
-def test_fast_failures_are_an_error_spike_and_no_drift_follows():
+def test_fast_failures_are_an_error_spike_and_no_lasting_shift_follows():
     found = lab.replay(rejecting(503), causes=False).anomalies
     assert {a.type for a in found} == {"error_spike"}
 

@@ -44,7 +44,9 @@ def test_the_defaults_are_the_documented_ones():
         "grace_s": 1.0,
         "min_ms": 10.0,
         "error_margin": 0.05,
-        "drift": 1.3,
+        "shift": 1.2,
+        "error_shift": 0.02,
+        "run_length_weeks": 100.0,
         "timeout_s": 5.0,
         "seasonal": False,
     }
@@ -52,7 +54,14 @@ def test_the_defaults_are_the_documented_ones():
 
 def test_the_classic_rule_asks_for_no_significance():
     assert lab.Sensitivity.classic() == lab.Sensitivity(
-        z=0.0, ratio=3.0, min_count=1, min_window=1, min_ms=0.0, error_margin=0.2, drift=1e9
+        z=0.0,
+        ratio=3.0,
+        min_count=1,
+        min_window=1,
+        min_ms=0.0,
+        error_margin=0.2,
+        shift=1e9,
+        error_shift=1.0,
     )
 
 
@@ -60,7 +69,10 @@ def test_the_classic_rule_asks_for_no_significance():
     ("knob", "least"),
     [
         *((name, 0.0) for name in ("z", "grace_s", "min_ms", "error_margin")),
-        *((name, 1) for name in ("ratio", "min_count", "min_window", "drift")),
+        *((name, 1) for name in ("ratio", "min_count", "min_window")),
+        ("shift", 1.01),
+        ("error_shift", 0.001),
+        ("run_length_weeks", 0.01),
         ("window_s", 0.001),
     ],
 )

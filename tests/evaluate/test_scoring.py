@@ -423,11 +423,11 @@ def test_a_sweep_groups_by_shared_traces_as_a_replay_does():
     slow = fault("/payment", 200, 260, added_ms=130), fault("/inventory", 200, 260, added_ms=60)
     both = Shop(1, lambda e, t: slow[e == "/inventory"](e, t)).run(400, rate=8, mix=("/checkout",))
     truth = faults(("/payment", 200, 260), ("/inventory", 200, 260), group="linked")
-    rows = assert_equals_replays(both, truth, {"ratio": [3.82], "drift": [1e9]})
+    rows = assert_equals_replays(both, truth, {"ratio": [3.82], "shift": [1e9]})
     assert rows["incidents"].tolist() == [1]
     places = {
         a.endpoint
-        for a in lab.replay(both, lab.Sensitivity(ratio=3.82, drift=1e9), causes=False).anomalies
+        for a in lab.replay(both, lab.Sensitivity(ratio=3.82, shift=1e9), causes=False).anomalies
     }
     assert places == {"/payment", "/inventory"}
 

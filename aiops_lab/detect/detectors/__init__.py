@@ -4,9 +4,9 @@ A new detector is a new file with one `Detector`, and its name in `DETECTORS`.
 """
 
 from aiops_lab.detect.detectors.detector import AnyDetector, Detector
-from aiops_lab.detect.detectors.drift import latency_drift
 from aiops_lab.detect.detectors.errors import error_spike
 from aiops_lab.detect.detectors.latency import latency_anomaly
+from aiops_lab.detect.detectors.shift import sustained_shift
 from aiops_lab.detect.detectors.timeouts import timeout
 from aiops_lab.detect.detectors.traffic import silence_limit, traffic_drop
 
@@ -15,7 +15,7 @@ DETECTORS: tuple[Detector, ...] = (
     error_spike,
     timeout,
     traffic_drop,
-    latency_drift,
+    sustained_shift,
 )
 """The detectors of the package. They hold learning still even where others report.
 
@@ -28,8 +28,8 @@ __all__ = [
     "Detector",
     "error_spike",
     "latency_anomaly",
-    "latency_drift",
     "silence_limit",
+    "sustained_shift",
     "timeout",
     "traffic_drop",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -53,10 +53,13 @@ class Detector:
     describe : function (evidence) -> str
         The evidence in one line.
     severity : function (evidence) -> str
-        "medium", "high" or "critical". Default: always "medium".
+        "low", "medium", "high" or "critical". Default: always "medium".
     size : str, optional
         The evidence that says how large an anomaly is. An incident keeps the largest one of a kind
         and endpoint. Default: the first one is kept, unless a later one is more severe.
+    lasts : str, optional
+        The evidence that says for how many seconds it lasts at the end of the window. Default: as
+        long as the window.
     shows : function (requests, evidence, sensitivity) -> array of bool
         Which requests that ended in the window show the anomaly; their traces are its traces.
         Default: all.
@@ -65,11 +68,10 @@ class Detector:
         those that ended in it.
     with_messages : bool
         Whether the anomaly carries sample error messages of the requests that show it.
-    holds_fast_average : bool
-        Whether the fast average of the latency (column ``fast_ms``) also stands still in such a
-        window. Default True, so that one spike does not look like a drift afterwards. False where
-        the latency of the window is not what is abnormal, or where the fast average is itself what
-        the detector compares.
+    halts_shift_test : bool
+        Whether the test of lasting shifts also leaves such a window out. Default True, so that one
+        spike does not look like a lasting rise afterwards. False where neither the latency nor the
+        failures of the window are what is abnormal, and for the test itself.
     mark : (str, str)
         Colour and marker in figures. Colours are grey, black, orange, skyblue, green, yellow,
         blue, vermillion and purple (Okabe and Ito's palette); markers are matplotlib's. Those in
@@ -107,10 +109,11 @@ class Detector:
     describe: Callable[[dict[str, Any]], str]
     severity: Callable[[dict[str, Any]], str] = lambda evidence: "medium"
     size: str | None = None
+    lasts: str | None = None
     shows: Callable[[WindowRequests, dict[str, Any], Sensitivity], NDArray] = all_requests
     looks_at_open: bool = False
     with_messages: bool = False
-    holds_fast_average: bool = True
+    halts_shift_test: bool = True
     mark: tuple[str, str] = ("grey", "o")
 
     def __post_init__(self) -> None:
@@ -133,10 +136,18 @@ class Detector:
 
     def _anomaly(self, row: Any) -> Anomaly:
         evidence = self.evidence(row)
-        severity = self.severity(evidence)
-        return Anomaly(
-            self.name, row.service, row.endpoint, row.window, row.end, severity, evidence
+        anomaly = Anomaly(self.name, row.service, row.endpoint, row.window, row.end)
+        return replace(
+            anomaly,
+            severity=self.severity(evidence),
+            evidence=evidence,
+            since=self._since(row.end, evidence),
         )
+
+    def _since(self, end: pd.Timestamp, evidence: dict[str, Any]) -> pd.Timestamp | None:
+        if self.lasts is None:
+            return None
+        return end - pd.Timedelta(evidence[self.lasts], unit="s")
 
 
 AnyDetector = Callable[[pd.DataFrame, pd.DataFrame, Sensitivity], list[Anomaly]]

@@ -71,6 +71,6 @@ error_spike = Detector(
     shows=_shows,
     with_messages=True,
     # failures are often answered at once: their latency must not pull the fast average down
-    holds_fast_average=True,
+    halts_shift_test=True,
     mark=("purple", "X"),
 )

@@ -57,6 +57,6 @@ traffic_drop = Detector(
     evidence=_evidence,
     describe=_describe,
     size="expected_requests",
-    holds_fast_average=False,
+    halts_shift_test=False,
     mark=("blue", "v"),
 )
