@@ -8,9 +8,10 @@ Steady: so many endpoints for so many weeks; each reported shift is a false alar
 Expected is at most one a week for 100 endpoints. Found: after a history of `HISTORY_S`, a rise by
 20 % or 2 % of failures; counted is the share of seeds with a report within 3 minutes.
 
-DeLag: each recording, requests in their order at `DELAG_RATE`, the normal ones and then those of
-one of its two injected delays (or a mixture of a tenth of them); replayed as spans. Found is an
-incident that begins after the delay; false is one before it. And the same length without a delay.
+DeLag: of each recording the first `NORMAL` requests without a delay, in their order, then those
+with one of its two delays, 20 to 75 % slower; end to end only, as spans of one endpoint, at several
+rates. Found is an incident after the delay began, within its requests; false is one before it, or
+in all the requests without a delay.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 import aiops_lab as lab
+from aiops_lab import datasets
+from aiops_lab.datasets.delag import BEGIN, DelayCase
 from aiops_lab.detect import baselines
 from aiops_lab.detect.detectors import DETECTORS
 from aiops_lab.detect.scoring import judge
@@ -39,6 +43,8 @@ RATES = 0.1, 0.5, 2.0, 10.0, 50.0
 SIGMAS = 0.2, 0.3, 0.6, 1.2
 ERROR_RATES = 0.0, 0.0002, 0.001, 0.01
 MS = 45.0
+NORMAL = 6000
+DELAG_RATES = 2.0, 5.0, 10.0
 
 
 class Traffic(NamedTuple):
@@ -236,6 +242,49 @@ def _print_delay(
     )
 
 
+class Stream(NamedTuple):
+    """What a replay says of a recording: seconds from the delay to an incident, those before it."""
+
+    waited_s: float
+    early: int
+
+
+def stream(case: DelayCase, rate: float) -> Stream:
+    """Replay the normal requests of a recording, then those of its delay."""
+    rows = case.recording.rows_of(0)[:NORMAL]
+    delayed = case.recording.rows_of(case.number)
+    spans = _entries(case, np.concatenate([rows, delayed]), rate)
+    begun = pd.Timestamp(BEGIN, tz="UTC") + pd.Timedelta(rows.size / rate, unit="s")
+    found = [incident.first_detected for incident in lab.replay(spans, causes=False).incidents]
+    waited = [(moment - begun).total_seconds() for moment in found if moment > begun]
+    return Stream(min(waited, default=np.inf), len(found) - len(waited))
+
+
+def _entries(case: DelayCase, rows: NDArray, rate: float) -> pd.DataFrame:
+    """Return the root spans of some requests."""
+    spans = case.recording.spans(rows, rate=rate)
+    return lab.check(spans[spans["parent_id"].isna()].reset_index(drop=True))
+
+
+def print_delag(folder: str, every: int) -> None:
+    """Print the share of delays that a replay finds."""
+    cases: list[Any] = list(datasets.load("delag", folder))[::every]
+    for rate in DELAG_RATES:
+        streams = [stream(case, rate) for case in cases]
+        waited = np.array([each.waited_s for each in streams])
+        early = sum(each.early > 0 for each in streams)
+        print(
+            f"{cases[0].group} at {rate:g}/s: {np.isfinite(waited).sum()} of {len(cases)} delays "
+            f"found, median {np.median(waited):.0f} s; {early} with an incident before"
+        )
+    calm = {case.recording: case for case in cases}.values()
+    false = [
+        bool(lab.replay(_entries(case, case.recording.rows_of(0), 5.0), causes=False).incidents)
+        for case in calm
+    ]
+    print(f"{cases[0].group} without a delay: {sum(false)} of {len(false)} with an incident")
+
+
 def main() -> None:
     """Print what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shifts", description=__doc__)
@@ -244,7 +293,11 @@ def main() -> None:
     add("--endpoints", type=int, default=100, help="endpoints of steady traffic (default 100)")
     add("--seeds", type=int, default=200, help="seeds of each shift (default 200)")
     add("--seed", type=int, default=0, help="of all draws (default 0)")
+    add("--delag", nargs="+", default=[], help="folders with recordings of DeLag")
+    add("--every", type=int, default=1, help="only each so many-th delay of them (default 1)")
     arguments = parser.parse_args()
+    for folder in arguments.delag:
+        print_delag(folder, arguments.every)
     print_found(arguments.seeds, arguments.seed)
     print_steady(arguments.endpoints, arguments.weeks, arguments.seed)
 

@@ -141,22 +141,23 @@ class DelayRecording:
         node = self.tree[place]
         start_ms, ms = times
         start_ns = begin_ns + np.rint(start_ms * 1e6).astype(np.int64)
-        parent = None
+        nothing: list[str | None] = [None] * number.size
+        parent = nothing
         if node.parent is not None:
-            parent = _ids(number, node.parent + 1, 16)
+            parent = [*_ids(number, node.parent + 1, 16)]
         return pd.DataFrame(
             {
                 "trace_id": _ids(number, 0, 32),
                 "span_id": _ids(number, place + 1, 16),
-                "parent_id": pd.array(parent or [None] * number.size, dtype="str"),
+                "parent_id": pd.array(parent, dtype="str"),
                 "service": node.service,
                 "endpoint": node.endpoint,
                 "kind": "server",
-                "peer": pd.array([None] * number.size, dtype="str"),
+                "peer": pd.array(nothing, dtype="str"),
                 "start": pd.to_datetime(start_ns, unit="ns", utc=True),
                 "duration_ms": ms,
                 "status": 200,
-                "error": pd.array([None] * number.size, dtype="str"),
+                "error": pd.array(nothing, dtype="str"),
             }
         )
 

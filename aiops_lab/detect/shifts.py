@@ -9,6 +9,10 @@ by `error_shift`, each against a steady level. A sum is never below 0. It reache
 once in so many windows of steady traffic, or more rarely (Lorden 1971, doi
 10.1214/aoms/1177693055). Half of the run length is spent on latency and half on failures.
 
+A rise is compared with its mean so far, once that is more than `shift`: larger ones are found
+sooner, and the bound holds, as each window is compared with earlier ones only (Lorden and Pollak
+2005, doi 10.1214/009053605000000183).
+
 Four things keep that promise where real traffic is not what the theorem assumes:
 
 - The steady level is an estimate. All windows since a sum was last 0 must, taken together, also
@@ -50,7 +54,7 @@ WAIT = 2.0
 """How many times `relearn_after_s` windows may wait until they are learned all the same. Raising it
 finds shifts of quiet endpoints, and takes a daily rise for one."""
 
-SMALL_MS = 0.2
+SMALL_MS = 0.3
 """Share of `min_ms` that a lasting rise must reach: a mean of many windows is surer than one
 window. Raising it reports fewer shifts of fast endpoints."""
 
@@ -164,10 +168,11 @@ def _score_latency(baseline: Any, score: Any, knobs: Any, limit: float) -> None:
     n = baseline["pool_ok_n"]
     gap = b.pool_ok_mean(baseline) - baseline["steady"]
     var = _variance(baseline) * dispersion_of(baseline)
-    size = shift_size(baseline, knobs)
+    least = shift_size(baseline, knobs)
     lag = max(baseline["steady"] - baseline["steady_lagged"], 0.0)
+    size = max(least, baseline["rise_sum"] / max(baseline["rise_n"], 1.0) - lag)
     rise = _added(baseline["rise"], size * n * (gap - lag - size / 2) / var, limit)
-    score["fall"] = _added(baseline["fall"], size * n * (-gap - size / 2) / var, limit)
+    score["fall"] = _added(baseline["fall"], least * n * (-gap - least / 2) / var, limit)
     compared = baseline["rise_n"] + n
     mean_gap = (baseline["rise_sum"] + n * gap) / compared
     both = 1.0 / (1.0 / compared + 1.0 / baseline["steady_n"])
@@ -209,7 +214,7 @@ def _ratio(errors: float, n: float, usual: float, more: float) -> float:
 
 @compiled_part
 def share_of(n: float, known: float, alpha: float, memory: float) -> float:
-    """Return the weight of n requests in a mean that is worth `known`, as `baselines.weight_of` has it."""
+    """Return the weight of n requests in a mean that is worth `known`."""
     return max(min(alpha, n / memory), n / (known + n))
 
 

@@ -109,8 +109,10 @@ def test_the_shift_that_is_looked_for_is_a_knob(shift: float, size: float) -> No
     assert after["rise"] == pytest.approx(3 + rise_of(4, log(1.3), size))
 
 
-@pytest.mark.parametrize(("min_ms", "least_ms"), [(10, 2.0), (30, 6.0)])
-def test_a_fast_endpoint_must_rise_by_a_fifth_of_min_ms(min_ms: float, least_ms: float) -> None:
+@pytest.mark.parametrize(("min_ms", "least_ms"), [(10, 3.0), (30, 9.0)])
+def test_a_fast_endpoint_must_rise_by_three_tenths_of_min_ms(
+    min_ms: float, least_ms: float
+) -> None:
     state = {"steady": log(5), "steady_lagged": log(5), "rise": 3.0}
     _, after = walk((4, 7, 0), s=lab.Sensitivity(min_ms=min_ms), **state)
     size = log(1 + least_ms / 5)
@@ -137,6 +139,16 @@ def test_the_dispersion_of_windows_divides_the_evidence(
 def test_a_rising_trend_of_the_level_is_allowed_for(lagged: float, lag: float) -> None:
     _, after = walk((16, 115, 0), rise=1.0, steady_lagged=log(100) + lagged)
     assert after["rise"] == pytest.approx(1 + rise_of(16, log(1.15) - lag))
+
+
+@pytest.mark.parametrize(("before", "size"), [(1.1, SIZE), (1.5, log(1.5))])
+def test_a_larger_rise_is_compared_with_its_mean_so_far(before: float, size: float) -> None:
+    state = {"rise": 1.0, "rise_n": 9.0, "rise_sum": 9 * log(before)}
+    _, after = walk((4, 130, 0), **state)
+    assert after["rise"] == pytest.approx(1 + rise_of(4, log(1.3), size))
+    lagged = walk((4, 130, 0), **state, steady_lagged=log(100) - 0.05)[1]["rise"]
+    less = max(SIZE, log(before) - 0.05)
+    assert lagged == pytest.approx(1 + rise_of(4, log(1.3) - 0.05, less))
 
 
 def test_errors_say_nothing_of_the_latency() -> None:
@@ -331,9 +343,7 @@ def test_another_spread_is_learned() -> None:
 # ---- failures
 
 
-@pytest.mark.parametrize(
-    ("rate", "rise"), [(0.0, 0.02), (0.01, 0.02), (0.1, 0.05), (0.5, 0.25)]
-)
+@pytest.mark.parametrize(("rate", "rise"), [(0.0, 0.02), (0.01, 0.02), (0.1, 0.05), (0.5, 0.25)])
 def test_failures_are_compared_with_a_share_higher_by_two_points_or_by_half(
     rate: float, rise: float
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import comb, exp, log, sqrt
+from math import comb, exp, log
 from types import SimpleNamespace
 from typing import Any
 
