@@ -41,6 +41,8 @@ SLIDERS = {
     "half_life_s": (10.0, 1800.0, 10.0, "half-life (s)"),
     "window_s": (1.0, 60.0, 1.0, "window (s)"),
     "min_count": (1, 200, 1, "minimum count"),
+    "shift": (1.05, 3.0, 0.05, "shift: times slower, lasting"),
+    "run_length_weeks": (1.0, 1000.0, 1.0, "weeks to a false shift"),
 }
 
 
@@ -230,5 +232,5 @@ def _slider(knob: str, value: float) -> Any:
         description=text,
         continuous_update=False,
         layout={"width": "500px"},
-        style={"description_width": "150px"},
+        style={"description_width": "180px"},
     )

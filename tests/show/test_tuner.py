@@ -92,7 +92,8 @@ def test_the_sliders_wait_until_the_mouse_is_released(made) -> None:
 
 
 def test_the_repr_names_the_knobs_and_nothing_that_changes_by_itself(made) -> None:
-    assert repr(made) == "Tuner(z=3, ratio=3, half_life_s=300, window_s=10, min_count=20)"
+    first, rest = "z=3, ratio=3, half_life_s=300, window_s=10", "shift=1.2, run_length_weeks=100"
+    assert repr(made) == f"Tuner({first}, min_count=20, {rest})"
 
 
 def test_a_start_beyond_a_slider_is_kept() -> None:
