@@ -26,6 +26,12 @@ def test_a_change_is_told_with_its_distance_and_the_chance_of_that():
     assert "look at it first" in step.text
 
 
+def test_milliseconds_and_a_ten_thousandth_are_told_of_a_change():
+    """1 - exp(-12.3456 / 3600) = 0.0034235."""
+    (row,) = before([deployed(3600 - 12.3456)]).rows
+    assert (row["before_s"], row["by_chance"]) == (12.346, 0.0034)
+
+
 def test_a_service_that_is_changed_all_the_time_is_no_reason_to_look():
     step = before([deployed(s) for s in range(0, 3600, 60)])
     assert step.rows[0]["before_s"] == 60
