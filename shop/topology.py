@@ -42,6 +42,11 @@ class Call:
         if not isinstance(self.retries, int) or not 0 <= self.retries <= 100:
             raise FieldError("retries", "must be a whole number between 0 and 100", self.retries)
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """(service, route), which identifies the called endpoint."""
+        return self.service, self.endpoint
+
 
 @dataclass(frozen=True)
 class Endpoint:

@@ -18,6 +18,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.explain.config import RcaConfig
+from aiops_lab.explain.lost import (
+    LostCosts,
+    Spread,
+    UsualChildren,
+    failing_calls,
+    lost_failures,
+    lost_time,
+    requests_of,
+    spread,
+    spread_of_time,
+    usual_children,
+)
 from aiops_lab.numerics import compiled, compiled_part
 from aiops_lab.traces.encode import EncodedSpans
 from aiops_lab.traces.timing import Timing
@@ -123,11 +135,12 @@ class EndpointProfile(NamedTuple):
 
     ``nodes``: by code of the endpoint the mean duration in ``ns``, and the shares of its requests
     that ``failed`` (5xx), that it ``refused`` (4xx), and that were ``long``: longer than
-    `timeout_s`.
+    `timeout_s`. ``calls``: how many they make; ``children``: which.
     """
 
     nodes: pd.DataFrame
     calls: UsualCalls
+    children: UsualChildren
 
 
 def endpoint_profile(trees: TraceTrees, config: RcaConfig) -> EndpointProfile:
@@ -141,7 +154,11 @@ def endpoint_profile(trees: TraceTrees, config: RcaConfig) -> EndpointProfile:
     }
     served = pd.DataFrame(columns)[trees.server]
     nodes = served.groupby(trees.node[trees.server]).mean()
-    return EndpointProfile(nodes, _usual_calls(_calls(trees), config))
+    served_by = _served_spans(trees)
+    endpoint = np.where(served_by >= 0, trees.node[served_by], trees.node)
+    requests = requests_of(trees, endpoint, _ended_well(trees), critical_path(trees))
+    calls = _usual_calls(_calls(trees), config)
+    return EndpointProfile(nodes, calls, usual_children(requests, config))
 
 
 def _is_refusal(trees: TraceTrees) -> NDArray:
@@ -187,20 +204,26 @@ def _calls(trees: TraceTrees) -> _Calls:
     )
 
 
-def _without_extra_calls(trees: TraceTrees, profile: EndpointProfile) -> TraceTrees:
-    """Return the trees with the calls beyond the usual number hidden.
+def _extra_calls(trees: TraceTrees, profile: EndpointProfile) -> NDArray:
+    """Return which spans are calls beyond the usual number of calls of one request.
 
-    Their time is then their caller's own. A call that repeats a failed one was not the caller's
-    choice: it stays. An edge without usual calls may have one.
+    A call that repeats a failed one was not the caller's choice: it is none. An edge without usual
+    calls may have one.
     """
     calls = _calls(trees)
     usual = profile.calls
     edge, _ = account_codes(account_table(usual.caller, usual.callee), calls.caller, calls.callee)
     most = np.append(usual.most, 1)[np.minimum(edge, usual.most.size)]
-    extra = (calls.rank > most) & ~calls.repeats
-    hidden = trees.log.copy()
-    hidden[calls.span[extra]] = True
-    return trees._replace(log=hidden)
+    is_extra = np.zeros(trees.root.size, dtype=bool)
+    is_extra[calls.span] = (calls.rank > most) & ~calls.repeats
+    return is_extra
+
+
+def waits_for(trees: TraceTrees, extra: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the critical path with the `extra` calls (a mask) hidden: their time is then their
+    caller's own.
+    """
+    return critical_path(trees._replace(log=trees.log | extra))
 
 
 # ---- what requests cost
@@ -227,7 +250,8 @@ class CostTable(NamedTuple):
     ``requests``: a row a root request, by position in the frame: entry, ns, failed, open (no answer
     yet). ``time``: adds up to the ns of the root. ``failures``: one a failed root, unless masked.
     ``endpoints``: a row an endpoint: n, mean ms, var of ms, failed, unanswered. ``accounts``: what
-    the codes of accounts mean. ``span_account``: the account of each span.
+    the codes of accounts mean. ``span_account``: the account of each span. ``extra``: which spans
+    are calls beyond the usual number; ``lacks_calls``: which lack a call that was lost.
     """
 
     requests: pd.DataFrame
@@ -236,6 +260,8 @@ class CostTable(NamedTuple):
     endpoints: pd.DataFrame
     accounts: AccountTable
     span_account: NDArray
+    extra: NDArray
+    lacks_calls: NDArray
 
 
 def attribute_costs(
@@ -267,15 +293,26 @@ def attribute_costs(
     top, origin, refused = _origins(trees, outcomes)
     caller_then = np.where(refused, OWN, caller[origin])
     failed_account, accounts = account_codes(accounts, caller_then, endpoint[origin])
-    span, ns = critical_path(_without_extra_calls(trees, profile))
+    extra = _extra_calls(trees, profile)
+    span, ns = waits_for(trees, extra)
+    time = _costs(trees.root[span], account[span], ns, trees)
+    masked = trees.parent[top] >= 0
+    failures = _costs(trees.root[top], failed_account, np.ones(top.size), trees, masked)
+
+    lacks_calls = np.zeros(trees.root.size, dtype=bool)
+    usual = profile.children
+    if usual.caller.size:
+        good = _ended_well(trees) & ~outcomes.bad
+        requests = requests_of(trees, endpoint, good, (span, ns))
+        moved, lacks_calls = lost_time(requests, usual, config)
+        time = _to_lost_calls(time, moved, spread_of_time(requests, usual, account))
+        child, call = failing_calls(requests, usual, outcomes.bad)
+        began = _began_below(trees, outcomes, child)
+        moved = lost_failures(requests, usual, (child, call), origin, config)
+        in_calls = spread(call, account[began], np.ones(call.size))
+        failures = _to_lost_calls(failures, moved, in_calls)
 
     counts = (trees.root == np.arange(trees.root.size)) & (~is_open | outcomes.bad) & ~trees.log
-    masked = trees.parent[top] >= 0
-    failures = Costs(
-        trees.root[top], trees.node[trees.root[top]], failed_account, masked, np.ones(top.size)
-    )
-    root = trees.root[span]
-    time = Costs(root, trees.node[root], account[span], np.zeros(span.size, dtype=bool), ns)
     return CostTable(
         _requests(trees, is_open, outcomes.bad, counts),
         _summed(time, counts),
@@ -283,7 +320,35 @@ def attribute_costs(
         _endpoints(trees, is_open, outcomes.bad),
         accounts,
         account,
+        extra,
+        lacks_calls,
     )
+
+
+def _ended_well(trees: TraceTrees) -> NDArray:
+    return trees.server & ~trees.failed & (trees.status != 0)
+
+
+def _costs(
+    root: NDArray,
+    account: NDArray,
+    cost: NDArray,
+    trees: TraceTrees,
+    masked: NDArray | bool = False,
+) -> Costs:
+    return Costs(root, trees.node[root], account, np.broadcast_to(masked, root.shape), cost)
+
+
+def _to_lost_calls(costs: Costs, moved: LostCosts, shares: Spread) -> Costs:
+    """Return the costs with what belongs to lost calls at the accounts of those recorded."""
+    order = pd.DataFrame({"call": moved.call, "row": np.arange(moved.row.size)})
+    parts = order.merge(pd.DataFrame(shares._asdict()), on="call")
+    if parts.empty:
+        return costs
+    part = moved.cost[parts["row"]] * parts["share"].to_numpy()
+    taken = Costs(*(column[moved.row[parts["row"]]] for column in costs))._replace(cost=-part)
+    given = taken._replace(account=parts["account"].to_numpy(), cost=part)
+    return Costs(*map(np.concatenate, zip(costs, taken, given, strict=True)))
 
 
 def _summed(costs: Costs, counts: NDArray) -> Costs:
@@ -384,9 +449,9 @@ class AttributedTraces:
 
     @cached_property
     def self_ns(self) -> pd.Series:
-        """The self time (ns) of each span that takes time, by account."""
+        """The self time (ns) of each span that takes time and lacks no call, by account."""
         trees = self.trees
-        timed = ~trees.log & (trees.root >= 0)
+        timed = ~trees.log & (trees.root >= 0) & ~self.costs.lacks_calls
         own = self_time_ns(trees.start, trees.end, trees.parent)
         return pd.Series(own[timed], index=self.costs.span_account[timed])
 
@@ -456,6 +521,15 @@ def _origins(trees: TraceTrees, outcomes: _Outcomes) -> tuple[NDArray, NDArray, 
         origin[n], refused[n] = _origin(trees, outcomes, i)
         n += 1
     return top[:n], origin[:n], refused[:n]
+
+
+@compiled
+def _began_below(trees: TraceTrees, outcomes: _Outcomes, calls: NDArray) -> NDArray:
+    """Return the span where the failure of each of some failed calls began."""
+    began = np.empty(calls.size, dtype=np.int64)
+    for k in range(calls.size):
+        began[k] = _origin(trees, outcomes, calls[k])[0]
+    return began
 
 
 @compiled_part

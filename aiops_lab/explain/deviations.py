@@ -259,7 +259,7 @@ def _odd_shapes(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataF
     refused = trees.status >= 400
     failing = (trees.failed | refused | open_now) & ~trees.log
     failed_traces = np.isin(trees.root, trees.root[failing])
-    is_odd = _is_odd(profile, traces) & ~failed_traces
+    is_odd = _is_odd(profile, traces) & ~failed_traces & ~traces.costs.lacks_calls
     odd = account[is_odd].value_counts().sort_index()
     observed = account[trees.root >= 0].value_counts()
     usual = profile.accounts

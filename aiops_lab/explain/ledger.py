@@ -283,7 +283,8 @@ def _excess(comparison: Comparison, entries: pd.DataFrame) -> _Rows:
     n_usual, n_now = entries[["n_usual", "n_now"]].reindex(entry).to_numpy().T
     var = np.maximum(now_var, usual_var)  # a few requests show too little of their scatter
     se = np.sqrt(var / n_now + usual_var / n_usual)
-    se_failures = _se_of_failures(usual_mean, n_usual, n_now, comparison.config)
+    share = np.where(is_time, 0.0, usual_mean)
+    se_failures = _se_of_failures(share, n_usual, n_now, comparison.config)
     accounts = comparison.costs.accounts
     rows = _Rows(
         entry=entry,
@@ -298,8 +299,8 @@ def _excess(comparison: Comparison, entries: pd.DataFrame) -> _Rows:
         excess=now_mean - usual_mean,
         se=np.where(is_time, se, se_failures),
     )
-    share = comparison.reference.cost_by_entry["long"].reindex(entry).to_numpy()
-    no_latency = is_time & (share > comparison.config.long_lived_share)
+    long = comparison.reference.cost_by_entry["long"].reindex(entry).to_numpy()
+    no_latency = is_time & (long > comparison.config.long_lived_share)
     # NaN where the entry has no requests on one side
     return rows.at((n_usual > 0) & ~no_latency)
 

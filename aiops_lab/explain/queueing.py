@@ -22,11 +22,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiops_lab.explain.attribution import AttributedTraces
+from aiops_lab.explain.attribution import AttributedTraces, waits_for
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.numerics import compiled
 from aiops_lab.traces.encode import NEVER, EncodedSpans, subtrees_of
-from aiops_lab.traces.trees import TraceTrees, build_trees, critical_path
+from aiops_lab.traces.trees import TraceTrees, build_trees
 
 
 class Contention(NamedTuple):
@@ -131,7 +131,7 @@ def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests 
     served = served[row]
     account = traces.costs.span_account[row]
     trees = build_trees(spans, traces.until_ns, traces.timing, served)
-    span, ns = critical_path(trees)
+    span, ns = waits_for(trees, traces.costs.extra[row])
     at_home = trees.root[span] == span
     own = np.zeros(served.size)
     own[span[at_home]] = ns[at_home]

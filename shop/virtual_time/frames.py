@@ -43,7 +43,7 @@ def frame_of(records: Records, scenario: Scenario, seed: int) -> pd.DataFrame:
     ids = _ids(request_key[place], legend.keys[code])
     start_ns = BEGIN_NS + start * 1000 + legend.skew_ns[code]
     draws = mixed(ids ^ np.uint64(key(seed, "lost")))
-    arrived = draws >= np.uint64(scenario.lost * 2**64)
+    arrived = draws >= legend.lost_below[code]
     order = np.lexsort((ids, start_ns))
     order = order[arrived[order]]
     code = code[order]
@@ -97,6 +97,8 @@ class _Legend:
             name: np.array(column, dtype=object)
             for name, column in zip(("service", "endpoint", "kind", "peer"), columns, strict=True)
         }
+        lost = [scenario.lost_of.get(row[0], scenario.lost) for row in rows]
+        self.lost_below = np.array([int(share * 2**64) for share in lost], dtype=np.uint64)
         skew = [round(scenario.skew_ms.get(row[0], 0.0) * 1e6) for row in rows]
         self.skew_ns = np.array(skew, dtype=np.int64)
 

@@ -8,7 +8,7 @@ from functools import partial
 from aiops_lab.record.faults import Fault
 from shop.topology import Call, Endpoint
 from shop.virtual_time.keyed_random import Column, microseconds, uniform
-from shop.virtual_time.scenario import Scenario
+from shop.virtual_time.scenario import Scenario, VirtualFault
 
 NETWORK_SIGMA = 0.3
 
@@ -80,7 +80,7 @@ class Node:
             microseconds(scenario.network_ms, NETWORK_SIGMA), seed, name, "network"
         )
         self.back = Column(uniform, seed, name, "back-off")
-        self.under: dict[tuple[int, int, int], Node] = {}
+        self.under: dict[tuple[int, int, int, int], Node] = {}
         self.made: dict[str, Column] = {}
 
     def draw(self, purpose: str, n: int) -> float:
@@ -94,13 +94,26 @@ class Node:
 class Work:
     """A request while an endpoint handles it: a server span."""
 
-    __slots__ = ("call", "done", "failures", "n", "node", "pending", "stage", "start")
+    __slots__ = (
+        "call",
+        "done",
+        "failures",
+        "n",
+        "node",
+        "pending",
+        "repeated",
+        "stage",
+        "start",
+        "turn",
+    )
 
     def __init__(self, n: int, node: Node, call: PendingCall | None) -> None:
         self.n = n
         self.node = node
         self.call = call
         self.start = self.stage = self.pending = 0
+        self.turn = 0  # how often the calls of this stage were made before
+        self.repeated: VirtualFault | None = None  # makes some calls again
         self.done = False
         self.failures: list[tuple[int, Failure]] = []
 

@@ -25,7 +25,7 @@ EVERYWHERE = "*"
 
 """The endpoint of a fault that is at every endpoint of its service."""
 
-FAULT_KINDS = ("slow", "leak", "network", "refuse", "shed", "reject")
+FAULT_KINDS = ("slow", "leak", "network", "refuse", "shed", "reject", "repeat")
 
 """The kinds of a `VirtualFault`."""
 
@@ -41,22 +41,31 @@ class VirtualFault(Fault):
         ``duration_ms`` at ``end_s``. ``"network"``: calls to it travel ``duration_ms`` longer (±
         ``jitter_ms``), there and back together. ``"refuse"``: it refuses connections. ``"shed"``:
         it answers 503 at once. ``"reject"``: it answers ``status`` at once, as to a bad request.
+        ``"repeat"``: it makes its calls ``times`` times, one after the other, as if once for each
+        item of a list (N+1 queries).
     endpoint : str
         The route; ``"*"`` means every endpoint of the service.
     factor : float
         For ``"slow"``: own work takes this many times as long; default 1.
     caller : tuple of (service, endpoint), optional
         For ``"network"`` and ``"refuse"``: only calls by this endpoint; default all calls.
+    times : int
+        For ``"repeat"``: how many calls it makes instead of one; default 1, at most 1000.
+    callee : tuple of (service, endpoint), optional
+        For ``"repeat"``: only its calls of this endpoint; default all its calls.
     """
 
     factor: float = 1.0
     caller: Place | None = None
+    times: int = 1
+    callee: Place | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.kind not in FAULT_KINDS:
             raise FieldError("kind", f"must be one of {', '.join(FAULT_KINDS)}", self.kind)
         check_number("factor", self.factor, 0.01, 1000)
+        check_number("times", self.times, 1, 1000, whole=True)
         if self.kind == "leak" and self.end_s is None:
             raise FieldError("end_s", "must be given for a leak", None)
 
@@ -105,6 +114,8 @@ class Scenario:
         Offset of the clock of a service, {service: ms}, positive = ahead; in both twins.
     lost : float
         Share of the spans that never arrive at the store; the same spans in both twins.
+    lost_of : mapping
+        The same share of single services, {service: share}, in place of `lost`.
     window : tuple of (since, until), optional
         Seconds to be explained; they end after every fault has started. Default from the first
         start to the last end of faults and changes.
@@ -133,6 +144,7 @@ class Scenario:
     overhead_ms: float = 0.7
     skew_ms: Mapping[str, float] = field(default_factory=dict)
     lost: float = 0.0
+    lost_of: Mapping[str, float] = field(default_factory=dict)
     window: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -149,8 +161,8 @@ class Scenario:
         self._check_faults()
 
     def _check_services(self) -> None:
-        for name, given in (("workers", self.workers), ("skew_ms", self.skew_ms)):
-            for service in given:
+        for name in ("workers", "skew_ms", "lost_of"):
+            for service in getattr(self, name):
                 if service not in self.topology.services:
                     rule = f"must name services among {', '.join(self.topology.services)}"
                     raise FieldError(name, rule, service)
@@ -159,6 +171,8 @@ class Scenario:
                 raise FieldError(f"workers[{service!r}]", "must be a whole number above 0", n)
         for service, ms in self.skew_ms.items():
             check_number(f"skew_ms[{service!r}]", ms, -DAY_S * 1e3, DAY_S * 1e3)
+        for service, share in self.lost_of.items():
+            check_number(f"lost_of[{service!r}]", share, 0, 0.99)
 
     def _check_traffic(self) -> None:
         for name, share in self.shares.items():
@@ -188,6 +202,7 @@ class Scenario:
             for n, fault in enumerate(faults):
                 _check_strikes(f"{name}[{n}]", fault, self.places_of(fault), known, reached)
                 self._check_calls(f"{name}[{n}]", fault, reached)
+                self._check_repeats(f"{name}[{n}]", fault)
                 if fault.start_s >= self.seconds:
                     rule = f"must be before the end at {self.seconds:g}"
                     raise FieldError(f"{name}[{n}].start_s", rule, fault.start_s)
@@ -227,6 +242,18 @@ class Scenario:
             raise FieldError(name, rule, called)
         rule = f"must be an endpoint that requests reach and that calls {called}"
         raise FieldError(f"{name}.caller", rule, _shown(caller))
+
+    def _check_repeats(self, name: str, fault: Fault) -> None:
+        """Refuse calls that are made again but are never made once."""
+        if not isinstance(fault, VirtualFault) or fault.kind != "repeat":
+            return
+        made = {p for place in self.places_of(fault) for p in self.topology.at(*place).callees}
+        if not made:
+            where = _shown((fault.service, fault.endpoint))
+            raise FieldError(name, "must be at an endpoint that calls others", where)
+        if fault.callee is not None and fault.callee not in made:
+            rule = f"must be called by it: {_listed(sorted(made))}"
+            raise FieldError(f"{name}.callee", rule, _shown(fault.callee))
 
     @property
     def entries(self) -> dict[str, Place]:
@@ -297,6 +324,8 @@ def _check_strikes(
         raise FieldError(f"{name}.end_s", "must be after start_s", fault.end_s)
     if fault.kind == "slow" and getattr(fault, "factor", None) == 1:
         raise FieldError(f"{name}.factor", "must not be 1, which slows nothing", 1.0)
+    if fault.kind == "repeat" and getattr(fault, "times", None) == 1:
+        raise FieldError(f"{name}.times", "must be above 1 to make further calls", 1)
 
 
 def _listed(places: list[Place]) -> str:

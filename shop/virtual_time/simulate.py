@@ -268,6 +268,10 @@ class Run:
         if fault.kind == "leak":
             grown = fault.duration_ms * 1e3 * (at - start) / (end - start)
             return at + round(grown), None
+        if fault.kind == "repeat":
+            if work.repeated is None or fault.times > work.repeated.times:
+                work.repeated = fault
+            return at, None
         if fault.kind == "shed":
             return at, (503, shed_error(work.node.spot.endpoint))
         return at, (fault.status, None)
@@ -277,9 +281,13 @@ class Run:
         stages = work.node.spot.stages
         if work.stage == len(stages):
             return self._succeed(at, work)
-        stage = stages[work.stage]
-        work.pending = len(stage)
-        for index, call in enumerate(stage):
+        calls = _calls_to_make(work)
+        if not calls:
+            work.stage += 1
+            work.turn = 0
+            return self._go_on(at, work)
+        work.pending = len(calls)
+        for index, call in calls:
             self._ask(at, work, call, index, 0)
         return None
 
@@ -287,11 +295,13 @@ class Run:
         """Send a call; give up after its timeout."""
         node = work.node
         n = work.n
-        child = node.under.get((work.stage, index, attempt))
+        position = work.stage, index, attempt, work.turn
+        child = node.under.get(position)
         if child is None:
-            path = f"{node.name} {work.stage}.{index}.{attempt}"
+            turn = f".{work.turn}" if work.turn else ""
+            path = f"{node.name} {work.stage}.{index}.{attempt}{turn}"
             child = self._node(path, (call.service, call.endpoint), node)
-            node.under[work.stage, index, attempt] = child
+            node.under[position] = child
         asked = PendingCall(work, call, index, attempt, node=child, start=at)
         travel = int(child.travel[n])
         if child.spot.call_faults:
@@ -396,7 +406,7 @@ class Run:
             # the first in the order of the calls, as live
             self._leave(at, work, min(work.failures)[1])
             return
-        work.stage += 1
+        work.turn += 1
         self._go_on(at, work)
 
     def _pause(self, asked: PendingCall) -> int:
@@ -431,6 +441,18 @@ class Run:
     def _write_open(self, n: int, code: int, start: int, over: bool) -> None:
         if not over and start < self.end:
             self._write(n, code, start, -1, status=0, error=None)
+
+
+def _calls_to_make(work: Work) -> list[tuple[int, Call]]:
+    """Return the calls of a stage that are to be made in this turn, with their positions."""
+    stage = work.node.spot.stages[work.stage]
+    fault = work.repeated
+    if work.turn == 0:
+        return list(enumerate(stage))
+    if fault is None or work.turn >= fault.times:
+        return []
+    wanted = fault.callee
+    return [(k, call) for k, call in enumerate(stage) if wanted in (None, call.place)]
 
 
 def _arrivals(scenario: Scenario, seed: int) -> Iterator[tuple[int, int]]:

@@ -245,6 +245,28 @@ def scenario(**changes) -> Scenario:
             r"skew_ms\['payment'\] must be a number .*, got 'x'",
         ),
         (
+            lambda: scenario(lost_of={"bank": 0.5}),
+            r"lost_of must name services among .*, got 'bank'",
+        ),
+        (
+            lambda: scenario(lost_of={"payment": 1}),
+            r"lost_of\['payment'\] must be a number .*, got 1",
+        ),
+        (
+            lambda: broken(VirtualFault("repeat", *PAYMENT, times=2)),
+            r"faults\[0\] must be at an endpoint that calls others, got 'payment /payment'",
+        ),
+        (
+            lambda: broken(
+                VirtualFault("repeat", *CHECKOUT, times=2, callee=("health", "/health"))
+            ),
+            r"faults\[0\].callee must be called by it: .*, got 'health /health'",
+        ),
+        (
+            lambda: broken(VirtualFault("repeat", *CHECKOUT)),
+            r"faults\[0\].times must be above 1 .*, got 1",
+        ),
+        (
             lambda: scenario(profile=((5, 1), (3, 1))),
             r"profile must have its seconds in rising order, got",
         ),

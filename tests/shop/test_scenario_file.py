@@ -275,7 +275,7 @@ def test_the_base_of_the_mistakes_is_none(read) -> None:
             ("faults", 0, "kind"),
             "dealy",
             "faults[0].kind must be one of delay, error, hang, slow, leak, network, refuse, shed, "
-            "reject, got 'dealy'",
+            "reject, repeat, got 'dealy'",
         ),
         (("faults", 0, "kind"), GONE, "faults[0].kind must be given, got None"),
         (

@@ -31,6 +31,7 @@ from shop.virtual_time.twins import as_of, windows_of
 
 A, B, C = Endpoint("a", "/a", sigma=0), Endpoint("b", "/b", sigma=0), Endpoint("c", "/c", sigma=0)
 CALM = Scenario("calm", seconds=60)
+MS = pd.Timedelta("1ms")
 
 
 def world(*endpoints: Endpoint, seconds: float = 2.0, **more) -> Scenario:
@@ -94,6 +95,28 @@ def test_parallel_calls_take_as_long_as_the_longest(arriving) -> None:
     calls = ((Call("b", "/b"), Call("c", "/c")),)
     frame = shop.virtual(world(replace(A, calls=calls), replace(B, median_ms=50), C, seconds=1))
     assert ("server", "/a", 0, 60, 200) in seen(frame)
+
+
+def test_calls_are_repeated_one_after_the_other_before_the_next_stage(arriving) -> None:
+    arriving(0)
+    calls = ((Call("b", "/b"), Call("c", "/c")), Call("c", "/c"))
+    more = (VirtualFault("repeat", "a", "/a", times=3, callee=("b", "/b")),)
+    frame = shop.virtual(world(replace(A, calls=calls), B, C, seconds=1, changes=more))
+    served = frame[frame["kind"] == "server"]
+    assert served["endpoint"].tolist().count("/b") == 3
+    assert served["endpoint"].tolist().count("/c") == 2
+    assert ("server", "/a", 0, 50, 200) in seen(frame)
+    last = served[served["endpoint"] == "/c"].iloc[-1]
+    assert last["start"] == served.loc[served["endpoint"] == "/b", "start"].iloc[-1] + 10 * MS
+
+
+def test_a_repeat_leaves_the_calls_that_are_made_anyhow_as_they_were(arriving) -> None:
+    arriving(0)
+    calm = world(replace(A, calls=(Call("b", "/b"),)), B, seconds=1)
+    more = replace(calm, changes=(VirtualFault("repeat", "a", "/a", times=2),))
+    usual, now = shop.virtual(calm), shop.virtual(more)
+    assert set(usual["span_id"]) < set(now["span_id"])
+    assert len(now) == len(usual) + 2
 
 
 def test_of_parallel_failures_the_first_in_order_is_reported_after_all_have_ended(arriving) -> None:
@@ -420,6 +443,13 @@ def test_lost_spans_are_missing_and_the_others_stay_as_they_were() -> None:
     assert len(lossy) / len(whole) == pytest.approx(0.7, abs=0.03)
     left = whole[whole["span_id"].isin(lossy["span_id"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(left, lossy)
+
+
+def test_the_spans_of_one_service_can_be_lost_alone() -> None:
+    whole, lossy = shop.virtual(CALM), shop.virtual(replace(CALM, lost_of={"payment": 0.5}))
+    left = whole["span_id"].isin(lossy["span_id"]).groupby(whole["service"]).mean()
+    assert left["payment"] == pytest.approx(0.5, abs=0.1)
+    assert (left.drop("payment") == 1).all()
 
 
 # ---- chance
