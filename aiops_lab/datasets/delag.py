@@ -32,7 +32,7 @@ recordings."""
 BEGIN = "2026-01-01"
 """When a recording is played (UTC)."""
 
-FIELDS = ("column", "service", "endpoint", "parent", "share")
+OF_A_NODE = ("column", "service", "endpoint", "parent", "share")
 
 
 class CallNode(NamedTuple):
@@ -211,10 +211,10 @@ def _tree(path: Path) -> list[CallNode]:
     """Return the call tree, in which each caller comes before its callees."""
     nodes = read_json(path)
     try:
-        tree = [CallNode(*(node[name] for name in FIELDS)) for node in nodes]
+        tree = [CallNode(*map(node.__getitem__, OF_A_NODE)) for node in nodes]
         late = [at for at, node in enumerate(tree) if node.parent is not None and node.parent >= at]
     except (TypeError, KeyError) as error:
-        raise wrong(path, f"must be a list of objects with {', '.join(FIELDS)}") from error
+        raise wrong(path, f"must be a list of objects with {', '.join(OF_A_NODE)}") from error
     if late:
         raise wrong(path, "must name each caller before its callees")
     return tree

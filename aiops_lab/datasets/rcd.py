@@ -17,7 +17,7 @@ SOURCE = "https://github.com/azamikram/rcd"
 GET = (
     f"git clone {SOURCE}, then give its folder sock-shop-data, with a folder SERVICE-FAULT-N each."
 )
-SYSTEM = "sockshop"
+SOCK_SHOP = "sockshop"
 
 
 def read_rcd(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
@@ -32,8 +32,8 @@ def _cases(directory: Path) -> Iterator[Case]:
     for folder in sorted(path for path in directory.glob("*-*-*") if path.is_dir()):
         service, fault, _ = folder.name.rsplit("-", 2)
         normal, abnormal = (_metrics(folder, name) for name in ("normal", "anomalous"))
-        name = f"{SYSTEM}/{folder.name}"
-        yield MetricsCase(name, SYSTEM, service, normal, abnormal, None, None, fault)
+        name = f"{SOCK_SHOP}/{folder.name}"
+        yield MetricsCase(name, SOCK_SHOP, service, normal, abnormal, None, None, fault)
 
 
 def _metrics(folder: Path, name: str) -> pd.DataFrame:

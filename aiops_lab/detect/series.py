@@ -188,8 +188,8 @@ def anomaly_scores(values: ArrayLike, method: str = "envelope") -> NDArray:
     >>> int(scores.argmax()), round(float(scores[150]), 2)
     (150, 0.95)
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {sorted(METHODS)}, got {method!r}")
+    if method not in SCORERS:
+        raise ValueError(f"method must be one of {sorted(SCORERS)}, got {method!r}")
     series = real_numbers(values)
     too_large = np.abs(series) > LARGEST
     if too_large.any():
@@ -197,7 +197,7 @@ def anomaly_scores(values: ArrayLike, method: str = "envelope") -> NDArray:
         raise ValueError(
             f"values must be finite and within ±{LARGEST:g}, got {series[bad]} at {bad}"
         )
-    return METHODS[method](series)
+    return SCORERS[method](series)
 
 
 def _envelope(series: NDArray) -> NDArray:
@@ -207,7 +207,7 @@ def _envelope(series: NDArray) -> NDArray:
     return scores
 
 
-METHODS: dict[str, Callable[[NDArray], NDArray]] = {
+SCORERS: dict[str, Callable[[NDArray], NDArray]] = {
     "envelope": _envelope,
     "matrix-profile": shape_scores,
 }

@@ -22,7 +22,7 @@ SHORTEST, REPEATS = 8, 4
 """The shortest period in points, and how often the longest fits into the past. `SHORTEST` higher:
 noise has no period; `REPEATS` higher: long periods must be seen more often."""
 
-UNKNOWN = 50
+PERIOD_UNKNOWN = 50
 """The period of what has none, such as a trend. Higher: longer shapes."""
 
 PAST = 2**15
@@ -102,7 +102,7 @@ def period_of(past: NDArray) -> int:
     rises = np.diff(similar) > 0
     peaks = np.flatnonzero(rises[:-1] & ~rises[1:]) + 1
     peaks = peaks[peaks >= SHORTEST]
-    return int(peaks[np.argmax(similar[peaks])]) if peaks.size else UNKNOWN
+    return int(peaks[np.argmax(similar[peaks])]) if peaks.size else PERIOD_UNKNOWN
 
 
 def _squares(values: NDArray, begin: int, period: int) -> NDArray:

@@ -39,7 +39,7 @@ _MAX_NS = int(MAX_DURATION_MS * 1e6)
 
 _STABLE = (f"{OWN_PREFIX}endpoint", *ROUTE, *TEMPLATE)  # name an endpoint that has no ids in it
 
-UNFIT = "with attributes aiops_lab.… of a wrong type"
+WRONG_TYPE = "with attributes aiops_lab.… of a wrong type"
 
 Address = tuple[str, str | None]  # the service that calls, and the address
 
@@ -111,7 +111,7 @@ class SpanCollector:
         attributes = reported.attributes
         span = to_span(reported)
         if has_own(attributes) and not fits(span):
-            self.left_out[UNFIT] += 1
+            self.left_out[WRONG_TYPE] += 1
             return
         span = limit_endpoint(span, attributes, self._names)
         if is_addressed(span, attributes):

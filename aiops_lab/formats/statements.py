@@ -18,7 +18,8 @@ _HIDDEN = re.compile(
     r"|[eEnNxXbB]?'(?:[^'\\]|''|\\[^'])*(?:'|\\'.*|\\?$)"
     r"|\$(\w*)\$.*?(?:\$\2\$|$)"
     r"|(?P<columns>\binto\s+[\w.`\"]+\s*\([^()']*\))"
-    r"|(?P<before>(?:[=<>:(]|\b(?:like|between|identified\s+by))\s*|\band\s+(?=\"[^\"]*\"(?!\s*[.=<>])))"
+    r"|(?P<before>(?:[=<>:(]|\b(?:like|between|identified\s+by))\s*"
+    r"|\band\s+(?=\"[^\"]*\"(?!\s*[.=<>])))"
     r"\"(?:[^\"\\]|\"\"|\\.)*(?:\"(?!\.)|$)",
     re.DOTALL | re.IGNORECASE,
 )

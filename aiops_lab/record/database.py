@@ -28,7 +28,7 @@ OLDEST = 2  # version that `MIGRATION` brings up to this one
 BUSY_S = 1.0  # how long one attempt waits for another process to finish its transaction
 OPEN_S = 5.0  # how long opening and saving are tried
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 Row = tuple[Any, ...]
 
 ROW = "op INTEGER, ended INTEGER, duration INTEGER, status INTEGER, ids BLOB, error TEXT"
@@ -235,7 +235,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA synchronous = NORMAL")
 
 
-def retry(work: Callable[[], T], path: Path, seconds: float | None = None) -> T:
+def retry(work: Callable[[], _T], path: Path, seconds: float | None = None) -> _T:
     """Return what `work` returns, tried again until `seconds` (default `OPEN_S`) have passed.
 
     Raises

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aiops_lab.checks import missing_extra
-from aiops_lab.formats.collect import UNFIT, fits, limit_endpoint, why_unusable
+from aiops_lab.formats.collect import WRONG_TYPE, fits, limit_endpoint, why_unusable
 from aiops_lab.formats.conventions import (
     INSTANCE,
     KNOWN,
@@ -134,7 +134,7 @@ class SinkSpanExporter(SpanExporter):
         attributes = reported.attributes
         made = to_span(reported)
         if has_own(attributes) and not fits(made):
-            self.left_out[UNFIT] += 1
+            self.left_out[WRONG_TYPE] += 1
             return None
         if is_addressed(made, attributes):
             made = made._replace(peer=self.peers.get(made.peer or "", made.peer))

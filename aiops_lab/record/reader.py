@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FOREVER = 2**63 - 1
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class SpanReader:
@@ -158,7 +158,7 @@ class SpanReader:
         self._check_open()
         return self._ask(lambda db: db.execute(query, values).fetchall())
 
-    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+    def _ask(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
         with self._read_lock:
             try:
                 return question(self._reader)

@@ -51,7 +51,7 @@ UNKNOWN = None, None, None, None  # the last fields of a tuple that leaves them 
 
 _log = get_logger(__name__)
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 Load = Callable[[str, str], Any]
 
 
@@ -314,7 +314,7 @@ class SpanStore(SpanReader):
 
         return self._retry(write)
 
-    def _retry(self, work: Callable[[], T], seconds: float | None = None) -> T:
+    def _retry(self, work: Callable[[], _T], seconds: float | None = None) -> _T:
         """Return what `work` returns; OSError where the file cannot be written, or is damaged."""
         try:
             return database.retry(work, self.path, seconds)

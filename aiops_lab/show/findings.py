@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 MOST_DOUBTS = 8
 MOST_ENTRIES = 3
 MOST_ERRORS = 3
-MOST_CHANGES = 10
+MOST_DIFFERENCES = 10
 MOST_CALLEES = 4
 
 CAUSE, CALLED = "the cause", "called by the cause"  # roles of a change
 
 MORE_FAILURES = 0.02  # share of the requests: fewer say nothing
-FAST = 0.8  # of the usual time: what fails in less than this fails fast
+FASTER = 0.8  # of the usual time: what fails in less than this fails fast
 
 
 class Finding(NamedTuple):
@@ -43,7 +43,7 @@ class Finding(NamedTuple):
     incident: Incident | None = None
 
 
-class Change(NamedTuple):
+class Difference(NamedTuple):
     """What one endpoint did before and during the trouble: its role in it, requests, mean ms, and
     the share that failed. ``usual_ms`` and ``now_ms`` are None where nothing was answered.
     """
@@ -180,7 +180,7 @@ def _with_colon(error: str) -> str:
 # ---- before and now
 
 
-def changes(case: Finding, spans: pd.DataFrame) -> list[Change]:
+def changes(case: Finding, spans: pd.DataFrame) -> list[Difference]:
     """Return the numbers before and now of the cause, what it made worse, and what it calls."""
     rows = {row["endpoint"]: row for row in case.verdict.endpoints}
     worse = [row for row in rows.values() if row["degraded"]]
@@ -194,11 +194,11 @@ def changes(case: Finding, spans: pd.DataFrame) -> list[Change]:
     for name in called:
         roles.setdefault(name, CALLED)
     known = [(rows[name], role) for name, role in roles.items() if name in rows]
-    return [_change(row, role) for row, role in known[:MOST_CHANGES]]
+    return [_change(row, role) for row, role in known[:MOST_DIFFERENCES]]
 
 
-def _change(row: dict[str, Any], role: str) -> Change:
-    return Change(
+def _change(row: dict[str, Any], role: str) -> Difference:
+    return Difference(
         row["endpoint"],
         role,
         row["n_usual"],
@@ -233,12 +233,12 @@ def why_there(case: Finding, spans: pd.DataFrame) -> list[str]:
     return [*told, f"What {mine[0].endpoint} calls itself: {shown}."] if shown else told
 
 
-def fast_failure(change: Change) -> list[str]:
+def fast_failure(change: Difference) -> list[str]:
     """Return that an endpoint fails sooner than it used to answer; nothing where it does not."""
     fails = change.now_failed - change.usual_failed > MORE_FAILURES
     if not fails or change.now_ms is None or change.usual_ms is None:
         return []
-    if change.now_ms >= FAST * change.usual_ms:
+    if change.now_ms >= FASTER * change.usual_ms:
         return []
     return [
         f"It fails fast: {change.now_ms:.1f} ms instead of {change.usual_ms:.1f} ms. It answers "
@@ -246,7 +246,7 @@ def fast_failure(change: Change) -> list[str]:
     ]
 
 
-def before_and_now(change: Change) -> str:
+def before_and_now(change: Difference) -> str:
     """Return how one endpoint did, in words."""
     if change.now_ms is None:
         return f"{change.endpoint} was not reached any more"

@@ -31,7 +31,7 @@ from aiops_lab.spans import Span
 if TYPE_CHECKING:
     from aiops_lab.record.store import SpanStore
 
-PATH = "/v1/traces"
+TRACES_PATH = "/v1/traces"
 
 # The limit of the collector's own receiver. A batch of an SDK, 512 spans, has some 500 kB.
 LIMIT_BYTES = 20 << 20
@@ -51,7 +51,7 @@ RETRY_AFTER_S = "1"  # the store writes every half second
 
 STREAM = "aiops_lab.otlp.stream"  # in the environ: the body, of which some may have been read
 
-CHUNK = 65_536  # bytes of a refused body that are read at once
+READ_AT_ONCE = 65_536  # bytes of a refused body that are read at once
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 
@@ -117,7 +117,7 @@ def otlp_receiver(
     blueprint.register_error_handler(_RefusalError, _refused)
     blueprint.register_error_handler(HTTPException, _http_error)
 
-    @blueprint.post(PATH)
+    @blueprint.post(TRACES_PATH)
     def traces() -> Response:
         _check_sender(names, token)
         decode = _decoder()
@@ -342,7 +342,7 @@ def _refused(refusal: _RefusalError) -> Response:
 def _drain() -> None:
     """Read what is left of the body, up to a limit: who is sending does not read the answer."""
     left = DRAIN_MAX
-    while left > 0 and (chunk := _stream().read(min(left, CHUNK))):
+    while left > 0 and (chunk := _stream().read(min(left, READ_AT_ONCE))):
         left -= len(chunk)
 
 

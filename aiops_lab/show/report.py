@@ -118,11 +118,12 @@ def to_dict(findings: Findings) -> dict[str, Any]:
 
 def _case_to_dict(case: Finding, spans: pd.DataFrame) -> dict[str, Any]:
     verdict = case.verdict
+    suspects = [suspect.to_dict() for suspect in verdict.suspects]
     return {
         "title": case.title,
         "since": iso(case.since),
         "until": iso(case.until),
-        "suspects": [suspect.to_dict() for suspect in verdict.suspects],
+        "suspects": suspects,
         "affected_endpoints": list(verdict.affected),
         "ledger": list(verdict.ledger),
         "endpoints": list(verdict.endpoints),

@@ -89,7 +89,7 @@ def test_what_changed_is_told_of_the_cause_its_victims_and_what_it_calls():
     assert '<td>0%</td><td class="worse">65%</td>' in page
 
 
-CHANGE = found_in.Change("/a", "the cause", 9, 9, 100.0, 50.0, 0.0, 0.5)
+CHANGE = found_in.Difference("/a", "the cause", 9, 9, 100.0, 50.0, 0.0, 0.5)
 
 
 @pytest.mark.parametrize(
