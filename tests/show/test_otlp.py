@@ -211,7 +211,7 @@ def test_protobuf_that_cannot_be_read_is_a_status_400(post):
     assert status.message.startswith("body must be an ExportTraceServiceRequest")
 
 
-@pytest.mark.parametrize("cut", [b"no gzip", gzip.compress(b"{}")[:-9]])
+@pytest.mark.parametrize("cut", [b"no gzip", gzip.compress(b"{}", mtime=0)[:-9]])
 def test_gzip_that_is_damaged_is_refused(post, cut):
     assert post(cut, JSON | {"Content-Encoding": "gzip"}).status_code == 400
 
