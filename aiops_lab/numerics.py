@@ -90,7 +90,7 @@ def student_quantile(share: float, freedom: NDArray) -> NDArray:
     Examples
     --------
     >>> student_quantile(0.99, np.array([5, 30])).round(2)
-    array([3.36, 2.46])
+    array([3.35, 2.46])
     """
     z = NormalDist().inv_cdf(min(max(share, 1e-4), 1 - 1e-4))
     first = (z**3 + z) / 4

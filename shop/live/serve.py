@@ -121,6 +121,8 @@ Available endpoints:
     GET  /aiops/incidents/<id>/explain      - Why? (?why_not=/health)
     POST /aiops/incidents/<id>/acknowledge  - Somebody is at it
     POST /aiops/incidents/<id>/resolve      - It is over
+    GET  /aiops/changes                     - What was deployed or set
+    POST /aiops/changes                     - Note such a change (service, what)
     GET  /aiops/graph                       - Who calls whom
     POST /aiops/analyze                     - Trigger manual analysis
 {receiver}

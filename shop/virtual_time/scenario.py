@@ -336,6 +336,10 @@ def _shown(place: Place) -> str:
     return " ".join(place)
 
 
+REPEATED = ("times", "callee")
+"""Fields of a fault that makes calls again."""
+
+
 def fault_facts(fault: Fault, scenario: Scenario) -> dict[str, Any]:
     """Return a fault as a row of the truth: start and end in ISO 8601, and its other fields.
 
@@ -345,6 +349,8 @@ def fault_facts(fault: Fault, scenario: Scenario) -> dict[str, Any]:
     end = virtual_moment(end_of(fault, scenario.seconds))
     facts = {"start": start, "end": end} | asdict(fault)
     del facts["start_s"], facts["end_s"]
+    if fault.kind != "repeat":  # of others they say nothing
+        facts = {name: value for name, value in facts.items() if name not in REPEATED}
     endpoint = None if fault.endpoint == EVERYWHERE else fault.endpoint
     return facts | {"endpoint": endpoint}
 

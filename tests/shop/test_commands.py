@@ -446,7 +446,7 @@ def test_the_banner_lists_every_path_there_is() -> None:
     app.register_blueprint(aiops(monitor))
     app.register_blueprint(simulate(injector, []))
     rules = [str(rule) for rule in app.url_map.iter_rules() if not str(rule).startswith("/static")]
-    assert len(rules) == 13
+    assert len(rules) == 15
     assert sorted(re.findall(r"/(?:aiops|simulate)/[^ ?)]+(?= +- )", told)) == sorted(rules)
 
 
