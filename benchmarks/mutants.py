@@ -66,6 +66,7 @@ TESTS = {
     "explain.ledger": LEDGER,
     "explain.queueing": ("explain/test_config.py", "explain/test_queueing.py"),
     "explain.ranking": ("explain/test_suspects.py", "explain/test_config.py"),
+    "explain.failures": ("explain/test_attribution.py", "explain/test_ledger.py"),
     "explain.reference": ("explain/test_attribution.py", "explain/test_evidence.py"),
     "explain.verdict": ("explain/test_suspects.py", "explain/test_config.py"),
 }

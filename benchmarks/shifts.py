@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 import aiops_lab as lab
 from aiops_lab import datasets
-from aiops_lab.datasets.delag import BEGIN, DelayCase
+from aiops_lab.datasets.delag import STREAM_BEGIN, DelayCase
 from aiops_lab.detect import baselines
 from aiops_lab.detect.detectors import DETECTORS
 from aiops_lab.detect.scoring import judge
@@ -254,7 +254,7 @@ def stream(case: DelayCase, rate: float) -> Stream:
     rows = case.recording.rows_of(0)[:NORMAL]
     delayed = case.recording.rows_of(case.number)
     spans = _entries(case, np.concatenate([rows, delayed]), rate)
-    begun = pd.Timestamp(BEGIN, tz="UTC") + pd.Timedelta(rows.size / rate, unit="s")
+    begun = pd.Timestamp(STREAM_BEGIN, tz="UTC") + pd.Timedelta(rows.size / rate, unit="s")
     found = [incident.first_detected for incident in lab.replay(spans, causes=False).incidents]
     waited = [(moment - begun).total_seconds() for moment in found if moment > begun]
     return Stream(min(waited, default=np.inf), len(found) - len(waited))

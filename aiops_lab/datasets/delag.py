@@ -29,7 +29,7 @@ RATE = 10.0
 """Requests/s that a recording is played at: it has no times of its own. Raising it shortens the
 recordings."""
 
-BEGIN = "2026-01-01"
+STREAM_BEGIN = "2026-01-01"
 """When a recording is played (UTC)."""
 
 OF_A_NODE = ("column", "service", "endpoint", "parent", "share")
@@ -114,7 +114,9 @@ class DelayRecording:
         import pandas as pd
 
         number = first + np.arange(rows.size)
-        begin_ns = pd.Timestamp(BEGIN, tz="UTC").value + (number * 1e9 / rate).astype(np.int64)
+        begin_ns = pd.Timestamp(STREAM_BEGIN, tz="UTC").value + (number * 1e9 / rate).astype(
+            np.int64
+        )
         ms = np.array([self._ms(node)[rows] for node in self.tree])
         start_ms = _starts(self.tree, ms)
         parts = [

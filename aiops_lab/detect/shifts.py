@@ -69,7 +69,7 @@ reports later that an endpoint begins to fail."""
 HIGHEST_RATE = 0.999
 """Share of failures that is compared with, at most, so that its odds stay finite."""
 
-BLOCK = 30.0
+BLOCK_WINDOWS = 30.0
 """Windows of a block, from which the dispersion is learned. Raising it sees slower wandering, and
 needs longer to learn it."""
 
@@ -289,7 +289,7 @@ def _learn_block(baseline: Any, n: float, gap: float) -> None:
     baseline["block_windows"] += 1.0
     baseline["block_n"] += n
     baseline["block_sum"] += n * gap
-    if baseline["block_windows"] < BLOCK or baseline["rise"] > 0:
+    if baseline["block_windows"] < BLOCK_WINDOWS or baseline["rise"] > 0:
         return
     var = _variance(baseline)
     square = baseline["block_sum"] ** 2 / (var * baseline["block_n"])

@@ -18,19 +18,25 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.explain.config import RcaConfig
+from aiops_lab.explain.failures import (
+    began_below,
+    is_refusal,
+    origins,
+    outcomes_of,
+    served_spans,
+)
 from aiops_lab.explain.lost import (
     LostCosts,
     Spread,
     UsualChildren,
+    cost_spread,
     failing_calls,
     lost_failures,
     lost_time,
     requests_of,
-    spread,
     spread_of_time,
     usual_children,
 )
-from aiops_lab.numerics import compiled, compiled_part
 from aiops_lab.traces.encode import EncodedSpans
 from aiops_lab.traces.timing import Timing
 from aiops_lab.traces.trees import TraceTrees, critical_path, self_time_ns
@@ -149,20 +155,16 @@ def endpoint_profile(trees: TraceTrees, config: RcaConfig) -> EndpointProfile:
     columns = {
         "ns": duration,
         "failed": trees.failed,
-        "refused": _is_refusal(trees),
+        "refused": is_refusal(trees),
         "long": duration > config.timeout_s * 1e9,
     }
     served = pd.DataFrame(columns)[trees.server]
     nodes = served.groupby(trees.node[trees.server]).mean()
-    served_by = _served_spans(trees)
+    served_by = served_spans(trees)
     endpoint = np.where(served_by >= 0, trees.node[served_by], trees.node)
     requests = requests_of(trees, endpoint, _ended_well(trees), critical_path(trees))
     calls = _usual_calls(_calls(trees), config)
     return EndpointProfile(nodes, calls, usual_children(requests, config))
-
-
-def _is_refusal(trees: TraceTrees) -> NDArray:
-    return (trees.status >= 400) & (trees.status < 500)
 
 
 def _usual_calls(calls: _Calls, config: RcaConfig) -> UsualCalls:
@@ -284,13 +286,13 @@ def attribute_costs(
     earlier : AccountTable
         Accounts that keep their codes.
     """
-    outcomes = _outcomes(trees, is_open, profile, config)
+    outcomes = outcomes_of(trees, is_open, profile.nodes, config)
     caller = np.where(trees.parent >= 0, trees.node[trees.parent], OUTSIDE)
     caller[trees.server] = OWN
     endpoint = np.where(outcomes.served >= 0, trees.node[outcomes.served], trees.node)
     account, accounts = account_codes(earlier, caller, endpoint)
 
-    top, origin, refused = _origins(trees, outcomes)
+    top, origin, refused = origins(trees, outcomes)
     caller_then = np.where(refused, OWN, caller[origin])
     failed_account, accounts = account_codes(accounts, caller_then, endpoint[origin])
     extra = _extra_calls(trees, profile)
@@ -307,9 +309,9 @@ def attribute_costs(
         moved, lacks_calls = lost_time(requests, usual, config)
         time = _to_lost_calls(time, moved, spread_of_time(requests, usual, account))
         child, call = failing_calls(requests, usual, outcomes.bad)
-        began = _began_below(trees, outcomes, child)
+        began = began_below(trees, outcomes, child)
         moved = lost_failures(requests, usual, (child, call), origin, config)
-        in_calls = spread(call, account[began], np.ones(call.size))
+        in_calls = cost_spread(call, account[began], np.ones(call.size))
         failures = _to_lost_calls(failures, moved, in_calls)
 
     counts = (trees.root == np.arange(trees.root.size)) & (~is_open | outcomes.bad) & ~trees.log
@@ -460,139 +462,3 @@ class AttributedTraces:
         """The ``mean`` self time (ns) of an account's spans, and their number ``n``."""
         by = self.self_ns.groupby(level=0)
         return pd.DataFrame({"mean": by.mean(), "n": by.size()})
-
-
-# ---- where failures began
-
-
-class _Outcomes(NamedTuple):
-    """How spans ended, one entry a span: what is needed to follow a failure to its origin."""
-
-    bad: NDArray  # it failed, or is unanswered
-    refusal: NDArray  # an unusual 4xx
-    refused: NDArray  # a call without an answer, so fast that the called host refused it
-    served: NDArray  # the server span that a client span reached, -1 = none
-    usual_ns: NDArray  # the usual duration of its endpoint
-
-
-def _outcomes(
-    trees: TraceTrees, is_open: NDArray, profile: EndpointProfile, config: RcaConfig
-) -> _Outcomes:
-    usual = profile.nodes.reindex(trees.node, fill_value=0.0)
-    usual_ns = usual["ns"].to_numpy()
-    usually_fails = usual["failed"].to_numpy() > config.usual_failure_share
-    usually_refuses = usual["refused"].to_numpy() > config.usual_failure_share
-    duration = trees.end - trees.start
-    age = np.maximum(config.timeout_s * 1e9, config.timeout_ratio * usual_ns)
-    held_open = usual["long"].to_numpy() > config.long_lived_share
-    bad = np.where(is_open, (duration > age) & ~held_open, trees.failed)
-    bad &= ~usually_fails | (trees.parent < 0)
-    refusal = _is_refusal(trees) & ~usually_refuses
-    at_once = (trees.status == 0) & (duration < config.refused_ms * 1e6)
-    return _Outcomes(bad, refusal, at_once, _served_spans(trees), usual_ns)
-
-
-def _served_spans(trees: TraceTrees) -> NDArray:
-    """Return the server span that each client span reached, -1 for none."""
-    served = np.full(trees.root.size, -1)
-    below = np.flatnonzero(trees.server & (trees.parent >= 0))
-    below = below[~trees.server[trees.parent[below]]]
-    served[trees.parent[below]] = below
-    return served
-
-
-@compiled
-def _origins(trees: TraceTrees, outcomes: _Outcomes) -> tuple[NDArray, NDArray, NDArray]:
-    """Return the topmost span of each failure, the span where it began, and whether that was
-    refused.
-    """
-    bad = outcomes.bad
-    top = np.empty(bad.size, dtype=np.int64)
-    origin = np.empty(bad.size, dtype=np.int64)
-    refused = np.empty(bad.size, dtype=np.bool_)
-    n = 0
-    for i in range(bad.size):
-        above = trees.parent[i]
-        if not bad[i] or trees.root[i] < 0 or trees.log[i] or (above >= 0 and bad[above]):
-            continue  # of a failed caller, the failure is counted there
-        if above >= 0 and trees.server[i] and not trees.server[above]:
-            continue  # the client span above saw a good answer after all
-        top[n] = i
-        origin[n], refused[n] = _origin(trees, outcomes, i)
-        n += 1
-    return top[:n], origin[:n], refused[:n]
-
-
-@compiled
-def _began_below(trees: TraceTrees, outcomes: _Outcomes, calls: NDArray) -> NDArray:
-    """Return the span where the failure of each of some failed calls began."""
-    began = np.empty(calls.size, dtype=np.int64)
-    for k in range(calls.size):
-        began[k] = _origin(trees, outcomes, calls[k])[0]
-    return began
-
-
-@compiled_part
-def _origin(trees: TraceTrees, outcomes: _Outcomes, top: int) -> tuple[int, bool]:
-    """Return the span where a failure began, and whether that is a call that was refused.
-
-    The walk goes down the last failing calls, and where a caller gave up, down the time. The
-    failure of a caller that was answered with an unusual 4xx counts to who answered so.
-    """
-    i = top
-    while True:
-        if trees.server[i]:
-            call = _last_call(trees, outcomes.bad, i)
-            if call < 0 and not outcomes.refusal[i]:
-                call = _last_call(trees, outcomes.refusal, i)
-            if call < 0:  # it failed by itself, or it hangs
-                hangs = trees.status[i] == 0
-                return _slowest(trees, outcomes, i) if hangs else i, False
-            i = call
-            continue
-        answer = outcomes.served[i]
-        if answer < 0:
-            return i, outcomes.refused[i]
-        if trees.status[i] == 0 or not (outcomes.bad[answer] or outcomes.refusal[answer]):
-            return _slowest(trees, outcomes, i), False
-        i = answer
-
-
-@compiled_part
-def _last_call(trees: TraceTrees, which: NDArray, i: int) -> int:
-    """Return the call of span i that ended last of those in a mask, -1 if there is none."""
-    for k in range(trees.first[i], trees.first[i + 1]):  # the latest end comes first
-        if which[trees.child[k]] and not trees.log[trees.child[k]]:
-            return trees.child[k]
-    return -1
-
-
-@compiled_part
-def _slowest(trees: TraceTrees, outcomes: _Outcomes, top: int) -> int:
-    """Return the span that took most of a span's time beyond the usual.
-
-    The walk goes down into the worst call, as long as its excess exceeds the span's own time.
-    """
-    i = top
-    while True:
-        own = float(trees.end[i] - trees.start[i])
-        t = trees.end[i]
-        worst = -1
-        worst_excess = 0.0
-        for k in range(trees.first[i], trees.first[i + 1]):
-            c = trees.child[k]
-            until = min(trees.end[c], t)
-            since = trees.start[c]
-            if trees.log[c] or until <= since:
-                continue
-            own -= until - since
-            t = since
-            callee = outcomes.served[c] if outcomes.served[c] >= 0 else c
-            usual_ns = outcomes.usual_ns[callee] if trees.server[i] else 0.0
-            excess = until - since - usual_ns
-            if excess > worst_excess:
-                worst = c
-                worst_excess = excess
-        if worst < 0 or own >= worst_excess:
-            return i
-        i = worst

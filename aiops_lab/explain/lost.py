@@ -26,7 +26,7 @@ from aiops_lab.explain.config import RcaConfig
 from aiops_lab.numerics import compiled
 from aiops_lab.traces.trees import TraceTrees
 
-LEAST = 0.2
+LEAST_SHARE = 0.2
 """Share of the usual requests that make a call, from which it is missed where it is not recorded.
 """
 
@@ -89,7 +89,7 @@ def usual_children(requests: Requests, config: RcaConfig) -> UsualChildren:
     number = np.bincount(node[requests.good], minlength=node.max(initial=-1) + 1)
     pairs = made.groupby(["caller", "callee"]).size().reset_index(name="k")
     pairs["share"] = pairs["k"] / number[pairs["caller"]]
-    pairs = pairs[pairs["share"] >= LEAST]
+    pairs = pairs[pairs["share"] >= LEAST_SHARE]
     caller, callee, share = (pairs[name].to_numpy() for name in ("caller", "callee", "share"))
     usual = UsualChildren(caller, callee, share, np.zeros(len(pairs), dtype=bool))
     return usual._replace(lost=_look_lost(requests, usual, config)[0])
@@ -229,10 +229,10 @@ def spread_of_time(requests: Requests, usual: UsualChildren, account: NDArray) -
         above = trees.parent[above[below]]
     if not calls:
         calls = accounts = costs = [np.zeros(0, dtype=np.int64)]
-    return spread(np.concatenate(calls), np.concatenate(accounts), np.concatenate(costs))
+    return cost_spread(np.concatenate(calls), np.concatenate(accounts), np.concatenate(costs))
 
 
-def spread(call: NDArray, account: NDArray, cost: NDArray) -> Spread:
+def cost_spread(call: NDArray, account: NDArray, cost: NDArray) -> Spread:
     """Return the shares of the accounts in the costs of each call."""
     costs = pd.DataFrame({"call": call, "account": account, "cost": cost})
     sums = costs.groupby(["call", "account"], as_index=False)["cost"].sum()

@@ -20,7 +20,7 @@ from aiops_lab.explain.metric_frames import (
     LATENCY,
     REQUESTS,
     SUCCESS,
-    Column,
+    MetricColumn,
     Metrics,
 )
 
@@ -92,7 +92,7 @@ def in_percent(*all_metrics: Metrics) -> set[str]:
     return names
 
 
-def _values(metrics: Metrics, column: Column) -> NDArray:
+def _values(metrics: Metrics, column: MetricColumn) -> NDArray:
     return metrics.arrays[column] * metrics.roles[column].factor
 
 

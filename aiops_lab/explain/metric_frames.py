@@ -19,8 +19,8 @@ LATENCY, REQUESTS = "latency", "requests"
 SUCCESS, ERRORS, ERROR_RATE = "success", "errors", "error_rate"
 OTHER, IGNORE = "other", "ignore"
 FAILURES = (SUCCESS, ERROR_RATE, ERRORS)
-RESOURCES = ("cpu", "memory", "disk", "network", "restarts")
-ROLES = (LATENCY, REQUESTS, *FAILURES, *RESOURCES, OTHER, IGNORE)
+RESOURCE_KINDS = ("cpu", "memory", "disk", "network", "restarts")
+ROLES = (LATENCY, REQUESTS, *FAILURES, *RESOURCE_KINDS, OTHER, IGNORE)
 """What a metric may be. A success is a share (0 to 1, or percent), errors are a number, an error
 rate is a share.
 """
@@ -52,7 +52,7 @@ _PER_SECOND = re.compile(r"(?:^|_)(?:rps|qps|per_second|per_s|rate)(?:_|$)")
 _MILLISECONDS = re.compile(r"(?:^|_)(?:ms|millis|milliseconds)(?:_|$)")
 MEANS = ("average", "mean", "avg", "value", "sum", "")
 
-Column = tuple[str, str, str]
+MetricColumn = tuple[str, str, str]
 
 
 class Role(NamedTuple):
@@ -72,12 +72,12 @@ class Metrics(NamedTuple):
     name: str  # of the argument
     starts: NDArray
     values: pd.DataFrame
-    roles: dict[Column, Role]
-    by_node: dict[str, list[Column]]  # the columns of each node
-    arrays: dict[Column, NDArray]  # the same values; a frame with such labels is slow to read
+    roles: dict[MetricColumn, Role]
+    by_node: dict[str, list[MetricColumn]]  # the columns of each node
+    arrays: dict[MetricColumn, NDArray]  # the same values; a frame with such labels is slow to read
 
     @property
-    def columns(self) -> list[Column]:
+    def columns(self) -> list[MetricColumn]:
         """The columns, in their order."""
         return [column for columns in self.by_node.values() for column in columns]
 
@@ -86,7 +86,7 @@ class Metrics(NamedTuple):
         """The usual length of an interval (s); 1 where there is one row."""
         return float(np.median(np.diff(self.starts))) if len(self.starts) > 1 else 1.0
 
-    def columns_of(self, node: str, kinds: Iterable[str]) -> list[Column]:
+    def columns_of(self, node: str, kinds: Iterable[str]) -> list[MetricColumn]:
         """Return the columns of a node that measure one of these kinds."""
         return [column for column in self.by_node.get(node, ()) if self.roles[column].kind in kinds]
 
@@ -123,7 +123,7 @@ def read_frame(
     }
     values = _numbers(name, frame, columns)
     kept = [column for column in columns if told[column].kind != IGNORE]
-    by_node: dict[str, list[Column]] = {column[0]: [] for column in columns}
+    by_node: dict[str, list[MetricColumn]] = {column[0]: [] for column in columns}
     for column in kept:
         by_node[column[0]].append(column)
     arrays = dict(zip(columns, values.to_numpy().T, strict=True))
@@ -147,7 +147,7 @@ def seconds(name: str, index: pd.Index) -> NDArray:
 # ---- names
 
 
-def _columns(name: str, labels: pd.Index, settled: Mapping[Any, str]) -> list[Column]:
+def _columns(name: str, labels: pd.Index, settled: Mapping[Any, str]) -> list[MetricColumn]:
     """Return (node, metric, statistic) of each column."""
     if labels.nlevels == 3:
         return [(str(a), str(b), str(c)) for a, b, c in labels]
@@ -206,7 +206,7 @@ def _checked_roles(roles: Mapping[Any, str] | None) -> Mapping[Any, str]:
     return roles
 
 
-def _settled_role(label: Any, column: Column, settled: Mapping[Any, str]) -> Role:
+def _settled_role(label: Any, column: MetricColumn, settled: Mapping[Any, str]) -> Role:
     told = role_of(column[1], column[2])
     for key in (label, column, column[:2], column[1:], column[1]):
         if key in settled:
@@ -245,7 +245,7 @@ def _factor(name: str) -> float:
 # ---- numbers
 
 
-def _numbers(name: str, frame: pd.DataFrame, columns: list[Column]) -> pd.DataFrame:
+def _numbers(name: str, frame: pd.DataFrame, columns: list[MetricColumn]) -> pd.DataFrame:
     labels = pd.MultiIndex.from_tuples(columns, names=["node", "metric", "statistic"])
     if not labels.is_unique:
         twice = labels[labels.duplicated()][0]

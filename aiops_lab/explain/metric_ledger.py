@@ -63,7 +63,7 @@ class Window(NamedTuple):
     adjoins: bool
 
 
-class Rule(NamedTuple):
+class SharingRule(NamedTuple):
     """How much longer callers may wait than their callee measures, and which part of the expected
     requests is no fall.
     """
@@ -96,11 +96,11 @@ def account(
     """
     typical = pd.DataFrame(usual.cost).median().to_numpy()
     level = pd.DataFrame(usual.requests).median().to_numpy()
-    rule = Rule(config.max_call_ratio if is_estimated else 1.0, config.min_served)
+    rule = SharingRule(config.max_call_ratio if is_estimated else 1.0, config.min_served)
     costs = _costs(now, typical, level, graph, window, rule)
     known = _costs(usual, typical, level, graph, window, rule)
     single = _costs(usual, typical, level, graph, Window(1, 0, True), rule)
-    noise = _noise(known, single, costs, typical, is_latency, window, config)
+    noise = _noise(known, single, costs, typical, is_latency, window, config=config)
     bridged = _bridged(costs, graph, target, noise, config)
     before = window.before
     cost_now = _mean_cost(now.cost[None, before:], now.requests[None, before:])
@@ -118,7 +118,7 @@ def account(
     return pd.DataFrame(columns, nodes)
 
 
-def call_graph(calls: Iterable[tuple[str, str]], nodes: list[str]) -> Graph:
+def graph_between(calls: Iterable[tuple[str, str]], nodes: list[str]) -> Graph:
     """Return the calls between `nodes`, with paths through other nodes contracted to one call.
 
     Of a cycle the calls that lead back, towards where requests enter, are left out.
@@ -215,7 +215,7 @@ def _costs(
     level: NDArray,
     graph: Graph,
     window: Window,
-    rule: Rule,
+    rule: SharingRule,
 ) -> MetricCosts:
     """Return the costs of every window, of whose rows the first `before` show the time before."""
     cost, requests = (_windows(table, window.rows) for table in metrics)
@@ -288,6 +288,7 @@ def _noise(
     typical: NDArray,
     is_latency: bool,
     window: Window,
+    *,
     config: MetricsConfig,
 ) -> NDArray:
     """Return the own excess of each node up to which it is noise.

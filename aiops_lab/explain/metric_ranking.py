@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from aiops_lab.explain.metric_confidence import confidence
+from aiops_lab.explain.metric_confidence import TINY, confidence
 from aiops_lab.explain.metric_config import MetricsConfig
 from aiops_lab.explain.metric_deviations import by_node
-from aiops_lab.explain.metric_frames import LATENCY, RESOURCES, Column, Metrics
+from aiops_lab.explain.metric_frames import LATENCY, RESOURCE_KINDS, MetricColumn, Metrics
 from aiops_lab.results import Suspect
 
 SHOWN = 5  # metrics of a suspect that deviate most
-TINY = np.finfo(float).tiny
-
-Calls = list[tuple[str, str]]
+CallPairs = list[tuple[str, str]]
 
 
-class Ledger(NamedTuple):
+class MetricLedger(NamedTuple):
     """The accounts of a cost (latency or availability), a row a node."""
 
     metric: str
@@ -29,7 +26,7 @@ class Ledger(NamedTuple):
 # ---- the ledger alone
 
 
-def by_ledger(ledgers: list[Ledger], is_alone: bool, config: MetricsConfig) -> list[Suspect]:
+def by_ledger(ledgers: list[MetricLedger], is_alone: bool, config: MetricsConfig) -> list[Suspect]:
     """Return the nodes with an own excess.
 
     Parameters
@@ -51,7 +48,7 @@ def by_ledger(ledgers: list[Ledger], is_alone: bool, config: MetricsConfig) -> l
     return [_suspect(str(row.Index), row, ledgers) for row in ranked.itertuples()]
 
 
-def _accounts(node: str, ledgers: list[Ledger]) -> tuple[dict[Any, Any], ...]:
+def _accounts(node: str, ledgers: list[MetricLedger]) -> tuple[dict[Any, Any], ...]:
     """Return the account of a node for each cost."""
     rows = []
     for ledger in ledgers:
@@ -61,7 +58,7 @@ def _accounts(node: str, ledgers: list[Ledger]) -> tuple[dict[Any, Any], ...]:
     return tuple(rows)
 
 
-def _scored(ledger: Ledger, is_alone: bool, config: MetricsConfig) -> pd.DataFrame:
+def _scored(ledger: MetricLedger, is_alone: bool, config: MetricsConfig) -> pd.DataFrame:
     """Return score and times (own excess over noise) of each node with an own excess."""
     table = ledger.table
     own = table["own"]
@@ -71,7 +68,7 @@ def _scored(ledger: Ledger, is_alone: bool, config: MetricsConfig) -> pd.DataFra
     return pd.DataFrame({"score": score, "times": times})[own > 0]
 
 
-def _unit(ledger: Ledger, config: MetricsConfig) -> float:
+def _unit(ledger: MetricLedger, config: MetricsConfig) -> float:
     """Return what a usual request costs: its mean latency, or a part of a failed request."""
     if ledger.metric != LATENCY:
         return 1 / max(config.failure_cost, TINY)
@@ -97,10 +94,10 @@ def _share(score: pd.Series) -> pd.Series:
 
 
 def by_both(
-    ledgers: list[Ledger],
+    ledgers: list[MetricLedger],
     unusual: pd.DataFrame,
     now: Metrics,
-    calls: Calls,
+    calls: CallPairs,
     *,
     hosts: dict[str, str],
     intervals: int,
@@ -133,7 +130,7 @@ def by_both(
 
 
 def _suspect(
-    node: str, row: Any, ledgers: list[Ledger], unusual: pd.DataFrame | None = None
+    node: str, row: Any, ledgers: list[MetricLedger], unusual: pd.DataFrame | None = None
 ) -> Suspect:
     unusual_rows = () if unusual is None else _deviating(node, unusual)
     evidence = (*_accounts(node, ledgers), *unusual_rows)
@@ -162,19 +159,23 @@ def _deviating(node: str, unusual: pd.DataFrame) -> tuple[dict[Any, Any], ...]:
     return tuple(rows)
 
 
-def told(column: Column) -> str:
+def told(column: MetricColumn) -> str:
     """Return a column's metric, with the statistic where one is told."""
     return column[1] if column[2] in ("value", "") else f"{column[1]} {column[2]}"
 
 
 def _with_unmeasured(
-    excess: pd.Series, ledgers: list[Ledger], unusual: pd.DataFrame, now: Metrics, calls: Calls
+    excess: pd.Series,
+    ledgers: list[MetricLedger],
+    unusual: pd.DataFrame,
+    now: Metrics,
+    calls: CallPairs,
 ) -> pd.Series:
     """Return the shares of the excess, with those of callees whose costs nobody measures: what
     their caller owes is divided by how unusual the resources of the two are.
     """
     measured = set[str]().union(*(ledger.table.index for ledger in ledgers))
-    resources = [column for column in unusual.index if now.roles[column].kind in RESOURCES]
+    resources = [column for column in unusual.index if now.roles[column].kind in RESOURCE_KINDS]
     strain = by_node(unusual.loc[resources], excess.index)
     divided = excess.copy()
     for caller in measured & set(excess.index[excess > 0]):

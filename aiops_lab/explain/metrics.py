@@ -29,14 +29,14 @@ from aiops_lab.explain.metric_costs import (
 from aiops_lab.explain.metric_deviations import deviations
 from aiops_lab.explain.metric_frames import (
     LATENCY,
-    RESOURCES,
+    RESOURCE_KINDS,
     Metrics,
     read_frame,
     role_of,
     seconds,
 )
-from aiops_lab.explain.metric_ledger import Window, account, call_graph, checked_calls
-from aiops_lab.explain.metric_ranking import Ledger, by_both, by_ledger
+from aiops_lab.explain.metric_ledger import Window, account, checked_calls, graph_between
+from aiops_lab.explain.metric_ranking import MetricLedger, by_both, by_ledger
 from aiops_lab.results import Suspect
 
 __all__ = ["MetricsConfig", "rank_from_metrics"]
@@ -247,7 +247,7 @@ def _window(usual: Metrics, now: Metrics, alarm: Alarm | None) -> Window:
 def _is_exact(now: Metrics) -> bool:
     """Return whether nothing but means of costs and requests is measured."""
     kinds = {now.roles[column].kind for column in now.columns}
-    return kinds.isdisjoint(RESOURCES) and not has_estimates(now)
+    return kinds.isdisjoint(RESOURCE_KINDS) and not has_estimates(now)
 
 
 def _ledgers(
@@ -257,7 +257,7 @@ def _ledgers(
     alarm: Alarm | None,
     window: Window,
     config: MetricsConfig,
-) -> list[Ledger]:
+) -> list[MetricLedger]:
     """Return the accounts of the costs that are measured where it matters."""
     wanted = COSTS if alarm is None or alarm.cost is None else (alarm.cost,)
     percent = in_percent(usual, now)
@@ -266,7 +266,7 @@ def _ledgers(
         nodes = _accountable(usual, now, metric, alarm)
         if not nodes or not _is_covered(nodes, now, calls):
             continue
-        graph = call_graph(calls, nodes)
+        graph = graph_between(calls, nodes)
         entry = nodes.index(alarm.node) if alarm and alarm.node in nodes else None
         table = account(
             tables(now, nodes, metric, percent),
@@ -279,7 +279,7 @@ def _ledgers(
             is_estimated=metric == LATENCY and has_estimates(now),
             config=config,
         )
-        found.append(Ledger(metric, table))
+        found.append(MetricLedger(metric, table))
     return found
 
 

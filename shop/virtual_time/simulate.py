@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from aiops_lab.progress import Bar
 from aiops_lab.record.faults import HOLD_MAX_S, Fault
 from shop.topology import Call
+from shop.virtual_time.arrivals import arrivals
 from shop.virtual_time.frames import Records, frame_of
-from shop.virtual_time.keyed_random import BLOCK, generator
 from shop.virtual_time.parts import (
     Failure,
     Node,
@@ -122,7 +122,7 @@ class Run:
         self.order = count()
         self.out = array("q")
         self.errors: dict[str | None, int] = {None: 0}
-        self.arrivals = _arrivals(scenario, seed)
+        self.arrivals = arrivals(scenario, seed)
         self.entries = [self._node("", scenario.entries[name], None) for name in scenario.shares]
         self.requests = 0
 
@@ -453,36 +453,3 @@ def _calls_to_make(work: Work) -> list[tuple[int, Call]]:
         return []
     wanted = fault.callee
     return [(k, call) for k, call in enumerate(stage) if wanted in (None, call.place)]
-
-
-def _arrivals(scenario: Scenario, seed: int) -> Iterator[tuple[int, int]]:
-    """Yield (µs, number of the entry) of each request.
-
-    The arrivals are a Poisson process with a variable rate: those of a process with rate 1, mapped
-    by the inverse of the integral of the rate.
-    """
-    whole = np.append(np.arange(0.0, scenario.seconds), scenario.seconds)
-    middle = (whole[:-1] + whole[1:]) / 2
-    expected = _rate(scenario, middle) * np.diff(whole)
-    due = np.append(0.0, np.cumsum(expected))
-    shares = np.cumsum(list(scenario.shares.values()))
-    passed = 0.0
-    for block in count():
-        rng = generator(seed, "arrivals", block)
-        come = passed + np.cumsum(rng.standard_exponential(BLOCK))
-        passed = float(come[-1])
-        entries = np.searchsorted(shares / shares[-1], rng.random(BLOCK), side="right")
-        at = np.rint(np.interp(come, due, whole, right=np.inf) * 1e6)
-        for when, entry in zip(at.tolist(), entries.tolist(), strict=True):
-            if when == np.inf:
-                return
-            yield int(when), entry
-
-
-def _rate(scenario: Scenario, at: NDArray) -> NDArray:
-    """Return the requests per second at these times, in seconds."""
-    phase = 2 * np.pi * (at / 86_400 - 3 / 24)
-    day = 1.0 - scenario.daily * np.cos(phase)
-    since, factor = np.array([(0.0, 1.0), *scenario.profile]).T
-    current = np.searchsorted(since, at, side="right") - 1
-    return scenario.rate * day * factor[current]

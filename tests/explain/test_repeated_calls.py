@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import pytest
 
@@ -23,7 +25,7 @@ def shop(seed: int, times: int, *, kinds: str = "both", n: int = 150) -> pd.Data
             call, serve = drawing.ids(2)
             ns = drawing.about(20)
             if kinds != "server":
-                place = ("web", "/rows", "client", "store")
+                place: Any = ("web", "/rows", "client", "store")
                 drawing.add((trace, call, web), place, at, ns + 2 * MS)
             if kinds != "client":
                 above = web if kinds == "server" else call

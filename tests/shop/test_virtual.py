@@ -56,7 +56,7 @@ def arriving(monkeypatch: pytest.MonkeyPatch):
         def arrivals(*_: object) -> Iterator[tuple[int, int]]:
             return ((round(at * 1000), 0) for at in at_ms)
 
-        monkeypatch.setattr(simulate, "_arrivals", arrivals)
+        monkeypatch.setattr(simulate, "arrivals", arrivals)
 
     return come
 
@@ -387,7 +387,7 @@ def test_no_request_is_lost_or_made_up() -> None:
     for name in ("retry storm", "upstream full", "metastable", "hang", "two faults"):
         scenario = SCENARIOS[name]
         frame = shop.virtual(scenario, 3)
-        arrivals = list(simulate._arrivals(scenario, 3))
+        arrivals = list(simulate.arrivals(scenario, 3))
         roots = frame[frame["parent_id"].isna()]
         assert len(roots) == len(arrivals) == frame["trace_id"].nunique()
         assert sorted(roots["start"].astype("int64").tolist()) == sorted(
@@ -406,7 +406,7 @@ def test_no_request_is_lost_or_made_up() -> None:
 def test_customers_come_at_the_rate_of_the_hour() -> None:
     def hours(**more) -> list[int]:
         times = [
-            at for at, _ in simulate._arrivals(replace(CALM, rate=1, seconds=86_400, **more), 1)
+            at for at, _ in simulate.arrivals(replace(CALM, rate=1, seconds=86_400, **more), 1)
         ]
         return np.histogram(times, np.arange(25) * 3600e6)[0].tolist()
 
