@@ -261,14 +261,14 @@ class Verdict:
         return table
 
 
-_MORE_FAILURES = 0.02  # fewer are shown by what they cost in time
+MORE_FAILURES = 0.02  # fewer are shown by what they cost in time
 
 
 def _loss(entry: dict[str, Any]) -> tuple[float, float]:
     """Return the failures and ms per request that an entry lost; few failures count as none."""
     failures = entry["now_failed"] - entry["usual_failed"]
     ms = entry["now_ms"] - entry["usual_ms"]  # NaN where nothing was answered
-    return (failures if failures > _MORE_FAILURES else 0.0), 0.0 if isnan(ms) else ms
+    return (failures if failures > MORE_FAILURES else 0.0), 0.0 if isnan(ms) else ms
 
 
 def _why_not(row: dict[str, Any], cause: Suspect | None) -> str:

@@ -24,18 +24,6 @@ def ewma_step(mean: float, var: float, value: float, alpha: float) -> tuple[floa
 
 
 @compiled
-def envelope_step(
-    low: float, high: float, value: float, out: float, back: float
-) -> tuple[float, float]:
-    """Return the band [low, high] after one more value: it widens fast (gain `out`) and narrows
-    slowly (`back`).
-    """
-    high += (out if value > high else back) * (value - high)
-    low += (out if value < low else back) * (value - low)
-    return low, high
-
-
-@compiled
 def _ewma_kernel(values: NDArray, alpha: float, mean: NDArray, var: NDArray) -> None:
     m = np.nan
     v = 0.0

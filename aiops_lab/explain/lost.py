@@ -92,7 +92,8 @@ def usual_children(requests: Requests, config: RcaConfig) -> UsualChildren:
     pairs = pairs[pairs["share"] >= LEAST_SHARE]
     caller, callee, share = (pairs[name].to_numpy() for name in ("caller", "callee", "share"))
     usual = UsualChildren(caller, callee, share, np.zeros(len(pairs), dtype=bool))
-    return usual._replace(lost=_look_lost(requests, usual, config)[0])
+    missing = _missing(requests, requests.good, usual)
+    return usual._replace(lost=_look_lost(requests, usual, missing, config)[0])
 
 
 def _made(requests: Requests) -> pd.DataFrame:
@@ -137,12 +138,11 @@ def _complete(requests: Requests, missing: pd.DataFrame, config: RcaConfig) -> p
 
 
 def _look_lost(
-    requests: Requests, usual: UsualChildren, config: RcaConfig
+    requests: Requests, usual: UsualChildren, missing: pd.DataFrame, config: RcaConfig
 ) -> tuple[NDArray, NDArray]:
-    """Return which usual calls look lost where they are not recorded: their callers take longer by
+    """Return which usual calls look lost where they are `missing`: their callers take longer by
     about as much as the call. And how long (ns) those calls take that are recorded.
     """
-    missing = _missing(requests, requests.good, usual)
     complete = _complete(requests, missing, config)
     alone = missing[~missing["span"].duplicated(keep=False)]
     own = alone["caller"].map(complete)
@@ -192,10 +192,11 @@ def lost_time(
     Rows are positions in the critical path. Several lost calls of one request share its time in
     proportion to how long such calls take.
     """
-    if _missing(requests, requests.good, usual).empty:
+    missing = _missing(requests, requests.good, usual)
+    if missing.empty:
         nothing = np.zeros(0, dtype=np.int64)
         return LostCosts(nothing, nothing, nothing), np.zeros(requests.good.size, dtype=bool)
-    looks_lost, ns = _look_lost(requests, usual, config)
+    looks_lost, ns = _look_lost(requests, usual, missing, config)
     call = np.flatnonzero(usual.lost | looks_lost)
     lost = LostCalls(usual.caller[call], usual.callee[call], ns[call])
     missing = _missing(requests, requests.good, lost)
@@ -245,11 +246,17 @@ def _usual_calls_of(requests: Requests, usual: UsualChildren) -> NDArray:
     trees = requests.trees
     made = (trees.parent >= 0) & ~trees.log
     made &= requests.good[trees.parent]
-    rows = pd.Series(np.arange(usual.caller.size), index=_index(usual))
     call = np.full(trees.parent.size, -1)
-    places = pd.MultiIndex.from_arrays([trees.node[trees.parent[made]], requests.endpoint[made]])
-    call[made] = rows.reindex(places, fill_value=-1)
+    call[made] = _row_of(requests, usual, np.flatnonzero(made))
     return call
+
+
+def _row_of(requests: Requests, usual: UsualChildren, child: NDArray) -> NDArray:
+    """Return the row in `usual` of each of some calls, -1 for none."""
+    trees = requests.trees
+    places = [trees.node[trees.parent[child]], requests.endpoint[child]]
+    rows = pd.Series(np.arange(usual.caller.size), index=_index(usual))
+    return rows.reindex(pd.MultiIndex.from_arrays(places), fill_value=-1).to_numpy()
 
 
 def failing_calls(
@@ -263,9 +270,7 @@ def failing_calls(
     child = np.flatnonzero((trees.parent >= 0) & bad & ~trees.log)
     above = trees.parent[child]
     child = child[trees.server[above] & bad[above]]
-    rows = pd.Series(np.arange(usual.caller.size), index=_index(usual))
-    places = [trees.node[trees.parent[child]], requests.endpoint[child]]
-    call = rows.reindex(pd.MultiIndex.from_arrays(places), fill_value=-1).to_numpy()
+    call = _row_of(requests, usual, child)
     return child[call >= 0], call[call >= 0]
 
 

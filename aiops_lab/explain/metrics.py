@@ -124,8 +124,8 @@ def rank_from_metrics(
         the ledger alone r / (r + 3) with r = own excess over noise, a scale; else learned, see
         `metric_confidence`. ``by`` says which evidence weighed more. ``evidence`` has
         the account of the node for each cost: usual, now (cost of a request), requests, due,
-        excess, passed_on (by callees), bridged (by callees that `calls` does not name), own, noise
-        and the columns it was read from; and its most unusual metrics: usual, now, scales.
+        excess, passed_on (by callees), bridged (by callees that `calls` does not name), own and
+        noise; and its most unusual metrics: usual, now, scales.
 
     Raises
     ------

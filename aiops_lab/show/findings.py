@@ -13,7 +13,7 @@ from aiops_lab.explain.ranking import rank_suspects
 from aiops_lab.explain.reference import learn
 from aiops_lab.explain.verdict import build_verdict
 from aiops_lab.replaying import replay
-from aiops_lab.results import Anomaly, Step, Suspect, Verdict, what_is_worse
+from aiops_lab.results import MORE_FAILURES, Anomaly, Step, Suspect, Verdict, what_is_worse
 from aiops_lab.spans import check
 from aiops_lab.traces.graph import service_graph
 
@@ -26,9 +26,8 @@ MOST_ERRORS = 3
 MOST_DIFFERENCES = 10
 MOST_CALLEES = 4
 
-CAUSE, CALLED = "the cause", "called by the cause"  # roles of a change
+CAUSE, CALLED = "the cause", "called by the cause"  # roles of an endpoint
 
-MORE_FAILURES = 0.02  # share of the requests: fewer say nothing
 FASTER = 0.8  # of the usual time: what fails in less than this fails fast
 
 
@@ -180,7 +179,7 @@ def _with_colon(error: str) -> str:
 # ---- before and now
 
 
-def changes(case: Finding, spans: pd.DataFrame) -> list[Difference]:
+def differences(case: Finding, spans: pd.DataFrame) -> list[Difference]:
     """Return the numbers before and now of the cause, what it made worse, and what it calls."""
     rows = {row["endpoint"]: row for row in case.verdict.endpoints}
     worse = [row for row in rows.values() if row["degraded"]]
@@ -194,10 +193,10 @@ def changes(case: Finding, spans: pd.DataFrame) -> list[Difference]:
     for name in called:
         roles.setdefault(name, CALLED)
     known = [(rows[name], role) for name, role in roles.items() if name in rows]
-    return [_change(row, role) for row, role in known[:MOST_DIFFERENCES]]
+    return [_difference(row, role) for row, role in known[:MOST_DIFFERENCES]]
 
 
-def _change(row: dict[str, Any], role: str) -> Difference:
+def _difference(row: dict[str, Any], role: str) -> Difference:
     return Difference(
         row["endpoint"],
         role,
@@ -223,38 +222,38 @@ def called_by_cause(case: Finding, spans: pd.DataFrame) -> list[str]:
 def why_there(case: Finding, spans: pd.DataFrame) -> list[str]:
     """Return what speaks for the cause: that it fails fast, and how those did that it calls."""
     cause = case.verdict.cause
-    table = changes(case, spans)
-    mine = [change for change in table if change.role == CAUSE]
+    table = differences(case, spans)
+    mine = [row for row in table if row.role == CAUSE]
     if cause is None or not mine:
         return []
     told = fast_failure(mine[0])
-    callees = [change for change in table if change.role == CALLED][:MOST_CALLEES]
+    callees = [row for row in table if row.role == CALLED][:MOST_CALLEES]
     shown = "; ".join(map(before_and_now, callees))
     return [*told, f"What {mine[0].endpoint} calls itself: {shown}."] if shown else told
 
 
-def fast_failure(change: Difference) -> list[str]:
+def fast_failure(row: Difference) -> list[str]:
     """Return that an endpoint fails sooner than it used to answer; nothing where it does not."""
-    fails = change.now_failed - change.usual_failed > MORE_FAILURES
-    if not fails or change.now_ms is None or change.usual_ms is None:
+    fails = row.now_failed - row.usual_failed > MORE_FAILURES
+    if not fails or row.now_ms is None or row.usual_ms is None:
         return []
-    if change.now_ms >= FASTER * change.usual_ms:
+    if row.now_ms >= FASTER * row.usual_ms:
         return []
     return [
-        f"It fails fast: {change.now_ms:.1f} ms instead of {change.usual_ms:.1f} ms. It answers "
+        f"It fails fast: {row.now_ms:.1f} ms instead of {row.usual_ms:.1f} ms. It answers "
         "with an error before its work is done: latency alone would show an improvement."
     ]
 
 
-def before_and_now(change: Difference) -> str:
+def before_and_now(row: Difference) -> str:
     """Return how one endpoint did, in words."""
-    if change.now_ms is None:
-        return f"{change.endpoint} was not reached any more"
-    usual = "not called before" if change.usual_ms is None else f"usually {change.usual_ms:.1f} ms"
-    told = f"{change.endpoint} {change.now_ms:.1f} ms ({usual})"
-    if change.now_failed - change.usual_failed <= MORE_FAILURES:
+    if row.now_ms is None:
+        return f"{row.endpoint} was not reached any more"
+    usual = "not called before" if row.usual_ms is None else f"usually {row.usual_ms:.1f} ms"
+    told = f"{row.endpoint} {row.now_ms:.1f} ms ({usual})"
+    if row.now_failed - row.usual_failed <= MORE_FAILURES:
         return told
-    return f"{told}, {change.now_failed:.0%} failed"
+    return f"{told}, {row.now_failed:.0%} failed"
 
 
 # ---- end and doubts

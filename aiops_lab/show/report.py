@@ -17,7 +17,7 @@ from aiops_lab.show.findings import (
     Finding,
     Findings,
     bounds,
-    changes,
+    differences,
     doubts,
     errors_at_cause,
     is_over,
@@ -128,7 +128,7 @@ def _case_to_dict(case: Finding, spans: pd.DataFrame) -> dict[str, Any]:
         "ledger": list(verdict.ledger),
         "endpoints": list(verdict.endpoints),
         "sample_traces": list(verdict.sample_traces),
-        "changes": [change._asdict() for change in changes(case, spans)],
+        "differences": [each._asdict() for each in differences(case, spans)],
         "incident": case.incident.to_dict() if case.incident else None,
     }
 
@@ -165,7 +165,7 @@ def _page_part(case: Finding, findings: Findings) -> dict[str, Any]:
         "cause": cause_line(verdict),
         "victims": victims,
         "facts": facts(case, findings),
-        "changes": changes(case, findings.spans),
+        "differences": differences(case, findings.spans),
         "steps": verdict.explain(),
         "doubts": doubts(verdict),
         "pictures": _pictures(_figures(case, findings)),

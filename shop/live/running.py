@@ -345,6 +345,8 @@ class _Server(wsgi.Server):
             (HOST, port), None, numthreads=threads, request_queue_size=1024, timeout=30
         )
         self._thread: threading.Thread | None = None
+        self._keeping = threading.Lock()  # held while a connection is kept for its next request
+        self._closing = False
 
     def open(self) -> str:
         """Take the port and return the URL."""
@@ -361,7 +363,9 @@ class _Server(wsgi.Server):
         self._thread.start()
 
     def close(self) -> None:
-        """Wait for requests in progress, and free the port and the threads."""
+        """Wait for requests in progress, and free the port, the threads and the connections."""
+        with self._keeping:
+            self._closing = True
         self.stop()
         if self._thread is not None:
             self._thread.join()
@@ -369,11 +373,15 @@ class _Server(wsgi.Server):
         getattr(logging, "statistics", {}).pop(f"Cheroot HTTPServer {id(self)}", None)
 
     def put_conn(self, conn: Any) -> None:
-        """Keep a connection for its next request; close it where the server stops meanwhile."""
-        try:
-            super().put_conn(conn)
-        except ValueError:  # what watched the connections was closed after cheroot looked
-            conn.close()
+        """Keep a connection for its next request; close it where the server is closing.
+
+        cheroot alone would lose a connection that a thread puts back while others are closed.
+        """
+        with self._keeping:
+            if not self._closing:
+                super().put_conn(conn)
+                return
+        conn.close()
 
     def _serve_unservicable(self) -> None:
         """Do nothing: the queue is unbounded, and cheroot's thread would go on after `stop`."""

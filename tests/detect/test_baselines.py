@@ -59,14 +59,6 @@ def test_no_values_give_no_means():
     assert mean.size == var.size == 0
 
 
-def test_an_envelope_widens_fast_and_narrows_slowly():
-    low, high = baselines.envelope_step(0.0, 1.0, 5.0, 0.5, 0.01)
-    assert high == 3.0
-    assert low == pytest.approx(0.05)
-    _, narrowed = baselines.envelope_step(low, high, 1.0, 0.5, 0.01)
-    assert 2.9 < narrowed < high
-
-
 def test_a_cold_start_is_a_plain_average():
     row = baselines.fresh(1)[0]
     for n, mean in [(10, 2.0), (30, 4.0)]:

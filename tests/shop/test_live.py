@@ -137,17 +137,37 @@ def test_ctrl_c_at_any_moment_of_the_start_or_end_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_connection_that_comes_back_after_the_end_is_closed() -> None:
+def test_a_connection_that_comes_back_while_the_server_closes_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     server = running._Server(0, 2)
     server.open()
+    server.ready = True
     ours, theirs = socket.socketpair()
+    put, close = server._connections.put, server._connections._selector.close
+    begun, others_are_closed, kept = (threading.Event() for _ in range(3))
+
+    def slow_put(conn: HTTPConnection) -> None:
+        begun.set()
+        others_are_closed.wait(0.5)
+        put(conn)
+        kept.set()
+
+    def late_close() -> None:
+        others_are_closed.set()
+        kept.wait(30)
+        close()
+
+    monkeypatch.setattr(server._connections, "put", slow_put)
+    monkeypatch.setattr(server._connections._selector, "close", late_close)
     with ours, theirs:
-        server.ready = True  # as cheroot saw it before the end
-        server._connections.close()
-        server.put_conn(HTTPConnection(server, ours))
+        worker = threading.Thread(target=server.put_conn, args=(HTTPConnection(server, ours),))
+        worker.start()
+        begun.wait(30)
+        server.close()
+        worker.join(30)
         theirs.settimeout(30)
         assert theirs.recv(1) == b""
-    server.close()
 
 
 def test_what_goes_wrong_at_the_start_or_the_end_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,10 @@ import pandas as pd
 import pytest
 from matplotlib.dates import num2date
 
+from aiops_lab.detect.detectors import DETECTORS, Detector
+from aiops_lab.results import ANOMALY_KINDS
 from aiops_lab.show import plots
+from aiops_lab.show.plots.style import COLOURS, mark_of
 from aiops_lab.spans import Span, to_frame
 
 START = pd.Timestamp("2026-01-01T10:00:00Z")
@@ -95,7 +99,37 @@ def test_each_type_of_anomaly_has_a_mark_of_its_own() -> None:
     ax = plots.timeline(windows(), [anomaly("latency_anomaly", 30), anomaly("error_spike", 20)])
     assert line(ax, "latency anomaly") == ([40], [900])
     assert line(ax, "error spike") == ([30], [110])
-    assert len({(colour, marker) for colour, marker in plots.MARKS.values()}) == len(plots.MARKS)
+    assert len({mark_of(detector.name) for detector in DETECTORS}) == len(DETECTORS)
+
+
+def test_a_detector_of_the_user_has_its_own_mark() -> None:
+    Detector(
+        name="made_up",
+        title="Made up",
+        column="made_up",
+        decide=lambda windows, baselines, sensitivity: windows["n"] > 0,
+        evidence=lambda row: {},
+        describe=lambda evidence: "",
+        mark=("sky", "P"),
+    )
+    try:
+        ax = plots.timeline(windows(), [anomaly("made_up", 30)])
+        (marked,) = [each for each in ax.lines if each.get_label() == "made up"]
+        assert (marked.get_color(), marked.get_marker()) == (plots.SKY, "P")
+    finally:
+        del ANOMALY_KINDS["made_up"]
+
+
+def test_a_type_that_nobody_registered_is_marked_in_grey() -> None:
+    ax = plots.timeline(windows(), [anomaly("of_yore", 30)])
+    (marked,) = [each for each in ax.lines if each.get_label() == "of yore"]
+    assert marked.get_color() == plots.GREY
+
+
+def test_the_colours_that_a_detector_may_name_are_those_there_are() -> None:
+    told = re.search(r"Colours are (.*?) \(Okabe", " ".join(str(Detector.__doc__).split()))
+    assert told is not None
+    assert set(re.split(r", | and ", told[1])) == COLOURS.keys()
 
 
 def test_an_anomaly_of_another_endpoint_is_not_marked() -> None:

@@ -73,7 +73,7 @@ def test_the_facts_say_what_was_lost_by_which_path_and_with_which_errors():
 def test_what_changed_is_told_of_the_cause_its_victims_and_what_it_calls():
     spans = read_spans(DATA / "jaeger" / "load_shedding.json.gz")
     found = found_in.find_incidents(spans, "x", Sensitivity(window_s=5))
-    table = found_in.changes(found.cases[0], spans)
+    table = found_in.differences(found.cases[0], spans)
     assert [(change.endpoint, change.role) for change in table] == [
         ("/reserve", "the cause"),
         ("/order", "worse too"),
@@ -83,7 +83,7 @@ def test_what_changed_is_told_of_the_cause_its_victims_and_what_it_calls():
     assert (cause.usual_requests, cause.requests, cause.usual_failed) == (80, 55, 0)
     assert (round(cause.usual_ms), round(cause.now_ms)) == (30, 11)
     assert round(cause.now_failed, 2) == 0.65
-    assert report.to_dict(found)["cases"][0]["changes"][0] == cause._asdict()
+    assert report.to_dict(found)["cases"][0]["differences"][0] == cause._asdict()
     page = report.to_html(found)
     assert "<td>/reserve</td><td>the cause</td><td>80</td><td>55</td>" in page
     assert '<td>0%</td><td class="worse">65%</td>' in page

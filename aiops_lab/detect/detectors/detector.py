@@ -73,8 +73,8 @@ class Detector:
         spike does not look like a lasting rise afterwards. False where neither the latency nor the
         failures of the window are what is abnormal, and for the test itself.
     mark : (str, str)
-        Colour and marker in figures. Colours are grey, black, orange, skyblue, green, yellow,
-        blue, vermillion and purple (Okabe and Ito's palette); markers are matplotlib's. Those in
+        Colour and marker in figures. Colours are grey, black, orange, sky, green, yellow, blue,
+        vermillion and purple (Okabe and Ito's palette), or any of matplotlib's, as the markers. In
         use are ``[detector.mark for detector in DETECTORS]``.
 
     Examples

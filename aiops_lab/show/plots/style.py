@@ -15,8 +15,8 @@ from matplotlib.dates import MINUTELY, AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-from aiops_lab.detect.detectors import DETECTORS
 from aiops_lab.endpoints import printable
+from aiops_lab.results import ANOMALY_KINDS, kind_of
 
 Look = dict[str, Any]
 """How something is drawn: arguments of matplotlib by name."""
@@ -37,8 +37,7 @@ COLOURS = {
 }
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE, GREY = COLOURS.values()
 
-# each type of anomaly has a colour and a shape, so that a copy in grey still tells them apart
-MARKS = {detector.name: (COLOURS[detector.mark[0]], detector.mark[1]) for detector in DETECTORS}
+UNKNOWN_MARK = "grey", "o"  # of a type that no detector has registered
 
 SERIES = (
     (BLUE, "o", "-"),
@@ -108,13 +107,31 @@ def plain_rows(frame: Any) -> list[Any]:
     return list(frame.itertuples() if isinstance(frame, pd.DataFrame) else frame)
 
 
+def mark_of(kind: str) -> tuple[str, str]:
+    """Return colour and marker of a type of anomaly, as its detector has registered them.
+
+    Each has both, so that a copy in grey still tells them apart.
+    """
+    known = kind_of(kind)
+    colour, marker = known.mark if known else UNKNOWN_MARK
+    return COLOURS.get(colour, colour), marker
+
+
+def _kinds_in_order(anomalies: list[Any]) -> list[str]:
+    """Return the types of some anomalies in the order in which they were registered."""
+    types = {a.type: kind_of(a.type) for a in anomalies}  # which registers those of the package
+    known = [kind for kind in ANOMALY_KINDS if kind in types]
+    return [*known, *sorted(types.keys() - known)]
+
+
 def draw_marks(ax: Axes, rows: pd.DataFrame, anomalies: list[Any], heights: pd.Series) -> None:
     """Mark the windows of anomalies, each at its height."""
     at = rows.assign(x=interval_ends(rows), y=heights)
     at = at.set_index(["service", "endpoint", "window"])[["x", "y"]]
-    for kind, (colour, marker) in MARKS.items():
+    for kind in _kinds_in_order(anomalies):
+        colour, marker = mark_of(kind)
         keys = [(a.service, a.endpoint, a.window) for a in anomalies if a.type == kind]
-        marked = at[at.index.isin(keys)] if keys else at[:0]
+        marked = at[at.index.isin(keys)]
         if marked.empty:
             continue
         look: Look = {"mec": BLACK, "mew": 0.6, "ms": 10}

@@ -17,7 +17,6 @@ from aiops_lab.show.plots.style import (
     BLUE,
     FAULT_LOOK,
     GREY,
-    MARKS,
     ORANGE,
     SKY,
     VERMILLION,
@@ -30,6 +29,7 @@ from aiops_lab.show.plots.style import (
     legend_beside,
     literal,
     log_axis,
+    mark_of,
     plain_rows,
     shade_faults,
     signs,
@@ -236,6 +236,6 @@ def _draw_incident(ax: Axes, y: int, incident: Any) -> None:
     if acknowledged is not None:
         ax.plot(acknowledged, y, "d", mfc="white", mec=BLACK, ms=9, label="acknowledged")
     for anomaly in incident.anomalies:
-        colour, marker = MARKS.get(anomaly.type, (GREY, "o"))
+        colour, marker = mark_of(anomaly.type)
         label = anomaly.type.replace("_", " ")
         ax.plot(anomaly.end, y, marker, label=label, mfc=colour, mec=BLACK, mew=0.6, ms=8, zorder=5)
