@@ -42,12 +42,22 @@ def recorded_calls(spans: EncodedSpans, edges: list[Edge] | None = None) -> Reco
     lone = _orphans(spans, pairs.edges if edges is None else edges)
     came = np.bincount(pairs.edge[spans.server[pairs.child]], minlength=n.size)
     requests = _table(pairs.edges, came, np.zeros(n.size))
-    return RecordedCalls(_table(pairs.edges, n, k), requests.add(lone, fill_value=0))
+    return RecordedCalls(_table(pairs.edges, n, k), _sum(requests, lone))
 
 
 def _table(edges: list[Edge], n: np.ndarray, k: np.ndarray) -> pd.DataFrame:
     index = pd.Index(edges, tupleize_cols=False, dtype=object)
     return pd.DataFrame({"n": n, "k": k}, index=index)[n > 0]
+
+
+def _sum(some: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """Return the sum of two tables by edge.
+
+    `DataFrame.add` fails on two edges, one of each: pandas makes a MultiIndex of both.
+    """
+    edges = list(dict.fromkeys([*some.index, *others.index]))
+    index = pd.Index(edges, tupleize_cols=False, dtype=object)
+    return some.reindex(index, fill_value=0.0) + others.reindex(index, fill_value=0.0)
 
 
 def _orphans(spans: EncodedSpans, edges: list[Edge]) -> pd.DataFrame:

@@ -57,6 +57,12 @@ def test_who_usually_serves_whom_may_be_known_from_elsewhere():
     assert table(recorded_calls(hidden, [CALL, (("gone", "/"), ASKED, True)]).requests) == {}
 
 
+def test_calls_by_nobody_known_and_calls_without_their_span_are_counted_side_by_side():
+    lone_call = ask(2, call_ms=20)[1:]
+    counted = recorded_calls(encoded(ask(1, call=False), lone_call), [SERVED]).requests
+    assert table(counted) == {(None, ASKED, True): (1, 0), SERVED: (1, 1)}
+
+
 # ---- unlike usual
 
 
