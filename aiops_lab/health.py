@@ -44,3 +44,14 @@ def health(average_ms: float | None, usual_ms: float | None, error_rate: float) 
     score = round(min(100.0, max(0.0, 100.0 - loss)), 1)
     band = "healthy" if score >= 90 else "degraded" if score >= 60 else "unhealthy"
     return {"health_score": score, "status": "learning" if usual_ms is None else band}
+
+
+def timeline_of(requests: pd.DataFrame, every_s: float) -> pd.DataFrame:
+    """Return the answers of each interval of `every_s` seconds by their end: requests, mean_ms and
+    failed (a share), indexed by the interval's start (UTC).
+    """
+    closed = requests[requests["duration_ms"].notna()]
+    ended = closed["start"] + pd.to_timedelta(closed["duration_ms"], "ms")
+    answers = pd.DataFrame({"ms": closed["duration_ms"], "failed": is_failed(closed)})
+    intervals = answers.groupby(ended.dt.floor(f"{every_s}s").rename("time"))
+    return intervals.agg(requests=("ms", "size"), mean_ms=("ms", "mean"), failed=("failed", "mean"))

@@ -21,7 +21,7 @@ from aiops_lab.diagnosis import LONGEST_REQUEST_NS, History, Rule
 from aiops_lab.endpoints import display_names, split_method
 from aiops_lab.explain.changes import Change, check_change
 from aiops_lab.explain.config import RcaConfig
-from aiops_lab.health import health_of
+from aiops_lab.health import health_of, timeline_of
 from aiops_lab.logs import get_logger
 from aiops_lab.numerics import to_timestamp, to_utc, unix_ns
 from aiops_lab.pipeline import Pipeline, floor_to
@@ -315,18 +315,31 @@ class Monitor:
         name.
         """
         with self._lock:
-            recent = self._recent(now)
-            spans = self._encode(recent)
-            endpoints = [spans.keys[node][1] for node in spans.node[spans.server]]
-            served = recent.iloc[spans.row[spans.server]].assign(endpoint=endpoints)
-            groups: Any = served.groupby(["service", "endpoint"], observed=True)
-            names = display_names(groups.groups)
+            groups, names = self._served(now)
             usual_ms = partial(self._pipeline.usual_ms, hour=to_utc(now).hour)
             metrics = {
                 names[key]: health_of(rows, usual_ms(key)) | _told("method", self.method_of(key))
                 for key, rows in groups
             }
             return dict(sorted(metrics.items()))
+
+    def timeline(self, now: pd.Timestamp, every_s: float = 10.0) -> dict[str, pd.DataFrame]:
+        """Return what each endpoint answered over the last five minutes, by name: a row an interval
+        of `every_s` seconds in which it answered, indexed by the interval's start (UTC), with the
+        columns requests, mean_ms and failed (a share, 0 to 1).
+        """
+        with self._lock:
+            groups, names = self._served(now)
+            return {names[key]: timeline_of(rows, every_s) for key, rows in groups}
+
+    def _served(self, now: pd.Timestamp) -> tuple[Any, dict[Key, str]]:
+        """Return the recent served requests by endpoint, and how the endpoints are shown."""
+        recent = self._recent(now)
+        spans = self._encode(recent)
+        endpoints = [spans.keys[node][1] for node in spans.node[spans.server]]
+        served = recent.iloc[spans.row[spans.server]].assign(endpoint=endpoints)
+        groups: Any = served.groupby(["service", "endpoint"], observed=True)
+        return groups, display_names(groups.groups)
 
     def method_of(self, key: Key) -> str | None:
         """Return the method of an endpoint (service, name), None where it is not known.

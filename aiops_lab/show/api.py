@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
 from functools import partial
@@ -15,7 +16,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from flask import Blueprint, Flask, current_app, got_request_exception, request
+from flask import (
+    Blueprint,
+    Flask,
+    current_app,
+    got_request_exception,
+    redirect,
+    request,
+    url_for,
+)
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
@@ -26,6 +35,8 @@ from aiops_lab.explain.changes import Change, check_change
 from aiops_lab.numerics import to_timestamp, to_utc
 from aiops_lab.record.faults import Fault, FaultInjector, Injected
 from aiops_lab.results import iso
+from aiops_lab.show.page.actions import EXTENSION, Simulation
+from aiops_lab.show.page.views import PAGE, page
 from aiops_lab.spans import Key
 
 if TYPE_CHECKING:
@@ -42,6 +53,7 @@ DRAIN_MAX = 16_000_000  # bytes of a refused body that are still read: a client 
 # does not read the refusal
 
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_MEDIA = "application/json", "text/html"  # of the latest incident; the first where both will do
 PACKAGE = str(Path(__file__).parents[1])  # the folder of all modules of this package
 
 # The parameters of each kind of fault besides endpoint, service and ttl_s; the first is required.
@@ -232,6 +244,8 @@ def simulate(injector: FaultInjector, endpoints: Iterable[Key]) -> Blueprint:
     places = sorted(endpoints)
     blueprint = Blueprint("simulate", __name__, url_prefix="/simulate")
     json_errors(blueprint)
+    simulation = Simulation(injector, places)
+    blueprint.record(lambda setup: setup.app.extensions.update({EXTENSION: simulation}))
 
     def inject(kind: str) -> ResponseReturnValue:
         given = parameters(("endpoint", *SIMULATIONS[kind], "service", "ttl_s"))
@@ -301,22 +315,39 @@ def _shown(injected: Injected) -> Data:
 # ---- /aiops
 
 
-def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Blueprint:
+def aiops(
+    monitor: Monitor,
+    now: Callable[[], pd.Timestamp] | None = None,
+    *,
+    listeners: int = 0,
+    stopping: threading.Event | None = None,
+    hosts: Iterable[str] | None = None,
+) -> Blueprint:
     """Return the blueprint that shows the state of a monitor.
 
-    Its paths are /aiops/metrics, incidents, analyze, graph and changes.
+    Its paths are /aiops/metrics, incidents, analyze, graph and changes; at /aiops/ it has a page
+    for people.
 
     Parameters
     ----------
     monitor : Monitor
     now : function () -> Timestamp, UTC
         The clock; default the machine's.
+    listeners : int
+        How many open pages may be told of changes at once; each takes a thread of the server, and
+        more get a 503 and ask again. Default 0: no thread is held, pages ask every five seconds.
+    stopping : Event, optional
+        Set when the server stops, so that these threads end.
+    hosts : iterable of str, optional
+        The names by which the forms of the page may be reached. Default: all.
     """
     blueprint = Blueprint("aiops", __name__, url_prefix="/aiops")
     json_errors(blueprint)
     clock = now or partial(pd.Timestamp.now, "UTC")
     shown = partial(_shown_incident, monitor)
     blueprint.register_error_handler(OSError, _store_problem)
+    shown_to_people = page(monitor, clock, listeners=listeners, stopping=stopping, hosts=hosts)
+    blueprint.register_blueprint(shown_to_people)
 
     @blueprint.before_request
     def refuse_when_closed() -> Answer | None:
@@ -365,6 +396,16 @@ def aiops(monitor: Monitor, now: Callable[[], pd.Timestamp] | None = None) -> Bl
         change = check_change(Change(_time(given.get("time"), clock), *about))
         monitor.note(change)
         return _shown_change(change), 201
+
+    @blueprint.get("/incidents/latest")
+    def latest() -> ResponseReturnValue:
+        parameters()
+        known = monitor.incidents()
+        if not known:
+            return problem(404, FieldError("id", "must be a known incident", "latest"))
+        if request.accept_mimetypes.best_match(_MEDIA) == "text/html":
+            return redirect(url_for(f"{request.blueprint}.{PAGE}.incident", id=known[-1].id))
+        return shown(known[-1])
 
     @blueprint.get("/incidents/<id>")
     def incident(id: str) -> ResponseReturnValue:

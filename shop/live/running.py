@@ -27,6 +27,8 @@ from aiops_lab.record.session import Session
 from aiops_lab.record.store import SpanStore
 from aiops_lab.replaying import replay
 from aiops_lab.show.api import aiops, attach, simulate
+from aiops_lab.show.origin import LOCAL_HOSTS
+from aiops_lab.show.page.views import front_page
 from aiops_lab.spans import Span, to_frame
 from shop.live.services import build
 from shop.live.traffic import Destination, place
@@ -48,6 +50,9 @@ HOST = "127.0.0.1"
 CONTROL_THREADS = 16
 
 """Threads that business requests cannot use, so that /aiops and /simulate answer during a hang."""
+
+LISTENERS = 8
+"""How many open pages may be told of changes at once: half of `CONTROL_THREADS`."""
 
 lifecycle_log = logging.getLogger(__name__)
 
@@ -267,7 +272,10 @@ def _open(shop: Shop, stack: ExitStack, seed: int, port: int, receiver: Receiver
         attach(shop.injector, app, service)
         if service == topology.front:
             app.register_blueprint(simulate(shop.injector, [e.place for e in topology.endpoints]))
-            app.register_blueprint(aiops(shop.monitor))
+            app.register_blueprint(front_page())
+            app.register_blueprint(
+                aiops(shop.monitor, listeners=LISTENERS, stopping=stopping, hosts=LOCAL_HOSTS)
+            )
             if receiver is not None:
                 app.register_blueprint(receiver(shop.store))
         server.serve_in_thread(instrument(app, shop.store, service=service))

@@ -1,0 +1,73 @@
+"""The parts of the first answer that a page of one recording does not show."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from aiops_lab.detect.incidents import Incident
+from aiops_lab.results import Anomaly, Suspect, Verdict
+from aiops_lab.show.page.answer import answer_of, cause_line, clip, facts_of, ledger_of
+
+WHEN = pd.Timestamp("2026-01-01T00:02:00Z")
+
+
+def incident(*suspects):
+    found = Incident("INC-1-1", WHEN, WHEN, WHEN, verdict=Verdict(suspects=suspects))
+    found.anomalies.append(Anomaly("error_spike", "shop", "/pay", WHEN, WHEN))
+    return found
+
+
+def no_spans(trace_id):
+    raise AssertionError(trace_id)
+
+
+def suspect(confidence, endpoint="/pay"):
+    return Suspect("shop", endpoint, 1.0, confidence)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "advice"),
+    [
+        (0.99, ""),
+        (0.9, ""),
+        (0.89, "Likely, not certain"),
+        (0.5, "Likely, not certain"),
+        (0.49, "A lead rather than a finding"),
+    ],
+)
+def test_the_advice_follows_the_confidence(confidence, advice):
+    told = answer_of(incident(suspect(confidence)), no_spans).certainty
+    assert told.startswith("Verdicts that rest on as much were right in ")
+    assert told.split("cases. ")[1:] == [] if not advice else advice in told
+
+
+def test_without_a_cause_nothing_is_made_up():
+    answer = answer_of(incident(), no_spans)
+    assert "Nothing exceeds the noise" in answer.certainty
+    assert (answer.cause, answer.path, answer.request, answer.ledger) == (None, [], None, None)
+    assert cause_line(incident()) == "No cause found yet"
+
+
+def test_next_suspects_are_three_at_most():
+    others = [suspect(0.1, f"/{n}") for n in range(6)]
+    answer = answer_of(incident(suspect(0.9), *others), no_spans)
+    assert [each.endpoint for each in answer.others] == ["/0", "/1", "/2"]
+
+
+def test_what_pages_watch_of_an_incident_changes_with_cause_and_status():
+    one = incident(suspect(0.9))
+    before = facts_of(one)
+    assert facts_of(incident(suspect(0.9))) == before
+    assert facts_of(incident(suspect(0.9, "/other"))) != before
+    one.status = "resolved"
+    assert facts_of(one) != before
+
+
+def test_an_incident_that_compared_nothing_has_no_ledger():
+    assert ledger_of(incident(), 4) is None
+
+
+def test_a_text_is_cut_to_its_length():
+    assert clip("x" * 60) == "x" * 60
+    assert clip("x" * 61) == "x" * 59 + "…"

@@ -1,0 +1,75 @@
+"""The figures of the overview: read seldom, worst first, and marked where they are old."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+import aiops_lab as lab
+from aiops_lab.show.page import recent
+from aiops_lab.show.page.recent import RecentFigures
+from tests.support.made import Shop, fault
+from tests.test_monitor import at, fill
+
+
+@pytest.fixture(scope="module")
+def monitor(tmp_path_factory):
+    with lab.SpanStore(tmp_path_factory.mktemp("store") / "s.sqlite") as store:
+        fill(store, Shop(1, fault("/payment", 120, 180, status=500)).run(220))
+        monitor = lab.Monitor(store)
+        monitor.step(at(172))
+        yield monitor
+
+
+def test_endpoints_come_worst_first_with_a_chart_each(monitor):
+    found = RecentFigures(monitor, lambda: at(172)).read()
+    names = [(each.band, each.name) for each in found.endpoints]
+    assert names == [
+        ("degraded", "/checkout"),
+        ("degraded", "/payment"),
+        ("healthy", "/health"),
+        ("healthy", "/inventory"),
+    ]
+    assert found.endpoint("/payment").chart.failed
+    assert not found.endpoint("/health").chart.failed
+    with pytest.raises(KeyError):
+        found.endpoint("/nowhere")
+
+
+def test_the_timeline_agrees_with_the_metrics(monitor):
+    timelines, metrics = monitor.timeline(at(172)), monitor.metrics(at(172))
+    assert timelines.keys() == metrics.keys()
+    for name, rows in timelines.items():
+        known = metrics[name]
+        assert rows["requests"].sum() == known["request_count"]
+        mean = (rows["requests"] * rows["mean_ms"]).sum() / rows["requests"].sum()
+        assert mean == pytest.approx(known["avg_latency_ms"])
+        failed = (rows["requests"] * rows["failed"]).sum() / rows["requests"].sum()
+        assert failed == pytest.approx(known["error_rate"])
+        assert set(rows.index.second) <= {0, 10, 20, 30, 40, 50}
+
+
+def test_many_readers_read_the_store_once(monitor, monkeypatch):
+    asked = []
+    figures = RecentFigures(monitor, lambda: asked.append(1) or at(172))
+    assert figures.read() is figures.read()
+    assert len(asked) == 1
+    monkeypatch.setattr(recent, "KEEP_S", 0.0)
+    figures.read()
+    assert len(asked) == 2
+
+
+def test_what_cannot_be_read_is_shown_as_it_was_with_the_problem(monitor, monkeypatch):
+    monkeypatch.setattr(recent, "KEEP_S", 0.0)
+    figures = RecentFigures(monitor, lambda: at(172))
+    before = figures.read()
+
+    def fail(now: pd.Timestamp) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(monitor, "metrics", fail)
+    after = figures.read()
+    assert after.problem == "disk full"
+    assert after.endpoints == before.endpoints
+    first = RecentFigures(monitor, lambda: at(172)).read()
+    assert (first.problem, first.endpoints) == ("disk full", [])

@@ -1,0 +1,342 @@
+"""The live page: every view, over a recording, as a browser would ask for it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+from flask import Flask
+
+import aiops_lab as lab
+from aiops_lab.record.faults import FaultInjector
+from aiops_lab.show.api import aiops, simulate
+from aiops_lab.show.page.views import front_page
+from tests.support.made import Shop, fault
+from tests.test_monitor import at, fill
+
+EVIL = "/<script>alert(1)</script>&\"'"
+BROKEN = fault("/payment", 120, 180, added_ms=400)
+
+
+def app_of(monitor, now=172, **options):
+    app = Flask(__name__, static_folder=None)
+    app.register_blueprint(aiops(monitor, now=lambda: at(now), **options))
+    return app
+
+
+@pytest.fixture(scope="module")
+def analysed(tmp_path_factory):
+    """The file of a store in which an incident was found."""
+    path = tmp_path_factory.mktemp("store") / "s.sqlite"
+    with lab.SpanStore(path) as store:
+        fill(store, Shop(1, BROKEN).run(220))
+        lab.Monitor(store).step(at(172))
+    return path
+
+
+@pytest.fixture(scope="module")
+def client(analysed):
+    with lab.SpanStore(analysed) as store:
+        yield app_of(lab.Monitor(store)).test_client()
+
+
+@pytest.fixture(scope="module")
+def incident(client):
+    return client.get("/aiops/incidents/latest").json
+
+
+class Words(HTMLParser):
+    """What of a page is read: no scripts, and no pictures' titles."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.parts = []
+        self.feed(page)
+
+    def handle_data(self, data):
+        self.parts.append(data)
+
+
+def words(answer):
+    assert answer.status_code == 200, answer.text
+    return " ".join(" ".join(Words(answer.text).parts).split())
+
+
+def test_the_overview_shows_incident_health_graph_and_changes(client, incident):
+    told = words(client.get("/aiops/"))
+    assert "1 open incident" in told
+    assert "Latency spike detected in /payment" in told
+    assert "Cause: /payment, confidence 99%. Worse because of it: /checkout." in told
+    assert re.search(r"/payment unhealthy [\d.]+ 0% 149 ms 45.7 ms", told)
+    assert "/checkout calls /payment: 531 calls, 0 failed" in told
+    assert "No change was noted" in told
+
+
+def test_without_the_simulation_interface_nothing_can_be_broken(client):
+    assert "Break something" not in client.get("/aiops/").text
+    answer = client.post("/aiops/page/faults", data={"kind": "hang"})
+    assert answer.status_code == 404
+    assert "Nothing may be broken here" in answer.text
+
+
+def test_an_incident_shows_cause_path_doubt_ledger_and_a_request(client, incident):
+    told = words(client.get(f"/aiops/page/incidents/{incident['id']}"))
+    for part in (
+        "/payment service shop confidence 99%",
+        "The largest loss originated there in 227 of 227 bad requests",
+        "Of 101 requests of /checkout: 465.7 ms (usually 71.7 ms).",
+        "Path of a bad request: /checkout (shop) → /payment (shop)",
+        "Verdicts that rest on as much were right in 99% of simulated cases.",
+        "Why not /checkout? /checkout is degraded",
+        "/payment own time +395 ms",
+        "a request of /checkout in all +394 ms",
+        "No change was noted.",
+    ):
+        assert part in told
+
+
+@pytest.mark.parametrize("status", ["all", "active", "resolved"])
+def test_incidents_are_listed_by_status(client, incident, status):
+    told = words(client.get(f"/aiops/page/incidents?status={status}"))
+    assert ("Latency spike detected" in told) == (status != "resolved")
+
+
+def test_an_endpoint_has_a_page_with_its_chart(client, incident):
+    answer = client.get("/aiops/page/endpoint?name=/payment")
+    assert "baseline 45.7 ms" in words(answer)
+    chart = re.search(r'class="latency" d="(M[^"]+)"', answer.text)
+    assert chart[1].count("L") > 10
+    assert "/payment" in words(client.get("/aiops/page/endpoints"))
+
+
+def test_the_graph_marks_cause_and_what_it_made_worse(client, incident):
+    page = client.get("/aiops/page/graph").text
+    assert re.findall(r'class="box (\w*)"><title>([^<:]+)', page) == [
+        ("worse", "/checkout"),
+        ("", "/health"),
+        ("", "/inventory"),
+        ("cause", "/payment"),
+    ]
+
+
+def test_why_not_says_the_reason_and_has_a_path_for_each_endpoint(client, incident):
+    path = f"/aiops/page/incidents/{incident['id']}/why-not"
+    assert "Why not another one?" in words(client.get(path))
+    told = words(client.get(f"{path}?name=/checkout"))
+    assert "Why not /checkout? " in told
+    assert "But only 0% of the excess originated there" in told
+    assert client.get(f"{path}?name=/nowhere").status_code == 400
+
+
+def test_the_whole_ledger_of_each_entry(client, incident):
+    path = f"/aiops/page/incidents/{incident['id']}/ledger"
+    assert "/payment own time +396 ms" in words(client.get(f"{path}?entry=/payment"))
+    assert client.get(f"{path}?entry=/nowhere").status_code == 400
+
+
+def test_the_steps_and_the_sample_traces(client, incident):
+    path = f"/aiops/page/incidents/{incident['id']}"
+    assert "3. Where the excess originated" in words(client.get(f"{path}/steps"))
+    sample = incident["trace_correlation"]["sample_traces"][1]
+    assert sample["trace_id"] in words(client.get(f"{path}/traces"))
+    page = client.get(f"{path}/traces/{sample['trace_id']}")
+    assert re.search(r"/checkout shop \d+ ms /payment shop \d+ ms /inventory shop", words(page))
+    assert page.text.count('class="own"') == 5  # /checkout before, between and after its calls
+    assert client.get(f"{path}/traces/{'f' * 32}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/aiops/page/incidents/INC-0-1",
+        "/aiops/page/incidents/INC-0-1/why-not",
+        "/aiops/page/incidents/<script>",
+        "/aiops/page/endpoint?name=<script>",
+        "/aiops/page/endpoint",
+    ],
+)
+def test_what_is_not_there_is_a_page_that_says_so(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert "Back to the overview" in answer.text
+    assert "<script>" not in answer.text
+
+
+def test_the_latest_incident_is_json_for_programs_and_a_page_for_people(client, incident):
+    known = client.get(f"/aiops/incidents/{incident['id']}").json
+    assert client.get("/aiops/incidents/latest").json == known
+    asked = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    answer = client.get("/aiops/incidents/latest", headers=asked)
+    assert answer.location == f"/aiops/page/incidents/{incident['id']}"
+
+
+def test_no_incident_is_no_latest_one(tmp_path):
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        client = app_of(lab.Monitor(store)).test_client()
+        answer = client.get("/aiops/incidents/latest")
+        told = words(client.get("/aiops/"))
+    assert (answer.status_code, answer.json["field"]) == (404, "id")
+    assert "No open incident What is usual is learned first" in told
+    assert "No endpoint has answered in the last five minutes." in told
+
+
+def test_a_page_loads_nothing_from_elsewhere_and_lets_no_script_in(client, incident):
+    for path in ("/aiops/", f"/aiops/page/incidents/{incident['id']}"):
+        answer = client.get(path)
+        links = re.findall(r'(?:src|href|action)="([^"]*)"', answer.text)
+        assert all(link.startswith(("/aiops/", "#", "data:,")) for link in links)
+        assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+        assert "style=" not in answer.text
+        for own in (link for link in links if "static" in link):
+            with client.get(own) as file:
+                assert file.status_code == 200
+
+
+@pytest.mark.parametrize("below", ["", "/lab"])
+def test_links_lead_below_the_path_of_a_mount(client, incident, below):
+    answer = client.get("/aiops/", environ_overrides={"SCRIPT_NAME": below})
+    assert f'href="{below}/aiops/page/incidents"' in answer.text
+
+
+def test_names_from_outside_stay_text(tmp_path):
+    frame = Shop(1, BROKEN).run(220)
+    frame["endpoint"] = frame["endpoint"].replace("/payment", EVIL)
+    frame["service"] = "<b>shop"
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, frame)
+        monitor = lab.Monitor(store)
+        monitor.note(lab.Change(at(100), "<b>shop", "<img src=x>"))
+        client = app_of(monitor).test_client()
+        client.post("/aiops/analyze")
+        known = client.get("/aiops/incidents/latest").json
+        trace = known["trace_correlation"]["sample_traces"][0]["trace_id"]
+        one = f"/aiops/page/incidents/{known['id']}"
+        ends = ("", "/steps", "/ledger", "/why-not", "/traces", f"/traces/{trace}")
+        paths = ("/aiops/", "/aiops/page/graph", "/aiops/page/changes", *(one + e for e in ends))
+        pages = [client.get(path) for path in paths]
+        pages.append(client.get("/aiops/page/endpoint", query_string={"name": EVIL}))
+    for page in pages:
+        assert page.status_code == 200
+        assert "alert(1)" in page.text or "img src=x" in page.text
+        assert not re.search(r"<script>|<b>|<img", page.text)
+
+
+@pytest.mark.parametrize("requests", [2, 2_000])
+def test_the_first_answer_has_at_most_4_kb_of_text(tmp_path, requests):
+    """Whatever the number of spans, and whatever their names."""
+    long = "/" + "x" * 300
+    spans = Shop(1, BROKEN)
+    spans.run(220)
+    for n in range(requests):
+        spans.request("/checkout", 130 + n / 100)
+    frame = lab.to_frame(spans.spans)
+    frame["endpoint"] = frame["endpoint"] + long
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, frame)
+        client = app_of(lab.Monitor(store)).test_client()
+        client.post("/aiops/analyze")
+        known = client.get("/aiops/incidents/latest").json
+        told = words(client.get(f"/aiops/page/incidents/{known['id']}"))
+    assert "Why not" in told
+    assert 1_000 < len(told.encode()) <= 4_096
+
+
+# ---- what the buttons do
+
+
+@pytest.fixture
+def own(analysed, tmp_path):
+    """A client whose incident may be moved, in an app whose endpoints may be broken."""
+    shutil.copy(analysed, tmp_path / "s.sqlite")
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        app = app_of(lab.Monitor(store), hosts=("localhost",))
+        injector = FaultInjector()
+        app.register_blueprint(simulate(injector, [("shop", "/payment"), ("shop", "/health")]))
+        app.register_blueprint(front_page())
+        yield app.test_client()
+        injector.close()
+
+
+def test_an_incident_is_acknowledged_and_resolved(own):
+    path = f"/aiops/page/incidents/{own.get('/aiops/incidents/latest').json['id']}"
+    assert own.post(f"{path}/acknowledge").location == path
+    assert "acknowledged 2026-01-01 00:02:52 UTC" in words(own.get(path))
+    assert own.post(f"{path}/acknowledge").status_code == 409
+    assert own.post(f"{path}/resolve").location == path
+    told = words(own.get(path))
+    assert "resolved 2026-01-01 00:02:52 UTC" in told
+    assert "Resolve " not in told
+    assert "No open incident The last one: Latency spike" in words(own.get("/aiops/"))
+    assert own.post("/aiops/page/incidents/INC-0-1/resolve").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("kind", "amount", "told"),
+    [
+        ("delay", "250", "/payment (shop): 250 ms slower"),
+        ("error", "50", "/payment (shop): 50% of requests fail"),
+        ("hang", "", "/payment (shop): hang"),
+    ],
+)
+def test_an_endpoint_is_broken_and_mended(own, kind, amount, told):
+    form = {"endpoint": "shop\x1f/payment", "kind": kind, "amount": amount}
+    assert own.post("/aiops/page/faults", data=form).location == "/aiops/#faults"
+    assert told in words(own.get("/aiops/"))
+    assert own.get("/simulate/status").json["active"][0]["kind"] == kind
+    assert own.post("/aiops/page/faults/clear").location == "/aiops/#faults"
+    assert "Nothing is broken on purpose." in words(own.get("/aiops/"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"endpoint": "shop\x1f/nowhere"},
+        {"kind": "flood"},
+        {"amount": "much"},
+        {"amount": "-1"},
+        {"amount": "nan"},
+    ],
+)
+def test_a_fault_that_breaks_a_rule_is_refused(own, wrong):
+    form = {"endpoint": "shop\x1f/payment", "kind": "delay", "amount": "10"} | wrong
+    assert own.post("/aiops/page/faults", data=form).status_code == 400
+    assert own.get("/simulate/status").json["active"] == []
+
+
+def test_a_change_is_noted_on_the_page(own):
+    form = {"service": "shop", "what": "deployment 2.4.1"}
+    assert own.post("/aiops/page/changes", data=form).location == "/aiops/page/changes"
+    assert "00:02:52 UTC shop : deployment 2.4.1" in words(own.get("/aiops/"))
+    assert own.post("/aiops/page/changes", data=form | {"what": ""}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://attacker.example"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:81"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Host": "attacker.example", "Origin": "http://attacker.example"},
+    ],
+)
+def test_a_form_of_another_site_changes_nothing(own, headers):
+    path = f"/aiops/page/incidents/{own.get('/aiops/incidents/latest').json['id']}"
+    for to in (f"{path}/resolve", "/aiops/page/faults/clear", "/aiops/page/changes"):
+        assert own.post(to, headers=headers).status_code == 403
+    assert own.get("/aiops/incidents/latest").json["status"] == "active"
+
+
+def test_a_form_of_the_page_itself_is_taken(own):
+    headers = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
+    assert own.post("/aiops/page/faults/clear", headers=headers).status_code == 303
+
+
+def test_the_front_of_a_server_of_this_package_leads_to_the_page(own):
+    assert own.get("/").location == "/aiops/"
+
+
+def test_an_application_keeps_its_own_front(client):
+    assert client.get("/").status_code == 404
