@@ -18,6 +18,7 @@ PAPERS = (
     "docs/fastapi.md",
     "docs/formats.md",
     "docs/index.md",
+    "docs/operating.md",
     "docs/reference.md",
     "docs/results.md",
     "docs/troubleshooting.md",
