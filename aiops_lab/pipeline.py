@@ -317,10 +317,20 @@ class Pipeline:
         verdict = self.diagnosis.verdict(incident, history, names)
         if verdict.cause is None or len(changes) == 0:
             return verdict
-        first_seen = to_timestamp(unix_ns(incident.started) + self.window_ns)
+        first_seen = self._first_seen(incident)
         observed_since = to_timestamp(min(self.seen.values()))
         step = changes_before(changes, verdict.cause.service, first_seen, observed_since)
         return replace(verdict, changes=(step,))
+
+    def _first_seen(self, incident: Incident) -> pd.Timestamp:
+        """Return the end of the first window with an anomaly, of its present episode.
+
+        When a lasting shift began is an estimate, and it may lie before the true beginning. So what
+        was changed until the shift was first reported may have caused it.
+        """
+        if not incident.earlier:
+            return incident.first_detected
+        return to_timestamp(unix_ns(incident.started) + self.window_ns)
 
 
 def _functions(detectors: Any) -> tuple[AnyDetector, ...]:

@@ -431,6 +431,21 @@ def test_a_replay_tells_what_was_changed_before_the_fault():
     assert same.suspects == incident.suspects  # a change is told, and decides nothing
 
 
+def test_a_change_until_a_lasting_shift_is_first_seen_is_told_of_it():
+    """When the shift began is an estimate, which may lie before the change that caused it."""
+
+    def leak(endpoint, second):
+        return (max(0.0, second - 200) * 0.25, 200) if endpoint == "/payment" else (0.0, 200)
+
+    frame = Shop(3, leak).run(400)
+    seen = lab.replay(frame).incidents[0].first_detected
+    times = [seen - pd.Timedelta("1s"), seen + pd.Timedelta("1s")]
+    changes = [lab.Change(time, "shop", f"{time}") for time in times]
+    incident = lab.replay(frame, changes=changes).incidents[0]
+    assert incident.started < times[0] - pd.Timedelta("10s")
+    assert [row["before_s"] for row in incident.to_dict()["changes"]] == [1]
+
+
 def test_a_noted_change_is_in_the_verdict_after_a_restart_too(tmp_path):
     with lab.SpanStore(tmp_path / "s.sqlite") as store:
         fill(store, recording("cascade", 160))

@@ -56,8 +56,9 @@ class Sensitivity:
         ones are reported. 0.02 is less than `error_margin`, which one window must exceed.
     run_length_weeks : float
         Average run length: weeks of steady traffic until that test reports a shift of an endpoint
-        where there is none. Higher: fewer false alarms, and a little later. 100 weeks are one a
-        week in a system of 100 endpoints.
+        where there is none, and until a silence that is chance is reported as a drop of its
+        traffic. Higher: fewer false alarms, and a little later. 100 weeks are one a week in a
+        system of 100 endpoints.
     timeout_s : float
         Age in seconds from which an unanswered request counts as hanging (or 5 times the endpoint's
         own 99th percentile, if that is longer).

@@ -11,6 +11,7 @@ import pandas as pd
 
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.evaluate.scoring import SLACK_S, KnownFault, Score, rank_of, score_truth, truth_of
+from aiops_lab.explain.changes import change_behind
 from aiops_lab.numerics import unix_ns
 from aiops_lab.pipeline import Report
 
@@ -36,11 +37,16 @@ class Match(NamedTuple):
 class Matching(NamedTuple):
     """The matches, one for each origin; ids of the incidents that show no fault (``false``), and of
     those that show one but are no match (``extra``).
+
+    ``changed``: those of ``false`` that show nothing but a small lasting shift after a change of
+    its service that was noted (`explain.changes.change_behind`): no fault, and no false alarm
+    either where the change did shift it.
     """
 
     matches: tuple[Match, ...]
     false: tuple[str, ...]
     extra: tuple[str, ...]
+    changed: tuple[str, ...] = ()
 
 
 def match(
@@ -94,7 +100,8 @@ def match(
     ids = [i.id for i in report.incidents]
     false = tuple(name for name in ids if name not in telling | matched)
     extra = tuple(name for name in ids if name in telling - matched)
-    return Matching(tuple(matches), false, extra)
+    changed = tuple(i.id for i in report.incidents if i.id in false and change_behind(i))
+    return Matching(tuple(matches), false, extra, changed)
 
 
 def _origins(truth: Sequence[KnownFault]) -> list[tuple[int, ...]]:

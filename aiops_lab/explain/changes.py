@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from aiops_lab.checks import FieldError
+from aiops_lab.detect.detectors import sustained_shift
+from aiops_lab.detect.incidents import Incident
 from aiops_lab.numerics import to_timestamp, to_utc, unix_ns
 from aiops_lab.results import Step, TableRow, iso
 
@@ -107,6 +109,23 @@ def changes_before(
     own = [row for row in rows if row["service"] == service]
     others = [row for row in rows if row["service"] != service]
     return Step("What was changed before?", _in_words(own, others, service), [*own, *others])
+
+
+def change_behind(incident: Incident) -> TableRow | None:
+    """Return the change after which the level of an incident began, None where there is none.
+
+    That is asked only where nothing but a small lasting shift was seen. It is then the newest
+    change of the cause's service, if one comes so close by chance in few cases (`RARE`): a level
+    that somebody may have meant, and may accept as the new normal.
+    """
+    cause = incident.root_cause
+    kinds = {anomaly.type for anomaly in incident.anomalies}
+    small = incident.severity == "low" and kinds == {sustained_shift.name}
+    if cause is None or not small:
+        return None
+    rows = [row for step in incident.verdict.changes for row in step.rows]
+    own = [row for row in rows if row["service"] == cause.service]
+    return own[0] if own and own[0]["by_chance"] <= RARE else None
 
 
 def _by_chance(number: int, before_s: float, observed_s: float) -> float:

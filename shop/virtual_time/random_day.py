@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from aiops_lab.checks import FieldError, check_number
+from aiops_lab.explain.changes import Change
+from aiops_lab.numerics import to_timestamp
 from aiops_lab.record.faults import STRIKES, Fault
 from shop.recordings import true_faults
 from shop.topology import SEED_SHOP, Topology
-from shop.virtual_time.scenario import EVERYWHERE, Place, Scenario, VirtualFault
+from shop.virtual_time.scenario import BEGIN_NS, EVERYWHERE, Place, Scenario, VirtualFault
 
 WARM_UP_S = 900.0
 """Before anything happens: three half-lives of a baseline."""
@@ -104,6 +106,16 @@ class Day(NamedTuple):
         ]
         table = true_faults(self.scenario)
         return table.assign(kind=self.kinds, group=self.origins, affected=affected)
+
+    def noted_changes(self) -> list[Change]:
+        """Return the deployments as a pipeline notes them, which knows when it changed a service,
+        and not what that did to it.
+        """
+        deployed = [change for change in self.scenario.changes if change.kind == "slow"]
+        return [
+            Change(to_timestamp(BEGIN_NS + round(each.start_s * 1e9)), each.service, "deployment")
+            for each in deployed
+        ]
 
 
 def _affected(scenario: Scenario, fault: Fault, kind: Kind) -> list[Place]:

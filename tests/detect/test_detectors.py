@@ -173,6 +173,41 @@ def test_bursts_are_no_promise():
     assert run([*burst, ({}, {"n": 40, "ms": 2.0})])[0] == []
 
 
+def with_a_sudden_fall(seed, lost_from=700):
+    """Return windows with 8 and 40 requests on average, from number 400 on with a tenth of them,
+    and from `lost_from` on without the first endpoint.
+    """
+    rng = np.random.default_rng(seed)
+    rates = np.tile([8.0, 40.0], (700, 1))
+    rates[400:] /= 10
+    rates[lost_from:, 0] = 0
+    return [({"n": few}, {"n": many}) for few, many in rng.poisson(rates)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_sudden_fall_of_all_traffic_to_a_tenth_is_no_drop(seed):
+    assert run(with_a_sudden_fall(seed))[0] == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("lost_from", "within"), [(300, 3), (450, 55)])
+def test_what_is_lost_is_missed_before_such_a_fall_and_after_it(lost_from, within, seed):
+    found = run(with_a_sudden_fall(seed, lost_from))[0]
+    first = found[0].window.value // WINDOW_NS
+    assert found[0].type == "traffic_drop"
+    assert lost_from < first <= lost_from + within
+
+
+def test_a_window_without_requests_where_eight_are_usual_is_chance():
+    """Chance brings one in 2981 windows: three a day from each such endpoint."""
+    usual = ({"n": 8}, {"n": 40, "ms": 2.0})
+    silent = ({}, {"n": 40, "ms": 2.0})
+    assert run([*[usual] * 30, silent, usual])[0] == []
+    assert [a.type for a in run([*[usual] * 30, silent, silent, silent, usual])[0]] == [
+        "traffic_drop"
+    ]
+
+
 def test_a_silence_as_long_as_some_before_is_no_drop():
     shop_open = ({"n": 30}, {"n": 10, "ms": 2.0})
     pause = ({}, {"n": 40, "ms": 2.0})

@@ -20,6 +20,7 @@ from aiops_lab.detect.detectors import (
     error_spike,
     latency_anomaly,
     silence_limit,
+    silence_run_limit,
     sustained_shift,
     timeout,
     traffic_drop,
@@ -55,16 +56,16 @@ QUIET: dict[str, Any] = {
 SLOW = {"ratio": 3.01, "ratio_ok": 3.01, "z": 3.01, "latency_ms": 55.1}
 FAILING = {"error_low": 0.151, "error_chance": 0.99 * normal_tail(3)}
 HANGING = {"stuck": 3}
-SILENT = {"missed": 7.6, "longest": 5.0}
+SILENT = {"missed": 24.1, "longest": 16.0}
 RISEN = {"risen": True}
 MORE_ERRORS = {"more_errors": True}
 LEARNING = {"learning": True, "known": False}
 LONG_LIVED = {"long_lived": True}
 
 
-def decides(detector: Detector, changes: Mapping[str, Any]) -> bool:
+def decides(detector: Detector, changes: Mapping[str, Any], s: lab.Sensitivity = S) -> bool:
     columns = {name: np.array([value]) for name, value in (QUIET | dict(changes)).items()}
-    return bool(detector.decide(columns, columns, S)[0])
+    return bool(detector.decide(columns, columns, s)[0])
 
 
 @pytest.mark.parametrize("detector", DETECTORS, ids=lambda d: d.name)
@@ -80,7 +81,7 @@ def test_a_window_as_usual_is_not_abnormal(detector: Detector) -> None:
         (timeout, HANGING),
         (timeout, {"given_up": 3}),
         (traffic_drop, SILENT),
-        (traffic_drop, {"missed": 6.61}),
+        (traffic_drop, {"missed": 15.62}),
         (sustained_shift, RISEN),
         (sustained_shift, MORE_ERRORS),
         (sustained_shift, MORE_ERRORS | LONG_LIVED),
@@ -109,8 +110,8 @@ def test_just_above_all_its_thresholds_a_window_is_abnormal(
         (timeout, HANGING, {"stuck": 2, "given_up": 2}),
         (timeout, HANGING, LEARNING),
         (timeout, HANGING, LONG_LIVED),
-        (traffic_drop, SILENT, {"missed": 7.5}),
-        (traffic_drop, SILENT, {"missed": silence_limit(3), "longest": 0.0}),
+        (traffic_drop, SILENT, {"missed": 24.0}),
+        (traffic_drop, SILENT, {"missed": 15.61, "longest": 0.0}),
         (traffic_drop, SILENT, LEARNING),
         (sustained_shift, RISEN, {"n": 2}),
         (sustained_shift, MORE_ERRORS, {"n": 2}),
@@ -178,6 +179,34 @@ def test_a_timeout_reads_as_open_requests_or_as_calls_given_up() -> None:
 
 def test_the_limit_of_silence_stays_finite() -> None:
     assert silence_limit(50.0) == pytest.approx(300 * log(10))
+
+
+@pytest.mark.parametrize(
+    ("weeks", "window_s", "windows"),
+    [(100.0, 10.0, 6_048_000), (1.0, 10.0, 60_480), (1.0, 5, 120_960)],
+)
+def test_by_chance_a_silence_reaches_the_limit_once_in_the_run_length(
+    weeks: float, window_s: float, windows: int
+) -> None:
+    assert exp(silence_run_limit(weeks, window_s)) == pytest.approx(windows)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "limit"),
+    [
+        ({}, 15.6153),
+        ({"run_length_weeks": 1.0}, 11.0101),
+        ({"window_s": 60.0}, 13.8235),
+        ({"z": 6.0}, 20.7368),
+        ({"z": 3.0, "run_length_weeks": 0.01, "window_s": 1e6}, 6.6077),
+    ],
+)
+def test_a_silence_must_be_unlikely_by_itself_and_among_all_of_the_run_length(
+    knobs: dict[str, float], limit: float
+) -> None:
+    s = lab.Sensitivity(**knobs)
+    assert not decides(traffic_drop, {"missed": limit - 1e-3}, s)
+    assert decides(traffic_drop, {"missed": limit + 1e-3}, s)
 
 
 # ---- scores and learning: one window of one endpoint, beside another that is always busy

@@ -1,6 +1,7 @@
 """Which incident tells of which fault: cases decided by hand, one for each reason."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import aiops_lab as lab
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.evaluate.matching import match
+from aiops_lab.explain.changes import Change, changes_before
 from aiops_lab.results import Suspect, Verdict
 from tests.support.made import BEGIN
 
@@ -91,6 +93,22 @@ def test_an_incident_before_its_fault_is_false_and_matches_nothing():
     found = matched([incident("I", ["/payment"], ("/payment", 90))], ONE)
     assert found.false == ("I",)
     assert found.matches[0].missed == "not detected"
+
+
+def after_a_change(name, second):
+    """Return a small lasting shift at a second, 5 s after a deployment of its service."""
+    step = changes_before([Change(at(second - 5), "shop", "deployment")], "shop", at(second), at(0))
+    one = incident(name, ["/payment"], ("/payment", second))
+    one.anomalies = [replace(a, type="sustained_shift", severity="low") for a in one.anomalies]
+    one.verdict = replace(one.verdict, changes=(step,))
+    return one
+
+
+def test_a_small_shift_after_a_change_is_told_apart_and_shows_no_fault_all_the_same():
+    bare = incident("B", ["/payment"], ("/payment", 900))
+    found = matched([after_a_change("C", 800), bare, after_a_change("F", 150)], ONE)
+    assert found.false == ("C", "B")
+    assert found.changed == ("C",)
 
 
 @pytest.mark.parametrize(("end", "false"), [(250, ()), (280, ("I",))])

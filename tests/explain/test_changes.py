@@ -5,7 +5,15 @@ from math import exp
 import pandas as pd
 import pytest
 
-from aiops_lab.explain.changes import Change, changes_before, check_change, check_changes
+from aiops_lab.detect.incidents import Incident
+from aiops_lab.explain.changes import (
+    Change,
+    change_behind,
+    changes_before,
+    check_change,
+    check_changes,
+)
+from aiops_lab.results import Anomaly, Suspect, Verdict
 from tests.support.played import at
 
 
@@ -112,3 +120,41 @@ def test_what_is_no_change_is_refused(change, message):
 def test_what_holds_no_changes_is_refused(changes):
     with pytest.raises(ValueError, match="changes must be changes or a frame of them"):
         check_changes(changes)
+
+
+def incident(*kinds, severity="low", cause="shop", changes=()):
+    """Return an incident that is seen after an hour, with a cause in a service or without one."""
+    anomalies = [Anomaly(kind, "shop", "/a", at(3590), at(3600), severity) for kind in kinds]
+    suspects = () if cause is None else (Suspect(cause, "/a", 1.0),)
+    verdict = Verdict(suspects, changes=(before(changes),))
+    return Incident("I", at(3600), at(3500), at(3600), anomalies=anomalies, verdict=verdict)
+
+
+def test_a_small_lasting_shift_after_a_change_of_its_service_has_that_change_behind_it():
+    changes = [deployed(3500, what="old"), deployed(3550, what="new"), deployed(3590, "payment")]
+    found = change_behind(incident("sustained_shift", changes=changes))
+    assert found is not None
+    assert found["what"] == "new"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        incident("sustained_shift"),
+        incident("sustained_shift", changes=[deployed(3590, "payment")]),
+        incident("sustained_shift", changes=[deployed(3590)], cause=None),
+        incident("sustained_shift", changes=[deployed(3590)], cause="payment"),
+        incident("sustained_shift", changes=[deployed(3590)], severity="medium"),
+        incident("sustained_shift", "latency_anomaly", changes=[deployed(3590)]),
+        incident("latency_anomaly", changes=[deployed(3590)]),
+    ],
+    ids=["none", "elsewhere", "no cause", "another cause", "not small", "more", "no shift"],
+)
+def test_what_is_more_than_that_or_was_not_changed_has_no_change_behind_it(other):
+    assert change_behind(other) is None
+
+
+@pytest.mark.parametrize(("seconds", "is_behind"), [(3600 - 184, True), (3600 - 186, False)])
+def test_a_change_that_is_so_near_by_chance_too_often_is_not_behind_a_shift(seconds, is_behind):
+    found = change_behind(incident("sustained_shift", changes=[deployed(seconds)]))
+    assert (found is not None) == is_behind

@@ -82,6 +82,17 @@ def test_what_is_no_fault_happens_where_nothing_is_broken() -> None:
         assert not any(f.start_s <= at < (f.end_s or 0) + GAP_S for f in scenario.faults)
 
 
+def test_a_pipeline_notes_when_it_deployed_which_service() -> None:
+    found = day(0)
+    slow = [change for change in found.scenario.changes if change.kind == "slow"]
+    noted = found.noted_changes()
+    assert [change.service for change in noted] == [each.service for each in slow]
+    begin = pd.Timestamp("2026-01-01", tz="UTC")
+    seconds = [(change.time - begin).total_seconds() for change in noted]
+    assert seconds == pytest.approx([each.start_s for each in slow])
+    assert len(noted) == 2
+
+
 def test_the_seed_decides() -> None:
     assert day(2) == day(2)
     assert day(2).scenario.faults != day(4).scenario.faults

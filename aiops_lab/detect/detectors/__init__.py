@@ -8,7 +8,7 @@ from aiops_lab.detect.detectors.errors import error_spike
 from aiops_lab.detect.detectors.latency import latency_anomaly
 from aiops_lab.detect.detectors.shift import sustained_shift
 from aiops_lab.detect.detectors.timeouts import timeout
-from aiops_lab.detect.detectors.traffic import silence_limit, traffic_drop
+from aiops_lab.detect.detectors.traffic import silence_limit, silence_run_limit, traffic_drop
 
 DETECTORS: tuple[Detector, ...] = (
     latency_anomaly,
@@ -29,6 +29,7 @@ __all__ = [
     "error_spike",
     "latency_anomaly",
     "silence_limit",
+    "silence_run_limit",
     "sustained_shift",
     "timeout",
     "traffic_drop",
