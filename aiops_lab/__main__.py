@@ -97,12 +97,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _explain(options: argparse.Namespace) -> int:
     from aiops_lab.show import report
+    from aiops_lab.show.services import service_faults
 
     findings = _findings(options)
     if options.format == "html":
         out = options.out or Path(f"{Path(options.file).name.split('.')[0]}.html")
         _write(out, report.to_html(findings))
         print(report.summary(findings))
+        for fault in service_faults(findings.cases):
+            print(fault)
         for case in findings.cases:
             print(f"{case.title}. {report.cause_line(case.verdict)}")
         print(f"Written: {out}")

@@ -278,7 +278,8 @@ def _why_not(row: dict[str, Any], cause: Suspect | None) -> str:
     if row["n_now"] == 0 and row["unanswered"] == 0:
         return f"{name} was not reached by any request of the incident."
     if not row["degraded"]:
-        return f"{name} is as usual: {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)."
+        means = f"mean latency {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)"
+        return f"{name} is as usual: {means}."
     return (
         f"{name} is degraded: {what_is_worse(row)}. "
         f"But only {row['share']:.0%} of the excess originated there; "
@@ -290,7 +291,7 @@ def what_is_worse(row: dict[str, Any]) -> str:
     """Return what an endpoint or entry answers slower or less often than usual: its ``now_ms``,
     ``usual_ms``, ``now_failed`` and ``usual_failed`` in words, "" where neither is worse.
     """
-    slower = f"{row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)"
+    slower = f"mean latency {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)"
     failing = f"{row['now_failed']:.0%} failed (usually {row['usual_failed']:.0%})"
     parts = [slower] if row["now_ms"] > row["usual_ms"] else []
     parts += [failing] if row["now_failed"] > row["usual_failed"] else []
@@ -358,7 +359,7 @@ class Step:
         return "\n".join([no_formulas, head, *tables, *more, "</div>"])
 
     def _tables(self) -> list[list[TableRow]]:
-        traces = [t | {"affected_chain": " → ".join(t["affected_chain"])} for t in self.traces]
+        traces = [t | {"affected_chain": ", ".join(t["affected_chain"])} for t in self.traces]
         return [table for table in (self.rows, traces) if table]
 
     def _more(self) -> list[str]:

@@ -14,6 +14,7 @@ from aiops_lab.explain.reference import learn
 from aiops_lab.explain.verdict import build_verdict
 from aiops_lab.replaying import replay
 from aiops_lab.results import MORE_FAILURES, Anomaly, Step, Suspect, Verdict, what_is_worse
+from aiops_lab.show.paths import worst_path
 from aiops_lab.spans import check
 from aiops_lab.traces.graph import service_graph
 
@@ -125,28 +126,21 @@ def losses(verdict: Verdict) -> list[str]:
     worse = [row for row in rows if what_is_worse(row)]
     worse.sort(key=lambda row: (row["usual_failed"] - row["now_failed"], -row["now_ms"]))
     return [
-        f"Of {row['n_now']} requests of {row['entry']}: {what_is_worse(row)}."
+        f"{row['n_now']} requests of {row['entry']}: {what_is_worse(row)}."
         for row in worse[:MOST_ENTRIES]
     ]
 
 
 def path_to_cause(case: Finding, spans: pd.DataFrame) -> list[str]:
-    """Return the endpoints through which a sample request reached the cause, the entry first."""
-    cause = case.verdict.cause
-    if cause is None or not case.verdict.sample_traces:
+    """Return the endpoints through which requests reached the cause, the entry first: of several
+    paths, the one with the most excess.
+    """
+    verdict = case.verdict
+    if verdict.cause is None:
         return []
-    trace = spans[spans["trace_id"] == case.verdict.sample_traces[0]["trace_id"]]
-    parent_of = dict(zip(trace["span_id"], trace["parent_id"], strict=True))
-    served = trace[trace["kind"] != "client"]
-    names = served["endpoint"] + " (" + served["service"] + ")"
-    name_of = dict(zip(served["span_id"], names, strict=True))
-    path = {f"{cause.endpoint} ({cause.service})": None}
-    at = next(iter(_at_cause(trace, cause)["span_id"]), None)
-    while at in parent_of:
-        if at in name_of:
-            path[name_of[at]] = None
-        at = parent_of.pop(at)
-    return [*path][::-1]
+    samples = [trace["trace_id"] for trace in verdict.sample_traces]
+    bad = {*verdict.traces, *samples}
+    return [*worst_path(verdict.cause, spans, bad, case.since)]
 
 
 def _at_cause(spans: pd.DataFrame, cause: Suspect) -> pd.DataFrame:
@@ -186,10 +180,12 @@ def differences(case: Finding, spans: pd.DataFrame) -> list[Difference]:
     worse.sort(key=lambda row: -row["share"])
     cause = case.verdict.cause
     roles = {shown_name(cause): CAUSE} if cause else {}
+    suspects = {*map(shown_name, case.verdict.suspects)}
     called = called_by_cause(case, spans)
     for row in worse:
         if row["endpoint"] not in called:
-            roles.setdefault(row["endpoint"], "worse too")
+            role = "another suspect" if row["endpoint"] in suspects else "worse too"
+            roles.setdefault(row["endpoint"], role)
     for name in called:
         roles.setdefault(name, CALLED)
     known = [(rows[name], role) for name, role in roles.items() if name in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jinja2
 import pandas as pd
 
-from aiops_lab.results import Verdict, iso
+from aiops_lab.results import Explanation, Step, Verdict, iso
+from aiops_lab.show.certainty import limits_of, meaning_of
 from aiops_lab.show.findings import (
     Finding,
     Findings,
@@ -26,6 +28,7 @@ from aiops_lab.show.findings import (
     shown_name,
     why_there,
 )
+from aiops_lab.show.services import service_faults
 from aiops_lab.traces.graph import service_graph
 
 if TYPE_CHECKING:
@@ -33,6 +36,17 @@ if TYPE_CHECKING:
 
 MOST_TIMELINES = 4  # endpoints of an incident that are drawn: the cause first
 MOST_IN_GRAPH = 40  # endpoints; beyond these the graph shows services
+
+WORDS = {
+    "account": "An account is one place where time or failures can originate: an endpoint itself, "
+    "or an edge.",
+    "edge": "The edge a → b is what a call from a to b costs outside of b: network, queue, "
+    "connection. It counts to b, unless a became slow to reach everything.",
+    "score": "The score is the excess that originated at an endpoint, beyond the noise: 1 is as "
+    "much as a whole usual request costs.",
+    "unusual": "The score says how unusual the service of an endpoint is, from 0 to 1.",
+}
+"""Words of the tables of an explanation, as said below the text of the step that shows them."""
 
 
 # ---- text and JSON
@@ -80,6 +94,36 @@ def cause_line(verdict: Verdict) -> str:
     return f"Root cause: {where}, confidence {cause.confidence:.0%}."
 
 
+def certainty(case: Finding, findings: Findings) -> list[str]:
+    """Return what the confidence in the cause means, and what limits it; none without a cause."""
+    cause = case.verdict.cause
+    if cause is None:
+        return []
+    place = [other is case for other in findings.cases].index(True)
+    faults = [fault for fault in service_faults(findings.cases) if place in fault.cases]
+    return [meaning_of(cause), *limits_of(case.verdict, faults)]
+
+
+def steps(verdict: Verdict) -> Explanation:
+    """Return the steps to the cause; each says the words that its table holds."""
+    return Explanation(_with_words(step) for step in verdict.explain())
+
+
+def _with_words(step: Step) -> Step:
+    text = "\n".join([step.text, *(WORDS[word] for word in _words_in(step))])
+    return replace(step, text=text)
+
+
+def _words_in(step: Step) -> list[str]:
+    first = step.rows[0] if step.rows else {}
+    if "score" in first:
+        return ["score" if first.get("unit") == "usual requests" else "unusual"]
+    if "account" not in first:
+        return []
+    has_edge = any(row["account"].startswith("edge ") for row in step.rows)
+    return ["account", "edge"] if has_edge else ["account"]
+
+
 def facts(case: Finding, findings: Findings) -> list[str]:
     """Return what happened when, what was lost, by which path and with which errors."""
     end = "over" if is_over(case, findings) else "not over when the recording ends"
@@ -98,12 +142,23 @@ def facts(case: Finding, findings: Findings) -> list[str]:
 
 def to_text(findings: Findings) -> str:
     """Return all cases as text, each with cause, facts, doubts, and how the cause was found."""
-    parts = [summary(findings)]
+    parts = [summary(findings), *map(str, service_faults(findings.cases))]
     for case in findings.cases:
-        lines = [f"== {case.title}", cause_line(case.verdict), *facts(case, findings)]
-        lines += [step.text for step in doubts(case.verdict)]
-        parts += ["\n".join(lines), str(case.verdict.explain())]
+        verdict = case.verdict
+        lines = [
+            _heading(case),
+            cause_line(verdict),
+            *certainty(case, findings),
+            *facts(case, findings),
+        ]
+        lines += [step.text for step in doubts(verdict)]
+        parts += ["\n".join(lines), str(steps(verdict))]
     return "\n\n".join(part for part in parts if part)
+
+
+def _heading(case: Finding) -> str:
+    severity = f" (severity {case.incident.severity})" if case.incident else ""
+    return f"== {case.title}{severity}"
 
 
 def to_dict(findings: Findings) -> dict[str, Any]:
@@ -112,11 +167,14 @@ def to_dict(findings: Findings) -> dict[str, Any]:
         "recording": findings.name,
         "spans": len(findings.spans),
         "left_out": findings.spans.attrs.get("left_out", {}),
-        "cases": [_case_to_dict(case, findings.spans) for case in findings.cases],
+        "service_faults": [
+            fault._asdict() | {"text": str(fault)} for fault in service_faults(findings.cases)
+        ],
+        "cases": [_case_to_dict(case, findings) for case in findings.cases],
     }
 
 
-def _case_to_dict(case: Finding, spans: pd.DataFrame) -> dict[str, Any]:
+def _case_to_dict(case: Finding, findings: Findings) -> dict[str, Any]:
     verdict = case.verdict
     suspects = [suspect.to_dict() for suspect in verdict.suspects]
     return {
@@ -124,11 +182,13 @@ def _case_to_dict(case: Finding, spans: pd.DataFrame) -> dict[str, Any]:
         "since": iso(case.since),
         "until": iso(case.until),
         "suspects": suspects,
+        "certainty": certainty(case, findings),
+        "path": path_to_cause(case, findings.spans),
         "affected_endpoints": list(verdict.affected),
         "ledger": list(verdict.ledger),
         "endpoints": list(verdict.endpoints),
         "sample_traces": list(verdict.sample_traces),
-        "differences": [each._asdict() for each in differences(case, spans)],
+        "differences": [each._asdict() for each in differences(case, findings.spans)],
         "incident": case.incident.to_dict() if case.incident else None,
     }
 
@@ -146,27 +206,30 @@ def to_html(findings: Findings) -> str:
     return environment.get_template("report.html").render(
         name=findings.name,
         summary=summary(findings),
+        service_faults=service_faults(findings.cases),
         cases=[_page_part(case, findings) for case in findings.cases],
         graph=_pictures(_graph(findings)),
         plots_missing=_plots_missing(),
         left_out=findings.spans.attrs.get("left_out", {}),
+        words=WORDS,
     )
 
 
 def _page_part(case: Finding, findings: Findings) -> dict[str, Any]:
     """Return what the template shows of a case."""
     verdict = case.verdict
-    cause = verdict.cause and shown_name(verdict.cause)
-    victims = [name for name in verdict.affected if name != cause]
+    suspects = [*map(shown_name, verdict.suspects)]
+    victims = [name for name in verdict.affected if name not in suspects]
     traces = [trace["trace_id"] for trace in verdict.sample_traces]
     return {
         "title": case.title,
         "severity": case.incident.severity if case.incident else None,
         "cause": cause_line(verdict),
+        "certainty": certainty(case, findings),
         "victims": victims,
         "facts": facts(case, findings),
         "differences": differences(case, findings.spans),
-        "steps": verdict.explain(),
+        "steps": steps(verdict),
         "doubts": doubts(verdict),
         "pictures": _pictures(_figures(case, findings)),
         "traces": traces,
@@ -200,8 +263,12 @@ def _plots_missing() -> str:
 
 
 def _data_url(figure: Figure) -> str:
+    """Return a figure, which is then closed, as an SVG in a data URL."""
+    from matplotlib import pyplot
+
     file = io.BytesIO()
     figure.savefig(file, format="svg", bbox_inches="tight")
+    pyplot.close(figure)
     return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

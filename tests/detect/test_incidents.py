@@ -266,10 +266,10 @@ def test_the_main_anomaly_is_at_the_cause_though_another_is_worse():
     [
         ("/payment", "/payment is the root cause."),
         ("/refund", "/refund was not reached by any request of the incident."),
-        ("/inventory", "/inventory is as usual: 46.0 ms (usually 45.0 ms)."),
+        ("/inventory", "/inventory is as usual: mean latency 46.0 ms (usually 45.0 ms)."),
         (
             "/checkout",
-            "/checkout is degraded: 346.0 ms (usually 45.0 ms), 50% failed (usually 0%).",
+            "/checkout is degraded: mean latency 346.0 ms (usually 45.0 ms), 50% failed (usually 0%).",
         ),
         ("/hangs", "/hangs is degraded"),
     ],

@@ -13,10 +13,12 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+from matplotlib import pyplot
 
 from aiops_lab import Sensitivity, SpanStore, read_spans, write_spans
 from aiops_lab.__main__ import main
 from aiops_lab.formats.writing import frame_spans
+from aiops_lab.results import Step, Verdict
 from aiops_lab.show import findings as found_in
 from aiops_lab.show import report
 from tests.support.golden import DATA
@@ -58,12 +60,18 @@ def test_a_page_has_cause_pictures_and_doubts(findings):
     assert outside == []
 
 
+def test_a_page_leaves_no_figures_open(findings):
+    open_before = pyplot.get_fignums()
+    report.to_html(findings)
+    assert pyplot.get_fignums() == open_before
+
+
 def test_the_facts_say_what_was_lost_by_which_path_and_with_which_errors():
     spans = read_spans(DATA / "jaeger" / "load_shedding.json.gz")
     found = found_in.find_incidents(spans, "x", Sensitivity(window_s=5))
     told = report.facts(found.cases[0], found)
     assert told[0].endswith("UTC, over.")
-    assert told[1] == "Of 55 requests of /order: 65% failed (usually 0%)."  # faster is not worse
+    assert told[1] == "55 requests of /order: 65% failed (usually 0%)."  # faster is not worse
     assert told[2] == "Path of a request: /order (front) → /reserve (stock)."
     assert told[3].startswith("It fails fast: 10.9 ms instead of 29.7 ms.")
     assert told[4] == "What /reserve calls itself: /shelf 17.1 ms (usually 16.2 ms)."
@@ -87,6 +95,63 @@ def test_what_changed_is_told_of_the_cause_its_victims_and_what_it_calls():
     page = report.to_html(found)
     assert "<td>/reserve</td><td>the cause</td><td>80</td><td>55</td>" in page
     assert '<td>0%</td><td class="worse">65%</td>' in page
+
+
+@pytest.fixture(scope="module")
+def processor():
+    """One fault, of a whole service, that two incidents show."""
+    spans = read_spans(DATA / "jaeger" / "processor.json.gz")
+    return found_in.find_incidents(spans, "x", Sensitivity())
+
+
+def test_one_fault_of_a_service_that_two_incidents_show_is_told_in_every_form(processor):
+    told = (
+        "These are probably one fault of the service catalog: /products and /find, the causes of 2 "
+        "incidents at one time, are endpoints of it."
+    )
+    against = "Against /find alone: /products of the same service became abnormal at the same time"
+    page = report.to_html(processor)
+    for form in (report.to_text(processor), page):
+        assert told in form
+        assert against in form
+    assert '<a href="#incident-2">' in page
+    assert '<section id="incident-2">' in page
+    data = report.to_dict(processor)
+    assert data["service_faults"][0]["text"] == told
+    assert data["cases"][1]["certainty"][1].startswith(against)
+    assert data["cases"][0]["path"] == [
+        "/home (front)",
+        "/similar (recommend)",
+        "/products (catalog)",
+    ]
+    json.dumps(data, default=str)
+
+
+def test_figures_and_words_are_labelled(processor):
+    page = report.to_html(processor)
+    text = report.to_text(processor)
+    for form in (page, text):
+        assert "47 requests of /home: mean latency 122.8 ms (usually 41.3 ms)." in form
+        assert "severity high" in form
+        assert "A confidence of 99% means: of the answers" in form
+    assert "<th>mean latency before</th><th>mean latency now</th>" in page
+    assert "/home, /products, /similar" in text  # in call order: no arrow, which would be a call
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"account": "/a own time"}], ["account"]),
+        ([{"account": "/a own time"}, {"account": "edge /a → /b"}], ["account", "edge"]),
+        ([{"score": 1.0, "unit": "usual requests"}], ["score"]),
+        ([{"score": 1.0, "unit": "0 to 1"}], ["unusual"]),
+        ([{"entry": "/a"}], []),
+        ([], []),
+    ],
+)
+def test_the_words_of_a_table_are_explained_above_it(rows, words):
+    (step,) = report.steps(Verdict(steps=(Step("1.", "Text.", rows),)))
+    assert step.text.splitlines() == ["Text.", *(report.WORDS[word] for word in words)]
 
 
 CHANGE = found_in.Difference("/a", "the cause", 9, 9, 100.0, 50.0, 0.0, 0.5)
