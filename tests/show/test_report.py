@@ -104,18 +104,29 @@ def processor():
     return found_in.find_incidents(spans, "x", Sensitivity())
 
 
-def test_one_fault_of_a_service_that_two_incidents_show_is_told_in_every_form(processor):
+@pytest.fixture(scope="module")
+def processor_page(processor):
+    return report.to_html(processor)
+
+
+@pytest.fixture(scope="module")
+def processor_text(processor):
+    return report.to_text(processor)
+
+
+def test_one_fault_of_a_service_that_two_incidents_show_is_told_in_every_form(
+    processor, processor_page, processor_text
+):
     told = (
         "These are probably one fault of the service catalog: /products and /find, the causes of 2 "
         "incidents at one time, are endpoints of it."
     )
     against = "Against /find alone: /products of the same service became abnormal at the same time"
-    page = report.to_html(processor)
-    for form in (report.to_text(processor), page):
+    for form in (processor_text, processor_page):
         assert told in form
         assert against in form
-    assert '<a href="#incident-2">' in page
-    assert '<section id="incident-2">' in page
+    assert '<a href="#incident-2">' in processor_page
+    assert '<section id="incident-2">' in processor_page
     data = report.to_dict(processor)
     assert data["service_faults"][0]["text"] == told
     assert data["cases"][1]["certainty"][1].startswith(against)
@@ -127,15 +138,15 @@ def test_one_fault_of_a_service_that_two_incidents_show_is_told_in_every_form(pr
     json.dumps(data, default=str)
 
 
-def test_figures_and_words_are_labelled(processor):
-    page = report.to_html(processor)
-    text = report.to_text(processor)
-    for form in (page, text):
+def test_figures_and_words_are_labelled(processor_page, processor_text):
+    for form in (processor_page, processor_text):
         assert "47 requests of /home: mean latency 122.8 ms (usually 41.3 ms)." in form
         assert "severity high" in form
         assert "A confidence of 99% means: of the answers" in form
-    assert "<th>mean latency before</th><th>mean latency now</th>" in page
-    assert "/home, /products, /similar" in text  # in call order: no arrow, which would be a call
+    assert "<th>mean latency before</th><th>mean latency now</th>" in processor_page
+    assert (
+        "/home, /products, /similar" in processor_text
+    )  # in call order: no arrow, which would be a call
 
 
 @pytest.mark.parametrize(
