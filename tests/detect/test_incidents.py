@@ -269,7 +269,8 @@ def test_the_main_anomaly_is_at_the_cause_though_another_is_worse():
         ("/inventory", "/inventory is as usual: mean latency 46.0 ms (usually 45.0 ms)."),
         (
             "/checkout",
-            "/checkout is degraded: mean latency 346.0 ms (usually 45.0 ms), 50% failed (usually 0%).",
+            "/checkout is degraded: mean latency 346.0 ms (usually 45.0 ms), "
+            "50% failed (usually 0%).",
         ),
         ("/hangs", "/hangs is degraded"),
     ],
