@@ -24,7 +24,7 @@ AS_TYPED = (
         for name in (
             *("interval_s", "window_s", "warmup_s", "recovery_s", "duration_ms"),
             *("port", "traffic", "url", "rate", "endpoint", "share", "out"),
-            *("seeds", "first-seed", "scenario", "rule", "jobs", "format"),
+            *("seeds", "first-seed", "scenario", "rule", "detector", "jobs", "format"),
         )
     }
 )
@@ -166,6 +166,7 @@ def _leaderboard(options: argparse.Namespace, stop: Stop) -> int:
         options.first_seed,
         options.scenario,
         options.rule,
+        detectors=options.detector,
         pipeline=options.pipeline,
         jobs=options.jobs,
         out=options.out,

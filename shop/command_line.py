@@ -255,16 +255,20 @@ def _add_scenarios(add: Callable[..., ArgumentParser]) -> ArgumentParser:
 def _add_leaderboard(add: Callable[..., ArgumentParser]) -> ArgumentParser:
     command = add(
         "leaderboard",
-        help="compare root-cause rules, yours too, on all scenarios",
+        help="compare root-cause rules and detectors, yours too, on all scenarios",
         description="Run every scenario of the virtual shop, and faults of all sizes, and compare\n"
         "the root causes that each rule and the whole pipeline name with the true ones.\n"
         "Takes about 2 minutes on 2 processors by default. The published results come\n"
         "from --seeds 30 --first-seed 20000.\n\n"
+        "A rule is given the windows before and during the fault and names the cause. A\n"
+        "detector is given every window and has to find the fault; it is compared with\n"
+        "those of the package and with constant and random answers.\n\n"
         "Prints tables; writes leaderboard.md, runs.csv, pipeline.csv, sizes.csv and\n"
-        "pictures (.png) into the folder --out.",
+        "pictures (.png) into the folder --out; with --detector also detection.csv.",
         epilog="example:\n"
         "  python -m shop leaderboard --scenario delay --scenario flaky --seeds 5\n"
-        "  python -m shop leaderboard --rule my_rules.py:mine --out mine",
+        "  python -m shop leaderboard --rule my_rules.py:mine --out mine\n"
+        "  python -m shop leaderboard --detector mine.py:slow --scenario delay --scenario calm",
     )
     _add_leaderboard_options(command.add_argument)
     return command
@@ -294,6 +298,14 @@ def _add_leaderboard_options(option: Option) -> None:
         metavar="FILE.py:FUNCTION",
         help="a further rule, f(reference, abnormal) -> list of Suspect, or module:function; "
         "may be repeated (default: none)",
+    )
+    option(
+        "--detector",
+        action="append",
+        default=[],
+        metavar="FILE.py:NAME",
+        help="a detector to compare: f(windows, baselines, sensitivity) -> list of Anomaly, or a "
+        "Detector, or module:name; may be repeated (default: none, and no detectors are compared)",
     )
     option(
         "--pipeline",

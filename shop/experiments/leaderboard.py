@@ -8,7 +8,7 @@ total: their result is a curve over the size.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from aiops_lab.evaluate.scoring import estimate
 from aiops_lab.explain.rules import RULES, RankingRule
 from aiops_lab.numerics import wilson
 from shop.catalogue import BY_SIZE, GROUPS, SCENARIOS
+from shop.experiments.detection import DetectionResult, detection_results
 from shop.experiments.fault_size import SIZED_KINDS, sized
 from shop.experiments.parallel import spread
 from shop.experiments.trials import PipelineResult, RuleResult, pipeline_result, rule_results
@@ -45,11 +46,14 @@ class Board(NamedTuple):
     ``runs``: a row a rule and run: group, and the fields of a `RuleResult`. ``pipeline``: a row a
     run of the pipeline: group, and the fields of a `PipelineResult`; empty without it. ``sizes``: a
     row a rule, size and seed: kind, size, and the fields of a `RuleResult`; empty without them.
+    ``detection``: a row a detector and run: group, and the fields of a `DetectionResult`; empty
+    where no detector of the user takes part.
     """
 
     runs: pd.DataFrame
     pipeline: pd.DataFrame
     sizes: pd.DataFrame
+    detection: pd.DataFrame
 
 
 def play(
@@ -59,6 +63,7 @@ def play(
     *,
     pipeline: bool = True,
     sizes: bool = True,
+    detectors: Sequence[str] = (),
     jobs: int | None = None,
     progress: bool = True,
 ) -> Board:
@@ -77,6 +82,9 @@ def play(
         Whether to run the whole pipeline, too, which takes a third of the time.
     sizes : bool
         Whether to run faults of graded size, too, which takes as long as the rest.
+    detectors : str
+        Detectors of the user, as ``file.py:name`` or ``module:name``; with any, those of the
+        package and baselines are compared with them.
     jobs : int
         Number of processes; default one for each processor. Only the CPU times depend on it.
     progress : bool
@@ -85,7 +93,8 @@ def play(
     Raises
     ------
     ValueError
-        A rule raises, or does not return a list of `Suspect`; the message names the rule.
+        A rule or detector raises, or does not return a list of `Suspect` or `Anomaly`; the message
+        names it.
     """
     seeds = list(seeds)
     tasks: list[Callable[[], Any]] = []
@@ -93,17 +102,17 @@ def play(
         tasks += [partial(_sizes, kind, seed, rules) for seed in seeds for kind in SIZED_KINDS]
     n = len(tasks)
     tasks += [
-        partial(_run, scenario, seed, rules, pipeline)
+        partial(_run, scenario, seed, rules, pipeline, detectors)
         for scenario in scenarios.values()
         for seed in seeds
     ]
     done = spread(_call, tasks, jobs if _importable(rules) else 1, unit="run", progress=progress)
-    runs = [(_group(result), *result) for results, _ in done[n:] for result in results]
-    found = [(_group(result), *result) for _, result in done[n:] if result is not None]
+    played: list[Played] = done[n:]
     return Board(
-        pd.DataFrame(runs, columns=["group", *RuleResult._fields]),
-        pd.DataFrame(found, columns=["group", *PipelineResult._fields]),
+        _frame(RuleResult, chain.from_iterable(one.rules for one in played)),
+        _frame(PipelineResult, chain.from_iterable(one.pipeline for one in played)),
         pd.DataFrame(chain(*done[:n]), columns=["kind", "size", *RuleResult._fields]),
+        _frame(DetectionResult, chain.from_iterable(one.detection for one in played)),
     )
 
 
@@ -111,23 +120,45 @@ def _call(task: Callable[[], Any]) -> Any:
     return task()
 
 
+class Played(NamedTuple):
+    """The results of one run; empty lists of what was not asked for."""
+
+    rules: list[RuleResult]
+    pipeline: list[PipelineResult]
+    detection: list[DetectionResult]
+
+
 def _run(
-    scenario: Scenario, seed: int, rules: Mapping[str, RankingRule], pipeline: bool
-) -> tuple[list[RuleResult], PipelineResult | None]:
-    if not pipeline:
+    scenario: Scenario,
+    seed: int,
+    rules: Mapping[str, RankingRule],
+    pipeline: bool,
+    detectors: Sequence[str],
+) -> Played:
+    if not pipeline and not detectors:
         spans = virtual(scenario, seed, progress=False)
-        return rule_results(scenario, seed, spans, rules), None
+        return Played(rule_results(scenario, seed, spans, rules), [], [])
     pair = twin(scenario, seed, progress=False)
-    results = rule_results(scenario, seed, pair.with_fault, rules)
-    return results, pipeline_result(scenario, seed, pair)
+    return Played(
+        rule_results(scenario, seed, pair.with_fault, rules),
+        [pipeline_result(scenario, seed, pair)] if pipeline else [],
+        detection_results(scenario, seed, pair, detectors) if detectors else [],
+    )
+
+
+def _frame(kind: type[NamedTuple], results: Iterable[Any]) -> pd.DataFrame:
+    rows = [(_group(result), *result) for result in results]
+    return pd.DataFrame(rows, columns=["group", *kind._fields])
 
 
 def _sizes(kind: str, seed: int, rules: Mapping[str, RankingRule]) -> list[tuple[Any, ...]]:
     return [(kind, size, *result) for size, result in sized(kind, seed, rules)]
 
 
-def _group(row: RuleResult | PipelineResult) -> str:
-    return _GROUP_OF.get(row.scenario, "faults" if row.causes else "no fault")
+def _group(result: RuleResult | PipelineResult | DetectionResult) -> str:
+    """Return the group of the scenario; of one outside the catalogue, whether it has a fault."""
+    faults = result.faults if isinstance(result, DetectionResult) else result.causes
+    return _GROUP_OF.get(result.scenario, "faults" if faults else "no fault")
 
 
 def _importable(rules: Mapping[str, RankingRule]) -> bool:

@@ -18,6 +18,8 @@ from aiops_lab.formats.writing import replacing
 from aiops_lab.show import plots
 from shop.catalogue import SCENARIOS
 from shop.experiments.calibrate import CALIBRATION_SEED as LEARNED_FROM
+from shop.experiments.detection import read_detectors
+from shop.experiments.detection_report import detection_sections
 from shop.experiments.leaderboard import (
     Board,
     by_scenario,
@@ -28,6 +30,14 @@ from shop.experiments.leaderboard import (
     totals,
 )
 from shop.experiments.parallel import check_jobs
+from shop.experiments.text_tables import (
+    Section,
+    headed,
+    number,
+    percent,
+    two_digits,
+    with_bounds,
+)
 from shop.experiments.user_rules import read_rules
 from shop.live.demo import check_out, say
 from shop.virtual_time.scenario_file import find_scenario
@@ -62,8 +72,6 @@ RIVAL_RULES = ("walk down", "first by end", "self-time z", "BARO", "Ochiai")
 
 SILENCE = "ledger silent"
 
-Section = tuple[str, str, pd.DataFrame]  # title, note on how to read it, table
-
 
 def report_leaderboard(
     seeds: int,
@@ -71,6 +79,7 @@ def report_leaderboard(
     names: Sequence[str],
     specs: Sequence[str],
     *,
+    detectors: Sequence[str] = (),
     pipeline: bool,
     jobs: int | None,
     out: str,
@@ -85,6 +94,9 @@ def report_leaderboard(
         Scenarios, by name or TOML file; without any: the catalogue, and faults of all sizes.
     specs : sequence of str
         Rules of the user, as `read_rules` takes them.
+    detectors : sequence of str
+        Detectors of the user, as `read_detectors` takes them; with any, those of the package and
+        baselines are compared with them.
     pipeline : bool
         Whether to run the whole pipeline, too.
     jobs : int, optional
@@ -102,6 +114,7 @@ def report_leaderboard(
     check_jobs(jobs)
     check_out(Path(out))
     rules = read_rules(specs)
+    read_detectors(detectors)  # better an error now than after minutes
     scenarios = _many(len(chosen), "scenario")
     what = f"{scenarios}, {_many(len(rules), 'rule')}"
     head = f"{what}, seeds {first_seed} to {first_seed + seeds - 1}."
@@ -112,6 +125,7 @@ def report_leaderboard(
         rules,
         pipeline=pipeline,
         sizes=not names,
+        detectors=detectors,
         jobs=jobs,
         progress=sys.stderr.isatty(),
     )
@@ -184,9 +198,10 @@ def sections(board: Board) -> Iterator[Section]:
     """Yield title, note and table of each part of the report; the tables hold text."""
     yield "The rules", TOTALS_NOTE, _totals(totals(board.runs))
     title = "Share of correct runs, by scenario"
-    yield title, SCENARIOS_NOTE, _headed(_shares(by_scenario(board.runs)))
+    yield title, SCENARIOS_NOTE, headed(_shares(by_scenario(board.runs)))
     if len(board.pipeline):
         yield "The whole pipeline", PIPELINE_NOTE, _pipeline(pipeline_table(board.pipeline))
+    yield from detection_sections(board.detection)
     if len(board.sizes):
         yield from _sizes(by_size(board.sizes), totals(board.runs).index)
     yield from _confidence(board)
@@ -194,52 +209,33 @@ def sections(board: Board) -> Iterator[Section]:
 
 def _totals(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame(index=table.index)
-    shown["top-1"] = _with_bounds(table, "top1", _percent)
-    shown["top-3"] = _with_bounds(table, "top3", _percent)
-    shown["MRR"] = _with_bounds(table, "mrr", "{:.2f}".format)
-    shown["all"] = table["exact"].map(_percent)
+    shown["top-1"] = with_bounds(table, "top1", percent)
+    shown["top-3"] = with_bounds(table, "top3", percent)
+    shown["MRR"] = with_bounds(table, "mrr", "{:.2f}".format)
+    shown["all"] = table["exact"].map(percent)
     for name in ("silent", "wrong", "quiet"):
-        shown[name] = table[name].map(_percent)
+        shown[name] = table[name].map(percent)
     shown["CPU ms"] = table["cpu_ms"].map("{:.0f}".format)
     return shown.rename_axis(None)
 
 
-def _with_bounds(table: pd.DataFrame, name: str, text: Callable[[float], str]) -> pd.Series:
-    """Return "value (low-high)" of each row; "" where there is no value."""
-    value = table[name].map(text)
-    low = table[f"{name}_low"].map(text)
-    high = table[f"{name}_high"].map(text)
-    shown = value + " (" + low + "-" + high + ")"
-    return shown.where(table[name].notna(), "")
-
-
-def _headed(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with a line above each group instead of a column of groups."""
-    parts = []
-    for group, rows in table.groupby(level=0, sort=False):
-        head = pd.DataFrame("", [f"{group}:"], table.columns)
-        rows = rows.droplevel(0).rename(index="  {}".format)
-        parts += [head, rows.astype(str)]
-    return pd.concat(parts).rename_axis(None)
-
-
 def _shares(table: pd.DataFrame) -> pd.DataFrame:
-    return table.map(_percent).rename(columns=SHORT).rename_axis(columns=None)
+    return table.map(percent).rename(columns=SHORT).rename_axis(columns=None)
 
 
 def _pipeline(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame(index=table.index)
-    shown["found"] = table["detected"].map(_percent)
-    shown["median"] = table["median_s"].map(_number)
-    shown["worst"] = table["worst_s"].map(_number)
+    shown["found"] = table["detected"].map(percent)
+    shown["median"] = table["median_s"].map(number)
+    shown["worst"] = table["worst_s"].map(number)
     shown["first"] = table["first"].map(_shortened)
-    shown["right"] = table["right"].map(_percent)
-    shown["named"] = table["named"].map(_percent)
-    shown["agree"] = table["jaccard"].map(_two_digits)
-    shown["exact"] = table["exact"].map(_percent)
-    shown["false"] = table["false_runs"].map(_percent)
+    shown["right"] = table["right"].map(percent)
+    shown["named"] = table["named"].map(percent)
+    shown["agree"] = table["jaccard"].map(two_digits)
+    shown["exact"] = table["exact"].map(percent)
+    shown["false"] = table["false_runs"].map(percent)
     shown["/h"] = table["false_per_hour"].map("{:.1f}".format)
-    return _headed(shown)
+    return headed(shown)
 
 
 def _shortened(types: str) -> str:
@@ -257,12 +253,12 @@ def _sizes(curves: pd.DataFrame, order: pd.Index) -> Iterator[Section]:
         right = mine.pivot_table(index="size", columns="rule", values="right", sort=False)
         ledger = mine[mine["rule"] == "ledger"].set_index("size")
         table = _shares(right[order])
-        table[SILENCE] = ledger["silent"].map(_percent)
+        table[SILENCE] = ledger["silent"].map(percent)
         table["runs"] = ledger["n"]
         yield title, f"{note} {SIZES_NOTE}", table.rename(index=_size).rename_axis("size")
     curves = answer_rates(curves)
     table = curves.pivot_table(index="rule", columns="size", values="answers", sort=False)
-    table = table.map(_percent).rename(columns=_size).rename_axis(index=None, columns=None)
+    table = table.map(percent).rename(columns=_size).rename_axis(index=None, columns=None)
     yield "A weak fault and a deployment", DEPLOYMENT_NOTE, table
 
 
@@ -298,10 +294,10 @@ def _confidence(board: Board) -> Iterator[Section]:
     curves = pd.concat(by_set).droplevel(1)
     table = pd.DataFrame(
         {
-            "coverage": curves["coverage"].map(_percent),
+            "coverage": curves["coverage"].map(percent),
             "answers": curves["answered"],
             "least confidence": curves["threshold"].map("{:.2f}".format),
-            "risk": curves["risk"].map(_percent),
+            "risk": curves["risk"].map(percent),
         }
     )
     yield "Errors among the most confident answers", COVERAGE_NOTE, table
@@ -325,18 +321,6 @@ def _size(size: float) -> str:
     return f"{100 * size:g}%"
 
 
-def _percent(share: float) -> str:
-    return "" if pd.isna(share) else f"{100 * share:.0f}"
-
-
-def _two_digits(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:.2f}"
-
-
-def _number(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:.0f}"
-
-
 # ---- files and pictures
 
 
@@ -347,7 +331,12 @@ def save(board: Board, tables: Sequence[Section], head: str, out: Path) -> list[
     """
     out.mkdir(parents=True, exist_ok=True)
     files: dict[str, Callable[[Path], Any]] = {}
-    frames = {"runs.csv": board.runs, "pipeline.csv": board.pipeline, "sizes.csv": board.sizes}
+    frames = {
+        "runs.csv": board.runs,
+        "pipeline.csv": board.pipeline,
+        "sizes.csv": board.sizes,
+        "detection.csv": board.detection,
+    }
     for name, frame in frames.items():
         if len(frame):
             files[name] = partial(frame.to_csv, index=False, lineterminator="\n")

@@ -7,12 +7,10 @@ given the spans only: it has to detect the fault before it can name a cause.
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from itertools import chain
 from math import nan
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -24,6 +22,7 @@ from aiops_lab.explain.reference import Reference, learn
 from aiops_lab.explain.rules import RULES, RankingRule
 from aiops_lab.replaying import replay
 from aiops_lab.results import Suspect
+from shop.experiments.user_functions import raised
 from shop.recordings import true_faults
 from shop.virtual_time.scenario import BEGIN_NS, Scenario
 from shop.virtual_time.twins import Twin, affected, affected_by_each, display_name, windows_of
@@ -117,10 +116,7 @@ def _answer(name: str, rule: RankingRule, reference: Reference, now: pd.DataFram
     try:
         suspects = rule(reference, now)
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(last.filename).name}, line {last.lineno}"
-        message = f"{type(error).__name__}: {error} ({place})"
-        raise ValueError(f"rule {name} must not raise, got {message}") from error
+        raise raised(f"rule {name}", error) from error
     if not isinstance(suspects, list) or not all(isinstance(s, Suspect) for s in suspects):
         raise FieldError(f"rule {name}", "must return a list of Suspect", suspects)
     return suspects

@@ -1,21 +1,16 @@
-"""Root-cause rules of the user, loaded from a file or module."""
+"""Root-cause rules of the user, beside those of the package."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 
-from aiops_lab.checks import FieldError
 from aiops_lab.explain.reference import Reference
 from aiops_lab.explain.rules import RULES, RankingRule
 from aiops_lab.results import Suspect
+from shop.experiments.user_functions import load
 
 
 @dataclass(frozen=True)
@@ -33,10 +28,11 @@ class UserRule:
     spec: str
 
     def __post_init__(self) -> None:
-        _load(self.spec)
+        load("rule", self.spec)
 
     def __call__(self, reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
-        return _load(self.spec)(reference, abnormal)
+        suspects: list[Suspect] = load("rule", self.spec)(reference, abnormal)
+        return suspects
 
 
 def read_rules(specs: Iterable[str]) -> dict[str, RankingRule]:
@@ -49,34 +45,3 @@ def read_rules(specs: Iterable[str]) -> dict[str, RankingRule]:
         name = spec.rpartition(":")[2]
         rules[spec if name in rules else name] = UserRule(spec)
     return rules
-
-
-@cache
-def _load(spec: str) -> RankingRule:
-    where, _, name = spec.rpartition(":")
-    if not where or not name.isidentifier():
-        raise FieldError("rule", "must be file.py:function or module:function", spec)
-    found = getattr(_module(where, spec), name, None)
-    if not callable(found):
-        raise FieldError("rule", f"must name a function of {where}", spec)
-    return found
-
-
-def _module(where: str, spec: str) -> ModuleType:
-    load = _module_of_file if where.endswith(".py") else importlib.import_module
-    try:
-        return load(where)
-    except Exception as error:  # whatever its code raises
-        reason = f"{type(error).__name__}: {error}"
-        raise FieldError("rule", f"must be importable ({reason})", spec) from error
-
-
-def _module_of_file(file: str) -> ModuleType:
-    name = f"rule_{Path(file).stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look for their module there
-    spec.loader.exec_module(module)
-    return module

@@ -264,7 +264,7 @@ def test_the_number_of_processes_changes_nothing_and_a_rule_from_a_file_takes_pa
         pd.testing.assert_frame_equal(
             one.drop(columns="cpu_s", errors="ignore"), two.drop(columns="cpu_s", errors="ignore")
         )
-    told, pipeline, graded = boards[0]
+    told, pipeline, graded, detection = boards[0]
     assert told[["group", "scenario", "seed", "rule"]].values.tolist() == [
         [group, name, seed, rule]
         for group, name in (("faults", "slow"), ("no fault", "nothing"))
@@ -275,6 +275,7 @@ def test_the_number_of_processes_changes_nothing_and_a_rule_from_a_file_takes_pa
     assert told["silent"].tolist() == [False] * 4 + [True, False] * 2
     assert pipeline["incidents"].tolist() == [1, 1, 0, 0]
     assert graded.empty
+    assert detection.empty
     assert active_children() == []
 
 
