@@ -86,6 +86,7 @@ class Monitor:
     clock_changes: list[ClockChange]
     _pipeline: Pipeline
     _explained: dict[str, tuple[int, int, int]]  # by incident: since when, as of when, changes
+    _accepted: dict[str, Any]  # levels that this step has taken as normal, by incident
     _known: dict[str, Any]  # what the store says of endpoints
     _merged: dict[str, str]  # ... and of incidents that were merged
     _serial: int  # of the state that the store has
@@ -164,6 +165,7 @@ class Monitor:
         until = self._believed(frame, until)
         self._position = position
         recording = Recording(frame, pipeline.keys, pipeline.methods, pipeline.addresses)
+        self._take_accepted()
         pipeline.learn_calls(recording)  # at the next step its spans may not be looked at again
         history = cache(self._history)
         _, _, touched = pipeline.advance(recording, until, history)
@@ -174,6 +176,13 @@ class Monitor:
         for incident in touched:
             _log.info("%s is %s: %s", incident.id, incident.status, incident.title)
         return touched
+
+    def _take_accepted(self) -> None:
+        """Let the levels be normal that were accepted since the last step."""
+        waiting = self.store.load("accepted")
+        self._accepted = {name: keys for name, keys in waiting.items() if keys}
+        for keys in self._accepted.values():
+            self._pipeline.accept_levels([tuple(key) for key in keys])
 
     # ---- clocks
 
@@ -300,13 +309,29 @@ class Monitor:
         """Say that it is over. Raises KeyError, and IllegalMoveError if it is resolved already."""
         return self._move(incident_id, RESOLVED, now)
 
-    def _move(self, incident_id: str, status: str, now: pd.Timestamp) -> Incident:
+    def accept(self, incident_id: str, now: pd.Timestamp) -> Incident:
+        """Resolve an incident whose level is meant: what is abnormal there is the new normal.
+
+        From the next step on, its endpoints are compared with what was seen since they became
+        abnormal, as after ``relearn_after_s``; those that are as before by then stay as they are. A
+        replay of the same spans knows nothing of it. Raises as `resolve`.
+        """
+        keys = [*map(list, sorted(self.incident(incident_id).keys))]
+        return self._move(incident_id, RESOLVED, now, {"accepted": {incident_id: keys}})
+
+    def _move(
+        self,
+        incident_id: str,
+        status: str,
+        now: pd.Timestamp,
+        others: dict[str, dict[str, object]] | None = None,
+    ) -> Incident:
         moment = to_utc(now)
         with self._lock:
             while True:
                 self._refresh()
                 incident = self._pipeline.manager.move(incident_id, status, moment)
-                if self._shared.move(incident.to_record()):
+                if self._shared.move(incident.to_record(), others):
                     return incident
                 self._load()
 
@@ -392,13 +417,15 @@ class Monitor:
             a: b for a, b in p.manager.merged.items() if a not in self._merged
         }
         baseline: dict[str, object] = {"rows": to_rows(p.state)}
-        records = {"baseline": baseline, "merged": merged, "monitor": monitor}
+        taken: dict[str, object] = dict.fromkeys(self._accepted)
+        records = {"baseline": baseline, "merged": merged, "monitor": monitor, "accepted": taken}
         incidents = {incident.id: incident.to_record() for incident in touched}
         moved = self._shared.save(incidents, records)
         if moved is None:
             self._load()
             return False
         self._serial += 1
+        self._accepted = {}
         self._judged_by = self._shared.identity
         self._known = known
         self._merged = dict(p.manager.merged)
@@ -433,6 +460,7 @@ class Monitor:
         """Take everything from the store."""
         self._pipeline = p = self._new_pipeline()
         self._explained = {}
+        self._accepted = {}
         self._shared.news()
         stored = self.store.load("monitor")
         state = stored.get("state") or {}

@@ -23,6 +23,7 @@ from aiops_lab.detect.incidents import Incident
 from aiops_lab.detect.recording import Recording
 from aiops_lab.detect.scoring import Columns, judge
 from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.detect.shifts import accept_levels
 from aiops_lab.detect.windows import (
     Grid,
     check_walked,
@@ -31,7 +32,7 @@ from aiops_lab.detect.windows import (
 )
 from aiops_lab.diagnosis import Diagnosis, History, Rule
 from aiops_lab.endpoints import display_names
-from aiops_lab.explain.changes import Change, changes_before
+from aiops_lab.explain.changes import OFFER, Change, change_behind, changes_before
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.results import Anomaly, Verdict
@@ -132,6 +133,13 @@ class Pipeline:
         self.done = until_ns
         since = self.state["abnormal_since"]
         self.state["abnormal_since"] = np.minimum(since, until_ns / 1e9)
+
+    def accept_levels(self, keys: Iterable[Key]) -> None:
+        """Take what is abnormal at some endpoints now as normal; all else stays as it is."""
+        hours = self.sensitivity.hours
+        codes = np.array([self.keys[key] for key in keys if key in self.keys], dtype=np.int64)
+        rows = codes[:, np.newaxis] * hours + np.arange(hours)
+        accept_levels(self.state, rows.ravel())
 
     def usual_ms(self, key: Key, hour: int) -> float | None:
         """Return the usual latency of an endpoint (geometric mean), None while it is learned."""
@@ -320,7 +328,10 @@ class Pipeline:
         first_seen = self._first_seen(incident)
         observed_since = to_timestamp(min(self.seen.values()))
         step = changes_before(changes, verdict.cause.service, first_seen, observed_since)
-        return replace(verdict, changes=(step,))
+        told = replace(verdict, changes=(step,))
+        if change_behind(replace(incident, verdict=told)) is None:
+            return told
+        return replace(told, changes=(replace(step, text=step.text + OFFER),))
 
     def _first_seen(self, incident: Incident) -> pd.Timestamp:
         """Return the end of the first window with an anomaly, of its present episode.

@@ -102,15 +102,20 @@ class SharedState:
 
         return moved if self._store.update(change) else None
 
-    def move(self, record: dict[str, Any]) -> bool:
-        """Store one incident that was moved by hand; False if others changed some meanwhile."""
+    def move(
+        self, record: dict[str, Any], others: dict[str, dict[str, object]] | None = None
+    ) -> bool:
+        """Store one incident that was moved by hand, and other records by kind and key with it;
+        False if others changed some incidents meanwhile.
+        """
 
         def change(load: Load) -> dict[str, dict[str, object]] | None:
             changes = load("monitor", "changes") or []
             if _last(changes) > self._revision:
                 return None
             by_id: dict[str, object] = {record["id"]: record}
-            return {"incident": by_id, "monitor": {"changes": self._listed(changes, by_id)}}
+            listed: dict[str, object] = {"changes": self._listed(changes, by_id)}
+            return {"incident": by_id, "monitor": listed} | (others or {})
 
         return self._store.update(change)
 

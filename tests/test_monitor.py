@@ -458,3 +458,84 @@ def test_a_noted_change_is_in_the_verdict_after_a_restart_too(tmp_path):
         for each in (monitor, lab.Monitor(store)):
             (incident,) = each.incidents()
             assert [row["what"] for row in incident.to_dict()["changes"]] == ["deployment 7"]
+
+
+SLOWER = Shop(2, fault("/payment", 200, 900, added_ms=500))
+
+
+def judged(path, move, *, steps=(260, 320, 400)):
+    """Return the one incident of a level that stays, after somebody's `move` at its first step."""
+    with lab.SpanStore(path) as store:
+        fill(store, SLOWER.run(420))
+        monitor = lab.Monitor(store)
+        monitor.step(at(steps[0]))
+        (incident,) = monitor.incidents()
+        move(store, monitor)(incident.id, at(steps[0]))
+        for second in steps[1:]:
+            monitor.step(at(second))
+        return lab.Monitor(store).incident(incident.id)
+
+
+def test_a_level_that_was_accepted_is_normal_from_then_on(tmp_path):
+    incident = judged(tmp_path / "a.sqlite", lambda store, monitor: monitor.accept)
+    assert incident.status == "resolved"
+    assert incident.last_anomaly <= at(260)
+    assert incident.earlier == []
+
+
+def test_a_level_that_was_only_resolved_is_an_anomaly_again(tmp_path):
+    incident = judged(tmp_path / "r.sqlite", lambda store, monitor: monitor.resolve)
+    assert incident.status == "active"
+    assert incident.last_anomaly >= at(390)
+
+
+def test_what_another_monitor_of_the_store_has_accepted_is_normal(tmp_path):
+    incident = judged(tmp_path / "o.sqlite", lambda store, monitor: lab.Monitor(store).accept)
+    assert (incident.status, incident.earlier) == ("resolved", [])
+
+
+def test_after_a_level_was_accepted_a_higher_one_is_abnormal_and_the_others_are_as_before(tmp_path):
+    def worse(endpoint, second):
+        added = 500.0 if second < 330 else 5000.0
+        return (added if endpoint == "/payment" and second >= 200 else 0.0), 200
+
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, Shop(2, worse).run(420))
+        monitor = lab.Monitor(store)
+        monitor.step(at(310))
+        (incident,) = monitor.incidents()
+        usual = {key: monitor._pipeline.usual_ms(key, 0) for key in monitor._pipeline.keys}
+        monitor.accept(incident.id, at(310))
+        monitor.step(at(321))
+        now = {key: monitor._pipeline.usual_ms(key, 0) for key in monitor._pipeline.keys}
+        assert monitor.incident(incident.id).status == "resolved"
+        monitor.step(at(420))
+        assert [each.status for each in monitor.incidents()] == ["active"]
+        assert store.load("accepted") == {incident.id: None}
+    assert now["shop", "/payment"] > 5 * usual["shop", "/payment"]
+    assert now["shop", "/inventory"] == pytest.approx(usual["shop", "/inventory"], rel=0.2)
+
+
+def test_only_what_is_not_resolved_can_be_accepted(tmp_path):
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, SLOWER.run(260))
+        monitor = lab.Monitor(store)
+        monitor.step(at(261))
+        (incident,) = monitor.incidents()
+        monitor.resolve(incident.id, at(261))
+        with pytest.raises(IllegalMoveError):
+            monitor.accept(incident.id, at(262))
+        assert store.load("accepted") == {}
+        with pytest.raises(KeyError):
+            monitor.accept("INC-1-1", at(262))
+
+
+def test_a_small_shift_after_a_change_is_offered_as_the_new_normal():
+    def leak(endpoint, second):
+        return (max(0.0, second - 200) * 0.25, 200) if endpoint == "/payment" else (0.0, 200)
+
+    frame = Shop(3, leak).run(400)
+    seen = lab.replay(frame).incidents[0].first_detected
+    changes = [lab.Change(seen - pd.Timedelta("5s"), "shop", "deployment 8")]
+    (incident, *_) = lab.replay(frame, changes=changes).incidents
+    assert f"{incident.explain()[-1]}".count("Monitor.accept(id, now)") == 1

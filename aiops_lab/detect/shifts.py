@@ -31,9 +31,10 @@ from math import log
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiops_lab.detect import baselines as b
-from aiops_lab.numerics import compiled_part
+from aiops_lab.numerics import compiled, compiled_part
 
 WEEK_S = 604_800.0
 """Seconds of a week."""
@@ -371,6 +372,15 @@ def accept_steady(baseline: Any) -> None:
         baseline["steady_requests"] = baseline["new_count"]
     clear_latency(baseline)
     clear_surplus(baseline)
+
+
+@compiled
+def accept_levels(state: NDArray, rows: NDArray) -> None:
+    """Take what is abnormal now in some rows of `state` as normal; the others stay as they are."""
+    for i in rows:
+        if not np.isnan(state[i]["abnormal_since"]):
+            b.accept_level(state[i])
+            accept_steady(state[i])
 
 
 @compiled_part

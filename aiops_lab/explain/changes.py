@@ -28,6 +28,12 @@ RARE = 0.05
 """By chance a change comes so close at most this often, where it counts as a reason to look there
 first: the usual level of a test. Raising it points at more innocent changes."""
 
+OFFER = (
+    " If this small shift is meant, accept its level as the new normal: Monitor.accept(id, now), or"
+    " POST /aiops/incidents/<id>/resolve?accept=true."
+)
+"""What a verdict offers where a small lasting shift began at a change."""
+
 MOST_TEXT = 200
 """Characters of a service or of what was changed."""
 

@@ -196,6 +196,14 @@ def one_of(name: str, value: object, choices: Collection[str]) -> str:
     return value
 
 
+def _is_true(name: str, given: Data) -> bool:
+    """Return a parameter that is true or false, as text or in JSON; without it False."""
+    value = given.get(name, False)
+    if isinstance(value, bool):
+        return value
+    return one_of(name, value, ("true", "false")) == "true"
+
+
 def attach(injector: FaultInjector, app: Flask, service: str) -> None:
     """Let `injector` strike each request of a Flask app, before its view works."""
 
@@ -419,8 +427,9 @@ def aiops(
 
     @blueprint.post("/incidents/<id>/resolve")
     def resolve(id: str) -> ResponseReturnValue:
-        parameters()
-        return _of_incident(id, lambda id: monitor.resolve(id, clock()), shown)
+        given = parameters(("accept",))
+        move = monitor.accept if _is_true("accept", given) else monitor.resolve
+        return _of_incident(id, lambda id: move(id, clock()), shown)
 
     @blueprint.post("/incidents/<id>/acknowledge")
     def acknowledge(id: str) -> ResponseReturnValue:

@@ -162,6 +162,9 @@ def test_the_graph_shows_who_calls_whom(url, incident):
         ("GET", "/aiops/incidents/'; DROP TABLE spans; --", 404, "id"),
         ("GET", "/aiops/incidents/INC-0-1/explain", 404, "id"),
         ("POST", "/aiops/incidents/INC-0-1/resolve", 404, "id"),
+        ("POST", "/aiops/incidents/INC-0-1/resolve?accept=true", 404, "id"),
+        ("POST", "/aiops/incidents/INC-0-1/resolve?accept=yes", 400, "accept"),
+        ("POST", "/aiops/incidents/INC-0-1/acknowledge?accept=true", 400, "parameter"),
         ("POST", "/aiops/incidents/INC-0-1/acknowledge", 404, "id"),
         ("GET", "/aiops/incidents?status=open", 400, "status"),
         ("GET", "/aiops/incidents?status=active&status=all", 400, "status"),
@@ -201,6 +204,29 @@ def test_the_life_cycle_over_http(url, incident):
     resolved = requests.get(f"{url}/aiops/incidents?status=resolved", timeout=10).json()
     assert [i["id"] for i in resolved["incidents"]] == [incident["id"]]
     assert resolved["incidents"][0]["resolved_at"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("sent", "accepted"),
+    [
+        ({"query_string": {"accept": "true"}}, True),
+        ({"json": {"accept": True}}, True),
+        ({"data": {"accept": "true"}}, True),
+        ({"json": {"accept": False}}, False),
+        ({"query_string": {"accept": "false"}}, False),
+        ({}, False),
+    ],
+)
+def test_resolving_may_accept_the_level_as_the_new_normal(tmp_path, sent, accepted):
+    app = Flask(__name__, static_folder=None)
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, Shop(1, fault("/payment", 120, 180, status=500)).run(180))
+        monitor = lab.Monitor(store)
+        app.register_blueprint(aiops(monitor, now=lambda: at(172)))
+        (incident,) = monitor.step(at(172))
+        answer = app.test_client().post(f"/aiops/incidents/{incident.id}/resolve", **sent)
+        assert (answer.status_code, answer.get_json()["status"]) == (200, "resolved")
+        assert (incident.id in store.load("accepted")) == accepted
 
 
 # Methods.
