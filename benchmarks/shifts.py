@@ -88,11 +88,24 @@ def draw(
     ok_n = n - errors
     nothing = np.zeros(shape)
     starts = (seconds * 1e9).astype(np.int64)
-    tables = n, errors.astype(float), total, inside + n * mean**2, ok_n, ok_n * mean
-    stuck = np.zeros(windows + 1, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    skipped = np.zeros(windows, np.int64)
-    window_ns = int(WINDOW_S * 1e9)
-    return Counts(starts, skipped, window_ns, *tables, nothing, n, n, nothing, *stuck)
+    return Counts(
+        starts=starts,
+        skipped=np.zeros(windows, np.int64),
+        window_ns=int(WINDOW_S * 1e9),
+        n=n,
+        errors=errors.astype(float),
+        total=total,
+        squares=inside + n * mean**2,
+        ok_n=ok_n,
+        ok_total=ok_n * mean,
+        long=nothing,
+        aged=n,
+        arrivals=n,
+        given_up=nothing,
+        stuck_ptr=np.zeros(windows + 1, np.int64),
+        stuck_code=np.zeros(0, np.int64),
+        stuck_age_s=np.zeros(0),
+    )
 
 
 def _wander(sd: NDArray, shape: tuple[int, int], rng: np.random.Generator) -> NDArray:

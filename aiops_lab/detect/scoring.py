@@ -364,7 +364,8 @@ def judge(
       window, joined with earlier ones if it has fewer than `min_window` requests.
     - `n`, `errors`, `error_rate`: requests that ended, failures among them, their share (0 to 1).
     - `error_low`: Wilson's lower bound of that share. `error_chance`: chance of so many errors.
-    - `latency_ms`: geometric mean. `ratio`, `z`: how far it is above the baseline.
+    - `latency_ms`: geometric mean of the latencies of these requests. `ratio`, `z`: how far it is
+      above that of the baseline.
     - `ratio_ok`: how many times slower than usual answers without an error; of such answers or of
       the errors, whichever are slower.
     - `stuck`, `oldest_s`: requests without an answer, and the greatest age among them.
@@ -385,7 +386,9 @@ def judge(
       need them, because they are judged by what differs between windows.
     - `long_lived`: so many requests last longer than `timeout_s` that their length is no latency:
       event streams and long polls.
-    - `count`: requests learned. `latency_ms`: geometric mean. `sd_log`: of log milliseconds.
+    - `count`: requests learned. `latency_ms`: geometric mean of the latencies learned before this
+      window, recent ones weighing more: the `baseline_ms` of windows. `sd_log`: standard deviation
+      of the logarithms of the milliseconds.
     - `error_rate`: share of errors, 0 to 1.
     - `rate`, `rate_var`: mean and variance of the arrivals in a window of `window_s`.
 

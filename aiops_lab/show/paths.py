@@ -73,7 +73,7 @@ def _visits(cause: Suspect, spans: EncodedSpans) -> pd.DataFrame:
         "start": spans.start[at],
         "path": _paths(at, spans, cause),
         "ms": waited[at] + np.where(is_call, waited[above], 0.0),
-        "failed": spans.failed[at] | (spans.end[at] == NEVER) | (spans.status[at] == 0),
+        "failed": spans.failed[at] | (spans.end[at] == NEVER),
     }
     return pd.DataFrame(columns)
 

@@ -6,8 +6,8 @@ import aiops_lab as lab
 from aiops_lab import numerics
 from aiops_lab.detect import baselines, detectors
 from aiops_lab.detect.scoring import judge
-from aiops_lab.detect.windows import Counts
 from aiops_lab.pipeline import Pipeline
+from tests.support.counts import made_counts
 from tests.support.made import Shop
 
 S = lab.Sensitivity()
@@ -15,48 +15,25 @@ WINDOW_NS = 10 * 10**9
 KEYS = [("shop", "/payment"), ("shop", "/health")]
 
 
+def column(rows, name, default):
+    return [[cell.get(name, default) for cell in row] for row in rows]
+
+
 def run(rows, sensitivity=S, state=None, system=None, start=0):
     """Judge windows given as one dict an endpoint and window: n, ms, errors, arrivals, given_up,
     stuck ages.
     """
-    shape = (len(rows), len(KEYS))
-    table = {
-        name: np.zeros(shape)
-        for name in (
-            "n",
-            "errors",
-            "total",
-            "squares",
-            "ok_n",
-            "ok_total",
-            "long",
-            "aged",
-            "arrivals",
-            "given_up",
-        )
-    }
-    ptr, codes, ages = [0], [], []
-    for w, row in enumerate(rows):
-        for code, cell in enumerate(row):
-            n, log_ms = cell.get("n", 0), np.log(cell.get("ms", 45.0))
-            table["n"][w, code], table["errors"][w, code] = n, cell.get("errors", 0)
-            table["total"][w, code], table["squares"][w, code] = n * log_ms, n * (log_ms**2 + 0.04)
-            table["ok_n"][w, code] = n - cell.get("errors", 0)
-            table["ok_total"][w, code] = table["ok_n"][w, code] * log_ms
-            table["arrivals"][w, code] = cell.get("arrivals", n)
-            table["given_up"][w, code] = cell.get("given_up", 0)
-            codes += [code] * len(cell.get("stuck", ()))
-            ages += list(cell.get("stuck", ()))
-        ptr.append(len(codes))
-    counts = Counts(
-        start + np.arange(len(table["n"])) * WINDOW_NS,
-        np.zeros(len(table["n"]), dtype=np.int64),
-        WINDOW_NS,
-        *table.values(),
-        np.array(ptr),
-        np.array(codes, dtype=np.int64),
-        np.array(ages, dtype=float),
-    )
+    n = column(rows, "n", 0)
+    tables = {name: column(rows, name, 0) for name in ("errors", "given_up")}
+    arrivals = [[cell.get("arrivals", cell.get("n", 0)) for cell in row] for row in rows]
+    stuck = [
+        (w, code, age_s)
+        for w, row in enumerate(rows)
+        for code, cell in enumerate(row)
+        for age_s in cell.get("stuck", ())
+    ]
+    about = {"ms": column(rows, "ms", 45.0), "var": 0.04, "stuck": stuck, "start_ns": start}
+    counts = made_counts(n=n, arrivals=arrivals, aged=0, **about, **tables)
     state = baselines.fresh(len(KEYS)) if state is None else state
     system = np.zeros(2) if system is None else system
     pipeline = Pipeline(sensitivity, detectors.DETECTORS)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import aiops_lab as lab
 from aiops_lab.detect import baselines, scoring
 from aiops_lab.detect.detectors import sustained_shift
-from aiops_lab.detect.windows import Counts
+from tests.support.counts import made_counts
 from tests.support.made import Shop
 
 S = lab.Sensitivity()
@@ -50,16 +50,10 @@ def walk(
     for name, value in (BASELINE | state).items():
         baseline[0][name] = value
     n, ms, errors = np.array(rows, dtype=float).T
-    logs = np.log(ms)
-    inside = VAR * (n - 1)
-    ok = n - errors
-    tables = [n, errors, n * logs, inside + n * logs**2, ok, ok * logs, 0 * n, n, n, 0 * n]
-    window_ns = int(s.window_s * 1e9)
-    starts = BEGIN_S * 10**9 + window_ns * np.arange(n.size)
-    nothing = np.zeros(n.size + 1, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    columns = [column[:, None] for column in tables]
-    skipped = np.zeros(n.size, np.int64)
-    counts = Counts._make([starts, skipped, window_ns, *columns, *nothing])
+    columns = {name: column[:, None] for name, column in (("n", n), ("ms", ms), ("errors", errors))}
+    squares = n * np.log(ms) ** 2 + VAR * (n - 1)
+    about = {"start_ns": BEGIN_S * 10**9, "window_ns": int(s.window_s * 1e9)}
+    counts = made_counts(**columns, squares=squares[:, None], **about)
 
     def decide(windows: Any, usual: Any, s: Any) -> dict[str, NDArray]:
         return {"forced": np.full((n.size, 1), abnormal)}

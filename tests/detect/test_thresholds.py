@@ -26,8 +26,8 @@ from aiops_lab.detect.detectors import (
     traffic_drop,
 )
 from aiops_lab.detect.detectors.detector import WindowRequests
-from aiops_lab.detect.windows import Counts
 from aiops_lab.numerics import normal_tail, wilson
+from tests.support.counts import made_counts
 
 S = lab.Sensitivity()
 
@@ -246,28 +246,17 @@ def judged(
     state = baselines.fresh(2)
     for name, value in (BASELINE | baseline).items():
         state[0][name] = value
-    log_ms = log(ms)
-    cells = [
-        [n, 0.0],
-        [errors, 0.0],
-        [n * log_ms, 0.0],
-        [n * (log_ms**2 + 0.09), 0.0],
-        [n - errors, 0.0],
-        [(n - errors) * log_ms, 0.0],
-        [float(long), 0.0],
-        [n if aged is None else aged, 0.0],
-        [n if arrivals is None else arrivals, busy],
-        [0.0, 0.0],
-    ]
-    stuck_requests = (
-        np.array([0, len(stuck)]),
-        np.zeros(len(stuck), dtype=np.int64),
-        np.array(stuck, dtype=float),
+    counts = made_counts(
+        n=[[n, 0.0]],
+        ms=ms,
+        var=0.09,
+        errors=[[errors, 0.0]],
+        long=[[float(long), 0.0]],
+        aged=[[n if aged is None else aged, 0.0]],
+        arrivals=[[n if arrivals is None else arrivals, busy]],
+        stuck=[(0, 0, age_s) for age_s in stuck],
+        start_ns=int(BEGIN_S * 1e9),
     )
-    tables = [np.array([cell]) for cell in cells]
-    starts = np.array([int(BEGIN_S * 1e9)])
-    skipped = np.array([0])
-    counts = Counts._make([starts, skipped, 10 * 10**9, *tables, *stuck_requests])
 
     def decide(windows: Any, usual: Any, s: Any) -> dict[str, NDArray]:
         return {"forced": np.array([[abnormal, False]])}

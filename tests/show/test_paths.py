@@ -53,11 +53,20 @@ def test_what_is_usual_by_a_path_is_no_excess():
     assert path(later, request(2, SINCE_MS, 210, 90)) == SHORT
 
 
+def test_a_bad_request_is_not_usual_though_it_began_before_the_trouble():
+    early = request(2, USUAL_MS, 100, 60)
+    late = request(3, SINCE_MS, 100, 90)
+    frame = to_frame([*request(1, USUAL_MS, 90, 10), *early, *late])
+    bad = {f"{2:032x}", f"{3:032x}"}
+    assert worst_path(CAUSE, frame, bad, SINCE) == LONG
+
+
 def test_what_was_not_waited_for_is_no_excess():
-    """Both run at once; the request waits for what ends last."""
+    """All run at once; the request waits for what ends last."""
     spans = [
         span(1, None, "/home", "server", SINCE_MS, 100),
         span(2, 1, "/db", "server", SINCE_MS + 1, 90),
+        span(5, 1, "/db", "server", SINCE_MS + 1, 90),
         span(3, 1, "/similar", "server", SINCE_MS + 1, 98),
         span(4, 3, "/db", "server", SINCE_MS + 2, 96),
     ]
@@ -68,13 +77,41 @@ def test_of_a_cause_that_fails_failures_count():
     failing = Suspect("shop", "/db", 1.0, evidence=({"unit": "failures", "cost": 3.0},))
     spans = request(2, SINCE_MS, 5, 90, status=500)
     assert path(spans, cause=failing) == SHORT
-    slow = {"unit": "ms", "cost": 4.0}
-    assert path(spans, cause=Suspect("shop", "/db", 1.0, evidence=(slow,))) == LONG
+    rows = {"unit": "failures", "cost": 3.0}, {"unit": "ms", "cost": 4.0}
+    assert path(spans, cause=Suspect("shop", "/db", 1.0, evidence=rows)) == LONG
+
+
+def test_a_request_that_is_still_open_counts_as_failed():
+    failing = Suspect("shop", "/db", 1.0, evidence=({"unit": "failures", "cost": 3.0},))
+    spans = [
+        span(1, None, "/home", "server", SINCE_MS, None, status=0),
+        span(2, 1, "/db", "server", SINCE_MS + 1, None, status=0),
+        span(3, 1, "/similar", "server", SINCE_MS - 901, 900),
+        span(4, 3, "/db", "server", SINCE_MS - 900, 890),
+    ]
+    assert path(spans, bad=1, cause=failing) == SHORT
+
+
+def test_the_path_ends_where_parents_form_a_circle():
+    spans = [
+        span(1, 2, "/home", "server", SINCE_MS, 60),
+        span(2, 1, "/db", "server", SINCE_MS + 1, 50),
+    ]
+    assert path(spans, bad=1) == ("/home (shop)", "/db (shop)")
 
 
 def test_calls_that_reached_nothing_are_a_path():
     call = span(2, 1, "/db", "client", SINCE_MS + 1, 50, peer="pay", status=0)
     spans = [span(1, None, "/home", "server", SINCE_MS, 60), call]
+    assert path(spans, bad=1, cause=Suspect("pay", "/db", 1.0)) == ("/home (shop)", "/db (pay)")
+
+
+def test_a_call_without_an_answer_stands_beside_requests_from_outside():
+    spans = [
+        span(1, None, "/home", "server", SINCE_MS, 60),
+        span(2, None, "/db", "server", SINCE_MS, 500, service="pay"),
+        span(3, 1, "/db", "client", SINCE_MS + 1, 50, peer="pay", status=0),
+    ]
     assert path(spans, bad=1, cause=Suspect("pay", "/db", 1.0)) == ("/home (shop)", "/db (pay)")
 
 
@@ -84,7 +121,7 @@ def test_a_call_counts_to_the_path_of_the_server_that_it_reached():
         span(1, None, "/home", "server", SINCE_MS, 200),
         span(2, 1, "/db", "server", SINCE_MS + 1, 20),
         span(3, 1, "/similar", "server", SINCE_MS + 30, 160),
-        span(4, 3, "/db", "client", SINCE_MS + 31, 150, peer="shop"),
+        span(4, 3, "/db/of/pay", "client", SINCE_MS + 31, 150, peer="gateway"),
         span(5, 4, "/db", "server", SINCE_MS + 90, 10),
     ]
     assert path(spans, bad=1) == LONG

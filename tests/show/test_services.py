@@ -35,6 +35,7 @@ def test_two_causes_in_one_service_at_one_time_are_one_fault():
 def test_causes_of_two_services_or_at_two_times_are_two_faults():
     assert service_faults([case(0, 6, A), case(5, 9, ("y", "/b"))]) == []
     assert service_faults([case(0, 6, A), case(7, 9, B)]) == []
+    assert len(service_faults([case(0, 6, A), case(6, 9, B)])) == 1
 
 
 def test_the_same_endpoint_twice_is_no_fault_of_the_service():
@@ -55,6 +56,7 @@ def test_suspects_of_one_incident_in_the_service_of_its_cause_are_one_fault():
 
 def test_endpoints_of_the_service_that_are_as_usual_make_it_less_likely():
     reached = row("/ok", degraded=False), row("/not_reached", degraded=False, n_now=0)
+    reached += (row("/a", degraded=False),)  # a cause, though too little to be called worse
     rows = *reached, row("/victim", degraded=True), row("/far", degraded=False, service="y")
     (fault,) = service_faults([case(0, 9, A, B, endpoints=rows)])
     assert fault.as_usual == ("/ok",)
