@@ -95,6 +95,7 @@ def to_frame(spans: Iterable[Span | tuple[Any, ...]]) -> pd.DataFrame:
         A span has a wrong number of fields, or something else where a text or a number should be:
         names the field, the rule and the value.
     """
+    import numpy as np
     import pandas as pd
 
     raw = _transposed(spans)
@@ -108,9 +109,13 @@ def to_frame(spans: Iterable[Span | tuple[Any, ...]]) -> pd.DataFrame:
     }
     _check_types("links", raw["links"], (str, tuple, list, NoneType), "must be ids or None")
     raw["links"] = [link_text(links) for links in raw["links"]]
-    texts = {name: _text_column(name, raw[name]) for name in TEXT_COLUMNS}
-    frame = pd.DataFrame(texts | numbers, columns=[*COLUMNS, *OPTIONAL_COLUMNS])
-    return _without_copies(frame.take(order)).reset_index(drop=True)
+    rows = pd.RangeIndex(len(order))
+    known = numbers | {name: _text_column(name, raw[name], rows) for name in TEXT_COLUMNS}
+    in_order = {name: known[name] for name in (*COLUMNS, *OPTIONAL_COLUMNS)}
+    frame = pd.DataFrame(in_order, index=rows)  # one index for all: pandas has nothing to align
+    if (np.diff(order) != 1).any():
+        frame = frame.take(order).set_axis(rows)
+    return _without_copies(frame, start[order])
 
 
 def link_text(links: Iterable[str] | str | None) -> str | None:
@@ -152,18 +157,17 @@ def _order(start: NDArray, raw: dict[str, Sequence[Any]]) -> NDArray:
     return np.lexsort((kind, trace_id, span_id, start))
 
 
-def _without_copies(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a sorted frame without the rows that repeat another one in all columns."""
+def _without_copies(frame: pd.DataFrame, start: NDArray) -> pd.DataFrame:
+    """Return a frame, sorted by `start`, without the rows that repeat another in all columns."""
     import numpy as np
 
-    start = frame["start"].to_numpy("datetime64[ns]")
     tied = np.append(start[1:] == start[:-1], False)
     tied[1:] |= tied[:-1]
     if not tied.any():
         return frame
     copies = tied.copy()
     copies[tied] = frame[tied].duplicated().to_numpy()
-    return frame[~copies]
+    return frame[~copies].reset_index(drop=True)
 
 
 def _milliseconds(name: str, nanoseconds: Sequence[int | None]) -> NDArray:
@@ -186,16 +190,17 @@ def _integers(name: str, values: Sequence[int]) -> NDArray:
         raise FieldError(name, "must fit into 64 bits", max(values, key=abs)) from None
 
 
-def _statuses(values: Sequence[int | None]) -> NDArray | pd.Series:
+def _statuses(values: Sequence[int | None]) -> NDArray | pd.arrays.IntegerArray:
     """Return int64, or where values are missing pandas' Int64."""
+    import numpy as np
     import pandas as pd
 
     _check_types("status", values, (Integral, NoneType), "must be a whole number or None")
     if None not in values:
         return _integers("status", values)  # type: ignore[arg-type]
     known = _integers("status", [value or 0 for value in values])
-    missing = [value is None for value in values]
-    return pd.Series(known, dtype="Int64").mask(pd.Series(missing))
+    missing = np.array([value is None for value in values])
+    return pd.arrays.IntegerArray(known, missing)
 
 
 def _check_types(name: str, values: Sequence[Any], right: tuple[type, ...], rule: str) -> None:
@@ -206,11 +211,12 @@ def _check_types(name: str, values: Sequence[Any], right: tuple[type, ...], rule
         raise FieldError(name, rule, next(value for value in values if type(value) in wrong))
 
 
-def _text_column(name: str, values: Sequence[Any]) -> pd.Series:
+def _text_column(name: str, values: Sequence[Any], rows: pd.Index) -> pd.Series:
     import pandas as pd
 
-    column = pd.Series([*values], dtype=object, name=name)
-    _check_is_text(column)
+    column = pd.Series([*values], rows, dtype=object, name=name)
+    if not _are_unicode(values):
+        _check_is_text(column)
     return column
 
 
@@ -297,7 +303,7 @@ def _check_is_text(column: pd.Series) -> None:
     _refuse(objects, is_other, rule)
 
 
-def _are_unicode(values: list[object]) -> bool:
+def _are_unicode(values: Sequence[object]) -> bool:
     """Return whether all values are None or text that UTF-8 can hold: the usual case, told soon."""
     is_text = set(map(type, values)) <= {str, NoneType}
     return is_text and _is_unicode("".join(filter(None, values)))  # type: ignore[arg-type]

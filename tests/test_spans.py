@@ -55,6 +55,9 @@ def test_rows_are_sorted_by_start_and_then_by_id():
     frame = to_frame([span(span_id="2"), span(span_id="1"), span(span_id="3", start_ns=MINUTE - 1)])
     assert frame["span_id"].tolist() == ["3", "1", "2"]
     assert frame.index.tolist() == [0, 1, 2]
+    frame = to_frame([span(span_id="1", start_ns=MINUTE + 1), span(span_id="2")])
+    assert frame["span_id"].tolist() == ["2", "1"]
+    assert frame.index.tolist() == [0, 1]
 
 
 def test_the_last_four_fields_may_be_left_out():
