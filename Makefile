@@ -10,6 +10,9 @@ NBVAL := --nbval --nbval-current-env --nbval-sanitize-with=notebooks/sanitize.cf
 # Three for two cores, as some tests wait for servers: make test WORKERS=5 for four cores.
 WORKERS ?= 3
 
+# Python keeps the modules that it compiles: the tests start it a hundred times.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo lab students test test-lessons test-browser test-claims test-apps check bench docs clean
 

@@ -52,8 +52,7 @@ def learned(monitor):
     return monitor._pipeline.state[code]["count"]
 
 
-@pytest.mark.parametrize("restart", [False, True])
-@pytest.mark.parametrize("ahead_s", [HOUR_S, YEAR_S])
+@pytest.mark.parametrize(("ahead_s", "restart"), [(HOUR_S, False), (YEAR_S, True)])
 def test_a_minute_of_a_clock_that_is_ahead_blinds_nobody(store, ahead_s, restart):
     monitor = lab.Monitor(store)
     hand_over(store, traffic(1, 300))
@@ -176,20 +175,19 @@ BAD_TIMES = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_TIMES)
-def test_a_span_of_an_impossible_time_is_counted_and_passed_over(store, name):
-    start, duration = BAD_TIMES[name]
+def test_spans_of_impossible_times_are_counted_and_passed_over(store):
     monitor = lab.Monitor(store)
     hand_over(store, traffic(1, 200))
     monitor.step(at(201))
     place = "shop", "/payment", "server", None
-    bad = lab.Span("b" * 32, "b" * 16, None, *place, start, duration, 200, None)
-    store.add(bad)
+    for n, times in enumerate(BAD_TIMES.values()):
+        bad = lab.Span("b" * 31 + str(n), "b" * 15 + str(n), None, *place, *times, 200, None)
+        store.add(bad)
     hand_over(store, traffic(2, 150, 200, fault("/payment", 60, 150, added_ms=3000)))
     found = step_through(monitor, 211, 351, by=70)
     assert at(260) < found[0].first_detected <= at(280)
-    assert monitor.passed_over == 1
-    assert lab.Monitor(store).passed_over == 1
+    assert monitor.passed_over == len(BAD_TIMES)
+    assert lab.Monitor(store).passed_over == len(BAD_TIMES)
 
 
 BAD_VALUES = {

@@ -63,11 +63,6 @@ def lesson(exercises: str = EXERCISES) -> NotebookNode:
     return new_notebook(cells=[*cells, new_markdown_cell("Read next", id="next")])
 
 
-def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, str(ROOT / "notebooks" / "copies.py"), *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
-
-
 def complaints(notebook: NotebookNode) -> list[str]:
     """What is wrong with a lesson's exercises; an empty list is good."""
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
@@ -177,7 +172,8 @@ def test_a_solution_that_raises_fails_nbval(tmp_path: Path) -> None:
 
 def test_the_command_writes_every_lesson_for_students(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "class"
-    run = command("students", out)
+    line = [sys.executable, str(ROOT / "notebooks" / "copies.py"), "students", str(out)]
+    run = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, run.stdout.splitlines()[0]) == (0, f"{len(LESSONS)} lessons in {out}")
     assert "copy the project's data/ beside class/" in run.stdout
     assert sorted(path.name for path in out.iterdir()) == [path.name for path in LESSONS]
@@ -188,7 +184,20 @@ def test_the_command_writes_every_lesson_for_students(tmp_path: Path) -> None:
         assert not any(cell.outputs for cell in notebook.cells if cell.cell_type == "code")
 
 
-def test_the_command_overwrites_neither_the_lessons_nor_what_somebody_wrote(tmp_path: Path) -> None:
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Call what the command calls; return its exit code and what it wrote to stderr."""
+
+    def run(*arguments: str | Path) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["copies.py", *map(str, arguments)])
+        return copies.main(), capsys.readouterr().err
+
+    return run
+
+
+def test_the_command_overwrites_neither_the_lessons_nor_what_somebody_wrote(
+    tmp_path: Path, in_process
+) -> None:
     before = [path.read_bytes() for path in LESSONS]
     for folder in (
         ROOT / "notebooks",
@@ -199,21 +208,18 @@ def test_the_command_overwrites_neither_the_lessons_nor_what_somebody_wrote(tmp_
             ValueError, match="out must not lie in notebooks/, where the lessons are, got "
         ):
             copies.copy_lessons(folder, copies.without_solutions, force=True)
-    run = command("students", ROOT / "notebooks", "--force")
-    assert (run.returncode, run.stderr.splitlines()[0][:35]) == (
-        1,
-        "copies.py: out must not lie in note",
-    )
+    code, err = in_process("students", ROOT / "notebooks", "--force")
+    assert (code, err[:35]) == (1, "copies.py: out must not lie in note")
     assert [path.read_bytes() for path in LESSONS] == before
     assert not (ROOT / "notebooks" / "copies").exists()
 
     worked_in = tmp_path / LESSONS[-1].name
     worked_in.write_text("my notes", "utf-8")
-    run = command("students", tmp_path)
-    assert (run.returncode, worked_in.read_text("utf-8")) == (1, "my notes")
-    assert f"{worked_in} exists already" in run.stderr
+    code, err = in_process("students", tmp_path)
+    assert (code, worked_in.read_text("utf-8")) == (1, "my notes")
+    assert f"{worked_in} exists already" in err
     assert list(tmp_path.iterdir()) == [worked_in]
-    assert command("students", tmp_path, "--force").returncode == 0
+    assert in_process("students", tmp_path, "--force")[0] == 0
     assert worked_in.read_text("utf-8") != "my notes"
 
 

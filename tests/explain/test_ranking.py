@@ -346,14 +346,14 @@ def test_clocks_decide_three_levels_down():
 
 
 @given(call_trees(), call_trees())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_the_ledger_conserves_on_random_call_trees(normal, abnormal):
     found = ledger.excess_ledger(lab.learn(normal), abnormal)
     conserves(found)
 
 
 @given(call_trees(), call_trees())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_any_trees_give_a_ranking_and_an_explanation(normal, abnormal):
     case = ledger.compare(lab.learn(normal), abnormal)
     found = build_verdict(case, ranking.rank_suspects(case))

@@ -16,11 +16,10 @@ from aiops_lab.show import plots
 NAMES = {
     "formula": r"/a$\frac{/b$",
     "escaped dollar": r"/a\$b$",
-    "terminal": "/a\x1b[31mred\x07\r\n",
+    "terminal and null": "/a\x1b[31mred\x07\r\n\x00b",
     "tags": "/<script>alert(1)</script>",
     "long": "/" + "x" * 10_000,
     "right to left": "/\u202eabc\u2066",
-    "null": "/a\x00b",
 }
 MS = 1_000_000
 
