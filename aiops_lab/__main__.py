@@ -8,20 +8,33 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiops_lab import __version__
 from aiops_lab.endpoints import printable
 from aiops_lab.logs import log_to_stderr
+from aiops_lab.show.stopping import Stop
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from aiops_lab.show.findings import Findings
 
+SCRIPT = "aiops-lab"  # the name of the command that an installation has
+
 ANSWER_FORMATS = ("text", "json", "html")
 
 SQLITE = b"SQLite format 3"  # how the file of a store begins
+
+AS_TYPED = {"port": "--port", "interval_s": "--interval", "window_s": "--window", "path": "STORE"}
+"""The option, as the user typed it, of each parameter that an error may name."""
+
+WATCH = """\
+Watch the store that instrument() fills: detect incidents, name their causes, and show both on a
+page of 127.0.0.1, until Ctrl-C. Any number of processes may write to STORE meanwhile. A line is
+printed when an incident opens, changes or is resolved, with the address of its page."""
 
 DESCRIPTION = """\
 Read a file of traces, find the incidents in it and name their causes.
@@ -45,27 +58,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console may lack a character
-    options = _parser().parse_args(arguments)
+    with Stop() as stop:
+        return _run(_parser().parse_args(arguments), stop)
+
+
+def _run(options: argparse.Namespace, stop: Stop) -> int:
     log_to_stderr(logging.INFO if options.verbose else logging.WARNING)
     try:
-        code = _explain(options)
+        code = COMMANDS[options.command](options, stop)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError, ImportError) as error:
-        print(f"aiops_lab explain: {printable(str(error), 1000)}", file=sys.stderr)
+        told = printable(_as_typed(str(error), options.command), 1000)
+        print(f"aiops_lab {options.command}: {told}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
+    finally:
+        stop.interrupt(False)
+
+
+def _as_typed(message: str, command: str) -> str:
+    name, _, rest = message.partition(" ")
+    names = AS_TYPED if command == "watch" else {}
+    return f"{names.get(name, name)} {rest}".rstrip()
 
 
 def _parser() -> argparse.ArgumentParser:
+    is_script = Path(sys.argv[0]).stem == SCRIPT
     parser = argparse.ArgumentParser(
-        "python -m aiops_lab", description="Find incidents in traces, and their causes."
+        SCRIPT if is_script else "python -m aiops_lab",
+        description="Find incidents in traces, and their causes.",
     )
+    parser.add_argument("--version", action="version", version=f"aiops-lab {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command = commands.add_parser(
         "explain",
@@ -92,10 +121,41 @@ def _parser() -> argparse.ArgumentParser:
         " services with few requests",
     )
     option("--verbose", action="store_true", help="print more log messages")
+    _add_watch(commands)
     return parser
 
 
-def _explain(options: argparse.Namespace) -> int:
+def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "watch",
+        help="watch the store of running applications, with a page to look at",
+        description=WATCH,
+        epilog="example:\n  python -m aiops_lab watch my.sqlite",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    option = command.add_argument
+    option("store", metavar="STORE", help="the file of the store; made where there is none")
+    option("--port", type=int, default=5050, help="of the page; 0: any free one; default: 5050")
+    seconds = partial(option, metavar="SECONDS", type=float, default=10.0)
+    seconds("--interval", help="between two looks at the traffic; default: 10")
+    seconds("--window", help="length of the windows in which traffic is judged; default: 10")
+    option("--verbose", action="store_true", help="print more log messages")
+
+
+def _watch(options: argparse.Namespace, stop: Stop) -> int:
+    from aiops_lab.show.watch import watch
+
+    return watch(
+        options.store,
+        options.port,
+        interval_s=options.interval,
+        window_s=options.window,
+        stop=stop,
+    )
+
+
+def _explain(options: argparse.Namespace, stop: Stop) -> int:
+    stop.interrupt()
     from aiops_lab.show import report
     from aiops_lab.show.services import service_faults
 
@@ -160,6 +220,9 @@ def _write(path: Path, text: str) -> None:
 
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+COMMANDS = {"explain": _explain, "watch": _watch}
 
 
 if __name__ == "__main__":

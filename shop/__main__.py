@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiops_lab.logs import log_to_stderr
-from shop.live.stopping import Stop
+from aiops_lab.show.stopping import Stop
 
 if TYPE_CHECKING:
     import argparse

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -29,6 +26,8 @@ from aiops_lab.replaying import replay
 from aiops_lab.show.api import aiops, attach, simulate
 from aiops_lab.show.origin import LOCAL_HOSTS
 from aiops_lab.show.page.views import front_page
+from aiops_lab.show.ports import HOST, check_free
+from aiops_lab.show.stepping import stepping
 from aiops_lab.spans import Span, to_frame
 from shop.live.services import build
 from shop.live.traffic import Destination, place
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
     from flask import Blueprint
 
     from aiops_lab.detect.incidents import Incident
-
-HOST = "127.0.0.1"
 
 CONTROL_THREADS = 16
 
@@ -247,7 +244,7 @@ def _life(
         shop = Shop(topology, store, monitor, truth, seed)
         _open(shop, stack, seed, port, receiver)
         if interval_s is not None:
-            stack.enter_context(_watching(shop, interval_s))
+            stack.enter_context(stepping(shop.step, interval_s, knobs.grace_s))
         yield shop
 
 
@@ -311,34 +308,6 @@ def _trace(n: int, failed: bool) -> list[Span]:
     ]
 
 
-@contextmanager
-def _watching(shop: Shop, interval_s: float) -> Iterator[None]:
-    stop = threading.Event()
-
-    grace_s = shop.monitor.sensitivity.grace_s
-
-    def watch() -> None:
-        while not stop.wait(_until_next_step(time.time(), interval_s, grace_s)):
-            try:
-                shop.step()
-            except Exception:  # one failed step must not end the monitoring
-                lifecycle_log.exception("the monitor's step failed")
-
-    thread = threading.Thread(target=watch, name="monitor", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _until_next_step(now_s: float, interval_s: float, grace_s: float) -> float:
-    """Return the seconds until shortly after the next window is ready for analysis."""
-    just_after = 0.05
-    return interval_s - (now_s - grace_s - just_after) % interval_s
-
-
 class _Server(wsgi.Server):
     """cheroot, set up to start and stop promptly."""
 
@@ -396,15 +365,3 @@ class _Server(wsgi.Server):
 
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
         lifecycle_log.log(level, msg, exc_info=traceback)
-
-
-def check_free(port: int) -> None:
-    """Raise OSError if the port is in use; that of cheroot names no port and leaks a socket."""
-    with socket.socket() as probe:
-        if os.name == "posix":
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            message = f"port {port} on {HOST} is in use; choose another one"
-            raise OSError(error.errno, message) from None

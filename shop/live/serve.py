@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -10,9 +9,11 @@ from pathlib import Path
 from aiops_lab.checks import FieldError, check_number
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.record.store import SpanStore
+from aiops_lab.show.news import tell_until
 from aiops_lab.show.otlp import otlp_receiver
-from shop.live.running import HOST, Shop, check_free, running
-from shop.live.stopping import Stop
+from aiops_lab.show.ports import check_port
+from aiops_lab.show.stopping import Stop
+from shop.live.running import Shop, running
 from shop.live.traffic import background
 
 LINE = "=" * 70
@@ -24,13 +25,6 @@ AIOps Lab - Automatic Failure Detection & Root Cause Analysis
 📊 Starting AIOps background analysis... (it compiles at the first start: some seconds more)"""
 
 OTLP_LINE = """    POST /v1/traces                         - Take traces of other services (OTLP)
-"""
-
-POLL_S = 0.1
-
-"""Seconds between two looks at whether to stop.
-
-No action of a signal handler wakes a waiting thread safely on every system.
 """
 
 
@@ -58,7 +52,7 @@ def serve(
         raise FieldError("token", "must not be given without --otlp", "***")
     sensitivity = Sensitivity(window_s=window_s)
     receiver = partial(otlp_receiver, token=token) if otlp else None
-    _check_port(port)
+    check_port(port)
     _check_db(db)
     with ExitStack() as stack:
         if not stop.asked:
@@ -70,17 +64,13 @@ def serve(
             stack.enter_context(background(shop, traffic, seed))
         if not stop.asked:
             print(banner(shop, db, interval_s, window_s, traffic, otlp=otlp), flush=True)
-        while not stop.asked:
-            time.sleep(POLL_S)
+            tell_until(stop, shop.monitor, _address(shop), partial(print, flush=True))
     print("Stopped.", flush=True)
     return 0
 
 
-def _check_port(port: int) -> None:
-    try:
-        check_free(port)
-    except OSError:
-        raise FieldError("port", f"must be free on {HOST}", port) from None
+def _address(shop: Shop) -> str:
+    return shop.url.replace("127.0.0.1", "localhost")
 
 
 def _check_db(db: str) -> None:
@@ -103,7 +93,7 @@ def banner(
         f"    {e.method:<5}{shop.urls[e.service] * (e.service != 'shop')}{e.route}"
         for e in shop.topology.endpoints
     ]
-    address = shop.url.replace("127.0.0.1", "localhost")
+    address = _address(shop)
     return f"""✅ Background worker started (every {interval_s:g} s, windows of {window_s:g} s)
 
 💾 Database:        {Path(db).absolute()}
@@ -117,6 +107,7 @@ Available endpoints:
   AIOps endpoints:
     GET  /aiops/metrics                     - View endpoint metrics
     GET  /aiops/incidents                   - View active incidents (?status=all)
+    GET  /aiops/incidents/latest            - View the newest
     GET  /aiops/incidents/<id>              - View one
     GET  /aiops/incidents/<id>/explain      - Why? (?why_not=/health)
     POST /aiops/incidents/<id>/acknowledge  - Somebody is at it
@@ -135,5 +126,6 @@ Available endpoints:
 
 {LINE}
 🚀 Server running on {address}
+👀 Live page, in a browser: {address}/
 {LINE}
 Ctrl-C stops it."""

@@ -630,13 +630,6 @@ def test_traffic_that_makes_no_sense_is_refused_by_name(field: str, given: dict)
         )
 
 
-@pytest.mark.parametrize(
-    ("now", "waits"), [(1000.0, 1.05), (1001.0, 0.05), (1001.1, 9.95), (1009.0, 2.05)]
-)
-def test_the_monitor_steps_when_a_window_has_just_become_ready(now, waits):
-    assert running._until_next_step(now, interval_s=10.0, grace_s=1.0) == pytest.approx(waits)
-
-
 def test_a_live_run_and_its_replay_give_the_same_incidents() -> None:
     """Same ids, causes and numbers, to the last digit: the monitor stepped while the traffic was
     still on its way.

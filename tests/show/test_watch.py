@@ -1,0 +1,133 @@
+"""``python -m aiops_lab watch STORE``: a process that watches what other processes write."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import requests
+
+import aiops_lab as lab
+from aiops_lab.__main__ import main
+from aiops_lab.show.watch import watch
+from tests.support.made import BEGIN, Shop, fault
+from tests.support.serving import wait_for
+from tests.test_monitor import fill
+
+ROOT = Path(__file__).parents[2]
+
+
+class Watching:
+    """The command, and what it has printed so far."""
+
+    def __init__(self, store, *options):
+        command = [sys.executable, "-W", "error::ResourceWarning", "-m", "aiops_lab", "watch"]
+        command += [str(store), "--port", "0", *options]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, **streams)
+        self.printed = ""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.printed += line
+
+    def has(self, text):
+        assert self.process.poll() is None, self.printed
+        return text in self.printed
+
+    def __enter__(self):
+        wait_for(lambda: self.has("Ctrl-C"))
+        self.url = re.search(r"Page: (http://localhost:\d+)/\n", self.printed)[1]
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self._reader.join()
+        self.process.stdout.close()
+        self.process.wait()
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(30)
+        self._reader.join()
+        return code
+
+
+def test_an_incident_is_told_with_its_page_acknowledged_and_resolved(tmp_path):
+    path = tmp_path / "s.sqlite"
+    shop = Shop(1, fault("/payment", 120, 180, added_ms=400))
+    shop.run(220)
+    late_ns = pd.Timestamp.now("UTC").value - BEGIN - 230_000_000_000
+    moved = [span._replace(start_ns=span.start_ns + late_ns) for span in shop.spans]
+    with lab.SpanStore(path) as store:
+        fill(store, lab.to_frame(moved))
+    with lab.SpanStore(path), Watching(path, "--interval", "0.5") as watching:
+        wait_for(lambda: watching.has("cause /payment"))
+        (page,) = set(re.findall(r"http://\S+/aiops/page/incidents/\S+", watching.printed))
+        assert page.startswith(watching.url)
+        told = requests.get(page, timeout=30).text
+        assert "Why not /checkout?" in told
+        latest = requests.get(f"{watching.url}/aiops/incidents/latest", timeout=30).json()
+        assert page.endswith(latest["id"])
+        for move in ("acknowledge", "resolve"):
+            requests.post(f"{page}/{move}", timeout=30).raise_for_status()
+            wait_for(lambda move=move: watching.has(f"{latest['id']} {move}"))
+        front = requests.get(watching.url, timeout=30)
+        assert "No open incident" in front.text
+        with requests.get(f"{watching.url}/aiops/events", stream=True, timeout=30) as events:
+            assert next(events.iter_lines()) == b"retry: 5000"
+            assert watching.stop() == 0  # although a page is listening
+    assert watching.printed.endswith("Stopped.\n")
+    with lab.SpanStore(path) as store:
+        assert lab.Monitor(store).incident(latest["id"]).status == "resolved"
+
+
+def test_an_empty_store_is_watched_and_said_to_be_empty(tmp_path, capsys):
+    assert watch(tmp_path / "s.sqlite", 0, stop=SimpleNamespace(asked=True)) == 0
+    told = capsys.readouterr().out
+    assert f"Watching {tmp_path / 's.sqlite'}, every 10 s, in windows of 10 s." in told
+    assert "No application has written to it yet" in told
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, Shop(1).run(5))
+    assert watch(tmp_path / "s.sqlite", 0, stop=SimpleNamespace(asked=True)) == 0
+    assert "No application" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--interval", "0"], "--interval must be a number between 0.1 and 86400, got 0.0"),
+        (["--port", "-1"], "--port must be a whole number between 0 and 65535, got -1"),
+        (["--window", "-1"], "--window must be"),
+    ],
+)
+def test_an_option_that_breaks_a_rule_is_refused_by_name(tmp_path, arguments, told, capsys):
+    assert main(["watch", str(tmp_path / "s.sqlite"), *arguments]) == 2
+    assert f"aiops_lab watch: {told}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_store_is_refused(tmp_path, capsys):
+    (tmp_path / "x").write_text("not a database")
+    assert main(["watch", str(tmp_path / "x"), "--port", "0"]) == 2
+    assert "aiops_lab watch: STORE must be" in capsys.readouterr().err
+    assert main(["watch", str(tmp_path / "no" / "x"), "--port", "0"]) == 2
+    assert "STORE must lie in an existing directory" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"aiops-lab {lab.__version__}\n"
