@@ -38,7 +38,7 @@ test-lessons: $(VENV)/set-up-test  ## run every lesson with its solutions, and c
 	@$(PY) notebooks/copies.py solved
 	@$(PY) -m pytest $(NBVAL) -n 2 --dist loadfile solved
 
-test-browser: $(VENV)/set-up-browser  ## open lesson 03 in Chromium, run it and move a slider (needs chromium)
+test-browser: $(VENV)/set-up-browser  ## in Chromium: run lesson 03 and move a slider; break /payment on the live page and resolve the incident
 	@$(PY) -m pytest -m browser -rs tests/browser
 
 test-claims: $(VENV)/set-up-test  ## plant wrong claims in copies of the lessons and see each one found (some minutes)

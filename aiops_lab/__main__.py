@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiops_lab import __version__
 from aiops_lab.endpoints import printable
 from aiops_lab.logs import log_to_stderr
 from aiops_lab.show.stopping import Stop
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from aiops_lab.show.findings import Findings
+
+VERSION: str = vars(sys.modules["aiops_lab"])["__version__"]
 
 SCRIPT = "aiops-lab"  # the name of the command that an installation has
 
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         SCRIPT if is_script else "python -m aiops_lab",
         description="Find incidents in traces, and their causes.",
     )
-    parser.add_argument("--version", action="version", version=f"aiops-lab {__version__}")
+    parser.add_argument("--version", action="version", version=f"{SCRIPT} {VERSION}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command = commands.add_parser(
         "explain",

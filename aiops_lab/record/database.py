@@ -70,10 +70,13 @@ SELECT s.op, s.ended - s.duration, s.duration, s.status, s.ids, s.error, first_b
   WHERE r.op IN ops AND r.max_ended >= :since AND r.min_ended < :until
     AND s.ended >= :since AND s.ended < :until
     AND NOT (s.rowid <= :mark AND s.ended >= :marked_since AND s.ended < :marked_until)
+    AND (:trace IS NULL OR substr(s.ids, 1, length(:trace)) = :trace)
 UNION ALL SELECT op, ended - duration, duration, status, ids, error, first_byte, links
   FROM fresh WHERE ended >= :since AND ended < :until AND op IN ops
+    AND (:trace IS NULL OR substr(ids, 1, length(:trace)) = :trace)
 UNION ALL SELECT op, start, NULL, status, ids, error, first_byte, links
   FROM open WHERE start < :until AND op IN ops
+    AND (:trace IS NULL OR substr(ids, 1, length(:trace)) = :trace)
 """
 COUNT_OUTSIDE = """
 SELECT (SELECT count(*) FROM fresh WHERE ended < :since OR ended >= :until) + (
@@ -305,6 +308,12 @@ def pack_ids(trace: str, span: str, parent: str | None) -> bytes | str:
                 return ids
     # half a character is refused by SQLite only where it is not escaped
     return json.dumps([trace, span, parent], ensure_ascii=False)
+
+
+def pack_trace(trace: str) -> bytes | str:
+    """Return how what `pack_ids` returns begins for the spans of a trace."""
+    packed = pack_ids(trace, "0" * 16, None)
+    return packed[:16] if isinstance(packed, bytes) else packed[: packed.index('", "0') + 2]
 
 
 def unpack_ids(ids: bytes | str) -> tuple[str, str, str | None]:

@@ -90,6 +90,7 @@ class SpanReader:
         until: Any = None,
         endpoint: str | None = None,
         *,
+        trace_id: str | None = None,
         without: tuple[int, int, int] = (-1, 0, 0),
     ) -> pd.DataFrame:
         """Return the spans frame of what is on disk (call `flush` first to have it all).
@@ -102,6 +103,8 @@ class SpanReader:
             before `until`.
         endpoint
             A route, such as "/payment"; default: all.
+        trace_id
+            That of one trace; default: all.
         without
             What `SpanStore.mark` returned, and two moments (Unix ns): spans that were there then
             and ended between these are left out. Default: none.
@@ -109,10 +112,13 @@ class SpanReader:
         self._check_open()
         if endpoint is not None and not isinstance(endpoint, str):
             raise ValueError(f"endpoint must be a route or None, got {endpoint!r}")
+        if trace_id is not None and not isinstance(trace_id, str):
+            raise ValueError(f"trace_id must be that of a trace or None, got {trace_id!r}")
         limits = {
             "since": _nanoseconds("since", since, -FOREVER),
             "until": _nanoseconds("until", until, FOREVER),
             "endpoint": endpoint,
+            "trace": None if trace_id is None else database.pack_trace(trace_id),
             "mark": without[0],
             "marked_since": without[1],
             "marked_until": without[2],

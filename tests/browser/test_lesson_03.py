@@ -25,7 +25,6 @@ import requests
 ROOT = Path(__file__).parents[2]
 LESSON = "03_abnormal.ipynb"
 SCREENSHOT = Path(__file__).with_name("lesson_03.png")
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
 SETTINGS: dict[str, dict[str, Any]] = {
     # a question about news would lie over the notebook
     "apputils-extension/notification": {
@@ -39,18 +38,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 LONGEST_MS = 180_000  # to run the lesson on a busy machine
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def chromium() -> str:
-    """Where the browser is; asked for first, so that nothing is started in vain."""
-    names = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip(
-            "there is no Chromium: apt-get install chromium, or let CHROMIUM be the path of one"
-        )
-    return found
 
 
 @pytest.fixture
@@ -132,21 +119,13 @@ class served:  # noqa: N801
 
 
 @pytest.fixture
-def page(chromium: str) -> Iterator[Any]:
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="there is no playwright: make test-browser installs it"
-    )
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=list(QUIET), headless=True
-        )
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(60_000)
-        try:
-            yield page
-        finally:
-            page.screenshot(path=SCREENSHOT)  # also of what went wrong
-            browser.close()
+def page(browser: Any) -> Iterator[Any]:
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(60_000)
+    try:
+        yield page
+    finally:
+        page.screenshot(path=SCREENSHOT)  # also of what went wrong
 
 
 def drag(page: Any, handle: Any, by: int) -> None:

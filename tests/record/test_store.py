@@ -181,6 +181,24 @@ def test_a_query_takes_the_spans_that_ended_in_the_time_and_at_the_endpoint(
         same(found, expected)
 
 
+@pytest.mark.parametrize("seal", [1, 10_000])
+@pytest.mark.parametrize("trace", ["ab" * 16, "AB" * 16, "x", '", "0', "it's", "é"])
+def test_the_spans_of_one_trace_whatever_its_id(
+    store: SpanStore, monkeypatch: pytest.MonkeyPatch, seal: int, trace: str
+) -> None:
+    monkeypatch.setattr(store_module, "SEAL", seal)
+    others = [span(i, trace_id=other) for i, other in enumerate((trace + "y", "ab" * 15, "y"))]
+    mine = [span(10, trace_id=trace), span(11, trace_id=trace, kind="client")]
+    still_open = [span(12, trace_id=trace, duration_ns=None), span(13, duration_ns=None)]
+    for each in (*others, *mine, *still_open):
+        store.add(each)
+    store.flush()
+    found = store.spans(trace_id=trace)
+    assert sorted(found["span_id"]) == [each.span_id for each in (*mine, still_open[0])]
+    assert len(store.spans("2027-01-01", trace_id=trace)) == 1  # the one that is still open
+    assert len(store.spans(trace_id="z")) == 0
+
+
 def test_since_is_within_and_until_is_without(store: SpanStore) -> None:
     store.add(span(duration_ns=SECOND))
     store.flush()
@@ -193,7 +211,8 @@ def test_since_is_within_and_until_is_without(store: SpanStore) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"since": "soon"}, {"until": pd.NaT}, {"since": []}, {"endpoint": 7}]
+    "wrong",
+    [{"since": "soon"}, {"until": pd.NaT}, {"since": []}, {"endpoint": 7}, {"trace_id": 7}],
 )
 def test_a_query_names_its_wrong_argument(store: SpanStore, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):

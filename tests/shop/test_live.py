@@ -81,6 +81,18 @@ def test_it_runs_twice_in_a_row_and_leaves_no_thread_no_port_and_no_file(
     gc.collect()  # an unclosed socket or file would warn here, and warnings are errors
 
 
+def test_a_page_that_listens_is_let_go_when_the_shop_stops() -> None:
+    threads = set(threading.enumerate())
+    with shop.running() as running:
+        assert requests.get(running.url, timeout=60).url == f"{running.url}/aiops/"
+        page = requests.get(f"{running.url}/aiops/events", stream=True, timeout=60)
+        lines = page.iter_lines()
+        assert next(lines) == b"retry: 5000"
+    assert set(threading.enumerate()) <= threads
+    assert b"" in list(lines)  # it ended as an answer does, and was not cut off
+    page.close()
+
+
 def test_after_an_exception_nothing_is_left_either() -> None:
     threads, seen = set(threading.enumerate()), []
 

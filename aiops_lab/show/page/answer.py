@@ -92,8 +92,8 @@ def spans_of(monitor: Monitor, incident: Incident, trace_id: str) -> pd.DataFram
     """Return the spans of one trace of an incident, none where they are no longer in the store."""
     margin = pd.Timedelta(MARGIN_S, "s")
     since = min(begin for begin, _ in incident.episodes) - margin
-    frame = monitor.store.spans(since, incident.last_anomaly + margin)
-    return frame[frame["trace_id"] == trace_id]
+    until = incident.last_anomaly + margin
+    return monitor.store.spans(since, until, trace_id=trace_id)
 
 
 def _certainty(cause: Suspect | None) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -27,11 +27,12 @@ BANDS = "unhealthy", "degraded", "learning", "healthy"  # of an endpoint's healt
 
 
 class Endpoint(NamedTuple):
-    """An endpoint: its name, its row of `Monitor.metrics`, and its chart."""
+    """An endpoint: its name, its row of `Monitor.metrics`, its chart, and its answers a minute."""
 
     name: str
     metrics: dict[str, Any]
     chart: Chart
+    per_minute: float
 
     @property
     def band(self) -> str:
@@ -83,11 +84,12 @@ class RecentFigures:
         now = self._clock()
         metrics = self._monitor.metrics(now)
         timelines = self._monitor.timeline(now, EVERY_S)
-        endpoints = [
-            Endpoint(name, row, chart(timelines[name], row["baseline_latency_ms"], now, EVERY_S))
-            for name, row in metrics.items()
-            if name in timelines
-        ]
+        minutes = _observed_minutes(timelines.values(), now)
+        endpoints = []
+        for name in metrics.keys() & timelines.keys():
+            row = metrics[name]
+            drawn = chart(timelines[name], row["baseline_latency_ms"], now, EVERY_S)
+            endpoints.append(Endpoint(name, row, drawn, row["request_count"] / minutes))
         endpoints.sort(key=lambda each: (BANDS.index(each.band), each.name))
         edges = self._monitor.graph(now).to_dict("records")
         return Recent(now, endpoints, edges)
@@ -95,3 +97,10 @@ class RecentFigures:
     def _stale(self, error: OSError) -> Recent:
         last = self._last or Recent(self._clock(), [], [])
         return last._replace(problem=str(error))
+
+
+def _observed_minutes(timelines: Iterable[pd.DataFrame], now: pd.Timestamp) -> float:
+    """Return since when anything has been answered, in minutes, an interval at least."""
+    begins = [rows.index[0] for rows in timelines if len(rows)]
+    seconds = (now - min(begins, default=now)).total_seconds()
+    return max(seconds, EVERY_S) / 60.0

@@ -22,7 +22,7 @@ def monitor(tmp_path_factory):
 
 
 def test_endpoints_come_worst_first_with_a_chart_each(monitor):
-    found = RecentFigures(monitor, lambda: at(172)).read()
+    found = RecentFigures(monitor, lambda: at(220)).read()
     names = [(each.band, each.name) for each in found.endpoints]
     assert names == [
         ("degraded", "/checkout"),
@@ -31,6 +31,8 @@ def test_endpoints_come_worst_first_with_a_chart_each(monitor):
         ("healthy", "/inventory"),
     ]
     assert found.endpoint("/payment").chart.failed
+    each_second = sum(each.per_minute for each in found.endpoints) / 60
+    assert each_second == pytest.approx(15, abs=2)  # ten requests, some of which make two more
     assert not found.endpoint("/health").chart.failed
     with pytest.raises(KeyError):
         found.endpoint("/nowhere")

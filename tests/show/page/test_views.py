@@ -85,7 +85,7 @@ def test_an_incident_shows_cause_path_doubt_ledger_and_a_request(client, inciden
     told = words(client.get(f"/aiops/page/incidents/{incident['id']}"))
     for part in (
         "/payment service shop confidence 99%",
-        "The largest loss originated there in 227 of 227 bad requests",
+        "The largest part of the loss originated there in 227 of 227 bad requests",
         "101 requests of /checkout: mean latency 465.7 ms (usually 71.7 ms).",
         "Path of a bad request: /checkout (shop) → /payment (shop)",
         "Verdicts that rest on as much were right in 99% of simulated cases.",

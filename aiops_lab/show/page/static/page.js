@@ -75,17 +75,27 @@
     amount.disabled = kind.value === "hang";
   });
 
-  const events = new EventSource(document.body.dataset.events);
-  events.addEventListener("state", (event) => {
-    if (state !== null && state !== event.data) refresh();
-    state = event.data;
-  });
+  // Only while it is seen: a browser holds few connections to one server, and this is one of them.
+  let events = null;
+  function listen() {
+    events?.close();
+    events = document.hidden ? null : new EventSource(document.body.dataset.events);
+    events?.addEventListener("state", (event) => {
+      if (state !== null && state !== event.data) refresh();
+      state = event.data;
+    });
+  }
+  listen();
   // Also while there is no room for another listener, which ends the stream.
   setInterval(() => {
     if (!document.hidden) refresh();
   }, EVERY_MS);
   document.addEventListener("visibilitychange", () => {
+    listen();
     if (!document.hidden) refresh();
   });
-  addEventListener("pagehide", () => events.close());
+  addEventListener("pagehide", () => events?.close());
+  addEventListener("pageshow", (event) => {
+    if (event.persisted) listen();
+  });
 })();
