@@ -252,7 +252,8 @@ class CostTable(NamedTuple):
     ``requests``: a row a root request, by position in the frame: entry, ns, failed, open (no answer
     yet). ``time``: adds up to the ns of the root. ``failures``: one a failed root, unless masked.
     ``endpoints``: a row an endpoint: n, mean ms, var of ms, failed, unanswered. ``accounts``: what
-    the codes of accounts mean. ``span_account``: the account of each span. ``extra``: which spans
+    the codes of accounts mean. ``span_account``: the account of each span, by its position in
+    the frame. ``extra``: which spans
     are calls beyond the usual number; ``lacks_calls``: which lack a call that was lost.
     """
 
@@ -451,7 +452,9 @@ class AttributedTraces:
 
     @cached_property
     def self_ns(self) -> pd.Series:
-        """The self time (ns) of each span that takes time and lacks no call, by account."""
+        """The self time (ns) of each span that takes time and lacks no call, in the order of the
+        spans. The index is the code of the span's account, not its position.
+        """
         trees = self.trees
         timed = ~trees.log & (trees.root >= 0) & ~self.costs.lacks_calls
         own = self_time_ns(trees.start, trees.end, trees.parent)

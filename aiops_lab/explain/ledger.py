@@ -449,24 +449,33 @@ def _summed(tables: list[_Rows]) -> _Rows:
 
 
 def _to_callers(rows: _Rows, comparison: Comparison) -> _Rows:
-    """Return the rows with slow calls at a caller that became slow to reach all services that it
-    calls: then the cause lies there.
+    """Return the rows with the slow calls of some services at their callers: of the services for
+    which both rules hold, `_slow_to_all` and `_slow_alike`. There the cause lies in the caller.
     """
-    config = comparison.config
     caller, callee = _between_services(rows, comparison)
-    slow = (callee != "") & rows.is_time & rows.is_significant(config)
-    callers = _slow_to_all(caller, callee, slow)
-    if not callers:
+    slow = (callee != "") & rows.is_time & rows.is_significant(comparison.config)
+    services = _slow_to_all(caller, callee, slow)
+    if services:  # rarely; only then the self times of all spans are summed
+        services &= _slow_alike(comparison)
+    away = rows.at(slow & np.isin(caller, list(services)))
+    if away.entry.size == 0:
         return rows
-    callers &= _slow_alike(comparison)
-    away = rows.at(slow & np.isin(caller, list(callers)))
-    own = np.full(away.caller.size, OWN)
-    given = away._replace(caller=own, endpoint=away.caller, attributed_to=away.caller)
-    return _summed([rows, _taken(away), _moved(given)])
+    return _summed([rows, _taken(away), _moved(_at_their_callers(away))])
+
+
+def _at_their_callers(calls: _Rows) -> _Rows:
+    """Return the rows of calls as what their callers do by themselves."""
+    own = np.full(calls.caller.size, OWN)
+    return calls._replace(caller=own, endpoint=calls.caller, attributed_to=calls.caller)
 
 
 def _slow_to_all(caller: NDArray, callee: NDArray, slow: NDArray) -> set[str]:
-    """Return the services that became slow to reach all of the services that they call."""
+    """Return the services that became slow to reach all of the services that they call, if these
+    are two or more.
+
+    `caller` and `callee` hold the services of each row, "" unless it is a call between two; `slow`
+    is a mask of the rows.
+    """
     calls = pd.DataFrame({"from": caller, "to": callee, "slow": slow})[callee != ""]
     by_pair = calls.groupby(["from", "to"])["slow"].any()
     by_caller = by_pair.groupby(level="from").agg(["size", "all"])
@@ -474,7 +483,9 @@ def _slow_to_all(caller: NDArray, callee: NDArray, slow: NDArray) -> set[str]:
 
 
 def _slow_alike(comparison: Comparison) -> set[str]:
-    """Return the services whose calls became longer by about as much to each service."""
+    """Return the services whose calls became longer by about as much to each service: the least by
+    no less than `similar_ratio` of the most.
+    """
     longer = _prolonged_calls(comparison).groupby(level="from").agg(["min", "max"])
     alike = longer["min"] >= comparison.config.similar_ratio * longer["max"]
     return {*longer.index[alike]}

@@ -171,7 +171,16 @@ def _of(edges: frozenset[Edge], pairs: ParentPairs) -> NDArray:
 
 
 def host_labels(spans: EncodedSpans) -> tuple[NDArray, list[str]]:
-    """Return by whose clock each span was timed, by code, and the names of these hosts."""
+    """Return the host whose clock timed each span, and what the hosts are called.
+
+    Returns
+    -------
+    host : array of int, an entry a span
+        Position in `names`.
+    names : list of str
+        A host is an instance, called ``"service on instance"``. Spans that tell no instance have
+        their service as host: all of its spans are then taken to have one clock.
+    """
     host, names = spans.source.hosts
     host = host[spans.row]
     return np.where(host >= 0, host + len(spans.services), spans.service), spans.services + names

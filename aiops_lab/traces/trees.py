@@ -66,7 +66,10 @@ def _covered(order: NDArray, start: NDArray, end: NDArray, parent: NDArray) -> N
 
 
 def self_time_ns(start: NDArray, end: NDArray, parent: NDArray) -> NDArray:
-    """Return the self time of each span in ns; `parent` holds positions, -1 = none."""
+    """Return the self time (ns) of each span; all arrays have an entry a span, by its position.
+
+    `parent` holds positions, -1 = none.
+    """
     order = np.argsort(start, kind="stable")
     return end - start - _covered(order, start, end, parent)
 

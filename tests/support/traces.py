@@ -20,13 +20,13 @@ def span(
     trace=1,
     service="shop",
     error=None,
+    instance=None,
 ):
     duration = None if duration_ms is None else int(duration_ms * MS)
     parent_id = None if parent is None else f"{parent:016x}"
     ids = f"{trace:032x}", f"{n:016x}", parent_id
-    return lab.Span(
-        *ids, service, endpoint, kind, peer, BEGIN + int(start_ms * MS), duration, status, error
-    )
+    times = BEGIN + int(start_ms * MS), duration
+    return lab.Span(*ids, service, endpoint, kind, peer, *times, status, error, instance=instance)
 
 
 def many(*drawn, n=6):

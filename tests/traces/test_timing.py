@@ -148,9 +148,9 @@ def test_an_edge_is_who_is_above_what_is_called_and_whether_that_served():
 def test_instances_tell_whether_two_spans_have_one_clock():
     spans = encoded(
         [
-            at(span(1, None, "/a", "server", 0, 50), "one"),
-            at(span(2, 1, "/a", "server", 1, 40), "one"),
-            at(span(3, 1, "work", "internal", 2, 30), "two"),
+            span(1, None, "/a", "server", 0, 50, instance="one"),
+            span(2, 1, "/a", "server", 1, 40, instance="one"),
+            span(3, 1, "work", "internal", 2, 30, instance="two"),
         ]
     )
     child, parent = np.array([1, 2, 0]), np.array([0, 0, 2])
@@ -164,7 +164,7 @@ def test_where_an_instance_is_not_known_only_own_work_has_the_same_clock():
             span(2, 1, "/a", "server", 1, 40),
             span(3, 1, "work", "internal", 2, 30),
             span(4, 1, "work", "internal", 3, 30, service="other"),
-            at(span(5, 1, "work", "internal", 4, 30), "one"),
+            span(5, 1, "work", "internal", 4, 30, instance="one"),
         ]
     )
     child, parent = np.array([1, 2, 3, 4, 2]), np.array([0, 0, 0, 0, 4])
