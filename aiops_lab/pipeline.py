@@ -319,15 +319,17 @@ class Pipeline:
         self, incident: Incident, history: History, changes: Sequence[Change] = ()
     ) -> Verdict:
         """Return the verdict on an incident as of its last anomaly; with what was changed before,
-        where changes are known.
+        if any change came before.
         """
         names = self.names_at(unix_ns(incident.last_anomaly))
         verdict = self.diagnosis.verdict(incident, history, names)
-        if verdict.cause is None or len(changes) == 0:
-            return verdict
         first_seen = self._first_seen(incident)
+        # later ones are not known yet while it goes on, and a replay must say the same
+        past = [change for change in changes if change.time <= first_seen]
+        if verdict.cause is None or not past:
+            return verdict
         observed_since = to_timestamp(min(self.seen.values()))
-        step = changes_before(changes, verdict.cause.service, first_seen, observed_since)
+        step = changes_before(past, verdict.cause.service, first_seen, observed_since)
         told = replace(verdict, changes=(step,))
         if change_behind(replace(incident, verdict=told)) is None:
             return told

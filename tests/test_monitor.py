@@ -431,6 +431,13 @@ def test_a_replay_tells_what_was_changed_before_the_fault():
     assert same.suspects == incident.suspects  # a change is told, and decides nothing
 
 
+def test_changes_that_all_come_later_leave_a_verdict_as_it_is():
+    (bare,) = lab.replay(recording("cascade")).incidents
+    later = [lab.Change(bare.first_detected + pd.Timedelta("1s"), "shop", "deployment 9")]
+    (told,) = lab.replay(recording("cascade"), changes=later).incidents
+    assert told.to_record() == bare.to_record()
+
+
 def test_a_change_until_a_lasting_shift_is_first_seen_is_told_of_it():
     """When the shift began is an estimate, which may lie before the change that caused it."""
 
