@@ -18,7 +18,8 @@ import aiops_lab as lab
 from aiops_lab.datasets.cases import TracesCase
 from aiops_lab.explain.reference import Reference
 from aiops_lab.explain.rules import RULES
-from benchmarks._tables import Row, Table, share
+from benchmarks import _spans
+from benchmarks._tables import Asked, Row, Table, share
 
 # usual, abnormal, resources -> service, "": none
 Ask = Callable[[Reference, pd.DataFrame, pd.DataFrame | None], str]
@@ -83,6 +84,11 @@ def busiest(usual: Reference, abnormal: pd.DataFrame, resources: pd.DataFrame | 
     return _largest((cpu - groups.mean()) / groups.std().clip(lower=1e-6))
 
 
+def by_alarms(rule: _spans.Ask) -> Ask:
+    """Return a method that looks at requests only."""
+    return lambda usual, abnormal, resources: rule(usual, abnormal)
+
+
 def _largest(scores: pd.Series) -> str:
     scores = scores.dropna().sort_index()
     return str(scores.idxmax()) if len(scores) else ""
@@ -100,7 +106,13 @@ def answers(ask: Ask, cases: Sequence[TracesCase], with_resources: bool) -> tupl
 
 
 def table(
-    part: str, cases: Sequence[TracesCase], tuned: str, everything: bool, progress: bool = False
+    part: str,
+    cases: Sequence[TracesCase],
+    tuned: str,
+    everything: bool,
+    *,
+    progress: bool = False,
+    own: Sequence[_spans.Method] = (),
 ) -> Table:
     """Return all methods on the same faults of a day; with `everything`, logs are among the spans
     and metrics given.
@@ -114,9 +126,11 @@ def table(
     ]
     asked = [
         Method("aiops_lab", "this package", this_package, tuned),
+        *(Method(m.name, m.family, by_alarms(m.ask)) for m in own),
         *([] if everything else classic),
         *([Method("largest rise of CPU", "baseline", busiest)] if everything else []),
         Method("largest rise of duration", "baseline", slowest),
+        *(Method(m.name, m.family, by_alarms(m.ask)) for m in _spans.ALARMS),
         Method("random", "baseline", any_service),
         Method("always the same", "baseline", always(told), "the answers"),
     ]
@@ -125,16 +139,21 @@ def table(
         cases[0].group.replace("_", " "),
     )
     rows = []
+    judged: dict[str, list[bool]] = {}
     for method in tqdm(asked, desc=f"{day}, {what}", leave=False, disable=not progress):
         found, cpu_s = answers(method.ask, cases, everything)
-        right = sum(a == b for a, b in zip(found, truths, strict=True))
-        rows.append(Row(method.name, method.family, share(right, len(cases)), cpu_s, method.tuned))
+        right = [a == b for a, b in zip(found, truths, strict=True)]
+        judged[method.name] = right
+        estimate = share(sum(right), len(cases))
+        rows.append(Row(method.name, method.family, estimate, cpu_s, method.tuned))
     return Table(
         f"Nezha: {what}",
         f"{day}, {len(cases)} faults, {part}",
         "AS@1, %",
         rows,
         notes=[_told(cases)],
+        asked=[Asked(case.group.partition("_")[0], case.fault_type) for case in cases],
+        right=judged,
     )
 
 

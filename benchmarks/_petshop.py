@@ -19,7 +19,7 @@ import aiops_lab as lab
 from aiops_lab.datasets.cases import MetricsCase
 from aiops_lab.datasets.petshop import FALLBACK, ISSUE_ROWS
 from aiops_lab.explain.metrics import MetricsConfig
-from benchmarks._tables import Row, Table, share
+from benchmarks._tables import Asked, Row, Table, share
 
 # share of the edges that are withheld, and how often another tenth is drawn
 DROPPED, DRAWS = 0.1, 5
@@ -117,8 +117,7 @@ def walk_down(
     """Walk from the alarm into the callee with the largest z, while it is over 3: the "anomaly
     traversal".
     """
-    now, usual = cost_of(abnormal, target["metric"])[1:].max(), cost_of(normal, target["metric"])
-    z = ((now - usual.mean()) / usual.std(ddof=0).clip(lower=1e-9)).fillna(0.0)
+    z = _z(normal, abnormal, target["metric"])
     node = target["node"]
     speaks = z.get(node, 0.0) > SIGMAS
     while below := [(z.get(callee, 0.0), callee) for caller, callee in calls if caller == node]:
@@ -126,6 +125,40 @@ def walk_down(
             break
         node = max(below)[1]
     return Answer(node, bool(speaks))
+
+
+def loudest_alarm(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+) -> Answer:
+    """Blame the node with the largest z of the metric that alarms."""
+    return _first(_z(normal, abnormal, target["metric"]), SIGMAS)
+
+
+def deepest_alarm(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+) -> Answer:
+    """Blame the node whose z is over 3 while that of no callee is; of several the one with the
+    largest z.
+    """
+    z = _z(normal, abnormal, target["metric"])
+    high = z[z > SIGMAS]
+    deepest = [n for n in high.index if not any(a == n and b in high.index for a, b in calls)]
+    return _first(high[deepest] if deepest else high, SIGMAS)
+
+
+def mean_z(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+) -> Answer:
+    """Blame the node with the largest mean of |z| over all its metrics."""
+    deviation = normal.std(ddof=0).clip(lower=1e-9)
+    z = ((abnormal[1:].mean() - normal.mean()) / deviation).abs()
+    return _first(z.groupby(level=0).mean(), SIGMAS)
+
+
+def _z(normal: pd.DataFrame, abnormal: pd.DataFrame, metric: str) -> pd.Series:
+    """Return by how many standard deviations the cost of a request rose at each node."""
+    now, usual = cost_of(abnormal, metric)[1:].max(), cost_of(normal, metric)
+    return ((now - usual.mean()) / usual.std(ddof=0).clip(lower=1e-9)).dropna()
 
 
 def cost_of(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -142,6 +175,9 @@ def _first(scores: pd.Series, least: float = 0.0) -> Answer:
 METHODS = (
     Method("walk down", "classic rule", walk_down),
     Method("BARO", "classic rule", baro),
+    Method("deepest alarm", "classic rule", deepest_alarm),
+    Method("mean z over metrics", "classic rule", mean_z),
+    Method("loudest alarm", "baseline", loudest_alarm),
     Method("largest excess", "baseline", dearest),
     Method("the alarmed node", "baseline", the_alarmed),
     Method("random", "baseline", at_random),
@@ -153,13 +189,14 @@ METHODS = (
 
 class Judged(NamedTuple):
     """What a method made of the cases: right of asked, with edges dropped, silent windows of all,
-    CPU s an issue.
+    CPU s an issue; whether it was right on each issue.
     """
 
     right: tuple[int, int]
     dropped: tuple[int, int]
     silent: tuple[int, int]
     cpu_s: float
+    each: tuple[bool, ...] = ()
 
 
 def judge(ask: Ask, cases: Sequence[MetricsCase], whole: bool = True) -> Judged:
@@ -175,7 +212,7 @@ def judge(ask: Ask, cases: Sequence[MetricsCase], whole: bool = True) -> Judged:
         else []
     )
     silent = [not ask(*window).speaks for window in quiet_windows(cases)] if whole else []
-    return Judged(_count(right), _count(dropped), _count(silent), cpu_s)
+    return Judged(_count(right), _count(dropped), _count(silent), cpu_s, tuple(right))
 
 
 def _count(found: Sequence[bool]) -> tuple[int, int]:
@@ -229,12 +266,13 @@ def table(
     told = Method("always the same", "baseline", always(commonest(cases)), "the answers")
     asked = (
         Method("aiops_lab", "this package", this_package, tuned),
-        *METHODS[:2],
+        *METHODS[:4],
         *peers,
-        *METHODS[2:],
+        *METHODS[4:],
         told,
     )
-    rows = [_row(method, judge(method.ask, cases, method.whole)) for method in asked]
+    judged = {method.name: judge(method.ask, cases, method.whole) for method in asked}
+    rows = [_row(method, judged[method.name]) for method in asked]
     causes = len({case.truth for case in cases})
     notes = [
         f"{len(cases)} issues with {causes} distinct cause{'s' * (causes > 1)}: see what a "
@@ -254,6 +292,8 @@ def table(
         rows,
         ("with edges dropped, %", "silent, %"),
         notes,
+        [Asked(case.group, case.target["metric"]) for case in cases],
+        {name: list(found.each) for name, found in judged.items()},
     )
 
 

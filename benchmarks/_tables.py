@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,6 +21,7 @@ LOOKS = {  # of each family: colour and marker
     "conditions": (plots.GREEN, "v"),
     "classic rule": (plots.ORANGE, "s"),
     "peer": (plots.VERMILLION, "^"),
+    "your own": (plots.PURPLE, "P"),
     "baseline": (plots.BLACK, "x"),
 }
 
@@ -48,10 +50,18 @@ class Row(NamedTuple):
     others: tuple[str, ...] = ()
 
 
+class Asked(NamedTuple):
+    """A case of a table: its system, and the kind of its fault ("": none is named)."""
+
+    system: str
+    kind: str
+
+
 @dataclass
 class Table:
     """Rows over the same ``cases``. ``measure`` heads the estimates, ``columns`` what `Row.others`
-    hold.
+    hold. ``asked``: the cases; ``right``: of each method, whether it was right on each of them;
+    both empty where a case is not simply right or wrong.
     """
 
     title: str
@@ -60,6 +70,8 @@ class Table:
     rows: list[Row]
     columns: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list, repr=False)
+    right: dict[str, list[bool]] = field(default_factory=dict, repr=False)
 
 
 def share(k: float, n: float) -> Estimate:
@@ -74,37 +86,81 @@ def share(k: float, n: float) -> Estimate:
     return Estimate(100 * k / n, max(100 * float(low), 0.0), 100 * float(high))
 
 
-def markdown(tables: Iterable[Table], head: str) -> str:
-    """Return all tables, each with its notes, as one text."""
-    return "\n\n".join([head, *(_markdown(table) for table in tables)]) + "\n"
+@dataclass
+class Grid:
+    """A table of text that has no common measure: a row a group, a column a method."""
+
+    title: str
+    frame: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
 
 
-def _markdown(table: Table) -> str:
-    timed = any(row.cpu_s is not None for row in table.rows)
-    head = [
-        "method",
-        "",
-        f"{table.measure} (95 %)",
-        *table.columns,
-        *["CPU s a case", "tuned on"][: 2 * timed],
-    ]
-    rows = [_cells(row, len(table.columns))[: len(head)] for row in table.rows]
-    lines = [head, ["---"] * len(head), *rows]
-    text = [
-        f"## {table.title}",
-        table.cases[:1].upper() + table.cases[1:] + ".",
-        "\n".join("| " + " | ".join(cells) + " |" for cells in lines),
-    ]
-    return "\n\n".join(
-        [*text, *(["\n".join(f"* {note}" for note in table.notes)] if table.notes else [])]
-    )
+Shown = Table | Grid
+
+
+def frame_of(shown: Shown) -> pd.DataFrame:
+    """Return a table as text: its index holds the rows' names."""
+    if isinstance(shown, Grid):
+        return shown.frame
+    timed = any(row.cpu_s is not None for row in shown.rows)
+    last = ["CPU s a case", "tuned on"][: 2 * timed]
+    head = ["", f"{shown.measure} (95 %)", *shown.columns, *last]
+    rows = [_cells(row, len(shown.columns))[: len(head)] for row in shown.rows]
+    names = [row.method for row in shown.rows]
+    return pd.DataFrame(rows, pd.Index(names, name="method"), head)
 
 
 def _cells(row: Row, width: int) -> list[str]:
     others = [*row.others, *[""] * (width - len(row.others))]
     cpu = "" if row.cpu_s is None else f"{row.cpu_s:.2g}"
-    name = f"**{row.method}**" if row.family == "this package" else row.method
-    return [name, row.family, str(row.estimate), *others, cpu, row.tuned]
+    return [row.family, str(row.estimate), *others, cpu, row.tuned]
+
+
+def markdown(tables: Iterable[Shown], head: str) -> str:
+    """Return all tables, each with its notes, as one text."""
+    return "\n\n".join([head, *(_markdown(table) for table in tables)]) + "\n"
+
+
+def _markdown(shown: Shown) -> str:
+    frame = frame_of(shown)
+    head = [str(frame.index.name or ""), *frame.columns]
+    rows = [[_bold(shown, str(name)), *cells] for name, *cells in frame.itertuples()]
+    lines = [head, ["---"] * len(head), *rows]
+    text = [f"## {shown.title}"]
+    if isinstance(shown, Table):
+        text.append(shown.cases[:1].upper() + shown.cases[1:] + ".")
+    text.append("\n".join("| " + " | ".join(cells) + " |" for cells in lines))
+    notes = "\n".join(f"* {note}" for note in shown.notes)
+    return "\n\n".join([*text, *([notes] if notes else [])])
+
+
+def _bold(shown: Shown, name: str) -> str:
+    if isinstance(shown, Grid):
+        return name
+    ours = {row.method for row in shown.rows if row.family == "this package"}
+    return f"**{name}**" if name in ours else name
+
+
+def latex(tables: Iterable[Shown]) -> str:
+    """Return all tables as LaTeX: `pandas.DataFrame.to_latex`, for the package booktabs. Notes are
+    comments above each.
+    """
+    return "\n".join(map(_latex, tables))
+
+
+def _latex(shown: Shown) -> str:
+    frame = frame_of(shown).rename(index=lambda name: str(name).replace("**", ""))
+    caption = shown.title + (f" ({shown.cases})" if isinstance(shown, Table) else "")
+    notes = "".join(f"% {note}\n" for note in shown.notes)
+    return notes + frame.map(_escaped).rename(_escaped, axis="index").rename(
+        _escaped, axis="columns"
+    ).rename_axis(None).to_latex(caption=_escaped(caption))
+
+
+def _escaped(text: str) -> str:
+    for sign in "&%$#_":
+        text = text.replace(sign, "\\" + sign)
+    return text.replace("–", "--")
 
 
 def picture(tables: Sequence[Table], columns: int = 2) -> Figure:

@@ -1,5 +1,5 @@
 """How good is it on data that nobody here made? ``python -m benchmarks.accuracy [--data DIR]
-[--only NAME]``.
+[--only NAME] [--folder DIR] [--rule FILE.py:FUNCTION] [--format latex]``.
 
 PetShop, Cloud-OpsBench and RCD's sock shop (metrics), Nezha (traces), NAB, WSD, AIOPS KPI and UCR's
 archive (single series): this
@@ -9,7 +9,8 @@ evidence is worth, and what becomes of the answers when data is lost or a consta
 Written as markdown and as a picture to ``--out``.
 
 DIR holds the folders petshop, cloudopsbench, rcd_sockshop, nezha, nab, wsd, aiops_kpi and ucr, or
-some of them: `aiops_lab.datasets.sources.load` reads them. Without ``--data`` it is what
+some of them: `aiops_lab.datasets.sources.load` reads them. ``--folder`` compares on a data set of
+your own, which `aiops_lab.datasets.read_folder` reads. Without ``--data`` it is what
 AIOPS_LAB_DATA names, or ../shared/data beside the project. Without data it says where to get it
 (exit 2).
 """
@@ -25,19 +26,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aiops_lab import datasets
-from aiops_lab.datasets.cases import Case, MetricsCase, SeriesCase, TracesCase
+from aiops_lab.datasets.cases import Case, MetricsCase, SeriesCase, SpansCase, TracesCase
 from benchmarks import (
     _ablation_metrics,
     _ablation_series,
     _ablation_traces,
     _faults,
+    _groups,
     _labelled,
     _metrics,
     _peers,
     _petshop,
     _series,
+    _spans,
 )
-from benchmarks._tables import Table, markdown, picture
+from benchmarks._tables import Grid, Shown, Table, latex, markdown, picture
+from shop.experiments.user_rules import UserRule
 
 BESIDE = Path(__file__).parents[2] / "shared" / "data"
 SEEN_DAYS = ("OnlineBoutique_2022-08-22", "TrainTicket_2023-01-29")
@@ -47,6 +51,7 @@ Kind = TypeVar("Kind", bound=Case)
 Both = tuple[list[Table], Callable[[], list[Table]]]
 THESE, OTHERS, PARTLY = "these cases", "other cases", "a part of these"
 SEEN, FRESH = "seen while tuning", "not seen while tuning"
+YOURS = "a data set of your own"
 
 
 # of each set of labelled series, what of it was looked at: all that lies beside the project
@@ -104,7 +109,7 @@ def petshop(folder: Path | None, progress: bool) -> Both:
     )
 
 
-def nezha(folder: Path | None, progress: bool) -> Both:
+def nezha(folder: Path | None, progress: bool, own: Sequence[_spans.Method] = ()) -> Both:
     """Return the comparison on Nezha: each day by traces alone, and where there are logs by
     everything.
     """
@@ -116,7 +121,8 @@ def nezha(folder: Path | None, progress: bool) -> Both:
             if logs and not _has_logs(loaded, day):
                 continue
             (part, cases, on), *_ = parts("nezha", [case for case in loaded if case.group == day])
-            tables.append(_faults.table(part, cases, on, logs, progress))
+            mine = [] if logs else own
+            tables.append(_faults.table(part, cases, on, logs, progress=progress, own=mine))
             if part == SEEN:
                 known[f"{day.partition('_')[0]}, {'all' if logs else 'traces'}"] = cases
     tables[-1].notes.append(_faults.PUBLISHED)
@@ -185,6 +191,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--quick", action="store_true", help="only compare: no parts removed, no data lost"
     )
     parser.add_argument(
+        "--folder",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a data set of your own, a folder with manifest.json or manifest.toml, instead of the "
+        "public ones (repeat for more; with --only: as well)",
+    )
+    parser.add_argument(
+        "--rule",
+        action="append",
+        default=[],
+        metavar="FILE.py:FUNCTION",
+        help="a rule of your own on spans, f(reference, abnormal) -> list of Suspect, or "
+        "module:function; takes part in the tables of Nezha by traces alone and of --folder",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("markdown", "latex"),
+        default="markdown",
+        help="of the tables that are printed; latex also writes .tex files",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         default=Path("accuracy"),
@@ -195,47 +224,101 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.out.exists() and not asked.out.is_dir():
         # better now than after ten minutes
         parser.error(f"--out must be a folder, got {asked.out}")
-    root, progress = data_folder(asked.data), sys.stderr.isatty()
-    compared: list[Table] = []
-    ablated: list[Table] = []
-    absent: list[str] = []
     try:
-        for name in asked.only or SETS:
-            mine, ablate = _of(name, root / FOLDERS.get(name, name) if root else None, progress)
-            compared += mine
-            absent += [] if mine else [name]
-            ablated += [] if asked.quick else ablate()
+        return _run(asked)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"{parser.prog}: {_as_typed(str(error))}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)
         return 130
+
+
+def _as_typed(message: str) -> str:
+    return f"--{message}" if message.startswith("rule ") else message
+
+
+def _run(asked: argparse.Namespace) -> int:
+    """Compare and save as asked for."""
+    root, progress = data_folder(asked.data), sys.stderr.isatty()
+    own = own_rules(asked.rule)
+    compared: list[Table] = []
+    ablated: list[Table] = []
+    absent: list[str] = []
+    for folder in asked.folder:
+        compared += folder_tables(folder, own)
+    for name in asked.only or ([] if asked.folder else SETS):
+        place = root / FOLDERS.get(name, name) if root else None
+        mine, ablate = _of(name, place, progress, own)
+        compared += mine
+        absent += [] if mine else [name]
+        ablated += [] if asked.quick else ablate()
     if not compared:
         print(
             "then name the folder above petshop, nezha, nab and so on: --data DIR", file=sys.stderr
         )
         return 2
-    save(compared, asked.out, "accuracy", _head(absent))
+    save(compared, asked.out, "accuracy", _head(absent), asked.format)
     if ablated:
-        save(ablated, asked.out, "parts", PARTS_HEAD)
+        save(ablated, asked.out, "parts", PARTS_HEAD, asked.format)
     return 0
 
 
-def _of(name: str, folder: Path | None, progress: bool) -> Both:
+def own_rules(specs: Sequence[str]) -> list[_spans.Method]:
+    """Return the rules of the user, as methods on spans."""
+    rules = {spec: UserRule(spec) for spec in specs}
+    return [
+        _spans.Method(spec.rpartition(":")[2], _spans.YOURS, _spans.first_service(rule))
+        for spec, rule in rules.items()
+    ]
+
+
+def folder_tables(folder: Path, own: Sequence[_spans.Method] = ()) -> list[Table]:
+    """Return the comparison on a data set of your own: a table of its spans, one of its metrics."""
+    dataset = datasets.read_folder(folder)
+    spans = [case for case in dataset if isinstance(case, SpansCase)]
+    told = [case for case in dataset if isinstance(case, MetricsCase)]
+    tables = [_spans.table(f"{dataset.name}: spans", spans, own)] if spans else []
+    title = f"{dataset.name}: metrics"
+    return [*tables, *([_metrics.table(title, YOURS, told, OTHERS)] if told else [])]
+
+
+def grids(tables: Sequence[Table]) -> list[Grid]:
+    """Return by system and kind of fault what the tables hold whose cases are right or wrong."""
+    by_title: dict[str, list[Table]] = {}
+    for table in tables:
+        if table.right:
+            by_title.setdefault(table.title, []).append(table)
+    return [_groups.grid(f"{title}, by system and kind", some) for title, some in by_title.items()]
+
+
+def _of(name: str, folder: Path | None, progress: bool, own: Sequence[_spans.Method] = ()) -> Both:
     """Return the tables of a data set; none where it is missing, and say how to get it."""
     try:
-        return SETS[name](folder, progress)
+        return nezha(folder, progress, own) if name == "nezha" else SETS[name](folder, progress)
     except (FileNotFoundError, ImportError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return [], list
 
 
-def save(tables: Sequence[Table], folder: Path, name: str, head: str) -> None:
-    """Print the tables, and write them to `folder` as markdown and as a picture."""
-    text = markdown(tables, head)
-    print(text)
+def save(
+    tables: Sequence[Table], folder: Path, name: str, head: str, form: str = "markdown"
+) -> None:
+    """Print the tables, and write them to `folder` as markdown and as a picture; with `form` latex
+    also as LaTeX.
+    """
+    shown: list[Shown] = [*tables, *grids(tables)]
+    text = markdown(shown, head)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.md").write_text(text, encoding="utf-8")
     picture(tables).savefig(folder / f"{name}.png", dpi=110)
-    print(f"written: {folder / name}.md, {folder / name}.png\n")
+    endings = ["md", "png"]
+    if form == "latex":
+        text = latex(shown)
+        (folder / f"{name}.tex").write_text(text, encoding="utf-8")
+        endings.append("tex")
+    print(text)
+    print(f"written: {', '.join(f'{folder / name}.{ending}' for ending in endings)}\n")
 
 
 def _head(absent: Sequence[str] = ()) -> str:

@@ -22,6 +22,7 @@ PAPERS = (
     "docs/reference.md",
     "docs/results.md",
     "docs/troubleshooting.md",
+    "docs/your_own_data.md",
     "notebooks/README.md",
 )
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")

@@ -65,6 +65,22 @@ class MetricsCase(Case):
 
 
 @dataclass(frozen=True, eq=False)
+class SpansCase(Case):
+    """A fault told by spans, of a data set of your own: `truth` is a tuple of services, empty where
+    nothing is at fault.
+
+    Attributes
+    ----------
+    fault : str
+        The kind of fault; empty where none is named.
+    """
+
+    normal: pd.DataFrame = field(repr=False)
+    abnormal: pd.DataFrame = field(repr=False)
+    fault: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class TracesCase(Case):
     """A fault of Nezha: spans frames, and resources by minute."""
 

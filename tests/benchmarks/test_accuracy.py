@@ -71,6 +71,9 @@ def test_one_command_writes_a_table_and_a_picture_of_each_set(out: Path) -> None
         "## WSD: series of web services",
         "## AIOPS KPI: series of web services",
         "## UCR's archive: one anomaly a series",
+        "## PetShop: metrics and a call graph, by system and kind",
+        "## Nezha: traces alone, by system and kind",
+        "## Nezha: traces, logs and metrics, by system and kind",
     ]
     for row in (
         "| **aiops_lab** | this package | 100.0 (51.0–100.0)",

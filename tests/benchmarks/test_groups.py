@@ -1,0 +1,198 @@
+"""Tables by system and kind of fault, the regret of picking by all of them, LaTeX, own data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import aiops_lab as lab
+from benchmarks import _groups, _metrics, _spans, accuracy
+from benchmarks._tables import Asked, Grid, Row, Table, latex, markdown, share
+from shop.experiments.user_rules import UserRule
+from tests.support.made import Shop, fault
+
+SYSTEMS = ["a"] * 4 + ["b"] * 2
+KINDS = ["cpu", "cpu", "mem", "mem", "cpu", "cpu"]
+RIGHT = {
+    "ours": [True, True, True, False, False, False],
+    "z": [True, False, False, False, True, True],
+    "poor": [False] * 6,
+    "always the same": [True] * 6,
+}
+
+
+def table(right: dict[str, list[bool]] = RIGHT) -> Table:
+    asked = [Asked(*pair) for pair in zip(SYSTEMS, KINDS, strict=True)]
+    rows = [Row("ours", "this package", share(3, 6), None, "")]
+    return Table("T", "six faults", "top-1, %", rows, asked=asked, right=right)
+
+
+def test_regret_is_what_lies_between_a_method_and_the_best_of_each_system() -> None:
+    judged = _groups.judgements([table()])
+    assert _groups.regret(judged).to_dict() == {
+        "ours": {"a": 0.0, "b": 100.0},
+        "z": {"a": 50.0, "b": 0.0},
+        "poor": {"a": 75.0, "b": 100.0},
+    }
+    assert _groups.pooled_best(judged) == "ours"
+    assert _groups.pooled_best(judged, ["ours"]) == "z"
+
+
+def test_a_grid_has_a_row_a_system_and_kind_with_intervals_and_says_the_regret() -> None:
+    grid = _groups.grid("G", [table()])
+    assert list(grid.frame.index) == [
+        "all",
+        "**a**",
+        "a, cpu",
+        "a, mem",
+        "**b**",
+        "regret, mean over systems",
+        "regret, worst system",
+    ]
+    assert grid.frame["cases"].tolist() == ["6", "4", "2", "2", "2", "", ""]
+    assert grid.frame["ours"].tolist()[2:] == [
+        "100 (34–100)",
+        "50 (9–91)",
+        "0 (0–66)",
+        "50",
+        "100",
+    ]
+    assert grid.frame["always the same"].tolist()[-2:] == ["", ""]
+    (note,) = grid.notes
+    assert note.startswith("Best over all cases: ours. Picked for that, it costs 50 points on the ")
+    assert "100 on the worst (b)" in note
+    assert "Without this package it would be z" in note
+
+
+def test_tables_of_one_title_become_one_grid_of_the_methods_that_all_have() -> None:
+    less = {name: RIGHT[name] for name in ("ours", "z")}
+    (grid,) = accuracy.grids([table(), table(less), Table("U", "none", "F1", [])])
+    assert grid.title == "T, by system and kind"
+    assert list(grid.frame.columns) == ["cases", "ours", "z"]
+    assert grid.frame.loc["all", "cases"] == "12"
+
+
+def test_latex_holds_the_same_cells_with_its_signs_escaped() -> None:
+    grid = Grid("G_1", pd.DataFrame({"50 %": ["1–2"]}, index=["**a&b**"]), ["so"])
+    text = latex([table(), grid])
+    assert text.count(r"\begin{tabular}") == text.count(r"\bottomrule") == 2
+    for part in (r"top-1, \%", r"\caption{T (six faults)}", "ours & this package & 50.0 (18.8--"):
+        assert part in text
+    for part in ("% so\n", r"\caption{G\_1}", r"a\&b & 1--2 \\", r" & 50 \% \\"):
+        assert part in text
+    assert "**a&b**" in markdown([grid], "# H")
+
+
+# ---- methods on spans
+
+
+SPANS = Shop(1, fault("/payment", 60, 90, status=500)).run(90)
+BEGIN = SPANS["start"].min().floor("s")
+
+
+def test_alarms_are_requests_that_fail_or_are_slower_than_nearly_all_before() -> None:
+    late = SPANS["start"] >= BEGIN + pd.Timedelta("60s")
+    usual = lab.learn(SPANS[~late])
+    failing = _spans.alarms(usual, SPANS[late])
+    assert len(failing) > 0
+    assert (failing["share"] > 0.15).all()
+    assert _spans.alarms(usual, SPANS[~late]).empty
+    assert _spans.loudest_alarm(usual, SPANS[late]) == str(failing["bad"].idxmax())
+    assert _spans.deepest_alarm(usual, SPANS[~late]) == ""
+
+
+def test_of_slow_services_the_one_without_a_slow_callee_alarms_deepest() -> None:
+    start = pd.Timestamp("2026-01-01", tz="UTC")
+
+    def spans(ms: float, n: int, first: str) -> pd.DataFrame:
+        made = []
+        for k in range(n):
+            t, at = f"{first}{k:031x}", start.value + k * 10**9
+            trace = [("1", None, "front", ms * 2, "server"), ("3", "2", "cart", ms, "server")]
+            trace.append(("2", "1", "front", ms * 1.5, "client"))
+            for own, parent, service, long, kind in trace:
+                ids = (t, f"{own}{k:015x}", parent and f"{parent}{k:015x}")
+                peer = "cart" if kind == "client" else None
+                ns = int(long * 1e6)
+                made.append(lab.Span(*ids, service, "/x", kind, peer, at, ns, 200, None))
+        return lab.to_frame(made)
+
+    usual = lab.learn(spans(10, 40, "a"))
+    assert _spans.deepest_alarm(usual, spans(90, 20, "b")) == "cart"
+    assert set(_spans.alarms(usual, spans(90, 20, "b")).index) == {"cart", "front"}
+
+
+def test_silence_is_right_where_nothing_is_at_fault() -> None:
+    case = lab.datasets.SpansCase("n", "g", (), SPANS, SPANS)
+    assert _spans.is_right("", case)
+    assert not _spans.is_right("shop", case)
+
+
+# ---- the command on a folder
+
+
+MINE = """
+from aiops_lab.results import Suspect
+
+def mine(reference, abnormal):
+    return [Suspect("shop", "/payment", 1.0, 0.5)]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(MINE, "utf-8")
+    lab.write_spans(SPANS, tmp_path / "spans.csv")
+    times = [(BEGIN + pd.Timedelta(s, "s")).isoformat() for s in (0, 30, 60, 90)]
+    row = {"spans": "spans.csv", "normal": times[:2], "abnormal": times[2:], "truth": ["shop"]}
+    calm = row | {"name": "calm", "abnormal": times[1:3], "truth": []}
+    cases = {"name": "two", "cases": [row | {"name": "broken", "kind": "errors"}, calm]}
+    (tmp_path / "manifest.json").write_text(json.dumps(cases), "utf-8")
+    return tmp_path
+
+
+def test_own_data_and_an_own_rule_are_compared_and_written_as_latex(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--folder", str(folder), "--rule", f"{folder}/mine.py:mine", "--format", "latex"]
+    assert accuracy.main([*words, "--out", str(folder / "out")]) == 0
+    assert r"\begin{tabular}" in capsys.readouterr().out
+    text = (folder / "out" / "accuracy.md").read_text("utf-8")
+    assert "| mine | your own | 100.0 (20.7–100.0) | 0.0 (0.0–79.3) |" in text
+    assert "## two: spans, by system and kind" in text
+    assert {path.suffix for path in (folder / "out").iterdir()} == {".md", ".png", ".tex"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rule", "{}/mine.py:other"], "--rule must name a function of "),
+        (["--folder", "{}/none"], "must hold manifest.json or manifest.toml"),
+    ],
+)
+def test_what_cannot_be_had_is_said(
+    words: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [word.format(folder) for word in words]
+    assert accuracy.main([*asked, "--out", str(folder / "out")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_rule_of_the_user_is_a_method_on_spans(folder: Path) -> None:
+    (method,) = accuracy.own_rules([f"{folder}/mine.py:mine"])
+    assert method[:2] == ("mine", "your own")
+    assert UserRule(f"{folder}/mine.py:mine")(None, None)[0].service == "shop"  # type: ignore[arg-type]
+
+
+# ---- alerts of metrics
+
+
+def test_without_alerts_of_its_own_a_metric_alarms_beyond_three_deviations() -> None:
+    normal = pd.DataFrame({"a_cpu": [1.0, 2.0] * 5, "b_latency": [1.0, 2.0] * 5})
+    now = pd.DataFrame({"a_cpu": [2.9] * 4, "b_latency": [3.1] * 4}, index=range(20, 24))
+    case = lab.datasets.MetricsCase("n", "g", "b", normal, now, None, None)
+    assert _metrics.alerts_of(case) == {"b": ("latency",)}
+    assert _metrics.loudest_alarm(case).node == "b"
