@@ -118,7 +118,9 @@ class Suspect:
     and ``score`` is how unusual its service is, from 0 to 1. ``share`` is its part of all suspects'
     scores. ``confidence`` is how often such a suspect was right where the truth is known.
     ``support`` is (k, n): in k of n bad requests the largest excess originated there. ``evidence``
-    holds the rows behind it.
+    holds the rows behind it. ``terms`` are the numbers of the case that the confidence depends on,
+    and ``caution`` says in words what the case is unlike in, compared with those that the
+    confidence was learned from: such a confidence is lowered.
     """
 
     service: str
@@ -130,6 +132,8 @@ class Suspect:
     name: str = ""
     share: float = 0.0
     by: str = "excess"
+    terms: TableRow = field(default_factory=dict)
+    caution: str = ""
 
     @cached_property
     def key(self) -> Key:
@@ -146,7 +150,8 @@ class Suspect:
             "share": self.share,
             "by": self.by,
         }
-        return shown | numbers | {"support": {"k": k, "n": n}}
+        cautious = {"caution": self.caution} if self.caution else {}
+        return shown | numbers | cautious | {"support": {"k": k, "n": n}}
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from aiops_lab.explain.metric_confidence import TINY, confidence
+from aiops_lab.explain.familiarity import caution, lowered
+from aiops_lab.explain.metric_confidence import LEARNED, TINY, confidence
 from aiops_lab.explain.metric_config import MetricsConfig
 from aiops_lab.explain.metric_deviations import by_node
 from aiops_lab.explain.metric_frames import LATENCY, RESOURCE_KINDS, MetricColumn, Metrics
 from aiops_lab.results import Suspect
 
 SHOWN = 5  # metrics of a suspect that deviate most
+MIN_NODES = 2  # that must have a part in the trouble of their host
 CallPairs = list[tuple[str, str]]
 
 
@@ -110,23 +113,49 @@ def by_both(
     """
     nodes = sorted(now.values.columns.unique(0))
     total = by_node(unusual, nodes)
-    deviation = total / max(total.max(), TINY)
-    table = pd.DataFrame({"excess": 0.0, "deviation": deviation})
+    table = pd.DataFrame({"excess": 0.0, "deviation": total / max(total.max(), TINY)})
+    table["unusual"] = total / _measured(unusual, nodes) ** 0.5
     if ledgers:
         suspects = by_ledger(ledgers, len(ledgers) == 1, config)
         known = {suspect.service: suspect for suspect in suspects if suspect.score > 0}
         table["excess"] = pd.Series({node: s.share for node, s in known.items()}, dtype=float)
         table = table.fillna({"excess": 0.0})
         table["excess"] = _with_unmeasured(table["excess"], ledgers, unusual, now, calls)
+    table = with_hosts(table, hosts, calls)
+    table["score"] = table["deviation"]
+    if ledgers:
         table["score"] = (table["excess"] + table["deviation"]) / 2
-    else:
-        table["score"] = table["deviation"]
-    table["confidence"] = confidence(total, table["score"], intervals)
-    table = _with_hosts(table, hosts)
     table["share"] = _share(table["score"])
+    table["confidence"] = confidence(table["unusual"], table["score"], intervals)
     ranked = table[table["score"] > 0].sort_index()
     ranked = ranked.sort_values("score", ascending=False, kind="stable")
-    return [_suspect(str(row.Index), row, ledgers, unusual) for row in ranked.itertuples()]
+    if ranked.empty:
+        return []
+    terms = {
+        "unusual": float(ranked["unusual"].iloc[0]),
+        "intervals": intervals,
+        "resources": _resource_part(unusual, now),
+    }
+    ranked["confidence"] = lowered(ranked["confidence"].to_numpy(), terms, LEARNED)
+    suspects = [_suspect(str(row.Index), row, ledgers, unusual) for row in ranked.itertuples()]
+    told = caution(terms, LEARNED)
+    return [replace(suspect, terms=terms, caution=told) for suspect in suspects]
+
+
+def _measured(unusual: pd.DataFrame, nodes: list[str]) -> pd.Series:
+    """Return how many metrics of each node are compared, at least 1."""
+    count = unusual.groupby(level=0).size()
+    return count.reindex(nodes, fill_value=1)
+
+
+def _resource_part(unusual: pd.DataFrame, now: Metrics) -> float:
+    """Return which part of the nodes have resource metrics.
+
+    What costs a caller time shows at all callers; what a node uses shows there alone.
+    """
+    nodes = unusual.index.unique(0)
+    used = {column[0] for column in unusual.index if now.roles[column].kind in RESOURCE_KINDS}
+    return len(used) / max(len(nodes), 1)
 
 
 def _suspect(
@@ -187,24 +216,52 @@ def _with_unmeasured(
     return divided
 
 
-def _with_hosts(table: pd.DataFrame, hosts: dict[str, str]) -> pd.DataFrame:
-    """Return the table with a row a host of which two or more nodes are suspects.
+def with_hosts(table: pd.DataFrame, hosts: dict[str, str], calls: CallPairs) -> pd.DataFrame:
+    """Return the table (excess, deviation, unusual, by node) with a row a host.
 
-    Its excess is theirs, times the part of its nodes that have one; its deviation is the mean of
-    theirs, or its own if that is more.
+    Of a host's fault all of its nodes have a part: it gets the sum of theirs times how even they
+    are (`evenness`), so that one node alone, or one with an echo, is no host. Of a node's deviation
+    counts what is beyond that of its callees and beyond the mean elsewhere, for callers everywhere
+    deviate with their callee. A host's own metrics count if they deviate more.
     """
-    table = table.copy()
-    nodes = pd.Series(hosts, dtype=object).reindex(table.index).dropna()
-    for host, placed in table.loc[nodes.index].groupby(nodes):
-        both = placed[["excess", "deviation", "score"]]
-        part = (both > 0).mean()
-        if (placed["score"] > 0).sum() < 2:
+    placed = pd.Series(hosts, dtype=object).reindex(table.index)
+    nodes = table[~table.index.isin(set(hosts.values()))]
+    beyond = _beyond_callees(nodes["deviation"], calls)
+    told = table.copy()
+    for host in sorted(set(placed.dropna())):
+        is_here = placed[nodes.index] == host
+        mine = nodes[is_here]
+        elsewhere = beyond[~is_here].mean() if not is_here.all() else 0.0
+        parts = (beyond[is_here] - elsewhere).clip(lower=0)
+        if ((mine["excess"] > 0) | (parts > 0)).sum() < MIN_NODES:
             continue
         own = table.loc[host] if host in table.index else pd.Series(0.0, table.columns)
-        excess = placed["excess"].sum() * part["excess"]
-        deviation = max(own["deviation"], placed["deviation"].mean())
-        score = (excess + deviation) / 2 if table["excess"].any() else deviation
-        sure = max(own["confidence"], placed["confidence"].max())
-        values = {"excess": excess, "deviation": deviation, "score": score, "confidence": sure}
-        table.loc[host, list(values)] = list(values.values())
-    return table
+        excess = mine["excess"].sum() * evenness(mine["excess"])
+        deviation = max(own["deviation"], parts.sum() * evenness(parts))
+        unusual = max(own["unusual"], mine["unusual"].sum() / max(len(mine), 1) ** 0.5)
+        values = {"excess": excess, "deviation": deviation, "unusual": unusual}
+        told.loc[host] = pd.Series(values)
+    told["deviation"] /= max(told["deviation"].max(), 1.0)
+    return told
+
+
+def _beyond_callees(deviation: pd.Series, calls: CallPairs) -> pd.Series:
+    """Return by how much each node deviates more than the callee that deviates most."""
+    explained = dict.fromkeys(deviation.index, 0.0)
+    for caller, callee in calls:
+        if caller in explained and callee in explained:
+            explained[caller] = max(explained[caller], deviation[callee])
+    return (deviation - pd.Series(explained)).clip(lower=0)
+
+
+def evenness(parts: pd.Series) -> float:
+    """Return how evenly something is spread over n parts: from 1 / n, where one has all of it, to 1
+    (Jain's index, arXiv cs/9809099); 0 where there is nothing.
+
+    Examples
+    --------
+    >>> evenness(pd.Series([3.0, 3.0])), evenness(pd.Series([3.0, 0.0]))
+    (1.0, 0.5)
+    """
+    squares = float((parts**2).sum())
+    return float(parts.sum()) ** 2 / (len(parts) * squares) if squares > 0 else 0.0

@@ -122,7 +122,8 @@ def rank_from_metrics(
         without one in usual requests (not above 0: within the noise, and in the order of own excess
         over noise); else 0 to 1. ``share`` is its part of all positive scores. ``confidence``: of
         the ledger alone r / (r + 3) with r = own excess over noise, a scale; else learned, see
-        `metric_confidence`. ``by`` says which evidence weighed more. ``evidence`` has
+        `metric_confidence`; lowered, with a ``caution``, where the case is unlike all that it was
+        learned from. ``by`` says which evidence weighed more. ``evidence`` has
         the account of the node for each cost: usual, now (cost of a request), requests, due,
         excess, passed_on (by callees), bridged (by callees that `calls` does not name), own and
         noise; and its most unusual metrics: usual, now, scales.

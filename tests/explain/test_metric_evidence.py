@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
+from aiops_lab.explain.metric_confidence import LEARNED
+from aiops_lab.explain.metric_ranking import evenness, with_hosts
 from aiops_lab.explain.metrics import MetricsConfig
 
 SERVICES = ("front", "cart", "pay", "db")
@@ -166,6 +168,56 @@ def test_a_host_is_named_where_its_services_suffer_together():
     alone = slowed("front", "cart")
     assert names(lab.rank_from_metrics(NORMAL, alone, CALLS, placed=PLACED))[0] == "cart"
     assert "host-2" not in names(lab.rank_from_metrics(NORMAL, now, CALLS))
+
+
+def by_node(**columns):
+    return pd.DataFrame({"excess": 0.0, "deviation": 0.0, "unusual": 0.0} | columns, list("abcd"))
+
+
+ON_ONE = {"a": "h", "b": "h"}
+
+
+def test_a_host_gets_what_its_nodes_have_times_how_even_it_is():
+    table = by_node(excess=[0.6, 0.2, 0.2, 0.0], unusual=[3.0, 1.0, 9.0, 0.0])
+    host = with_hosts(table, ON_ONE, []).loc["h"]
+    assert host["excess"] == pytest.approx(0.8 * 0.64 / (2 * 0.4))
+    assert host["unusual"] == pytest.approx(4.0 / 2**0.5)
+
+
+def test_of_deviations_a_host_gets_what_is_beyond_callees_and_beyond_elsewhere():
+    table = by_node(deviation=[1.0, 0.7, 0.3, 0.1])
+    beyond = pd.Series([0.8, 0.5])  # the mean elsewhere is 0.2
+    first = with_hosts(table, ON_ONE, []).loc["h", "deviation"]
+    assert first == 1.0  # of all, the most: the scores stay below 1
+    apart = with_hosts(table, ON_ONE, []).loc["a", "deviation"]
+    assert apart == pytest.approx(1 / (1.3 * evenness(beyond)))
+    called = with_hosts(table, ON_ONE, [("a", "b"), ("x", "b")]).loc["h", "deviation"]
+    assert called == pytest.approx(0.6 * 0.36 / (2 * (0.01 + 0.25)))
+
+
+def test_one_node_in_trouble_is_no_host():
+    alone = by_node(excess=[1.0, 0.0, 0.0, 0.0], deviation=[1.0, 0.0, 0.0, 0.0])
+    assert "h" not in with_hosts(alone, ON_ONE, []).index
+    assert "h" not in with_hosts(alone, {"a": "h"}, []).index
+
+
+def test_a_hosts_own_metrics_count_if_they_deviate_more():
+    table = by_node(deviation=[0.1, 0.1, 0.0, 1.0], unusual=[1.0, 1.0, 0.0, 5.0])
+    host = with_hosts(table.rename({"d": "h"}), ON_ONE, []).loc["h"]
+    assert (host["deviation"], host["unusual"]) == (1.0, 5.0)
+
+
+def test_without_resources_and_calls_the_confidence_is_lowered_and_says_so():
+    costs = [column for column in NORMAL if "cpu" not in column and "mem" not in column]
+    (first, *_) = lab.rank_from_metrics(NORMAL[costs], slowed("cart")[costs])
+    assert first.service == "cart"
+    assert first.confidence == pytest.approx(LEARNED.base_rate)
+    assert first.caution.startswith("Unlike anything that the confidence was learned from: ")
+    assert "the part of nodes with resource metrics is 0," in first.to_dict()["caution"]
+    (told, *_) = lab.rank_from_metrics(NORMAL, slowed("cart"))
+    assert (told.caution, "caution" in told.to_dict()) == ("", False)
+    assert told.confidence > 0.9
+    assert told.terms == {"unusual": told.terms["unusual"], "intervals": 14, "resources": 1.0}
 
 
 @pytest.mark.parametrize("calls", [None, CALLS])
