@@ -90,7 +90,7 @@ def test_an_operator_breaks_reads_acknowledges_mends_and_resolves(browser: Any, 
     page.locator("#mend").click()
     page.get_by_text("Nothing is broken on purpose.").wait_for()
     page.goto(here)
-    page.get_by_role("button", name="Resolve").click()
+    page.get_by_role("button", name="Resolve", exact=True).click()
     page.locator(".badge", has_text="resolved").wait_for()
     page.get_by_role("link", name="Incidents", exact=True).click()
     page.locator("tr", has_text="resolved").wait_for()

@@ -64,7 +64,8 @@ def add(
 
     @blueprint.post("/page/incidents/<id>/resolve")
     def resolve(id: str) -> ResponseReturnValue:
-        return move(id, monitor.resolve)
+        is_normal_now = request.form.get("accept") == "true"
+        return move(id, monitor.accept if is_normal_now else monitor.resolve)
 
     @blueprint.post("/page/changes")
     def note() -> ResponseReturnValue:

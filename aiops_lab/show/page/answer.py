@@ -23,6 +23,7 @@ MOST_NAME = 60  # characters of a name
 MOST_TEXT = 240  # characters of a sentence
 MOST_DOUBTS = 2
 MOST_SUSPECTS = 3
+MOST_ERRORS = 2
 MOST_SHARES = 4
 MOST_BARS = 8
 MOST_CHANGES = 2
@@ -49,6 +50,7 @@ class Answer(NamedTuple):
     cause: Suspect | None
     certainty: str
     losses: list[str]
+    errors: list[str]
     path: list[str]
     doubts: list[tuple[str, Step]]
     others: list[Suspect]
@@ -79,6 +81,7 @@ def answer_of(incident: Incident, spans: Spans) -> Answer:
         cause=verdict.cause,
         certainty=_certainty(verdict.cause),
         losses=losses(verdict),
+        errors=_errors(incident),
         path=_path(case, trace) if has_spans else [],
         doubts=_doubts(incident),
         others=[*verdict.suspects[1 : 1 + MOST_SUSPECTS]],
@@ -106,6 +109,13 @@ def _certainty(cause: Suspect | None) -> str:
     if cause.confidence >= LIKELY:
         return f"{told} Likely, not certain: look at the doubts below before you act."
     return f"{told} A lead rather than a finding: check it before you act."
+
+
+def _errors(incident: Incident) -> list[str]:
+    """Return a few of the messages with which requests failed; none where they did not."""
+    main = incident.main_anomaly
+    samples = main.evidence.get("sample_errors", []) if main.type == "error_spike" else []
+    return [str(error) for error in samples[:MOST_ERRORS]]
 
 
 def _longest_sample(verdict: Verdict) -> tuple[TableRow, ...]:

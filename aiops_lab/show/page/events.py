@@ -15,13 +15,9 @@ from collections.abc import Callable, Iterator
 
 LOOK_S = 1.0
 """Seconds between two looks at the state. Raising it tells changes later, and frees the thread of a
-listener later when the server stops."""
+listener later that is gone, or when the server stops."""
 
 FRESH_S = 0.9 * LOOK_S  # a look of another listener counts for this one as well
-
-HEARTBEAT_S = 10.0
-"""Seconds after which something is sent even if nothing has changed, so that a listener that is
-gone is noticed. Raising it holds its thread longer."""
 
 LONGEST_S = 600.0
 """Seconds after which a stream ends; the browser comes again. Raising it holds threads longer."""
@@ -30,6 +26,8 @@ RETRY_MS = 5_000
 """Milliseconds after which a browser asks again. Raising it shows changes later where no thread is
 held."""
 
+
+STILL_HERE = b": still here\n\n"
 
 FIRST = f"retry: {RETRY_MS}\n".encode()
 
@@ -89,20 +87,16 @@ class Listeners:
             self._open -= 1
 
     def _changes(self) -> Iterator[bytes]:
-        begun = said_at = time.monotonic()
+        begun = time.monotonic()
         said = self.look()
         yield FIRST + _event(said)
         while not self._stopping.wait(LOOK_S):
-            now = time.monotonic()
-            if now - begun > LONGEST_S:
+            if time.monotonic() - begun > LONGEST_S:
                 return
             state = self.look()
-            if state != said:
-                said, said_at = state, now
-                yield _event(said)
-            elif now - said_at >= HEARTBEAT_S:
-                said_at = now
-                yield b": still here\n\n"
+            # something each time: what is sent to a listener that is gone fails
+            yield STILL_HERE if state == said else _event(state)
+            said = state
 
     def look(self) -> str:
         """Return the state, looked at by one thread a second however many listen."""

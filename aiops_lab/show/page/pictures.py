@@ -65,7 +65,7 @@ def _line(x: list[float], y: list[float], longest: float) -> str:
 
 # ---- the service graph
 
-COLUMN, ROW = 250.0, 44.0
+COLUMN, ROW = 285.0, 44.0
 BOX = 150.0  # the width of a box
 MARGIN = 12.0
 MOST_NODES = 40

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -47,6 +49,15 @@ def test_without_a_cause_nothing_is_made_up():
     assert "Nothing exceeds the noise" in answer.certainty
     assert (answer.cause, answer.path, answer.request, answer.ledger) == (None, [], None, None)
     assert cause_line(incident()) == "No cause found yet"
+
+
+def test_the_messages_of_failures_are_two_at_most_and_those_of_failures_alone():
+    found = incident(suspect(0.9))
+    found.anomalies[0].evidence["sample_errors"] = ["KeyError: 'a'", "HTTP 502", "HTTP 503"]
+    assert answer_of(found, no_spans).errors == ["KeyError: 'a'", "HTTP 502"]
+    slow = replace(found.anomalies[0], type="latency_spike")
+    found.anomalies[:] = [slow]
+    assert answer_of(found, no_spans).errors == []
 
 
 def test_next_suspects_are_three_at_most():

@@ -23,6 +23,7 @@ BROKEN = fault("/payment", 120, 180, added_ms=400)
 def app_of(monitor, now=172, **options):
     app = Flask(__name__, static_folder=None)
     app.register_blueprint(aiops(monitor, now=lambda: at(now), **options))
+    app.extensions["monitor"] = monitor
     return app
 
 
@@ -270,6 +271,16 @@ def test_an_incident_is_acknowledged_and_resolved(own):
     assert "Resolve " not in told
     assert "No open incident The last one: Latency spike" in words(own.get("/aiops/"))
     assert own.post("/aiops/page/incidents/INC-0-1/resolve").status_code == 404
+
+
+def test_what_is_normal_now_is_accepted(own):
+    known = own.get("/aiops/incidents/latest").json
+    path = f"/aiops/page/incidents/{known['id']}"
+    assert "Resolve: this is normal now" in own.get(path).text
+    assert own.post(f"{path}/resolve", data={"accept": "true"}).location == path
+    assert "resolved" in words(own.get(path))
+    assert own.application.extensions["monitor"].store.load("accepted")[known["id"]]
+    assert "this is normal now" not in own.get(path).text
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 "use strict";
 (() => {
   const EVERY_MS = 15000; // figures change without an event, too
+  const AGAIN_MS = 30000; // after there was no room for another listener
   const shown = new Map(); // what the server last sent for each part
   const live = document.getElementById("live");
   let busy = false;
@@ -83,6 +84,10 @@
     events?.addEventListener("state", (event) => {
       if (state !== null && state !== event.data) refresh();
       state = event.data;
+    });
+    events?.addEventListener("error", (event) => {
+      const isRefused = event.target.readyState === EventSource.CLOSED;
+      if (isRefused && event.target === events) setTimeout(listen, AGAIN_MS);
     });
   }
   listen();
