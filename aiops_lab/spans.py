@@ -8,6 +8,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiops_lab.checks import FieldError, shorten
+from aiops_lab.unchanged import while_unchanged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -248,16 +249,26 @@ def check(frame: pd.DataFrame) -> pd.DataFrame:
     for column in present:
         if frame[column].ndim != 1:
             raise ValueError(f"frame must have the column {column!r} once, got it several times")
-    for column in TEXT_COLUMNS:
-        if column in present:
+    for column in present:
+        if column in TEXT_COLUMNS and column not in _STRUCTURE:
             _check_is_text(frame[column])
-    for column in REQUIRED_TEXT:
-        _refuse(frame[column], frame[column].isna(), "must not be missing")
+    while_unchanged(_check_structure, frame)
     _check_times(frame)
     _check_status(frame)
+    return frame
+
+
+_STRUCTURE = (*REQUIRED_TEXT, "parent_id")
+
+
+def _check_structure(frame: pd.DataFrame) -> None:
+    """Refuse ids and names that are missing or no text, and unknown kinds."""
+    complete = [column for column in _STRUCTURE if _check_is_text(frame[column])]
+    for column in REQUIRED_TEXT:
+        if column not in complete:
+            _refuse(frame[column], frame[column].isna(), "must not be missing")
     unknown = ~frame["kind"].isin(KINDS)
     _refuse(frame["kind"], unknown, f"must be one of {KINDS}")
-    return frame
 
 
 def _refuse(column: pd.Series, wrong: pd.Series, rule: str) -> None:
@@ -278,7 +289,12 @@ def _shown(value: object) -> str:
     return str(value) if is_scalar else f"{value!r:.80}"
 
 
-def _check_is_text(column: pd.Series) -> None:
+_BLOCK = 1 << 14  # values at once, which the processor still holds when it looks at them again
+_FIRST = 1_000  # values that tell whether it is worth to look whether all are missing
+
+
+def _check_is_text(column: pd.Series) -> bool:
+    """Return whether a column was soon seen to hold text in all its rows; False is no answer."""
     import pandas as pd
     from pandas.api import types
 
@@ -286,27 +302,54 @@ def _check_is_text(column: pd.Series) -> None:
     if isinstance(dtype, pd.StringDtype):
         if dtype.storage == "python":
             _check_is_unicode(column, column)
-        return
+        return False
     rule = "must be text (object, str or category)"
     is_category = isinstance(dtype, pd.CategoricalDtype)
     texts = pd.Series(column.cat.categories) if is_category else column
-    if _are_unicode(texts.tolist()):
-        return
+    none_first = types.is_object_dtype(dtype) and column[:_FIRST].isna().all()
+    if none_first and types.infer_dtype(column, skipna=True) == "empty":
+        return False
+    found = _types_of_unicode(texts)
+    if found is not None:
+        return found == {str} and not is_category
     is_text = types.infer_dtype(texts, skipna=True) in ("string", "empty")
     if is_text or column.isna().all():
         _check_is_unicode(column, texts)
-        return
+        return False
     if not is_category and not types.is_object_dtype(dtype):
         raise ValueError(f"column {column.name!r} {rule}, got {dtype}")
     objects = column.astype(object)
     is_other = objects.notna() & ~objects.map(lambda value: isinstance(value, str)).astype(bool)
     _refuse(objects, is_other, rule)
+    return False
 
 
 def _are_unicode(values: Sequence[object]) -> bool:
     """Return whether all values are None or text that UTF-8 can hold: the usual case, told soon."""
     is_text = set(map(type, values)) <= {str, NoneType}
     return is_text and _is_unicode("".join(filter(None, values)))  # type: ignore[arg-type]
+
+
+def _types_of_unicode(texts: pd.Series) -> set[type] | None:
+    """Return the types of some values that are None or text that UTF-8 can hold, None if others
+    are among them: the usual case, told soon.
+    """
+    found: set[type] = set()
+    names: set[object] = set()
+    for first in range(0, len(texts), _BLOCK):
+        values = texts.iloc[first : first + _BLOCK].tolist()
+        if texts.name in NAME_COLUMNS:
+            try:
+                values = [*set(values).difference(names)]
+            except TypeError:  # what cannot be a member of a set is no text
+                return None
+            names.update(values)
+        types = set(map(type, values))
+        known = filter(None, values) if NoneType in types else values
+        if not types <= {str, NoneType} or not _is_unicode("".join(known)):
+            return None
+        found |= types
+    return found
 
 
 def _check_is_unicode(column: pd.Series, texts: pd.Series) -> None:
@@ -319,6 +362,8 @@ def _check_is_unicode(column: pd.Series, texts: pd.Series) -> None:
 
 
 def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -384,7 +429,8 @@ def _check_status(frame: pd.DataFrame) -> None:
 
 def _has_no_status(frame: pd.DataFrame) -> pd.Series:
     """Return which spans have no status, although their kind has one."""
-    return frame["status"].isna() & ~frame["kind"].isin(WITHOUT_HTTP)
+    missing = frame["status"].isna()
+    return missing & ~frame["kind"].isin(WITHOUT_HTTP) if missing.any() else missing
 
 
 def _is_no_status(status: pd.Series) -> pd.Series:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from aiops_lab.endpoints import fold, join_method, split_method
 from aiops_lab.spans import KINDS, SERVING, Key
 from aiops_lab.traces.callees import Addresses, Places, name_callees
-from aiops_lab.traces.ids import Ids, copies_of, parse_ids
+from aiops_lab.traces.ids import Ids, Parents, copies_of, find_parents, parse_ids
 
 NEVER = np.iinfo(np.int64).max
 
@@ -40,7 +40,12 @@ class EncodedFrame:
     @cached_property
     def ids(self) -> Ids:
         """The ids of all spans of the frame, parsed once."""
-        return parse_ids(self.frame)
+        return parse_ids(self.frame, self.parents)
+
+    @cached_property
+    def parents(self) -> Parents:
+        """The parents of all spans of the frame, found once."""
+        return find_parents(self.frame)
 
     @cached_property
     def hosts(self) -> tuple[NDArray, list[str]]:
@@ -90,10 +95,17 @@ class EncodedSpans:
     def ids(self) -> Ids:
         """Traces and parents; a parent that is not among these spans is none."""
         every = self.source.ids
-        trace, parent, has_parent = (array[self.row] for array in every)
-        place = np.full(every.parent.size + 1, -1)  # the last entry is the place of "no parent"
+        return Ids(every.trace[self.row], self.parent, every.has_parent[self.row])
+
+    @cached_property
+    def parent(self) -> NDArray:
+        """The position of each span's parent, -1 for one that is not among these spans."""
+        every = self.source.parents.position
+        if self.row.size == every.size:  # all rows, in their order
+            return every
+        place = np.full(every.size + 1, -1)  # the last entry is the place of "no parent"
         place[self.row] = np.arange(self.row.size)
-        return Ids(trace, place[parent], has_parent)
+        return place[every[self.row]]
 
     def tops(self) -> NDArray:
         """Return the position of the topmost span above each span that is among these.
@@ -113,19 +125,32 @@ class EncodedSpans:
     @cached_property
     def server_above(self) -> NDArray:
         """The position of the nearest server span above each span, -1 for none."""
-        parent = self.ids.parent
-        own = np.arange(parent.size)
-        nearest = np.where(self.server | (parent < 0), own, parent)
-        for _ in range(parent.size.bit_length()):  # each turn doubles the distance, cycles end too
-            nearest = nearest[nearest]
+        size = self.row.size
+        is_small = size <= np.iinfo(np.int32).max
+        parent: NDArray = self.parent.astype(np.int32 if is_small else np.int64)
+        stops = self.server | (parent < 0)
+        nearest = parent.copy()
+        nearest[stops] = np.flatnonzero(stops)
+        for _ in range(size.bit_length()):  # each turn doubles the distance, cycles end too
+            further = nearest[nearest]
+            if np.array_equal(further, nearest):
+                break
+            nearest = further
         above = nearest[parent]
-        return np.where((parent >= 0) & self.server[above], above, -1)
+        above[(parent < 0) | ~self.server[above]] = -1
+        return above.astype(np.int64)
 
     @cached_property
     def duration_ms(self) -> NDArray:
         """The duration of each span, NaN while it is open."""
-        duration_ms = (self.end - self.start) / 1e6
-        return np.where(self.end == NEVER, np.nan, duration_ms)
+        return self.duration_ms_of(slice(None))
+
+    def duration_ms_of(self, at: NDArray | slice) -> NDArray:
+        """Return the durations of the spans at some positions."""
+        end = self.end[at]
+        duration_ms = (end - self.start[at]) / 1e6
+        duration_ms[end == NEVER] = np.nan
+        return duration_ms
 
     @property
     def last_ns(self) -> int:
@@ -206,53 +231,35 @@ def encode(
         ``addresses`` of an earlier encoding, so that calls that are not answered now keep theirs.
     """
     source = EncodedFrame(frame)
-    kind = _kind_codes(frame["kind"])
-    places, addresses = _places(source, kind, keys, addresses or {})
-    service, services, peer, peers = places
-    consumer, producer = (kind == _KINDS.index(name) for name in ("consumer", "producer"))
-    kind[producer & (peer >= 0)] = _KINDS.index("client")
-    client, log = (kind == _KINDS.index(name) for name in ("client", "log"))
-    endpoint, endpoints = pd.factorize(frame["endpoint"])
-    method, names_of_methods = _methods(frame)
-    owners = [*services, NO_PEER, *peers]
-    code_of_peer = len(services) + 1 + peer  # without one: NO_PEER
-    owner = np.where(client, code_of_peer, service)
-    shape = len(_KINDS), len(owners), max(len(endpoints), 1), len(names_of_methods)
-    place = np.ravel_multi_index((kind, owner, endpoint, method), shape)
-    place, distinct = pd.factorize(place, sort=True)
-    first = np.full(len(distinct), len(place))
-    np.minimum.at(first, place, np.arange(len(place)))
-    names = [
-        Recorded(_KINDS[kind], owners[owner], str(endpoints[endpoint]), names_of_methods[method])
-        for kind, owner, endpoint, method in zip(*np.unravel_index(distinct, shape), strict=True)
-    ]
-    first_methods = _first_methods(names, first, methods or {}, keys)
-    about = _routed(names, keys, first_methods)
+    at = _placed(source, keys, addresses or {})
+    first_methods = _first_methods(at.places, at.first, methods or {}, keys)
+    about = _routed(at.places, keys, first_methods)
     every = dict.fromkeys([*keys, *about])
     codes = {key: code for code, key in enumerate(every)}
     node = np.array([codes[key] for key in about], dtype=np.int64)
     start = start_ns(frame)
+    consumer, producer = at.is_kind("consumer"), at.is_kind("producer")
     spans = EncodedSpans(
         source=source,
         row=np.arange(len(frame)),
         start=start,
         end=end_ns(frame),
         first_byte=_first_byte_ns(frame),
-        server=consumer | (kind == _KINDS.index("server")),
-        client=client,
-        log=log,
+        server=consumer | at.is_kind("server"),
+        client=at.is_kind("client") | (producer & at.has_peer),
+        log=at.is_kind("log"),
         queued=consumer | producer,
         failed=is_failed(frame),
         status=status_of(frame),
-        node=node[place],
-        has_peer=peer >= 0,
-        service=service,
+        node=node[at.place],
+        has_peer=at.has_peer,
+        service=at.service,
         keys=list(codes),
-        services=services,
+        services=at.services,
         methods=first_methods,
-        addresses=addresses,
+        addresses=at.addresses,
     )
-    copies = copies_of(frame, start, place)
+    copies = copies_of(frame, start, at.place)
     return spans.select(~copies) if copies.any() else spans
 
 
@@ -260,7 +267,53 @@ _KINDS = (*SERVING, *(kind for kind in KINDS if kind not in SERVING))
 """The kinds by code: those that serve come first."""
 
 
-def _places(
+class _Placed(NamedTuple):
+    """Where each span was recorded, by code; ``places`` are these places in words."""
+
+    kind: NDArray  # position in `_KINDS`, as recorded
+    service: NDArray
+    services: list[str]
+    has_peer: NDArray
+    addresses: Addresses
+    place: NDArray
+    places: list[Recorded]
+    first: NDArray  # the first span at each place
+
+    def is_kind(self, name: str) -> NDArray:
+        """Return which spans are of a kind."""
+        return self.kind == _KINDS.index(name)
+
+
+def _placed(
+    source: EncodedFrame, keys: Sequence[Key], addresses: Mapping[tuple[str, str], str]
+) -> _Placed:
+    """Return where each span was recorded; of a client span that is the called service."""
+    frame = source.frame
+    kind = _kind_codes(frame["kind"])
+    recorded, addresses = _whom(source, kind, keys, addresses)
+    service, services, peer, peers = recorded
+    has_peer = peer >= 0
+    calls = kind == _KINDS.index("client")
+    calls |= (kind == _KINDS.index("producer")) & has_peer
+    called = np.where(calls, _KINDS.index("client"), kind)
+    owners = [*services, NO_PEER, *peers]
+    peer += len(services) + 1  # without one: NO_PEER
+    owner = np.where(calls, peer, service)
+    endpoint, endpoints = pd.factorize(frame["endpoint"])
+    method, methods = _methods(frame)
+    shape = len(_KINDS), len(owners), max(len(endpoints), 1), len(methods)
+    place = np.ravel_multi_index((called, owner, endpoint, method), shape)
+    place, distinct = pd.factorize(place, sort=True)
+    first = np.full(len(distinct), len(place))
+    np.minimum.at(first, place, np.arange(len(place)))
+    places = [
+        Recorded(_KINDS[kind], owners[owner], str(endpoints[endpoint]), methods[method])
+        for kind, owner, endpoint, method in zip(*np.unravel_index(distinct, shape), strict=True)
+    ]
+    return _Placed(kind, service, services, has_peer, addresses, place, places, first)
+
+
+def _whom(
     source: EncodedFrame,
     kind: NDArray,
     keys: Sequence[Key],
@@ -272,7 +325,9 @@ def _places(
     peer, peers = pd.factorize(frame["peer"])
     names = [str(name) for name in services]
     client, server = (kind == _KINDS.index(name) for name in ("client", "server"))
-    serving = {names[code] for code in np.unique(service[server])}
+    serves = np.zeros(len(names), dtype=bool)
+    serves[service[server]] = True
+    serving = {names[code] for code in np.flatnonzero(serves)}
     serving.update(service for service, _ in keys)
     recorded = Places(service, names, peer, [str(name) for name in peers])
     return name_callees(recorded, client, server, lambda: source.ids, serving, addresses)
@@ -283,13 +338,14 @@ def _methods(frame: pd.DataFrame) -> tuple[NDArray, list[str]]:
     if "method" not in frame:
         return np.zeros(len(frame), dtype=np.int64), [""]
     code, known = pd.factorize(frame["method"])
-    return code + 1, ["", *map(str, known)]
+    code += 1
+    return code, ["", *map(str, known)]
 
 
 def _kind_codes(kinds: pd.Series) -> NDArray:
     """Return the position in `_KINDS` of each kind."""
     code, known = pd.factorize(kinds)
-    return pd.Index(_KINDS).get_indexer(known)[code]
+    return pd.Index(_KINDS).get_indexer(known).astype(np.int8)[code]
 
 
 # ---- columns of a frame

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aiops_lab.endpoints import display_names
 from aiops_lab.spans import check
 from aiops_lab.traces.encode import EncodedSpans, encode
+from aiops_lab.traces.ids import find_parents
+from aiops_lab.unchanged import LARGE
 
 
 def service_graph(frame: pd.DataFrame, by: str = "endpoint") -> pd.DataFrame:
@@ -36,23 +39,80 @@ def service_graph(frame: pd.DataFrame, by: str = "endpoint") -> pd.DataFrame:
     """
     if not isinstance(by, str) or by not in ("endpoint", "service"):
         raise ValueError(f"by must be 'endpoint' or 'service', got {by!r}")
-    spans = encode(check(frame))
+    spans = _encoded(check(frame))
     calls = calls_of(spans)
-    nodes = np.union1d(spans.node[spans.server], calls["callee"])
+    labels, code = _nodes(spans, calls, by)
+    del spans  # its arrays are not needed any more
+    for column in ("caller", "callee"):
+        calls[column] = code[calls[column]]
+    table = _per_pair(calls)
+    return table.assign(caller=labels[table["caller"]], callee=labels[table["callee"]])
+
+
+def _nodes(spans: EncodedSpans, calls: pd.DataFrame, by: str) -> tuple[NDArray, NDArray]:
+    """Return the names of the nodes, in order, and by endpoint which of them it is."""
+    seen = np.zeros(len(spans.keys), dtype=bool)
+    seen[spans.node[spans.server]] = True
+    seen[calls["callee"]] = True
+    nodes = np.flatnonzero(seen)
     names = display_names([spans.keys[node] for node in nodes])
     shown = [name if by == "endpoint" else key[0] for key, name in names.items()]
     labels, which = np.unique(np.array(shown, dtype=object), return_inverse=True)
     code = np.zeros(len(spans.keys), dtype=np.int64)
     code[nodes] = which
-    groups = calls.groupby([code[calls["caller"]], code[calls["callee"]]])
-    table = groups.agg(
-        calls=("failed", "size"),
-        errors=("failed", "sum"),
-        p50_ms=("duration_ms", "median"),
+    return labels, code
+
+
+def _encoded(frame: pd.DataFrame) -> EncodedSpans:
+    """Return the spans as integers.
+
+    The parents of many are found first, and kept: so what is needed for that is gone again before
+    the rest takes memory.
+    """
+    if len(frame) >= LARGE:
+        find_parents(frame)
+    return encode(frame)
+
+
+def _per_pair(calls: pd.DataFrame) -> pd.DataFrame:
+    """Return the calls of each pair of caller and callee in numbers: calls, errors, p50_ms, p95_ms.
+
+    The quantiles are read off one sorted array: pandas would sort for each of them.
+    """
+    caller, callee = calls["caller"].to_numpy(), calls["callee"].to_numpy()
+    nodes = max(caller.max(initial=0), callee.max(initial=0)) + 1
+    pair, distinct = pd.factorize(caller * nodes + callee, sort=True)
+    duration_ms = calls["duration_ms"].to_numpy()
+    n, errors, closed = (
+        np.bincount(pair[of], minlength=distinct.size)
+        for of in (slice(None), calls["failed"].to_numpy(), ~np.isnan(duration_ms))
     )
-    table["p95_ms"] = groups["duration_ms"].quantile(0.95)
-    table = table.rename_axis(["caller", "callee"]).reset_index()
-    return table.assign(caller=labels[table["caller"]], callee=labels[table["callee"]])
+    by_duration = np.argsort(duration_ms)
+    if n.size <= np.iinfo(np.int16).max:
+        pair = pair.astype(np.int16)  # numpy sorts these by counting
+    ordered = duration_ms[by_duration[np.argsort(pair[by_duration], kind="stable")]]
+    first = np.cumsum(n) - n
+    return pd.DataFrame(
+        {
+            "caller": distinct // nodes,
+            "callee": distinct % nodes,
+            "calls": n,
+            "errors": errors,
+            "p50_ms": _quantile(ordered, first, closed, 0.5),
+            "p95_ms": _quantile(ordered, first, closed, 0.95),
+        }
+    )
+
+
+def _quantile(ordered: NDArray, first: NDArray, n: NDArray, share: float) -> NDArray:
+    """Return a quantile of each run of `n` sorted values that begins at `first`, by linear
+    interpolation; NaN for a run of none.
+    """
+    place = np.maximum(n - 1, 0) * share
+    below = np.floor(place).astype(np.int64)
+    above = np.ceil(place).astype(np.int64)
+    low, high = ordered[first + below], ordered[first + above]
+    return np.where(n > 0, low + (high - low) * (place - below), np.nan)
 
 
 def calls_of(spans: EncodedSpans) -> pd.DataFrame:
@@ -65,20 +125,28 @@ def calls_of(spans: EncodedSpans) -> pd.DataFrame:
         arrived, or left if it never did), duration_ms (as the caller saw it), failed.
     """
     above = spans.server_above
-    through = np.where(spans.server, spans.ids.parent, -1)
-    through[~spans.client[through]] = -1
-    answered = np.zeros(through.size, dtype=bool)
-    answered[through[through >= 0]] = True
-    lost = spans.client & ~answered & spans.has_peer
-    is_call = (spans.server | lost) & (above >= 0)
-    row = np.flatnonzero(is_call)
-    seen = np.where(through >= 0, through, np.arange(through.size))[row]
+    row, seen = _seen_from(spans, above)
     return pd.DataFrame(
         {
             "caller": spans.node[above[row]],
             "callee": spans.node[row],
             "start": spans.start[row],
-            "duration_ms": spans.duration_ms[seen],
+            "duration_ms": spans.duration_ms_of(seen),
             "failed": spans.failed[row] | spans.failed[seen],
-        }
+        },
+        copy=False,
     )
+
+
+def _seen_from(spans: EncodedSpans, above: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the positions of the calls, and of the spans that show how the caller saw them."""
+    through = np.where(spans.server, spans.parent, -1)
+    through[~spans.client[through]] = -1
+    answered = np.zeros(through.size, dtype=bool)
+    answered[through[through >= 0]] = True
+    lost = spans.client & ~answered & spans.has_peer
+    row = np.flatnonzero((spans.server | lost) & (above >= 0))
+    seen = through[row]
+    itself = seen < 0
+    seen[itself] = row[itself]
+    return row, seen

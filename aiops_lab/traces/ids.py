@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from binascii import unhexlify
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiops_lab.numerics import compiled
 from aiops_lab.spans import COLUMNS, OPTIONAL_COLUMNS
+from aiops_lab.unchanged import while_unchanged
+
+# 2^64 over the golden ratio: spreads the bits of a number (Knuth, TAOCP 6.4)
+_HASH = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Parents(NamedTuple):
+    """Who is whose parent, as arrays with one entry a span."""
+
+    position: NDArray  # of the parent among these spans, -1 = none
+    named: NDArray  # names a parent, recorded or not
 
 
 class Ids(NamedTuple):
@@ -18,6 +30,10 @@ class Ids(NamedTuple):
     trace: NDArray  # code of the trace
     parent: NDArray  # position of the parent among these spans, -1 = none
     has_parent: NDArray  # names a parent, recorded or not
+
+
+LARGE = 200_000
+"""Spans from which on a compiled look-up pays: below, loading it takes longer than it saves."""
 
 
 # ---- one span, told twice
@@ -52,9 +68,13 @@ def copies_of(frame: pd.DataFrame, start: NDArray, place: NDArray | None = None)
 
 def _tied(start: NDArray) -> NDArray:
     """Return the positions, in order, of the spans that started when another one did."""
-    order = np.argsort(start, kind="stable")
-    same = start[order[1:]] == start[order[:-1]]
-    return np.union1d(order[1:][same], order[:-1][same])
+    step = np.diff(start)
+    if (step < 0).any():
+        order = np.argsort(start, kind="stable")
+        same = np.diff(start[order]) == 0
+        return np.union1d(order[1:][same], order[:-1][same])
+    same = step == 0
+    return np.flatnonzero(np.append(same, False) | np.append(False, same))
 
 
 _IDENTITY = ["trace_id", "span_id", "parent_id", "service", "endpoint", "kind", "start"]
@@ -73,48 +93,116 @@ def _ended_elsewhere(rows: pd.DataFrame) -> NDArray:
 # ---- who is whose parent
 
 
-def parse_ids(frame: pd.DataFrame) -> Ids:
-    """Return the code of each span's trace and the position of its parent.
+def parse_ids(frame: pd.DataFrame, parents: Parents | None = None) -> Ids:
+    """Return the code of each span's trace and the position of its parent, which `parents` may hold
+    already.
+    """
+    position, named = find_parents(frame) if parents is None else parents
+    return Ids(pd.factorize(_numbers(frame["trace_id"]))[0], position, named)
+
+
+def find_parents(frame: pd.DataFrame) -> Parents:
+    """Return the position of each span's parent.
 
     Ids are unique within their trace. Of several spans with the same id, the first is the parent;
     but Zipkin gives one id to both halves of a call: then the client half is the parent of the
     server half, and that of its children.
     """
-    size = len(frame)
-    has_parent = frame["parent_id"].notna().to_numpy()
-    trace = _numbers(frame["trace_id"])
-    named = frame["parent_id"][has_parent]
-    span, above = np.split(_numbers(pd.concat([frame["span_id"], named])), [size])
-    spread = trace * _HASH
-    key = span ^ spread
+    parsed = while_unchanged(_parsed, frame)
+    if parsed.some_shared:
+        return _with_shared_ids(parsed, frame)
+    return parsed.parents
+
+
+class _Parsed(NamedTuple):
+    parents: Parents
+    some_shared: bool
+    # where spans share their ids: numbers of spans, and those that spans with a parent name
+    key: NDArray
+    wanted: NDArray
+
+
+def _parsed(frame: pd.DataFrame) -> _Parsed:
+    """Return the parents as if no two spans of a trace had the same id."""
+    named = frame["parent_id"].notna().to_numpy()
+    key, wanted = _keys(frame, named)
+    found, some_shared = _looked_up(wanted, key)
+    position = np.full(key.size, -1)
+    position[named] = found
+    position[position == np.arange(key.size)] = -1
+    parents = Parents(position, named)
+    if some_shared:
+        return _Parsed(parents, True, key, wanted)
+    return _Parsed(parents, False, key[:0].copy(), wanted[:0].copy())
+
+
+def _keys(frame: pd.DataFrame, has_parent: NDArray) -> tuple[NDArray, NDArray]:
+    """Return a number for each span, and the number that each span with a parent names.
+
+    Equal numbers are spans of the same id in the same trace.
+    """
+    named = frame["parent_id"]
+    if not has_parent.all():
+        named = named[has_parent]
+    span, above = _numbers(frame["span_id"], named)
+    spread = _numbers(frame["trace_id"])
+    spread *= _HASH
+    span ^= spread
+    above ^= spread[has_parent]
+    return span, above
+
+
+def _looked_up(wanted: NDArray, key: NDArray) -> tuple[NDArray, bool]:
+    """Return where each wanted number first stands among the keys, -1 for nowhere, and whether
+    some keys are equal.
+    """
+    if key.size >= LARGE:
+        bits = (2 * key.size).bit_length()
+        table = np.full(1 << bits, -1, dtype=np.int32)
+        found = np.empty(wanted.size, dtype=np.int64)
+        return found, _look_up(wanted, key, table, np.uint64(64 - bits), found)
     again = pd.Series(key).duplicated().to_numpy()
     first = np.flatnonzero(~again)
-    wanted = above ^ spread[has_parent]
     found = pd.Index(key[first]).get_indexer(wanted)
-    parent = np.full(size, -1)
-    parent[has_parent] = np.append(first, -1)[found]
-    parent[parent == np.arange(size)] = -1
-    ids = Ids(pd.factorize(trace)[0], parent, has_parent)
-    if again.any():
-        return _with_shared_ids(ids, frame, key, wanted)
-    return ids
+    return np.append(first, -1)[found], bool(again.any())
 
 
-def _with_shared_ids(ids: Ids, frame: pd.DataFrame, key: NDArray, wanted: NDArray) -> Ids:
-    """Return the ids with other parents where several spans have one id.
-
-    `key` holds the number of each span's id, `wanted` the one that each span with a parent names.
+@compiled
+def _look_up(wanted: NDArray, key: NDArray, table: NDArray, shift: Any, found: NDArray) -> bool:
+    """Fill an empty hash table (open addressing) with positions of keys, and look up the wanted
+    ones; return whether some keys are equal.
     """
+    last = table.size - 1
+    equal = False
+    for i in range(key.size):
+        at = np.int64((key[i] * _HASH) >> shift)
+        while table[at] >= 0 and key[table[at]] != key[i]:
+            at = (at + 1) & last
+        if table[at] >= 0:
+            equal = True
+        else:
+            table[at] = i
+    for i in range(wanted.size):
+        at = np.int64((wanted[i] * _HASH) >> shift)
+        while table[at] >= 0 and key[table[at]] != wanted[i]:
+            at = (at + 1) & last
+        found[i] = table[at]
+    return equal
+
+
+def _with_shared_ids(parsed: _Parsed, frame: pd.DataFrame) -> Parents:
+    """Return the parents where several spans have one id."""
+    key, wanted = parsed.key, parsed.wanted
     shared = pd.Series(key).duplicated(keep=False).to_numpy()
     members = _members(frame, key, np.flatnonzero(shared))
-    parent = ids.parent.copy()
-    children = _children_of(members, frame, ids, wanted)
-    parent[children["child"]] = children["at"]
+    position = parsed.parents.position.copy()
+    children = _children_of(members, frame, parsed.parents.named, wanted)
+    position[children["child"]] = children["at"]
     halves = _server_halves(members)
-    parent[halves["at"]] = halves["caller"]
-    has_parent = ids.has_parent.copy()
-    has_parent[halves["at"]] = True
-    return ids._replace(parent=parent, has_parent=has_parent)
+    position[halves["at"]] = halves["caller"]
+    named = parsed.parents.named.copy()
+    named[halves["at"]] = True
+    return Parents(position, named)
 
 
 _SERVES, _OTHER, _CALLS, _LOG = range(4)
@@ -145,13 +233,13 @@ def _server_halves(members: pd.DataFrame) -> pd.DataFrame:
 
 
 def _children_of(
-    members: pd.DataFrame, frame: pd.DataFrame, ids: Ids, wanted: NDArray
+    members: pd.DataFrame, frame: pd.DataFrame, has_parent: NDArray, wanted: NDArray
 ) -> pd.DataFrame:
     """Return the spans that name a shared id as their parent: child, and at (of its parent).
 
     The parent is of the child's service if one is, and rather who served than who called.
     """
-    named = np.flatnonzero(ids.has_parent)
+    named = np.flatnonzero(has_parent)
     which = np.isin(wanted, members["key"].to_numpy())
     at = named[which]
     columns = {
@@ -171,29 +259,46 @@ def _children_of(
     return ranked.drop_duplicates("child")
 
 
-# 2^64 over the golden ratio: spreads the bits of a number (Knuth, TAOCP 6.4)
-_HASH = np.uint64(0x9E3779B97F4A7C15)
+_BLOCK = 1 << 14
+"""Ids that are parsed at once: what lies between text and numbers fits into the cache."""
 
 
-def _numbers(ids: pd.Series) -> NDArray:
-    """Return ids as 64 bits: by value if all are hexadecimal, of one length of 16 or 32."""
+def _numbers(*columns: pd.Series) -> Any:
+    """Return ids as 64 bits, an array a column: by value if all are hexadecimal, of one length of
+    16 or 32.
+    """
+    parsed = [np.empty(len(ids), dtype=np.uint64) for ids in columns]
     try:
-        text, lengths = _joined(ids)
-        raw = unhexlify(text)
+        lengths = set()
+        for ids, numbers in zip(columns, parsed, strict=True):
+            lengths |= _parse(ids, numbers)
     except (ValueError, TypeError):
         lengths = {0}
-    if lengths not in ({16}, {32}):
-        return pd.util.hash_array(ids.to_numpy(dtype=object), categorize=False)
-    words = np.frombuffer(raw, dtype=">u8").astype(np.uint64)
-    if lengths == {16}:
-        return words
-    high, low = words.reshape(-1, 2).T
-    return low ^ (high * _HASH + high)
+    if not (lengths <= {16} or lengths <= {32}):
+        texts = (ids.to_numpy(dtype=object) for ids in columns)
+        parsed = [pd.util.hash_array(text, categorize=False) for text in texts]
+    return parsed if len(columns) > 1 else parsed[0]
+
+
+def _parse(ids: pd.Series, numbers: NDArray) -> set[int]:
+    """Fill in, in place, the numbers of hexadecimal ids; return which lengths these have."""
+    every: set[int] = set()
+    for first in range(0, len(ids), _BLOCK):
+        text, lengths = _joined(ids.iloc[first : first + _BLOCK])
+        every |= lengths
+        if not (every == {16} or every == {32}):
+            return {0}
+        words = np.frombuffer(unhexlify(text), dtype=">u8").astype(np.uint64)
+        if every == {32}:
+            high, low = words.reshape(-1, 2).T
+            words = low ^ (high * _HASH + high)
+        numbers[first : first + _BLOCK] = words
+    return every
 
 
 def _joined(ids: pd.Series) -> tuple[str | memoryview, set[int]]:
-    """Return all ids as one text (of Arrow strings the buffer), and what lengths they have."""
-    if getattr(ids.dtype, "storage", "") != "pyarrow" or ids.empty:
+    """Return some ids as one text (of Arrow strings the buffer), and what lengths they have."""
+    if getattr(ids.dtype, "storage", "") != "pyarrow":
         texts = ids.tolist()
         return "".join(texts), set(map(len, texts))
     array = ids.array.__arrow_array__().combine_chunks().cast("large_string")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aiops_lab.numerics import compiled
 from aiops_lab.spans import check
 from aiops_lab.traces.encode import NEVER, EncodedSpans, end_ns, start_ns
-from aiops_lab.traces.ids import copies_of, parse_ids
+from aiops_lab.traces.ids import copies_of, find_parents
 from aiops_lab.traces.timing import Clocks, Timing, clocks_of, parents_in_time
 
 # ---- self time
@@ -40,11 +40,17 @@ def self_time(frame: pd.DataFrame) -> pd.Series:
     check(frame)
     start = start_ns(frame)
     end = end_ns(frame)
-    order = np.argsort(start, kind="stable")
-    covered = _covered(order, start, end, parse_ids(frame).parent)
+    covered = _covered(_in_time(start), start, end, find_parents(frame).position)
     own = frame["duration_ms"].to_numpy() - covered / 1e6
     own[copies_of(frame, start)] = np.nan
     return pd.Series(own, index=frame.index, name="self_ms")
+
+
+def _in_time(start: NDArray) -> NDArray:
+    """Return the positions of spans in the order of their starts."""
+    if (start[1:] >= start[:-1]).all():
+        return np.arange(start.size)
+    return np.argsort(start, kind="stable")
 
 
 @compiled
@@ -70,8 +76,7 @@ def self_time_ns(start: NDArray, end: NDArray, parent: NDArray) -> NDArray:
 
     `parent` holds positions, -1 = none.
     """
-    order = np.argsort(start, kind="stable")
-    return end - start - _covered(order, start, end, parent)
+    return end - start - _covered(_in_time(start), start, end, parent)
 
 
 # ---- trees

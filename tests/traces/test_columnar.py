@@ -52,5 +52,5 @@ def test_a_calm_replay_parses_no_ids(monkeypatch):
     def refuse(frame):
         raise AssertionError("ids were parsed")
 
-    monkeypatch.setattr(encode, "parse_ids", refuse)
+    monkeypatch.setattr(encode, "find_parents", refuse)
     assert lab.replay(Shop(3).run(60)).incidents == []

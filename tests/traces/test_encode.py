@@ -192,8 +192,10 @@ def test_every_array_of_the_encoding_is_sliced():
 
 def test_all_slices_of_an_encoding_share_one_parse(monkeypatch):
     parsed = []
-    parse_ids = encode.parse_ids
-    monkeypatch.setattr(encode, "parse_ids", lambda frame: parsed.append(1) or parse_ids(frame))
+    find_parents = encode.find_parents
+    monkeypatch.setattr(
+        encode, "find_parents", lambda frame: parsed.append(1) or find_parents(frame)
+    )
     spans = encode.encode(Shop(3).run(5))
     assert parsed == []
     parts = (

@@ -1,5 +1,6 @@
 """Who calls whom, in traces drawn by hand."""
 
+import numpy as np
 import pytest
 
 import aiops_lab as lab
@@ -157,3 +158,23 @@ def test_a_call_without_a_server_above_is_nobody_s():
         ]
     )
     assert lab.service_graph(frame).empty
+
+
+def test_quantiles_are_those_of_pandas_and_open_calls_have_no_duration():
+    """Of pairs with few calls and many, and of one whose calls are all open."""
+    rng = np.random.default_rng(1)
+    spans = []
+    for at, n in enumerate((1, 2, 3, 40)):
+        for _ in range(n):
+            number = len(spans) + 1
+            ms = int(rng.integers(1, 1000))
+            spans.append(span(number, None, "/front", "server", 0, 2000))
+            spans.append(span(number + 1, number, f"/{at}", "server", 0, ms))
+    frame = lab.to_frame(spans)
+    frame.loc[frame["endpoint"] == "/0", "duration_ms"] = np.nan
+    graph = lab.service_graph(frame).set_index("callee")
+    below = frame[frame["endpoint"] != "/front"].groupby("endpoint")["duration_ms"]
+    assert graph["calls"].tolist() == [1, 2, 3, 40]
+    for name, share in (("p50_ms", 0.5), ("p95_ms", 0.95)):
+        np.testing.assert_allclose(graph[name], below.quantile(share), rtol=1e-12)
+    assert graph["p50_ms"].isna().tolist() == [True, False, False, False]

@@ -10,6 +10,7 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.traces import encode
+from aiops_lab.traces import ids as ids_module
 from aiops_lab.traces.ids import copies_of, parse_ids
 from tests.support.lines import Drawing, first_suspect
 from tests.support.made import MS, Shop, fault
@@ -262,3 +263,28 @@ def test_requests_of_one_moment_and_place_are_no_copies() -> None:
     frame = lab.to_frame([span(k, None, "/a", "server", 0, 50, trace=k) for k in (1, 2, 3)])
     start = frame["start"].to_numpy("datetime64[ns]").astype(np.int64)
     assert copies_of(frame, start).tolist() == [False, False, False]
+
+
+def test_many_ids_are_looked_up_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With copies of ids, with parents that are not there, and in two formats."""
+    plain = Shop(3).run(20)
+    shared = pd.concat([plain, plain.head(40).assign(service="other")], ignore_index=True)
+    lost = plain.drop(index=plain.index[::7]).reset_index(drop=True)
+    frames = [plain, shared, lost, plain.replace({"span_id": {f"{1:016x}": "no hex"}})]
+    expected = [parse_ids(frame) for frame in frames]
+    monkeypatch.setattr(ids_module, "LARGE", 1)
+    for frame, few in zip(frames, expected, strict=True):
+        many = parse_ids(frame)
+        assert many.parent.tolist() == few.parent.tolist()
+        assert many.has_parent.tolist() == few.has_parent.tolist()
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 14])
+def test_ids_are_parsed_in_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = Shop(3).run(5)
+    expected = parse_ids(frame)
+    monkeypatch.setattr(ids_module, "_BLOCK", block)
+    assert parse_ids(frame).parent.tolist() == expected.parent.tolist()
+    assert parse_ids(frame).trace.tolist() == expected.trace.tolist()
+    unlike = frame.assign(span_id=[*frame["span_id"][:-1], "0" * 31 + "1"])
+    assert parse_ids(unlike).parent.tolist() == expected.parent.tolist()

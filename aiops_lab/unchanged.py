@@ -1,0 +1,91 @@
+"""What was found out about ids and names in a large frame, for as long as they stay as they are.
+
+Several functions that take one frame need these checked and parsed. A frame can be written to at
+any time, so what is known holds only while the columns are made of the very same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+LARGE = 100_000
+"""Rows from which on something is kept: of smaller frames it is found out again as soon."""
+
+_COLUMNS = ("trace_id", "span_id", "parent_id", "service", "endpoint", "kind")
+
+
+class _Known(NamedTuple):
+    frame: ref[pd.DataFrame]
+    values: list[Any]  # of each column, as `_values` returns them
+    found: dict[Callable[[pd.DataFrame], Any], Any]  # by function
+
+
+_known: dict[int, _Known] = {}  # by the identity of the frame
+
+
+def while_unchanged(function: Callable[[pd.DataFrame], Any], frame: pd.DataFrame) -> Any:
+    """Return ``function(frame)`` for a function that looks at ids and required names alone.
+
+    Of a large frame it is called once while these stay. What it returned goes with the frame, and
+    is not to be written to.
+    """
+    if len(frame) < LARGE:
+        return function(frame)
+    columns = [frame[column] for column in _COLUMNS]
+    known = _known.get(id(frame))
+    if known is None or known.frame() is not frame or not all(map(_same, columns, known.values)):
+        known = _remember(frame, columns)
+    if function not in known.found:
+        known.found[function] = function(frame)
+    return known.found[function]
+
+
+def _remember(frame: pd.DataFrame, columns: list[pd.Series]) -> _Known:
+    """Begin to keep what is found out about a frame, if changes of its columns can be told."""
+    number = id(frame)
+    values = [_values(column) for column in columns]
+    known = _Known(ref(frame, lambda _: _known.pop(number, None)), values, {})
+    if all(value is not None for value in values):
+        _known[number] = known
+    return known
+
+
+def _values(column: pd.Series) -> Any:
+    """Return what tells later whether a column still holds the same.
+
+    Of Arrow these are the values, which cannot be written to; of categories and of objects copies,
+    so that no other object can come to lie where one of them does. None for other columns.
+    """
+    if getattr(column.dtype, "storage", "") == "pyarrow":
+        return column.array.__arrow_array__()  # type: ignore[attr-defined]
+    if column.dtype == "category":
+        return column.cat.categories, column.cat.codes.to_numpy().copy()
+    return column.to_numpy().copy() if column.dtype == object else None
+
+
+def _same(column: pd.Series, values: Any) -> bool:
+    """Return whether a column holds what it held when `_values` were taken."""
+    import numpy as np
+
+    if isinstance(values, np.ndarray):
+        is_like = column.dtype == object
+        return is_like and np.array_equal(_addresses(column.to_numpy()), _addresses(values))
+    if isinstance(values, tuple):
+        is_like = column.dtype == "category" and column.cat.categories.equals(values[0])
+        return is_like and np.array_equal(column.cat.codes.to_numpy(), values[1])
+    return getattr(column.dtype, "storage", "") == "pyarrow" and _values(column) is values
+
+
+def _addresses(objects: NDArray) -> NDArray:
+    """Return where the objects of an array lie in memory."""
+    import numpy as np
+
+    seen_as = {**objects.__array_interface__, "typestr": np.dtype(np.intp).str}
+    return np.asarray(SimpleNamespace(__array_interface__=seen_as))
