@@ -14,7 +14,7 @@ WORKERS ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab students test test-lessons test-browser test-claims test-apps check bench docs clean
+.PHONY: help demo lab students test test-lessons test-browser test-claims test-apps check bench peers docs clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -57,12 +57,15 @@ bench: $(VENV)/set-up-bench  ## measure this project and its peers side by side
 	@for file in $(filter-out benchmarks/mutants.py,$(wildcard benchmarks/[a-z]*.py)); do \
 	  echo "== $$file"; $(PY) -m benchmarks.$$(basename $$file .py) || [ $$? -eq 2 ] || exit 1; done  # 2: no data at hand
 
+peers: $(VENV)-peers/set-up  ## run this package inside RCAEval's evaluation, beside its BARO (its own environment)
+	@PYTHONPATH=. $(VENV)-peers/bin/python -m benchmarks.rcaeval
+
 docs: $(VENV)/set-up-docs  ## build the documentation site into docs/_build/html
 	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 clean:  ## remove .venv and what the tools left behind
-	@rm -rf $(VENV) solved docs/_build docs/lessons docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) $(VENV)-peers solved docs/_build docs/lessons docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 # One virtual environment for all commands; each adds what it needs, so that the demo does not wait for JupyterLab.
 $(VENV)/set-up-demo: EXTRAS := [shop,plots,fast]
@@ -79,4 +82,10 @@ $(VENV)/set-up-%: pyproject.toml
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@find . -path ./$(VENV) -prune -o -name '*.nb[ic]' -exec rm -f {} +  # kernels compiled by another version
 	@$(PY) -m pip install --quiet --disable-pip-version-check --editable ".$(EXTRAS)"
+	@touch $@
+
+# RCAEval asks for nothing by itself; its extras ask for old versions of all that any of its methods needs.
+$(VENV)-peers/set-up: pyproject.toml
+	@test -d $(VENV)-peers || $(PYTHON) -m venv $(VENV)-peers
+	@$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check ".[fast]" RCAEval fse-baro networkx
 	@touch $@

@@ -170,13 +170,23 @@ def _is_tail(kind: str, quantile: float | None) -> bool:
 
 
 def baro(case: MetricsCase) -> Answer:
-    """Blame by BARO's robust score: the largest distance from the usual median, in IQRs (doi
+    """Blame by BARO's robust score: the largest rise above the usual median, in IQRs (doi
     10.1145/3660805).
+
+    As its authors' package does it: metrics that are constant on one side are left out, memory is
+    in MB, and an IQR of 0 counts as 1, so that the unit decides there.
     """
     normal, now = _both(case)
+    varied = (normal.nunique() > 1) & (now.nunique() > 1)
+    normal, now = _in_mb(normal.loc[:, varied]), _in_mb(now.loc[:, varied])
     iqr = normal.quantile(0.75) - normal.quantile(0.25)
-    distance = (now - normal.median()).abs().max() / iqr.where(iqr > 0, 1.0)
-    return _first(distance.groupby(level=0).max())
+    rise = (now - normal.median()).max() / iqr.where(iqr > 0, 1.0)
+    return _first(rise.groupby(level=0).max())
+
+
+def _in_mb(frame: pd.DataFrame) -> pd.DataFrame:
+    is_memory = frame.columns.get_level_values(1) == "mem"
+    return frame / np.where(is_memory, 1e6, 1.0)
 
 
 def _both(case: MetricsCase) -> tuple[pd.DataFrame, pd.DataFrame]:

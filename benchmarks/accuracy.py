@@ -18,7 +18,6 @@ AIOPS_LAB_DATA names, or ../shared/data beside the project. Without data it says
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -40,10 +39,10 @@ from benchmarks import (
     _series,
     _spans,
 )
+from benchmarks._data import FOLDERS, data_folder
 from benchmarks._tables import Grid, Shown, Table, latex, markdown, picture
 from shop.experiments.user_rules import UserRule
 
-BESIDE = Path(__file__).parents[2] / "shared" / "data"
 SEEN_DAYS = ("OnlineBoutique_2022-08-22", "TrainTicket_2023-01-29")
 SEEN_SERIES = ("artificialNoAnomaly", "artificialWithAnomaly", "realAdExchange", "realTraffic")
 Kind = TypeVar("Kind", bound=Case)
@@ -168,15 +167,6 @@ SETS: dict[str, Callable[[Path | None, bool], Both]] = {
     "aiops": partial(labelled, "aiops"),
     "ucr": partial(labelled, "ucr"),
 }
-FOLDERS = {"aiops": "aiops_kpi", "rcd": "rcd_sockshop"}
-
-
-def data_folder(given: Path | None) -> Path | None:
-    """Return the folder of the data sets: as given, or by the environment, or beside the project;
-    None: nowhere.
-    """
-    named = os.environ.get("AIOPS_LAB_DATA")
-    return given or (Path(named) if named else BESIDE if BESIDE.is_dir() else None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,79 @@
+"""AIOps Lab: watch a machine learn what is normal, notice what is not, and name the cause.
+
+Each module or wing answers one question. In the order in which data flows:
+
+checks     Checks of arguments, with errors that name the field, the rule and the value.
+spans      What is a span? The span, and the spans frame that all analysis takes.
+logs       The logger ``aiops_lab``, and its output on stderr.
+endpoints  What behaves alike? The rule that folds ids in paths; methods and routes.
+numerics   Small numeric helpers: the optional compiler, Wilson bounds, times as integers.
+progress   How far is long work? A progress bar.
+results    Plain data that crosses wings: Anomaly, Suspect, Verdict, Step, Explanation.
+formats    Whose traces? Files of OTLP, Jaeger, Zipkin, Parquet and CSV, read and written.
+record     What happened? instrument(app), Session, trace_connection, SpanStore, injected faults.
+traces     How do spans hang together? Encoding, trees, critical path, service graph.
+detect     What is unusual? Windows, baselines, detectors, incidents, sensitivity.
+explain    Why? Reference, cost attribution, ledger, deviations, ranking, confidence.
+diagnosis  Which requests is an incident made of, and what is their cause?
+pipeline   What is known as time passes? Baselines, known calls, incidents and verdicts.
+health     How well is an endpoint? A score from 0 to 100 and its band.
+shared_state  What do several monitors of one store share? Their state, one at a time.
+monitor    Who watches? Monitor.step on a live store.
+replaying  What would a monitor have found? replay on a recording.
+evaluate   Is it right? Scores against injected faults, calibration, sweeps.
+datasets   Public incident data behind one interface: load(name, directory).
+show       Who looks? The HTTP interface, the OTLP receiver, figures, reports, sliders.
+__main__   The commands: explain.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Span": "spans",
+    "to_frame": "spans",
+    "check": "spans",
+    "instrument": "record.middleware",
+    "Session": "record.session",
+    "trace_connection": "record.dbapi",
+    "SpanStore": "record.store",
+    "read_spans": "formats.files",
+    "write_spans": "formats.writing",
+    "read_metrics": "formats.metrics_folders",
+    "Sensitivity": "detect.sensitivity",
+    "ewma": "detect.baselines",
+    "anomaly_scores": "detect.series",
+    "self_time": "traces.trees",
+    "service_graph": "traces.graph",
+    "Fault": "record.faults",
+    "FaultInjector": "record.faults",
+    "Anomaly": "results",
+    "Incident": "detect.incidents",
+    "Suspect": "results",
+    "RcaConfig": "explain.config",
+    "learn": "explain.reference",
+    "rank_root_causes": "explain.ranking",
+    "rank_from_metrics": "explain.metrics",
+    "Monitor": "monitor",
+    "Change": "explain.changes",
+    "Report": "pipeline",
+    "replay": "replaying",
+    "score": "evaluate.scoring",
+    "sweep": "evaluate.sweep",
+}
+
+__all__ = sorted(_HOMES)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used, so that ``import aiops_lab`` stays cheap."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'aiops_lab' has no attribute {name!r}")
+    value = getattr(import_module(f"aiops_lab.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,230 @@
+"""The commands of ``python -m aiops_lab``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiops_lab.endpoints import printable
+from aiops_lab.logs import log_to_stderr
+from aiops_lab.show.stopping import Stop
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from aiops_lab.show.findings import Findings
+
+VERSION: str = vars(sys.modules["aiops_lab"])["__version__"]
+
+SCRIPT = "aiops-lab"  # the name of the command that an installation has
+
+ANSWER_FORMATS = ("text", "json", "html")
+
+SQLITE = b"SQLite format 3"  # how the file of a store begins
+
+AS_TYPED = {"port": "--port", "interval_s": "--interval", "window_s": "--window", "path": "STORE"}
+"""The option, as the user typed it, of each parameter that an error may name."""
+
+WATCH = """\
+Watch the store that instrument() fills: detect incidents, name their causes, and show both on a
+page of 127.0.0.1, until Ctrl-C. Any number of processes may write to STORE meanwhile. A line is
+printed when an incident opens, changes or is resolved, with the address of its page."""
+
+DESCRIPTION = """\
+Read a file of traces, find the incidents in it and name their causes.
+
+FILE is as Jaeger, Zipkin, an OpenTelemetry collector or this package wrote it, gzip or not:
+which format it is in is told by its content. A store, which instrument() fills, is read as
+well. Without --normal the times of trouble are found
+by what is unusual in FILE, so it should begin with some minutes of normal traffic. With
+--normal all of FILE is taken as the trouble."""
+
+EXAMPLES = """\
+examples:
+  python -m aiops_lab explain traces.json.gz
+  python -m aiops_lab explain incident.json --normal yesterday.json --format html
+
+Exit codes: 0 a cause was found; 1 none was found; 2 an option or a file is wrong; 130 Ctrl-C."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a console may lack a character
+    with Stop() as stop:
+        return _run(_parser().parse_args(arguments), stop)
+
+
+def _run(options: argparse.Namespace, stop: Stop) -> int:
+    log_to_stderr(logging.INFO if options.verbose else logging.WARNING)
+    try:
+        code = COMMANDS[options.command](options, stop)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError, ImportError) as error:
+        told = printable(_as_typed(str(error), options.command), 1000)
+        print(f"aiops_lab {options.command}: {told}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+    finally:
+        stop.interrupt(False)
+
+
+def _as_typed(message: str, command: str) -> str:
+    name, _, rest = message.partition(" ")
+    names = AS_TYPED if command == "watch" else {}
+    return f"{names.get(name, name)} {rest}".rstrip()
+
+
+def _parser() -> argparse.ArgumentParser:
+    is_script = Path(sys.argv[0]).stem == SCRIPT
+    parser = argparse.ArgumentParser(
+        SCRIPT if is_script else "python -m aiops_lab",
+        description="Find incidents in traces, and their causes.",
+    )
+    parser.add_argument("--version", action="version", version=f"{SCRIPT} {VERSION}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "explain",
+        help="name the causes of the incidents in a file of traces",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    option = command.add_argument
+    option("file", metavar="FILE", help="a file of traces")
+    option("--normal", metavar="FILE", help="a file of normal traffic of the same services")
+    option("--format", choices=ANSWER_FORMATS, default="text", help="of the answer; default: text")
+    option(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="where to write it; default: the console, and for html the name of FILE with .html",
+    )
+    option(
+        "--window",
+        metavar="SECONDS",
+        type=float,
+        help="length of the windows in which traffic is judged; default: 10. Longer ones suit"
+        " services with few requests",
+    )
+    option("--verbose", action="store_true", help="print more log messages")
+    _add_watch(commands)
+    return parser
+
+
+def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "watch",
+        help="watch the store of running applications, with a page to look at",
+        description=WATCH,
+        epilog="example:\n  python -m aiops_lab watch my.sqlite",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    option = command.add_argument
+    option("store", metavar="STORE", help="the file of the store; made where there is none")
+    option("--port", type=int, default=5050, help="of the page; 0: any free one; default: 5050")
+    seconds = partial(option, metavar="SECONDS", type=float, default=10.0)
+    seconds("--interval", help="between two looks at the traffic; default: 10")
+    seconds("--window", help="length of the windows in which traffic is judged; default: 10")
+    option("--verbose", action="store_true", help="print more log messages")
+
+
+def _watch(options: argparse.Namespace, stop: Stop) -> int:
+    from aiops_lab.show.watch import watch
+
+    return watch(
+        options.store,
+        options.port,
+        interval_s=options.interval,
+        window_s=options.window,
+        stop=stop,
+    )
+
+
+def _explain(options: argparse.Namespace, stop: Stop) -> int:
+    stop.interrupt()
+    from aiops_lab.show import report
+    from aiops_lab.show.services import service_faults
+
+    findings = _findings(options)
+    if options.format == "html":
+        out = options.out or Path(f"{Path(options.file).name.split('.')[0]}.html")
+        _write(out, report.to_html(findings))
+        print(report.summary(findings))
+        for fault in service_faults(findings.cases):
+            print(fault)
+        for case in findings.cases:
+            print(f"{case.title}. {report.cause_line(case.verdict)}")
+        print(f"Written: {out}")
+    else:
+        told = report.to_text(findings)
+        if options.format == "json":
+            told = json.dumps(report.to_dict(findings), indent=2, default=str)
+        if options.out:
+            _write(options.out, told + "\n")
+        else:
+            print(told)
+    return 0 if findings.has_cause else 1
+
+
+def _findings(options: argparse.Namespace) -> Findings:
+    from aiops_lab.detect.sensitivity import Sensitivity
+    from aiops_lab.show.findings import compare_recordings, find_incidents
+
+    name = Path(options.file).name
+    spans = _spans(options.file)
+    if not len(spans):
+        raise ValueError(f"{name} must hold spans, got none")
+    if options.normal is not None:
+        if options.window is not None:
+            raise ValueError("--window must be left out where --normal is given")
+        return compare_recordings(spans, name, _spans(options.normal))
+    knobs = Sensitivity() if options.window is None else Sensitivity(window_s=options.window)
+    return find_incidents(spans, name, knobs)
+
+
+def _spans(path: str) -> pd.DataFrame:
+    """Return the spans of a file of traces, or of a store."""
+    from aiops_lab.formats.files import read_spans
+    from aiops_lab.record.reader import SpanReader
+
+    if not _is_database(path):
+        return read_spans(path)
+    with SpanReader(path) as reader:
+        return reader.spans()
+
+
+def _is_database(path: str) -> bool:
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(SQLITE)) == SQLITE
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a whole file, or nothing."""
+    from aiops_lab.formats.writing import replacing
+
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+COMMANDS = {"explain": _explain, "watch": _watch}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

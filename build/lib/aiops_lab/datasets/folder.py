@@ -1,0 +1,222 @@
+"""Data sets of your own: a folder with a manifest that names the files, times and truth of each
+case.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from functools import cache
+from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiops_lab.checks import shorten
+from aiops_lab.datasets.cases import Case, Dataset, MetricsCase, SpansCase
+from aiops_lab.datasets.files import csv_table, read_json, wrong
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MANIFESTS = ("manifest.json", "manifest.toml")
+KEYS = {
+    *("name", "system", "kind", "truth", "normal", "abnormal"),
+    *("spans", "metrics", "calls"),
+}
+TIME = "time"  # the column of a file of metrics
+
+
+def read_folder(directory: str | Path) -> Dataset:
+    """Return the cases that ``manifest.json`` or ``manifest.toml`` of a folder describes.
+
+    The manifest has ``cases``, a list, and may have ``name`` (default: that of the folder),
+    ``licence`` and ``source``. A case has
+
+    - ``name``: unique;
+    - ``normal``, ``abnormal``: [start, end), each ISO 8601 (UTC where no zone is named) or Unix
+      seconds; a trace belongs to the window in which its first span starts;
+    - ``truth``: the services at fault, as a list; empty: nothing is at fault, and silence is right;
+    - ``spans``: a file that `read_spans` reads, or a list of them; or ``metrics``: a CSV with a
+      column ``time`` (Unix s) and columns ``service_metric``, with one service as truth;
+    - optional: ``system`` (default: the name of the data set) and ``kind`` (of the fault), by which
+      results are told apart; ``calls``, pairs of caller and callee, for metrics.
+
+    Paths are relative to the folder. A file that several cases name is read once.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no manifest, or a file that it names is missing.
+    ValueError
+        A key is unknown or missing, or its value breaks its rule: names the manifest, the case, the
+        key and the value.
+    """
+    path = _manifest(Path(directory))
+    told = _table(path)
+    rows = told.get("cases")
+    if not isinstance(rows, list) or not rows:
+        raise wrong(path, f"cases must be a list with at least one case, got {shorten(rows)}")
+    name = told.get("name", path.parent.resolve().name)
+    read = _Reader(path, str(name))
+    cases = [read.case(number, row) for number, row in enumerate(rows, 1)]
+    _check_unique(path, cases)
+    licence, source = (str(told.get(key, "not stated")) for key in ("licence", "source"))
+    return Dataset(str(name), licence, source, tuple(cases))
+
+
+def _manifest(directory: Path) -> Path:
+    for name in MANIFESTS:
+        if (directory / name).is_file():
+            return directory / name
+    raise FileNotFoundError(f"{directory} must hold {' or '.join(MANIFESTS)}")
+
+
+def _table(path: Path) -> dict[str, Any]:
+    if path.suffix == ".json":
+        told = read_json(path)
+    else:
+        try:
+            told = tomllib.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise wrong(path, f"not valid TOML ({error})") from error
+    if not isinstance(told, dict):
+        raise wrong(path, f"must be an object with cases, got {shorten(told)}")
+    return told
+
+
+def _check_unique(path: Path, cases: Iterable[Case]) -> None:
+    seen: set[str] = set()
+    for case in cases:
+        if case.name in seen:
+            raise wrong(path, f"name must be that of one case only, got {case.name!r} twice")
+        seen.add(case.name)
+
+
+class _Reader:
+    """What turns the rows of one manifest into cases."""
+
+    def __init__(self, path: Path, system: str) -> None:
+        self.path = path
+        self.system = system
+        self._spans = cache(self._read_spans)
+        self._metrics = cache(self._read_metrics)
+
+    def case(self, number: int, row: Any) -> Case:
+        """Return the case of a row; `number` counts from 1."""
+        if not isinstance(row, dict):
+            raise wrong(self.path, f"case {number} must be an object, got {shorten(row)}")
+        self._check_keys(number, row)
+        if "spans" in row:
+            return self._spans_case(number, row)
+        return self._metrics_case(number, row)
+
+    def _check_keys(self, number: int, row: dict[str, Any]) -> None:
+        place = f"case {number}"
+        for key in ("name", "normal", "abnormal", "truth"):
+            if key not in row:
+                raise wrong(self.path, f"{place} must have {key!r}, got {sorted(row)}")
+        for key in sorted(set(row) - KEYS):
+            raise wrong(self.path, f"{place}: {key!r} must be one of {sorted(KEYS)}")
+        if ("spans" in row) == ("metrics" in row):
+            raise wrong(self.path, f"{place} must have 'spans' or 'metrics', and not both")
+
+    def _refuse(self, number: int, row: dict[str, Any], key: str, rule: str) -> ValueError:
+        got = shorten(row[key])
+        return wrong(self.path, f"case {number} ({row['name']}): {key} must be {rule}, got {got}")
+
+    def _window(
+        self, number: int, row: dict[str, Any], key: str
+    ) -> tuple[pd.Timestamp, pd.Timestamp]:
+        rule = "a start and a later end"
+        value = row[key]
+        if not isinstance(value, list) or len(value) != 2:
+            raise self._refuse(number, row, key, rule)
+        try:
+            start, end = map(_moment, value)
+        except ValueError as error:
+            raise self._refuse(number, row, key, f"{rule} ({error})") from error
+        if not start < end:
+            raise self._refuse(number, row, key, rule)
+        return start, end
+
+    def _truth(self, number: int, row: dict[str, Any]) -> tuple[str, ...]:
+        value = row["truth"]
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise self._refuse(number, row, "truth", "a list of services")
+        return tuple(value)
+
+    def _spans_case(self, number: int, row: dict[str, Any]) -> SpansCase:
+        files = row["spans"] if isinstance(row["spans"], list) else [row["spans"]]
+        frame, starts = self._spans(tuple(map(str, files)))
+
+        def cut(key: str) -> pd.DataFrame:
+            low, high = self._window(number, row, key)
+            spans = frame[(low <= starts) & (starts < high)]
+            if spans.empty:
+                raise self._refuse(number, row, key, "a time in which traces start")
+            return spans.reset_index(drop=True)
+
+        name, system, kind = self._names(row)
+        truth = self._truth(number, row)
+        return SpansCase(name, system, truth, cut("normal"), cut("abnormal"), kind)
+
+    def _metrics_case(self, number: int, row: dict[str, Any]) -> MetricsCase:
+        frame = self._metrics(str(row["metrics"]))
+
+        def cut(key: str) -> pd.DataFrame:
+            low, high = (moment.timestamp() for moment in self._window(number, row, key))
+            rows = frame[(low <= frame.index) & (frame.index < high)]
+            if rows.empty:
+                raise self._refuse(number, row, key, "a time with rows")
+            return rows
+
+        truth = self._truth(number, row)
+        if len(truth) != 1:
+            raise self._refuse(number, row, "truth", "one service where metrics are given")
+        calls = self._calls(number, row)
+        name, system, kind = self._names(row)
+        return MetricsCase(
+            name, system, truth[0], cut("normal"), cut("abnormal"), calls, None, kind
+        )
+
+    def _names(self, row: dict[str, Any]) -> tuple[str, str, str]:
+        """Return the name of a case, its system and its kind of fault."""
+        return str(row["name"]), str(row.get("system", self.system)), str(row.get("kind", ""))
+
+    def _calls(self, number: int, row: dict[str, Any]) -> list[tuple[str, str]] | None:
+        pairs = row.get("calls")
+        if pairs is None:
+            return None
+        is_list = isinstance(pairs, list)
+        if not is_list or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+            raise self._refuse(number, row, "calls", "pairs of caller and callee")
+        return [(str(caller), str(callee)) for caller, callee in pairs]
+
+    def _read_spans(self, files: tuple[str, ...]) -> tuple[pd.DataFrame, pd.Series]:
+        """Return the spans of some files, and for each the start of its trace."""
+        import pandas as pd
+
+        from aiops_lab.formats.files import read_spans
+
+        frames = [read_spans(self._file(name)) for name in files]
+        frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+        return frame, frame.groupby("trace_id", observed=True)["start"].transform("min")
+
+    def _read_metrics(self, file: str) -> pd.DataFrame:
+        return csv_table(self._file(file), (TIME,)).set_index(TIME).sort_index()
+
+    def _file(self, name: str) -> Path:
+        path = self.path.parent / name
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing, which {self.path} names")
+        return path
+
+
+def _moment(value: Any) -> pd.Timestamp:
+    import pandas as pd
+
+    from aiops_lab.numerics import to_utc
+
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return pd.Timestamp(float(value), unit="s", tz="UTC")
+    return to_utc(value, "it")

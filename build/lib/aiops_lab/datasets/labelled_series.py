@@ -1,0 +1,84 @@
+"""Series with a labelled part for learning and one for testing: WSD, AIOPS KPI and the UCR archive.
+
+Each case is CASE.npz, or a folder CASE of .npy files as in the public collection: train, test,
+train_label, test_label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiops_lab.datasets.cases import Case, SeriesCase
+from aiops_lab.datasets.files import present, wrong
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LICENCE = "none stated: for evaluation, not to be passed on"
+SOURCE = "https://github.com/CSTCloudOps/datasets"
+FOLDERS = {"wsd": "WSD", "ucr": "UCR", "aiops": "AIOPS"}
+PARTS = ("train", "test", "train_label", "test_label")
+
+
+def get(name: str) -> str:
+    """Return how to get the data set `name`."""
+    return f"git clone {SOURCE}, then give its folder UTS/{FOLDERS[name]}."
+
+
+def reader(name: str) -> Callable[[Path, bool], tuple[list[Case], list[str]]]:
+    """Return what reads the data set `name`: a case for each series, none left out, no logs."""
+    return partial(_read, name)
+
+
+def _read(name: str, directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
+    folders = {path.parent for path in directory.glob("*/train.npy")}
+    paths = sorted(folders | set(directory.glob("*.npz")))
+    return [_case(name, path) for path in paths], []
+
+
+def _case(name: str, path: Path) -> SeriesCase:
+    import numpy as np
+
+    parts = {part: array.astype(np.float64) for part, array in _arrays(path).items()}
+    for part, array in parts.items():
+        if array.ndim != 1 or not np.isfinite(array).all():
+            raise wrong(path, f"{part} must be a series of finite numbers")
+    for part in ("train", "test"):
+        sizes = parts[part].size, parts[f"{part}_label"].size
+        if sizes[0] != sizes[1]:
+            raise wrong(path, f"{part} has {sizes[0]} points and {sizes[1]} labels")
+    if not parts["test"].size:
+        raise wrong(path, "test has no points")
+    values = np.concatenate([parts["train"], parts["test"]])
+    windows = _runs(np.concatenate([parts["train_label"], parts["test_label"]]) > 0)
+    return SeriesCase(
+        f"{name}/{path.stem}", name, windows, values, None, learning=parts["train"].size
+    )
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    import numpy as np
+
+    try:
+        if path.is_dir():
+            files = {part: present(path / f"{part}.npy") for part in PARTS}
+            return {part: np.load(file, allow_pickle=False) for part, file in files.items()}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return {part: stored[part] for part in PARTS}
+    except FileNotFoundError:
+        raise
+    # what zipfile and numpy raise about a damaged file
+    except Exception as error:
+        raise wrong(path, f"not readable as arrays {', '.join(PARTS)} ({error})") from error
+
+
+def _runs(labelled: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Return (first row, last row) of each run of labelled points."""
+    import numpy as np
+
+    steps = np.diff(np.concatenate([[0], labelled.astype(np.int8), [0]]))
+    begins, ends = np.flatnonzero(steps > 0), np.flatnonzero(steps < 0) - 1
+    return tuple(zip(begins.tolist(), ends.tolist(), strict=True))

@@ -1,0 +1,83 @@
+"""Files of the Numenta Anomaly Benchmark (NAB) as cases: a series and its labelled windows."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiops_lab.datasets.cases import Case, SeriesCase
+from aiops_lab.datasets.files import csv_table, present, read_json, wrong
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+LICENCE = "MIT, Copyright 2014-2024 Numenta Inc."
+SOURCE = "https://github.com/numenta/NAB"
+GET = "git clone https://github.com/numenta/NAB nab, then give that folder."
+
+
+def read_nab(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
+    """Return a case for each file; none is left out, and there are no `logs`."""
+    data = directory / "data"
+    path = directory / "labels/combined_windows.json"
+    if not data.is_dir() and not path.parent.is_dir():
+        return [], []
+    labels = read_json(present(path, f"The data is public ({SOURCE}): {GET}"))
+    if not isinstance(labels, dict):
+        raise wrong(path, "must be an object {file: windows}")
+    files = {file.relative_to(data).as_posix() for file in data.glob("*/*.csv")}
+    for name in sorted(labels.keys() - files):
+        raise wrong(path, f"labels {name}, which is not in data/")
+    for name in sorted(files - labels.keys()):
+        raise wrong(path, f"lacks data/{name}")
+    cases: list[Case] = []
+    for name in sorted(files):
+        times, values = _series(data / name)
+        windows = _windows(path, name, labels[name], times)
+        cases.append(SeriesCase(name, name.partition("/")[0], windows, values, times))
+    return cases, []
+
+
+def _series(path: Path) -> tuple[pd.DatetimeIndex, np.ndarray]:
+    """Return the times and the values of a file."""
+    import numpy as np
+    import pandas as pd
+
+    frame = csv_table(path, ("timestamp", "value"))
+    try:
+        times = pd.DatetimeIndex(pd.to_datetime(frame["timestamp"], format="ISO8601"))
+        values = frame["value"].to_numpy(np.float64)
+    except (ValueError, TypeError) as error:
+        raise wrong(path, f"must hold times and numbers ({error})") from error
+    if values.size == 0:
+        raise wrong(path, "has no rows")
+    for row in np.flatnonzero(times.isna() | ~np.isfinite(values)):
+        raise wrong(path, f"row {row} has no time or no finite value")
+    # an hour back is a clock that was set back, as in autumn; the rows are still in order
+    back: list[int] = np.flatnonzero(np.diff(times) < np.timedelta64(-1, "h")).tolist()
+    for at in back:
+        raise wrong(path, f"row {at + 1} is out of order ({times[at + 1]} after {times[at]})")
+    return times, values
+
+
+def _windows(
+    path: Path, name: str, spans: Any, times: pd.DatetimeIndex
+) -> tuple[tuple[int, int], ...]:
+    """Return (first row, last row) of each labelled window."""
+    import numpy as np
+    import pandas as pd
+
+    try:
+        limits = [(pd.Timestamp(first), pd.Timestamp(last)) for first, last in spans]
+        rows = [np.flatnonzero((times >= first) & (times <= last)) for first, last in limits]
+    except (TypeError, ValueError) as error:
+        raise wrong(path, f"{name}: windows must be pairs of times ({error})") from error
+    for (first, last), inside in zip(limits, rows, strict=True):
+        if not inside.size or first < times.min() or last > times.max():
+            raise wrong(path, f"{name}: no rows for the whole window {first} to {last}")
+    windows = tuple((int(inside[0]), int(inside[-1])) for inside in rows)
+    if any(after[0] <= before[1] for before, after in pairwise(windows)):
+        raise wrong(path, f"{name}: windows must be in order and apart")
+    return windows

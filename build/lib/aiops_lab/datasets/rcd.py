@@ -1,0 +1,49 @@
+"""Faults of RCD's sock shop as cases: cpu and memory of 13 services, without a call graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiops_lab.datasets.cases import Case, MetricsCase
+from aiops_lab.datasets.files import NUMBERS, check_kinds, csv_table, wrong
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LICENCE = "none stated: for evaluation, not to be passed on"
+SOURCE = "https://github.com/azamikram/rcd"
+GET = (
+    f"git clone {SOURCE}, then give its folder sock-shop-data, with a folder SERVICE-FAULT-N each."
+)
+SOCK_SHOP = "sockshop"
+
+
+def read_rcd(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
+    """Return a case for each fault; none is left out, and there are no `logs`.
+
+    Normal and abnormal were recorded days apart, a row a second.
+    """
+    return list(_cases(directory)), []
+
+
+def _cases(directory: Path) -> Iterator[Case]:
+    for folder in sorted(path for path in directory.glob("*-*-*") if path.is_dir()):
+        service, fault, _ = folder.name.rsplit("-", 2)
+        normal, abnormal = (_metrics(folder, name) for name in ("normal", "anomalous"))
+        name = f"{SOCK_SHOP}/{folder.name}"
+        yield MetricsCase(name, SOCK_SHOP, service, normal, abnormal, None, None, fault)
+
+
+def _metrics(folder: Path, name: str) -> pd.DataFrame:
+    """Return ``service_metric`` columns by time (Unix s)."""
+    plain = folder / f"{name}.csv"
+    path = plain if plain.is_file() else plain.with_suffix(".csv.gz")
+    frame = csv_table(path, ("time",)).set_index("time")
+    if frame.empty:
+        raise wrong(path, "has no rows")
+    check_kinds(path, frame, dict.fromkeys(frame.columns, NUMBERS))
+    if not (frame.index.is_monotonic_increasing and frame.index.is_unique):
+        raise wrong(path, "intervals must be in order, each once")
+    return frame

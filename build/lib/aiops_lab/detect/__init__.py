@@ -1,0 +1,1 @@
+"""What is unusual? Windows, baselines, detectors, incidents."""

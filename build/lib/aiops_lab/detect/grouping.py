@@ -1,0 +1,367 @@
+"""Which anomalies belong together? They are sorted into incidents, window by window.
+
+An anomaly at an endpoint that an open incident already has joins that incident. An anomaly at
+another endpoint joins if traces or a call link it to the incident. If it begins more than
+`LATE_WINDOWS` later, the cause of the incident must explain it, too, even at an endpoint that the
+incident has: a common caller is a victim of many causes. What no cause explains is another
+incident.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from itertools import chain, permutations, product
+from typing import Protocol
+
+import pandas as pd
+
+from aiops_lab.detect.incidents import ACKNOWLEDGED, ACTIVE, RESOLVED, Incident
+from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.results import Anomaly
+from aiops_lab.spans import Key
+
+MOVES = {(ACTIVE, ACKNOWLEDGED), (ACTIVE, RESOLVED), (ACKNOWLEDGED, RESOLVED)}
+
+LATE_WINDOWS = 2
+"""Windows after which a new anomaly must be explained by the cause of its incident. Raising it
+joins faults that begin soon after each other; 2 leave a fault the time to reach its callers."""
+
+MERGE_AFTER_WINDOWS = (1, 2, 4, 8, 16)
+"""How many windows after an incident began its cause is compared with those of other open ones."""
+
+CAUSES_COMPARED = 2
+"""How many of the best suspects count as causes where two verdicts are compared."""
+
+MIN_SHARED_TRACES = 2
+"""Traces that must show both of two anomalies to link them: a client may send everything it does
+under one. Raising it leaves what calls do not link apart."""
+
+Calls = Callable[[Key, Key], bool]  # (caller, called): has the one been seen calling the other?
+
+
+class IllegalMoveError(ValueError):
+    """A step of the life cycle that does not exist, such as resolving twice."""
+
+
+class Causes(Protocol):
+    """What is known of causes as of the window that is taken in."""
+
+    def causes(self, incident: Incident) -> list[Key]:
+        """Return the suspects of an incident, best first."""
+
+    def origins(self, anomalies: list[Anomaly]) -> list[Key]:
+        """Return where the excess of some anomalies originates, best first."""
+
+
+class IncidentManager:
+    """Sorts anomalies into incidents, window by window, and moves incidents through their life
+    cycle.
+
+    Parameters
+    ----------
+    sensitivity : Sensitivity
+        ``correlation_s``, ``resolve_after_s`` and ``window_s`` are used.
+    incidents : iterable of Incident
+        Those that are known already.
+    """
+
+    def __init__(self, sensitivity: Sensitivity, incidents: Iterable[Incident] = ()) -> None:
+        self.incidents = {incident.id: incident for incident in incidents}
+        self.merged: dict[str, str] = {}  # id of an incident that was merged into another: its id
+        self._correlation = pd.Timedelta(sensitivity.correlation_s, unit="s")
+        self._resolve_after = pd.Timedelta(sensitivity.resolve_after_s, unit="s")
+        self._window = pd.Timedelta(sensitivity.window_s, unit="s")
+
+    def window(
+        self,
+        end: pd.Timestamp,
+        anomalies: list[Anomaly],
+        calls: Calls,
+        causes: Causes | None = None,
+    ) -> list[Incident]:
+        """Take in the anomalies of one window that ends at `end`; return the incidents they went
+        to.
+
+        Two anomalies are linked when they share an endpoint, traces, or a call edge. Without
+        `causes` links alone decide, and no incidents are merged.
+        """
+        self.tick(end)
+        touched: dict[str, Incident] = {}
+        for group in _components(anomalies, calls):
+            for incident, part in self._sorted(group, end, calls, causes):
+                incident.take_in(part, end)
+                touched[incident.id] = incident
+        if causes is not None:
+            into = self._merge([*touched.values()], end, causes)
+            touched |= {incident.id: incident for incident in into}
+        return [incident for incident in touched.values() if incident.id in self.incidents]
+
+    def tick(self, now: pd.Timestamp) -> list[Incident]:
+        """Resolve the incidents that have been without an anomaly for long enough; return them."""
+        quiet = []
+        for incident in self._open():
+            resolves_at = incident.last_anomaly + self._resolve_after
+            if now < incident.last_anomaly:  # it was found while a clock was ahead
+                resolves_at = incident.last_anomaly
+            elif now < resolves_at:
+                continue
+            incident.status = RESOLVED
+            incident.resolved_at = resolves_at
+            quiet.append(incident)
+        return quiet
+
+    def find(self, incident_id: str) -> Incident:
+        """Return an incident by its id, or the one into which it was merged.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
+        while incident_id in self.merged:
+            incident_id = self.merged[incident_id]
+        return self.incidents[incident_id]
+
+    def move(self, incident_id: str, status: str, now: pd.Timestamp) -> Incident:
+        """Acknowledge or resolve an incident by hand.
+
+        Raises
+        ------
+        KeyError
+            If there is no such incident.
+        IllegalMoveError
+            If the life cycle has no such step; the message names the incident and both states.
+        """
+        incident = self.find(incident_id)
+        if (incident.status, status) not in MOVES:
+            raise IllegalMoveError(
+                f"incident {incident_id} is {incident.status} and cannot become {status}"
+            )
+        incident.status = status
+        if status == ACKNOWLEDGED:
+            incident.acknowledged_at = now
+        else:
+            incident.resolved_at = now
+        return incident
+
+    def _open(self) -> list[Incident]:
+        """Return the incidents that are not resolved, the oldest first."""
+        unresolved = [i for i in self.incidents.values() if i.status != RESOLVED]
+        return sorted(unresolved, key=_age)
+
+    def _recent(self, incident: Incident, end: pd.Timestamp) -> bool:
+        # one whose last anomaly lies ahead was found while a clock was
+        return pd.Timedelta(0) <= end - incident.last_anomaly <= self._correlation
+
+    def _sorted(
+        self, group: list[Anomaly], end: pd.Timestamp, calls: Calls, causes: Causes | None
+    ) -> list[tuple[Incident, list[Anomaly]]]:
+        """Return to which incidents the anomalies of a linked group go."""
+        parts: dict[str, list[Anomaly]] = defaultdict(list)
+        rest = []
+        for anomaly in group:
+            incident = self._at_endpoint(anomaly, group, end, calls, causes)
+            if incident is None:
+                rest.append(anomaly)
+            else:
+                parts[incident.id].append(anomaly)
+        for part in _components(rest, calls):
+            incident = self._home(part, group, end, calls, causes)
+            parts[incident.id] += part
+        return [(self.incidents[known], part) for known, part in parts.items()]
+
+    def _at_endpoint(
+        self,
+        anomaly: Anomaly,
+        group: list[Anomaly],
+        end: pd.Timestamp,
+        calls: Calls,
+        causes: Causes | None,
+    ) -> Incident | None:
+        """Return the open incident at whose endpoint an anomaly is: the one that it goes on in,
+        else the one that explains it.
+
+        At an origin it joins however long ago the last anomaly was: after more than `correlation_s`
+        as a new episode.
+        """
+        kind = anomaly.type, anomaly.key
+        holders = [i for i in self._open() if self._holds(i, anomaly, end, calls)]
+        incident = None
+        if causes is not None:
+            goes_on = (i for i in holders if self._goes_on(i, anomaly, group, calls))
+            incident = max(goes_on, key=lambda i: i.last_seen[kind], default=None)
+        if incident is None:
+            incident = self._explaining(holders, [anomaly], calls, causes)
+        if incident is None and causes is not None:
+            abstaining = (i for i in holders if not causes.causes(i))
+            incident = next(abstaining, None)
+        if incident is not None and not self._recent(incident, end):
+            incident.begin_episode(anomaly.began, end)
+        return incident
+
+    def _holds(self, incident: Incident, anomaly: Anomaly, end: pd.Timestamp, calls: Calls) -> bool:
+        """Return whether an incident has the endpoint of an anomaly: recently, or as an origin."""
+        if anomaly.key not in incident.keys:
+            return False
+        return self._recent(incident, end) or anomaly.key in _origin_keys(incident, calls)
+
+    def _goes_on(
+        self, incident: Incident, anomaly: Anomaly, group: list[Anomaly], calls: Calls
+    ) -> bool:
+        """Return whether an incident had the same anomaly shortly before, and still has a part in
+        it: an origin that was abnormal shortly before, too, or nothing else is abnormal nearby.
+        """
+        shortly_before = anomaly.window - LATE_WINDOWS * self._window
+        seen = {known for known, last in incident.last_seen.items() if last >= shortly_before}
+        if (anomaly.type, anomaly.key) not in seen:
+            return False
+        alone = all(other.key in incident.keys for other in group)
+        return alone or not seen.isdisjoint(_origins(incident.anomalies, calls))
+
+    def _home(
+        self,
+        part: list[Anomaly],
+        group: list[Anomaly],
+        end: pd.Timestamp,
+        calls: Calls,
+        causes: Causes | None,
+    ) -> Incident:
+        """Return the incident of anomalies at endpoints that no open incident has, or whose causes
+        do not explain them.
+
+        That is an open one that is linked to them and explains them. Failing that, the oldest
+        resolved one that comes back: the same kind of anomaly at the same origin, an endpoint that
+        calls no other abnormal one. Failing that, a new one.
+        """
+        linked = [i for i in self._open() if self._is_linked(i, part, group, end, calls)]
+        incident = self._explaining(linked, part, calls, causes)
+        if incident is not None:
+            return incident
+        origins = _origins(part, calls)
+        for incident in sorted(self.incidents.values(), key=_age):
+            back = incident.status == RESOLVED and self._recent(incident, end)
+            if back and origins & _origins(incident.anomalies, calls):
+                incident.begin_episode(min(a.began for a in part), end)
+                return incident
+        return self._new(part, end, linked)
+
+    def _is_linked(
+        self,
+        incident: Incident,
+        part: list[Anomaly],
+        group: list[Anomaly],
+        end: pd.Timestamp,
+        calls: Calls,
+    ) -> bool:
+        """Return whether an incident is linked to anomalies, or now to those beside them."""
+        if not self._recent(incident, end):
+            return False
+        beside = any(anomaly.key in incident.keys for anomaly in group)
+        return beside or _any_linked(incident.anomalies, part, calls)
+
+    def _explaining(
+        self,
+        incidents: list[Incident],
+        anomalies: list[Anomaly],
+        calls: Calls,
+        causes: Causes | None,
+    ) -> Incident | None:
+        """Return the incident whose cause explains anomalies, of some that are linked to them.
+
+        What began together is taken for one. Later, the excess of the anomalies must originate at
+        the suspects of the incident, or where it has an origin; where none can be found, the link
+        decides.
+        """
+        oldest = next(iter(incidents), None)
+        if causes is None or oldest is None:
+            return oldest
+        began = min(anomaly.began for anomaly in anomalies)
+        together = [i for i in incidents if began - i.started <= LATE_WINDOWS * self._window]
+        if len(together) == len(incidents):
+            return oldest
+        origins = causes.origins(anomalies)[:CAUSES_COMPARED]
+        if not origins:
+            return oldest
+        for origin, incident in product(origins, incidents):
+            if origin in _origin_keys(incident, calls):
+                return incident
+            if origin in causes.causes(incident)[:CAUSES_COMPARED]:
+                return incident
+        return next(iter(together), None)
+
+    def _new(self, group: list[Anomaly], end: pd.Timestamp, linked: list[Incident]) -> Incident:
+        second = int(end.timestamp())
+        taken = [*self.incidents, *self.merged]
+        number = 1 + sum(known.startswith(f"INC-{second}-") for known in taken)
+        keys = {a.key for a in group}
+        earlier = [i for i in self.incidents.values() if i.keys & keys]
+        last = max(earlier, key=lambda i: (i.last_anomaly, i.id), default=None)
+        incident = Incident(f"INC-{second}-{number}", end, min(a.began for a in group), end)
+        incident.recurrence_of = last.id if last else None
+        incident.beside = [other.id for other in linked]
+        self.incidents[incident.id] = incident
+        return incident
+
+    def _merge(self, touched: list[Incident], end: pd.Timestamp, causes: Causes) -> list[Incident]:
+        """Make incidents one whose verdicts name the same cause; return those that stay, the
+        oldest. What its cause did not explain is not merged into an incident.
+        """
+        stay = []
+        for incident in sorted(touched, key=_age):
+            age = (end - incident.first_detected) / self._window + 1
+            if age not in MERGE_AFTER_WINDOWS:
+                continue
+            older = [i for i in self._open() if _age(i) < _age(incident)]
+            older = [i for i in older if self._recent(i, end) and i.id not in incident.beside]
+            if not older:
+                continue
+            cause = causes.causes(incident)[:1]
+            same = (i for i in older if cause and causes.causes(i)[:1] == cause)
+            into = next(same, None)
+            if into is not None:
+                into.take_in(incident.anomalies, end)
+                self.merged[incident.id] = into.id
+                del self.incidents[incident.id]
+                stay.append(into)
+        return stay
+
+
+def _age(incident: Incident) -> tuple[pd.Timestamp, int]:
+    """Return what sorts incidents by age."""
+    return incident.first_detected, int(incident.id.rpartition("-")[2])
+
+
+def _linked(a: Anomaly, b: Anomaly, calls: Calls) -> bool:
+    return a.key == b.key or _share_traces(a, b) or calls(a.key, b.key) or calls(b.key, a.key)
+
+
+def _share_traces(a: Anomaly, b: Anomaly) -> bool:
+    """Return whether traces show both, and more than those of one client."""
+    shared = set(a.traces) & set(b.traces) - {*a.crowded, *b.crowded}
+    return len(shared) >= MIN_SHARED_TRACES
+
+
+def _any_linked(some: list[Anomaly], others: list[Anomaly], calls: Calls) -> bool:
+    return any(_linked(a, b, calls) for a, b in product(some, others))
+
+
+def _origins(anomalies: list[Anomaly], calls: Calls) -> set[tuple[str, Key]]:
+    """Return type and place of the anomalies whose endpoint calls none of the others' endpoints."""
+    keys = {a.key for a in anomalies}
+    callers = {caller for caller, called in permutations(keys, 2) if calls(caller, called)}
+    return {(a.type, a.key) for a in anomalies if a.key not in callers}
+
+
+def _origin_keys(incident: Incident, calls: Calls) -> set[Key]:
+    return {key for _, key in _origins(incident.anomalies, calls)}
+
+
+def _components(anomalies: list[Anomaly], calls: Calls) -> list[list[Anomaly]]:
+    """Split anomalies into groups that are linked, directly or through others, in their order."""
+    groups: list[list[Anomaly]] = []
+    for anomaly in anomalies:
+        near = [group for group in groups if _any_linked(group, [anomaly], calls)]
+        groups = [group for group in groups if group not in near]
+        groups.append([*chain.from_iterable(near), anomaly])
+    return groups

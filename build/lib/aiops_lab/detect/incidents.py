@@ -1,0 +1,244 @@
+"""What is an incident? Anomalies that belong together, their verdict, and what became of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pandas as pd
+
+from aiops_lab.numerics import to_timestamp, unix_ns
+from aiops_lab.results import (
+    SEVERITIES,
+    Anomaly,
+    Explanation,
+    Step,
+    Suspect,
+    Verdict,
+    iso,
+    kind_of,
+)
+from aiops_lab.spans import Key
+
+STATUSES = ACTIVE, ACKNOWLEDGED, RESOLVED = "active", "acknowledged", "resolved"
+
+
+@dataclass(repr=False)
+class Incident:
+    """Anomalies that belong together, with their verdict.
+
+    Times are Timestamps in UTC. ``first_detected`` is the end of the first anomalous window,
+    ``last_anomaly`` that of the last one. ``started`` is the start of the first one, or of the
+    first one of its present episode: the verdict looks at what lies between ``started`` and
+    ``last_anomaly``. ``earlier`` holds these bounds of earlier episodes. ``beside`` names the
+    incidents that were open nearby when it began, and whose causes did not explain it. ``seen``
+    holds when each of ``anomalies`` was seen last: the end of the window.
+    """
+
+    id: str
+    first_detected: pd.Timestamp
+    started: pd.Timestamp
+    last_anomaly: pd.Timestamp
+    status: str = ACTIVE
+    anomalies: list[Anomaly] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
+    acknowledged_at: pd.Timestamp | None = None
+    resolved_at: pd.Timestamp | None = None
+    earlier: list[tuple[pd.Timestamp, pd.Timestamp]] = field(default_factory=list)
+    recurrence_of: str | None = None
+    beside: list[str] = field(default_factory=list)
+    seen: list[pd.Timestamp] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # a version before did not store them
+        self.seen += [self.last_anomaly] * (len(self.anomalies) - len(self.seen))
+
+    def __repr__(self) -> str:
+        cause = self.root_cause
+        named = "no cause found" if cause is None else f"root cause {cause.name or cause.endpoint}"
+        return f"<Incident {self.id} {self.severity} {self.status}: {self.title}; {named}>"
+
+    @property
+    def severity(self) -> str:
+        """The worst severity of its anomalies."""
+        return max((a.severity for a in self.anomalies), key=SEVERITIES.index)
+
+    @property
+    def suspects(self) -> list[Suspect]:
+        return list(self.verdict.suspects)
+
+    @property
+    def root_cause(self) -> Suspect | None:
+        """The first suspect, or None where the analysis abstains."""
+        return self.verdict.cause
+
+    @property
+    def traces(self) -> list[str]:
+        """The trace_ids of its bad requests, the first thousand."""
+        return list(self.verdict.traces)
+
+    @property
+    def affected_endpoints(self) -> list[str]:
+        """The endpoints whose degradation the cause explains; without a cause, those with
+        anomalies.
+        """
+        seen = dict.fromkeys(a.name or a.endpoint for a in self.anomalies)
+        return list(self.verdict.affected) if self.root_cause else list(seen)
+
+    @property
+    def episodes(self) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
+        """When it was at work: one interval, and one more for each time that it was reopened."""
+        return [*self.earlier, (self.started, self.last_anomaly)]
+
+    @property
+    def keys(self) -> set[Key]:
+        """The (service, endpoint) of its anomalies."""
+        return {a.key for a in self.anomalies}
+
+    @property
+    def last_seen(self) -> dict[tuple[str, Key], pd.Timestamp]:
+        """When each type of anomaly was seen last at each endpoint: the end of the window."""
+        kinds = ((anomaly.type, anomaly.key) for anomaly in self.anomalies)
+        return dict(zip(kinds, self.seen, strict=True))
+
+    @property
+    def main_anomaly(self) -> Anomaly:
+        """The anomaly to put first: the worst one at the root cause, else the worst of all."""
+        cause = self.root_cause
+        at_cause = [a for a in self.anomalies if cause and a.key == cause.key]
+        return max(at_cause or self.anomalies, key=lambda a: SEVERITIES.index(a.severity))
+
+    @property
+    def title(self) -> str:
+        main = self.main_anomaly
+        return f"{main.title} detected in {main.name or main.endpoint}"
+
+    def begin_episode(self, started: pd.Timestamp, end: pd.Timestamp) -> None:
+        """Begin a new episode, with a window that ends at `end`; if resolved, be active again."""
+        self.earlier.append((self.started, self.last_anomaly))
+        self.started = started
+        self.last_anomaly = end
+        if self.status == RESOLVED:
+            self.status = ACTIVE
+            self.resolved_at = None
+
+    def take_in(self, anomalies: list[Anomaly], end: pd.Timestamp) -> None:
+        """Add the anomalies of a window that ends at `end`.
+
+        There is one entry a type and endpoint, which keeps its first window and its worst numbers.
+        """
+        self.last_anomaly = end
+        place = {(a.type, a.key): n for n, a in enumerate(self.anomalies)}
+        for anomaly in anomalies:
+            n = place.get((anomaly.type, anomaly.key))
+            if n is None:
+                self.anomalies.append(anomaly)
+                self.seen.append(end)
+            else:
+                self.anomalies[n] = _worse(self.anomalies[n], anomaly)
+                self.seen[n] = end
+
+    def explain(self) -> Explanation:
+        """Return the steps that led to the root cause, each with the rows it used, the last with
+        traces that show it.
+
+        It is a list; printed it reads as a text, in a notebook as a page.
+        """
+        return self.verdict.explain()
+
+    def why_not(self, endpoint: str) -> Step:
+        """Return why `endpoint` (as shown) is not the root cause, or is not held to be.
+
+        Raises
+        ------
+        ValueError
+            If the incident's requests never touched that endpoint.
+        """
+        return self.verdict.why_not(endpoint)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the incident as the HTTP interface shows it."""
+        cause = self.root_cause
+        root_cause = None
+        if cause:
+            root_cause = cause.to_dict() | {"description": self.main_anomaly.description}
+        suspects = [suspect.to_dict() for suspect in self.suspects]
+        anomalies = [anomaly.to_dict() for anomaly in self.anomalies]
+        return {
+            "id": self.id,
+            "severity": self.severity,
+            "status": self.status,
+            "title": self.title,
+            "root_cause": root_cause,
+            "suspects": suspects,
+            "affected_endpoints": self.affected_endpoints,
+            "anomalies": anomalies,
+            "trace_correlation": {
+                "total_traces": self.verdict.total_traces,
+                "sample_traces": list(self.verdict.sample_traces),
+            },
+            "changes": [row for step in self.verdict.changes for row in step.rows],
+            "first_detected": iso(self.first_detected),
+            "last_anomaly": iso(self.last_anomaly),
+            "acknowledged_at": iso(self.acknowledged_at),
+            "resolved_at": iso(self.resolved_at),
+            "reopened": len(self.earlier),
+            "recurrence_of": self.recurrence_of,
+        }
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the incident as JSON-ready data that `from_record` reads back exactly."""
+        return json.loads(json.dumps(asdict(self), default=_plain))
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Incident:
+        """Return the incident that `to_record` wrote, also that of a version with other words."""
+        return _read(cls, record | {"verdict": _renamed(record["verdict"])})
+
+
+_OLD_WORDS = {"blames": "attributed_to", "handed": "reassigned"}
+
+
+def _renamed(value: Any) -> Any:
+    """Return a stored verdict in the words of today."""
+    if isinstance(value, list):
+        return [_renamed(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    parts = {_OLD_WORDS.get(name, name): _renamed(part) for name, part in value.items()}
+    return parts | ({"by": "deviations"} if parts.get("by") == "symptoms" else {})
+
+
+def _plain(value: Any) -> Any:
+    # else a number of numpy's
+    return unix_ns(value) if isinstance(value, pd.Timestamp) else value.item()
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """Return JSON-ready data as what it was: a dataclass, a list or tuple, or a time, by its type
+    hint `kind`.
+    """
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        fields = {name: _read(hints[name], part) for name, part in value.items()}
+        return kind(**fields)  # type: ignore[operator]
+    container = get_origin(kind)
+    arguments = get_args(kind)
+    if container in (list, tuple):
+        return container(_read(arguments[0], part) for part in value)
+    is_time = value is not None and pd.Timestamp in (kind, *arguments)  # also of Timestamp | None
+    return to_timestamp(value) if is_time else value
+
+
+def _worse(known: Anomaly, new: Anomaly) -> Anomaly:
+    if _badness(new) <= _badness(known):
+        return known
+    return replace(new, window=known.window, end=known.end, since=known.since)
+
+
+def _badness(anomaly: Anomaly) -> tuple[int, float]:
+    """Return how bad an anomaly is: its severity, then the size of its kind."""
+    kind = kind_of(anomaly.type)
+    size = anomaly.evidence.get(kind.size) if kind and kind.size else None
+    return SEVERITIES.index(anomaly.severity), float(size or 0.0)

@@ -1,0 +1,65 @@
+"""What holds of a recording at any sensitivity? Its spans and requests, prepared once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from aiops_lab.detect.windows import is_given_up, log_ms
+from aiops_lab.spans import Key
+from aiops_lab.traces.encode import encode
+from aiops_lab.traces.graph import calls_of
+
+
+class Recording:
+    """A spans frame, prepared once for many pipelines: what holds at any sensitivity.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A spans frame.
+    keys : dict
+        Codes of the endpoints that serve; grows by those that are new.
+    methods : dict, optional
+        The methods that are named by their route alone, as in `EncodedSpans`.
+    addresses : dict, optional
+        The services behind addresses, as in `EncodedSpans`.
+    """
+
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        keys: dict[Key, int],
+        methods: dict[Key, str] | None = None,
+        addresses: dict[tuple[str, str], str] | None = None,
+    ) -> None:
+        self.keys = keys
+        self.spans = spans = encode(frame, list(keys), methods, addresses)
+        self.requests = spans.select(spans.server)
+        newest = int(self.requests.node.max(initial=len(keys) - 1))
+        for node in range(len(keys), newest + 1):
+            keys[spans.keys[node]] = node
+        # calls of endpoints that have never been seen serving have no baseline
+        has_baseline = spans.node <= newest
+        self.given_up = spans.select(has_baseline & is_given_up(spans))
+
+    @cached_property
+    def by_end(self) -> np.ndarray:
+        """The requests in the order in which they ended."""
+        return np.argsort(self.requests.end, kind="stable")
+
+    @cached_property
+    def log_ms(self) -> np.ndarray:
+        """The log of the milliseconds that each request took."""
+        return log_ms(self.requests)
+
+    @cached_property
+    def calls(self) -> dict[tuple[Key, Key], int]:
+        """Unix ns of the first call of each pair (caller, called)."""
+        keys = self.spans.keys
+        calls = calls_of(self.spans)
+        first = calls.groupby(["caller", "callee"], as_index=False)["start"].min()
+        rows = first.itertuples(index=False)
+        return {(keys[caller], keys[called]): ns for caller, called, ns in rows}

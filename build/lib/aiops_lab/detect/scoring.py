@@ -1,0 +1,527 @@
+"""How far is each window from its baseline? Windows are scored, then decided, then learned.
+
+The order matters. A window is scored against the baseline before it. Then the detectors decide
+whether it is abnormal. Only then does the baseline learn. An abnormal window does not change it;
+its level is learned separately, and replaces the baseline if it lasts.
+
+The kernel scores and learns, and is told which windows are abnormal. The detectors decide from
+whole columns. So `judge` alternates: it scores all windows as if none were abnormal, lets the
+detectors decide, scores again every endpoint with a changed decision, and repeats this until no
+decision changes. A window's score depends on earlier windows only, so each round makes at least one
+more window final. The result is the same as if the windows had been processed one after the other.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, fields
+from math import lgamma, log
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiops_lab.detect import baselines as b
+from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.detect.shifts import accept_steady, learn_shift, score_shift
+from aiops_lab.detect.windows import Counts
+from aiops_lab.numerics import compiled, compiled_part, wilson
+from aiops_lab.spans import Key
+
+Columns = Mapping[str, Any]
+"""Arrays by the name of the column, or a DataFrame."""
+
+WARM_WINDOWS = 12
+"""Windows that a baseline must have learned before lasting shifts are looked for and its rate of
+arrivals is used. Raising it delays the detectors of lasting shifts and silences."""
+
+RATE_MEMORY = 12.0
+"""Half-lives after which an arrival rate weighs half: by default an hour of bursts and gaps.
+Raising it makes the expected number of requests steadier."""
+
+P99 = 2.326
+"""Standard deviations from the mean of a normal distribution to its 99th percentile."""
+
+STUCK_FACTOR = 5.0
+"""How many times its own 99th percentile a request may take before it counts as stuck. Raising it
+reports hanging requests of slow endpoints later."""
+
+LARGEST_RATE = 0.999
+"""Share of errors that is compared with, at most, so that its odds stay finite."""
+
+LARGEST_EXPONENT = 700.0
+"""Logarithm of the highest latency limit in ms, just below where doubles overflow."""
+
+SCORES = np.dtype(
+    [
+        ("mean", "f8"),  # of log milliseconds
+        ("ratio", "f8"),  # geometric mean over baseline
+        ("z", "f8"),
+        ("ratio_ok", "f8"),  # against answers without an error
+        ("high_ms", "f8"),  # from here on a latency would be abnormal
+        ("error_low", "f8"),  # Wilson's lower bound of the share of errors
+        ("error_chance", "f8"),  # chance of so many errors at the usual share plus the margin
+        ("rise", "f8"),  # evidence that the latency has risen, to stay
+        ("rise_on", "f8"),  # 1 where that is reported
+        ("rise_gap", "f8"),  # log milliseconds above the steady level since then
+        ("fall", "f8"),  # evidence that the latency has fallen
+        ("surplus", "f8"),  # evidence that more requests fail than before
+        ("surplus_on", "f8"),  # 1 where that is reported
+        ("surplus_rate", "f8"),  # share of failures since then
+        ("stuck", "f8"),  # requests without an answer
+        ("oldest_s", "f8"),  # age of the oldest of them
+        ("given_up", "f8"),  # calls that their callers gave up
+    ]
+)
+
+# As floats: for whole numbers the kernel would be compiled again.
+Knobs = namedtuple("Knobs", [knob.name for knob in fields(Sensitivity)])  # type: ignore[misc]
+
+compiled_alpha, wilson_bounds = compiled(b.alpha_of), compiled(wilson)
+
+
+class Held(NamedTuple):
+    """Where learning is held still, arrays of shape (windows, endpoints).
+
+    ``abnormal``: the baseline learns apart. ``jumped``: the test of lasting shifts waits, too.
+    """
+
+    abnormal: NDArray
+    jumped: NDArray
+
+
+Decide = Callable[[Columns, Columns, Sensitivity], dict[str, NDArray]]
+"""From the columns of windows and baselines to what each detector decides, by column."""
+
+
+@compiled
+def error_chance(k: float, n: float, p: float) -> float:
+    """Return the exact chance of at least k failures in n requests that fail with probability p.
+
+    1 where k is no more than expected. Exact, as n may be 3.
+    """
+    if k <= n * p:
+        return 1.0
+    ways = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+    term = np.exp(ways + k * log(p) + (n - k) * log(1 - p))
+    total = 0.0
+    while k <= n and term > 1e-15:
+        total += term
+        term *= (n - k) / (k + 1) * p / (1 - p)
+        k += 1
+    return total
+
+
+# ---- the kernel
+
+
+@compiled
+def _walk(
+    counts: Counts, plan: Any, knobs: Any, state: NDArray, scores: NDArray, before: NDArray
+) -> None:
+    """Score each window of some endpoints in the order of time, then learn from it.
+
+    `state` has the shape (endpoints, hours), `scores` and `before` (windows, endpoints); `before`
+    takes a copy of each baseline as it was when its window was scored.
+    """
+    window_s = counts.window_ns / 1e9
+    alpha = compiled_alpha(window_s, RATE_MEMORY * knobs.half_life_s)
+    for w in range(plan.hour.size):
+        now = state[:, plan.hour[w]]
+        start_s = counts.starts[w] / 1e9
+        _find_stuck(counts, w, now, knobs.timeout_s, scores[w])
+        for e in plan.endpoints:
+            baseline = now[e]
+            score = scores[w, e]
+            score["given_up"] = counts.given_up[w, e]
+            _pool(baseline, counts, w, e, plan.activity[w])
+            judged = baseline["pool_n"] >= knobs.min_window
+            _score(baseline, score, knobs, window_s, judged)
+            before[w, e] = baseline
+            abnormal = plan.held.abnormal[w, e]
+            if abnormal and np.isnan(baseline["abnormal_since"]):
+                b.begin_abnormal(baseline, start_s)
+            if judged:
+                jumped = plan.held.jumped[w, e]
+                _learn(baseline, score, knobs, window_s, abnormal, jumped)
+            if plan.arrived[w] > 0 and (baseline["count"] > 0 or counts.arrivals[w, e] > 0):
+                if abnormal:
+                    b.learn_arrivals_apart(baseline, counts.arrivals[w, e], alpha)
+                else:
+                    b.learn_arrivals(baseline, counts.arrivals[w, e], alpha)
+            lasts_s = start_s + window_s - baseline["abnormal_since"]
+            if abnormal and lasts_s >= knobs.relearn_after_s:
+                b.accept_level(baseline)
+                accept_steady(baseline)
+            _wait(baseline, counts.skipped[w], window_s)
+
+
+@compiled_part
+def _find_stuck(counts: Counts, w: int, now: NDArray, timeout_s: float, scores: NDArray) -> None:
+    """Count the requests of each endpoint that are stuck at the end of window w."""
+    scores["stuck"][:] = 0.0
+    scores["oldest_s"][:] = 0.0
+    for i in range(counts.stuck_ptr[w], counts.stuck_ptr[w + 1]):
+        e = counts.stuck_code[i]
+        age_s = counts.stuck_age_s[i]
+        p99_ms = np.exp(now[e]["mean"] + P99 * np.sqrt(now[e]["var"]))
+        if age_s > max(timeout_s, STUCK_FACTOR * 1e-3 * p99_ms):
+            scores[e]["stuck"] += 1.0
+            scores[e]["oldest_s"] = max(scores[e]["oldest_s"], age_s)
+
+
+@compiled_part
+def _pool(baseline: Any, counts: Counts, w: int, e: int, activity: float) -> None:
+    """Add a window to the pool that waits to be judged, and to the silence so far."""
+    baseline["pool_n"] += counts.n[w, e]
+    baseline["pool_errors"] += counts.errors[w, e]
+    baseline["pool_total"] += counts.total[w, e]
+    baseline["pool_squares"] += counts.squares[w, e]
+    baseline["pool_ok_n"] += counts.ok_n[w, e]
+    baseline["pool_ok_total"] += counts.ok_total[w, e]
+    baseline["pool_long"] += counts.long[w, e]
+    baseline["pool_aged"] += counts.aged[w, e]
+    _wait(baseline, 1, counts.window_ns / 1e9)
+    if counts.arrivals[w, e] > 0:
+        baseline["longest"] = max(baseline["longest"], baseline["silent"])
+        baseline["silent"] = 0.0
+    else:
+        dispersion = baseline["rate_var"] / max(baseline["rate"], 1e-9)
+        baseline["silent"] += baseline["rate"] / max(1.0, dispersion) * activity
+
+
+@compiled_part
+def _wait(baseline: Any, windows: int, window_s: float) -> None:
+    """Let the pool wait for more requests during some windows.
+
+    Whole windows are counted, so that the seconds are the same however many there are in one step.
+    """
+    if baseline["pool_n"] > 0:
+        waited = np.rint(baseline["pool_s"] / window_s)
+        baseline["pool_s"] = (waited + windows) * window_s
+
+
+@compiled_part
+def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool) -> None:
+    """Compare the requests of the pool with the baseline; too few of them have neutral scores."""
+    usual = baseline["mean"]
+    score["mean"] = usual
+    score["ratio"] = 1.0
+    score["z"] = 0.0
+    score["ratio_ok"] = 1.0
+    score["high_ms"] = 0.0
+    score["error_low"] = 0.0
+    score["error_chance"] = 1.0
+    if not judged:
+        score_shift(baseline, score, knobs, window_s, False)
+        return
+    n = baseline["pool_n"]
+    mean = baseline["pool_total"] / n
+    sd = max(np.sqrt(baseline["var"]), b.MIN_SD)
+    usual_ms = np.exp(usual)
+    score["mean"] = mean
+    score["ratio"] = np.exp(mean - usual)
+    score["z"] = (mean - usual) / (sd / np.sqrt(n))
+    score["ratio_ok"] = _ratio_to_ok(baseline)
+    by_chance = usual + knobs.z * sd / np.sqrt(n)
+    by_chance_ms = np.exp(min(by_chance, LARGEST_EXPONENT))
+    score["high_ms"] = max(by_chance_ms, knobs.ratio * usual_ms, usual_ms + knobs.min_ms)
+    score["error_low"] = wilson_bounds(baseline["pool_errors"], n, knobs.z)[0]
+    rate = min(baseline["error_rate"] + knobs.error_margin, LARGEST_RATE)
+    score["error_chance"] = error_chance(baseline["pool_errors"], n, rate)
+    known = baseline["count"] >= knobs.min_count and baseline["windows"] >= WARM_WINDOWS
+    score_shift(baseline, score, knobs, window_s, known)
+
+
+@compiled_part
+def _ratio_to_ok(baseline: Any) -> float:
+    """Return how many times slower the pool is than answers without an error usually are: its own
+    such answers, or its errors, whichever are slower.
+
+    Where many errors were answered at once, the latency of all requests rises when they end. This
+    ratio does not.
+    """
+    if baseline["ok_count"] == 0:
+        return np.inf
+    slowest = -np.inf
+    n_errors = baseline["pool_n"] - baseline["pool_ok_n"]
+    if n_errors > 0:
+        slowest = (baseline["pool_total"] - baseline["pool_ok_total"]) / n_errors
+    if baseline["pool_ok_n"] > 0:
+        slowest = max(slowest, b.pool_ok_mean(baseline))
+    return np.exp(slowest - baseline["slow"])
+
+
+@compiled_part
+def _learn(
+    baseline: Any, score: Any, knobs: Any, window_s: float, abnormal: bool, jumped: bool
+) -> None:
+    """Learn from the pool and empty it; what is abnormal is learned apart."""
+    if not abnormal:
+        baseline["abnormal_since"] = np.nan
+    if not jumped:
+        learn_shift(baseline, score, knobs, window_s)
+    alpha = compiled_alpha(baseline["pool_s"], knobs.half_life_s)
+    if abnormal:
+        b.learn_requests_apart(baseline, alpha)
+    else:
+        b.learn_requests(baseline, alpha)
+    baseline["pool_n"] = 0.0
+    baseline["pool_errors"] = 0.0
+    baseline["pool_total"] = 0.0
+    baseline["pool_squares"] = 0.0
+    baseline["pool_ok_n"] = 0.0
+    baseline["pool_ok_total"] = 0.0
+    baseline["pool_long"] = 0.0
+    baseline["pool_aged"] = 0.0
+    baseline["pool_s"] = 0.0
+
+
+class Starts(NamedTuple):
+    """When each window starts (Unix ns), and how long a window is (ns)."""
+
+    start_ns: NDArray
+    window_ns: int
+
+
+class ScoringPlan(NamedTuple):
+    """Which endpoints are scored, and what is known of each window before that."""
+
+    endpoints: NDArray  # codes
+    hour: NDArray  # of the day, 0 without seasons
+    arrived: NDArray  # requests of all endpoints together
+    held: Held
+    activity: NDArray  # traffic of all endpoints relative to what is usual, at most 1
+
+
+@compiled
+def _activity(arrived: NDArray, alpha: float, system: NDArray) -> NDArray:
+    """Return the relative traffic of each window, and learn the usual one in `system`.
+
+    `system` holds the number of windows with traffic, and their mean number of requests.
+    """
+    activity = np.zeros(arrived.size)
+    for w in range(arrived.size):
+        if system[1] > 0:
+            activity[w] = min(1.0, arrived[w] / system[1])
+        if arrived[w] > 0:
+            system[0] += 1.0
+            system[1] += max(alpha, 1.0 / system[0]) * (arrived[w] - system[1])
+    return activity
+
+
+# ---- scoring and deciding in turn
+
+
+def judge(
+    counts: Counts,
+    keys: Sequence[Key],
+    state: NDArray,
+    system: NDArray,
+    sensitivity: Sensitivity,
+    *,
+    decide: Decide,
+    jumps: Sequence[str],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score each window, decide, then learn; `state` and `system` are updated in place.
+
+    Parameters
+    ----------
+    counts : Counts
+        Requests by window and endpoint.
+    keys : sequence of (service, endpoint)
+        By code.
+    state : array of `baselines.BASELINE`, shape (endpoints * hours,)
+    system : array, shape (2,)
+        Windows with traffic, and the mean number of requests in one.
+    sensitivity : Sensitivity
+    decide : function (windows, baselines, sensitivity) -> dict from column to bool array
+        What the detectors decide. The columns that it takes and returns are arrays of shape
+        (windows, endpoints). Where any is True the window is abnormal: the baseline does not
+        learn from it.
+    jumps : sequence of str
+        Those of the columns in which a True also halts the test of lasting shifts.
+
+    Returns
+    -------
+    windows, baselines : DataFrames with the same index
+        What was seen, and the baseline before it, a row for each window and endpoint that has at
+        least `min_window` requests or is abnormal. They are what a detector takes.
+
+    Notes
+    -----
+    A request belongs to the window in which it ended; only `arrivals` counts by the start. `decide`
+    is given all windows, with fewer than `min_window` requests too: a detector that needs that many
+    must compare `n` itself.
+
+    Columns of windows
+
+    - `window`, `end`, `service`, `endpoint`: only in the frames, not in what `decide` takes.
+    - `seconds`: the time counted, more than a window where small windows were pooled.
+    - `arrivals`: requests that started in this window. All other counts are of the pool: this
+      window, joined with earlier ones if it has fewer than `min_window` requests.
+    - `n`, `errors`, `error_rate`: requests that ended, failures among them, their share (0 to 1).
+    - `error_low`: Wilson's lower bound of that share. `error_chance`: chance of so many errors.
+    - `latency_ms`: geometric mean of the latencies of these requests. `ratio`, `z`: how far it is
+      above that of the baseline.
+    - `ratio_ok`: how many times slower than usual answers without an error; of such answers or of
+      the errors, whichever are slower.
+    - `stuck`, `oldest_s`: requests without an answer, and the greatest age among them.
+    - `given_up`: calls that their callers gave up.
+    - `missed`, `longest`: requests due in this silence, and in the longest silence before it.
+    - `steady_ms`, `steady_error_rate`: the steady levels of answers without an error and of
+      failures, from which lasting shifts are measured. `rise`, `surplus`: evidence that the latency
+      and the failures are above them, as log-likelihood ratios (see `shifts`).
+    - `risen`, `more_errors`: whether that is reported; `lasting_ms`, `lasting_error_rate`: the
+      levels since the evidence began; `lasts_s`: the seconds since then.
+    - `baseline_ms`, `low_ms`, `high_ms`, `baseline_error_rate`: what is usual.
+    - `state`: learning, normal or anomalous; and for each detector a column with its decision.
+
+    Columns of baselines
+
+    - `learning`: fewer than `min_count` requests were learned; nothing can be compared yet.
+    - `known`: at least `WARM_WINDOWS` windows were learned as well. Silences and lasting shifts
+      need them, because they are judged by what differs between windows.
+    - `long_lived`: so many requests last longer than `timeout_s` that their length is no latency:
+      event streams and long polls.
+    - `count`: requests learned. `latency_ms`: geometric mean of the latencies learned before this
+      window, recent ones weighing more: the `baseline_ms` of windows. `sd_log`: standard deviation
+      of the logarithms of the milliseconds.
+    - `error_rate`: share of errors, 0 to 1.
+    - `rate`, `rate_var`: mean and variance of the arrivals in a window of `window_s`.
+
+    The windows that `counts` skips change nothing but `seconds`, if what `decide` says of the
+    window before them, in which nothing happens either, is False: whoever calls this checks that.
+    """
+    starts = counts.starts
+    knobs = Knobs(*map(float, astuple(sensitivity)))
+    rate_half_life_s = RATE_MEMORY * sensitivity.half_life_s
+    arrived = counts.arrivals.sum(axis=1)
+    activity = _activity(arrived, b.alpha_of(counts.window_ns / 1e9, rate_half_life_s), system)
+    hour = starts // 3_600_000_000_000 % sensitivity.hours
+    by_hour = state.reshape(len(keys), sensitivity.hours)
+    begin = by_hour.copy()
+    scores = np.zeros(counts.n.shape, SCORES)
+    before = np.zeros(counts.n.shape, b.BASELINE)
+    held = Held(np.zeros(counts.n.shape, bool), np.zeros(counts.n.shape, bool))
+    todo = np.arange(len(keys))
+    while True:
+        by_hour[todo] = begin[todo]
+        plan = ScoringPlan(todo, hour, arrived, held, activity)
+        _walk(counts, plan, knobs, by_hour, scores, before)
+        windows, usual = _columns(scores, before, sensitivity)
+        windows["arrivals"] = counts.arrivals
+        decided = decide(windows, usual, sensitivity)
+        now = Held(_any(decided, decided, held), _any(decided, jumps, held))
+        changed = (now.abnormal != held.abnormal) | (now.jumped != held.jumped)
+        held = now
+        todo = np.flatnonzero(changed.any(axis=0))
+        if todo.size == 0:
+            break
+    windows |= decided
+    shown = (windows["n"] >= sensitivity.min_window) | held.abnormal
+    windows["abnormal"] = held.abnormal
+    return _frames(windows, usual, shown, keys, Starts(starts, counts.window_ns))
+
+
+def _any(decided: Columns, names: Any, held: Held) -> NDArray:
+    """Return where any of some decisions is True."""
+    some = np.zeros(held.abnormal.shape, bool)
+    for name in names:
+        some |= decided[name]
+    return some
+
+
+def _columns(
+    scores: NDArray, before: NDArray, s: Sensitivity
+) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+    """Return the columns of windows and baselines, arrays of shape (windows, endpoints)."""
+    n = before["pool_n"]
+    count = before["count"]
+    seen = count > 0
+    learning = count < s.min_count
+    usual_ms = np.where(seen, np.exp(before["mean"]), np.nan)
+    sd = np.maximum(np.sqrt(before["var"]), b.MIN_SD)
+    spread = np.exp(-sd * s.z / np.sqrt(np.maximum(n, 1)))
+    high_ms = scores["high_ms"]
+    windows = {
+        "seconds": before["pool_s"],
+        "n": n,
+        "errors": before["pool_errors"],
+        "error_rate": before["pool_errors"] / np.maximum(n, 1),
+        "baseline_error_rate": before["error_rate"],
+        "latency_ms": np.where(n > 0, np.exp(scores["mean"]), np.nan),
+        "baseline_ms": usual_ms,
+        "low_ms": usual_ms * spread,
+        "high_ms": np.where(learning | (high_ms == 0), np.nan, high_ms),
+        "ratio": np.where(seen, scores["ratio"], np.nan),
+        "z": np.where(seen, scores["z"], np.nan),
+        "ratio_ok": scores["ratio_ok"],
+        "stuck": scores["stuck"],
+        "given_up": scores["given_up"],
+        "missed": before["silent"],
+        "longest": before["longest"],
+        "steady_ms": np.where(before["steady_n"] > 0, np.exp(before["steady"]), np.nan),
+        "steady_error_rate": before["steady_error_rate"],
+        "rise": scores["rise"],
+        "risen": scores["rise_on"] > 0,
+        "lasting_ms": np.exp(before["steady"] + scores["rise_gap"]),
+        "surplus": scores["surplus"],
+        "more_errors": scores["surplus_on"] > 0,
+        "lasting_error_rate": scores["surplus_rate"],
+        "lasts_s": _lasts_s(scores, before),
+        "error_low": scores["error_low"],
+        "error_chance": scores["error_chance"],
+        "oldest_s": scores["oldest_s"],
+    }
+    baselines = {
+        "learning": learning,
+        "long_lived": before["long_share"] > b.LONG_LIVED,
+        "known": ~learning & (before["windows"] >= WARM_WINDOWS),
+        "count": count,
+        "latency_ms": usual_ms,
+        "sd_log": sd,
+        "error_rate": before["error_rate"],
+        "rate": before["rate"],
+        "rate_var": before["rate_var"],
+    }
+    return windows, baselines
+
+
+def _lasts_s(scores: NDArray, before: NDArray) -> NDArray:
+    """Return since when a shift lasts that is reported, in seconds at the end of the window."""
+    rise_s = np.where(scores["rise_on"] > 0, before["rise_s"], 0.0)
+    surplus_s = np.where(scores["surplus_on"] > 0, before["surplus_s"], 0.0)
+    return np.maximum(rise_s, surplus_s) + before["pool_s"]
+
+
+def _frames(
+    windows: dict[str, NDArray],
+    baselines: dict[str, NDArray],
+    shown: NDArray,
+    keys: Sequence[Key],
+    grid: Starts,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a row for each window in the mask `shown`, by time and then endpoint."""
+    order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+    w, place = np.nonzero(shown[:, order])
+    code = order[place]
+    seen = {name: column[w, code] for name, column in windows.items()}
+    usual = {name: column[w, code] for name, column in baselines.items()}
+    service, endpoint = np.array(keys, dtype=object).reshape(-1, 2)[code].T
+    window = pd.DatetimeIndex(grid.start_ns[w], tz="UTC")
+    state = np.where(seen.pop("abnormal"), "anomalous", "normal")
+    first = {
+        "window": window,
+        "end": window + pd.Timedelta(grid.window_ns, unit="ns"),
+        "service": pd.array(service, dtype="str"),
+        "endpoint": pd.array(endpoint, dtype="str"),
+        "state": np.where(usual["learning"], "learning", state),
+    }
+    whole = {
+        name: seen[name].astype(int) for name in ("n", "errors", "stuck", "given_up", "arrivals")
+    }
+    usual["count"] = usual["count"].astype(int)
+    return pd.DataFrame(first | seen | whole), pd.DataFrame(usual)

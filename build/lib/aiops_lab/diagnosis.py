@@ -1,0 +1,230 @@
+"""Which requests does an incident consist of, and what is their cause?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiops_lab.detect.incidents import Incident
+from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.explain.config import RcaConfig
+from aiops_lab.explain.ledger import Comparison, compare
+from aiops_lab.explain.ranking import rank_suspects
+from aiops_lab.explain.reference import Reference, learn
+from aiops_lab.explain.verdict import build_verdict
+from aiops_lab.numerics import unix_ns
+from aiops_lab.results import Anomaly, Suspect, Verdict
+from aiops_lab.spans import Key
+from aiops_lab.traces.encode import EncodedSpans, subtrees_of
+
+Rule = Callable[[Reference, pd.DataFrame], list[Suspect]]
+
+History = Callable[[int, int], EncodedSpans]
+"""From two moments (Unix ns) to all spans that were there in between; more do no harm."""
+
+LONGEST_REQUEST_NS = 60_000_000_000
+"""Spans of one request end at most so long before it does: the longest hang."""
+
+
+class Diagnosis:
+    """The causes of incidents, each as of a moment: nothing later is looked at.
+
+    Parameters
+    ----------
+    sensitivity : Sensitivity
+        ``half_life_s`` (twice that long is the reference), ``window_s`` and ``relearn_after_s``
+        (what comes later than this in an episode is not looked at: by then it may be usual) are
+        used.
+    incidents : dict
+        All incidents by id. The times of others are not taken as usual.
+    rule : function (reference, abnormal) -> list of Suspect, optional
+        What names the suspects. Default: the ledger.
+    config : RcaConfig, optional
+        ``timeout_s`` is taken from `sensitivity`.
+    """
+
+    def __init__(
+        self,
+        sensitivity: Sensitivity,
+        incidents: dict[str, Incident],
+        rule: Rule | None = None,
+        config: RcaConfig | None = None,
+    ) -> None:
+        self.incidents = incidents
+        self._config = replace(config or RcaConfig(), timeout_s=sensitivity.timeout_s)
+        self._rule = rule
+        self._window_ns = int(sensitivity.window_s * 1e9)
+        self._learned_ns = int(2e9 * sensitivity.half_life_s)
+        self._longest_ns = int(sensitivity.relearn_after_s * 1e9)
+
+    def bounds(self, incident: Incident) -> tuple[int, int]:
+        """Return from when to when (Unix ns) spans are needed for the verdict on an incident."""
+        return self._since(unix_ns(incident.started)), self._until(incident)
+
+    def verdict(
+        self, incident: Incident, history: History, names: dict[Key, str] | None = None
+    ) -> Verdict:
+        """Return the verdict on an incident as of its last anomaly.
+
+        `names` holds how endpoints are shown elsewhere.
+        """
+        compared = self._compared(incident, history, names)
+        if compared is None:
+            return Verdict()
+        return build_verdict(compared, self._ranked(compared))
+
+    def causes(self, incident: Incident, history: History) -> list[Key]:
+        """Return the suspects of an incident as of its last anomaly, best first."""
+        compared = self._compared(incident, history)
+        return [] if compared is None else [suspect.key for suspect in self._ranked(compared)]
+
+    def origins(self, anomalies: list[Anomaly], history: History) -> list[Key]:
+        """Return where the excess of some anomalies originates, best first.
+
+        Only the requests to their own endpoints are looked at, and what hangs below these.
+        """
+        started = unix_ns(min(anomaly.began for anomaly in anomalies))
+        until = unix_ns(max(anomaly.end for anomaly in anomalies))
+        since = self._since(started)
+        spans = history(since, until).as_of(since, until)
+        requests = _Requests(_cut(spans, {anomaly.key for anomaly in anomalies}))
+        compared = self._compare(requests, started, until)
+        return [] if compared is None else [suspect.key for suspect in self._ranked(compared)]
+
+    def _since(self, started_ns: int) -> int:
+        """Return from when on spans are needed to explain what started at a moment (Unix ns)."""
+        return started_ns - self._learned_ns - LONGEST_REQUEST_NS
+
+    def _until(self, incident: Incident) -> int:
+        """Return as of when an incident is looked at (Unix ns).
+
+        That is its last anomaly; but what came after `relearn_after_s`, or when an incident with
+        another cause began beside it, is left out.
+        """
+        started = unix_ns(incident.started)
+        others = (unix_ns(i.started) for i in self.incidents.values() if incident.id in i.beside)
+        later = (moment for moment in others if moment > started)
+        return min(unix_ns(incident.last_anomaly), started + self._longest_ns, *later)
+
+    def _ranked(self, compared: Comparison) -> list[Suspect]:
+        if self._rule is None:
+            return rank_suspects(compared)
+        return self._rule(compared.reference, compared.frame)
+
+    def _compared(
+        self, incident: Incident, history: History, names: dict[Key, str] | None = None
+    ) -> Comparison | None:
+        """Return the requests of an incident beside those before it.
+
+        Both touch its endpoints. Requests that touch the endpoints of other incidents while these
+        were at work are not taken as usual. Where none are left, or where the incident stands
+        beside another one with other causes, the requests are those to its own endpoints.
+        """
+        since, until = self.bounds(incident)
+        spans = history(since, until).as_of(since, until)
+        started = unix_ns(incident.started)
+        episodes = [*self._other_episodes(incident)]
+        if not incident.beside:
+            requests = _Requests(spans)
+            requests.keep(incident.keys)
+            requests.leave_out(episodes)
+            compared = self._compare(requests, started, until, names)
+            if compared is not None:
+                return compared
+        mine = _cut(spans, incident.keys)
+        requests = _Requests(mine)
+        requests.leave_out(episode for episode in episodes if episode.keys & incident.keys)
+        compared = self._compare(requests, started, until, names)
+        if compared is None:
+            compared = self._compare(_Requests(mine), started, until, names)
+        return compared
+
+    def _other_episodes(self, incident: Incident) -> Iterator[_Episode]:
+        """Yield the episodes of other incidents, and the earlier ones of this one."""
+        for other in self.incidents.values():
+            for low, high in other.earlier if other is incident else other.episodes:
+                yield _Episode(other.keys, unix_ns(low), unix_ns(high))
+
+    def _compare(
+        self,
+        requests: _Requests,
+        started_ns: int,
+        until_ns: int,
+        names: dict[Key, str] | None = None,
+    ) -> Comparison | None:
+        """Return the requests since a moment beside those before it; None where either has none.
+
+        The last window before is left out, as the fault may have begun in it.
+        """
+        earliest = started_ns - self._learned_ns
+        usual, now = requests.split(earliest, started_ns - self._window_ns, started_ns)
+        if usual.row.size == 0 or now.row.size == 0:
+            return None
+        reference = learn(usual, config=self._config)
+        return compare(reference, now, until_ns=until_ns, names=names)
+
+
+class _Episode(NamedTuple):
+    """When an incident was active (Unix ns), and the endpoints that it had."""
+
+    keys: set[Key]
+    since_ns: int
+    until_ns: int
+
+
+class _Requests:
+    """The spans by request: those that hang together, below one that has no recorded parent.
+
+    Not by trace: one ``traceparent`` with which a client sends everything is no request. Masks have
+    an entry a span and hold for its whole request.
+    """
+
+    def __init__(self, spans: EncodedSpans) -> None:
+        self._spans = spans
+        self._top = spans.tops()
+        self._end = spans.end[self._top]
+        self._mine = np.ones(self._top.size, dtype=bool)
+        self._usual = np.ones(self._top.size, dtype=bool)
+
+    def keep(self, keys: Iterable[Key]) -> None:
+        """Keep only the requests that touch one of some endpoints."""
+        self._mine &= self._touch(keys)
+
+    def leave_out(self, episodes: Iterable[_Episode]) -> None:
+        """Do not take as usual what touches the endpoints of some episodes and ended in them."""
+        for keys, since_ns, until_ns in episodes:
+            during = (self._end >= since_ns) & (self._end < until_ns)
+            self._usual &= ~(during & self._touch(keys))
+
+    def split(
+        self, earliest_ns: int, latest_ns: int, started_ns: int
+    ) -> tuple[EncodedSpans, EncodedSpans]:
+        """Return the spans of usual requests that ended between two moments, and of all requests
+        that ended after a third, or are open; with the same codes.
+        """
+        before = (self._end >= earliest_ns) & (self._end < latest_ns)
+        usual = self._mine & self._usual & before
+        return self._spans.split(usual, self._mine & (self._end >= started_ns))
+
+    def _touch(self, keys: Iterable[Key]) -> NDArray:
+        """Return which requests touch one of some endpoints."""
+        codes = _codes(self._spans, keys)
+        touched = np.zeros(self._top.size, dtype=bool)
+        touched[self._top[self._spans.server & np.isin(self._spans.node, codes)]] = True
+        return touched[self._top]
+
+
+def _cut(spans: EncodedSpans, keys: Iterable[Key]) -> EncodedSpans:
+    """Return the requests to some endpoints as requests of their own, with what is below them."""
+    below, _ = subtrees_of(spans, spans.server & np.isin(spans.node, _codes(spans, keys)))
+    return below
+
+
+def _codes(spans: EncodedSpans, keys: Iterable[Key]) -> list[int]:
+    wanted = set(keys)
+    return [code for code, key in enumerate(spans.keys) if key in wanted]

@@ -1,0 +1,1 @@
+"""Evaluation: incidents against injected faults, calibration, sweeps."""

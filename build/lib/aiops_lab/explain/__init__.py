@@ -1,0 +1,1 @@
+"""Why? The ledger, the deviations, the ranking of suspects and its confidence."""

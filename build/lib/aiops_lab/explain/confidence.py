@@ -1,0 +1,85 @@
+"""How often is such a suspect a true cause? A confidence learned from runs with a known cause.
+
+``confidence.json`` holds two logistic curves over score and share, for suspects by excess and for
+those by deviations; ``python -m shop calibrate`` learns them from the virtual shop, from first
+suspects and later ones. A share of votes is no confidence: a rule that is wrong for a reason is
+wrong in every trace.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+FILE = Path(__file__).with_name("confidence.json")
+
+TERMS = ("1", "log score", "share")
+
+"""What a curve is over: the logarithm of the score (of excess as a multiple of the least), the
+share of all scores.
+"""
+
+BY = ("excess", "deviations")
+
+"""Suspects of these two kinds have a curve of their own: their scores are in different units."""
+
+RIDGE = 0.01
+
+"""How much the fit prefers small weights, so that runs in which every answer is right do not drive
+them to infinity.
+"""
+
+
+class Curve(NamedTuple):
+    """A logistic curve: the weight of each of `TERMS`."""
+
+    weights: tuple[float, ...]
+
+    def __call__(self, scores: NDArray, shares: NDArray) -> NDArray:
+        """Return the probability that each suspect is a true cause."""
+        return 1 / (1 + np.exp(-_design(scores, shares) @ np.array(self.weights)))
+
+
+def _design(scores: NDArray, shares: NDArray) -> NDArray:
+    return np.column_stack([np.ones(len(scores)), np.log(scores), shares])
+
+
+def fit(scores: NDArray, shares: NDArray, right: NDArray, steps: int = 50) -> Curve:
+    """Learn a curve from answers whose truth is known (logistic regression by Newton's method).
+
+    A larger score never makes less sure.
+
+    Parameters
+    ----------
+    scores, shares : arrays, shape (n,)
+        Of suspects of one kind.
+    right : array of bool, shape (n,)
+    """
+    x = _design(scores, shares)
+    y = np.asarray(right, dtype=float)
+    weights = _logistic(x, y, steps)
+    if weights[1] < 0:  # echoes of a large fault score high, and so does a large deployment
+        weights = np.insert(_logistic(x[:, ::2], y, steps), 1, 0.0)
+    return Curve(tuple(map(float, weights)))
+
+
+def _logistic(x: NDArray, y: NDArray, steps: int) -> NDArray:
+    weights = np.zeros(x.shape[1])
+    for _ in range(steps):
+        p = 1 / (1 + np.exp(-x @ weights))
+        slope = x.T @ (y - p) - RIDGE * weights
+        bend = (x.T * (p * (1 - p))) @ x + RIDGE * np.eye(x.shape[1])
+        weights += np.linalg.solve(bend, slope)
+    return weights
+
+
+@cache
+def shipped(by: str = "excess") -> Curve:
+    """Return the curve that comes with the package, for suspects of one kind of `BY`."""
+    table: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
+    return Curve(tuple(table["weights"][by][term] for term in TERMS))

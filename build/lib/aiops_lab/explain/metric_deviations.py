@@ -1,0 +1,79 @@
+"""Which metrics of which node are unusual, whatever they measure?
+
+A metric deviates by the distance between its median now and its usual median, in units of its usual
+scatter (the interquartile range, as wide as Student's t says of so few intervals), or of a tenth of
+its level where it hardly scattered. What lies beyond three units counts, by its logarithm: a metric
+that is ten times as far out says more, but not ten times as much. The deviation of a node is the
+sum over its metrics.
+
+References
+----------
+Robust distances as evidence of a root cause: BARO (doi 10.1145/3660805), which takes the largest
+one without a least scatter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiops_lab.explain.metric_config import MetricsConfig
+from aiops_lab.explain.metric_frames import Metrics
+from aiops_lab.numerics import student_quantile
+
+IQR_OF_NORMAL = 1.349  # the interquartile range of a normal distribution of deviation 1
+TAIL = 0.995  # where the widths of t and of the normal distribution are compared
+
+
+def deviations(usual: Metrics, now: Metrics, before: int, config: MetricsConfig) -> pd.DataFrame:
+    """Return a row a metric that both measure, index (node, metric, statistic): usual, now
+    (medians), scales (signed distance), deviation (>= 0; 0: within `config.min_deviation`).
+
+    Parameters
+    ----------
+    before : int
+        How many intervals of `now` show the time before the alarm; they are left out.
+    """
+    both = usual.values.columns.intersection(now.values.columns, sort=False)
+    normal = usual.values[both]
+    middle = normal.median()
+    median_now = now.values[both].iloc[before:].median()
+    scale = _scales(normal, median_now, config)
+    distance = ((median_now - middle) / scale.where(scale > 0)).fillna(0.0)
+    beyond = np.maximum(distance.abs() / config.min_deviation, 1.0)
+    columns = {"usual": middle, "now": median_now, "scales": distance, "deviation": np.log(beyond)}
+    return pd.DataFrame(columns)
+
+
+def by_node(table: pd.DataFrame, nodes: Iterable[str]) -> pd.Series:
+    """Return the deviation of each of `nodes`; 0 for what is not measured."""
+    total = table["deviation"].groupby(level=0).sum()
+    return total.reindex(list(nodes), fill_value=0.0)
+
+
+def _scales(normal: pd.DataFrame, median_now: pd.Series, config: MetricsConfig) -> pd.Series:
+    """Return the usual scatter of each metric, with a least one from its level."""
+    quartiles = normal.quantile([0.25, 0.75])
+    scatter = quartiles.diff().iloc[-1] / IQR_OF_NORMAL * _width(normal.count().to_numpy())
+    least = config.relative_noise * _levels(normal, median_now)
+    return (scatter**2 + least**2) ** 0.5
+
+
+def _width(count: NDArray) -> NDArray:
+    """Return by how much wider t is than the normal distribution, for so many intervals."""
+    normal = student_quantile(TAIL, np.array([np.inf]))
+    return student_quantile(TAIL, np.maximum(count - 1, 1)) / normal
+
+
+def _levels(normal: pd.DataFrame, median_now: pd.Series) -> pd.Series:
+    """Return the level of each metric: of this node, or what is usual of the metric at all nodes
+    if that is more; of a metric that is 0 everywhere, its largest median now.
+    """
+    own = normal.abs().median()
+    kinds = [own.index.get_level_values(1), own.index.get_level_values(2)]
+    level = own.clip(lower=own.groupby(kinds).transform("median"))
+    largest = median_now.abs().groupby(kinds).transform("max")
+    return level.where(level > 0, largest)

@@ -1,0 +1,301 @@
+"""Which node caused an alarm, judged by metrics alone, without spans?
+
+Two kinds of evidence. The ledger (`metric_ledger`) says where excess cost originated, where the
+calls, the traffic and the latency or the failures of most nodes are known. The deviations
+(`metric_deviations`) say which metrics of a node are unusual, whatever they measure. With exact
+means and no resources the ledger decides alone; without calls the deviations do; else a node's
+score is the mean of its shares of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from aiops_lab.explain.metric_config import MetricsConfig
+from aiops_lab.explain.metric_costs import (
+    COSTS,
+    has_estimates,
+    in_percent,
+    kinds_of,
+    measured_nodes,
+    served_nodes,
+    tables,
+)
+from aiops_lab.explain.metric_deviations import deviations
+from aiops_lab.explain.metric_frames import (
+    LATENCY,
+    RESOURCE_KINDS,
+    Metrics,
+    read_frame,
+    role_of,
+    seconds,
+)
+from aiops_lab.explain.metric_ledger import Window, account, checked_calls, graph_between
+from aiops_lab.explain.metric_ranking import MetricLedger, by_both, by_ledger
+from aiops_lab.results import Suspect
+
+__all__ = ["MetricsConfig", "rank_from_metrics"]
+
+ADJOINING = 2  # steps between two recordings that were one
+
+
+class Alarm(NamedTuple):
+    """Where, what and when (Unix s) it was; the cost that it tells (one of `COSTS`, or None)."""
+
+    node: str
+    metric: str
+    time_s: float
+    cost: str | None
+
+
+def rank_from_metrics(
+    normal: pd.DataFrame,
+    abnormal: pd.DataFrame,
+    calls: Iterable[tuple[str, str]] | None = None,
+    target: Mapping[str, Any] | None = None,
+    *,
+    roles: Mapping[Any, str] | None = None,
+    placed: Mapping[str, str] | None = None,
+    config: MetricsConfig | None = None,
+) -> list[Suspect]:
+    """Return the nodes that may have caused the trouble, the likeliest first.
+
+    **The ledger.** The cost of a request is its mean latency (s; estimated from quantiles where no
+    mean is measured) or the share of failures. Its reference is the median of `normal`, or its mean
+    before the alarm where that is higher and `normal` is from another time, since levels drift. The
+    excess of a node is the sum of (cost - reference) x the requests that were due: those served, or
+    as many as before where a choking node serves far fewer. Its own excess is that less the excess
+    of its callees, each shared among its callers by traffic; of an estimated latency the callers
+    may have waited up to twice as long as the callee measures. What exceeds the noise of normal
+    windows counts.
+
+    Calls may be missing from `calls`: an excess that appears at no known caller must have appeared
+    at an unknown one. That is taken to be the node with the largest own excess whose course is
+    similar, that is at most twice as large and that cannot be reached from there.
+
+    **The deviations.** Each metric's distance from its usual median, see `metric_deviations`.
+
+    **Together.** Where only means of latency or availability and requests are measured and `calls`
+    is given, the ledger decides alone. Without calls, or where less than half of the nodes of the
+    graph have measured costs, the deviations decide alone. Else a node's score is the mean of its
+    share of the excess beyond the noise and of its deviation as a part of the largest one; what a
+    node owes to a callee that measures no requests is divided by how unusual the resources of the
+    two are.
+
+    Assumes that callers wait for their callees, and one fault at a time. A node whose cost changed
+    only because its mix of requests did looks like a fault.
+
+    Parameters
+    ----------
+    normal, abnormal : DataFrame
+        Index: start of the interval (Unix s, or times; without a zone UTC), increasing. Columns:
+        (node, metric, statistic), (node, metric), or names ``node_metric`` or ``node-metric``. Any
+        metrics; their names say what they measure (latency, also quantiles such as ``p90latency``
+        or ``latency-90``; requests or rps; availability, success_rate, errors; cpu, memory, ...).
+        NaN: not measured. Nodes may be missing from `normal`: half of their cost before the alarm
+        is taken for their noise.
+    calls : iterable of (caller, callee), optional
+        May have cycles, whose calls back are left out. Nodes that `abnormal` does not measure are
+        bridged: their callers are taken to call their callees. None: not known.
+    target : mapping, optional
+        The alarm: "node", "metric" (a latency or an availability: only its ledger is kept) and
+        "timestamp" (Unix s, or a time). The first row of `abnormal`, and all but the last of those
+        that end before it, show the time before. None: all rows are of the trouble.
+    roles : mapping, optional
+        Of columns or metrics whose names mislead: what they measure, one of
+        `metric_frames.ROLES`; ``"ignore"`` leaves them out.
+    placed : mapping, optional
+        The host of each node. A host is a suspect where two or more of its nodes are.
+    config : MetricsConfig, optional
+        The constants. Default: those of `MetricsConfig`.
+
+    Returns
+    -------
+    list of Suspect
+        Highest score first, equal scores by name. ``service`` is the node. Of the ledger alone,
+        ``score`` is the own excess beyond the noise in seconds or failed requests of the `target`,
+        without one in usual requests (not above 0: within the noise, and in the order of own excess
+        over noise); else 0 to 1. ``share`` is its part of all positive scores. ``confidence``: of
+        the ledger alone r / (r + 3) with r = own excess over noise, a scale; else learned, see
+        `metric_confidence`. ``by`` says which evidence weighed more. ``evidence`` has
+        the account of the node for each cost: usual, now (cost of a request), requests, due,
+        excess, passed_on (by callees), bridged (by callees that `calls` does not name), own and
+        noise; and its most unusual metrics: usual, now, scales.
+
+    Raises
+    ------
+    ValueError
+        For a frame with less than the needed rows or columns, an index that does not increase,
+        values out of range, or an unknown target, role or host: what, and which value.
+
+    References
+    ----------
+    Measured on Hardt et al., "The PetShop Dataset", CLeaR 2024, arXiv 2311.04806. The idea that a
+    node is a cause when it is abnormal beyond what its callees explain is the "anomaly traversal"
+    there. Deviations: Pham et al., "BARO", doi 10.1145/3660805.
+
+    Examples
+    --------
+    >>> columns = [(n, *m) for n in "ab" for m in (("latency", "Average"), ("requests", "Sum"))]
+    >>> columns = pd.MultiIndex.from_tuples(columns)
+    >>> normal = pd.DataFrame([[0.3, 10, 0.1, 10]] * 30, range(0, 9000, 300), columns)
+    >>> slow = normal.iloc[:3].copy()
+    >>> slow.iloc[1:, [0, 2]] += 0.2
+    >>> alarm = {"node": "a", "metric": "latency", "timestamp": 400}
+    >>> [s.service for s in rank_from_metrics(normal, slow, [("a", "b")], alarm)]
+    ['b']
+    """
+    config = config or MetricsConfig()
+    alarm = None if target is None else _checked_target(target)
+    now = read_frame("abnormal", abnormal, 1 if alarm is None else 2, roles)
+    usual = read_frame("normal", normal, 1, roles)
+    _check_steps(normal=usual, abnormal=now)
+    _check_target(now, alarm)
+    window = _window(usual, now, alarm)
+    hosts = _checked_hosts(placed)
+    pairs = None if calls is None else checked_calls(calls)
+    ledgers = [] if pairs is None else _ledgers(usual, now, pairs, alarm, window, config)
+    if ledgers and not hosts and _is_exact(now):
+        return by_ledger(ledgers, alarm is not None, config)
+    unusual = deviations(usual, now, window.before, config)
+    intervals = len(usual.starts)
+    return by_both(
+        ledgers, unusual, now, pairs or [], hosts=hosts, intervals=intervals, config=config
+    )
+
+
+# ---- input
+
+
+def _checked_target(target: Mapping[str, Any]) -> Alarm:
+    if not isinstance(target, Mapping):
+        raise ValueError(f"target must be a mapping, got {type(target).__name__}")
+    for key in ("node", "metric", "timestamp"):
+        if key not in target:
+            raise ValueError(f"target must have {key!r}, got {sorted(target)}")
+    metric = target["metric"]
+    if not isinstance(metric, str):
+        raise ValueError(f"target metric must be a name, got {metric!r}")
+    kind = role_of(metric).kind
+    costs = [cost for cost in COSTS if kind in kinds_of(cost)]
+    return Alarm(target["node"], metric, _moment(target["timestamp"]), costs[0] if costs else None)
+
+
+def _moment(moment: Any) -> float:
+    """Return a time as Unix s."""
+    if isinstance(moment, (pd.Timestamp, np.datetime64, datetime)) and not pd.isna(moment):
+        return float(seconds("target timestamp", pd.DatetimeIndex([moment]))[0])
+    is_number = isinstance(moment, (int, float, np.number)) and not isinstance(moment, bool)
+    if not is_number or not np.isfinite(moment):
+        raise ValueError(f"target timestamp must be a time or a number of seconds, got {moment!r}")
+    return float(moment)
+
+
+def _check_steps(normal: Metrics, abnormal: Metrics) -> None:
+    """Refuse intervals of two lengths: costs of a minute and of an hour scatter differently."""
+    if len(normal.starts) == 1 or len(abnormal.starts) == 1:
+        return
+    steps = (normal.step_s, abnormal.step_s)
+    if max(steps) > 1.01 * min(steps):
+        rule = "normal and abnormal must have intervals of one length"
+        raise ValueError(f"{rule}, got {steps[0]:g} s and {steps[1]:g} s")
+
+
+def _check_target(now: Metrics, alarm: Alarm | None) -> None:
+    if alarm is None:
+        return
+    nodes = now.values.columns.unique(0)
+    if alarm.node not in nodes:
+        rule = f"must be one of abnormal's {len(nodes)} nodes"
+        raise ValueError(f"target node {rule}, got {alarm.node!r}")
+
+
+def _checked_hosts(placed: Mapping[str, str] | None) -> dict[str, str]:
+    if placed is None:
+        return {}
+    if not isinstance(placed, Mapping):
+        raise ValueError(f"placed must be a mapping, got {type(placed).__name__}")
+    for node, host in placed.items():
+        if not isinstance(host, str):
+            raise ValueError(f"placed[{node!r}] must be the name of a host, got {host!r}")
+    return dict(placed)
+
+
+def _window(usual: Metrics, now: Metrics, alarm: Alarm | None) -> Window:
+    """Return how many rows show the time before the alarm: a fault begins up to one interval before
+    its alarm.
+    """
+    rows = len(now.starts)
+    gap = now.starts[0] - (usual.starts[-1] + usual.step_s)
+    adjoins = abs(gap) <= ADJOINING * now.step_s
+    if alarm is None:
+        return Window(rows, 0, adjoins)
+    shortest = np.diff(now.starts).min()
+    ended = int((now.starts + shortest <= alarm.time_s).sum())
+    before = 0 if ended == 0 else min(max(1, ended - 1), rows - 1)
+    return Window(rows, before, adjoins)
+
+
+# ---- which evidence is there
+
+
+def _is_exact(now: Metrics) -> bool:
+    """Return whether nothing but means of costs and requests is measured."""
+    kinds = {now.roles[column].kind for column in now.columns}
+    return kinds.isdisjoint(RESOURCE_KINDS) and not has_estimates(now)
+
+
+def _ledgers(
+    usual: Metrics,
+    now: Metrics,
+    calls: list[tuple[str, str]],
+    alarm: Alarm | None,
+    window: Window,
+    config: MetricsConfig,
+) -> list[MetricLedger]:
+    """Return the accounts of the costs that are measured where it matters."""
+    wanted = COSTS if alarm is None or alarm.cost is None else (alarm.cost,)
+    percent = in_percent(usual, now)
+    found = []
+    for metric in wanted:
+        nodes = _accountable(usual, now, metric, alarm)
+        if not nodes or not _is_covered(nodes, now, calls):
+            continue
+        graph = graph_between(calls, nodes)
+        entry = nodes.index(alarm.node) if alarm and alarm.node in nodes else None
+        table = account(
+            tables(now, nodes, metric, percent),
+            tables(usual, nodes, metric, percent),
+            nodes,
+            graph,
+            window,
+            entry,
+            is_latency=metric == LATENCY,
+            is_estimated=metric == LATENCY and has_estimates(now),
+            config=config,
+        )
+        found.append(MetricLedger(metric, table))
+    return found
+
+
+def _accountable(usual: Metrics, now: Metrics, metric: str, alarm: Alarm | None) -> list[str]:
+    """Return the nodes whose costs are measured, of requests that there are."""
+    nodes = measured_nodes(now, metric)
+    if alarm is not None and alarm.cost == metric and alarm.node not in nodes:
+        rule = f"abnormal must measure the {metric} and the requests of the target's node"
+        raise ValueError(f"{rule}, got neither or one of them of {alarm.node!r}")
+    if nodes and not set(nodes) & set(measured_nodes(usual, metric)):
+        raise ValueError(f"normal must measure the {metric} of a node of abnormal, got none")
+    served = served_nodes(now) | served_nodes(usual)
+    return [node for node in nodes if node in served]
+
+
+def _is_covered(nodes: list[str], now: Metrics, calls: list[tuple[str, str]]) -> bool:
+    """Return whether at least half of the graph's nodes that have metrics have costs."""
+    named = set(now.values.columns.unique(0)) & {node for call in calls for node in call}
+    return 2 * len(named & set(nodes)) >= len(named)

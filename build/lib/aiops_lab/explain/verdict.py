@@ -1,0 +1,285 @@
+"""What does a verdict rest on? Affected endpoints, sample traces, and the steps to the cause."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiops_lab.explain.attribution import CostTable
+from aiops_lab.explain.config import RcaConfig
+from aiops_lab.explain.ledger import Comparison
+from aiops_lab.numerics import wilson
+from aiops_lab.results import Step, Suspect, TableRow, Verdict
+from aiops_lab.spans import Key
+from aiops_lab.traces.encode import NEVER, EncodedSpans
+from aiops_lab.traces.graph import calls_of
+
+
+def build_verdict(comparison: Comparison, suspects: list[Suspect]) -> Verdict:
+    """Return the verdict that names these suspects, whichever rule found them, with the ledger as
+    evidence.
+    """
+    endpoints = _endpoints(comparison)
+    rows = comparison.ledger.rows.to_dict("records")
+    affected = _affected(suspects, comparison, endpoints)
+    requests = comparison.costs.requests
+    trace_id = comparison.spans.texts("trace_id", requests.index.to_numpy())
+    requests = requests.assign(trace_id=trace_id)
+    traces = requests["trace_id"].loc[comparison.bad.index].unique()
+    return Verdict(
+        suspects=tuple(suspects),
+        affected=tuple(affected),
+        steps=tuple(_steps(comparison, rows, suspects, affected)),
+        ledger=tuple(rows),
+        endpoints=tuple(endpoints.to_dict("records")),
+        sample_traces=tuple(_samples(suspects[0], comparison, requests)) if suspects else (),
+        total_traces=len(traces),
+        traces=tuple(traces[: comparison.config.max_traces]),
+    )
+
+
+# ---- who is affected
+
+
+class Served(NamedTuple):
+    """What endpoints served, arrays with an entry an endpoint: answers (``n``), their mean ``ms``
+    and its variance ``var`` (NaN without answers), how many requests ``failed``, how many are
+    ``unanswered``.
+    """
+
+    n: NDArray
+    ms: NDArray
+    var: NDArray
+    failed: NDArray
+    unanswered: NDArray
+
+
+def _served(costs: CostTable, codes: NDArray) -> Served:
+    table = costs.endpoints.reindex(codes)
+    counted = {name: np.nan_to_num(table[name].to_numpy()) for name in Served._fields}
+    return Served(**counted | {"var": table["var"].to_numpy()})
+
+
+def _endpoints(comparison: Comparison) -> pd.DataFrame:
+    """Return each endpoint usual and now, whether it is degraded, and the share of all excess that
+    originated there.
+    """
+    reference = comparison.reference
+    codes = np.union1d(reference.costs.endpoints.index, comparison.costs.endpoints.index)
+    usual = _served(reference.costs, codes)
+    now = _served(comparison.costs, codes)
+    names = comparison.display_names[codes]
+    routes = np.array([route for _, route in comparison.spans.keys], dtype=object)
+    excess = _excess_by_name(comparison)
+    originated = np.array([excess[name] for name in names])
+    columns = {
+        "endpoint": names,
+        "service": comparison.services[codes],
+        "route": routes[codes],
+        "n_usual": usual.n.astype(int),
+        "n_now": now.n.astype(int),
+        "usual_ms": usual.ms,
+        "now_ms": now.ms,
+        "usual_failed": usual.failed / np.maximum(usual.n, 1),
+        "now_failed": now.failed / np.maximum(now.n, 1),
+        "unanswered": now.unanswered.astype(int),
+        "degraded": _degraded(usual, now, comparison.config),
+        "share": originated / (sum(excess.values()) or 1.0),
+    }
+    return pd.DataFrame(columns, index=codes).sort_values("endpoint")
+
+
+def _excess_by_name(comparison: Comparison) -> dict[str, float]:
+    """Return the excess in usual requests, gains left out, by the endpoint it is attributed to."""
+    rows = comparison.ledger.rows
+    excess: dict[str, float] = defaultdict(float)
+    for name, cost in zip(rows["attributed_to"], rows["cost"], strict=True):
+        excess[name] += max(cost, 0.0)
+    return excess
+
+
+def _degraded(usual: Served, now: Served, config: RcaConfig) -> NDArray:
+    """Return which endpoints are slower, or fail more often, than chance and size explain, or have
+    unanswered requests.
+    """
+    answers = (usual.n > 0) & (now.n > 0)
+    worse = _is_slower(usual, now, config) | _fails_more(usual, now, config)
+    return (answers & worse) | (now.unanswered >= config.min_unanswered)
+
+
+def _is_slower(usual: Served, now: Served, config: RcaConfig) -> NDArray:
+    """Return which endpoints are slower.
+
+    Fewer than `min_requests` show no mean: those in progress when the trouble begins are the long
+    ones.
+    """
+    rise = now.ms - usual.ms
+    usual_variance = usual.var / np.maximum(usual.n, 1)
+    variance = usual_variance + now.var / np.maximum(now.n, 1)
+    significant = rise > config.n_sigma * np.sqrt(variance)
+    least = np.maximum(config.degraded_ratio * usual.ms, config.degraded_ms)
+    enough = now.n >= config.min_requests
+    return significant & (rise > least) & enough
+
+
+def _fails_more(usual: Served, now: Served, config: RcaConfig) -> NDArray:
+    n_usual = np.maximum(usual.n, 1)
+    n_now = np.maximum(now.n, 1)
+    rise = now.failed / n_now - usual.failed / n_usual
+    both = (usual.failed + now.failed + 1) / (n_usual + n_now + 2)
+    variance = both * (1 - both) * (1 / n_usual + 1 / n_now)
+    significant = rise > config.n_sigma * np.sqrt(variance)
+    large = rise > config.degraded_share
+    return significant & large
+
+
+def _affected(causes: list[Suspect], comparison: Comparison, endpoints: pd.DataFrame) -> list[str]:
+    """Return the degraded endpoints among the cause and those that wait for it, nearest first."""
+    keys = comparison.spans.keys
+    calls = calls_of(comparison.spans)
+    callers: dict[Key, set[Key]] = defaultdict(set)
+    for caller, callee in set(zip(calls["caller"], calls["callee"], strict=True)):
+        callers[keys[callee]].add(keys[caller])
+    order = [cause.key for cause in causes]
+    for key in order:  # grows while it is walked
+        order += sorted(callers[key] - set(order))
+    bad = endpoints[endpoints["degraded"]]
+    rows = bad[["service", "route", "endpoint"]].itertuples(index=False)
+    names = {(service, route): name for service, route, name in rows}
+    return [names[key] for key in order if key in names]
+
+
+# ---- traces that show it
+
+
+def _samples(cause: Suspect, comparison: Comparison, requests: pd.DataFrame) -> list[TableRow]:
+    """Return a few of the traces that the cause made worst: failed ones first, then the longest.
+
+    `requests` is that of the `CostTable`, with the column trace_id.
+    """
+    spans = comparison.spans
+    at_cause = _spans_at(cause.key, spans)
+    table = requests.assign(trace=spans.ids.trace[requests.index])
+    table = table[table["trace"].isin(at_cause)]
+    worst = table.sort_values(["failed", "ns", "trace_id"], ascending=[False, False, True])
+    chosen = worst.drop_duplicates("trace")[: comparison.config.max_samples]
+    return [
+        {"trace_id": str(trace_id)} | _sample(at_cause[trace], comparison)
+        for trace, trace_id in zip(chosen["trace"], chosen["trace_id"], strict=True)
+    ]
+
+
+def _spans_at(key: Key, spans: EncodedSpans) -> dict[int, int]:
+    """Return the position of the span at an endpoint, by the code of its trace.
+
+    Of several it is the last server span; a client span where there is no server span.
+    """
+    codes = [code for code, other in enumerate(spans.keys) if other == key]
+    mine = np.flatnonzero(np.isin(spans.node, codes))
+    mine = mine[np.lexsort((mine, ~spans.client[mine], spans.server[mine]))]
+    return dict(zip(spans.ids.trace[mine].tolist(), mine.tolist(), strict=True))
+
+
+def _sample(at: int, comparison: Comparison) -> TableRow:
+    """Return what happened in the trace of the span at one position, and at that span."""
+    spans = comparison.spans
+    ids = spans.ids
+    names = comparison.display_names
+    requests = spans.server & (ids.trace == ids.trace[at])
+    chain = names[spans.node[requests]]
+    return {
+        "root_endpoint": names[spans.node[at]],
+        "root_status": int(spans.status[at]),
+        "root_kind": _kind_of(at, spans),
+        "affected_chain": list(dict.fromkeys(chain)),
+    }
+
+
+def _kind_of(at: int, spans: EncodedSpans) -> str:
+    """Return how a span went wrong: "timeout", "error" or "slow"."""
+    parent = spans.ids.parent[at]
+    unanswered = spans.end[at] == NEVER or spans.status[at] == 0
+    given_up = parent >= 0 and spans.status[parent] == 0
+    if unanswered or given_up:
+        return "timeout"
+    return "error" if spans.failed[at] else "slow"
+
+
+# ---- the steps
+
+
+def _steps(
+    comparison: Comparison,
+    rows: list[TableRow],
+    suspects: list[Suspect],
+    affected: list[str],
+) -> list[Step]:
+    n_usual = int(comparison.reference.cost_by_entry["n"].sum())
+    entries = comparison.ledger.entries.to_dict("records")
+    compared = (
+        f"{len(comparison.costs.requests)} requests of the incident were compared with "
+        f"{n_usual} usual ones, entry by entry."
+    )
+    attributed = (
+        "Each moment of a request is attributed to the one account that it waited for, each "
+        "failure to where it began. For each entry the excess of its accounts adds up to its own."
+    )
+    return [
+        Step("1. What was compared", compared, entries),
+        Step("2. What the entries lost", "\n".join(map(_entry_line, entries))),
+        Step("3. Where the excess originated", attributed, rows),
+        _last_step(suspects, affected),
+    ]
+
+
+def _entry_line(e: TableRow) -> str:
+    still_open = f", {e['open_now']} of them still open" if e["open_now"] else ""
+    return (
+        f"{e['entry']}: {e['now_ms']:.1f} ms instead of {e['usual_ms']:.1f} ms, "
+        f"{e['now_failed']:.1%} failed instead of {e['usual_failed']:.1%} "
+        f"({e['n_now']} requests{still_open})."
+    )
+
+
+def _last_step(suspects: list[Suspect], affected: list[str]) -> Step:
+    if not suspects:
+        return Step("4. Verdict", "No cause found: nothing exceeds the noise.")
+    first = suspects[0]
+    text = (
+        f"{first.name} is the root cause: {_reason(first)}. Confidence: {first.confidence:.0%}. "
+        f"Affected: {', '.join(affected) or 'none'}."
+    )
+    return Step("4. Verdict", text, list(map(_suspect_row, suspects)))
+
+
+def _suspect_row(suspect: Suspect) -> TableRow:
+    k, n = suspect.support
+    return {
+        "endpoint": suspect.name,
+        "score": suspect.score,
+        "unit": "usual requests" if suspect.by == "excess" else "0 to 1",
+        "share": suspect.share,
+        "confidence": suspect.confidence,
+        "n": n,
+        "k": k,
+    }
+
+
+def _reason(first: Suspect) -> str:
+    if first.by == "deviations":
+        shown = [f"{item['kind']} of {item['account']}" for item in first.evidence[:3]]
+        return (
+            "customers lost too little to tell, but its service deviates most from what is usual "
+            f"({', '.join(dict.fromkeys(shown))})"
+        )
+    k, n = first.support
+    originated = f"{first.share:.0%} of the excess originated there"
+    # what waits for others, and slow calls, are reassigned as a whole, not request by request
+    if k == 0:
+        return originated
+    low, high = wilson(k, n)
+    return f"{originated}, the largest part in {k} of {n} bad requests ({low:.0%} to {high:.0%})"

@@ -1,0 +1,511 @@
+"""Who watches? `Monitor`: step by step on a live store."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from aiops_lab.checks import FieldError
+from aiops_lab.detect.baselines import from_rows, to_rows
+from aiops_lab.detect.detectors import DETECTORS, AnyDetector
+from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Incident
+from aiops_lab.detect.recording import Recording
+from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.diagnosis import LONGEST_REQUEST_NS, History, Rule
+from aiops_lab.endpoints import display_names, split_method
+from aiops_lab.explain.changes import Change, check_change
+from aiops_lab.explain.config import RcaConfig
+from aiops_lab.health import health_of, timeline_of
+from aiops_lab.logs import get_logger
+from aiops_lab.numerics import to_timestamp, to_utc, unix_ns
+from aiops_lab.pipeline import Pipeline, floor_to
+from aiops_lab.shared_state import SharedState
+from aiops_lab.spans import FIRST_YEAR, Key, is_possible
+from aiops_lab.traces.encode import EncodedSpans, encode, end_ns, start_ns
+from aiops_lab.traces.graph import service_graph
+
+if TYPE_CHECKING:
+    from aiops_lab.record.store import SpanStore
+
+_log = get_logger(__name__)
+
+_AHEAD_NS = 86_400_000_000_000  # spans that end later than a day from now are passed over
+
+_MOST_CLOCK_CHANGES = 20
+
+NOTHING = -1, 0, 0  # leaves no spans out
+
+_METRICS_S = 300.0  # what /aiops/metrics looks back on
+
+
+class ClockChange(NamedTuple):
+    """The clock went back: at `now`, from the end of the last judged window to where it goes on.
+
+    Spans between the two that were there already are passed over from then on: they were judged.
+    """
+
+    now: pd.Timestamp
+    judged_until: pd.Timestamp
+    goes_on: pd.Timestamp
+
+
+class Monitor:
+    """Watches a store: each `step` judges the windows that have ended, and keeps incidents and
+    baselines in the store.
+
+    Safe to use from several threads. After a restart it goes on where it stopped. Several monitors,
+    in any process, may watch one store. They share the work: one at a time judges, holding a lease;
+    a `step` of another one only reads then, and takes over when the lease is over (see
+    `shared_state`). All say the same, as what they say is read from the store.
+
+    Spans whose times, kind or status cannot be are passed over and counted. Where the clock goes
+    back by more than a window, detection goes on from there.
+
+    Parameters
+    ----------
+    store : SpanStore
+    sensitivity, detectors, rule, config
+        As for `replay`.
+
+    Attributes
+    ----------
+    passed_over : int
+        Spans in the store that no window takes in: they ended before 1990 or more than a day after
+        the last step, lasted longer than 30 days, or have a kind or status that there is not.
+    clock_changes : list of ClockChange
+        When the clock went back, the last 20 times.
+    """
+
+    passed_over: int
+    clock_changes: list[ClockChange]
+    _pipeline: Pipeline
+    _explained: dict[str, tuple[int, int, int]]  # by incident: since when, as of when, changes
+    _accepted: dict[str, Any]  # levels that this step has taken as normal, by incident
+    _known: dict[str, Any]  # what the store says of endpoints
+    _merged: dict[str, str]  # ... and of incidents that were merged
+    _serial: int  # of the state that the store has
+    _judged_by: list[Any]  # the monitor that wrote it
+    _newest: int  # Unix ns of the newest moment of a span
+    _wrong: int  # spans of the right time that `check` would refuse
+    _position: tuple[int, int]  # of the store, when windows were judged last
+    _without: tuple[int, int, int]  # the spans that were judged by a clock ahead
+
+    def __init__(
+        self,
+        store: SpanStore,
+        sensitivity: Sensitivity | None = None,
+        *,
+        detectors: Sequence[AnyDetector] = DETECTORS,
+        rule: Rule | None = None,
+        config: RcaConfig | None = None,
+    ) -> None:
+        if not callable(getattr(store, "position", None)):
+            raise FieldError("store", "must be a SpanStore", store)
+        self.store = store
+        self.sensitivity = Sensitivity() if sensitivity is None else sensitivity
+        self._new_pipeline = partial(Pipeline, self.sensitivity, detectors, rule, config)
+        self._lock = threading.RLock()
+        self._shared = SharedState(store)
+        self._last_now: int | None = None
+        self._load()
+
+    def step(self, now: pd.Timestamp) -> list[Incident]:
+        """Judge the windows that ended before `now` less the grace period; return the incidents
+        that changed, those among them that another monitor changed.
+
+        `now` is a time of the years 1990 to 2100, UTC if it names no zone. Where it lies far behind
+        the last span, the windows are judged up to the time at which all that is open has resolved.
+        """
+        now_ns = unix_ns(to_utc(now))
+        with self._lock:
+            changed = self._refresh()
+            ready = now_ns - int(self.sensitivity.grace_s * 1e9)
+            until = floor_to(ready, self._pipeline.window_ns)
+            is_back = self._is_back(until, now_ns)
+            self._last_now = now_ns
+            done = self._pipeline.done
+            if done is not None and until <= done and not is_back:
+                return changed
+            if not self._shared.take_turn(now_ns):
+                _log.info("another monitor judges %s: this one reads", self.store.path)
+                return changed
+            try:
+                changed += [each for each in self._refresh() if each not in changed]
+                touched = self._judge(until, now_ns)
+            except BaseException:
+                self._load()
+                raise
+            finally:
+                self._shared.end_turn()
+            own = {incident.id for incident in touched}
+            return [each for each in changed if each.id not in own] + touched
+
+    def _judge(self, until: int, now_ns: int) -> list[Incident]:
+        """Judge the windows up to `until`, while it is this monitor's turn."""
+        pipeline = self._pipeline
+        self.store.flush()
+        if self._is_back(until, now_ns):
+            self._go_back(until, now_ns)
+        if pipeline.done is not None and until <= pipeline.done:
+            self._save([])
+            return []
+        position = self.store.position()
+        ahead = to_timestamp(until + _AHEAD_NS)
+        every = self.store.spans(pipeline.needed_since, ahead, without=self._without)
+        self._count_passed_over(every, until)
+        frame = _possible(every)
+        if pipeline.done is None and frame.empty:
+            return []
+        until = self._believed(frame, until)
+        self._position = position
+        recording = Recording(frame, pipeline.keys, pipeline.methods, pipeline.addresses)
+        self._take_accepted()
+        pipeline.learn_calls(recording)  # at the next step its spans may not be looked at again
+        history = cache(self._history)
+        _, _, touched = pipeline.advance(recording, until, history)
+        for incident in touched:
+            self._explain(incident, history)
+        if not self._save(touched):
+            return []
+        for incident in touched:
+            _log.info("%s is %s: %s", incident.id, incident.status, incident.title)
+        return touched
+
+    def _take_accepted(self) -> None:
+        """Let the levels be normal that were accepted since the last step."""
+        waiting = self.store.load("accepted")
+        self._accepted = {name: keys for name, keys in waiting.items() if keys}
+        for keys in self._accepted.values():
+            self._pipeline.accept_levels([tuple(key) for key in keys])
+
+    # ---- clocks
+
+    def _is_back(self, until: int, now_ns: int) -> bool:
+        """Return whether windows up to `until` were judged by a clock that was ahead.
+
+        A monitor that is alive may just be faster: its windows are believed for some time.
+        """
+        done = self._pipeline.done
+        window = self._pipeline.window_ns
+        if done is None or done - until <= window:
+            return False
+        if self._last_now is not None and now_ns < self._last_now - window:
+            return True
+        patience = max(int(self.sensitivity.resolve_after_s * 1e9), 10 * window)
+        return self._shared.is_gone(self._judged_by) or done - until > patience
+
+    def _go_back(self, until: int, now_ns: int) -> None:
+        """Go on from `until`; what was judged ahead of it is not learned a second time."""
+        done = self._pipeline.done or until
+        marked_until = max(done, self._without[2])
+        self._without = self.store.mark(self._position), until, marked_until
+        self._pipeline.go_back(until)
+        self._newest = min(self._newest, until)
+        change = ClockChange(*map(to_timestamp, (now_ns, done, until)))
+        self.clock_changes = [*self.clock_changes, change][-_MOST_CLOCK_CHANGES:]
+        _log.warning(
+            "the clock went back to %s after windows up to %s were judged: detection goes on from "
+            "there, without the spans that were judged before",
+            *change[:2],
+        )
+
+    def _believed(self, frame: pd.DataFrame, until: int) -> int:
+        """Return up to where to judge: not so far that `now` alone moves what spans have not."""
+        s = self.sensitivity
+        start, end = start_ns(frame), end_ns(frame)
+        moments = np.where(end <= until, end, start)
+        before = moments[moments <= until]
+        self._newest = max(self._newest, int(before.max(initial=0)))
+        settled_s = 2 * s.resolve_after_s + s.relearn_after_s
+        window = self._pipeline.window_ns
+        latest = floor_to(self._newest + int(settled_s * 1e9), window) + 2 * window
+        return min(until, max(latest, self._pipeline.done or 0))
+
+    # ---- spans
+
+    def _spans(self, since: pd.Timestamp | None, until: pd.Timestamp | None) -> pd.DataFrame:
+        """Return the spans of some time that can be, and were not judged by a clock ahead."""
+        return _possible(self.store.spans(since, until, without=self._without))
+
+    def _count_passed_over(self, frame: pd.DataFrame, until: int) -> None:
+        """Count the spans that are passed over; `frame` holds those since the last step."""
+        first = pd.Timestamp(year=FIRST_YEAR, month=1, day=1, tz="UTC")
+        last = to_timestamp(until + _AHEAD_NS)
+        wrong = frame[~is_possible(frame)]
+        ended_s = wrong["start"].to_numpy("datetime64[ns]").astype(float) / 1e9
+        ended_s += wrong["duration_ms"].to_numpy() / 1e3  # NaN while it is open
+        since_s = max(self._pipeline.done or 0, first.value) / 1e9
+        self._wrong += int(((ended_s >= since_s) & (ended_s < until / 1e9)).sum())
+        passed_over = self.store.count_outside(first, last) + self._wrong
+        if passed_over > self.passed_over:
+            _log.warning("%d spans are passed over, as their values cannot be", passed_over)
+        self.passed_over = passed_over
+
+    def _history(self, since_ns: int, until_ns: int) -> EncodedSpans:
+        """Return the spans of some time as integers, those still open at its end among them."""
+        until = to_timestamp(until_ns + LONGEST_REQUEST_NS)
+        frame = self._spans(to_timestamp(since_ns), until)
+        return self._encode(frame)
+
+    def _encode(self, frame: pd.DataFrame) -> EncodedSpans:
+        """Return spans as integers, with the names that the pipeline has."""
+        pipeline = self._pipeline
+        return encode(frame, methods=pipeline.methods, addresses=pipeline.addresses)
+
+    def _explain(self, incident: Incident, history: History) -> None:
+        """Find the cause of an incident, unless it was looked at as of the same moment before."""
+        changes = self.changes()
+        as_of = *self._pipeline.diagnosis.bounds(incident), len(changes)
+        if self._explained.get(incident.id) != as_of:
+            incident.verdict = self._pipeline.verdict(incident, history, changes)
+            self._explained[incident.id] = as_of
+
+    def note(self, change: Change) -> None:
+        """Take down what was changed on purpose; twice the same counts once.
+
+        Verdicts of later steps tell which changes came before. Raises ValueError as `check_change`.
+        """
+        change = check_change(change)
+        row = [unix_ns(change.time), change.service, change.what]
+        self.store.save("change", {json.dumps(row): row})
+
+    def changes(self) -> list[Change]:
+        """Return all changes that were noted, by any process, in the order of their times."""
+        rows = self.store.load("change").values()
+        return sorted(Change(to_timestamp(ns), *about) for ns, *about in rows)
+
+    @property
+    def judged_until(self) -> pd.Timestamp | None:
+        """The end of the last window that was judged, None before the first."""
+        with self._lock:
+            done = self._pipeline.done
+        return None if done is None else to_timestamp(done)
+
+    def incidents(self, status: str | None = None) -> list[Incident]:
+        """Return the incidents in the order of their detection, all or those with one status."""
+        with self._lock:
+            self._refresh()
+            return [i for i in self._pipeline.incidents if status in (None, i.status)]
+
+    def incident(self, incident_id: str) -> Incident:
+        """Return one incident; KeyError if there is none with that id."""
+        with self._lock:
+            self._refresh()
+            return self._pipeline.manager.find(incident_id)
+
+    def acknowledge(self, incident_id: str, now: pd.Timestamp) -> Incident:
+        """Say that somebody is at work on it. Raises KeyError, and IllegalMoveError if it is not
+        active.
+        """
+        return self._move(incident_id, ACKNOWLEDGED, now)
+
+    def resolve(self, incident_id: str, now: pd.Timestamp) -> Incident:
+        """Say that it is over. Raises KeyError, and IllegalMoveError if it is resolved already."""
+        return self._move(incident_id, RESOLVED, now)
+
+    def accept(self, incident_id: str, now: pd.Timestamp) -> Incident:
+        """Resolve an incident whose level is meant: what is abnormal there is the new normal.
+
+        From the next step on, its endpoints are compared with what was seen since they became
+        abnormal, as after ``relearn_after_s``; those that are as before by then stay as they are. A
+        replay of the same spans knows nothing of it. Raises as `resolve`.
+        """
+        keys = [*map(list, sorted(self.incident(incident_id).keys))]
+        return self._move(incident_id, RESOLVED, now, {"accepted": {incident_id: keys}})
+
+    def _move(
+        self,
+        incident_id: str,
+        status: str,
+        now: pd.Timestamp,
+        others: dict[str, dict[str, object]] | None = None,
+    ) -> Incident:
+        moment = to_utc(now)
+        with self._lock:
+            while True:
+                self._refresh()
+                incident = self._pipeline.manager.move(incident_id, status, moment)
+                if self._shared.move(incident.to_record(), others):
+                    return incident
+                self._load()
+
+    def metrics(self, now: pd.Timestamp) -> dict[str, dict[str, Any]]:
+        """Return count, latency, errors and health of each endpoint over the last five minutes, by
+        name.
+        """
+        with self._lock:
+            groups, names = self._served(now)
+            usual_ms = partial(self._pipeline.usual_ms, hour=to_utc(now).hour)
+            metrics = {
+                names[key]: health_of(rows, usual_ms(key)) | _told("method", self.method_of(key))
+                for key, rows in groups
+            }
+            return dict(sorted(metrics.items()))
+
+    def timeline(self, now: pd.Timestamp, every_s: float = 10.0) -> dict[str, pd.DataFrame]:
+        """Return what each endpoint answered over the last five minutes, by name: a row an interval
+        of `every_s` seconds in which it answered, indexed by the interval's start (UTC), with the
+        columns requests, mean_ms and failed (a share, 0 to 1).
+        """
+        with self._lock:
+            groups, names = self._served(now)
+            return {names[key]: timeline_of(rows, every_s) for key, rows in groups}
+
+    def _served(self, now: pd.Timestamp) -> tuple[Any, dict[Key, str]]:
+        """Return the recent served requests by endpoint, and how the endpoints are shown."""
+        recent = self._recent(now)
+        spans = self._encode(recent)
+        endpoints = [spans.keys[node][1] for node in spans.node[spans.server]]
+        served = recent.iloc[spans.row[spans.server]].assign(endpoint=endpoints)
+        groups: Any = served.groupby(["service", "endpoint"], observed=True)
+        return groups, display_names(groups.groups)
+
+    def method_of(self, key: Key) -> str | None:
+        """Return the method of an endpoint (service, name), None where it is not known.
+
+        The name of a route's first method is the route alone.
+        """
+        return split_method(key[1])[0] or self._pipeline.methods.get(key)
+
+    def _recent(self, now: pd.Timestamp) -> pd.DataFrame:
+        self.store.flush()
+        since = to_utc(now) - pd.Timedelta(_METRICS_S, unit="s")
+        return self._spans(since, to_utc(now) + pd.Timedelta(_AHEAD_NS, unit="ns"))
+
+    def graph(self, now: pd.Timestamp) -> pd.DataFrame:
+        """Return the service graph of the last five minutes."""
+        with self._lock:
+            return service_graph(self._recent(now))
+
+    # ---- what the store keeps
+
+    def _save(self, touched: list[Incident]) -> bool:
+        """Store what changed; if it was not this monitor's turn any more, read what the store says
+        and return False.
+        """
+        p = self._pipeline
+        if (p.done or 0) >= self._without[2]:
+            self._without = NOTHING
+        state = {
+            "done": p.done,
+            "system": p.system.tolist(),
+            "newest": self._newest,
+            "serial": self._serial + 1,
+            "by": self._shared.identity,
+            "without": self._without,
+            "position": self._position,
+            "passed_over": self.passed_over,
+            "too_long": self._wrong,
+            "clock_changes": [[*map(unix_ns, change)] for change in self.clock_changes],
+        }
+        monitor: dict[str, object] = {"state": state}
+        edges = [[*pair, first] for pair, first in p.edges.items()]
+        keys = [[*key, p.seen[key]] for key in p.keys]
+        methods = [[*route, method] for route, method in p.methods.items()]
+        known = {"edges": edges, "keys": keys, "methods": methods}
+        if p.addresses:
+            known["addresses"] = [[*pair, service] for pair, service in p.addresses.items()]
+        if known != self._known:
+            monitor["known"] = known
+        merged: dict[str, object] = {
+            a: b for a, b in p.manager.merged.items() if a not in self._merged
+        }
+        baseline: dict[str, object] = {"rows": to_rows(p.state)}
+        taken: dict[str, object] = dict.fromkeys(self._accepted)
+        records = {"baseline": baseline, "merged": merged, "monitor": monitor, "accepted": taken}
+        incidents = {incident.id: incident.to_record() for incident in touched}
+        moved = self._shared.save(incidents, records)
+        if moved is None:
+            self._load()
+            return False
+        self._serial += 1
+        self._accepted = {}
+        self._judged_by = self._shared.identity
+        self._known = known
+        self._merged = dict(p.manager.merged)
+        for incident_id, life_cycle in moved.items():
+            incident = p.manager.find(incident_id)
+            incident.status = life_cycle["status"]
+            incident.acknowledged_at = _moment(life_cycle["acknowledged_at"])
+            incident.resolved_at = _moment(life_cycle["resolved_at"])
+        return True
+
+    def _refresh(self) -> list[Incident]:
+        """Read what other monitors have changed; return the incidents among that."""
+        if self.store.closed:
+            return []
+        state = self.store.record("monitor", "state")
+        if state is not None and state.get("serial", 0) != self._serial:
+            before = {i.id: i.to_record() for i in self._pipeline.incidents}
+            self._load()
+            every = self._pipeline.incidents
+            return [i for i in every if before.get(i.id) != i.to_record()]
+        news = self._shared.news()
+        if news is None:
+            self._load()
+            return []
+        manager = self._pipeline.manager
+        for incident_id in news:
+            record = self.store.record("incident", incident_id)
+            manager.incidents[incident_id] = Incident.from_record(record)
+        return [manager.incidents[incident_id] for incident_id in news]
+
+    def _load(self) -> None:
+        """Take everything from the store."""
+        self._pipeline = p = self._new_pipeline()
+        self._explained = {}
+        self._accepted = {}
+        self._shared.news()
+        stored = self.store.load("monitor")
+        state = stored.get("state") or {}
+        known = stored.get("known") or {n: state.get(n, []) for n in ("edges", "keys", "methods")}
+        self._known = known
+        self._merged = state.get("merged", {}) | self.store.load("merged")
+        self._serial = state.get("serial", 0)
+        self._judged_by = state.get("by", self._shared.identity)
+        self._newest = state.get("newest", 0)
+        self._without = tuple(state.get("without", NOTHING))
+        self._position = tuple(state.get("position", (0, 0)))
+        self._wrong = state.get("too_long", 0)
+        self.passed_over = state.get("passed_over", 0)
+        changes = state.get("clock_changes", [])
+        self.clock_changes = [ClockChange(*map(to_timestamp, change)) for change in changes]
+        p.manager.merged |= self._merged
+        records = self.store.load("incident")
+        p.restore(Incident.from_record(r) for i, r in records.items() if i not in p.manager.merged)
+        if not state:
+            return
+        if state["done"] is not None:
+            p.done = floor_to(state["done"], p.window_ns)
+        p.system = np.array(state["system"])
+        for caller, called, first in known["edges"]:
+            p.edges[tuple(caller), tuple(called)] = first
+        for service, route, method in known["methods"]:
+            p.methods[service, route] = method
+        for caller, address, service in known.get("addresses", []):
+            p.addresses[caller, address] = service
+        for service, endpoint, first in known["keys"]:
+            p.keys[service, endpoint] = len(p.keys)
+            p.seen[service, endpoint] = first
+        rows = self.store.load("baseline")["rows"]
+        p.state = from_rows(rows, self.sensitivity.hours * len(p.keys))
+
+
+def _told(name: str, value: object) -> dict[str, Any]:
+    return {} if value is None else {name: value}
+
+
+def _possible(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the spans of a frame whose times can be."""
+    possible = is_possible(frame)
+    return frame if possible.all() else frame[possible].reset_index(drop=True)
+
+
+def _moment(ns: int | None) -> pd.Timestamp | None:
+    return None if ns is None else to_timestamp(ns)

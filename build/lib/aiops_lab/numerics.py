@@ -1,0 +1,172 @@
+"""Small numeric helpers: the optional compiler, Wilson bounds, times as integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from math import erfc, sqrt
+from numbers import Real
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from aiops_lab.logs import get_logger
+from aiops_lab.spans import FIRST_YEAR, LAST_YEAR
+
+_log = get_logger(__name__)
+
+LARGEST = 1e300
+"""Larger values could not be subtracted from each other."""
+
+ROUNDING = 2.0**-22
+"""Differences up to this share of the values are rounding: four times what single precision loses.
+Higher: small real changes of a large value are missed."""
+
+
+def to_timestamp(ns: int) -> pd.Timestamp:
+    """Return Unix nanoseconds as a Timestamp in UTC."""
+    return pd.Timestamp(ns, unit="ns", tz="UTC")
+
+
+def unix_ns(moment: pd.Timestamp) -> int:
+    """Return a Timestamp as Unix nanoseconds."""
+    return int(moment.as_unit("ns").value)
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile `function` with numba and keep the result on disk; without numba it stays plain
+    Python.
+    """
+    return _njit(function)
+
+
+def compiled_part(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function that only other compiled functions call: Python cannot call it.
+
+    What takes the arguments over from Python would take as long to compile as the function.
+    """
+    return _njit(function, no_cpython_wrapper=True)
+
+
+def _njit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    try:
+        from numba import njit
+    except ImportError:  # it cannot be installed everywhere, for example in a browser
+        _tell_once()
+        return function
+    options |= {"cache": True, "no_cfunc_wrapper": True}  # nothing calls it from C
+    return njit(**options)(function)
+
+
+def normal_tail(z: float) -> float:
+    """Return the chance that a normal variable exceeds its mean by `z` standard deviations.
+
+    Examples
+    --------
+    >>> round(1 / normal_tail(3))
+    741
+    """
+    return erfc(z / sqrt(2)) / 2
+
+
+def student_quantile(share: float, freedom: NDArray) -> NDArray:
+    """Return the quantile of Student's t by the Cornish-Fisher expansion, within 1 % from four
+    degrees of freedom on, and too low below.
+
+    Parameters
+    ----------
+    share : float, 0 to 1
+        Taken to be at most 0.9999: there is no quantile for 1.
+
+    References
+    ----------
+    Abramowitz and Stegun, "Handbook of Mathematical Functions", 26.7.5.
+
+    Examples
+    --------
+    >>> student_quantile(0.99, np.array([5, 30])).round(2)
+    array([3.35, 2.46])
+    """
+    z = NormalDist().inv_cdf(min(max(share, 1e-4), 1 - 1e-4))
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    n = np.asarray(freedom, dtype=float)
+    return z + first / n + second / n**2 + third / n**3
+
+
+@cache
+def _tell_once() -> None:
+    command = 'pip install "aiops-lab[fast]"'
+    _log.warning("numba is not installed: the results are the same, but slower (%s)", command)
+
+
+def wilson(k: Any, n: Any, z: float = 1.96) -> tuple[Any, Any]:
+    """Return the bounds of a share k/n at `z` standard errors (Wilson 1927, doi
+    10.1080/01621459.1927.10502953); the default 1.96 gives 95 % bounds.
+
+    Examples
+    --------
+    Three failures in three requests prove less than thirty in thirty:
+
+    >>> [round(wilson(n, n, 3)[0], 2) for n in (3, 30)]
+    [0.25, 0.77]
+    """
+    share = k / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    return middle - half, middle + half
+
+
+def real_numbers(values: ArrayLike) -> NDArray:
+    """Return one-dimensional `values` as floats, NaN for those that are missing."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError("values must be one-dimensional, got rows of unlike lengths") from None
+    if array.ndim != 1:
+        raise ValueError(f"values must be one-dimensional, got shape {array.shape}")
+    if array.dtype.kind == "O":
+        wrong = next((value for value in array if not _is_real(value)), None)
+        if wrong is not None:
+            raise ValueError(f"values must be real numbers, got {wrong!r}")
+        array = np.where(pd.isna(array), np.nan, array)
+    elif array.dtype.kind not in "biuf":
+        first = pd.Series(array[:1]).tolist()
+        raise ValueError(f"values must be real numbers, got {array.dtype.name}: {first}")
+    try:
+        return np.array(array, dtype=np.float64)  # a copy: kernels take what can be written
+    except OverflowError:
+        raise ValueError(f"values must be within ±{LARGEST:g}, got a larger integer") from None
+
+
+def _is_real(value: object) -> bool:
+    """Return whether `value` is a real number, or missing."""
+    return value is None or value is pd.NA or isinstance(value, (Real, Decimal))
+
+
+def to_utc(moment: pd.Timestamp, name: str = "now and until") -> pd.Timestamp:
+    """Return a time, the argument `name`, in UTC, which it is in if it names no zone.
+
+    Raises
+    ------
+    ValueError
+        If it is no time, or outside the years that spans may have.
+    """
+    rule = f"{name} must be a time"
+    is_time = isinstance(moment, (datetime, np.datetime64))
+    is_text = isinstance(moment, str) and moment.strip().lower() not in ("now", "today")
+    if not is_time and not is_text:
+        raise ValueError(f"{rule}, such as pd.Timestamp('2026-01-01'), got {moment!r}")
+    try:
+        utc = pd.to_datetime(moment, utc=True)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{rule}, got {moment!r}") from error
+    if utc is pd.NaT or not FIRST_YEAR <= utc.year <= LAST_YEAR:
+        raise ValueError(f"{rule} in the years {FIRST_YEAR} to {LAST_YEAR}, got {moment!r}")
+    return utc

@@ -1,0 +1,92 @@
+"""Whom does a call reach, and how does the trace go with it? What all HTTP clients share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from aiops_lab.endpoints import fold, known_method
+from aiops_lab.record.recorder import Context, OpenSpan, Recorder, context_of_call
+from aiops_lab.record.trace_context import format_traceparent
+
+PORTS = {"http": 80, "https": 443}
+
+Peers = Mapping[str, str]
+"""The names of called services, by their base urls."""
+
+
+def begin_call(
+    recorder: Recorder, peers: Peers, method: str, address: str, context: Context | None = None
+) -> OpenSpan:
+    """Return the client span of a call that begins now.
+
+    Parameters
+    ----------
+    recorder
+        Of the caller.
+    peers
+        The longest base that fits is taken; without one a peer is named host:port.
+    method, address
+        Of the request; an address may be any text.
+    context
+        Where the call belongs. Default: below the current request, else a new trace.
+    """
+    url = _split(address)
+    host = _host(url.scheme, url.netloc)
+    peer = _name_peer(recorder, peers, f"{url.scheme}://{host}{url.path}", host)
+    endpoint = recorder.names.limit(peer, fold(url.path or "/"))
+    context = context_of_call() if context is None else context
+    span = OpenSpan(recorder, endpoint, context, "client", peer)
+    span.method = known_method(method)
+    return span
+
+
+def inject(span: OpenSpan, headers: Any) -> str:
+    """Write the trace context into the headers of a call and return the traceparent."""
+    traceparent = format_traceparent(span.trace_id, span.span_id, span.flags)
+    headers["traceparent"] = traceparent
+    headers.pop("tracestate", None)  # a copied header would belong to another trace
+    if span.tracestate:
+        headers["tracestate"] = span.tracestate
+    return traceparent
+
+
+def _name_peer(recorder: Recorder, peers: Peers, address: str, host: str) -> str:
+    """Return the name of the service at an address, as `_normal` writes it."""
+    bases = [base for base in peers if _is_below(address, _normal(base))]
+    if bases:
+        return peers[max(bases, key=len)]
+    return recorder.names.limit_service(host)
+
+
+def _split(url: str) -> SplitResult:
+    """Return the parts of a URL, empty where it is none: an adapter may take any text."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+
+
+@lru_cache(maxsize=256)
+def _host(scheme: str, netloc: str) -> str:
+    """Return host:port, without user and password."""
+    parts = SplitResult(scheme, netloc, "", "", "")
+    name = parts.hostname
+    try:
+        port = parts.port or PORTS.get(scheme, 0)
+    except ValueError:
+        port = 0
+    return f"[{name}]:{port}" if name and ":" in name else f"{name}:{port}"
+
+
+@lru_cache(maxsize=256)
+def _normal(base: str) -> str:
+    """Return a base URL in small letters, with its port, without user, password and last slash."""
+    url = _split(base.rstrip("/"))
+    return f"{url.scheme}://{_host(url.scheme, url.netloc)}{url.path}"
+
+
+def _is_below(address: str, base: str) -> bool:
+    return address.startswith(base) and address[len(base) : len(base) + 1] in ("", "/")

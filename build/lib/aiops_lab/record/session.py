@@ -1,0 +1,138 @@
+"""What calls does a service make? `Session`, which passes the trace on and records client spans.
+
+Session.send -> get_adapter -> _RecordingAdapter.send -> the adapter -> body -> end of the span
+one call        once a hop        begins the span         retries       read, closed or dropped
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import requests
+from requests.adapters import BaseAdapter
+
+from aiops_lab.record.bodies import end_with_body
+from aiops_lab.record.calls import Peers, begin_call, inject
+from aiops_lab.record.recorder import (
+    Context,
+    OpenSpan,
+    Recorder,
+    Sink,
+    context_of_call,
+    current_call,
+    describe_call_error,
+    known_status,
+)
+
+
+class Session(requests.Session):
+    """A `requests.Session` that sends the trace on and records each call as a client span.
+
+    A span ends when the body of the answer has been read, closed or dropped; where ``stream=True``,
+    its ``first_byte_ns`` says when the headers came. Each hop of a call that is redirected is a
+    span of its own, and so is each answer to a challenge of digest authentication; retries inside
+    of an adapter belong to one. Without an answer (timeout, refused) the status of a span is 0 and
+    its error names the exception; a timeout that another exception hides is named as the timeout.
+    Outside of a request a call starts a trace.
+
+    The endpoint is the called path, with ids folded as in `aiops_lab.endpoints`.
+
+    Like its parent it can be copied, and pickled where the sink can; a copy has the same sink.
+
+    Parameters
+    ----------
+    sink, service
+        As in `instrument`; the service is the caller.
+    peers
+        ``{base_url: service}``, the names of the called services. The longest base that fits is
+        taken; the mapping is read at each call. Default: none, so that a peer is named host:port.
+    """
+
+    __attrs__ = [*requests.Session.__attrs__, "recorder", "peers"]
+
+    def __init__(self, sink: Sink, service: str = "shop", peers: Peers | None = None) -> None:
+        super().__init__()
+        self.recorder = Recorder(sink, service)
+        self.peers: Peers = {} if peers is None else peers
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send a prepared request, with its trace context, and record the call."""
+        current = current_call.get()
+        if current is not None and current.is_carried_by(request):  # a redirect
+            return super().send(request, **kwargs)
+        token = current_call.set(_NOT_SENT)
+        try:
+            return super().send(request, **kwargs)
+        finally:
+            current_call.reset(token)
+
+    def get_adapter(self, url: str | bytes) -> BaseAdapter:
+        """Return the adapter for a URL; while a call is made, one that records."""
+        adapter = super().get_adapter(url)  # type: ignore[arg-type]
+        if current_call.get() is None:
+            return adapter
+        return _RecordingAdapter(adapter, self)
+
+
+class SentCall(NamedTuple):
+    """What the hops of one call share: the traceparent that the last one sent, and the context."""
+
+    traceparent: str
+    context: Context | None
+
+    def is_carried_by(self, request: Any) -> bool:
+        """Return whether a request was copied from the last hop, as redirects are."""
+        if self.context is None:
+            return False
+        headers = getattr(request, "headers", None) or {}
+        return headers.get("traceparent") == self.traceparent
+
+
+_NOT_SENT = SentCall("", None)
+
+
+class _RecordingAdapter(BaseAdapter):
+    """An adapter whose calls are client spans; in all else the adapter that it stands for."""
+
+    def __init__(self, adapter: BaseAdapter, session: Session) -> None:
+        self._adapter = adapter
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._adapter, name)
+
+    def send(  # type: ignore[override]
+        self, request: requests.PreparedRequest, **kwargs: Any
+    ) -> requests.Response:
+        """Send a request as one span."""
+        span = self._begin(request)
+        try:
+            response = self._adapter.send(request, **kwargs)
+        except BaseException as error:
+            span.error = describe_call_error(error)
+            span.end()
+            raise
+        status = response.status_code  # an adapter of the user's own may leave it out
+        span.status = known_status(status) if isinstance(status, int) else 0
+        # digest authentication sends again, by what it finds here
+        if getattr(response, "connection", None) is self._adapter:
+            response.connection = self  # type: ignore[assignment,attr-defined]
+        end_with_body(span, response, bool(kwargs.get("stream")))
+        return response
+
+    def close(self) -> None:
+        """Close the adapter."""
+        self._adapter.close()
+
+    def _begin(self, request: requests.PreparedRequest) -> OpenSpan:
+        session = self._session
+        call = current_call.get()
+        follows = call is not None and call.is_carried_by(request)
+        context = call.context if follows else None  # type: ignore[union-attr]
+        if context is None:
+            context = context_of_call()
+        method, url = request.method or "GET", request.url or ""
+        span = begin_call(session.recorder, session.peers, method, url, context)
+        current_call.set(SentCall(inject(span, request.headers), context))
+        span.show()
+        return span

@@ -1,0 +1,504 @@
+"""Where do the spans go? `SpanStore`: one SQLite file that many threads and processes may write.
+
+A request costs one append to a deque; a daemon thread writes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import secrets
+import sqlite3
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from operator import index, itemgetter
+from pathlib import Path
+from time import sleep  # by name: the thread may be older than gevent's patches
+from typing import Any, TypeVar
+
+from aiops_lab.checks import FieldError, check_number
+from aiops_lab.logs import get_logger
+from aiops_lab.record import database
+from aiops_lab.record.forking import WAIT_S, FairLock, abandoned, survive_forks
+from aiops_lab.record.reader import FOREVER, SpanReader, as_path
+from aiops_lab.spans import Span, link_text
+
+# Rows in ``fresh`` at which they are sealed. More would make a seal cheaper, and each query slower,
+# as it reads them all.
+SEAL = 10_000
+
+MIRROR_NS = 1_000_000_000  # age at which an open span gets a row
+REST_S = 0.1  # between two writes at most, or as long as the write before took
+
+INSERT = "INSERT INTO fresh VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_STACK = "INSERT OR REPLACE INTO stacks VALUES (?, ?)"
+INSERT_OPEN = "INSERT INTO open VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+UPSERT = "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+
+# The start of a span, Unix ns, by position: what instrumented apps put into `opened` can be read
+# like a tuple.
+start_of = itemgetter(Span._fields.index("start_ns"))
+
+# Of service, endpoint, kind, peer, method and instance.
+NAME_TYPES = str, str, str, str | None, str | None, str | None
+
+UNKNOWN = None, None, None, None  # the last fields of a tuple that leaves them out
+
+_log = get_logger(__name__)
+
+_T = TypeVar("_T")
+Load = Callable[[str, str], Any]
+
+
+class SpanStore(SpanReader):
+    """Spans, stack traces, incidents and baselines in one SQLite file (WAL, synchronous NORMAL).
+
+    Several processes may write to one file. A store may be made before a fork, too: then the child
+    goes on with a connection, a buffer and a thread of its own, and the parent writes what was
+    there. A process that is killed loses at most the last `flush_s`, and so does a child that ends
+    with ``os._exit``. Requests that it had open stay in the
+    file as open spans, because their end was not recorded.
+
+    Parameters
+    ----------
+    path
+        The file; made where there is none. ``":memory:"`` means a temporary file that `close`
+        deletes.
+    flush_s
+        Seconds between two writes, default 0.5: what a crash may cost. Raising it saves little.
+    batch
+        Spans that start a write at once, default 1,000, where the cost of a transaction no longer
+        shows.
+    capacity
+        Spans held in memory while they cannot be written, default 100,000 (about 50 MB). Further
+        ones are dropped and counted in `dropped`.
+
+    Attributes
+    ----------
+    opened
+        Spans that began and have not ended, by span_id. Those older than 1 s are written as rows
+        without a duration and replaced when they end. Hand the ended span over first, then take it
+        out of here.
+    dropped
+        How many spans were lost, because the buffer was full or because no table can hold their
+        values.
+    path
+        Where the file is.
+
+    Raises
+    ------
+    ValueError
+        If a parameter breaks its rule, the file is not a database, not a span store, or of a later
+        version.
+    OSError
+        If the file cannot be opened for writing.
+    """
+
+    _in_use = False  # the connections, by other threads, in the moment of a fork
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        flush_s: float = 0.5,
+        batch: int = 1000,
+        capacity: int = 100_000,
+    ) -> None:
+        check_number("flush_s", flush_s, 0.001, 3600)
+        check_number("batch", batch, 1, 1e9)
+        check_number("capacity", capacity, batch, 1e9)
+        self._temporary = None
+        path = as_path(path)
+        if str(path) == ":memory:":
+            self._temporary = tempfile.TemporaryDirectory()
+            path = Path(self._temporary.name, "spans.sqlite")
+        self.path = path
+        self._file = self.path.absolute()  # a fork may be followed by a change of directory
+        self.opened: dict[str, Span] = {}
+        self._flush_s = flush_s
+        self._batch = batch
+        self._capacity = capacity
+        self._closed = False
+        self._begin()
+        self._db = database.open_database(self.path)
+        self._reader = database.connect(self.path)
+        self._identity = _identity(self._file)
+        self._start()
+        _log.info("%s is open, written every %g s", self.path, flush_s)
+        atexit.register(self.close)
+        survive_forks(self)
+
+    def _begin(self) -> None:
+        """Begin with nothing to write, in this process."""
+        self.dropped = 0
+        self._buffer: deque[Span] = deque()
+        self._stacks: deque[tuple[str, str]] = deque()
+        self._drop_lock = threading.RLock()  # a finalizer may add a span anywhere
+        self._write_lock = FairLock()
+        self._read_lock = FairLock()
+        self._codes: dict[database.Row, int] = {}
+        self._writer = secrets.randbits(62)  # marks own open spans; a process id can come again
+        self._mirrored = False
+        self._wake = threading.Event()
+        self._process = os.getpid()
+        self._thread: threading.Thread | None = None
+
+    def _start(self) -> None:
+        """Start the thread that writes, once."""
+        with self._drop_lock:
+            if self._thread is not None:
+                return
+            name = f"SpanStore {self.path.name}"
+            self._thread = _WriterThread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def add(self, span: Span) -> None:
+        """Take a span, at the cost of one append: no lock, no disk.
+
+        One without a duration is still open and goes to `opened`, until the same span_id comes with
+        its end. Raises ValueError after `close`, and where it is no `Span`.
+        """
+        try:
+            is_open = span.duration_ns is None
+        except AttributeError:
+            raise FieldError("span", "must be a Span", span) from None
+        if is_open:
+            self._check_open()
+            self.opened[span.span_id] = span
+            return
+        waiting = len(self._buffer)
+        if waiting >= self._capacity:
+            self._drop()
+            return
+        self._buffer.append(span)
+        if self._thread is None:
+            self._start()
+        if waiting + 1 == self._batch:
+            self._wake.set()
+        # Read after the append: either the last write of close() sees this span, or it is refused
+        # here.
+        if self._closed:
+            self._refuse(span)
+
+    __call__ = add
+
+    @property
+    def room(self) -> int:
+        """How many spans the buffer takes before it drops any."""
+        return self._capacity - len(self._buffer)
+
+    def stack(self, span_id: str, text: str) -> None:
+        """Store the full stack trace of the exception that ended a span."""
+        self._check_open()
+        if len(self._stacks) < self._capacity:
+            self._stacks.append((span_id, text))
+
+    def flush(self, timeout_s: float = 10.0) -> None:
+        """Return when all spans handed over before are on disk, and all spans in `opened` are
+        mirrored.
+
+        Raises
+        ------
+        OSError
+            If the disk is still full or the file still locked after `timeout_s` seconds (default
+            10). The spans stay in the buffer and are tried again.
+        """
+        check_number("timeout_s", timeout_s, 0, 1e9)
+        self._check_open()
+        self._retry(lambda: self._write(FOREVER), timeout_s)
+
+    def close(self) -> None:
+        """Write what is left and end the thread. A second call does nothing; also called when
+        Python exits.
+        """
+        with self._drop_lock:
+            closed = self._closed
+            self._closed = True
+        if closed:
+            return
+        atexit.unregister(self.close)
+        if os.getpid() != self._process:  # after a fork that called no hook there is no thread
+            _log.warning("%s: the spans of a child that forked unnoticed are lost", self.path)
+            return
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        try:
+            self._retry(lambda: self._write(FOREVER))
+        finally:
+            with self._write_lock, self._read_lock:
+                self._db.close()
+                self._reader.close()
+            self._drop(len(self._buffer))
+            _log.info("%s is closed, %d spans were dropped", self.path, self.dropped)
+            if self._temporary:
+                self._temporary.cleanup()
+
+    def before_fork(self) -> None:
+        """Wait until nothing is being written or read, and close the file."""
+        locks = self._write_lock, self._read_lock, self._drop_lock
+        self._held = [lock for lock in locks if lock.acquire(timeout=WAIT_S)]
+        self._in_use = len(self._held) < len(locks)
+        if not self._in_use:
+            self._db.close()
+            self._reader.close()
+
+    def after_fork_in_parent(self) -> None:
+        """Open the file again and go on."""
+        if not self._in_use:
+            self._reopen()
+        for lock in self._held:
+            lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew; what waited is written by the parent, and its open requests are its own."""
+        self._begin()
+        self.opened.clear()
+        abandoned.extend((self._db, self._reader))
+        if self._in_use and not self._closed:
+            self._closed = True
+            _log.warning("%s was in use during the fork: this process records nothing", self.path)
+        if self._temporary is not None:
+            self._temporary._finalizer.detach()  # type: ignore[attr-defined]
+            self._temporary = None
+        self._reopen()
+        # Under gevent a thread is a greenlet, and its loop begins anew only after this.
+        if not self._closed and "gevent" not in threading.Lock.__module__:
+            self._start()
+
+    def _reopen(self) -> None:
+        if not self._closed:
+            self._db = database.reopen(self._file)
+            self._reader = database.connect(self._file)
+
+    def save(self, kind: str, records: dict[str, object]) -> None:
+        """Store each record as JSON under (kind, key), in one transaction.
+
+        A record that is already there is replaced.
+        """
+        self._check_open()
+        rows = [(kind, key, json.dumps(value)) for key, value in records.items()]
+
+        def write() -> None:
+            with self._write_lock, database.transaction(self._db) as db:
+                db.executemany(UPSERT, rows)
+
+        self._retry(write)
+
+    def update(self, change: Callable[[Load], dict[str, dict[str, object]] | None]) -> bool:
+        """Read some records and store others, in one transaction.
+
+        `change` is given a function (kind, key) -> record or None, and returns what to store, by
+        kind and key; None: nothing. It may be called again where the file was locked. Returns
+        whether anything was to be stored.
+        """
+        self._check_open()
+
+        def load(kind: str, key: str) -> Any:
+            query = "SELECT value FROM state WHERE kind = ? AND key = ?"
+            found = self._db.execute(query, (kind, key)).fetchone()
+            return None if found is None else json.loads(found[0])
+
+        def write() -> bool:
+            with self._write_lock, database.transaction(self._db) as db:
+                records = change(load)
+                for kind, by_key in (records or {}).items():
+                    rows = [(kind, key, json.dumps(value)) for key, value in by_key.items()]
+                    db.executemany(UPSERT, rows)
+            return records is not None
+
+        return self._retry(write)
+
+    def _retry(self, work: Callable[[], _T], seconds: float | None = None) -> _T:
+        """Return what `work` returns; OSError where the file cannot be written, or is damaged."""
+        try:
+            return database.retry(work, self.path, seconds)
+        except sqlite3.DatabaseError as error:
+            rule = f"{self.path} must be a span store that can be written"
+            raise OSError(f"{rule}, got: {error}") from error
+
+    def position(self) -> tuple[int, int]:
+        """Return how far the file is written; `mark` takes it."""
+        self._check_open()
+        with self._write_lock:
+            return database.last_rows(self._db)
+
+    def mark(self, position: tuple[int, int]) -> int:
+        """Return a number that tells the spans that were on disk at a position from later ones.
+
+        Where rows have been sorted meanwhile, up to `SEAL` of the last ones count as later.
+        """
+        self._check_open()
+        sealed, fresh = position
+        with self._write_lock:
+            if database.last_rows(self._db)[0] == sealed:
+                database.seal(self._db, fresh)
+                return database.last_rows(self._db)[0]
+        return sealed
+
+    def _drop(self, count: int = 1) -> None:
+        with self._drop_lock:
+            self.dropped += count
+
+    def _refuse(self, span: Span) -> None:
+        if self._write_lock.is_held_here():
+            return  # a finalizer added it in the middle of the last write: close() counts it
+        with self._write_lock:  # before or after the last write, not during it
+            if span not in self._buffer:
+                return  # the last write took it
+            self._buffer.remove(span)
+        self._check_open()
+
+    def _run(self) -> None:
+        """Write every flush_s seconds, or soon after a batch is full; repeat what failed."""
+        failing = told = False
+        while not self._closed:
+            if failing or len(self._buffer) < self._batch:
+                self._wake.wait(self._flush_s)
+                self._wake.clear()
+            began = time.perf_counter()
+            failing = not self._attempt(quiet=failing)
+            # half of the time the file is free: SQLite has no queue for the processes that wait
+            sleep(min(time.perf_counter() - began, REST_S))
+            if self.dropped and not told:
+                _log.warning("%s: spans are being dropped, see SpanStore.dropped", self.path)
+                told = True
+
+    def _attempt(self, quiet: bool) -> bool:
+        """Write what waits and return whether that worked; log why not, unless `quiet`."""
+        try:
+            self._write(time.time_ns() - MIRROR_NS)
+        except Exception as error:
+            if not quiet:
+                _log.warning("%s takes no spans, they wait: %s", self.path, error)
+            return False
+        return True
+
+    def _write(self, begun_before: int) -> None:
+        """Move the buffer to disk and renew the rows of this store's open spans.
+
+        That is one transaction. Open spans get a row if they began before `begun_before`, Unix ns.
+        """
+        with self._write_lock:
+            # First the open spans, then those that ended: a span that ends in between is in both,
+            # never in neither.
+            opened = self.opened.copy()
+            done = list(self._buffer)
+            stacks = list(self._stacks)
+            ended = {span.span_id for span in done} & opened.keys() if opened else set()
+            for key in ended:
+                del opened[key]
+            waiting = [span for span in opened.values() if start_of(span) < begun_before]
+            if done or stacks or waiting or self._mirrored:
+                self._check_file()
+                self._drop(self._store(done, stacks, waiting))
+                self._mirrored = bool(waiting)
+            for key in ended:
+                # the request's thread may be about to do that; until then it is in both
+                self.opened.pop(key, None)
+            _drop_first(self._buffer, len(done))
+            _drop_first(self._stacks, len(stacks))
+            self._seal()
+
+    def _check_file(self) -> None:
+        """Raise OSError where the file is gone: SQLite would go on writing to it, for nobody."""
+        if _identity(self._file) != self._identity:
+            rule = f"{self.path} must stay where it is while it is open"
+            raise OSError(f"{rule}, got: it was deleted or replaced")
+
+    def _store(self, done: list[Span], stacks: list[tuple[str, str]], waiting: list[Span]) -> int:
+        """Insert all in one transaction; return how many ended spans were refused."""
+        try:
+            with database.transaction(self._db) as db:
+                db.execute("DELETE FROM open WHERE writer = ?", (self._writer,))
+                self._insert(INSERT_OPEN, self._open_row, waiting)
+                self._insert(INSERT_STACK, tuple, stacks)
+                return self._insert(INSERT, self._row, done)
+        except BaseException:
+            self._codes.clear()  # some may be of names that were rolled back
+            raise
+
+    def _insert(self, statement: str, row: Callable[[Any], database.Row], items: list[Any]) -> int:
+        """Insert all items; return how many were refused because no table can hold their values."""
+        refused = 0
+        self._db.execute("SAVEPOINT items")
+        try:
+            self._db.executemany(statement, list(map(row, items)))
+        except database.UNFIT:
+            self._db.execute("ROLLBACK TO items")
+            self._codes.clear()
+            refused = 1
+            if len(items) > 1:
+                refused = sum(self._insert(statement, row, [item]) for item in items)
+        self._db.execute("RELEASE items")
+        return refused
+
+    def _row(self, span: Span) -> database.Row:
+        ids, place, (start, duration, status, error) = span[:3], span[3:7], span[7:11]
+        method, instance, first_byte, links = span[11:] or UNKNOWN
+        name = (*place, method, instance)
+        name_code = self._codes.get(name) or self._code(name)
+        # SQLite would keep a float, and whoever reads the file would fail
+        length = None if duration is None else index(duration)
+        first = None if first_byte is None else index(first_byte)
+        code = None if status is None else index(status)
+        ended = index(start) + (length or 0)
+        if error is not None and not isinstance(error, str):
+            raise TypeError("error")
+        packed = database.pack_ids(*ids)
+        link = link_text(links) if links else None
+        return name_code, ended, length, code, packed, error, first, link
+
+    def _open_row(self, span: Span) -> database.Row:
+        code, start, _, *rest = self._row(span)
+        return self._writer, code, start, *rest
+
+    def _code(self, name: database.Row) -> int:
+        """Return the number of a name, the same in all processes: the file is locked meanwhile."""
+        for part, right in zip(name, NAME_TYPES, strict=True):
+            if not isinstance(part, right):
+                raise TypeError("names")
+        new = self._db.execute("SELECT * FROM names WHERE id > ?", (len(self._codes),))
+        self._codes.update({tuple(other): code for code, *other in new})
+        if name not in self._codes:
+            cursor = self._db.execute("INSERT INTO names VALUES (NULL, ?, ?, ?, ?, ?, ?)", name)
+            self._codes[name] = cursor.lastrowid or 0
+        return self._codes[name]
+
+    def _seal(self) -> None:
+        """Sort ``fresh`` away once it is long enough; a failure leaves it for the next time."""
+        rows = self._db.execute("SELECT max(rowid) FROM fresh").fetchone()[0]
+        if (rows or 0) >= SEAL:
+            with suppress(sqlite3.OperationalError):
+                database.seal(self._db)
+
+
+class _WriterThread(threading.Thread):
+    """A thread that ends in silence although gevent was made to replace threads meanwhile.
+
+    So does gunicorn with ``--preload`` and gevent, after the fork. Then a thread that is older is
+    not found under its number when it ends.
+    """
+
+    def _delete(self) -> None:
+        with suppress(KeyError):
+            super()._delete()  # type: ignore[misc]
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from others, whatever its name; None where there is none."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
+
+
+def _drop_first(queue: deque[Any], count: int) -> None:
+    for _ in range(count):
+        queue.popleft()

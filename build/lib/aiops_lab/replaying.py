@@ -1,0 +1,75 @@
+"""What would a monitor have found? `replay`: a recording, run through the pipeline at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from aiops_lab.checks import FieldError
+from aiops_lab.detect.detectors import DETECTORS, AnyDetector
+from aiops_lab.detect.recording import Recording
+from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.diagnosis import Rule
+from aiops_lab.explain.changes import Change, check_changes
+from aiops_lab.explain.config import RcaConfig
+from aiops_lab.numerics import to_utc, unix_ns
+from aiops_lab.pipeline import Pipeline, Report
+from aiops_lab.spans import check
+
+
+def replay(
+    frame: pd.DataFrame,
+    sensitivity: Sensitivity | None = None,
+    *,
+    detectors: Sequence[AnyDetector] = DETECTORS,
+    rule: Rule | None = None,
+    config: RcaConfig | None = None,
+    causes: bool = True,
+    until: pd.Timestamp | None = None,
+    changes: Iterable[Change] | pd.DataFrame = (),
+) -> Report:
+    """Run a recording through the pipeline and return what a monitor would have found, step by
+    step, without a clock.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A spans frame.
+    sensitivity : Sensitivity
+    detectors : functions (windows, baselines, sensitivity) -> list of Anomaly, or `Detector` values
+        Which anomalies are reported. Default: those of the package. A baseline does not learn from
+        windows that a `Detector` among them, or one of the package, decides to be abnormal.
+    rule : function (reference, abnormal) -> list of Suspect
+        What names the root cause. Default: the ledger.
+    config : RcaConfig, optional
+        The constants of root cause analysis; ``timeout_s`` is taken from `sensitivity`.
+    causes : bool
+        Whether to look for root causes at all; without, a replay is several times faster, and
+        links alone decide which anomalies are one incident.
+    until : Timestamp, optional
+        When the recording ended. Default: with its last span.
+    changes : iterable of Change, or DataFrame with the columns time, service and what
+        What was changed on purpose. A verdict tells what of it came before. Default: nothing is
+        known.
+
+    Returns
+    -------
+    Report
+        Equal to that of a live monitor that began with the same spans and stopped at `until`.
+    """
+    knobs = Sensitivity() if sensitivity is None else sensitivity
+    pipeline = Pipeline(knobs, detectors, rule, config)
+    if not isinstance(causes, (bool, np.bool_)):
+        raise FieldError("causes", "must be True or False", causes)
+    recording = Recording(check(frame), {})
+    until_ns = None if until is None else unix_ns(to_utc(until))
+    known = check_changes(changes)
+    report = pipeline.replay(recording, until_ns, causes=causes)
+    if causes:
+        for incident in report.incidents:
+            incident.verdict = pipeline.verdict(
+                incident, lambda since, until: recording.spans, known
+            )
+    return report

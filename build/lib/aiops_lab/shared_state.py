@@ -1,0 +1,164 @@
+"""What do the monitors of one store share? Whose turn it is, and what has changed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+if TYPE_CHECKING:
+    from aiops_lab.record.store import Load, SpanStore
+
+LEASE_S = 60.0
+"""Seconds after which the turn of a monitor ends that crashed on another host in the middle of a
+step; no step takes so long. Raising it delays the monitor that takes over."""
+
+MOST_CHANGES = 200
+"""How many of the last changes of incidents are listed; a monitor that missed more reads all."""
+
+_LIFE_CYCLE = "status", "acknowledged_at", "resolved_at"
+
+_here: WeakValueDictionary[str, SharedState] = WeakValueDictionary()
+
+
+class SharedState:
+    """The part of a store by which several monitors, in any process, share the work.
+
+    A monitor judges windows only while it holds the lease, one record of the store. It has an end,
+    so that a crash of its holder stops nobody. The other monitors read meanwhile.
+
+    Parameters
+    ----------
+    store : SpanStore
+    """
+
+    def __init__(self, store: SpanStore) -> None:
+        self._store = store
+        self._name = secrets.token_hex(8)
+        self._revision = 0  # of the incidents as this monitor knows them
+        _here[self._name] = self
+
+    @property
+    def identity(self) -> list[Any]:
+        """Host, process and name: after a fork the child is another monitor."""
+        return [socket.gethostname(), os.getpid(), self._name]
+
+    def take_turn(self, now_ns: int) -> bool:
+        """Return whether this monitor holds the lease now."""
+        lease: dict[str, object] = {"holder": self.identity, "until": now_ns + int(LEASE_S * 1e9)}
+
+        def change(load: Load) -> dict[str, dict[str, object]] | None:
+            known = load("monitor", "lease")
+            free = known is None or _is_over(known, now_ns) or self.is_gone(known["holder"])
+            return {"monitor": {"lease": lease}} if free else None
+
+        return self._store.update(change)
+
+    def end_turn(self) -> None:
+        """Give the lease back, if this monitor still has it."""
+        self._store.update(
+            lambda load: {"monitor": {"lease": None}} if self._is_mine(load) else None
+        )
+
+    def _is_mine(self, load: Load) -> bool:
+        lease = load("monitor", "lease")
+        return lease is not None and lease["holder"] == self.identity
+
+    def is_gone(self, identity: list[Any]) -> bool:
+        """Return whether a monitor is known to have ended; this one counts as ended, too."""
+        host, process, name = identity
+        if identity == self.identity:
+            return True
+        if host != socket.gethostname():
+            return False
+        if process == os.getpid():
+            other = _here.get(name)
+            return other is None or other._store.closed
+        return not _is_alive(process)
+
+    def save(
+        self, incidents: dict[str, Any], others: dict[str, dict[str, object]]
+    ) -> dict[str, Any] | None:
+        """Store records by kind and key, and end the turn, in one transaction.
+
+        Returns what somebody did to the life cycle of incidents meanwhile, by id; that is kept.
+        Returns None if the turn was over already: then nothing is stored.
+        """
+        moved: dict[str, Any] = {}
+
+        def change(load: Load) -> dict[str, dict[str, object]] | None:
+            if not self._is_mine(load):
+                return None
+            changes = load("monitor", "changes") or []
+            for revision, known in changes:
+                if revision > self._revision:
+                    moved[known] = _life_cycle(load("incident", known))
+            kept = {known: record | moved.get(known, {}) for known, record in incidents.items()}
+            monitor = others["monitor"] | {"lease": None}
+            monitor["changes"] = self._listed(changes, incidents)
+            return others | {"incident": kept, "monitor": monitor}
+
+        return moved if self._store.update(change) else None
+
+    def move(
+        self, record: dict[str, Any], others: dict[str, dict[str, object]] | None = None
+    ) -> bool:
+        """Store one incident that was moved by hand, and other records by kind and key with it;
+        False if others changed some incidents meanwhile.
+        """
+
+        def change(load: Load) -> dict[str, dict[str, object]] | None:
+            changes = load("monitor", "changes") or []
+            if _last(changes) > self._revision:
+                return None
+            by_id: dict[str, object] = {record["id"]: record}
+            listed: dict[str, object] = {"changes": self._listed(changes, by_id)}
+            return {"incident": by_id, "monitor": listed} | (others or {})
+
+        return self._store.update(change)
+
+    def _listed(self, changes: list[Any], incidents: dict[str, Any]) -> list[Any]:
+        """Return the changes with those of some incidents, which this monitor then knows."""
+        if not incidents:
+            self._revision = _last(changes)
+            return changes
+        self._revision = _last(changes) + 1
+        new = [[self._revision, known] for known in incidents]
+        return [*changes, *new][-max(MOST_CHANGES, len(new)) :]
+
+    def news(self) -> list[str] | None:
+        """Return which incidents others changed since this was asked last; None: perhaps all."""
+        changes = self._store.record("monitor", "changes") or []
+        known, self._revision = self._revision, max(self._revision, _last(changes))
+        if changes and changes[0][0] > known + 1:
+            return None
+        return list(dict.fromkeys(name for revision, name in changes if revision > known))
+
+
+def _life_cycle(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: record[name] for name in _LIFE_CYCLE}
+
+
+def _last(changes: list[Any]) -> int:
+    """Return the number of the last change, 0 before the first."""
+    return changes[-1][0] if changes else 0
+
+
+def _is_over(lease: dict[str, Any], now_ns: int) -> bool:
+    """Return whether a lease is over, or of a clock that ran ahead."""
+    return not 0 < lease["until"] - now_ns <= LEASE_S * 1e9
+
+
+def _is_alive(process: int) -> bool:
+    """Return whether a process of this host runs; where that cannot be told, True."""
+    if os.name == "nt":  # signal 0 would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,515 @@
+"""How is the laboratory reached over HTTP? Blueprints that check what comes in and pass it on.
+
+They decide nothing. Every refusal is JSON: ``{"error", "field", "rule", "value"}``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from flask import (
+    Blueprint,
+    Flask,
+    current_app,
+    got_request_exception,
+    redirect,
+    request,
+    url_for,
+)
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+
+from aiops_lab.checks import BackendError, FieldError, shorten
+from aiops_lab.detect.grouping import IllegalMoveError
+from aiops_lab.detect.incidents import RESOLVED, STATUSES, Incident
+from aiops_lab.explain.changes import Change, check_change
+from aiops_lab.numerics import to_timestamp, to_utc
+from aiops_lab.record.faults import Fault, FaultInjector, Injected
+from aiops_lab.results import iso
+from aiops_lab.show.page.actions import EXTENSION, Simulation
+from aiops_lab.show.page.views import PAGE, page
+from aiops_lab.spans import Key
+
+if TYPE_CHECKING:
+    from aiops_lab.monitor import Monitor
+
+Data = dict[str, Any]
+Answer = tuple[Data, int]  # JSON and status
+Pairs = list[tuple[str, Any]]
+
+QUERY_MAX = 8_192  # bytes; no call of this interface needs a tenth of it
+BODY_MAX = 65_536  # bytes
+RECEIVER = "otlp"  # the blueprint of `aiops_lab.show.otlp`, which has a limit of its own
+DRAIN_MAX = 16_000_000  # bytes of a refused body that are still read: a client that is sending
+# does not read the refusal
+
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_MEDIA = "application/json", "text/html"  # of the latest incident; the first where both will do
+PACKAGE = str(Path(__file__).parents[1])  # the folder of all modules of this package
+
+# The parameters of each kind of fault besides endpoint, service and ttl_s; the first is required.
+SIMULATIONS = {"delay": ("duration", "jitter"), "error": ("rate", "status"), "hang": ()}
+
+# Fields of `Fault` with another name over HTTP, where a time without a unit is milliseconds.
+FIELD_NAMES = {"duration": "duration_ms", "jitter": "jitter_ms"}
+PARAMETERS = {"duration_ms": "duration", "jitter_ms": "jitter"}
+
+
+def problem(status: int, error: FieldError) -> Answer:
+    """Return the JSON that answers a refused request, with its status."""
+    value = error.value
+    text = shorten(value)
+    if len(text) >= 80 or not isinstance(value, str | int | None):
+        value = text
+    return {"error": str(error), "field": error.field, "rule": error.rule, "value": value}, status
+
+
+def json_errors(app: Flask | Blueprint) -> None:
+    """Let an app, or one blueprint, answer its errors as JSON and refuse requests that are too
+    large.
+    """
+    app.register_error_handler(FieldError, partial(problem, 400))
+    app.register_error_handler(HTTPException, _http_problem)
+    app.register_error_handler(BackendError, _backend_problem)
+    app.before_request(_refuse_oversize)
+
+
+def _http_problem(error: HTTPException) -> ResponseReturnValue | HTTPException:
+    status = error.code or 500
+    if status < 400:  # a redirect is an answer, not an error
+        return error
+    if isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        refusal = FieldError("method", f"must be one of {allowed}", request.method)
+        return *problem(status, refusal), {"Allow": allowed}
+    if isinstance(error, NotFound):
+        return problem(status, FieldError("path", "must be one that exists here", request.path))
+    return {"error": error.description or error.name}, status
+
+
+def _refuse_oversize() -> Answer | None:
+    query = len(request.query_string)
+    if query > QUERY_MAX:
+        return problem(414, FieldError("query", f"must be at most {QUERY_MAX} bytes", query))
+    length = request.content_length or 0
+    if length <= BODY_MAX or request.blueprint == RECEIVER:
+        return None
+    stream = request.environ["wsgi.input"]
+    left = min(length, DRAIN_MAX)
+    while left > 0 and (chunk := stream.read(min(left, BODY_MAX))):
+        left -= len(chunk)
+    return problem(413, FieldError("body", f"must be at most {BODY_MAX} bytes", length))
+
+
+def parameters(allowed: Collection[str] = ()) -> Data:
+    """Return the parameters of the request, from its query, its form or its JSON body.
+
+    Raises
+    ------
+    FieldError
+        One is unknown or given twice, or the body is not a JSON object.
+    """
+    found: Data = {}
+    for name, value in [*_query(), *_body()]:
+        if name not in allowed:
+            choices = ", ".join(allowed) or "(none)"
+            raise FieldError("parameter", f"must be one of {choices}", name)
+        if name in found:
+            raise FieldError(name, "must be given once", value)
+        found[name] = value
+    return found
+
+
+def _query() -> Pairs:
+    try:
+        return list(request.args.items(multi=True))
+    except UnicodeDecodeError as error:
+        sample = request.query_string[:60].decode(errors="replace")
+        raise FieldError("query", "must be UTF-8", sample) from error
+
+
+def _body() -> Pairs:
+    raw = request.get_data()
+    if not raw.strip():
+        return []
+    if request.is_json or raw.lstrip().startswith((b"{", b"[")):
+        return _json_pairs(raw)
+    if request.mimetype in ("application/x-www-form-urlencoded", "multipart/form-data"):
+        return list(request.form.items(multi=True))
+    raise FieldError("body", "must be a JSON object or a form", request.mimetype)
+
+
+def _json_pairs(raw: bytes) -> Pairs:
+    pairs: Pairs = []
+
+    def keep(found: Pairs) -> Data:
+        pairs[:] = found  # the outermost object is finished last; a dict would hide repeated names
+        return dict(found)
+
+    try:
+        body = json.loads(raw, object_pairs_hook=keep)
+    except (ValueError, RecursionError) as error:
+        sample = raw[:60].decode(errors="replace")
+        raise FieldError("body", "must be valid JSON", sample) from error
+    if not isinstance(body, dict):
+        raise FieldError("body", "must be a JSON object", body)
+    return pairs
+
+
+def required(given: Data, name: str) -> Any:
+    """Return a parameter, or raise `FieldError` where it was not given."""
+    if name not in given:
+        raise FieldError(name, "must be given", None)
+    return given[name]
+
+
+def number(name: str, value: object) -> float:
+    """Return a parameter as a number; text must be a plain decimal, as in ``2000`` or ``0.8``."""
+    if isinstance(value, str) and NUMBER.fullmatch(value.strip(" ")):
+        return float(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value
+    raise FieldError(name, "must be a number", value)
+
+
+def whole(name: str, value: object) -> int:
+    """Return a parameter as a whole number."""
+    found = number(name, value)
+    if not (isinstance(found, int) or found.is_integer()):
+        raise FieldError(name, "must be a whole number", value)
+    return int(found)
+
+
+def one_of(name: str, value: object, choices: Collection[str]) -> str:
+    """Return a parameter that must be one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise FieldError(name, f"must be one of {', '.join(choices)}", value)
+    return value
+
+
+def _is_true(name: str, given: Data) -> bool:
+    """Return a parameter that is true or false, as text or in JSON; without it False."""
+    value = given.get(name, False)
+    if isinstance(value, bool):
+        return value
+    return one_of(name, value, ("true", "false")) == "true"
+
+
+def attach(injector: FaultInjector, app: Flask, service: str) -> None:
+    """Let `injector` strike each request of a Flask app, before its view works."""
+
+    def strike() -> None:
+        if request.url_rule is not None:
+            injector.strike(service, request.url_rule.rule, request.method)
+
+    app.before_request(strike)
+    app.register_error_handler(BackendError, _backend_problem)
+
+
+def _backend_problem(error: BackendError) -> Answer:
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    error.__traceback__ = _outside(error.__traceback__)
+    # Flask sends this signal for unhandled exceptions only; listeners shall see no difference.
+    got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
+    return {"error": str(error)}, error.status
+
+
+def _outside(traceback: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without this package's frames: one in faults.py would tell the truth."""
+    if traceback is None:
+        return None
+    inner = _outside(traceback.tb_next)
+    frame = traceback.tb_frame
+    if Path(frame.f_code.co_filename).is_relative_to(PACKAGE):
+        return inner
+    return TracebackType(inner, frame, traceback.tb_lasti, traceback.tb_lineno)
+
+
+# ---- /simulate
+
+
+def simulate(injector: FaultInjector, endpoints: Iterable[Key]) -> Blueprint:
+    """Return the blueprint that breaks endpoints on purpose.
+
+    Its paths are /simulate/delay, error, hang, clear and status.
+
+    Parameters
+    ----------
+    injector : FaultInjector
+        The faults strike the apps to which it is attached.
+    endpoints : iterable of (service, endpoint)
+        What may be broken. An endpoint that several services have must be named with its service.
+    """
+    places = sorted(endpoints)
+    blueprint = Blueprint("simulate", __name__, url_prefix="/simulate")
+    json_errors(blueprint)
+    simulation = Simulation(injector, places)
+    blueprint.record(lambda setup: setup.app.extensions.update({EXTENSION: simulation}))
+
+    def inject(kind: str) -> ResponseReturnValue:
+        given = parameters(("endpoint", *SIMULATIONS[kind], "service", "ttl_s"))
+        id = injector.inject(_fault(kind, given, places))
+        in_force = {each.id: each for each in injector.active()}
+        return {"fault": _shown(in_force[id]) if id in in_force else None}
+
+    for kind in SIMULATIONS:
+        blueprint.add_url_rule(f"/{kind}", kind, partial(inject, kind), methods=["POST"])
+
+    @blueprint.post("/clear")
+    def clear() -> ResponseReturnValue:
+        given = parameters(("id",))
+        id = whole("id", given["id"]) if given else None
+        try:
+            return {"cleared": injector.clear(id)}
+        except KeyError:
+            return problem(404, FieldError("id", "must be a fault in force", id))
+
+    @blueprint.get("/status")
+    def status() -> ResponseReturnValue:
+        parameters()
+        active = [_shown(fault) for fault in injector.active()]
+        breakable = [{"service": service, "endpoint": endpoint} for service, endpoint in places]
+        return {"active": active, "endpoints": breakable}
+
+    return blueprint
+
+
+def _fault(kind: str, given: Data, places: list[Key]) -> Fault:
+    service, endpoint = _place(given, places)
+    for name in SIMULATIONS[kind][:1]:
+        required(given, name)
+    numbers: Data = {}
+    for name in (*SIMULATIONS[kind], "ttl_s"):
+        if name in given:
+            read = whole if name == "status" else number
+            numbers[FIELD_NAMES.get(name, name)] = read(name, given[name])
+    try:
+        return Fault(kind, service, endpoint, **numbers)
+    except FieldError as error:
+        name = PARAMETERS.get(error.field, error.field)
+        raise FieldError(name, error.rule, error.value) from None
+
+
+def _place(given: Data, places: list[Key]) -> Key:
+    endpoints = sorted({endpoint for _, endpoint in places})
+    endpoint = one_of("endpoint", required(given, "endpoint"), endpoints)
+    services = [service for service, route in places if route == endpoint]
+    if "service" not in given and len(services) == 1:
+        return services[0], endpoint
+    return one_of("service", required(given, "service"), services), endpoint
+
+
+def _shown(injected: Injected) -> Data:
+    fault = injected.fault
+    shown: Data = {"id": injected.id}
+    own = SIMULATIONS.get(fault.kind, ())
+    for name in ("kind", "service", "endpoint", *own, "ttl_s"):
+        shown[name] = getattr(fault, FIELD_NAMES.get(name, name))
+    end_ns = injected.end_ns
+    shown["start"] = iso(to_timestamp(injected.start_ns))
+    shown["end"] = end_ns and iso(to_timestamp(end_ns))
+    return shown
+
+
+# ---- /aiops
+
+
+def aiops(
+    monitor: Monitor,
+    now: Callable[[], pd.Timestamp] | None = None,
+    *,
+    listeners: int = 0,
+    stopping: threading.Event | None = None,
+    hosts: Iterable[str] | None = None,
+) -> Blueprint:
+    """Return the blueprint that shows the state of a monitor.
+
+    Its paths are /aiops/metrics, incidents, analyze, graph and changes; at /aiops/ it has a page
+    for people.
+
+    Parameters
+    ----------
+    monitor : Monitor
+    now : function () -> Timestamp, UTC
+        The clock; default the machine's.
+    listeners : int
+        How many open pages may be told of changes at once; each takes a thread of the server, and
+        more get a 503 and ask again. Default 0: no thread is held, pages ask every five seconds.
+    stopping : Event, optional
+        Set when the server stops, so that these threads end.
+    hosts : iterable of str, optional
+        The names by which the forms of the page may be reached. Default: all.
+    """
+    blueprint = Blueprint("aiops", __name__, url_prefix="/aiops")
+    json_errors(blueprint)
+    clock = now or partial(pd.Timestamp.now, "UTC")
+    shown = partial(_shown_incident, monitor)
+    blueprint.register_error_handler(OSError, _store_problem)
+    shown_to_people = page(monitor, clock, listeners=listeners, stopping=stopping, hosts=hosts)
+    blueprint.register_blueprint(shown_to_people)
+
+    @blueprint.before_request
+    def refuse_when_closed() -> Answer | None:
+        return _store_problem("the store is closed") if monitor.store.closed else None
+
+    @blueprint.get("/metrics")
+    def metrics() -> ResponseReturnValue:
+        parameters()
+        moment = clock()
+        answer = {"timestamp": int(moment.timestamp()), "metrics": monitor.metrics(moment)}
+        if monitor.passed_over:
+            answer["passed_over"] = monitor.passed_over
+        return answer | _left_out()
+
+    @blueprint.get("/incidents")
+    def incidents() -> ResponseReturnValue:
+        given = parameters(("status",))
+        if not given:
+            return _active(monitor)
+        status = one_of("status", given["status"], (*STATUSES, "all"))
+        found = monitor.incidents(None if status == "all" else status)
+        return _listed("incidents", found, monitor)
+
+    @blueprint.post("/analyze")
+    def analyze() -> ResponseReturnValue:
+        parameters()
+        moment = clock()
+        changed = [incident.id for incident in monitor.step(moment)]
+        return {"timestamp": int(moment.timestamp()), "changed": changed} | _active(monitor)
+
+    @blueprint.get("/graph")
+    def graph() -> ResponseReturnValue:
+        parameters()
+        edges = monitor.graph(clock()).astype(object)
+        return {"edges": edges.where(edges.notna(), None).to_dict("records")}
+
+    @blueprint.get("/changes")
+    def changes() -> ResponseReturnValue:
+        parameters()
+        return {"changes": [_shown_change(change) for change in monitor.changes()]}
+
+    @blueprint.post("/changes")
+    def note() -> ResponseReturnValue:
+        given = parameters(("service", "what", "time"))
+        about = (required(given, name) for name in ("service", "what"))
+        change = check_change(Change(_time(given.get("time"), clock), *about))
+        monitor.note(change)
+        return _shown_change(change), 201
+
+    @blueprint.get("/incidents/latest")
+    def latest() -> ResponseReturnValue:
+        parameters()
+        known = monitor.incidents()
+        if not known:
+            return problem(404, FieldError("id", "must be a known incident", "latest"))
+        if request.accept_mimetypes.best_match(_MEDIA) == "text/html":
+            return redirect(url_for(f"{request.blueprint}.{PAGE}.incident", id=known[-1].id))
+        return shown(known[-1])
+
+    @blueprint.get("/incidents/<id>")
+    def incident(id: str) -> ResponseReturnValue:
+        parameters()
+        return _of_incident(id, monitor.incident, shown)
+
+    @blueprint.get("/incidents/<id>/explain")
+    def explain(id: str) -> ResponseReturnValue:
+        given = parameters(("why_not",))
+        return _of_incident(id, monitor.incident, partial(_explained, why_not=given.get("why_not")))
+
+    @blueprint.post("/incidents/<id>/resolve")
+    def resolve(id: str) -> ResponseReturnValue:
+        given = parameters(("accept",))
+        move = monitor.accept if _is_true("accept", given) else monitor.resolve
+        return _of_incident(id, lambda id: move(id, clock()), shown)
+
+    @blueprint.post("/incidents/<id>/acknowledge")
+    def acknowledge(id: str) -> ResponseReturnValue:
+        parameters()
+        return _of_incident(id, lambda id: monitor.acknowledge(id, clock()), shown)
+
+    return blueprint
+
+
+def _time(given: Any, clock: Callable[[], pd.Timestamp]) -> pd.Timestamp:
+    """Return a time as text of ISO 8601, UTC if it names no zone; now where none was given."""
+    if given is None:
+        return clock()
+    try:
+        return to_utc(given, "time")
+    except ValueError as error:
+        rule = "must be a time of ISO 8601, such as 2026-01-01T12:00:00Z"
+        raise FieldError("time", rule, given) from error
+
+
+def _shown_change(change: Change) -> Data:
+    return change._asdict() | {"time": iso(change.time)}
+
+
+def _store_problem(error: object) -> Answer:
+    """Return the answer while the store cannot be read or written."""
+    return {"error": str(error)}, 503
+
+
+def _left_out() -> Data:
+    """Return how many requests this app has not recorded, by route, where it records at all."""
+    instrumented = current_app.extensions.get("aiops_lab")
+    if instrumented is None:
+        return {}
+    return {"left_out": dict(instrumented.recorder.left_out)}
+
+
+def _listed(name: str, incidents: list[Incident], monitor: Monitor) -> Data:
+    shown = [_shown_incident(monitor, each) for each in incidents]
+    return {"incident_count": len(incidents), name: shown}
+
+
+def _shown_incident(monitor: Monitor, incident: Incident) -> Data:
+    """Return an incident with the method of each endpoint in it, where that is known."""
+    shown = incident.to_dict()
+    places: list[Any] = [*incident.suspects, *incident.anomalies]
+    rows = [*shown["suspects"], *shown["anomalies"]]
+    if incident.root_cause is not None:
+        places.append(incident.root_cause)
+        rows.append(shown["root_cause"])
+    for place, row in zip(places, rows, strict=True):
+        method = monitor.method_of(place.key)
+        if method is not None:
+            row["method"] = method
+    return shown
+
+
+def _active(monitor: Monitor) -> Data:
+    unresolved = [each for each in monitor.incidents() if each.status != RESOLVED]
+    return _listed("active_incidents", unresolved, monitor)
+
+
+def _of_incident(
+    id: str, find: Callable[[str], Incident], answer: Callable[[Incident], Data]
+) -> ResponseReturnValue:
+    try:
+        found = find(id)
+    except IllegalMoveError as error:
+        refused = FieldError("status", "must be a step of the life cycle", id)
+        refusal, status = problem(409, refused)
+        return refusal | {"error": str(error)}, status
+    except KeyError:
+        return problem(404, FieldError("id", "must be a known incident", id))
+    return answer(found)
+
+
+def _explained(incident: Incident, why_not: object) -> Data:
+    steps = [asdict(step) for step in incident.explain()]
+    explained: Data = {"id": incident.id, "steps": steps}
+    if why_not is not None:
+        choices = [str(row["endpoint"]) for row in incident.verdict.endpoints]
+        explained["why_not"] = asdict(incident.why_not(one_of("why_not", why_not, choices)))
+    return explained

@@ -1,0 +1,170 @@
+"""What is told of an incident first? Cause, path and doubt, on one screen however large it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from aiops_lab.results import Step, Suspect, TableRow, Verdict
+from aiops_lab.show.findings import Finding, doubts, losses, path_to_cause, shown_name
+from aiops_lab.show.page.pictures import Share, Waterfall, shares, waterfall
+
+if TYPE_CHECKING:
+    from aiops_lab.detect.incidents import Incident
+    from aiops_lab.monitor import Monitor
+
+Spans = Callable[[str], pd.DataFrame]  # of one trace
+
+# Of the first answer, so that it stays below 4 KB of text.
+MOST_NAME = 60  # characters of a name
+MOST_TEXT = 240  # characters of a sentence
+MOST_DOUBTS = 2
+MOST_SUSPECTS = 3
+MOST_SHARES = 4
+MOST_BARS = 8
+MOST_CHANGES = 2
+MOST_PATH = 6
+
+SURE, LIKELY = 0.9, 0.5  # confidence from which a cause is called certain enough, and likely
+
+MARGIN_S = 120.0  # before an incident began and after its last window: its requests lie inside
+
+
+class Ledger(NamedTuple):
+    """Where the excess of an entry came from: a bar an account, and the sum at the entry."""
+
+    entry: str
+    unit: str
+    total: float
+    bars: list[Share]
+
+
+class Answer(NamedTuple):
+    """The first answer: what a page shows of an incident before anybody asks for more."""
+
+    incident: Incident
+    cause: Suspect | None
+    certainty: str
+    losses: list[str]
+    path: list[str]
+    doubts: list[tuple[str, Step]]
+    others: list[Suspect]
+    ledger: Ledger | None
+    request: Waterfall | None
+    changes: list[Step]
+
+
+def clip(text: str, length: int = MOST_NAME) -> str:
+    """Return a text cut to `length` characters."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def answer_of(incident: Incident, spans: Spans) -> Answer:
+    """Return the first answer; `spans` returns those of a trace by its id."""
+    verdict = incident.verdict
+    sample = _longest_sample(verdict)
+    trace = spans(sample[0]["trace_id"]) if sample else pd.DataFrame()
+    has_spans = len(trace) > 0
+    case = Finding(
+        incident.title,
+        incident.started,
+        incident.last_anomaly,
+        replace(verdict, sample_traces=sample),
+    )
+    return Answer(
+        incident=incident,
+        cause=verdict.cause,
+        certainty=_certainty(verdict.cause),
+        losses=losses(verdict),
+        path=_path(case, trace) if has_spans else [],
+        doubts=_doubts(incident),
+        others=[*verdict.suspects[1 : 1 + MOST_SUSPECTS]],
+        ledger=ledger_of(incident, MOST_SHARES),
+        request=waterfall(trace, MOST_BARS) if has_spans else None,
+        changes=[*verdict.changes],
+    )
+
+
+def spans_of(monitor: Monitor, incident: Incident, trace_id: str) -> pd.DataFrame:
+    """Return the spans of one trace of an incident, none where they are no longer in the store."""
+    margin = pd.Timedelta(MARGIN_S, "s")
+    since = min(begin for begin, _ in incident.episodes) - margin
+    until = incident.last_anomaly + margin
+    return monitor.store.spans(since, until, trace_id=trace_id)
+
+
+def _certainty(cause: Suspect | None) -> str:
+    """Return how sure a cause is, in a sentence."""
+    if cause is None:
+        return "Nothing exceeds the noise by enough to name a cause."
+    told = f"Verdicts that rest on as much were right in {cause.confidence:.0%} of simulated cases."
+    if cause.confidence >= SURE:
+        return told
+    if cause.confidence >= LIKELY:
+        return f"{told} Likely, not certain: look at the doubts below before you act."
+    return f"{told} A lead rather than a finding: check it before you act."
+
+
+def _longest_sample(verdict: Verdict) -> tuple[TableRow, ...]:
+    """Return the sample trace whose way to the cause is longest: it says most; none of none."""
+    samples = verdict.sample_traces
+    return tuple(sorted(samples, key=lambda row: -len(row["affected_chain"]))[:1])
+
+
+def _path(case: Finding, trace: pd.DataFrame) -> list[str]:
+    """Return the endpoints from the entry to the cause; a long path without its middle."""
+    path = path_to_cause(case, trace)
+    if len(path) <= MOST_PATH:
+        return path
+    return [*path[:2], f"{len(path) - 4} more", *path[-2:]]
+
+
+def _doubts(incident: Incident) -> list[tuple[str, Step]]:
+    """Return the worse endpoints that are not held to be the cause, each with the reason."""
+    return [(_asked(step), step) for step in doubts(incident.verdict)[:MOST_DOUBTS]]
+
+
+def _asked(step: Step) -> str:
+    """Return the endpoint of the step of `Verdict.why_not`."""
+    return step.title.removeprefix("Why not ").removesuffix("?")
+
+
+def ledger_of(incident: Incident, most: int, entry: str | None = None) -> Ledger | None:
+    """Return the ledger of the entry that lost most, with the `most` largest accounts.
+
+    None where nothing was compared. Raises ValueError for an entry that was not.
+    """
+    if not incident.verdict.steps:
+        return None
+    try:
+        table = incident.verdict.ledger_table(entry)
+    except ValueError:
+        if entry is not None:
+            raise
+        return None
+    about = table.attrs
+    sums = table.groupby("account")["excess"].sum()
+    bars = shares({str(account): excess for account, excess in sums.items()}, most)
+    return Ledger(about["entry"], about["unit"], about["total"], bars)
+
+
+def cause_line(incident: Incident) -> str:
+    """Return the cause of an incident and how sure it is, in a few words."""
+    cause = incident.root_cause
+    if cause is None:
+        return "No cause found yet"
+    return f"Cause: {clip(shown_name(cause))}, confidence {cause.confidence:.0%}"
+
+
+def facts_of(incident: Incident) -> dict[str, Any]:
+    """Return what may change of an incident while it is open, to tell changes."""
+    cause = incident.root_cause
+    return {
+        "status": incident.status,
+        "severity": incident.severity,
+        "cause": cause and shown_name(cause),
+        "episodes": len(incident.earlier),
+    }

@@ -1,0 +1,341 @@
+"""Where is what in a picture? Charts, the service graph and waterfalls as numbers for templates.
+
+Nothing here is drawn: a template writes the SVG, so that all names in it are escaped.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+# ---- latency of an endpoint
+
+CHART = 300.0, 60.0
+"""Width (a unit a second) and height of a chart in units of its own; the page stretches it."""
+
+HEADROOM = 1.15  # of the highest value: the line does not touch the upper edge
+LEAST_TOP = 2.0  # of the baseline: what is as usual shall look like it
+
+
+class Chart(NamedTuple):
+    """The latency of an endpoint over time. ``line`` is an SVG path, ``usual`` the height of the
+    baseline (None where it is not known), ``failed`` holds (x, height) of each interval with
+    failures, and ``top_ms`` is the value at the upper edge.
+    """
+
+    line: str
+    usual: float | None
+    failed: list[tuple[float, float]]
+    top_ms: float
+    width: float
+    height: float
+    interval: float
+
+
+def chart(
+    timeline: pd.DataFrame, usual_ms: float | None, until: pd.Timestamp, every_s: float
+) -> Chart:
+    """Return the chart of the rows of `Monitor.timeline`, for the 300 s before `until`."""
+    width, height = CHART
+    highest = HEADROOM * max(timeline["mean_ms"], default=0.0)
+    top = max(highest, LEAST_TOP * (usual_ms or 0.0)) or 1.0
+    x = [round(width - (until - at).total_seconds() + every_s / 2, 1) for at in timeline.index]
+    y = [round(height * (1 - ms / top), 1) for ms in timeline["mean_ms"]]
+    shares = [round(height * share, 1) for share in timeline["failed"]]
+    failed = [(at, share) for at, share in zip(x, shares, strict=True) if share > 0]
+    usual = None if usual_ms is None else round(height * (1 - usual_ms / top), 1)
+    return Chart(_line(x, y, 3 * every_s), usual, failed, top, width, height, every_s)
+
+
+def _line(x: list[float], y: list[float], longest: float) -> str:
+    """Return an SVG path through some points, with a gap where two are far apart."""
+    parts = []
+    before = float("-inf")
+    for at, height in zip(x, y, strict=True):
+        is_near = at - before <= longest
+        # a point of its own is drawn by its round end
+        parts.append(f"L{at} {height}" if is_near else f"M{at} {height}h0")
+        before = at
+    return "".join(parts)
+
+
+# ---- the service graph
+
+COLUMN, ROW = 250.0, 44.0
+BOX = 150.0  # the width of a box
+MARGIN = 12.0
+MOST_NODES = 40
+
+Edge = Mapping[Any, Any]  # a row of `Monitor.graph`
+
+
+class Box(NamedTuple):
+    """An endpoint in the graph: its upper left corner and its size."""
+
+    name: str
+    x: float
+    y: float
+    height: float
+
+
+class Arrow(NamedTuple):
+    """A pair of the graph: its SVG path, where its label ends, and its row of the table."""
+
+    path: str
+    x: float
+    y: float
+    edge: Edge
+
+
+class Graph(NamedTuple):
+    """Boxes and arrows, the size of all, and how many endpoints are left out."""
+
+    boxes: list[Box]
+    arrows: list[Arrow]
+    width: float
+    height: float
+    left_out: int
+
+
+def graph(edges: Iterable[Edge], names: Iterable[str]) -> Graph:
+    """Return the service graph, callers left of their callees.
+
+    Parameters
+    ----------
+    edges : iterable of dict
+        Rows of `Monitor.graph`.
+    names : iterable of str
+        Endpoints that are shown although nobody calls them. Of more than 40 those are shown that
+        have most calls.
+    """
+    edges = list(edges)
+    calls: dict[str, int] = dict.fromkeys(names, 0)
+    for edge in edges:
+        for name in {edge["caller"], edge["callee"]}:
+            calls[name] = calls.get(name, 0) + edge["calls"]
+    chosen = sorted(calls, key=lambda name: (-calls[name], name))[:MOST_NODES]
+    edges = [each for each in edges if {each["caller"], each["callee"]} <= {*chosen}]
+    boxes = _boxes(chosen, edges)
+    arrows = _arrows(boxes, edges)
+    right = max((box.x + BOX for box in boxes.values()), default=0.0)
+    low = max((box.y + box.height for box in boxes.values()), default=0.0)
+    is_back = any(arrow.path.count("C") == 1 for arrow in arrows if _leads_back(arrow, boxes))
+    height = low + MARGIN + ROW * is_back
+    left_out = len(calls) - len(chosen)
+    return Graph([*boxes.values()], arrows, right + MARGIN, height, left_out)
+
+
+def _boxes(names: list[str], edges: list[Edge]) -> dict[str, Box]:
+    callers: dict[str, set[str]] = defaultdict(set)
+    for edge in edges:
+        callers[edge["callee"]].add(edge["caller"])
+    depth = _depths(names, callers)
+    boxes: dict[str, Box] = {}
+    for column in range(max(depth.values(), default=-1) + 1):
+        inside = [name for name in names if depth[name] == column]
+        y = MARGIN
+        for name in sorted(inside, key=lambda name: (_height(callers[name], boxes), name)):
+            size = ROW * max(1, len(callers[name] & boxes.keys()))
+            boxes[name] = Box(name, MARGIN + COLUMN * column, y, size - 10)
+            y += size
+    return boxes
+
+
+def _height(callers: set[str], boxes: Mapping[str, Box]) -> float:
+    """Return the mean height of those that call an endpoint, so that few arrows cross."""
+    return fmean([boxes[name].y for name in callers & boxes.keys()] or [0.0])
+
+
+def _depths(names: list[str], callers: Mapping[str, set[str]]) -> dict[str, int]:
+    """Return the column of each name: one more than its callers', as far as there is no cycle."""
+    depth: dict[str, int] = {}
+    left = sorted(names)
+
+    def waits_for(name: str) -> tuple[int, str]:
+        return len(callers[name] - depth.keys() - {name}), name
+
+    while left:
+        first = min(left, key=waits_for)
+        left.remove(first)
+        above = [depth[name] for name in callers[first] & depth.keys()]
+        depth[first] = 1 + max(above, default=-1)
+    return depth
+
+
+def _arrows(boxes: Mapping[str, Box], edges: list[Edge]) -> list[Arrow]:
+    incoming: dict[str, list[Edge]] = defaultdict(list)
+    for edge in edges:
+        incoming[edge["callee"]].append(edge)
+    arrows = []
+    for name, calls in incoming.items():
+        calls.sort(key=lambda edge: boxes[edge["caller"]].y)
+        box = boxes[name]
+        for n, edge in enumerate(calls):
+            end = box.y + box.height * (n + 0.5) / len(calls)
+            arrows.append(_arrow(boxes[edge["caller"]], box, end, edge))
+    return arrows
+
+
+def _arrow(caller: Box, callee: Box, end: float, edge: Edge) -> Arrow:
+    middle = caller.y + caller.height / 2
+    if caller.x >= callee.x:  # back, below both
+        x, low = caller.x + BOX / 2, max(caller.y + caller.height, callee.y + callee.height)
+        into = callee.x + BOX / 3
+        bend = f"C{x:.0f} {low + ROW:.0f} {into:.0f} {low + ROW:.0f}"
+        foot = callee.y + callee.height
+        path = f"M{x:.0f} {caller.y + caller.height:.0f}{bend} {into:.0f} {foot + 3:.0f}"
+        return Arrow(path, (x + into) / 2 + BOX / 4, low + ROW - 10, edge)
+    start = caller.x + BOX
+    level = callee.x - (COLUMN - BOX) + 22
+    path = f"M{start:.0f} {middle:.0f}C{level:.0f} {middle:.0f} {start:.0f} {end:.0f}"
+    path += f" {level:.0f} {end:.0f}L{callee.x - 3:.0f} {end:.0f}"
+    return Arrow(path, callee.x - 10, end - 5, edge)
+
+
+def _leads_back(arrow: Arrow, boxes: Mapping[str, Box]) -> bool:
+    return boxes[arrow.edge["caller"]].x >= boxes[arrow.edge["callee"]].x
+
+
+# ---- one request
+
+SCALE = 1000.0  # the length of a request in units of a waterfall
+
+
+class Bar(NamedTuple):
+    """A span in a waterfall. ``x`` and ``width`` are in thousandths of the request; ``own`` holds
+    (x, width) of the time in which it waited for no other span. ``ms`` is None while it is open.
+    """
+
+    name: str
+    service: str
+    depth: int
+    x: float
+    width: float
+    own: list[tuple[float, float]]
+    ms: float | None
+    status: int | None
+    failed: bool
+    error: str
+
+
+class Waterfall(NamedTuple):
+    """The spans of a request in the order of their calls, its length, and how many are left out."""
+
+    bars: list[Bar]
+    total_ms: float
+    left_out: int
+
+
+def waterfall(trace: pd.DataFrame, most: int) -> Waterfall:
+    """Return one trace as bars, the `most` longest ones; a call and what it calls are one bar."""
+    rows = _Rows(trace)
+    bars = rows.bars()
+    longest = sorted(range(len(bars)), key=lambda n: (-bars[n].width, n))[:most]
+    shown = [bars[n] for n in sorted(longest)]
+    return Waterfall(shown, rows.total_ms, len(bars) - len(shown))
+
+
+class _Rows:
+    """The spans of a trace by parent, with times in ms after its start."""
+
+    def __init__(self, trace: pd.DataFrame) -> None:
+        since = trace["start"].min()
+        begin = (trace["start"] - since).dt.total_seconds() * 1e3
+        ends = begin + trace["duration_ms"].fillna(0.0)
+        self.total_ms = float(ends.max())
+        end = ends.where(trace["duration_ms"].notna(), self.total_ms)
+        self._spans: list[Any] = list(
+            trace.assign(begin=begin, end=end).astype(object).itertuples(index=False)
+        )
+        self._spans.sort(key=lambda span: (span.begin, -span.end, span.span_id))
+        known = {span.span_id for span in self._spans}
+        self._below: dict[Any, list[Any]] = defaultdict(list)
+        for span in self._spans:
+            above = span.parent_id if span.parent_id in known else None
+            self._below[above].append(span)
+
+    def bars(self) -> list[Bar]:
+        """Return the bars in the order of the calls, each below its caller."""
+        found = []
+        seen = set()
+        # parents may be circular: then all are tops
+        waiting = [(span, 0) for span in (*reversed(self._spans), *reversed(self._below[None]))]
+        while waiting:
+            span, depth = waiting.pop()
+            if span.span_id in seen:
+                continue
+            seen.add(span.span_id)
+            below = self._below[span.span_id]
+            is_answered = span.kind == "client" and any(s.kind == "server" for s in below)
+            if not is_answered:
+                found.append(self._bar(span, depth))
+            deeper = depth + (not is_answered)
+            waiting += [(child, deeper) for child in reversed(below)]
+        return found
+
+    def _bar(self, span: Any, depth: int) -> Bar:
+        scale = SCALE / (self.total_ms or 1.0)
+        own = [
+            (low * scale, (high - low) * scale)
+            for low, high in _free(span, self._below[span.span_id])
+        ]
+        width = (span.end - span.begin) * scale
+        error = span.error if isinstance(span.error, str) else ""
+        status = None if pd.isna(span.status) else int(span.status)
+        is_open = pd.isna(span.duration_ms)
+        failed = bool(error) or (status is not None and (status >= 500 or status == 0))
+        ms = None if is_open else float(span.duration_ms)
+        place = span.endpoint, span.service, depth, span.begin * scale, width
+        return Bar(*place, own, ms, status, failed and not is_open, error)
+
+
+def _free(span: Any, below: list[Any]) -> list[tuple[float, float]]:
+    """Return when a span did not wait for others, as (begin, end)."""
+    free = []
+    at = span.begin
+    for child in sorted(below, key=lambda child: child.begin):
+        begin = min(max(child.begin, span.begin), span.end)
+        if begin > at:
+            free.append((at, begin))
+        at = max(at, min(child.end, span.end))
+    return [*free, (at, span.end)] if span.end > at else free
+
+
+# ---- shares
+
+
+SMALL = 0.01
+
+
+class Share(NamedTuple):
+    """A row of a bar chart: its value, and x and width of its bar in percent of the chart."""
+
+    name: str
+    value: float
+    x: float
+    width: float
+
+
+def shares(values: Mapping[str, float], most: int) -> list[Share]:
+    """Return values as bars from a common zero, the largest first, the rest as one bar.
+
+    A value of less than a hundredth of the largest has no bar of its own.
+    """
+    ordered = sorted(values.items(), key=lambda item: (-abs(item[1]), item[0]))
+    least = SMALL * max(map(abs, values.values()), default=0.0)
+    large = [item for item in ordered[:most] if abs(item[1]) >= least]
+    rest = [value for _, value in ordered[len(large) :]]
+    rows = sorted(large, key=lambda item: (-item[1], item[0]))
+    if rest:
+        rows.append((f"{len(rest)} smaller", sum(rest)))
+    low = min([0.0, *(value for _, value in rows)])
+    high = max([0.0, *(value for _, value in rows)])
+    scale = 100.0 / ((high - low) or 1.0)
+    return [
+        Share(name, value, (min(value, 0.0) - low) * scale, abs(value) * scale)
+        for name, value in rows
+    ]

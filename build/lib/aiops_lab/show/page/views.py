@@ -1,0 +1,338 @@
+"""The live page below ``/aiops/``: overview, incidents, endpoints, graph and changes.
+
+Every state has a path of its own. The page decides nothing: it shows what a `Monitor` says.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from hashlib import blake2s
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from flask import Blueprint, Response, redirect, request
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
+
+from aiops_lab.checks import FieldError
+from aiops_lab.detect.grouping import IllegalMoveError
+from aiops_lab.detect.incidents import RESOLVED, STATUSES, Incident
+from aiops_lab.show.page import actions
+from aiops_lab.show.page.answer import Answer, answer_of, facts_of, ledger_of, spans_of
+from aiops_lab.show.page.events import Listeners, TooManyError
+from aiops_lab.show.page.pictures import graph, waterfall
+from aiops_lab.show.page.recent import RecentFigures
+from aiops_lab.show.page.rendering import HEADERS, refusal, render
+
+if TYPE_CHECKING:
+    from aiops_lab.monitor import Monitor
+
+PAGE = "page"  # the name of the blueprint
+
+MOST_LISTED = 50  # incidents of a list; older ones have their paths
+MOST_OPEN = 8  # incidents and changes of the overview
+MOST_ENDPOINTS = 20  # endpoints of the overview, the worst first
+MOST_BARS = 200  # spans of a waterfall on a page of its own
+MOST_ACCOUNTS = 60  # of a ledger on a page of its own
+MOST_KEPT = 64  # first answers that are kept, each until its incident changes
+
+
+def page(
+    monitor: Monitor,
+    clock: Callable[[], pd.Timestamp],
+    *,
+    listeners: int = 0,
+    stopping: threading.Event | None = None,
+    hosts: Iterable[str] | None = None,
+) -> Blueprint:
+    """Return the blueprint of the live page, for `aiops_lab.show.api.aiops`, which has it.
+
+    Parameters
+    ----------
+    monitor : Monitor
+    clock : function () -> Timestamp, UTC
+    listeners, stopping, hosts
+        As for `aiops`.
+    """
+    views = _Views(monitor, clock)
+    streams = Listeners(views.state, listeners, stopping)
+    names = None if hosts is None else frozenset(hosts)
+    blueprint = Blueprint(PAGE, __name__, static_folder="static", static_url_path="/page/static")
+    blueprint.register_error_handler(FieldError, _bad_input)
+    blueprint.register_error_handler(HTTPException, _http_error)
+    blueprint.register_error_handler(OSError, _store_error)
+    blueprint.register_error_handler(IllegalMoveError, _illegal_move)
+    for path, view in views.paths.items():
+        blueprint.add_url_rule(path, view.__name__, view)
+    actions.add(blueprint, monitor, clock, names)
+
+    @blueprint.before_request
+    def remember() -> None:
+        views.simulation = actions.mounted()
+
+    @blueprint.get("/events")
+    def events() -> ResponseReturnValue:
+        may_stay = bool(request.environ.get("wsgi.multithread"))
+        try:
+            stream = streams.stream(may_stay)
+        except TooManyError as error:
+            return {"error": str(error)}, 503, {"Retry-After": "30"}
+        headers = {**HEADERS, "X-Accel-Buffering": "no"}
+        return Response(stream, headers=headers, mimetype="text/event-stream")
+
+    return blueprint
+
+
+def front_page() -> Blueprint:
+    """Return the blueprint that leads from ``/`` to the page, for servers of this package alone."""
+    blueprint = Blueprint("front_page", __name__)
+
+    @blueprint.get("/")
+    def front() -> ResponseReturnValue:
+        return redirect(f"{request.script_root}/aiops/")
+
+    return blueprint
+
+
+# ---- refusals
+
+
+def _bad_input(error: FieldError) -> Response:
+    status = 403 if error.field in actions.SENDER_FIELDS else 400
+    return refusal(status, "Not done", str(error))
+
+
+def _http_error(error: HTTPException) -> Response | HTTPException:
+    status = error.code or 500
+    if status < 400:  # a redirect is an answer, not an error
+        return error
+    return refusal(status, error.name, error.description or "")
+
+
+def _store_error(error: OSError) -> Response:
+    return refusal(503, "The store cannot be read", str(error))
+
+
+def _illegal_move(error: IllegalMoveError) -> Response:
+    return refusal(409, "Not done", str(error))
+
+
+# ---- what is shown
+
+
+class _Views:
+    """One function a path."""
+
+    def __init__(self, monitor: Monitor, clock: Callable[[], pd.Timestamp]) -> None:
+        self._monitor = monitor
+        self._recent = RecentFigures(monitor, clock)
+        self._answers: dict[str, tuple[object, Answer]] = {}
+        self.simulation: actions.Simulation | None = None  # known from the first request on
+        one = "/page/incidents/<id>"
+        self.paths: dict[str, Callable[..., ResponseReturnValue]] = {
+            "/": self.overview,
+            "/page/incidents": self.all_incidents,
+            "/page/endpoints": self.endpoints,
+            "/page/endpoint": self.endpoint,
+            "/page/graph": self.service_graph,
+            "/page/changes": self.changes,
+            one: self.incident,
+            f"{one}/steps": self.steps,
+            f"{one}/ledger": self.ledger,
+            f"{one}/why-not": self.why_not,
+            f"{one}/traces": self.traces,
+            f"{one}/traces/<trace_id>": self.trace,
+        }
+
+    def state(self) -> str:
+        """Return a word that changes when what the pages show does."""
+        try:
+            incidents = self._monitor.incidents()
+            facts = [(each.id, facts_of(each), each.last_anomaly) for each in incidents[-100:]]
+            parts: object = (self._monitor.judged_until, facts, len(self._monitor.changes()))
+        except (OSError, ValueError) as error:
+            parts = None, [], str(error)
+        seen = repr((parts, actions.faults_of(self.simulation)))
+        return blake2s(seen.encode(), digest_size=8).hexdigest()
+
+    def overview(self) -> ResponseReturnValue:
+        """Show open incidents, the health of endpoints, the service graph, faults and changes."""
+        recent = self._recent.read()
+        incidents = self._monitor.incidents()
+        unresolved = [each for each in incidents if each.status != RESOLVED]
+        edges = recent.edges
+        return self._page(
+            "overview.html",
+            "overview",
+            open=unresolved[::-1][:MOST_OPEN],
+            open_count=len(unresolved),
+            last=incidents[-1] if incidents else None,
+            recent=recent,
+            endpoints=recent.endpoints[:MOST_ENDPOINTS],
+            graph=graph(edges, [each.name for each in recent.endpoints]),
+            marks=_marks(unresolved),
+            changes=self._monitor.changes()[::-1][:MOST_OPEN],
+            faults=actions.faults_of(self.simulation),
+            breakable=actions.breakable(self.simulation),
+        )
+
+    def all_incidents(self) -> ResponseReturnValue:
+        """Show the incidents, all or those with one status, the newest first."""
+        status = request.args.get("status", "all")
+        if status not in (*STATUSES, "all"):
+            raise FieldError("status", f"must be one of {', '.join(STATUSES)}, all", status)
+        found = self._monitor.incidents(None if status == "all" else status)[::-1]
+        return self._page(
+            "incidents.html",
+            "all_incidents",
+            incidents=found[:MOST_LISTED],
+            count=len(found),
+            status=status,
+            statuses=("all", *STATUSES),
+        )
+
+    def endpoints(self) -> ResponseReturnValue:
+        """Show all endpoints, the worst first."""
+        recent = self._recent.read()
+        return self._page("endpoints.html", "endpoints", recent=recent, endpoints=recent.endpoints)
+
+    def endpoint(self) -> ResponseReturnValue:
+        """Show one endpoint: its chart, and who calls whom there."""
+        recent = self._recent.read()
+        name = request.args.get("name", "")
+        try:
+            found = recent.endpoint(name)
+        except KeyError:
+            return refusal(404, "Not found", f"No endpoint {name} has answered of late.")
+        edges = [edge for edge in recent.edges if name in (edge["caller"], edge["callee"])]
+        return self._page(
+            "endpoint.html", "endpoints", recent=recent, endpoint=found, graph=graph(edges, [name])
+        )
+
+    def service_graph(self) -> ResponseReturnValue:
+        """Show who calls whom."""
+        recent = self._recent.read()
+        unresolved = [each for each in self._monitor.incidents() if each.status != RESOLVED]
+        shown = graph(recent.edges, [each.name for each in recent.endpoints])
+        return self._page(
+            "graph.html", "service_graph", recent=recent, graph=shown, marks=_marks(unresolved)
+        )
+
+    def changes(self) -> ResponseReturnValue:
+        """Show what was changed on purpose, and a form to note a change."""
+        noted = self._monitor.changes()[::-1]
+        return self._page("changes.html", "changes", changes=noted[:MOST_LISTED], count=len(noted))
+
+    def incident(self, id: str) -> ResponseReturnValue:
+        """Show the first answer: cause, path and doubt."""
+        return self._of(
+            id,
+            lambda found: self._page(
+                "incident.html", "all_incidents", incident=found, answer=self._answer(found)
+            ),
+        )
+
+    def steps(self, id: str) -> ResponseReturnValue:
+        """Show all steps that led to the cause."""
+        return self._of(
+            id,
+            lambda found: self._page(
+                "steps.html", "all_incidents", incident=found, steps=found.explain()
+            ),
+        )
+
+    def ledger(self, id: str) -> ResponseReturnValue:
+        """Show where the excess of an entry came from, with all accounts."""
+        entry = request.args.get("entry")
+
+        def show(found: Incident) -> ResponseReturnValue:
+            rows = found.verdict.steps[0].rows if found.verdict.steps else []
+            try:
+                ledger = ledger_of(found, MOST_ACCOUNTS, entry)
+            except ValueError as error:
+                return refusal(400, "Not found", str(error))
+            entries = [str(row["entry"]) for row in rows]
+            return self._page(
+                "ledger.html", "all_incidents", incident=found, ledger=ledger, entries=entries
+            )
+
+        return self._of(id, show)
+
+    def why_not(self, id: str) -> ResponseReturnValue:
+        """Show why an endpoint is not held to be the cause."""
+        name = request.args.get("name")
+
+        def show(found: Incident) -> ResponseReturnValue:
+            step = None
+            if name is not None:
+                try:
+                    step = found.why_not(name)
+                except ValueError as error:
+                    return refusal(400, "Not found", str(error))
+            rows = sorted(found.verdict.endpoints, key=lambda row: -row["share"])
+            return self._page(
+                "why_not.html", "all_incidents", incident=found, step=step, rows=rows, asked=name
+            )
+
+        return self._of(id, show)
+
+    def traces(self, id: str) -> ResponseReturnValue:
+        """List the sample traces, and the ids of the others."""
+        return self._of(
+            id,
+            lambda found: self._page(
+                "traces.html", "all_incidents", incident=found, ids=found.traces[:MOST_LISTED]
+            ),
+        )
+
+    def trace(self, id: str, trace_id: str) -> ResponseReturnValue:
+        """Show one request as a waterfall."""
+
+        def show(found: Incident) -> ResponseReturnValue:
+            spans = spans_of(self._monitor, found, trace_id)
+            if spans.empty:
+                return refusal(404, "Not found", f"The store has no spans of trace {trace_id}.")
+            fall = waterfall(spans, MOST_BARS)
+            return self._page(
+                "trace.html", "all_incidents", incident=found, request=fall, trace_id=trace_id
+            )
+
+        return self._of(id, show)
+
+    # ---- parts
+
+    def _of(self, id: str, show: Callable[[Incident], ResponseReturnValue]) -> ResponseReturnValue:
+        try:
+            found = self._monitor.incident(id)
+        except KeyError:
+            return refusal(404, "Not found", f"There is no incident {id}.")
+        return show(found)
+
+    def _page(self, template: str, place: str, **values: Any) -> Response:
+        judged = self._monitor.judged_until
+        return render(template, place=place, judged_until=judged, **values)
+
+    def _answer(self, incident: Incident) -> Answer:
+        """Return the first answer, made once as long as the incident stays as it is."""
+        as_of = incident.last_anomaly, facts_of(incident), id(incident.verdict)
+        kept = self._answers.get(incident.id)
+        if kept is not None and kept[0] == as_of:
+            return kept[1]._replace(incident=incident)
+        made = answer_of(incident, partial(spans_of, self._monitor, incident))
+        while len(self._answers) >= MOST_KEPT:
+            self._answers.pop(next(iter(self._answers)), None)
+        self._answers[incident.id] = as_of, made
+        return made
+
+
+def _marks(unresolved: list[Incident]) -> dict[str, str]:
+    """Return how endpoints are marked in the graph: "cause", or "worse" where it made them so."""
+    marks: dict[str, str] = {}
+    for incident in unresolved:
+        cause = incident.root_cause
+        marks |= dict.fromkeys(incident.affected_endpoints, "worse")
+        if cause is not None:
+            marks[cause.name or cause.endpoint] = "cause"
+    return marks

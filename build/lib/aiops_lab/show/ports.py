@@ -1,0 +1,40 @@
+"""Is a port free, and which one is?"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from aiops_lab.checks import FieldError
+
+HOST = "127.0.0.1"
+
+MOST_TRIED = 100  # ports after a taken one that are tried
+
+
+def check_free(port: int) -> None:
+    """Raise OSError if the port is in use."""
+    if not is_free(port):
+        raise OSError(f"port {port} on {HOST} is in use; choose another one")
+
+
+def check_port(port: int) -> None:
+    """Raise `FieldError`, which names the next free port, if this one is in use."""
+    if is_free(port):
+        return
+    others = range(port + 1, min(port + 1 + MOST_TRIED, 65_536))
+    free = next(filter(is_free, others), None)
+    hint = "" if free is None else f" (the next free one is {free})"
+    raise FieldError("port", f"must be free on {HOST}{hint}", port)
+
+
+def is_free(port: int) -> bool:
+    """Return whether a server may take the port; 0, any port, is always free."""
+    with socket.socket() as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True

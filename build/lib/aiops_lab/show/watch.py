@@ -1,0 +1,136 @@
+"""The monitor of a store as a server of its own: ``python -m aiops_lab watch STORE``.
+
+Any number of processes may write to the store meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from flask import Flask
+from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+
+from aiops_lab.checks import check_number
+from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.monitor import Monitor
+from aiops_lab.record.store import SpanStore
+from aiops_lab.show.api import aiops, json_errors
+from aiops_lab.show.news import tell_until
+from aiops_lab.show.origin import LOCAL_HOSTS
+from aiops_lab.show.page.views import front_page
+from aiops_lab.show.ports import HOST, check_port
+from aiops_lab.show.stepping import stepping
+
+if TYPE_CHECKING:
+    from aiops_lab.show.stopping import Stop
+
+LISTENERS = 32
+"""How many open pages are told of changes at once; each takes a thread."""
+
+PATIENCE_S = 30.0
+"""Seconds for which a client may send or read nothing. Raising it holds threads of those that are
+gone longer."""
+
+POLL_S = 0.1
+"""Seconds between two looks of the server at whether it is to stop."""
+
+EMPTY = "No application has written to it yet: open it with SpanStore and instrument()."
+
+
+def watch(
+    path: str, port: int, *, interval_s: float = 10.0, window_s: float = 10.0, stop: Stop
+) -> int:
+    """Watch a store until `stop` is asked for; return the exit code.
+
+    Parameters
+    ----------
+    path : str
+        The store; a new one is made where there is none.
+    port : int
+        Of 127.0.0.1, for the page and the interface; 0: any free one.
+    interval_s, window_s : float
+        Seconds between two steps of the monitor, and of a window.
+
+    Raises
+    ------
+    ValueError
+        A parameter breaks its rule, or the file is no store.
+    OSError
+        The file cannot be opened for writing.
+    """
+    check_number("port", port, 0, 65_535, whole=True)
+    check_number("interval_s", interval_s, 0.1, 86_400)
+    sensitivity = Sensitivity(window_s=window_s)
+    check_port(port)
+    with ExitStack() as stack:
+        store = stack.enter_context(SpanStore(path))
+        monitor = Monitor(store, sensitivity)
+        stopping = threading.Event()
+        url = stack.enter_context(_serving(_app(monitor, stopping), port))
+        stack.callback(stopping.set)
+        step = partial(_step, monitor)
+        stack.enter_context(stepping(step, interval_s, sensitivity.grace_s))
+        _say(_banner(store, url, interval_s, window_s))
+        tell_until(stop, monitor, url, _say)
+    _say("Stopped.")
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _step(monitor: Monitor) -> None:
+    monitor.step(pd.Timestamp.now("UTC"))
+
+
+def _banner(store: SpanStore, url: str, interval_s: float, window_s: float) -> str:
+    lines = [
+        f"Watching {Path(store.path).absolute()}, every {interval_s:g} s, in windows of"
+        f" {window_s:g} s.",
+        *([] if any(store.position()) else [EMPTY]),
+        f"Page: {url}/",
+        f"JSON: {url}/aiops/incidents, {url}/aiops/metrics",
+        "Ctrl-C stops it.",
+    ]
+    return "\n".join(lines)
+
+
+def _app(monitor: Monitor, stopping: threading.Event) -> Flask:
+    app = Flask("aiops_lab.watch", static_folder=None)
+    json_errors(app)
+    app.register_blueprint(front_page())
+    app.register_blueprint(
+        aiops(monitor, listeners=LISTENERS, stopping=stopping, hosts=LOCAL_HOSTS)
+    )
+    return app
+
+
+class _Handler(WSGIRequestHandler):
+    """Answers requests without a word on the console."""
+
+    timeout = PATIENCE_S
+    protocol_version = "HTTP/1.1"
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Log nothing: what is wrong is answered."""
+
+
+@contextmanager
+def _serving(app: Flask, port: int) -> Iterator[str]:
+    """Yield the address under which `app` answers while the block runs."""
+    server = ThreadedWSGIServer(HOST, port, app, handler=_Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(POLL_S,), name="page", daemon=True)
+    thread.start()
+    try:
+        yield f"http://localhost:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,393 @@
+"""What is one step of a request? The span, and the spans frame that all analysis takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
+from types import NoneType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiops_lab.checks import FieldError, shorten
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+Key = tuple[str, str]  # (service, endpoint)
+
+KINDS = ("server", "client", "log", "internal", "producer", "consumer")
+
+SERVING = ("server", "consumer")  # kinds of spans that serve an endpoint
+
+WITHOUT_HTTP = ("log", "internal", "producer", "consumer")  # kinds that may have no status
+
+MAX_DURATION_MS = 30 * 86_400_000.0  # no request lasts longer than 30 days
+FIRST_YEAR, LAST_YEAR = 1990, 2100  # a start outside is a missing or mistaken timestamp
+
+
+class Span(NamedTuple):
+    """One timed step of a request, seen by one service.
+
+    Times are whole nanoseconds. ``duration_ns`` is None while the step is still open. ``status`` is
+    the HTTP status, 0 where no response came, None where the kind of span has none. ``peer`` names
+    the called service of a client span. ``error`` is ``"TypeName: message"`` or None.
+
+    The last four may be left out. ``method`` is the HTTP method. ``instance`` names the process or
+    host that ran the step. ``first_byte_ns`` says when a streamed answer began, after the start.
+    ``links`` are the ids of spans that this one follows from, without being waited for by them.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    service: str
+    endpoint: str
+    kind: str
+    peer: str | None
+    start_ns: int
+    duration_ns: int | None
+    status: int | None
+    error: str | None
+    method: str | None = None
+    instance: str | None = None
+    first_byte_ns: int | None = None
+    links: tuple[str, ...] | None = None
+
+
+COLUMNS = (
+    "trace_id",
+    "span_id",
+    "parent_id",
+    "service",
+    "endpoint",
+    "kind",
+    "peer",
+    "start",
+    "duration_ms",
+    "status",
+    "error",
+)
+
+OPTIONAL_COLUMNS = ("method", "instance", "first_byte_ms", "links")
+
+ID_COLUMNS = ("trace_id", "span_id", "parent_id", "links")
+NAME_COLUMNS = ("service", "endpoint", "kind", "peer", "method", "instance", "error")
+TEXT_COLUMNS = (*ID_COLUMNS, *NAME_COLUMNS)
+
+REQUIRED_TEXT = ("trace_id", "span_id", "service", "endpoint", "kind")
+
+
+def to_frame(spans: Iterable[Span | tuple[Any, ...]]) -> pd.DataFrame:
+    """Turn spans, or tuples of their fields, into the spans frame that all analysis takes.
+
+    Returns
+    -------
+    DataFrame
+        One row a span, sorted by (start, span_id), index 0..n-1; spans that are equal in all fields
+        are one row. Columns as in `Span`, but for three. ``start`` is datetime64[ns, UTC] instead
+        of ``start_ns``. ``duration_ms`` and ``first_byte_ms`` are float64 instead of
+        ``duration_ns`` and ``first_byte_ns``, NaN = still open, or not known. ``links`` is one text
+        a span, the ids with a space between them.
+
+    Raises
+    ------
+    ValueError
+        A span has a wrong number of fields, or something else where a text or a number should be:
+        names the field, the rule and the value.
+    """
+    import numpy as np
+    import pandas as pd
+
+    raw = _transposed(spans)
+    start = _integers("start_ns", raw["start_ns"])
+    order = _order(start, raw)
+    numbers = {
+        "start": pd.DatetimeIndex(start, tz="UTC"),
+        "duration_ms": _milliseconds("duration_ns", raw["duration_ns"]),
+        "status": _statuses(raw["status"]),
+        "first_byte_ms": _milliseconds("first_byte_ns", raw["first_byte_ns"]),
+    }
+    _check_types("links", raw["links"], (str, tuple, list, NoneType), "must be ids or None")
+    raw["links"] = [link_text(links) for links in raw["links"]]
+    rows = pd.RangeIndex(len(order))
+    known = numbers | {name: _text_column(name, raw[name], rows) for name in TEXT_COLUMNS}
+    in_order = {name: known[name] for name in (*COLUMNS, *OPTIONAL_COLUMNS)}
+    frame = pd.DataFrame(in_order, index=rows)  # one index for all: pandas has nothing to align
+    if (np.diff(order) != 1).any():
+        frame = frame.take(order).set_axis(rows)
+    return _without_copies(frame, start[order])
+
+
+def link_text(links: Iterable[str] | str | None) -> str | None:
+    """Return the ids of linked spans as the text that stands in a frame, None for no link."""
+    text = links if isinstance(links, str) else " ".join(links or ())
+    return text or None
+
+
+def _transposed(spans: Iterable[Span | tuple[Any, ...]]) -> dict[str, Sequence[Any]]:
+    """Return the values of each field; the fields that a tuple leaves out are None."""
+    if not isinstance(spans, Iterable):
+        raise FieldError("spans", "must be an iterable of spans", spans)
+    rows = [*spans]
+    _check_types("spans", rows, (tuple, list), "must hold spans, or tuples of their fields")
+    sizes = set(map(len, rows))
+    if sizes - {len(Span._fields)}:
+        rows = [_complete(row) for row in rows]
+    columns = [*zip(*rows, strict=True)] or [()] * len(Span._fields)
+    return dict(zip(Span._fields, columns, strict=True))
+
+
+def _complete(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not len(COLUMNS) <= len(row) <= len(Span._fields):
+        rule = f"must have {len(COLUMNS)} to {len(Span._fields)} fields"
+        raise ValueError(f"a span {rule}, got {len(row)}: {shorten(row)}")
+    return (*row, *[None] * (len(Span._fields) - len(row)))
+
+
+def _order(start: NDArray, raw: dict[str, Sequence[Any]]) -> NDArray:
+    """Return the positions of the spans sorted by start, and where that is equal by their ids."""
+    import numpy as np
+
+    order = np.argsort(start, kind="stable")
+    if not (np.diff(start[order]) == 0).any():
+        return order
+    kind, trace_id, span_id = (
+        np.array(raw[name], dtype=str) for name in ("kind", "trace_id", "span_id")
+    )
+    return np.lexsort((kind, trace_id, span_id, start))
+
+
+def _without_copies(frame: pd.DataFrame, start: NDArray) -> pd.DataFrame:
+    """Return a frame, sorted by `start`, without the rows that repeat another in all columns."""
+    import numpy as np
+
+    tied = np.append(start[1:] == start[:-1], False)
+    tied[1:] |= tied[:-1]
+    if not tied.any():
+        return frame
+    copies = tied.copy()
+    copies[tied] = frame[tied].duplicated().to_numpy()
+    return frame[~copies].reset_index(drop=True)
+
+
+def _milliseconds(name: str, nanoseconds: Sequence[int | None]) -> NDArray:
+    import numpy as np
+
+    _check_types(name, nanoseconds, (Real, NoneType), "must be a number of nanoseconds or None")
+    try:
+        return np.array(nanoseconds, dtype="float64") / 1e6
+    except OverflowError:
+        raise FieldError(name, "must be at most 30 days", max(filter(None, nanoseconds))) from None
+
+
+def _integers(name: str, values: Sequence[int]) -> NDArray:
+    import numpy as np
+
+    _check_types(name, values, (Integral,), "must be a whole number")
+    try:
+        return np.array(values, dtype="int64")
+    except OverflowError:
+        raise FieldError(name, "must fit into 64 bits", max(values, key=abs)) from None
+
+
+def _statuses(values: Sequence[int | None]) -> NDArray | pd.arrays.IntegerArray:
+    """Return int64, or where values are missing pandas' Int64."""
+    import numpy as np
+    import pandas as pd
+
+    _check_types("status", values, (Integral, NoneType), "must be a whole number or None")
+    if None not in values:
+        return _integers("status", values)  # type: ignore[arg-type]
+    known = _integers("status", [value or 0 for value in values])
+    missing = np.array([value is None for value in values])
+    return pd.arrays.IntegerArray(known, missing)
+
+
+def _check_types(name: str, values: Sequence[Any], right: tuple[type, ...], rule: str) -> None:
+    """Raise `FieldError` with the first value that is none of the classes; booleans are none."""
+    found = set(map(type, values))
+    wrong = {kind for kind in found if kind is bool or not issubclass(kind, right)}
+    if wrong:
+        raise FieldError(name, rule, next(value for value in values if type(value) in wrong))
+
+
+def _text_column(name: str, values: Sequence[Any], rows: pd.Index) -> pd.Series:
+    import pandas as pd
+
+    column = pd.Series([*values], rows, dtype=object, name=name)
+    if not _are_unicode(values):
+        _check_is_text(column)
+    return column
+
+
+def check(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return `frame` unchanged if it is a spans frame; only its ``attrs`` and ``flags``, which
+    pandas hands on to all that is made of a frame, are left out.
+
+    The columns of `OPTIONAL_COLUMNS` may be left out, further ones are allowed. Text may be stored
+    as object, str or category.
+
+    Raises
+    ------
+    ValueError
+        Names the column, the rule, the value and the row: a column is not there or of a wrong type,
+        a value is missing, a time cannot be (before 1990, after 2100, NaT), a duration is negative
+        or beyond 30 days, a status is neither 0 nor 100 to 599, a kind is not known.
+    """
+    import pandas as pd
+
+    if not isinstance(frame, pd.DataFrame):
+        raise ValueError(f"frame must be a pandas DataFrame, got {type(frame).__name__}")
+    if frame.attrs or not frame.flags.allows_duplicate_labels:
+        frame = frame.set_flags(allows_duplicate_labels=True)
+        frame.attrs = {}
+    for column in COLUMNS:
+        if column not in frame.columns:
+            raise ValueError(f"frame must have the column {column!r}, got {list(frame.columns)}")
+    present = [column for column in (*COLUMNS, *OPTIONAL_COLUMNS) if column in frame.columns]
+    for column in present:
+        if frame[column].ndim != 1:
+            raise ValueError(f"frame must have the column {column!r} once, got it several times")
+    for column in TEXT_COLUMNS:
+        if column in present:
+            _check_is_text(frame[column])
+    for column in REQUIRED_TEXT:
+        _refuse(frame[column], frame[column].isna(), "must not be missing")
+    _check_times(frame)
+    _check_status(frame)
+    unknown = ~frame["kind"].isin(KINDS)
+    _refuse(frame["kind"], unknown, f"must be one of {KINDS}")
+    return frame
+
+
+def _refuse(column: pd.Series, wrong: pd.Series, rule: str) -> None:
+    """Raise ValueError with the first value that is wrong, and its row, if there is one."""
+    import numpy as np
+
+    at = np.flatnonzero(wrong.to_numpy())
+    if at.size:
+        value, row = _shown(column.iloc[at[0]]), _shown(column.index[at[0]])
+        raise ValueError(f"column {column.name!r} {rule}, got {value} in row {row}")
+
+
+def _shown(value: object) -> str:
+    import numpy as np
+    import pandas as pd
+
+    is_scalar = isinstance(value, (np.generic, pd.Timestamp))
+    return str(value) if is_scalar else f"{value!r:.80}"
+
+
+def _check_is_text(column: pd.Series) -> None:
+    import pandas as pd
+    from pandas.api import types
+
+    dtype = column.dtype
+    if isinstance(dtype, pd.StringDtype):
+        if dtype.storage == "python":
+            _check_is_unicode(column, column)
+        return
+    rule = "must be text (object, str or category)"
+    is_category = isinstance(dtype, pd.CategoricalDtype)
+    texts = pd.Series(column.cat.categories) if is_category else column
+    if _are_unicode(texts.tolist()):
+        return
+    is_text = types.infer_dtype(texts, skipna=True) in ("string", "empty")
+    if is_text or column.isna().all():
+        _check_is_unicode(column, texts)
+        return
+    if not is_category and not types.is_object_dtype(dtype):
+        raise ValueError(f"column {column.name!r} {rule}, got {dtype}")
+    objects = column.astype(object)
+    is_other = objects.notna() & ~objects.map(lambda value: isinstance(value, str)).astype(bool)
+    _refuse(objects, is_other, rule)
+
+
+def _are_unicode(values: Sequence[object]) -> bool:
+    """Return whether all values are None or text that UTF-8 can hold: the usual case, told soon."""
+    is_text = set(map(type, values)) <= {str, NoneType}
+    return is_text and _is_unicode("".join(filter(None, values)))  # type: ignore[arg-type]
+
+
+def _check_is_unicode(column: pd.Series, texts: pd.Series) -> None:
+    """Refuse lone surrogates, which no file, store or terminal can take."""
+    if _is_unicode("".join(text for text in texts.tolist() if isinstance(text, str))):
+        return
+    objects = column.astype(object)
+    wrong = ~objects.fillna("").map(_is_unicode).astype(bool)
+    _refuse(objects, wrong, "must be text that UTF-8 can hold")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_times(frame: pd.DataFrame) -> None:
+    import pandas as pd
+
+    start = frame["start"]
+    if not isinstance(start.dtype, pd.DatetimeTZDtype) or str(start.dt.tz) != "UTC":
+        raise ValueError(f"column 'start' must be datetime64[ns, UTC], got {start.dtype}")
+    _refuse(start, start.isna(), "must not be missing")
+    first = pd.Timestamp(year=FIRST_YEAR, month=1, day=1, tz="UTC")
+    last = pd.Timestamp(year=LAST_YEAR + 1, month=1, day=1, tz="UTC")
+    rule = f"must lie in the years {FIRST_YEAR} to {LAST_YEAR}"
+    _refuse(start, (start < first) | (start >= last), rule)
+    for name in ("duration_ms", "first_byte_ms"):
+        if name in frame.columns:
+            _check_duration(frame[name])
+
+
+def is_possible(frame: pd.DataFrame) -> NDArray:
+    """Return which spans of a frame have values that can be: what `check` would not refuse."""
+    import pandas as pd
+
+    first = pd.Timestamp(year=FIRST_YEAR, month=1, day=1, tz="UTC")
+    last = pd.Timestamp(year=LAST_YEAR + 1, month=1, day=1, tz="UTC")
+    start, duration = frame["start"], frame["duration_ms"]
+    in_time = (start >= first) & (start < last)
+    possible = in_time & ~_is_no_length(duration) & frame["kind"].isin(KINDS)
+    if "first_byte_ms" in frame:
+        possible &= ~_is_no_length(frame["first_byte_ms"])
+    possible &= ~_has_no_status(frame) & ~_is_no_status(frame["status"])
+    return possible.to_numpy(bool)
+
+
+def _check_duration(column: pd.Series) -> None:
+    import numpy as np
+
+    dtype = column.dtype
+    if not isinstance(dtype, np.dtype) or dtype.kind != "f" or dtype.itemsize < 4:
+        raise ValueError(f"column {column.name!r} must be float64, got {dtype}")
+    _refuse(column, _is_no_length(column), "must be >= 0 and at most 30 days")
+
+
+def _is_no_length(column: pd.Series) -> pd.Series:
+    return (column < 0) | (column > MAX_DURATION_MS)
+
+
+def _check_status(frame: pd.DataFrame) -> None:
+    from pandas.api import types
+
+    status = frame["status"]
+    if not types.is_integer_dtype(status.dtype):
+        raise ValueError(f"column 'status' must be whole numbers, got {status.dtype}")
+    needed = _has_no_status(frame)
+    _refuse(status, needed, f"must not be missing unless the kind is one of {WITHOUT_HTTP}")
+    wrong = _is_no_status(status)
+    _refuse(status, wrong, "must be 0 (no response) or an HTTP status of 100 to 599")
+
+
+def _has_no_status(frame: pd.DataFrame) -> pd.Series:
+    """Return which spans have no status, although their kind has one."""
+    return frame["status"].isna() & ~frame["kind"].isin(WITHOUT_HTTP)
+
+
+def _is_no_status(status: pd.Series) -> pd.Series:
+    """Return which values are no status, missing ones not among them."""
+    code = status.fillna(0)
+    return (code != 0) & ((code < 100) | (code > 599))

@@ -1,0 +1,478 @@
+"""How do spans become integers? Once: parents, traces, endpoints and times as arrays.
+
+The ids of traces and spans are parsed when they are first asked for: a calm recording needs none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiops_lab.endpoints import fold, join_method, split_method
+from aiops_lab.spans import KINDS, SERVING, Key
+from aiops_lab.traces.callees import Addresses, Places, name_callees
+from aiops_lab.traces.ids import Ids, copies_of, parse_ids
+
+NEVER = np.iinfo(np.int64).max
+
+NO_STATUS = -1  # of a span that has no HTTP status, so neither a failure nor a lost answer
+
+APART = ("HEAD", "OPTIONS")  # methods that are always named: they do not do what the route does
+
+MAX_ROUTE, MAX_AMBIGUOUS = 1_000, 2  # characters, and parameters with several ways to match
+
+NO_PEER = "?"  # the called service of a client span that names none
+
+
+@dataclass(frozen=True)
+class EncodedFrame:
+    """What all slices of one encoding share: the frame, for its texts, and its ids."""
+
+    frame: pd.DataFrame
+
+    @cached_property
+    def ids(self) -> Ids:
+        """The ids of all spans of the frame, parsed once."""
+        return parse_ids(self.frame)
+
+    @cached_property
+    def hosts(self) -> tuple[NDArray, list[str]]:
+        """Who ran each span, by code, and how that is called: an instance of a service, or where
+        none is known (a code below 0) nobody.
+        """
+        code = np.full(len(self.frame), -1)
+        if "instance" not in self.frame:
+            return code, []
+        instance = self.frame["instance"]
+        known = instance.notna().to_numpy()
+        names = self.frame["service"].astype(str) + " on " + instance.astype(str)
+        code[known], distinct = pd.factorize(names[known])
+        return code, list(distinct)
+
+
+@dataclass(frozen=True)
+class EncodedSpans:
+    """A spans frame as integers, made once for all that is asked of it.
+
+    Each array has one entry a span, in the order of the frame. Times are Unix ns.
+    """
+
+    source: EncodedFrame  # what was encoded
+    row: NDArray  # position in the frame
+    start: NDArray
+    end: NDArray  # `NEVER` = still open
+    first_byte: NDArray  # when the answer began; `NEVER` where that is not known
+    server: NDArray  # serves a request, or consumes a message
+    client: NDArray  # calls, or sends a message to a named peer
+    log: NDArray
+    queued: NDArray  # sends or consumes a message
+    failed: NDArray
+    status: NDArray
+    # code in ``keys`` of what the span is about: its own endpoint, of a client span the called one
+    node: NDArray
+    has_peer: NDArray  # names the called service
+    service: NDArray  # code in ``services``
+    keys: list[Key]
+    services: list[str]
+    # the method whose requests are named by the route alone, by (service, route)
+    methods: dict[Key, str]
+    # the service that answers at an address, by (caller, address), as in `traces.callees`
+    addresses: dict[tuple[str, str], str]
+
+    @cached_property
+    def ids(self) -> Ids:
+        """Traces and parents; a parent that is not among these spans is none."""
+        every = self.source.ids
+        trace, parent, has_parent = (array[self.row] for array in every)
+        place = np.full(every.parent.size + 1, -1)  # the last entry is the place of "no parent"
+        place[self.row] = np.arange(self.row.size)
+        return Ids(trace, place[parent], has_parent)
+
+    def tops(self) -> NDArray:
+        """Return the position of the topmost span above each span that is among these.
+
+        A message is consumed on its own, long after the request that sent it may have ended.
+        """
+        consumes = self.server & self.queued
+        parent = np.where(consumes, -1, self.ids.parent)
+        top = np.where(parent >= 0, parent, np.arange(parent.size))
+        for _ in range(parent.size.bit_length()):  # each step doubles the height; a cycle ends, too
+            above = top[top]
+            if (above == top).all():
+                break
+            top = above
+        return top
+
+    @cached_property
+    def server_above(self) -> NDArray:
+        """The position of the nearest server span above each span, -1 for none."""
+        parent = self.ids.parent
+        own = np.arange(parent.size)
+        nearest = np.where(self.server | (parent < 0), own, parent)
+        for _ in range(parent.size.bit_length()):  # each turn doubles the distance, cycles end too
+            nearest = nearest[nearest]
+        above = nearest[parent]
+        return np.where((parent >= 0) & self.server[above], above, -1)
+
+    @cached_property
+    def duration_ms(self) -> NDArray:
+        """The duration of each span, NaN while it is open."""
+        duration_ms = (self.end - self.start) / 1e6
+        return np.where(self.end == NEVER, np.nan, duration_ms)
+
+    @property
+    def last_ns(self) -> int:
+        """When the recording ended (Unix ns): with its last start or end; 0 without spans."""
+        last_end = self.end.max(initial=0, where=self.end != NEVER)
+        return int(max(self.start.max(initial=0), last_end))
+
+    def texts(self, column: str, at: NDArray) -> NDArray:
+        """Return a column of the frame as objects, for the spans at some positions."""
+        texts = self.source.frame[column].iloc[self.row[at]]
+        return texts.to_numpy(dtype=object)
+
+    def select(self, mask: NDArray) -> EncodedSpans:
+        """Return the spans of a mask; a parent that is not among them is none."""
+        at = np.flatnonzero(mask)
+        return replace(self, **{name: getattr(self, name)[at] for name in ARRAYS})
+
+    def as_of(self, since_ns: int, until_ns: int) -> EncodedSpans:
+        """Return the spans as they stood at `until_ns`, without those that ended before `since_ns`.
+
+        What ended later is open, what started later is not there.
+        """
+        started = self.start < until_ns
+        seen = self.select(started & (self.end >= since_ns))
+        later = seen.end >= until_ns
+        return replace(
+            seen,
+            end=np.where(later, NEVER, seen.end),
+            status=np.where(later, 0, seen.status),
+            failed=seen.failed & ~later,
+        )
+
+    def only_own_keys(self) -> EncodedSpans:
+        """Return the same spans with codes for the endpoints that they are about, and no others."""
+        node, known = pd.factorize(self.node)
+        return replace(self, node=node, keys=[self.keys[code] for code in known])
+
+    def split(self, one: NDArray, other: NDArray) -> tuple[EncodedSpans, EncodedSpans]:
+        """Return the spans of two masks that exclude each other, with the same codes, and with none
+        for the endpoints that neither is about.
+        """
+        both = self.select(one | other).only_own_keys()
+        is_one = one[one | other]
+        return both.select(is_one), both.select(~is_one)
+
+    def to_rows(self) -> pd.DataFrame:
+        """Return the rows of the frame as the spans stand: what `as_of` opened has no result."""
+        frame = self.source.frame
+        rows = frame.iloc[self.row].reset_index(drop=True)
+        opened = rows["duration_ms"].notna() & (self.end == NEVER)
+        if len(rows) == len(frame) and not opened.any():
+            return frame
+        rows.loc[opened, ["duration_ms", "status"]] = [np.nan, 0]
+        rows.loc[opened, "error"] = None
+        return rows
+
+
+ARRAYS = [field.name for field in fields(EncodedSpans) if field.type == "NDArray"]
+
+
+def encode(
+    frame: pd.DataFrame,
+    keys: Sequence[Key] = (),
+    methods: Mapping[Key, str] | None = None,
+    addresses: Mapping[tuple[str, str], str] | None = None,
+) -> EncodedSpans:
+    """Return a spans frame as integers.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A spans frame.
+    keys : sequence of (service, endpoint)
+        Endpoints that have a code already: their position. New ones follow, the served ones first.
+    methods : dict, optional
+        ``methods`` of an earlier encoding, so that endpoints keep their names.
+    addresses : dict, optional
+        ``addresses`` of an earlier encoding, so that calls that are not answered now keep theirs.
+    """
+    source = EncodedFrame(frame)
+    kind = _kind_codes(frame["kind"])
+    places, addresses = _places(source, kind, keys, addresses or {})
+    service, services, peer, peers = places
+    consumer, producer = (kind == _KINDS.index(name) for name in ("consumer", "producer"))
+    kind[producer & (peer >= 0)] = _KINDS.index("client")
+    client, log = (kind == _KINDS.index(name) for name in ("client", "log"))
+    endpoint, endpoints = pd.factorize(frame["endpoint"])
+    method, names_of_methods = _methods(frame)
+    owners = [*services, NO_PEER, *peers]
+    code_of_peer = len(services) + 1 + peer  # without one: NO_PEER
+    owner = np.where(client, code_of_peer, service)
+    shape = len(_KINDS), len(owners), max(len(endpoints), 1), len(names_of_methods)
+    place = np.ravel_multi_index((kind, owner, endpoint, method), shape)
+    place, distinct = pd.factorize(place, sort=True)
+    first = np.full(len(distinct), len(place))
+    np.minimum.at(first, place, np.arange(len(place)))
+    names = [
+        Recorded(_KINDS[kind], owners[owner], str(endpoints[endpoint]), names_of_methods[method])
+        for kind, owner, endpoint, method in zip(*np.unravel_index(distinct, shape), strict=True)
+    ]
+    first_methods = _first_methods(names, first, methods or {}, keys)
+    about = _routed(names, keys, first_methods)
+    every = dict.fromkeys([*keys, *about])
+    codes = {key: code for code, key in enumerate(every)}
+    node = np.array([codes[key] for key in about], dtype=np.int64)
+    start = start_ns(frame)
+    spans = EncodedSpans(
+        source=source,
+        row=np.arange(len(frame)),
+        start=start,
+        end=end_ns(frame),
+        first_byte=_first_byte_ns(frame),
+        server=consumer | (kind == _KINDS.index("server")),
+        client=client,
+        log=log,
+        queued=consumer | producer,
+        failed=is_failed(frame),
+        status=status_of(frame),
+        node=node[place],
+        has_peer=peer >= 0,
+        service=service,
+        keys=list(codes),
+        services=services,
+        methods=first_methods,
+        addresses=addresses,
+    )
+    copies = copies_of(frame, start, place)
+    return spans.select(~copies) if copies.any() else spans
+
+
+_KINDS = (*SERVING, *(kind for kind in KINDS if kind not in SERVING))
+"""The kinds by code: those that serve come first."""
+
+
+def _places(
+    source: EncodedFrame,
+    kind: NDArray,
+    keys: Sequence[Key],
+    addresses: Mapping[tuple[str, str], str],
+) -> tuple[Places, Addresses]:
+    """Return who ran each span and whom it calls, by name where that is known."""
+    frame = source.frame
+    service, services = pd.factorize(frame["service"])
+    peer, peers = pd.factorize(frame["peer"])
+    names = [str(name) for name in services]
+    client, server = (kind == _KINDS.index(name) for name in ("client", "server"))
+    serving = {names[code] for code in np.unique(service[server])}
+    serving.update(service for service, _ in keys)
+    recorded = Places(service, names, peer, [str(name) for name in peers])
+    return name_callees(recorded, client, server, lambda: source.ids, serving, addresses)
+
+
+def _methods(frame: pd.DataFrame) -> tuple[NDArray, list[str]]:
+    """Return the code of each span's method, and the methods; "" where it is not known."""
+    if "method" not in frame:
+        return np.zeros(len(frame), dtype=np.int64), [""]
+    code, known = pd.factorize(frame["method"])
+    return code + 1, ["", *map(str, known)]
+
+
+def _kind_codes(kinds: pd.Series) -> NDArray:
+    """Return the position in `_KINDS` of each kind."""
+    code, known = pd.factorize(kinds)
+    return pd.Index(_KINDS).get_indexer(known)[code]
+
+
+# ---- columns of a frame
+
+
+def start_ns(frame: pd.DataFrame) -> NDArray:
+    """Return the starts in Unix nanoseconds."""
+    return frame["start"].to_numpy("datetime64[ns]").astype(np.int64)
+
+
+def end_ns(frame: pd.DataFrame) -> NDArray:
+    """Return the ends in Unix nanoseconds, NEVER for spans that are still open."""
+    return _after_start(frame, frame["duration_ms"].to_numpy())
+
+
+def _first_byte_ns(frame: pd.DataFrame) -> NDArray:
+    """Return when the answers began in Unix nanoseconds, NEVER where that is not known."""
+    if "first_byte_ms" not in frame:
+        return np.full(len(frame), NEVER)
+    return _after_start(frame, frame["first_byte_ms"].to_numpy(dtype=float, na_value=np.nan))
+
+
+def _after_start(frame: pd.DataFrame, later_ms: NDArray) -> NDArray:
+    """Return the moments so much later than the starts, in Unix ns; NEVER for NaN."""
+    known = ~np.isnan(later_ms)
+    later_ns = np.rint(np.where(known, later_ms, 0.0) * 1e6).astype(np.int64)
+    return np.where(known, start_ns(frame) + later_ns, NEVER)
+
+
+def status_of(frame: pd.DataFrame) -> NDArray:
+    """Return the HTTP statuses, `NO_STATUS` for spans whose kind has none."""
+    status = frame["status"]
+    if isinstance(status.dtype, np.dtype):
+        return status.to_numpy().astype(np.int64)  # a copy: kernels take what can be written
+    return status.to_numpy(dtype="int64", na_value=NO_STATUS)
+
+
+def is_failed(frame: pd.DataFrame) -> NDArray:
+    """Return which closed spans failed: a 5xx, no response, or an exception."""
+    status = status_of(frame)
+    bad_status = (status >= 500) | (status == 0)
+    bad = frame["error"].notna() | bad_status
+    closed = frame["duration_ms"].notna()
+    return np.array(bad & closed, dtype=bool)
+
+
+# ---- names of endpoints
+
+
+class Recorded(NamedTuple):
+    """What a span was recorded as, in words; the service of a client span is the called one."""
+
+    kind: str
+    service: str
+    endpoint: str
+    method: str
+
+
+def _first_methods(
+    places: list[Recorded], first: NDArray, before: Mapping[Key, str], keys: Sequence[Key]
+) -> dict[Key, str]:
+    """Return the method whose requests are named by the route alone, of each (service, route).
+
+    That is the one that was seen first, as served or, where nothing is known of the service, as
+    called: so a name stays when a second method appears, which becomes "POST /users".
+
+    Parameters
+    ----------
+    places : list of Recorded
+        The distinct places of the spans.
+    first : array
+        The first span at each place.
+    before : dict
+        What is known already.
+    keys : sequence of (service, endpoint)
+        The endpoints that are known already.
+    """
+    found = dict(before)
+    in_order = [places[at] for at in np.argsort(first, kind="stable")]
+    served = [place for place in in_order if place.kind != "client"]
+    called = [place for place in in_order if place.kind == "client"]
+    route = _route_of(places, keys)
+    for place in (*served, *called):
+        if place.method and place.method not in APART:
+            found.setdefault((place.service, route(place)), place.method)
+    return found
+
+
+def _routed(places: list[Recorded], keys: Sequence[Key], methods: Mapping[Key, str]) -> list[Key]:
+    """Return the endpoint of each place: its route, with the method where the route has others.
+
+    The path of a call becomes the route that the called service is known for: a client sees
+    ``/orders/17`` where the service has ``/orders/<id>``. A path that is known itself stays; ids in
+    a path that no route explains are folded, as in `aiops_lab.endpoints`.
+    """
+    route = _route_of(places, keys)
+    served = [place for place in places if place.kind != "client"]
+    silent = {(place.service, place.endpoint) for place in served if not place.method}
+
+    def key(place: Recorded) -> Key:
+        bare = place.service, route(place)
+        is_bare = place.method in ("", methods.get(bare, ""))
+        if place.kind == "client" and bare in silent:  # its service tells no methods
+            is_bare = True
+        return bare if is_bare else (place.service, join_method(place.method, bare[1]))
+
+    return [key(place) for place in places]
+
+
+def _route_of(places: list[Recorded], keys: Sequence[Key]) -> Callable[[Recorded], str]:
+    """Return the function that gives the route of a place, of a call that of the called service."""
+    known = {(service, split_method(endpoint)[1]) for service, endpoint in keys}
+    known.update(keys)
+    known.update((place.service, place.endpoint) for place in places if place.kind != "client")
+    routes = [key for key in sorted(known) if _has_parameters(key[1])]
+    patterns = {key: _pattern(key[1]) for key in routes}
+
+    def route(place: Recorded) -> str:
+        service, path = place.service, place.endpoint
+        if place.kind != "client" or (service, path) in known:
+            return path
+        mine = (key for key in routes if key[0] == service)
+        fits = (key[1] for key in mine if patterns[key].fullmatch(path))
+        found = next(fits, None) if len(path) <= MAX_ROUTE else None
+        if found is not None:
+            return found
+        return fold(path) if path.startswith("/") else path  # a statement or a queue is no path
+
+    return route
+
+
+# Of Flask and Django <name>, of FastAPI, Spring and others {name}, of Express and Rails :name.
+_PARAMETER = re.compile(r"<(?P<path>path:)?[^>]*>|\{[^}]*?(?P<rest>:path)?\}|(?<![^/]):\w+")
+
+
+def _has_parameters(route: str) -> bool:
+    """Return whether a name is a route with parameters, of which paths can be recognised.
+
+    Each further parameter of a segment, and each ``path``, multiplies the ways to match a path by
+    its length: a name with many of them is no route that a framework would serve.
+    """
+    if len(route) > MAX_ROUTE or not ("<" in route or route.startswith("/")):
+        return False
+    in_segment = [len(_PARAMETER.findall(segment)) for segment in route.split("/")]
+    further = sum(max(number - 1, 0) for number in in_segment)
+    paths = route.count("<path:") + route.count(":path}")
+    return any(in_segment) and further + paths <= MAX_AMBIGUOUS
+
+
+def _pattern(route: str) -> re.Pattern[str]:
+    """Return what a route matches.
+
+    A parameter is anything without a slash, a ``path`` parameter anything.
+    """
+    pattern, at = "", 0
+    for found in _PARAMETER.finditer(route):
+        is_path = found["path"] or found["rest"]
+        pattern += re.escape(route[at : found.start()]) + (".+" if is_path else "[^/]+")
+        at = found.end()
+    return re.compile(pattern + re.escape(route[at:]))
+
+
+# ---- what hangs below
+
+
+def subtrees_of(
+    spans: EncodedSpans, tops: NDArray, parent: NDArray | None = None
+) -> tuple[EncodedSpans, NDArray]:
+    """Return the spans of a mask with all that hangs below them, and their positions in `spans`.
+
+    `parent` holds the position of each span's parent, -1 for none. Default: as recorded.
+    """
+    parent = spans.ids.parent if parent is None else parent
+    every = tops | hangs_below(tops, parent)
+    return spans.select(every), np.flatnonzero(every)
+
+
+def hangs_below(tops: NDArray, parent: NDArray) -> NDArray:
+    """Return which spans have a span of a mask above them."""
+    none = tops.size
+    up = np.append(np.where(parent < 0, none, parent), none)
+    below = np.append(tops, False)[up]
+    for _ in range(none.bit_length()):  # each turn doubles the distance, cycles end too
+        below |= below[up]
+        up = up[up]
+    return below[:none]

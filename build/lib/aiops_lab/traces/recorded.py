@@ -1,0 +1,103 @@
+"""Which calls are recorded otherwise than usual? Their server spans, or their own, are missing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from aiops_lab.numerics import wilson
+from aiops_lab.spans import Key
+from aiops_lab.traces.encode import NEVER, EncodedSpans
+from aiops_lab.traces.timing import Edge, Timing, left_behind, pairs_of
+
+UNLIKE = 0.1
+"""Shares of the calls that lack a span differ if by more than this, and by more than chance."""
+
+
+class RecordedCalls(NamedTuple):
+    """How many calls there were by edge (``n``), and how many of them lack a span (``k``).
+
+    ``served``: calls that were answered well; lacks the span of who served them. ``requests``:
+    served calls of recorded callers; lacks the span of the call.
+    """
+
+    served: pd.DataFrame
+    requests: pd.DataFrame
+
+
+def recorded_calls(spans: EncodedSpans, edges: list[Edge] | None = None) -> RecordedCalls:
+    """Return which calls lack a span. `edges` holds who usually serves whom: by default, those of
+    the spans.
+    """
+    pairs = pairs_of(spans)
+    served = np.zeros(spans.row.size, dtype=bool)
+    below = spans.ids.parent[spans.server]
+    served[below[below >= 0]] = True
+    well = spans.client & ~spans.failed & (spans.status < 400) & (spans.end != NEVER)
+    calls = well[pairs.child]
+    n = np.bincount(pairs.edge[calls], minlength=len(pairs.edges))
+    k = np.bincount(pairs.edge[calls], ~served[pairs.child[calls]], minlength=n.size)
+    lone = _orphans(spans, pairs.edges if edges is None else edges)
+    came = np.bincount(pairs.edge[spans.server[pairs.child]], minlength=n.size)
+    requests = _table(pairs.edges, came, np.zeros(n.size))
+    return RecordedCalls(_table(pairs.edges, n, k), _sum(requests, lone))
+
+
+def _table(edges: list[Edge], n: np.ndarray, k: np.ndarray) -> pd.DataFrame:
+    index = pd.Index(edges, tupleize_cols=False, dtype=object)
+    return pd.DataFrame({"n": n, "k": k}, index=index)[n > 0]
+
+
+def _sum(some: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """Return the sum of two tables by edge.
+
+    `DataFrame.add` fails on two edges, one of each: pandas makes a MultiIndex of both.
+    """
+    edges = list(dict.fromkeys([*some.index, *others.index]))
+    index = pd.Index(edges, tupleize_cols=False, dtype=object)
+    return some.reindex(index, fill_value=0.0) + others.reindex(index, fill_value=0.0)
+
+
+def _orphans(spans: EncodedSpans, edges: list[Edge]) -> pd.DataFrame:
+    """Return by edge the requests whose caller is recorded in their trace, but not the call."""
+    ids = spans.ids
+    lone = spans.server & ids.has_parent & (ids.parent < 0)
+    code: dict[Key | None, int] = {key: code for code, key in enumerate(spans.keys)}
+    usual = [edge for edge in edges if edge[2] and edge[0] in code and edge[1] in code]
+    if not usual or not lone.any():
+        return _table([], np.zeros(0), np.zeros(0))
+    codes = [(code[caller], code[callee]) for caller, callee, _ in usual]
+    edge_of = pd.DataFrame(codes, columns=["caller", "node"]).assign(edge=range(len(usual)))
+    places = pd.DataFrame({"trace": ids.trace, "caller": spans.node})[spans.server]
+    orphans = pd.DataFrame({"trace": ids.trace, "node": spans.node})[lone]
+    orphans = orphans.merge(edge_of, on="node")
+    found = orphans.merge(places.drop_duplicates(), on=["trace", "caller"])
+    number = np.bincount(found["edge"], minlength=len(usual))
+    return _table(usual, number, number)
+
+
+def timing_as_recorded(timing: Timing, usual: RecordedCalls, spans: EncodedSpans) -> Timing:
+    """Return the timing with which both usual traces and some spans can be taken apart.
+
+    A call that was clearly not waited for in the spans is waited for nowhere; and calls that lack a
+    span there more often than usual, or less often, are compared without it.
+    """
+    now = recorded_calls(spans, list(usual.requests.index))
+    cut = _unlike(usual.served, now.served)
+    hidden = _unlike(usual.requests, now.requests)
+    hidden |= {(caller, callee, False) for caller, callee, _ in hidden}
+    left = timing.left | left_behind(spans, by_length=True)
+    return timing._replace(left=left, cut=cut, hidden=hidden)
+
+
+def _unlike(usual: pd.DataFrame, now: pd.DataFrame) -> frozenset[Edge]:
+    """Return the edges whose calls lack a span more often, or less, than usual."""
+    both = usual.add_suffix("_usual").join(now.add_suffix("_now"), how="inner")
+    n = both[["n_usual", "n_now"]].to_numpy().T
+    k = both[["k_usual", "k_now"]].to_numpy().T
+    low, high = wilson(k, n, 3.0)
+    certain = (low > high[::-1]).any(axis=0)
+    usual_share, share = k / n
+    return frozenset(both.index[certain & (np.abs(share - usual_share) > UNLIKE)])

@@ -1,0 +1,369 @@
+"""The options of `python -m shop` and their help."""
+
+from __future__ import annotations
+
+from argparse import (
+    SUPPRESS,
+    Action,
+    ArgumentDefaultsHelpFormatter,
+    ArgumentParser,
+    BooleanOptionalAction,
+    RawDescriptionHelpFormatter,
+    _ActionsContainer,
+)
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+# written out, so that --help need not import what writes them
+FILE_FORMATS = ("csv", "parquet", "otlp", "otlp-protobuf", "jaeger", "zipkin")
+FOLDER_FORMATS = ("rcaeval", "openrca")
+
+Option = Callable[..., Action]
+
+EXIT_CODES = """\
+Exit codes: 0 done; 1 the answer is no: a check failed, or no cause was found;
+2 an option breaks its rule, or a file or port cannot be used; 130 Ctrl-C.
+
+`python -m shop COMMAND --help` describes a command, with an example."""
+
+
+class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """Show the defaults that are values; keep the line breaks of descriptions and examples."""
+
+    def _get_help_string(self, action: Action) -> str | None:
+        says_nothing = action.default in (None, False, [])
+        return action.help if says_nothing else super()._get_help_string(action)
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of all commands; it stores the name of the command as ``command``."""
+    made = ArgumentParser(
+        "python -m shop",
+        formatter_class=HelpFormatter,
+        description="A small web shop for experiments: inject faults into it, detect them, group\n"
+        "them into incidents and find their root causes.",
+        epilog=EXIT_CODES,
+    )
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add = partial(commands.add_parser, formatter_class=HelpFormatter)
+    for add_command in (
+        _add_serve,
+        _add_demo,
+        _add_check,
+        _add_record,
+        _add_scenarios,
+        _add_leaderboard,
+        _add_calibrate,
+    ):
+        command = add_command(add)
+        command.add_argument("--verbose", action="store_true", help="print more log messages")
+    return made
+
+
+def _add_serve(add: Callable[..., ArgumentParser]) -> ArgumentParser:
+    command = add(
+        "serve",
+        help="run the shop on a port until Ctrl-C",
+        description="Run the shop on a port of 127.0.0.1 until Ctrl-C or SIGTERM. A background\n"
+        "worker analyses its spans at regular intervals. Inject a fault with POST\n"
+        "/simulate/delay, /simulate/error or /simulate/hang; the incidents are at\n"
+        "/aiops/incidents.\n\n"
+        "Writes spans, incidents and the injected faults into the SQLite file --db.",
+        epilog="example:\n"
+        "  python -m shop serve --traffic 20\n"
+        "  curl -X POST 'http://localhost:5000/simulate/error?endpoint=/payment&rate=0.5'\n"
+        "  curl http://localhost:5000/aiops/incidents",
+    )
+    option = command.add_argument
+    option("--port", type=int, default=5000, help="port of the shop; 0 = any free port")
+    _add_services(option)
+    option(
+        "--db",
+        default="aiops-lab.sqlite",
+        metavar="FILE",
+        help="SQLite file of spans, incidents and faults; continued if it exists",
+    )
+    option(
+        "--interval",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="time between two analyses, in seconds",
+    )
+    option(
+        "--window",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="length of an analysis window, in seconds",
+    )
+    option(
+        "--traffic",
+        type=float,
+        default=0.0,
+        metavar="RATE",
+        help="normal traffic of the shop's own, in requests/s; 0 = none",
+    )
+    option(
+        "--otlp",
+        action="store_true",
+        help="take traces of other services, OTLP over HTTP, at /v1/traces of the same port",
+    )
+    option(
+        "--otlp-token",
+        metavar="TOKEN",
+        help="what senders of traces must give as Authorization: Bearer (default: nothing)",
+    )
+    _add_seed(option)
+    return command
+
+
+def _add_demo(add: Callable[..., ArgumentParser]) -> ArgumentParser:
+    command = add(
+        "demo",
+        help="see detection and root-cause analysis at work, in less than a minute",
+        description="Start the shop, send normal traffic, inject a fault at /payment, detect the\n"
+        "incident, and print its root cause with the evidence.\n\n"
+        "Writes timeline.png and ledger.png into the folder --out.",
+        epilog="example:\n  python -m shop demo --fault delay --out pictures",
+    )
+    option = command.add_argument
+    option(
+        "--fault",
+        choices=("error", "delay", "hang"),
+        default="error",
+        help="fault at /payment: all requests fail, take about 1 s longer, or never return",
+    )
+    _add_services(option)
+    _add_seed(option)
+    _add_rate(option)
+    option("--out", default="demo", metavar="FOLDER", help="folder of the two pictures")
+    return command
+
+
+def _add_check(add: Callable[..., ArgumentParser]) -> ArgumentParser:
+    command = add(
+        "check",
+        help="test a running shop over HTTP",
+        description="Inject latency, errors, a cascade and a hang, one after the other, over HTTP\n"
+        "alone, and print for each whether the incident, its root cause and the affected\n"
+        "endpoints are right. Takes about 2 minutes.\n\n"
+        "Writes no file. The exit code is 1 if a check failed.",
+        epilog="example:\n"
+        "  python -m shop check --quick\n"
+        "  python -m shop check --url http://localhost:5000",
+    )
+    option = command.add_argument
+    option(
+        "--quick",
+        action="store_true",
+        help="windows of 2 s instead of 5 s, all checks at once: about 20 s",
+    )
+    option("--url", help="URL of a running shop (default: shops started for the checks)")
+    _add_rate(option)
+    _add_seed(option)
+    return command
+
+
+class LiveOption(Action):
+    """An option of a live run; the namespace lists in ``live`` those that were given."""
+
+    def __call__(self, parser: Any, options: Any, value: Any, typed: Any = None) -> None:
+        setattr(options, self.dest, value)
+        options.live += ((self.option_strings[0], value),)
+
+
+def _add_record(add: Callable[..., ArgumentParser]) -> ArgumentParser:
+    command = add(
+        "record",
+        help="run a scenario and write its spans to a file",
+        description="Run the shop with normal traffic, inject a fault and remove it again; or,\n"
+        "with --scenario, run a scenario in virtual time, which takes seconds and gives\n"
+        "the same spans each time.\n\n"
+        "Writes FILE, the spans, and FILE.truth.json, the injected faults and their\n"
+        "times.",
+        epilog="example:\n"
+        "  python -m shop record errors.csv.gz --fault error --share 0.3\n"
+        "  python -m shop record retries.csv.gz --scenario 'retry storm'\n"
+        "  python -m shop record storm.json.gz --scenario 'retry storm' --format jaeger",
+    )
+    option = command.add_argument
+    option("file", metavar="FILE", help="file of the spans; .gz at its end compresses it")
+    option(
+        "--format",
+        choices=(*FILE_FORMATS, *FOLDER_FORMATS),
+        help="format of the spans; default: what the ending of FILE says, such as .csv or .parquet;"
+        " rcaeval and openrca, only with --scenario, make FILE a folder",
+    )
+    option(
+        "--scenario",
+        metavar="NAME",
+        default=SUPPRESS,
+        help="run this scenario in virtual time: a name that `scenarios` lists, or a .toml file",
+    )
+    _add_seed(option)
+    option("--quiet", action="store_true", help="no progress bars")
+    _add_live_options(command.add_argument_group("options of a live run, without --scenario"))
+    command.set_defaults(live=())
+    return command
+
+
+def _add_live_options(group: _ActionsContainer) -> None:
+    option = partial(group.add_argument, action=LiveOption)
+    seconds = partial(option, type=float, metavar="SECONDS")
+    option(
+        "--fault",
+        choices=("none", "error", "delay", "hang"),
+        default="error",
+        help="kind of the fault",
+    )
+    option("--endpoint", default="/payment", metavar="ROUTE", help="endpoint of the fault")
+    option(
+        "--duration",
+        type=float,
+        default=1000.0,
+        metavar="MS",
+        help="length of a delay, in ms, give or take a fifth",
+    )
+    option(
+        "--share",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="share of the requests that the fault affects, 0 to 1",
+    )
+    seconds("--warmup", default=60.0, help="time before the fault, in seconds")
+    seconds("--seconds", default=30.0, help="length of the fault, in seconds")
+    seconds("--recovery", default=0.0, help="time after the fault, in seconds")
+    _add_rate(option)
+    _add_services(option)
+
+
+def _add_scenarios(add: Callable[..., ArgumentParser]) -> ArgumentParser:
+    return add(
+        "scenarios",
+        help="list the scenarios of the virtual shop",
+        description="List the scenarios of the virtual shop: name, true causes, a simple rule\n"
+        "that fails there, and the reason. Writes no file.",
+        epilog="example:\n"
+        "  python -m shop scenarios\n"
+        "  python -m shop record calm.csv --scenario calm",
+    )
+
+
+def _add_leaderboard(add: Callable[..., ArgumentParser]) -> ArgumentParser:
+    command = add(
+        "leaderboard",
+        help="compare root-cause rules and detectors, yours too, on all scenarios",
+        description="Run every scenario of the virtual shop, and faults of all sizes, and compare\n"
+        "the root causes that each rule and the whole pipeline name with the true ones.\n"
+        "Takes about 2 minutes on 2 processors by default. The published results come\n"
+        "from --seeds 30 --first-seed 20000.\n\n"
+        "A rule is given the windows before and during the fault and names the cause. A\n"
+        "detector is given every window and has to find the fault; it is compared with\n"
+        "those of the package and with constant and random answers.\n\n"
+        "Prints tables; writes leaderboard.md, runs.csv, pipeline.csv, sizes.csv and\n"
+        "pictures (.png) into the folder --out; with --detector also detection.csv.",
+        epilog="example:\n"
+        "  python -m shop leaderboard --scenario delay --scenario flaky --seeds 5\n"
+        "  python -m shop leaderboard --rule my_rules.py:mine --out mine\n"
+        "  python -m shop leaderboard --detector mine.py:slow --scenario delay --scenario calm",
+    )
+    _add_leaderboard_options(command.add_argument)
+    return command
+
+
+def _add_leaderboard_options(option: Option) -> None:
+    option("--seeds", type=int, default=2, metavar="N", help="number of runs of each scenario")
+    option(
+        "--first-seed",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="seed of the first run; the others follow, up to 49999",
+    )
+    option(
+        "--scenario",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this scenario, by name or .toml file, and no sizes; may be repeated "
+        "(default: all)",
+    )
+    option(
+        "--rule",
+        action="append",
+        default=[],
+        metavar="FILE.py:FUNCTION",
+        help="a further rule, f(reference, abnormal) -> list of Suspect, or module:function; "
+        "may be repeated (default: none)",
+    )
+    option(
+        "--detector",
+        action="append",
+        default=[],
+        metavar="FILE.py:NAME",
+        help="a detector to compare: f(windows, baselines, sensitivity) -> list of Anomaly, or a "
+        "Detector, or module:name; may be repeated (default: none, and no detectors are compared)",
+    )
+    option(
+        "--pipeline",
+        action=BooleanOptionalAction,
+        default=True,
+        help="run the whole pipeline, too, which takes a third of the time",
+    )
+    _add_jobs(option)
+    option("--out", default="leaderboard", metavar="FOLDER", help="folder of tables and pictures")
+
+
+def _add_calibrate(add: Callable[..., ArgumentParser]) -> ArgumentParser:
+    command = add(
+        "calibrate",
+        help="learn the confidence of the root-cause analysis from simulated faults",
+        description="Run faults of all sizes with known causes, learn from two thirds of the runs\n"
+        "how often the first suspect is right, and check this on the others.\n\n"
+        "Prints the calibration error; writes the learned weights into the JSON file\n"
+        "--out. Without --out it replaces the file that the package reads.",
+        epilog="example:\n  python -m shop calibrate --seeds 3 --out confidence.json",
+    )
+    option = command.add_argument
+    option("--seeds", type=int, default=15, metavar="N", help="runs of each scenario, at least 3")
+    _add_jobs(option)
+    option("--out", metavar="FILE", help="JSON file (default: the package's own confidence.json)")
+    return command
+
+
+# ---- options of several commands
+
+
+def _add_services(option: Option) -> None:
+    option(
+        "--services",
+        choices=("one", "many"),
+        default="one",
+        help="all endpoints in one service on one port, or several services, a port each",
+    )
+
+
+def _add_seed(option: Option) -> None:
+    option(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of service times, faults and traffic; equal seeds give equal draws",
+    )
+
+
+def _add_rate(option: Option) -> None:
+    option("--rate", type=float, default=20.0, metavar="RATE", help="traffic, in requests/s")
+
+
+def _add_jobs(option: Option) -> None:
+    option(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="number of processes (default: one for each processor)",
+    )

@@ -1,0 +1,1 @@
+"""Experiments on the virtual shop: leaderboard, calibration, reports."""

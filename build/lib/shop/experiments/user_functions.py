@@ -1,0 +1,65 @@
+"""Functions and detectors of the user, loaded from a file or module."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from aiops_lab.checks import FieldError
+
+
+@cache
+def load(argument: str, spec: str) -> Any:
+    """Return what ``file.py:name`` or ``module:name`` names, something that can be called.
+
+    Raises
+    ------
+    ValueError
+        `spec` has another form, cannot be imported, or names nothing that can be called. The
+        message begins with `argument`.
+    """
+    where, _, name = spec.rpartition(":")
+    if not where or not name.isidentifier():
+        raise FieldError(argument, "must be file.py:function or module:function", spec)
+    found = getattr(_module(argument, where, spec), name, None)
+    if not callable(found):
+        raise FieldError(argument, f"must name a function of {where}", spec)
+    return found
+
+
+def raised(what: str, error: Exception) -> ValueError:
+    """Return the error that says what a user's function raised, in which file and line.
+
+    That of the user's code: where a library raises, the line that called it.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts]
+    last = (own or frames)[-1]
+    place = f"{Path(last.filename).name}, line {last.lineno}"
+    message = f"{type(error).__name__}: {error} ({place})"
+    return ValueError(f"{what} must not raise, got {message}")
+
+
+def _module(argument: str, where: str, spec: str) -> ModuleType:
+    read = _module_of_file if where.endswith(".py") else importlib.import_module
+    try:
+        return read(where)
+    except Exception as error:  # whatever its code raises
+        reason = f"{type(error).__name__}: {error}"
+        raise FieldError(argument, f"must be importable ({reason})", spec) from error
+
+
+def _module_of_file(file: str) -> ModuleType:
+    name = f"user_{Path(file).stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look for their module there
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,1 @@
+"""The shop over real HTTP, in this process."""

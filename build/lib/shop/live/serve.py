@@ -1,0 +1,131 @@
+"""The server, ``python -m shop serve``: the shop, with the monitor in the background."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from aiops_lab.checks import FieldError, check_number
+from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.record.store import SpanStore
+from aiops_lab.show.news import tell_until
+from aiops_lab.show.otlp import otlp_receiver
+from aiops_lab.show.ports import check_port
+from aiops_lab.show.stopping import Stop
+from shop.live.running import Shop, running
+from shop.live.traffic import background
+
+LINE = "=" * 70
+
+HEAD = f"""{LINE}
+AIOps Lab - Automatic Failure Detection & Root Cause Analysis
+{LINE}
+
+📊 Starting AIOps background analysis... (it compiles at the first start: some seconds more)"""
+
+OTLP_LINE = """    POST /v1/traces                         - Take traces of other services (OTLP)
+"""
+
+
+def serve(
+    port: int,
+    services: str,
+    db: str,
+    *,
+    interval_s: float,
+    window_s: float,
+    traffic: float,
+    seed: int,
+    otlp: bool = False,
+    token: str | None = None,
+    stop: Stop,
+) -> int:
+    """Serve the shop until `stop` is asked for; return the exit code.
+
+    With `otlp` it takes traces of other services, too, from those who have the `token`, if any.
+    """
+    check_number("port", port, 0, 65_535)
+    check_number("interval_s", interval_s, 0.001, 86_400)
+    check_number("traffic", traffic, 0, 100_000)
+    if token is not None and not otlp:
+        raise FieldError("token", "must not be given without --otlp", "***")
+    sensitivity = Sensitivity(window_s=window_s)
+    receiver = partial(otlp_receiver, token=token) if otlp else None
+    check_port(port)
+    _check_db(db)
+    with ExitStack() as stack:
+        if not stop.asked:
+            print(HEAD, flush=True)
+            shop = stack.enter_context(
+                running(services, db, sensitivity, seed, port, interval_s, receiver=receiver)
+            )
+        if not stop.asked and traffic > 0:
+            stack.enter_context(background(shop, traffic, seed))
+        if not stop.asked:
+            print(banner(shop, db, interval_s, window_s, traffic, otlp=otlp), flush=True)
+            tell_until(stop, shop.monitor, _address(shop), partial(print, flush=True))
+    print("Stopped.", flush=True)
+    return 0
+
+
+def _address(shop: Shop) -> str:
+    return shop.url.replace("127.0.0.1", "localhost")
+
+
+def _check_db(db: str) -> None:
+    try:
+        SpanStore(db).close()
+    except OSError:
+        rule = "must be a file that can be written to, in a folder that exists"
+        raise FieldError("path", rule, db) from None
+
+
+def banner(
+    shop: Shop, db: str, interval_s: float, window_s: float, traffic: float, *, otlp: bool = False
+) -> str:
+    """Return the text that is printed when the server is ready."""
+    receiver = OTLP_LINE * otlp
+    customers = "none (--traffic RATE sends some)"
+    if traffic > 0:
+        customers = f"{traffic:g} requests/s of normal customers"
+    business = [
+        f"    {e.method:<5}{shop.urls[e.service] * (e.service != 'shop')}{e.route}"
+        for e in shop.topology.endpoints
+    ]
+    address = _address(shop)
+    return f"""✅ Background worker started (every {interval_s:g} s, windows of {window_s:g} s)
+
+💾 Database:        {Path(db).absolute()}
+👥 Traffic:         {customers}
+
+🌐 Starting Flask server...
+Available endpoints:
+  Business endpoints:
+{chr(10).join(business)}
+
+  AIOps endpoints:
+    GET  /aiops/metrics                     - View endpoint metrics
+    GET  /aiops/incidents                   - View active incidents (?status=all)
+    GET  /aiops/incidents/latest            - View the newest
+    GET  /aiops/incidents/<id>              - View one
+    GET  /aiops/incidents/<id>/explain      - Why? (?why_not=/health)
+    POST /aiops/incidents/<id>/acknowledge  - Somebody is at it
+    POST /aiops/incidents/<id>/resolve      - It is over
+    GET  /aiops/changes                     - What was deployed or set
+    POST /aiops/changes                     - Note such a change (service, what)
+    GET  /aiops/graph                       - Who calls whom
+    POST /aiops/analyze                     - Trigger manual analysis
+{receiver}
+  Simulation endpoints:
+    POST /simulate/delay   - Add latency (?endpoint=/payment&duration=1000)
+    POST /simulate/error   - Inject errors (?endpoint=/payment&rate=0.5)
+    POST /simulate/hang    - Stop answering (?endpoint=/payment)
+    POST /simulate/clear   - Clear simulations
+    GET  /simulate/status  - View config
+
+{LINE}
+🚀 Server running on {address}
+👀 Live page, in a browser: {address}/
+{LINE}
+Ctrl-C stops it."""

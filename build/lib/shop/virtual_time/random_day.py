@@ -1,0 +1,375 @@
+"""What happens on a whole day? Faults of all kinds by seed, some at once, some again and again, and
+what is no fault.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from math import exp, log
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from aiops_lab.checks import FieldError, check_number
+from aiops_lab.explain.changes import Change
+from aiops_lab.numerics import to_timestamp
+from aiops_lab.record.faults import STRIKES, Fault
+from shop.recordings import true_faults
+from shop.topology import SEED_SHOP, Topology
+from shop.virtual_time.scenario import BEGIN_NS, EVERYWHERE, Place, Scenario, VirtualFault
+
+WARM_UP_S = 900.0
+"""Before anything happens: three half-lives of a baseline."""
+
+GAP_S = 660.0
+"""Seconds at least between two scenes: longer than an incident waits before it resolves itself."""
+
+SHORTEST_S, LONGEST_S = 180.0, 2400.0
+"""How long a fault lasts; at most a sixteenth of the run."""
+
+LATER_S = 35.0, 280.0
+"""Seconds after the end of a fault at which another begins elsewhere: the incident is still open.
+"""
+
+FLAPS, FLAP_S, PAUSE_S = 3, (180.0, 300.0), (120.0, 480.0)
+"""How often a flapping fault strikes, how long each time, and how long it pauses."""
+
+FAULTS_AN_HOUR, FAULTS_A_DAY = 1.5, 20
+
+SEEN_RATE = 0.15
+"""Requests a second that an endpoint must get: else minutes pass before anybody could know."""
+
+DAILY = 0.3
+"""Amplitude of the traffic."""
+
+SCENES = {"single": 1, "pair": 2, "chain": 2, "flapping": 1}
+"""Number of faults in each scene: one alone, two at once, one soon after another, one that comes
+back.
+"""
+
+EVENT_S = {"surge": 600.0, "quiet": 1200.0, "deployment": 600.0, "bad client": 600.0}
+"""What happens and is no fault, and how long nothing else does."""
+
+TRAFFIC = {"surge": 3.0, "quiet": 0.1}
+"""Factors of the rate."""
+
+
+class Kind(NamedTuple):
+    """A kind of fault: what it does, and between which bounds its numbers are drawn."""
+
+    kind: str
+    bounds: dict[str, tuple[float, float]]
+    everywhere: bool = False  # at all endpoints of a service
+    on_calls: bool = False  # shows only where another endpoint calls
+    stops: bool = False  # the caller makes no further call, where a second fault would strike
+
+
+DAY_KINDS = {
+    "delay": Kind("delay", {"duration_ms": (300, 1500)}),
+    "jitter": Kind("delay", {"duration_ms": (300, 800), "jitter_ms": (300, 800)}),
+    "timeout": Kind("delay", {"duration_ms": (6000, 12_000)}, on_calls=True, stops=True),
+    "error": Kind("error", {"rate": (0.5, 1)}, stops=True),
+    "flaky": Kind("error", {"rate": (0.2, 0.4)}),
+    "hang": Kind("hang", {}, stops=True),
+    "processor": Kind("slow", {"factor": (8, 20)}, everywhere=True),
+    "leak": Kind("leak", {"duration_ms": (400, 1500)}),
+    "network": Kind("network", {"duration_ms": (120, 400), "jitter_ms": (20, 60)}, on_calls=True),
+    "host network": Kind("network", {"duration_ms": (120, 400)}, everywhere=True, on_calls=True),
+    "refuse": Kind("refuse", {}, on_calls=True, stops=True),
+    "shed": Kind("shed", {"rate": (0.3, 0.8)}),
+}
+"""By name: the kinds of the catalogue that need no special shop."""
+
+
+class Day(NamedTuple):
+    """A day: the scenario, and for each fault its kind's name and the number of its origin, equal
+    for recurrences.
+    """
+
+    scenario: Scenario
+    kinds: tuple[str, ...]
+    origins: tuple[int, ...]
+
+    def truth(self) -> pd.DataFrame:
+        """Return the faults as `aiops_lab.score` takes them, with ``kind`` by name.
+
+        ``group`` is the origin. ``affected`` are those that wait for the struck endpoints and,
+        where requests fail, those that are then called less.
+        """
+        faults = self.scenario.faults
+        affected: list[Any] = [
+            _affected(self.scenario, fault, DAY_KINDS[kind])
+            for fault, kind in zip(faults, self.kinds, strict=True)
+        ]
+        table = true_faults(self.scenario)
+        return table.assign(kind=self.kinds, group=self.origins, affected=affected)
+
+    def noted_changes(self) -> list[Change]:
+        """Return the deployments as a pipeline notes them, which knows when it changed a service,
+        and not what that did to it.
+        """
+        deployed = [change for change in self.scenario.changes if change.kind == "slow"]
+        return [
+            Change(to_timestamp(BEGIN_NS + round(each.start_s * 1e9)), each.service, "deployment")
+            for each in deployed
+        ]
+
+
+def _affected(scenario: Scenario, fault: Fault, kind: Kind) -> list[Place]:
+    topology = scenario.topology
+    waiting = topology.above(scenario.places_of(fault))
+    fails = kind.stops or "rate" in kind.bounds
+    return sorted(topology.below(waiting) if fails else waiting)
+
+
+def random_day(
+    topology: Topology = SEED_SHOP,
+    seed: int = 0,
+    *,
+    hours: float = 24.0,
+    rate: float = 2.0,
+    faults: int | None = None,
+    mix: Mapping[str, float] | None = None,
+) -> Day:
+    """Return a day with faults of all kinds at random places and times, some overlapping, some
+    flapping, and what is no fault: surges, quiet times, deployments, clients that send nonsense.
+
+    Two faults that overlap, or of which one comes soon after the other, are at places that do not
+    call each other, and both strike some request. Between such scenes there are eleven minutes at
+    least.
+
+    Parameters
+    ----------
+    topology, mix
+        As for `Scenario`.
+    seed : int
+        The same seed gives the same day, in any process.
+    hours : float
+        Length of the day, 1 to 48.
+    rate : float
+        Requests a second on average.
+    faults : int, optional
+        How many, recurrences not counted. Default: three in two hours, at most 20.
+
+    Raises
+    ------
+    ValueError
+        A parameter breaks its rule; or the day is too short for so many faults.
+    """
+    check_number("hours", hours, 1, 48)
+    n = min(round(FAULTS_AN_HOUR * hours), FAULTS_A_DAY) if faults is None else faults
+    check_number("faults", n, 1, 200, whole=True)
+    calm = Scenario("calm", topology=topology, rate=rate, seconds=3600 * hours, mix=mix)
+    calm = replace(calm, daily=DAILY)
+    rng = random.Random(f"{seed}/day")
+    shop = _Shop(calm, rng)
+    scenes = shop.scenes(n) + shop.events(min(int(hours // 4), 2))
+    rng.shuffle(scenes)
+    return _laid_out(calm, scenes, rng)
+
+
+# ---- what happens
+
+
+@dataclass(frozen=True)
+class _Strike:
+    """One fault; its start is relative to that of its scene."""
+
+    name: str
+    fault: Fault
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What belongs together in time: strikes of as many origins as there are lists, or an event."""
+
+    length_s: float
+    origins: tuple[tuple[_Strike, ...], ...] = ()
+    changes: tuple[Fault, ...] = ()
+    factor: float = 1.0
+
+
+class _Shop:
+    """Draws scenes for a shop."""
+
+    def __init__(self, calm: Scenario, rng: random.Random) -> None:
+        self.calm = calm
+        self.rng = rng
+        self.topology = calm.topology
+        self.seen = _seen(calm)
+        self.called = {place for e in self.topology.endpoints for place in e.called}
+        self.longest_s = min(LONGEST_S, calm.seconds / 16)
+        self.waiting: list[str] = []
+
+    def scenes(self, faults: int) -> list[_Scene]:
+        """Return scenes with so many origins, of all kinds in turn."""
+        scenes: list[_Scene] = []
+        names = list(SCENES)
+        while faults:
+            name = names[len(scenes) % len(names)]
+            if SCENES[name] > faults:
+                name = "single"
+            scenes.append(self._scene(name))
+            faults -= len(scenes[-1].origins)
+        return scenes
+
+    def events(self, times: int) -> list[_Scene]:
+        """Return what is no fault, each kind so often."""
+        return [self._event(name) for name in EVENT_S for _ in range(times)]
+
+    def _scene(self, name: str) -> _Scene:
+        if name == "flapping":
+            return self._flapping()
+        if name == "single":
+            return _of(self._strike(self.seen, DAY_KINDS))
+        kinds = _going_on(DAY_KINDS) if name == "pair" else DAY_KINDS
+        first = self._strike(self._with_unlike(), kinds)
+        length_s = first.fault.length_s or 0.0
+        at_s = length_s + self.rng.uniform(*LATER_S)
+        if name == "pair":
+            at_s = length_s * self.rng.uniform(0.2, 0.8)
+        second = self._strike(self._unlike(first.fault.service), kinds)
+        return _of(first, _moved(second, at_s))
+
+    def _flapping(self) -> _Scene:
+        strike = self._strike(self.seen, DAY_KINDS)
+        at_s = 0.0
+        strikes = []
+        for _ in range(FLAPS):
+            fault = replace(strike.fault, end_s=self.rng.uniform(*FLAP_S))
+            strikes.append(_moved(_Strike(strike.name, fault), at_s))
+            at_s += (fault.end_s or 0.0) + self.rng.uniform(*PAUSE_S)
+        end_s = strikes[-1].fault.end_s or 0.0
+        return _Scene(end_s, (tuple(strikes),))
+
+    def _strike(self, places: Iterable[Place], names: Iterable[str]) -> _Strike:
+        """Return a fault of the kind that has waited longest, at a place where it shows."""
+        possible = sorted(places)
+        called = [place for place in possible if place in self.called]
+        name = self._next(name for name in names if called or not DAY_KINDS[name].on_calls)
+        kind = DAY_KINDS[name]
+        place = self.rng.choice(called if kind.on_calls else possible)
+        numbers = {key: self.rng.uniform(*bounds) for key, bounds in kind.bounds.items()}
+        end_s = exp(self.rng.uniform(log(SHORTEST_S), log(self.longest_s)))
+        return _Strike(name, _fault(kind, place, end_s=end_s, **numbers))
+
+    def _next(self, names: Iterable[str]) -> str:
+        allowed = set(names)
+        if not allowed.intersection(self.waiting):
+            self.waiting += self.rng.sample(list(DAY_KINDS), len(DAY_KINDS))
+        name = next(name for name in self.waiting if name in allowed)
+        self.waiting.remove(name)
+        return name
+
+    def _unlike(self, service: str) -> list[Place]:
+        """Return the places of services that neither call this one nor are called by it."""
+        places = [endpoint.place for endpoint in self.topology.of(service)]
+        linked = self.topology.above(places) | self.topology.below(places)
+        others = {place[0] for place in linked}
+        return [place for place in self.seen if place[0] not in others]
+
+    def _with_unlike(self) -> list[Place]:
+        places = [place for place in self.seen if self._unlike(place[0])]
+        if not places:
+            raise FieldError("topology", "must have places that do not call each other", self.seen)
+        return places
+
+    def _event(self, name: str) -> _Scene:
+        length_s = EVENT_S[name]
+        if name == "deployment":
+            place = self.rng.choice(self.seen)
+            change = VirtualFault("slow", *place, factor=1.2)
+            return _Scene(length_s, changes=(change,))
+        if name == "bad client":
+            # where an endpoint calls, a 400 would be a failure of the caller
+            place = self.rng.choice([place for place in self.seen if place not in self.called])
+            change = VirtualFault("reject", *place, end_s=length_s, rate=0.4, status=400)
+            return _Scene(length_s, changes=(change,))
+        return _Scene(length_s, factor=TRAFFIC[name])
+
+
+def _seen(calm: Scenario) -> list[Place]:
+    """Return the endpoints that get enough requests for a fault there to be seen."""
+    shares = calm.shares
+    often: dict[Place, float] = defaultdict(float)
+    for name, share in shares.items():
+        often[calm.entries[name]] += calm.rate * share / sum(shares.values())
+    for endpoint in calm.topology.callers_first():
+        for place in endpoint.called:
+            often[place] += often[endpoint.place]
+    seen = sorted(place for place, rate in often.items() if rate >= SEEN_RATE)
+    if not seen:
+        raise FieldError("rate", "must give some endpoint enough requests", calm.rate)
+    return seen
+
+
+def _going_on(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not DAY_KINDS[name].stops]
+
+
+def _fault(kind: Kind, place: Place, **numbers: Any) -> Fault:
+    if kind.kind in STRIKES:
+        return Fault(kind.kind, *place, **numbers)
+    endpoint = EVERYWHERE if kind.everywhere else place[1]
+    return VirtualFault(kind.kind, place[0], endpoint, **numbers)
+
+
+def _of(*strikes: _Strike) -> _Scene:
+    end_s = max(strike.fault.end_s or 0.0 for strike in strikes)
+    return _Scene(end_s, tuple((strike,) for strike in strikes))
+
+
+def _moved(strike: _Strike, by_s: float) -> _Strike:
+    return replace(strike, fault=_later(strike.fault, by_s))
+
+
+def _later(fault: Fault, by_s: float) -> Fault:
+    end_s = None if fault.end_s is None else fault.end_s + by_s
+    return replace(fault, start_s=fault.start_s + by_s, end_s=end_s)
+
+
+# ---- when it happens
+
+
+def _laid_out(calm: Scenario, scenes: list[_Scene], rng: random.Random) -> Day:
+    starts = _starts(calm.seconds, [scene.length_s for scene in scenes], rng)
+    found: list[tuple[Fault, str, int]] = []
+    changes: list[Fault] = []
+    profile: list[tuple[float, float]] = []
+    origin = 0
+    for start, scene in zip(starts, scenes, strict=True):
+        for strikes in scene.origins:
+            origin += 1
+            found += [(_later(s.fault, start), s.name, origin) for s in strikes]
+        changes += [_later(change, start) for change in scene.changes]
+        if scene.factor != 1:
+            profile += [(start, scene.factor), (start + scene.length_s, 1.0)]
+    faults, kinds, origins = zip(*found, strict=True)
+    reached = calm.reached()
+    causes = {place for fault in faults for place in calm.places_of(fault) if place in reached}
+    scenario = replace(
+        calm,
+        name="day",
+        causes=tuple(sorted(causes)),
+        faults=faults,
+        changes=tuple(changes),
+        profile=tuple(profile),
+    )
+    return Day(scenario, kinds, origins)
+
+
+def _starts(seconds: float, lengths: list[float], rng: random.Random) -> list[float]:
+    """Return when each scene starts: in their order, with random gaps."""
+    spare = seconds - WARM_UP_S - sum(lengths) - GAP_S * len(lengths)
+    if spare < 0:
+        raise FieldError("hours", "must leave room for all faults", seconds / 3600)
+    waits = sorted(rng.uniform(0, spare) for _ in lengths)
+    at = WARM_UP_S
+    starts = []
+    for wait, length in zip(waits, lengths, strict=True):
+        starts.append(at + wait)
+        at += length + GAP_S
+    return starts

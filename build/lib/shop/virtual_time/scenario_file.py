@@ -1,0 +1,201 @@
+"""Scenarios in TOML files, whose keys are the fields of `Scenario` and of the classes it contains.
+
+data/scenarios/slow_bank.toml is an example to copy. The keys are those of the dataclasses: a new
+field needs no change here.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from aiops_lab.checks import FieldError
+from aiops_lab.record.faults import STRIKES, Fault
+from shop.catalogue import SCENARIOS
+from shop.shops import MARKET
+from shop.topology import SEED_SHOP, Topology
+from shop.virtual_time.scenario import FAULT_KINDS, Scenario, VirtualFault
+
+SHOPS = {"seed": SEED_SHOP, "market": MARKET}
+
+"""The shops that ``topology`` in a file may name."""
+
+SCALARS: dict[Any, tuple[str, tuple[type, ...]]] = {
+    str: ("text", (str,)),
+    bool: ("true or false", (bool,)),
+    int: ("a whole number", (int,)),
+    float: ("a number", (int, float)),
+}
+
+
+def read_scenario(path: str | Path) -> Scenario:
+    """Return the scenario that a TOML file describes.
+
+    Its keys are the parameters of `Scenario`; ``[[faults]]`` and ``[[changes]]`` are tables of
+    those of `Fault`, or of `VirtualFault` for its kinds. A place is written ``["bank",
+    "/transfer"]``. The shop is ``topology = "seed"`` (the default) or ``"market"``, or defined in
+    the file by ``[[endpoints]]`` and ``front`` at its top level, with ``calls = [{service = "bank",
+    endpoint = "/transfer"}, …]``; calls in an inner list are made in parallel.
+
+    Raises
+    ------
+    ValueError
+        The message names the field with its place in the file, such as
+        ``endpoints[2].calls[0].timeout_s``, the rule and the value.
+    """
+    table = _read(path)
+    _check_keys(table, (*_keys(Scenario), *_keys(Topology)), "")
+    return _made(Scenario, _with_its_shop(table), "")
+
+
+def find_scenario(name: str) -> Scenario:
+    """Return the scenario of the catalogue with this name, or the one in this .toml file.
+
+    Raises
+    ------
+    ValueError
+        There is no such scenario, or the file breaks a rule.
+    """
+    if name in SCENARIOS:
+        return SCENARIOS[name]
+    if not name.endswith(".toml"):
+        near = get_close_matches(name, SCENARIOS, 1) or list(SCENARIOS)[:1]
+        rule = f"must be one that `scenarios` lists, such as {near[0]!r}, or a .toml file"
+        raise FieldError("scenario", rule, name)
+    try:
+        return read_scenario(name)
+    except FieldError as error:
+        if error.field == "scenario":
+            raise
+        raise FieldError(f"{name}: {error.field}", error.rule, error.value) from None
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError):  # ValueError: no file can have such a name
+        raise FieldError("scenario", "must be a file that can be read", str(path)) from None
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))  # some editors write a byte order mark
+    except (ValueError, RecursionError) as error:
+        raise FieldError("scenario", f"must be valid TOML: {error}", str(path)) from None
+
+
+def _with_its_shop(table: dict[str, Any]) -> dict[str, Any]:
+    """Return the table with a `Topology`: the one that it names, or that of its endpoints."""
+    own = {key: table[key] for key in table if key in _keys(Topology)}
+    others = {key: table[key] for key in table if key not in own}
+    if not own:
+        return others | {"topology": _named_shop(table.get("topology", "seed"))}
+    if "topology" in table:
+        rule = f"must not be given together with {', '.join(own)}"
+        raise FieldError("topology", rule, table["topology"])
+    return others | {"topology": _made(Topology, own, "")}
+
+
+def _named_shop(name: Any) -> Topology:
+    if isinstance(name, str) and name in SHOPS:
+        return SHOPS[name]
+    rule = f"must be one of {', '.join(SHOPS)}, or be defined by endpoints"
+    raise FieldError("topology", rule, name)
+
+
+def _made(cls: type, table: object, place: str) -> Any:
+    """Return an instance of a dataclass, from the table at a place in the file."""
+    if not isinstance(table, dict):
+        raise FieldError(place, "must be a table", table)
+    cls = _class_of_kind(table, place) if cls is Fault else cls
+    _check_keys(table, _keys(cls), place)
+    for name in _keys(cls, needed=True):
+        if name not in table:
+            raise FieldError(_below(place, name), "must be given", None)
+    hints = get_type_hints(cls)
+    given = {}
+    for key, value in table.items():
+        given[key] = _decoded(hints[key], value, _below(place, key))
+    try:
+        return cls(**given)
+    except FieldError as error:
+        raise FieldError(_below(place, error.field), error.rule, error.value) from None
+
+
+def _class_of_kind(table: dict[str, Any], place: str) -> type:
+    kinds = (*STRIKES, *FAULT_KINDS)
+    if "kind" in table and table["kind"] not in kinds:
+        rule = f"must be one of {', '.join(kinds)}"
+        raise FieldError(_below(place, "kind"), rule, table["kind"])
+    return VirtualFault if table.get("kind") in FAULT_KINDS else Fault
+
+
+def _keys(cls: Any, needed: bool = False) -> tuple[str, ...]:
+    """Return the fields of a dataclass; if `needed`, those without a default."""
+    return tuple(field.name for field in fields(cls) if not (needed and _has_default(field)))
+
+
+def _has_default(field: Field) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
+
+
+def _check_keys(table: dict[str, Any], known: Sequence[str], place: str) -> None:
+    for key, value in table.items():
+        if key not in known:
+            near = get_close_matches(key, known, 1)
+            rule = f"one of the keys {', '.join(known)}"
+            if near:
+                rule = f"a known key, perhaps {near[0]}"
+            raise FieldError(_below(place, key), f"must be {rule}", value)
+
+
+def _below(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key
+
+
+# ---- values of TOML as the declared types of their fields
+
+
+def _decoded(hint: Any, value: Any, place: str) -> Any:
+    if is_dataclass(hint):
+        kind: Any = hint
+        return value if isinstance(value, kind) else _made(kind, value, place)
+    origin = get_origin(hint)
+    parts = get_args(hint)
+    if origin in (Union, UnionType):
+        return _decoded(_fitting(parts, value), value, place)
+    if origin is tuple:
+        return _array(parts, value, place)
+    if origin is Mapping:
+        return _mapping(parts[1], value, place)
+    rule, types = SCALARS[hint]
+    if not isinstance(value, types) or (isinstance(value, bool) and hint is not bool):
+        raise FieldError(place, f"must be {rule}", value)
+    return value
+
+
+def _fitting(options: tuple[Any, ...], value: Any) -> Any:
+    """Return the option that fits the value: a tuple for a list, another type for other values."""
+    types = [option for option in options if option is not NoneType]
+    is_list = isinstance(value, list)
+    fitting = [option for option in types if (get_origin(option) is tuple) == is_list]
+    return [*fitting, *types][0]
+
+
+def _array(parts: tuple[Any, ...], value: Any, place: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise FieldError(place, "must be a list", value)
+    if parts[-1] is Ellipsis:
+        parts = (parts[0],) * len(value)
+    if len(value) != len(parts):
+        raise FieldError(place, f"must be a list of {len(parts)}", value)
+    pairs = enumerate(zip(parts, value, strict=True))
+    return tuple(_decoded(part, one, f"{place}[{n}]") for n, (part, one) in pairs)
+
+
+def _mapping(part: Any, value: Any, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise FieldError(place, "must be a table", value)
+    return {key: _decoded(part, one, f"{place}[{key!r}]") for key, one in value.items()}
