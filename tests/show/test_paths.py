@@ -54,9 +54,9 @@ def test_what_is_usual_by_a_path_is_no_excess():
 
 
 def test_a_bad_request_is_not_usual_though_it_began_before_the_trouble():
-    early = request(2, USUAL_MS, 100, 60)
-    late = request(3, SINCE_MS, 100, 90)
-    frame = to_frame([*request(1, USUAL_MS, 90, 10), *early, *late])
+    early = request(2, USUAL_MS, 10, 400)
+    late = request(3, SINCE_MS, 250, 200)
+    frame = to_frame([*request(1, USUAL_MS, 10, 10), *early, *late])
     bad = {f"{2:032x}", f"{3:032x}"}
     assert worst_path(CAUSE, frame, bad, SINCE) == LONG
 
@@ -84,7 +84,7 @@ def test_of_a_cause_that_fails_failures_count():
 def test_a_request_that_is_still_open_counts_as_failed():
     failing = Suspect("shop", "/db", 1.0, evidence=({"unit": "failures", "cost": 3.0},))
     spans = [
-        span(1, None, "/home", "server", SINCE_MS, None, status=0),
+        span(1, None, "/home", "server", SINCE_MS - 950, None, status=0),
         span(2, 1, "/db", "server", SINCE_MS + 1, None, status=0),
         span(3, 1, "/similar", "server", SINCE_MS - 901, 900),
         span(4, 3, "/db", "server", SINCE_MS - 900, 890),
