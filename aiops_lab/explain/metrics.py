@@ -2,9 +2,9 @@
 
 Two kinds of evidence. The ledger (`metric_ledger`) says where excess cost originated, where the
 calls, the traffic and the latency or the failures of most nodes are known. The deviations
-(`metric_deviations`) say which metrics of a node are unusual, whatever they measure. With exact
-means and no resources the ledger decides alone; without calls the deviations do; else a node's
-score is the mean of its shares of both.
+(`metric_deviations`) say which metrics of a node are unusual, whatever they measure. About
+an alarm, with exact means and no resources, the ledger decides alone; without calls the deviations
+do; else a node's score is the mean of its shares of both.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ def rank_from_metrics(
     **The deviations.** Each metric's distance from its usual median, see `metric_deviations`.
 
     **Together.** Where only means of latency or availability and requests are measured and `calls`
-    is given, the ledger decides alone. Without calls, or where less than half of the nodes of the
-    graph have measured costs, the deviations decide alone. Else a node's score is the mean of its
-    share of the excess beyond the noise and of its deviation as a part of the largest one; what a
-    node owes to a callee that measures no requests is divided by how unusual the resources of the
-    two are.
+    and `target` are given, the ledger decides alone. Without calls, or where less than half of the
+    nodes of the graph have measured costs, the deviations decide alone. Else a node's score is the
+    mean of its share of the excess beyond the noise and of its deviation as a part of the largest
+    one; what a node owes to a callee that measures no requests is divided by how unusual the
+    resources of the two are.
 
     Assumes that callers wait for their callees, and one fault at a time. A node whose cost changed
     only because its mix of requests did looks like a fault.
@@ -118,15 +118,15 @@ def rank_from_metrics(
     -------
     list of Suspect
         Highest score first, equal scores by name. ``service`` is the node. Of the ledger alone,
-        ``score`` is the own excess beyond the noise in seconds or failed requests of the `target`,
-        without one in usual requests (not above 0: within the noise, and in the order of own excess
-        over noise); else 0 to 1. ``share`` is its part of all positive scores. ``confidence``: of
-        the ledger alone r / (r + 3) with r = own excess over noise, a scale; else learned, see
-        `metric_confidence`; lowered, with a ``caution``, where the case is unlike all that it was
-        learned from. ``by`` says which evidence weighed more. ``evidence`` has
-        the account of the node for each cost: usual, now (cost of a request), requests, due,
-        excess, passed_on (by callees), bridged (by callees that `calls` does not name), own and
-        noise; and its most unusual metrics: usual, now, scales.
+        ``score`` is the own excess beyond the noise in seconds or failed requests, or in usual
+        requests where the alarm is of another metric (not above 0: within the noise, and in the
+        order of own excess over noise); else 0 to 1. ``share`` is its part of all positive scores.
+        ``confidence``: of the ledger alone r / (r + 3) with r = own excess over noise, a scale;
+        else learned, see `metric_confidence`; lowered, with a ``caution``, where the case is unlike
+        all that it was learned from. ``by`` says which evidence weighed more. ``evidence`` has the
+        account of the node for each cost: usual, now (cost of a request), requests, due, excess,
+        passed_on (by callees), bridged (by callees that `calls` does not name), own and noise; and
+        its most unusual metrics: usual, now, scales.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def rank_from_metrics(
     hosts = _checked_hosts(placed)
     pairs = None if calls is None else checked_calls(calls)
     ledgers = [] if pairs is None else _ledgers(usual, now, pairs, alarm, window, config)
-    if ledgers and not hosts and _is_exact(now):
+    if ledgers and not hosts and alarm is not None and _is_exact(now):
         return by_ledger(ledgers, alarm is not None, config)
     unusual = deviations(usual, now, window.before, config)
     intervals = len(usual.starts)

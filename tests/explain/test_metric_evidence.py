@@ -207,6 +207,31 @@ def test_a_hosts_own_metrics_count_if_they_deviate_more():
     assert (host["deviation"], host["unusual"]) == (1.0, 5.0)
 
 
+def test_only_about_an_alarm_exact_means_leave_the_ledger_alone():
+    usual = {"front": 0.1, "cart": 0.002, "pay": 0.002}
+    rises = {
+        "front": 1.0,
+        "cart": 0.45,
+        "pay": 0.0,
+    }  # more than half of what front waits is its own
+
+    def frame(more, start):
+        columns = {}
+        for node, seconds in usual.items():
+            columns[node, "latency", "Average"] = [seconds + more * rises[node]] * 30
+            columns[node, "requests", "Sum"] = [10.0] * 30
+        return pd.DataFrame(columns, np.arange(start, start + 30 * 60, 60))
+
+    normal, now = frame(0, 0), frame(1, 1_000_000)
+    alarm = {"node": "front", "metric": "latency", "timestamp": 1_000_060}
+    calls = [("front", "cart")]
+    now.iloc[0] = normal.iloc[0]  # before the alarm
+    assert names(lab.rank_from_metrics(normal, now, calls, alarm))[0] == "front"
+    unalarmed = lab.rank_from_metrics(normal, now, calls)
+    assert names(unalarmed)[0] == "cart"
+    assert unalarmed[0].score <= 1
+
+
 def test_without_resources_and_calls_the_confidence_is_lowered_and_says_so():
     costs = [column for column in NORMAL if "cpu" not in column and "mem" not in column]
     (first, *_) = lab.rank_from_metrics(NORMAL[costs], slowed("cart")[costs])
