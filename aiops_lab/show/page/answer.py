@@ -20,13 +20,12 @@ Spans = Callable[[str], pd.DataFrame]  # of one trace
 
 # Of the first answer, so that it stays below 4 KB of text.
 MOST_NAME = 60  # characters of a name
-MOST_TEXT = 240  # characters of a sentence
 MOST_DOUBTS = 2
 MOST_SUSPECTS = 3
 MOST_ERRORS = 2
 MOST_SHARES = 4
 MOST_BARS = 8
-MOST_CHANGES = 2
+MOST_CHANGES = 1
 MOST_PATH = 6
 
 SURE, LIKELY = 0.9, 0.5  # confidence from which a cause is called certain enough, and likely
@@ -87,7 +86,7 @@ def answer_of(incident: Incident, spans: Spans) -> Answer:
         others=[*verdict.suspects[1 : 1 + MOST_SUSPECTS]],
         ledger=ledger_of(incident, MOST_SHARES),
         request=waterfall(trace, MOST_BARS) if has_spans else None,
-        changes=[*verdict.changes],
+        changes=[*verdict.changes[:MOST_CHANGES]],
     )
 
 

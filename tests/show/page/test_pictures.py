@@ -147,5 +147,10 @@ def test_shares_stand_on_a_common_zero_the_small_ones_together():
     ]
     assert (rows[0].x, rows[0].width) == (25, 75)
     assert (rows[2].x, rows[2].width) == (0, 25)
+    assert [row.name for row in shares({"a": 60.0, "b": 0.61, "c": 0.59}, 9)] == [
+        "a",
+        "b",
+        "1 smaller",
+    ]
     assert len(shares(dict.fromkeys("abcdef", 1.0), 3)) == 4
     assert shares({}, 3) == []

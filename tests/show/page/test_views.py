@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 import aiops_lab as lab
+from aiops_lab.formats.writing import frame_spans
 from aiops_lab.record.faults import FaultInjector
 from aiops_lab.show.api import aiops, simulate
 from aiops_lab.show.page.views import front_page
@@ -242,6 +243,38 @@ def test_the_first_answer_has_at_most_4_kb_of_text(tmp_path, requests):
         told = words(client.get(f"/aiops/page/incidents/{known['id']}"))
     assert "Why not" in told
     assert 1_000 < len(told.encode()) <= 4_096
+
+
+def test_the_largest_incident_has_at_most_4_kb_of_text_too(analysed, tmp_path):
+    """Many suspects, doubts, losses, accounts, changes and spans, all with long names."""
+    shutil.copy(analysed, tmp_path / "s.sqlite")
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        ((id, record),) = store.load("incident").items()
+        verdict = record["verdict"]
+        long = [f"/{n:03}" + "x" * 116 for n in range(60)]
+        first = verdict["suspects"][0]
+        verdict["suspects"] += [first | {"endpoint": n, "name": n, "share": 0.1} for n in long]
+        row = next(row for row in verdict["endpoints"] if row["degraded"])
+        verdict["endpoints"] += [row | {"endpoint": n, "route": n} for n in long]
+        entry = verdict["steps"][0]["rows"][0]
+        verdict["steps"][0]["rows"] += [entry | {"entry": n} for n in long]
+        account = verdict["ledger"][0]
+        verdict["ledger"] += [account | {"account": n, "excess": 90.0} for n in long]
+        step = {"title": "What was changed before?", "text": "y" * 2_000, "rows": [], "traces": []}
+        verdict["changes"] = [step] * 9
+        record["anomalies"][0]["name"] = long[0]
+        store.save("incident", {id: record})
+        chain = max(verdict["sample_traces"], key=lambda trace: len(trace["affected_chain"]))
+        spans = store.spans(trace_id=chain["trace_id"])
+        for n, name in enumerate(long):
+            top = next(frame_spans(spans))
+            store.add(top._replace(span_id=f"{n:016x}", parent_id=top.span_id, endpoint=name))
+        store.flush()
+        client = app_of(lab.Monitor(store)).test_client()
+        told = words(client.get(f"/aiops/page/incidents/{id}"))
+    for part in ("Why not /", "Next suspects", "shorter spans are left out", "smaller", "yyy"):
+        assert part in told
+    assert len(told.encode()) <= 4_096
 
 
 # ---- what the buttons do
