@@ -109,7 +109,8 @@ def _without_others(package: str, module: str) -> ModuleType:
 def at_random(data: pd.DataFrame, inject_time: float, **kw: Any) -> dict[str, list[str]]:
     """Return the columns in a drawn order; equal tables, equal draws."""
     columns = sorted(name for name in data.columns if name != TIME)
-    return {"ranks": list(np.random.default_rng(len(data)).permutation(columns))}
+    seed = pd.util.hash_pandas_object(data, index=False).to_numpy()
+    return {"ranks": list(np.random.default_rng(seed).permutation(columns))}
 
 
 # ---- RCAEval's evaluation

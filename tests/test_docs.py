@@ -22,6 +22,8 @@ PAPERS = (
     "docs/reference.md",
     "docs/results.md",
     "docs/troubleshooting.md",
+    "docs/preregistration.md",
+    "docs/where_it_is_wrong.md",
     "docs/your_own_data.md",
     "notebooks/README.md",
 )

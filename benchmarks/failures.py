@@ -1,0 +1,273 @@
+"""Ten answers of this package that are wrong, with the accounts that they rest on: ``python -m
+benchmarks.failures [--data DIR] [--out docs/where_it_is_wrong.md]``.
+
+From the scenarios of the virtual shop, Cloud-OpsBench, PetShop and Nezha. A case whose answer has
+become right is said to be so. Cases whose data is not at hand are left out; without any: exit 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+import aiops_lab as lab
+import shop
+from aiops_lab import datasets
+from aiops_lab.datasets.cases import Case, MetricsCase, TracesCase
+from aiops_lab.explain.ledger import compare
+from benchmarks import _petshop
+from benchmarks._data import data_folder
+from shop.virtual_time.twins import windows_of
+
+OUT = Path(__file__).parents[1] / "docs" / "where_it_is_wrong.md"
+SEED = 20_000
+ROWS = 6  # of a ledger
+SUSPECTS = 3  # whose accounts are shown
+SURE = 0.5  # from which a method speaks, where it is asked about normal windows
+DAY = "TrainTicket_2023-01-29"
+OF_SPANS = ["entry", "account", "unit", "usual", "now", "excess", "se", "cost"]
+OF_METRICS = ["node", "metric", "usual", "now", "requests", "due", "excess", "passed_on", "own"]
+
+
+class Shown(NamedTuple):
+    """An answer beside the truth, and its accounts. ``truth``: services, empty: nothing."""
+
+    truth: tuple[str, ...]
+    suspects: list[lab.Suspect]
+    ledger: pd.DataFrame
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the first suspect is a truth; without a truth, whether nobody is vouched for."""
+        first = self.suspects[:1]
+        if self.truth:
+            return any(suspect.service in self.truth for suspect in first)
+        return not any(suspect.confidence >= SURE for suspect in first)
+
+
+class Failure(NamedTuple):
+    """A case to show: a title, why the answer is wrong, and how to ask again."""
+
+    title: str
+    why: str
+    ask: Callable[[Path], Shown]
+
+
+# ---- how to ask again
+
+
+def in_the_shop(name: str, folder: Path) -> Shown:
+    """Return the answer on a scenario of the virtual shop."""
+    scenario = shop.SCENARIOS[name]
+    before, now = windows_of(scenario, shop.virtual(scenario, SEED, progress=False))
+    reference = lab.learn(before)
+    truth = tuple(service for service, _ in scenario.causes)
+    return Shown(truth, lab.rank_root_causes(reference, now), _of_spans(reference, now))
+
+
+def in_metrics(name: str, folder: Path) -> Shown:
+    """Return the answer on a fault of Cloud-OpsBench."""
+    cases = _loaded("cloudopsbench", folder)
+    (case,) = (case for case in cases if case.name.rpartition("/")[2] == name)
+    assert isinstance(case, MetricsCase)
+    found = lab.rank_from_metrics(case.normal, case.abnormal, case.calls, case.target)
+    return Shown((case.truth,), found, _of_metrics(found))
+
+
+def in_a_normal_window(folder: Path) -> Shown:
+    """Return the first answer on a window of PetShop without a fault that is vouched for; else the
+    last one.
+    """
+    cases = [case for case in _loaded("petshop", folder) if isinstance(case, MetricsCase)]
+    found: list[lab.Suspect] = []
+    for window in _petshop.quiet_windows(cases):
+        found = lab.rank_from_metrics(*window)
+        if found and found[0].confidence >= SURE:
+            break
+    return Shown((), found, _of_metrics(found))
+
+
+def in_traces(number: int, folder: Path) -> Shown:
+    """Return the answer on a fault of Nezha by traces alone."""
+    cases = [case for case in _loaded("nezha", folder) if case.group == DAY]
+    case = cases[number]
+    assert isinstance(case, TracesCase)
+    reference = lab.learn(case.normal)
+    found = lab.rank_root_causes(reference, case.abnormal)
+    return Shown((case.truth,), found, _of_spans(reference, case.abnormal))
+
+
+@cache
+def _loaded(name: str, folder: Path) -> tuple[Case, ...]:
+    return tuple(datasets.load(name, folder / name))
+
+
+def _of_spans(reference: lab.Reference, abnormal: pd.DataFrame) -> pd.DataFrame:
+    rows = compare(reference, abnormal).ledger.rows
+    largest = rows["cost"].abs().nlargest(ROWS).index
+    return rows.loc[largest, OF_SPANS].reset_index(drop=True)
+
+
+def _of_metrics(suspects: Sequence[lab.Suspect]) -> pd.DataFrame:
+    rows = [row for suspect in suspects[:SUSPECTS] for row in suspect.evidence]
+    accounts = [row for row in rows if row.get("excess")]
+    return pd.DataFrame(accounts, columns=OF_METRICS)
+
+
+# ---- which
+
+A_HOST = (
+    "The network of a host is slow, and no table says which services run on it (`placed=` was not "
+    "given), so the excess stays with the services that it slows. "
+)
+
+FAILURES = (
+    Failure(
+        "A host's network is slow (Cloud-OpsBench, boutique-infrastructure-41)",
+        A_HOST + "The first service is named at a high confidence, which was learned on services.",
+        partial(in_metrics, "boutique-infrastructure-41"),
+    ),
+    Failure(
+        "A host loses packets (Cloud-OpsBench, boutique-infrastructure-46)",
+        A_HOST + "The host's own metrics deviate too, by less than those of its services.",
+        partial(in_metrics, "boutique-infrastructure-46"),
+    ),
+    Failure(
+        "Accounts and deviations disagree (Cloud-OpsBench, boutique-performance-15)",
+        "The delay is at currencyservice, and by the accounts most of the excess is its own. What "
+        "counts beside them, how far each metric deviates, puts its caller frontend first.",
+        partial(in_metrics, "boutique-performance-15"),
+    ),
+    Failure(
+        "A delay on the way out (Cloud-OpsBench, trainticket-performance-26)",
+        "The network of ts-preserve-service is slow, and the latencies of what it calls rise too, "
+        "probably as they are measured from the caller's side. Without callees of its own, "
+        "ts-contacts-service can pass nothing on.",
+        partial(in_metrics, "trainticket-performance-26"),
+    ),
+    Failure(
+        "Lost on the way to the callee (Cloud-OpsBench, trainticket-performance-43)",
+        "The network of ts-seat-service is slow. What its caller ts-travel-service waits on the "
+        "way is not in the latency that ts-seat-service shows, so little of it is passed on. The "
+        "low confidence says that the answer is not to be trusted.",
+        partial(in_metrics, "trainticket-performance-43"),
+    ),
+    Failure(
+        "A normal window in which requests fail (PetShop)",
+        "The set counts the window as one without a fault, but a quarter of the requests failed "
+        "at PetSite, and none before. The label is as doubtful as the answer.",
+        in_a_normal_window,
+    ),
+    Failure(
+        "A wrong return value, by traces alone (Nezha, TrainTicket, fault 0)",
+        "A method returns a wrong value: no span is slower and none fails, so chance decides among "
+        "small deviations, at a confidence that was learned where deviations mean something.",
+        partial(in_traces, 0),
+    ),
+    Failure(
+        "The same, and silence (Nezha, TrainTicket, fault 2)",
+        "Nothing in the spans is unusual enough, so nobody is named. With the log lines as spans "
+        "and the resources the answer is right.",
+        partial(in_traces, 2),
+    ),
+    Failure(
+        "A deployment that takes longer (virtual shop)",
+        "Nothing is at fault: a new version is a little slower, for good. By size alone it is a "
+        "weak fault; only what is known of changes tells them apart.",
+        partial(in_the_shop, "deployment"),
+    ),
+    Failure(
+        "A fault under the noise (virtual shop)",
+        "The delay is smaller than three standard errors of the excess, so it is not told from "
+        "chance; more requests would tell.",
+        partial(in_the_shop, "under the noise"),
+    ),
+)
+
+
+# ---- the page
+
+HEAD = """# Where it is wrong
+
+Ten answers that count as wrong, with the accounts that they rest on, as
+`python -m benchmarks.failures` asks them again.
+
+In metrics an account is a service and a metric: what it cost per request usually and now, the
+requests served and those that were due, the excess, what of it was passed on to callees, and what
+remained its own, in the set's own units. Beside the accounts counts how far each metric deviates.
+In traces an account is that of the ledger: per request of the entry, with its standard error, and
+the cost in usual requests."""
+
+
+def page(folder: Path) -> tuple[str, int]:
+    """Return the page, and how many of the cases are on it."""
+    parts = [HEAD]
+    left_out = []
+    for number, failure in enumerate(FAILURES, 1):
+        try:
+            shown = failure.ask(folder)
+        except (FileNotFoundError, ImportError):
+            left_out.append(failure.title)
+            continue
+        parts += [f"## {number}. {failure.title}", *_told(failure, shown)]
+    if left_out:
+        parts.append(f"Left out, as the data is not at hand: {'; '.join(left_out)}.")
+    return "\n\n".join(parts) + "\n", len(FAILURES) - len(left_out)
+
+
+def _told(failure: Failure, shown: Shown) -> Iterator[str]:
+    truth = ", ".join(shown.truth) or "nothing is at fault"
+    yield f"Truth: **{truth}**. Answer: {_answer(shown.suspects)}."
+    yield "*This answer is right by now.*" if shown.is_right else failure.why
+    if len(shown.ledger):
+        yield _table(shown.ledger)
+
+
+def _answer(suspects: Sequence[lab.Suspect]) -> str:
+    told = [
+        f"{suspect.service} {suspect.endpoint}".strip()
+        + f" (score {suspect.score:.3f}, confidence {suspect.confidence:.2f})"
+        for suspect in suspects[:SUSPECTS]
+    ]
+    return ", then ".join(told) or "nobody"
+
+
+def _table(frame: pd.DataFrame) -> str:
+    rows = [list(frame.columns), ["---"] * len(frame.columns)]
+    rows += [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def _cell(value: object) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1e4 else _large(value)
+
+
+def _large(value: object) -> str:
+    return f"{value:,.0f}" if isinstance(value, float) else str(value)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page; return 2 where there is no data."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.failures", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the folder of the data sets")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="FILE", help="the page to write")
+    asked = parser.parse_args(arguments)
+    folder = data_folder(asked.data)
+    if folder is None:
+        print("no data sets at hand: --data DIR", file=sys.stderr)
+        return 2
+    text, shown = page(folder)
+    asked.out.write_text(text, "utf-8")
+    print(f"{shown} of {len(FAILURES)} cases in {asked.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
