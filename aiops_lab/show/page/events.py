@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 LOOK_S = 1.0
 """Seconds between two looks at the state. Raising it tells changes later, and frees the thread of a
@@ -36,6 +37,14 @@ class TooManyError(Exception):
     """There are as many listeners as there may be."""
 
 
+class _Place:
+    """The place of one listener: the tab of its browser, and whether it was left."""
+
+    def __init__(self, tab: str) -> None:
+        self.tab = tab
+        self.left = threading.Event()
+
+
 class Listeners:
     """The streams of one page.
 
@@ -57,17 +66,19 @@ class Listeners:
         self._most = most
         self._lock = threading.Lock()
         self._looking = threading.Lock()
-        self._open = 0
+        self._places: set[_Place] = set()
         self._looked_at = float("-inf")
         self._seen = ""
 
     @property
     def open(self) -> int:
         """How many streams are open."""
-        return self._open
+        return len(self._places)
 
-    def stream(self, may_stay: bool) -> Stream:
+    def stream(self, may_stay: bool, tab: str = "") -> Stream:
         """Return a new stream; one that stays open only if it may, and there is room at all.
+
+        A `tab` of a browser has one stream: the one before ends, as its page was left.
 
         Raises
         ------
@@ -76,21 +87,25 @@ class Listeners:
         """
         if not may_stay or self._most == 0:
             return Stream(iter([FIRST + _event(self.look())]))
+        place = _Place(tab)
         with self._lock:
-            if self._open >= self._most:
+            for other in [*self._places]:
+                if tab and other.tab == tab:
+                    self._free(other)
+            if len(self._places) >= self._most:
                 raise TooManyError(f"{self._most} pages are listening already")
-            self._open += 1
-        return Stream(self._changes(), self._end)
+            self._places.add(place)
+        return Stream(self._changes(place), partial(self._free, place))
 
-    def _end(self) -> None:
-        with self._lock:
-            self._open -= 1
+    def _free(self, place: _Place) -> None:
+        place.left.set()
+        self._places.discard(place)
 
-    def _changes(self) -> Iterator[bytes]:
+    def _changes(self, place: _Place) -> Iterator[bytes]:
         begun = time.monotonic()
         said = self.look()
         yield FIRST + _event(said)
-        while not self._stopping.wait(LOOK_S):
+        while not (place.left.wait(LOOK_S) or self._stopping.is_set()):
             if time.monotonic() - begun > LONGEST_S:
                 return
             state = self.look()

@@ -76,7 +76,7 @@ def page(
     def events() -> ResponseReturnValue:
         may_stay = bool(request.environ.get("wsgi.multithread"))
         try:
-            stream = streams.stream(may_stay)
+            stream = streams.stream(may_stay, request.args.get("tab", ""))
         except TooManyError as error:
             return {"error": str(error)}, 503, {"Retry-After": "30"}
         headers = {**HEADERS, "X-Accel-Buffering": "no"}

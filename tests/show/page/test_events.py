@@ -63,6 +63,19 @@ def test_there_are_no_more_streams_than_there_may_be_and_each_frees_its_place_on
     assert listeners.open == 0
 
 
+def test_a_tab_has_one_stream_the_newest():
+    listeners = Listeners(lambda: "a", 2)
+    left, other = listeners.stream(True, "mine"), listeners.stream(True, "yours")
+    new = listeners.stream(True, "mine")
+    assert listeners.open == 2
+    assert len(list(left)) == 1
+    for stream in (new, other):
+        assert [next(stream) for _ in range(3)][1:] == [b": still here\n\n"] * 2
+    assert listeners.open == 2
+    with pytest.raises(TooManyError):
+        listeners.stream(True)
+
+
 def test_a_stream_that_nobody_reads_frees_its_place():
     listeners = Listeners(lambda: "a", 1)
     stream = listeners.stream(True)

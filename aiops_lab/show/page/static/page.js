@@ -78,9 +78,18 @@
 
   // Only while it is seen: a browser holds few connections to one server, and this is one of them.
   let events = null;
+  const address = `${document.body.dataset.events}?tab=${tab()}`;
+  function tab() {
+    try {
+      sessionStorage.aiopsTab ??= Math.random().toString(36).slice(2);
+      return sessionStorage.aiopsTab;
+    } catch {
+      return ""; // it may not be kept: the stream of a page that was left ends a little later
+    }
+  }
   function listen() {
     events?.close();
-    events = document.hidden ? null : new EventSource(document.body.dataset.events);
+    events = document.hidden ? null : new EventSource(address);
     events?.addEventListener("state", (event) => {
       if (state !== null && state !== event.data) refresh();
       state = event.data;
