@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from aiops_lab import datasets
 from aiops_lab.datasets.cases import Case, MetricsCase, SeriesCase, SpansCase, TracesCase
 from benchmarks import (
+    _ablation_evidence,
     _ablation_metrics,
     _ablation_series,
     _ablation_traces,
@@ -152,9 +153,11 @@ def labelled(name: str, folder: Path | None, progress: bool) -> Both:
 
 def metrics(name: str, folder: Path | None, progress: bool) -> Both:
     """Return the comparison on a set of faults that are told by metrics of any kind."""
-    halves = parts(name, cases_of(MetricsCase, name, folder))
+    cases = cases_of(MetricsCase, name, folder)
     title = _metrics.TITLES[name]
-    return [_metrics.table(title, part, some, on) for part, some, on in halves], list
+    tables = [_metrics.table(title, part, some, on) for part, some, on in parts(name, cases)]
+    known = [case for case in cases if seen(name, case)]
+    return tables, lambda: [_ablation_evidence.table(title, known, progress)] if known else []
 
 
 SETS: dict[str, Callable[[Path | None, bool], Both]] = {
