@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -56,7 +57,7 @@ def _less(kinds: Sequence[str], frame: pd.DataFrame) -> pd.DataFrame:
     return read.values[kept].set_axis(frame.index)
 
 
-def _other(**constants: float) -> Ask:
+def _other(**constants: Any) -> Ask:
     return partial(asked, config=MetricsConfig(**constants))
 
 
