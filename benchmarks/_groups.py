@@ -12,6 +12,8 @@ import pandas as pd
 
 from benchmarks._tables import Grid, Table, share
 
+BARO = "BARO"  # a table without it is no comparison of root causes by numbers
+ALIKE = {"mean z over metrics": "z", "total z": "z"}  # the z-score of each set
 TOLD = "always the same"  # it knows the answers, so nobody can pick it
 
 
@@ -34,7 +36,13 @@ def grid(title: str, tables: Sequence[Table]) -> Grid:
     """Return the shares by system and by system and kind, a column a method, with intervals, and
     the regret of each method.
     """
-    judged = judgements(tables)
+    return grid_of(title, judgements(tables))
+
+
+def grid_of(title: str, judged: pd.DataFrame) -> Grid:
+    """Return the same of cases: columns system, kind, and of each method whether it was right; the
+    first method is this package's.
+    """
     methods = list(judged.columns[2:])
     rows = {"all": _cells(judged, methods)}
     for system, mine in judged.groupby("system"):
@@ -47,6 +55,25 @@ def grid(title: str, tables: Sequence[Table]) -> Grid:
     rows["regret, worst system"] = _points(regrets.max(), methods)
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["cases", *methods])
     return Grid(title, frame, [_told(judged, regrets)])
+
+
+def overall(tables: Sequence[Table]) -> Grid | None:
+    """Return the systems of all sets in one grid, of the methods that all have; None for fewer than
+    two sets.
+    """
+    sets: dict[str, list[Table]] = {}
+    for table in tables:
+        if BARO in table.right:
+            sets.setdefault(table.title.partition(":")[0], []).append(table)
+    if len(sets) < 2:
+        return None
+    frames = [judgements(some).assign(kind="") for some in sets.values()]
+    named = [
+        frame.assign(system=name + ", " + frame["system"]).rename(columns=ALIKE)
+        for name, frame in zip(sets, frames, strict=True)
+    ]
+    together = pd.concat(named, join="inner", ignore_index=True)
+    return grid_of("Root causes, all sets and systems", together)
 
 
 def _cells(cases: pd.DataFrame, methods: Sequence[str]) -> list[str]:

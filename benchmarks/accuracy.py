@@ -282,7 +282,9 @@ def grids(tables: Sequence[Table]) -> list[Grid]:
     for table in tables:
         if table.right:
             by_title.setdefault(table.title, []).append(table)
-    return [_groups.grid(f"{title}, by system and kind", some) for title, some in by_title.items()]
+    found = [_groups.grid(f"{title}, by system and kind", some) for title, some in by_title.items()]
+    together = _groups.overall(tables)
+    return [*found, *([together] if together else [])]
 
 
 def _of(name: str, folder: Path | None, progress: bool, own: Sequence[_spans.Method] = ()) -> Both:

@@ -63,7 +63,7 @@ def play(
     *,
     pipeline: bool = True,
     sizes: bool = True,
-    detectors: Sequence[str] = (),
+    detectors: Sequence[str] | None = None,
     jobs: int | None = None,
     progress: bool = True,
 ) -> Board:
@@ -82,9 +82,9 @@ def play(
         Whether to run the whole pipeline, too, which takes a third of the time.
     sizes : bool
         Whether to run faults of graded size, too, which takes as long as the rest.
-    detectors : str
-        Detectors of the user, as ``file.py:name`` or ``module:name``; with any, those of the
-        package and baselines are compared with them.
+    detectors : str, optional
+        Detectors of the user, as ``file.py:name`` or ``module:name``, to be compared with those of
+        the package and baselines; empty: these alone. Default: no detectors are compared.
     jobs : int
         Number of processes; default one for each processor. Only the CPU times depend on it.
     progress : bool
@@ -133,16 +133,16 @@ def _run(
     seed: int,
     rules: Mapping[str, RankingRule],
     pipeline: bool,
-    detectors: Sequence[str],
+    detectors: Sequence[str] | None,
 ) -> Played:
-    if not pipeline and not detectors:
+    if not pipeline and detectors is None:
         spans = virtual(scenario, seed, progress=False)
         return Played(rule_results(scenario, seed, spans, rules), [], [])
     pair = twin(scenario, seed, progress=False)
     return Played(
         rule_results(scenario, seed, pair.with_fault, rules),
         [pipeline_result(scenario, seed, pair)] if pipeline else [],
-        detection_results(scenario, seed, pair, detectors) if detectors else [],
+        [] if detectors is None else detection_results(scenario, seed, pair, detectors),
     )
 
 

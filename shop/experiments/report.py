@@ -125,7 +125,7 @@ def report_leaderboard(
         rules,
         pipeline=pipeline,
         sizes=not names,
-        detectors=detectors,
+        detectors=detectors or None,
         jobs=jobs,
         progress=sys.stderr.isatty(),
     )

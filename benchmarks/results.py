@@ -1,0 +1,131 @@
+"""The tables of docs/results.md, made again: ``python -m benchmarks.results [--data DIR]
+[--seeds N] [--board DIR]``.
+
+What stands between the two marks of the page is replaced: the public sets (as ``python -m
+benchmarks.accuracy --quick`` compares them), and the virtual shop (as ``python -m shop leaderboard
+--first-seed 20000`` does, or what it saved in ``--board``). Without data: exit 2. Takes about 5
+minutes for the public sets, and 3 CPU minutes a seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from aiops_lab.explain.rules import RULES
+from benchmarks import _groups, accuracy
+from benchmarks._data import FOLDERS, data_folder
+from benchmarks._tables import Grid, Shown, Table, markdown
+from shop.catalogue import BY_SIZE
+from shop.experiments.detection_report import detection_sections
+from shop.experiments.leaderboard import play, right
+
+PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+BEGIN, END = "<!-- made by benchmarks.results -->", "<!-- end of what is made -->"
+FIRST_SEED = 20_000  # of the published results
+SHOWN_RULES = (
+    *("ledger", "walk down", "BARO", "total z", "self-time z", "deepest error"),
+    *("first by end", "Ochiai", "entry", "random"),
+)
+
+
+def public(folder: Path) -> list[Table]:
+    """Return the tables of all public sets that are at hand."""
+    tables: list[Table] = []
+    for name, compared in accuracy.SETS.items():
+        try:
+            mine, _ = compared(folder / FOLDERS.get(name, name), sys.stderr.isatty())
+        except (FileNotFoundError, ImportError) as error:
+            print(f"{name}: {error}", file=sys.stderr)
+        else:
+            tables += mine
+    return tables
+
+
+def of_the_shop(runs: pd.DataFrame, detection: pd.DataFrame) -> list[Shown]:
+    """Return the tables of the virtual shop: rules by group and scenario, and detectors."""
+    shown: list[Shown] = [rules(runs)]
+    for title, note, table in detection_sections(detection):
+        shown.append(Grid(title, table.astype(str), [note]))
+    return shown
+
+
+def rules(runs: pd.DataFrame) -> Grid:
+    """Return how often each rule is right by group of scenarios and scenario; where nothing is at
+    fault, silence is.
+    """
+    counted = runs[(runs["group"] != BY_SIZE) & runs["rule"].isin(SHOWN_RULES)]
+    judged = counted.assign(right=right(counted))
+    keys = ["group", "scenario", "seed"]
+    table = judged.pivot_table(index=keys, columns="rule", values="right", aggfunc="first")
+    order = [rule for rule in SHOWN_RULES if rule in table.columns]
+    cases = table[order].astype(bool).reset_index().drop(columns="seed")
+    named = cases.rename(columns={"group": "system", "scenario": "kind"})
+    seeds = runs["seed"].nunique()
+    grid = _groups.grid_of("The virtual shop, windows given, by group and scenario", named)
+    note = f"{seeds} seeds from {runs['seed'].min()} on; *system* is the group of scenarios."
+    return Grid(grid.title, grid.frame, [note, *grid.notes])
+
+
+def between(page: str, made: str) -> str:
+    """Return the page with what stands between its two marks replaced.
+
+    Raises
+    ------
+    ValueError
+        The page lacks a mark.
+    """
+    head, first, rest = page.partition(BEGIN)
+    _, second, tail = rest.partition(END)
+    if not first or not second:
+        raise ValueError(f"the page must have the marks {BEGIN} and {END}")
+    return f"{head}{BEGIN}\n\n{made}\n{END}{tail}"
+
+
+def text_of(tables: Sequence[Table], virtual: Iterable[Shown]) -> str:
+    """Return all tables as markdown, one level below the headings of the page."""
+    told: list[Shown] = [*accuracy.grids(tables)[::-1], *(t for t in tables if not t.right)]
+    told += virtual
+    text = markdown(told, "Made by `python -m benchmarks.results`; shares with Wilson's 95 %.")
+    return text.replace("\n## ", "\n### ")
+
+
+def board(folder: Path | None, seeds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the runs of rules and of detectors: those saved in a folder, or new ones."""
+    if folder is not None:
+        return pd.read_csv(folder / "runs.csv"), pd.read_csv(folder / "detection.csv")
+    some = range(FIRST_SEED, FIRST_SEED + seeds)
+    asked = {rule: RULES[rule] for rule in SHOWN_RULES}
+    played = play(seeds=some, rules=asked, pipeline=False, sizes=False, detectors=())
+    return played.runs, played.detection
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the tables into the page; return 2 where there is no data."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the folder of the data sets")
+    parser.add_argument("--seeds", type=int, default=4, metavar="N", help="of the virtual shop")
+    parser.add_argument(
+        "--board", type=Path, metavar="DIR", help="take what the leaderboard saved there"
+    )
+    parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="to write into")
+    asked = parser.parse_args(arguments)
+    folder = data_folder(asked.data)
+    if folder is None:
+        print("no data sets at hand: --data DIR", file=sys.stderr)
+        return 2
+    old = asked.page.read_text("utf-8")
+    between(old, "")  # better an error now than after minutes
+    virtual = of_the_shop(*board(asked.board, asked.seeds))
+    asked.page.write_text(between(old, text_of(public(folder), virtual)), "utf-8")
+    print(f"written: {asked.page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""The tables of docs/results.md: where they stand, what they count."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks import _groups, results
+from benchmarks._tables import Asked, Row, Table, share
+
+MARKS = f"a\n{results.BEGIN}\nold\n{results.END}\nz\n"
+
+
+def test_what_stands_between_the_marks_is_replaced_and_nothing_else() -> None:
+    made = results.between(MARKS, "new\n")
+    assert made == f"a\n{results.BEGIN}\n\nnew\n\n{results.END}\nz\n"
+    assert results.between(made, "new\n") == made
+    assert results.BEGIN in results.PAGE.read_text("utf-8")
+    for page in ("no marks", MARKS.replace(results.END, "")):
+        with pytest.raises(ValueError, match="the page must have the marks"):
+            results.between(page, "new")
+
+
+def runs() -> pd.DataFrame:
+    rows = [
+        ("faults", "delay", 5, "ledger", 1, 1, False),
+        ("faults", "delay", 5, "BARO", 1, 2, False),
+        ("no fault", "calm", 5, "ledger", 0, 0, True),
+        ("no fault", "calm", 5, "BARO", 0, 0, False),
+        ("by size", "weak", 5, "ledger", 1, 0, True),
+        ("by size", "weak", 5, "BARO", 1, 1, False),
+        ("faults", "delay", 5, "my own", 1, 1, False),
+    ]
+    return pd.DataFrame(
+        rows, columns=["group", "scenario", "seed", "rule", "causes", "rank", "silent"]
+    )
+
+
+def test_rules_are_counted_by_group_without_those_by_size() -> None:
+    grid = results.rules(runs())
+    assert list(grid.frame.columns) == ["cases", "ledger", "BARO"]
+    assert grid.frame.loc["all"].tolist() == ["2", "100 (34–100)", "0 (0–66)"]
+    assert grid.frame.loc["**no fault**", "ledger"] == "100 (21–100)"
+    assert "weak" not in " ".join(grid.frame.index)
+    assert grid.notes[0].startswith("1 seeds from 5 on")
+
+
+def table(title: str, **right: list[bool]) -> Table:
+    asked = [Asked("s", "")] * 2
+    rows = [Row("ours", "this package", share(1, 2), None, "")]
+    named = {name.replace("_", " "): found for name, found in right.items()}
+    return Table(title, "two", "top-1, %", rows, asked=asked, right=named)
+
+
+def test_all_sets_are_one_grid_where_each_has_a_z_and_baro() -> None:
+    one = table("A: x", ours=[True, False], BARO=[True, True], total_z=[False, False])
+    two = table("B: y", ours=[True, True], BARO=[False, True], mean_z_over_metrics=[True, True])
+    logs = table("B: z", ours=[False, False])
+    together = _groups.overall([one, two, logs])
+    assert together is not None
+    assert list(together.frame.columns) == ["cases", "ours", "BARO", "z"]
+    assert together.frame.loc["all", "cases"] == "4"
+    assert {"**A, s**", "**B, s**"} <= set(together.frame.index)
+    assert _groups.overall([one, logs]) is None
+
+
+def test_without_data_there_is_nothing_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(results, "data_folder", lambda given: None)
+    page = tmp_path / "page.md"
+    page.write_text(MARKS, "utf-8")
+    assert results.main(["--page", str(page)]) == 2
+    assert page.read_text("utf-8") == MARKS
+    assert "--data DIR" in capsys.readouterr().err
+
+
+def test_the_command_writes_what_was_saved_into_the_page(tmp_path: Path) -> None:
+    runs().to_csv(tmp_path / "runs.csv", index=False)
+    columns = ["group", "scenario", "seed", "detector", "faults", "found"]
+    empty = [*columns, "detect_s", "delay_min", "false_incidents", "hours"]
+    pd.DataFrame(columns=empty).to_csv(tmp_path / "detection.csv", index=False)
+    page = tmp_path / "page.md"
+    page.write_text(MARKS, "utf-8")
+    folders = ["--data", str(tmp_path), "--board", str(tmp_path), "--page", str(page)]
+    assert results.main(folders) == 0
+    text = page.read_text("utf-8")
+    assert "### The virtual shop, windows given, by group and scenario" in text
+    assert "old" not in text
