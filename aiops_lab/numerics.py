@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
-from math import erfc, sqrt
+from functools import cache, wraps
+from math import erfc, log, pi, sqrt
 from numbers import Real
 from statistics import NormalDist
 from typing import Any
@@ -38,29 +38,85 @@ def unix_ns(moment: pd.Timestamp) -> int:
     return int(moment.as_unit("ns").value)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `function` with numba and keep the result on disk; without numba it stays plain
-    Python.
-    """
-    return _njit(function)
+SOON = 500_000
+"""Values that a function takes as plain Python, all its calls together, before it is compiled: half
+a second of work, if each takes a microsecond. Compiling all that a replay needs takes ten seconds.
+Higher: long recordings take longer."""
+
+_parts: list[Callable[..., Any]] = []  # not yet known to the compiler
 
 
 def compiled_part(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function that only other compiled functions call: Python cannot call it.
+    """Let compiled functions call `function`, which stays plain Python for all others."""
+    _parts.append(function)
+    return function
 
-    What takes the arguments over from Python would take as long to compile as the function.
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile `function` with numba once it is worth it, and keep the result on disk.
+
+    A little work is done sooner as plain Python, with the very same results; without numba, all.
     """
-    return _njit(function, no_cpython_wrapper=True)
+    return compiled_after(SOON)(function)
 
 
-def _njit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+def compiled_after(values: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile a function as `compiled` does, once it has taken so many values."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        taken = 0
+
+        @wraps(function)
+        def run(*arguments: Any) -> Any:
+            nonlocal taken
+            if taken < values:
+                taken += _values_in(arguments)
+            return (function if taken < values else _njit(function))(*arguments)
+
+        return run
+
+    return decorate
+
+
+def _values_in(arguments: Any) -> int:
+    """Return how many values the arrays among some arguments have."""
+    arrays = (value for value in arguments if isinstance(value, (np.ndarray, tuple)))
+    return sum(_values_in(value) if isinstance(value, tuple) else value.size for value in arrays)
+
+
+@cache
+def _njit(function: Callable[..., Any]) -> Callable[..., Any]:
     try:
         from numba import njit
+        from numba.extending import register_jitable
     except ImportError:  # it cannot be installed everywhere, for example in a browser
         _tell_once()
         return function
-    options |= {"cache": True, "no_cfunc_wrapper": True}  # nothing calls it from C
+    while _parts:
+        register_jitable(_parts.pop())
+    options: dict[str, Any] = {"cache": True, "no_cfunc_wrapper": True}  # nothing calls it from C
     return njit(**options)(function)
+
+
+def log_gamma(x: float) -> float:
+    """Return the logarithm of the gamma function of x > 0, to 14 digits.
+
+    By Stirling's series from 20 on, and below by the recurrence. That of the standard library says
+    something else in its last digits than the compiler's.
+
+    Examples
+    --------
+    >>> from math import exp
+    >>> round(exp(log_gamma(6)), 9)
+    120.0
+    """
+    product = 1.0
+    while x < 20.0:
+        product *= x
+        x += 1.0
+    inverse = 1.0 / (x * x)
+    series = 1.0 / 12.0 - inverse * (1.0 / 360.0 - inverse * (1.0 / 1260.0 - inverse / 1680.0))
+    return (x - 0.5) * log(x) - x + 0.5 * log(2.0 * pi) + series / x - log(product)
 
 
 def normal_tail(z: float) -> float:
@@ -114,12 +170,12 @@ def wilson(k: Any, n: Any, z: float = 1.96) -> tuple[Any, Any]:
     --------
     Three failures in three requests prove less than thirty in thirty:
 
-    >>> [round(wilson(n, n, 3)[0], 2) for n in (3, 30)]
+    >>> [round(float(wilson(n, n, 3)[0]), 2) for n in (3, 30)]
     [0.25, 0.77]
     """
     share = k / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return middle - half, middle + half
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aiops_lab.checks import FieldError, real_number
-from aiops_lab.numerics import compiled, real_numbers
+from aiops_lab.numerics import compiled, compiled_part, real_numbers
 
 
-@compiled
+@compiled_part
 def ewma_step(mean: float, var: float, value: float, alpha: float) -> tuple[float, float]:
     """Return mean and variance after one more value with weight `alpha` (West 1979, doi
     10.1145/359146.359153).
@@ -41,7 +41,7 @@ def alpha_of(elapsed: float, half_life: float) -> float:
     """Return the weight of an observation that stands for `elapsed` units of time: 1 -
     2^(-elapsed/half_life).
     """
-    return 1.0 - 2.0 ** (-elapsed / half_life)
+    return 1.0 - np.exp2(-elapsed / half_life)
 
 
 def ewma(values: ArrayLike, half_life: float) -> tuple[NDArray, NDArray]:
@@ -201,7 +201,7 @@ def from_rows(rows: list[list[float]], size: int) -> NDArray:
     return np.array([(*row, *[0.0] * missing) for row in rows], BASELINE)
 
 
-@compiled
+@compiled_part
 def weight_of(n: float, count: float, alpha: float, memory: float) -> float:
     """Return the weight of n requests in an average of `count`, for a window of weight `alpha`.
 
@@ -213,26 +213,26 @@ def weight_of(n: float, count: float, alpha: float, memory: float) -> float:
     return max(min(alpha, n / memory), n / count)
 
 
-@compiled
+@compiled_part
 def pool_var(baseline: Any) -> float:
     """Return the variance of log milliseconds among the requests of the pool."""
     mean = baseline["pool_total"] / baseline["pool_n"]
     return max(baseline["pool_squares"] / baseline["pool_n"] - mean * mean, 0.0)
 
 
-@compiled
+@compiled_part
 def pool_ok_mean(baseline: Any) -> float:
     """Return the mean log milliseconds of the answers without an error in the pool."""
     return baseline["pool_ok_total"] / baseline["pool_ok_n"]
 
 
-@compiled
+@compiled_part
 def pool_long_share(baseline: Any) -> float:
     """Return the share of long requests among those of the pool that have ended or become long."""
     return baseline["pool_long"] / max(baseline["pool_aged"], 1.0)
 
 
-@compiled
+@compiled_part
 def learn_requests(baseline: Any, alpha: float) -> None:
     """Learn the requests of the pool: their number, errors, latencies, and how many were long."""
     n = baseline["pool_n"]
@@ -251,7 +251,7 @@ def learn_requests(baseline: Any, alpha: float) -> None:
     baseline["long_share"] += weight * (pool_long_share(baseline) - baseline["long_share"])
 
 
-@compiled
+@compiled_part
 def learn_requests_apart(baseline: Any, alpha: float) -> None:
     """Learn an abnormal pool into the level that may become the new normal."""
     n = baseline["pool_n"]
@@ -272,7 +272,7 @@ def learn_requests_apart(baseline: Any, alpha: float) -> None:
     baseline["new_long_share"] += weight * (long_share - baseline["new_long_share"])
 
 
-@compiled
+@compiled_part
 def learn_arrivals(baseline: Any, arrivals: float, alpha: float) -> None:
     """Learn how many requests arrived in a normal window."""
     baseline["windows"] += 1.0
@@ -282,7 +282,7 @@ def learn_arrivals(baseline: Any, arrivals: float, alpha: float) -> None:
     baseline["rate_var"] = moved[1]
 
 
-@compiled
+@compiled_part
 def learn_arrivals_apart(baseline: Any, arrivals: float, alpha: float) -> None:
     """Learn how many requests arrived in an abnormal window."""
     baseline["new_windows"] += 1.0
@@ -292,7 +292,7 @@ def learn_arrivals_apart(baseline: Any, arrivals: float, alpha: float) -> None:
     baseline["new_rate_var"] = moved[1]
 
 
-@compiled
+@compiled_part
 def begin_abnormal(baseline: Any, start_s: float) -> None:
     """Start to learn a level apart, from the window that starts at `start_s` (Unix s)."""
     baseline["abnormal_since"] = start_s
@@ -308,7 +308,7 @@ def begin_abnormal(baseline: Any, start_s: float) -> None:
     baseline["new_rate_var"] = 0.0
 
 
-@compiled
+@compiled_part
 def accept_level(baseline: Any) -> None:
     """Take the level that was learned apart as the new normal: it has stayed for long enough."""
     if baseline["new_count"] > 0:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, fields
-from math import lgamma, log
+from math import log
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +27,7 @@ from aiops_lab.detect import baselines as b
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.detect.shifts import accept_steady, learn_shift, score_shift
 from aiops_lab.detect.windows import Counts
-from aiops_lab.numerics import compiled, compiled_part, wilson
+from aiops_lab.numerics import compiled, compiled_after, compiled_part, log_gamma, wilson
 from aiops_lab.spans import Key
 
 Columns = Mapping[str, Any]
@@ -79,7 +79,8 @@ SCORES = np.dtype(
 # As floats: for whole numbers the kernel would be compiled again.
 Knobs = namedtuple("Knobs", [knob.name for knob in fields(Sensitivity)])  # type: ignore[misc]
 
-compiled_alpha, wilson_bounds = compiled(b.alpha_of), compiled(wilson)
+for _part in (b.alpha_of, wilson, log_gamma):
+    compiled_part(_part)
 
 
 class Held(NamedTuple):
@@ -96,7 +97,7 @@ Decide = Callable[[Columns, Columns, Sensitivity], dict[str, NDArray]]
 """From the columns of windows and baselines to what each detector decides, by column."""
 
 
-@compiled
+@compiled_part
 def error_chance(k: float, n: float, p: float) -> float:
     """Return the exact chance of at least k failures in n requests that fail with probability p.
 
@@ -104,7 +105,7 @@ def error_chance(k: float, n: float, p: float) -> float:
     """
     if k <= n * p:
         return 1.0
-    ways = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+    ways = log_gamma(n + 1) - log_gamma(k + 1) - log_gamma(n - k + 1)
     term = np.exp(ways + k * log(p) + (n - k) * log(1 - p))
     total = 0.0
     while k <= n and term > 1e-15:
@@ -117,7 +118,7 @@ def error_chance(k: float, n: float, p: float) -> float:
 # ---- the kernel
 
 
-@compiled
+@compiled_after(100_000)  # of which each takes ten microseconds
 def _walk(
     counts: Counts, plan: Any, knobs: Any, state: NDArray, scores: NDArray, before: NDArray
 ) -> None:
@@ -127,7 +128,7 @@ def _walk(
     takes a copy of each baseline as it was when its window was scored.
     """
     window_s = counts.window_ns / 1e9
-    alpha = compiled_alpha(window_s, RATE_MEMORY * knobs.half_life_s)
+    alpha = b.alpha_of(window_s, RATE_MEMORY * knobs.half_life_s)
     for w in range(plan.hour.size):
         now = state[:, plan.hour[w]]
         start_s = counts.starts[w] / 1e9
@@ -228,7 +229,7 @@ def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool)
     by_chance = usual + knobs.z * sd / np.sqrt(n)
     by_chance_ms = np.exp(min(by_chance, LARGEST_EXPONENT))
     score["high_ms"] = max(by_chance_ms, knobs.ratio * usual_ms, usual_ms + knobs.min_ms)
-    score["error_low"] = wilson_bounds(baseline["pool_errors"], n, knobs.z)[0]
+    score["error_low"] = wilson(baseline["pool_errors"], n, knobs.z)[0]
     rate = min(baseline["error_rate"] + knobs.error_margin, LARGEST_RATE)
     score["error_chance"] = error_chance(baseline["pool_errors"], n, rate)
     known = baseline["count"] >= knobs.min_count and baseline["windows"] >= WARM_WINDOWS
@@ -263,7 +264,7 @@ def _learn(
         baseline["abnormal_since"] = np.nan
     if not jumped:
         learn_shift(baseline, score, knobs, window_s)
-    alpha = compiled_alpha(baseline["pool_s"], knobs.half_life_s)
+    alpha = b.alpha_of(baseline["pool_s"], knobs.half_life_s)
     if abnormal:
         b.learn_requests_apart(baseline, alpha)
     else:

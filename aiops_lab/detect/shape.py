@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiops_lab.detect.baselines import LARGEST_SQUARED
-from aiops_lab.numerics import ROUNDING, compiled
+from aiops_lab.numerics import ROUNDING, compiled, compiled_after, compiled_part
 
 FIRST = 1000
 """Points without a score, from which the first period is found. Lower: scores sooner, and from a
@@ -134,7 +134,7 @@ def _windows(values: NDArray, decay: float, gaps: NDArray, variances: NDArray) -
         variances[i] = variance
 
 
-@compiled
+@compiled_after(1_000)  # of which each is compared with all before
 def _profile(
     gaps: NDArray,
     variances: NDArray,
@@ -163,14 +163,14 @@ def _profile(
         squares[i - begin] = max(variances[here] - best, 0.0)
 
 
-@compiled
+@compiled_part
 def _carry_on(covariances: NDArray, gaps: NDArray, decay: float) -> None:
     weight = decay * (1.0 - decay) * gaps[0]
     for lag in range(covariances.size):
         covariances[lag] = decay * covariances[lag] + weight * gaps[lag]
 
 
-@compiled
+@compiled_part
 def _nearest(covariances: NDArray, variances: NDArray) -> float:
     """Return the largest 2 x covariance - variance of the earlier windows."""
     best = -np.inf

@@ -226,7 +226,7 @@ def known_after(known: float, n: float, weight: float) -> float:
     """
     if known <= 0:
         return n
-    return 1.0 / ((1.0 - weight) ** 2 / known + weight * weight / n)
+    return 1.0 / ((1.0 - weight) * (1.0 - weight) / known + weight * weight / n)
 
 
 @compiled_part
@@ -241,7 +241,7 @@ def learn_shift(baseline: Any, score: Any, knobs: Any, window_s: float) -> None:
 
 @compiled_part
 def _alpha(seconds: float, knobs: Any) -> float:
-    return 1.0 - 2.0 ** (-seconds / (FOLLOW * knobs.half_life_s))
+    return 1.0 - np.exp2(-seconds / (FOLLOW * knobs.half_life_s))
 
 
 @compiled_part
@@ -293,7 +293,7 @@ def _learn_block(baseline: Any, n: float, gap: float) -> None:
     if baseline["block_windows"] < BLOCK_WINDOWS or baseline["rise"] > 0:
         return
     var = _variance(baseline)
-    square = baseline["block_sum"] ** 2 / (var * baseline["block_n"])
+    square = baseline["block_sum"] * baseline["block_sum"] / (var * baseline["block_n"])
     square = min(square, WILD * dispersion_of(baseline))
     baseline["blocks"] = min(baseline["blocks"] + 1.0, BLOCKS)
     baseline["dispersion"] += (square - baseline["dispersion"]) / baseline["blocks"]

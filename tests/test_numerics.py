@@ -1,0 +1,65 @@
+"""Little work is done as plain Python, much by the compiler, and both say the same to the bit."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import aiops_lab as lab
+from aiops_lab import numerics
+from aiops_lab.numerics import compiled_after, log_gamma
+from tests.support.made import Shop, fault
+
+MUCH = 10**9
+
+
+def test_a_function_is_plain_until_it_has_taken_so_many_values(monkeypatch):
+    monkeypatch.setattr(numerics, "_njit", lambda function: lambda *arguments: "compiled")
+
+    @compiled_after(10)
+    def kernel(array, pair, number):
+        return "plain"
+
+    said = [kernel(np.zeros(2), (np.zeros(1), 5), 7) for _ in range(4)]
+    assert said == ["plain", "plain", "plain", "compiled"]
+    assert kernel(np.zeros(0), (), 7) == "compiled"
+
+
+def test_one_call_with_much_is_compiled_at_once(monkeypatch):
+    monkeypatch.setattr(numerics, "_njit", lambda function: lambda *arguments: "compiled")
+    assert compiled_after(10)(len)(np.zeros(10)) == "compiled"
+    assert compiled_after(10)(len)(np.zeros(9)) == 9
+
+
+def test_log_gamma_is_that_of_the_standard_library():
+    for x in (0.25, 0.5, 1.0, 2.0, 3.0, 7.5, 19.9, 20.0, 20.1, 1e3, 1e6):
+        assert log_gamma(x) == pytest.approx(math.lgamma(x), rel=1e-13, abs=1e-13)
+
+
+def both_ways(work, monkeypatch):
+    """Return what some work says compiled, and as plain Python."""
+    with monkeypatch.context() as patch:
+        patch.setattr(numerics, "_values_in", lambda arguments: MUCH)
+        fast = work()
+    with monkeypatch.context() as patch:
+        patch.setattr(numerics, "_njit", lambda function: function)
+        return fast, work()
+
+
+@pytest.mark.parametrize("how", [{"status": 500, "rate": 0.5}, {"added_ms": 300}])
+def test_a_replay_says_the_same_to_the_bit(how, monkeypatch):
+    frame = Shop(5, fault("/payment", 60, 90, **how)).run(110)
+    fast, plain = both_ways(lambda: lab.replay(frame), monkeypatch)
+    pd.testing.assert_frame_equal(fast.windows, plain.windows, check_exact=True)
+    assert len(fast.incidents) == 1
+    assert repr(fast.incidents[0].explain()) == repr(plain.incidents[0].explain())
+
+
+@pytest.mark.parametrize("method", ["envelope", "matrix-profile"])
+def test_scores_of_series_are_the_same_to_the_bit(method, monkeypatch):
+    values = np.sin(np.arange(1_500) / 4) + np.random.default_rng(0).normal(0, 0.05, 1_500)
+    values[1_400:1_410] += 5.0
+    fast, plain = both_ways(lambda: lab.anomaly_scores(values, method=method), monkeypatch)
+    assert fast.any()
+    np.testing.assert_array_equal(fast, plain)
