@@ -5,10 +5,8 @@ They decide nothing. Every refusal is JSON: ``{"error", "field", "rule", "value"
 
 from __future__ import annotations
 
-import json
-import re
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -35,6 +33,7 @@ from aiops_lab.explain.changes import Change, check_change
 from aiops_lab.numerics import to_timestamp, to_utc
 from aiops_lab.record.faults import Fault, FaultInjector, Injected
 from aiops_lab.results import iso
+from aiops_lab.show.given import is_true, number, one_of, parameters, required, whole
 from aiops_lab.show.page.actions import EXTENSION, Simulation
 from aiops_lab.show.page.views import PAGE, page
 from aiops_lab.spans import Key
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 
 Data = dict[str, Any]
 Answer = tuple[Data, int]  # JSON and status
-Pairs = list[tuple[str, Any]]
 
 QUERY_MAX = 8_192  # bytes; no call of this interface needs a tenth of it
 BODY_MAX = 65_536  # bytes
@@ -52,7 +50,6 @@ RECEIVER = "otlp"  # the blueprint of `aiops_lab.show.otlp`, which has a limit o
 DRAIN_MAX = 16_000_000  # bytes of a refused body that are still read: a client that is sending
 # does not read the refusal
 
-NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _MEDIA = "application/json", "text/html"  # of the latest incident; the first where both will do
 PACKAGE = str(Path(__file__).parents[1])  # the folder of all modules of this package
 
@@ -108,100 +105,6 @@ def _refuse_oversize() -> Answer | None:
     while left > 0 and (chunk := stream.read(min(left, BODY_MAX))):
         left -= len(chunk)
     return problem(413, FieldError("body", f"must be at most {BODY_MAX} bytes", length))
-
-
-def parameters(allowed: Collection[str] = ()) -> Data:
-    """Return the parameters of the request, from its query, its form or its JSON body.
-
-    Raises
-    ------
-    FieldError
-        One is unknown or given twice, or the body is not a JSON object.
-    """
-    found: Data = {}
-    for name, value in [*_query(), *_body()]:
-        if name not in allowed:
-            choices = ", ".join(allowed) or "(none)"
-            raise FieldError("parameter", f"must be one of {choices}", name)
-        if name in found:
-            raise FieldError(name, "must be given once", value)
-        found[name] = value
-    return found
-
-
-def _query() -> Pairs:
-    try:
-        return list(request.args.items(multi=True))
-    except UnicodeDecodeError as error:
-        sample = request.query_string[:60].decode(errors="replace")
-        raise FieldError("query", "must be UTF-8", sample) from error
-
-
-def _body() -> Pairs:
-    raw = request.get_data()
-    if not raw.strip():
-        return []
-    if request.is_json or raw.lstrip().startswith((b"{", b"[")):
-        return _json_pairs(raw)
-    if request.mimetype in ("application/x-www-form-urlencoded", "multipart/form-data"):
-        return list(request.form.items(multi=True))
-    raise FieldError("body", "must be a JSON object or a form", request.mimetype)
-
-
-def _json_pairs(raw: bytes) -> Pairs:
-    pairs: Pairs = []
-
-    def keep(found: Pairs) -> Data:
-        pairs[:] = found  # the outermost object is finished last; a dict would hide repeated names
-        return dict(found)
-
-    try:
-        body = json.loads(raw, object_pairs_hook=keep)
-    except (ValueError, RecursionError) as error:
-        sample = raw[:60].decode(errors="replace")
-        raise FieldError("body", "must be valid JSON", sample) from error
-    if not isinstance(body, dict):
-        raise FieldError("body", "must be a JSON object", body)
-    return pairs
-
-
-def required(given: Data, name: str) -> Any:
-    """Return a parameter, or raise `FieldError` where it was not given."""
-    if name not in given:
-        raise FieldError(name, "must be given", None)
-    return given[name]
-
-
-def number(name: str, value: object) -> float:
-    """Return a parameter as a number; text must be a plain decimal, as in ``2000`` or ``0.8``."""
-    if isinstance(value, str) and NUMBER.fullmatch(value.strip(" ")):
-        return float(value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return value
-    raise FieldError(name, "must be a number", value)
-
-
-def whole(name: str, value: object) -> int:
-    """Return a parameter as a whole number."""
-    found = number(name, value)
-    if not (isinstance(found, int) or found.is_integer()):
-        raise FieldError(name, "must be a whole number", value)
-    return int(found)
-
-
-def one_of(name: str, value: object, choices: Collection[str]) -> str:
-    """Return a parameter that must be one of `choices`."""
-    if not isinstance(value, str) or value not in choices:
-        raise FieldError(name, f"must be one of {', '.join(choices)}", value)
-    return value
-
-
-def _is_true(name: str, given: Data) -> bool:
-    """Return a parameter that is true or false, as text or in JSON; without it False."""
-    value = given.get(name, False)
-    if isinstance(value, bool):
-        return value
-    return one_of(name, value, ("true", "false")) == "true"
 
 
 def attach(injector: FaultInjector, app: Flask, service: str) -> None:
@@ -428,7 +331,7 @@ def aiops(
     @blueprint.post("/incidents/<id>/resolve")
     def resolve(id: str) -> ResponseReturnValue:
         given = parameters(("accept",))
-        move = monitor.accept if _is_true("accept", given) else monitor.resolve
+        move = monitor.accept if is_true("accept", given) else monitor.resolve
         return _of_incident(id, lambda id: move(id, clock()), shown)
 
     @blueprint.post("/incidents/<id>/acknowledge")

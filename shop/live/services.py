@@ -14,6 +14,7 @@ from flask import Flask, Response, g, jsonify, request
 
 from aiops_lab.checks import BackendError, check_number
 from aiops_lab.show import api
+from aiops_lab.show.given import number, one_of, parameters, whole
 from shop.topology import Call, Endpoint, Topology
 
 Answers = dict[str, Any]
@@ -105,13 +106,13 @@ def _view(
 def _order(endpoint: Endpoint, rng: random.Random) -> dict[str, Any]:
     """Return the order: as the request gives it, with a random item by default."""
     names = ("item", "quantity", "amount")
-    given = api.parameters(names) if endpoint.method == "POST" else {}
+    given = parameters(names) if endpoint.method == "POST" else {}
     random_item = rng.choice(list(ITEMS))
-    item = api.one_of("item", given.get("item", random_item), ITEMS)
-    quantity = api.whole("quantity", given.get("quantity", 1))
+    item = one_of("item", given.get("item", random_item), ITEMS)
+    quantity = whole("quantity", given.get("quantity", 1))
     check_number("quantity", quantity, 1, 1000)
     price = round(ITEMS[item] * quantity, 2)
-    amount = api.number("amount", given.get("amount", price))
+    amount = number("amount", given.get("amount", price))
     check_number("amount", amount, 0, 1e6)
     return {"item": item, "quantity": quantity, "amount": amount}
 

@@ -14,7 +14,8 @@ from flask import Flask
 from werkzeug.test import create_environ, run_wsgi_app
 
 import aiops_lab as lab
-from aiops_lab.show.api import aiops, json_errors, parameters
+from aiops_lab.show.api import aiops, json_errors
+from aiops_lab.show.given import parameters
 from tests.support.made import Shop, fault
 from tests.test_monitor import at, fill
 

@@ -1,1 +1,0 @@
-"""What is unusual? Windows, baselines, detectors, incidents."""

@@ -1,1 +1,0 @@
-"""Evaluation: incidents against injected faults, calibration, sweeps."""

@@ -1,1 +1,0 @@
-"""Why? The ledger, the deviations, the ranking of suspects and its confidence."""

@@ -1,1 +1,0 @@
-"""What happened? Spans recorded from running services, and the store that keeps them."""

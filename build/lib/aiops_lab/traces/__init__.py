@@ -1,1 +1,0 @@
-"""How do the spans of a trace hang together? Encoding, trees, the service graph."""

@@ -1,1 +1,0 @@
-"""Experiments on the virtual shop: leaderboard, calibration, reports."""

@@ -1,1 +1,0 @@
-"""The shop over real HTTP, in this process."""

@@ -1,1 +1,0 @@
-"""The shop in virtual time: weeks in seconds, the same numbers on every machine."""
