@@ -38,9 +38,9 @@ def unix_ns(moment: pd.Timestamp) -> int:
     return int(moment.as_unit("ns").value)
 
 
-SOON = 500_000
-"""Values that a function takes as plain Python, all its calls together, before it is compiled: half
-a second of work, if each takes a microsecond. Compiling all that a replay needs takes ten seconds.
+SOON = 1_500_000
+"""Values that a function takes as plain Python, all its calls together, before it is compiled: one
+or two seconds of work, if each takes a microsecond. Compiling all that a replay needs takes ten.
 Higher: long recordings take longer."""
 
 _parts: list[Callable[..., Any]] = []  # not yet known to the compiler

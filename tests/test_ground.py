@@ -156,7 +156,7 @@ def test_without_any_extra_recording_and_analysis_give_the_same_verdict() -> Non
 
 
 def test_without_the_compiler_one_sentence_says_so_once() -> None:
-    much = VERDICT.replace("print(sum(", "lab.ewma([1.0] * 200_000, 5)\n" * 2 + "print(sum(")
+    much = VERDICT.replace("print(sum(", "lab.ewma([1.0] * 200_000, 5)\n" * 4 + "print(sum(")
     to_stdout = "sys.stderr = sys.stdout"
     assert output_of(f"{BLOCKED}{to_stdout}{much}").endswith("\n1\n")
     assert output_of(f"{BLOCKED}{to_stdout}{VERDICT}").endswith("\n0\n")  # little is soon done
