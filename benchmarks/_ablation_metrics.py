@@ -89,9 +89,9 @@ def paths_cut(cases: Sequence[MetricsCase]) -> Iterator[tuple[MetricsCase, Calls
     withheld.
     """
     for case in cases:
-        for call in case.calls:
+        for call in _petshop.calls_of(case):
             if call[1] == case.truth:
-                yield case, [other for other in case.calls if other != call]
+                yield case, [other for other in _petshop.calls_of(case) if other != call]
 
 
 def evenly(
@@ -194,7 +194,7 @@ def _row(
 ) -> Row:
     judged, whole = _petshop.judge(ask, cases), _petshop.judge(ask, shops, whole=False)
     cut = [
-        ask(c.normal, c.abnormal, calls, c.target).node == c.truth for c, calls in paths_cut(shops)
+        ask(*_petshop.question(case, calls)).node == case.truth for case, calls in paths_cut(shops)
     ]
     counted = (f"{k} of {n}" for k, n in (whole.right, judged.right))
     rates = (f"{100 * k / n:.1f}" for k, n in (judged.dropped, judged.silent))

@@ -186,7 +186,7 @@ def baro(case: MetricsCase) -> Answer:
 
 def _in_mb(frame: pd.DataFrame) -> pd.DataFrame:
     is_memory = frame.columns.get_level_values(1) == "mem"
-    return frame / np.where(is_memory, 1e6, 1.0)
+    return frame.div(np.where(is_memory, 1e6, 1.0))
 
 
 def _both(case: MetricsCase) -> tuple[pd.DataFrame, pd.DataFrame]:

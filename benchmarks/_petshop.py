@@ -204,10 +204,10 @@ def judge(ask: Ask, cases: Sequence[MetricsCase], whole: bool = True) -> Judged:
     normal windows.
     """
     begin = time.process_time()
-    right = [ask(c.normal, c.abnormal, c.calls, c.target).node == c.truth for c in cases]
+    right = [ask(*question(case)).node == case.truth for case in cases]
     cpu_s = (time.process_time() - begin) / len(cases)
     dropped = (
-        [ask(c.normal, c.abnormal, calls, c.target).node == c.truth for c, calls in _cut(cases)]
+        [ask(*question(case, calls)).node == case.truth for case, calls in _cut(cases)]
         if whole
         else []
     )
@@ -224,8 +224,29 @@ def _cut(cases: Sequence[MetricsCase]) -> Iterator[tuple[MetricsCase, Calls]]:
     for number, case in enumerate(cases):
         for draw in range(DRAWS):
             rng = np.random.default_rng([number, draw])
-            kept = np.sort(rng.permutation(len(case.calls))[round(DROPPED * len(case.calls)) :])
-            yield case, [case.calls[k] for k in kept]
+            calls = calls_of(case)
+            kept = np.sort(rng.permutation(len(calls))[round(DROPPED * len(calls)) :])
+            yield case, [calls[k] for k in kept]
+
+
+def calls_of(case: MetricsCase) -> Calls:
+    """Return the calls of a case that has them."""
+    assert case.calls is not None
+    return case.calls
+
+
+def target_of(case: MetricsCase) -> dict[str, Any]:
+    """Return the alarm of a case that has one."""
+    assert case.target is not None
+    return case.target
+
+
+def question(
+    case: MetricsCase, calls: Calls | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame, Calls, dict[str, Any]]:
+    """Return what a method is asked about a case, with other `calls` than its own if given."""
+    known = calls_of(case) if calls is None else calls
+    return case.normal, case.abnormal, known, target_of(case)
 
 
 def quiet_windows(
@@ -246,11 +267,11 @@ def quiet_windows(
             for row in range(0, len(calm) - ISSUE_ROWS + 1, ISSUE_ROWS):
                 window = calm.iloc[row : row + ISSUE_ROWS]
                 alarm = {
-                    "node": case.target["node"],
+                    "node": target_of(case)["node"],
                     "metric": metric,
                     "timestamp": float(window.index[2]),
                 }
-                yield usual, window, case.calls, alarm
+                yield usual, window, calls_of(case), alarm
 
 
 def commonest(cases: Iterable[MetricsCase]) -> str:
@@ -292,7 +313,7 @@ def table(
         rows,
         ("with edges dropped, %", "silent, %"),
         notes,
-        [Asked(case.group, case.target["metric"]) for case in cases],
+        [Asked(case.group, target_of(case)["metric"]) for case in cases],
         {name: list(found.each) for name, found in judged.items()},
     )
 
