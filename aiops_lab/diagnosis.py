@@ -21,6 +21,7 @@ from aiops_lab.numerics import unix_ns
 from aiops_lab.results import Anomaly, Suspect, Verdict
 from aiops_lab.spans import Key
 from aiops_lab.traces.encode import EncodedSpans, subtrees_of
+from aiops_lab.user_code import UserCode, check_list, name_function
 
 Rule = Callable[[Reference, pd.DataFrame], list[Suspect]]
 
@@ -46,6 +47,9 @@ class Diagnosis:
         What names the suspects. Default: the ledger.
     config : RcaConfig, optional
         ``timeout_s`` is taken from `sensitivity`.
+    user_code : UserCode, optional
+        What happens where the rule fails. Default: its exception is raised. Where it is left out,
+        there are no suspects.
     """
 
     def __init__(
@@ -54,7 +58,10 @@ class Diagnosis:
         incidents: dict[str, Incident],
         rule: Rule | None = None,
         config: RcaConfig | None = None,
+        *,
+        user_code: UserCode | None = None,
     ) -> None:
+        self._user_code = UserCode() if user_code is None else user_code
         self.incidents = incidents
         self._config = replace(config or RcaConfig(), timeout_s=sensitivity.timeout_s)
         self._rule = rule
@@ -114,7 +121,17 @@ class Diagnosis:
     def _ranked(self, compared: Comparison) -> list[Suspect]:
         if self._rule is None:
             return rank_suspects(compared)
-        return self._rule(compared.reference, compared.frame)
+        rule = self._rule
+
+        def work() -> list[Suspect]:
+            return check_list(rule(compared.reference, compared.frame), Suspect)
+
+        return self._user_code.call(self.rule_name, [], work)
+
+    @property
+    def rule_name(self) -> str:
+        """How the rule is named where it fails."""
+        return name_function("rule", self._rule)
 
     def _compared(
         self, incident: Incident, history: History, names: dict[Key, str] | None = None

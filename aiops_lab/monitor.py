@@ -29,6 +29,7 @@ from aiops_lab.shared_state import SharedState
 from aiops_lab.spans import FIRST_YEAR, Key, is_possible
 from aiops_lab.traces.encode import EncodedSpans, encode, end_ns, start_ns
 from aiops_lab.traces.graph import service_graph
+from aiops_lab.user_code import UserCode
 
 if TYPE_CHECKING:
     from aiops_lab.record.store import SpanStore
@@ -66,6 +67,10 @@ class Monitor:
 
     Spans whose times, kind or status cannot be are passed over and counted. Where the clock goes
     back by more than a window, detection goes on from there.
+
+    A detector or rule of a user's own that raises, or returns something else than a list, is left
+    out until the next step, logged and counted in `failed_functions`; all others go on. Where the
+    rule fails an incident keeps the cause that was known, or names none.
 
     Parameters
     ----------
@@ -109,7 +114,10 @@ class Monitor:
             raise FieldError("store", "must be a SpanStore", store)
         self.store = store
         self.sensitivity = Sensitivity() if sensitivity is None else sensitivity
-        self._new_pipeline = partial(Pipeline, self.sensitivity, detectors, rule, config)
+        self._user_code = UserCode(isolate=True)
+        self._new_pipeline = partial(
+            Pipeline, self.sensitivity, detectors, rule, config, user_code=self._user_code
+        )
         self._lock = threading.RLock()
         self._shared = SharedState(store)
         self._last_now: int | None = None
@@ -263,7 +271,10 @@ class Monitor:
         changes = self.changes()
         as_of = *self._pipeline.diagnosis.bounds(incident), len(changes)
         if self._explained.get(incident.id) != as_of:
-            incident.verdict = self._pipeline.verdict(incident, history, changes)
+            verdict = self._pipeline.verdict(incident, history, changes)
+            if self._user_code.is_left_out(self._pipeline.diagnosis.rule_name):
+                return  # what was known of the cause stays
+            incident.verdict = verdict
             self._explained[incident.id] = as_of
 
     def note(self, change: Change) -> None:
@@ -279,6 +290,14 @@ class Monitor:
         """Return all changes that were noted, by any process, in the order of their times."""
         rows = self.store.load("change").values()
         return sorted(Change(to_timestamp(ns), *about) for ns, *about in rows)
+
+    @property
+    def failed_functions(self) -> dict[str, dict[str, Any]]:
+        """The detectors and the rule of a user that have failed since this monitor began, by name:
+        ``steps`` (in how many steps) and ``error`` (the last one).
+        """
+        with self._lock:
+            return {name: dict(about) for name, about in self._user_code.failed.items()}
 
     @property
     def judged_until(self) -> pd.Timestamp | None:

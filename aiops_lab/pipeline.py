@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -38,6 +38,7 @@ from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.results import Anomaly, Verdict
 from aiops_lab.spans import Key
 from aiops_lab.traces.encode import NEVER
+from aiops_lab.user_code import UserCode, check_list, name_function
 
 _MOST_TRACES, _MOST_MESSAGES = 50, 3  # that an anomaly carries
 
@@ -69,7 +70,10 @@ class Pipeline:
         detectors: Sequence[AnyDetector],
         rule: Rule | None = None,
         config: RcaConfig | None = None,
+        *,
+        user_code: UserCode | None = None,
     ) -> None:
+        self._user_code = UserCode() if user_code is None else user_code
         check_instance("sensitivity", sensitivity, Sensitivity)
         check_instance("config", config, RcaConfig)
         self._detectors = _functions(detectors)
@@ -86,16 +90,58 @@ class Pipeline:
         self.edges: dict[tuple[Key, Key], int] = {}  # (caller, called): Unix ns of the first call
         self.done: int | None = None  # Unix ns up to which windows have been judged
         self.manager = IncidentManager(sensitivity)
-        self.diagnosis = Diagnosis(sensitivity, self.manager.incidents, rule, config)
+        self.diagnosis = Diagnosis(
+            sensitivity, self.manager.incidents, rule, config, user_code=self._user_code
+        )
         own = [detector for detector in self._detectors if isinstance(detector, Detector)]
         self._holding = tuple({d.name: d for d in (*DETECTORS, *own)}.values())
+        self._own = _own_names(self._detectors)
         self._jumps = [d.column for d in self._holding if d.halts_shift_test]
 
     def _decide(
         self, windows: Columns, baselines: Columns, s: Sensitivity
     ) -> dict[str, np.ndarray]:
         """Return what each detector that holds learning still decides, by its column."""
-        return {d.column: d.decide(windows, baselines, s) for d in self._holding}
+        return {d.column: self._decided(d, windows, baselines, s) for d in self._holding}
+
+    def _decided(
+        self, detector: Detector, windows: Columns, baselines: Columns, s: Sensitivity
+    ) -> np.ndarray:
+        name = self._own.get(id(detector))
+        if name is None:
+            return detector.decide(windows, baselines, s)
+        nowhere = np.zeros(np.shape(windows["arrivals"]), dtype=bool)
+
+        def work() -> np.ndarray:
+            decided = detector.decide(windows, baselines, s)
+            if np.shape(decided) != nowhere.shape:
+                raise ValueError(f"decide must return a bool a window, got {decided!r}")
+            return decided
+
+        return self._user_code.call(name, nowhere, work)
+
+    def _anomalies(
+        self, detector: AnyDetector, windows: pd.DataFrame, baselines: pd.DataFrame
+    ) -> list[Anomaly]:
+        """Return what a detector finds."""
+        name = self._own.get(id(detector))
+        if name is None:
+            return detector(windows, baselines, self.sensitivity)
+
+        def work() -> list[Anomaly]:
+            found = detector(windows, baselines, self.sensitivity)
+            return check_list(found, Anomaly)
+
+        return self._user_code.call(name, [], work)
+
+    def shows(
+        self, detector: Detector, requests: WindowRequests, evidence: dict[str, Any]
+    ) -> np.ndarray:
+        """Return a mask of the requests that show an anomaly of a detector."""
+        every = np.ones(requests.failed.size, dtype=bool)
+        name = self._own.get(id(detector), detector.name)
+        shows = partial(detector.shows, requests, evidence, self.sensitivity)
+        return self._user_code.call(name, every, shows)
 
     def restore(self, incidents: Iterable[Incident]) -> None:
         """Take incidents that are known already in place of those so far."""
@@ -182,11 +228,13 @@ class Pipeline:
         be of any pipeline. With the `history`, causes decide what belongs together; else links
         alone do.
         """
-        s = self.sensitivity
+        self._user_code.begin_step()
         since = self._begin(recording, until_ns)
         until = self.done = max(until_ns, since)
         windows, baselines = self._judge(recording, since, until)
-        by_detector = [(d, a) for d in self._detectors for a in d(windows, baselines, s)]
+        by_detector = [
+            (d, a) for d in self._detectors for a in self._anomalies(d, windows, baselines)
+        ]
         found = [a for _, a in by_detector]
         if found:
             self.learn_calls(recording)
@@ -361,6 +409,16 @@ def _functions(detectors: Any) -> tuple[AnyDetector, ...]:
     return functions
 
 
+def _own_names(detectors: Sequence[AnyDetector]) -> dict[int, str]:
+    """Return how the detectors are named that are a user's own, by identity."""
+    known = {id(detector) for detector in DETECTORS}
+    return {
+        id(detector): name_function(f"detectors[{number}]", detector)
+        for number, detector in enumerate(detectors)
+        if id(detector) not in known
+    }
+
+
 class _Causes:
     """What is known of causes as of the window that is taken in, each computed once."""
 
@@ -408,6 +466,7 @@ class _Evidence:
         self._recording = recording
         self._frame = recording.spans.source.frame
         self._sensitivity = pipeline.sensitivity
+        self._asked = pipeline.shows
         self._names_at = cache(pipeline.names_at)
         self._ends = recording.requests.end[recording.by_end]
         # Of pooled windows only: all others are as long as the knob says.
@@ -447,7 +506,7 @@ class _Evidence:
             mine = self._ended(a, node, until)
         age_s = (until - requests.start[mine]) / 1e9
         seen = WindowRequests(requests.failed[mine], self._recording.log_ms[mine], age_s)
-        return mine[detector.shows(seen, a.evidence, self._sensitivity)]
+        return mine[self._asked(detector, seen, a.evidence)]
 
     def _ended(self, a: Anomaly, node: int, until: int) -> np.ndarray:
         """Return the requests of an endpoint that ended in the window of an anomaly."""

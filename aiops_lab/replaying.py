@@ -58,6 +58,12 @@ def replay(
     -------
     Report
         Equal to that of a live monitor that began with the same spans and stopped at `until`.
+
+    Raises
+    ------
+    Exception
+        What a detector or rule of a user's own raises, with a note that names it; ValueError where
+        it returns something else than a list of `Anomaly`, or of `Suspect`.
     """
     knobs = Sensitivity() if sensitivity is None else sensitivity
     pipeline = Pipeline(knobs, detectors, rule, config)

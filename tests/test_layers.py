@@ -24,6 +24,7 @@ WINGS = (
     "numerics",
     "progress",
     "results",
+    "user_code",
     "formats",
     "record",
     "traces",

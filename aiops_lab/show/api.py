@@ -271,6 +271,8 @@ def aiops(
         answer = {"timestamp": int(moment.timestamp()), "metrics": monitor.metrics(moment)}
         if monitor.passed_over:
             answer["passed_over"] = monitor.passed_over
+        if monitor.failed_functions:
+            answer["failed_functions"] = monitor.failed_functions
         return answer | _left_out()
 
     @blueprint.get("/incidents")
