@@ -25,6 +25,7 @@ from aiops_lab.record.recorder import (
     Sink,
     current_span,
 )
+from aiops_lab.record.redaction import Redact, redact_secrets
 from aiops_lab.record.routes import Exclude, RouteNames, exclusion, is_asgi, must_be_wsgi
 from aiops_lab.record.trace_context import (
     KNOWN_FLAGS,
@@ -37,7 +38,14 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-def instrument(app: App, sink: Sink, service: str = "shop", *, exclude: Exclude = ()) -> App:
+def instrument(
+    app: App,
+    sink: Sink,
+    service: str = "shop",
+    *,
+    exclude: Exclude = (),
+    redact: Redact = redact_secrets,
+) -> App:
     """Return `app` so that each of its requests becomes one server span.
 
     An app of Flask, Starlette or FastAPI is wrapped in place, any other callable of WSGI or ASGI
@@ -68,6 +76,10 @@ def instrument(app: App, sink: Sink, service: str = "shop", *, exclude: Exclude 
         What is not recorded: routes, such as ``["/health"]``, or a function that takes a route and
         says whether to leave it out. Default: nothing, because a health check that becomes slow is
         worth knowing.
+    redact
+        What may be stored of the text of an error and of its stack: a function that takes and
+        returns a text. Default: `redact_secrets`, which hides passwords, tokens and queries of URLs
+        where their place shows them. It is called for failures only.
 
     Raises
     ------
@@ -98,7 +110,7 @@ def instrument(app: App, sink: Sink, service: str = "shop", *, exclude: Exclude 
     asynchronous = is_asgi(app)
     if not asynchronous:
         must_be_wsgi(app)
-    recorder = Recorder(sink, service)
+    recorder = Recorder(sink, service, redact)
     leaves_out = exclusion(exclude, recorder)
     if asynchronous:
         return instrument_asgi(app, recorder, leaves_out)

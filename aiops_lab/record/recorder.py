@@ -22,6 +22,7 @@ from aiops_lab.endpoints import (
     fold,
 )
 from aiops_lab.logs import get_logger
+from aiops_lab.record.redaction import Redact, redact_secrets
 from aiops_lab.record.trace_context import KNOWN_FLAGS, new_span_id, new_trace_id
 from aiops_lab.spans import Span
 
@@ -59,15 +60,18 @@ class Recorder:
         The host: spans of different ones may disagree about the time.
     """
 
-    def __init__(self, sink: Sink, service: str) -> None:
+    def __init__(self, sink: Sink, service: str, redact: Redact = redact_secrets) -> None:
         if not callable(sink) or iscoroutinefunction(sink):
             kind = type(sink).__name__
             asynchronous = " that is a coroutine" if callable(sink) else ""
             raise ValueError(f"sink must be a callable that takes a Span, got {kind}{asynchronous}")
         if not isinstance(service, str) or service == "":
             raise ValueError(f"service must be a non-empty text, got {service!r}")
+        if not callable(redact):
+            raise ValueError(f"redact must be a function that takes a text, got {redact!r}")
         self.sink = sink
         self.service = service
+        self.redact = redact
         self.opened: dict[str, Any] = getattr(sink, "opened", {})
         self.stack: Callable[..., object] = getattr(sink, "stack", lambda span_id, text: None)
         self.failed = 0
@@ -77,11 +81,11 @@ class Recorder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as what it was made from; the counts begin anew."""
-        return Recorder, (self.sink, self.service)
+        return Recorder, (self.sink, self.service, self.redact)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
         """Return a recorder with the same sink: what a copy records belongs with the rest."""
-        return Recorder(self.sink, self.service)
+        return Recorder(self.sink, self.service, self.redact)
 
     def equals(self, other: Recorder) -> bool:
         """Return whether both have the same sink and service."""
@@ -111,6 +115,14 @@ class Recorder:
         except Exception:
             self.count_failure("the function exclude")
             return False
+
+    def redacted(self, text: str) -> str:
+        """Return what may be stored of an error's text; where `redact` fails, next to nothing."""
+        try:
+            return _encodable(self.redact(text))
+        except Exception:
+            self.count_failure("the function redact")
+            return "(not redacted)"
 
     def count_failure(self, what: str) -> None:
         """Count that a function of the user's raised; log the first time."""
@@ -182,7 +194,7 @@ class OpenSpan:
             self.start_ns,
             duration_ns,
             self.status,
-            self.error,
+            None if self.error is None else recorder.redacted(self.error),
             self.method,
             recorder.instance,
             self.first_byte_ns,
@@ -217,7 +229,7 @@ class OpenSpan:
     def _keep_stack(self, text: str) -> None:
         recorder = self.recorder
         try:
-            recorder.stack(self.span_id, text)
+            recorder.stack(self.span_id, recorder.redacted(text))
         except Exception:
             recorder.count_failure("the sink")
 

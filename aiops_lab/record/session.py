@@ -23,6 +23,7 @@ from aiops_lab.record.recorder import (
     describe_call_error,
     known_status,
 )
+from aiops_lab.record.redaction import Redact, redact_secrets
 
 
 class Session(requests.Session):
@@ -46,13 +47,22 @@ class Session(requests.Session):
     peers
         ``{base_url: service}``, the names of the called services. The longest base that fits is
         taken; the mapping is read at each call. Default: none, so that a peer is named host:port.
+    redact
+        As in `instrument`.
     """
 
     __attrs__ = [*requests.Session.__attrs__, "recorder", "peers"]
 
-    def __init__(self, sink: Sink, service: str = "shop", peers: Peers | None = None) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        service: str = "shop",
+        peers: Peers | None = None,
+        *,
+        redact: Redact = redact_secrets,
+    ) -> None:
         super().__init__()
-        self.recorder = Recorder(sink, service)
+        self.recorder = Recorder(sink, service, redact)
         self.peers: Peers = {} if peers is None else peers
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
