@@ -74,6 +74,7 @@ def test_one_command_writes_a_table_and_a_picture_of_each_set(out: Path) -> None
         "## PetShop: metrics and a call graph, by system and kind",
         "## Nezha: traces alone, by system and kind",
         "## Nezha: traces, logs and metrics, by system and kind",
+        "## Root causes, all sets and systems",
     ]
     for row in (
         "| **aiops_lab** | this package | 100.0 (51.0–100.0)",
