@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import threading
 
 import pytest
@@ -15,14 +16,21 @@ DEADLINE_S = 120
 STEPS = range(60, 231, 10)
 
 
-@pytest.fixture
-def path(tmp_path):
-    path = tmp_path / "spans.sqlite"
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A store of three minutes and more, which no monitor has seen."""
+    path = tmp_path_factory.mktemp("recorded") / "spans.sqlite"
     frame = Shop(1, fault("/payment", 120, 180, added_ms=3000.0)).run(220)
     with lab.SpanStore(path) as store:
         for row in to_spans(frame):
             store.add(lab.Span(*row))
     return path
+
+
+@pytest.fixture
+def path(recorded, tmp_path):
+    """A store of a test's own with the same spans."""
+    return shutil.copy(recorded, tmp_path)
 
 
 def watch(path, seconds=STEPS, together=None):

@@ -24,11 +24,18 @@ from tests.support import naive, public
 DAY = "TrainTicket_2023-01-29"
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A converted clone, which no test changes."""
+    root = tmp_path_factory.mktemp("nezha")
+    assert main(["nezha", str(public.clone(root / "clone")), str(root / "out")]) == 0
+    return root / "out"
+
+
 @pytest.fixture
-def made(tmp_path: Path) -> Path:
-    """A converted clone."""
-    assert main(["nezha", str(public.clone(tmp_path / "clone")), str(tmp_path / "out")]) == 0
-    return tmp_path / "out"
+def made(converted: Path, tmp_path: Path) -> Path:
+    """A converted clone of a test's own."""
+    return shutil.copytree(converted, tmp_path / "out")
 
 
 def table(root: Path, name: str) -> pd.DataFrame:
@@ -477,9 +484,15 @@ def test_without_pyarrow_the_error_says_what_to_install(
 # The real data
 
 
-def test_the_real_frames_are_those_of_the_slow_reading() -> None:
+@pytest.fixture(scope="module")
+def real_days() -> datasets.Dataset:
+    """Both days of the real data, with the log lines of the one that has some."""
+    return datasets.load("nezha", public.real("nezha"), logs=True)
+
+
+def test_the_real_frames_are_those_of_the_slow_reading(real_days: datasets.Dataset) -> None:
     folder = public.real("nezha")
-    cases = [case for case in datasets.load("nezha", folder, logs=True) if case.group == DAY]
+    cases = [case for case in real_days if case.group == DAY]
     assert len(cases) == 28
     columns = [
         "trace_id",
@@ -494,19 +507,20 @@ def test_the_real_frames_are_those_of_the_slow_reading() -> None:
     ]
     spans = pd.read_parquet(folder / DAY / "spans.parquet")[columns]
     logs = pd.read_parquet(folder / DAY / "logs.parquet")[["span_id", "location", "time_ns"]]
+    frames = {-1: cases[0].normal, 3: cases[3].abnormal, 24: cases[24].abnormal}
     slow = naive.nezha_rows(
         spans.astype({"service": "str", "operation": "str"}).to_dict("records"),
         logs.to_dict("records"),
+        faults=frames,
     )
-    for case, fault in ((cases[0].normal, -1), (cases[3].abnormal, 3), (cases[24].abnormal, 24)):
-        same_as_slow(case, fault, [row for row in slow if row["fault"] == fault])
+    for fault, frame in frames.items():
+        same_as_slow(frame, fault, [row for row in slow if row["fault"] == fault])
 
 
-def test_the_real_online_boutique() -> None:
-    loaded = datasets.load("nezha", public.real("nezha"))
-    cases = [case for case in loaded if case.group == "OnlineBoutique_2022-08-22"]
+def test_the_real_online_boutique(real_days: datasets.Dataset) -> None:
+    cases = [case for case in real_days if case.group == "OnlineBoutique_2022-08-22"]
     assert len(cases) == 20
-    assert [name for name in loaded.left_out if "2022-08-22" in name] == [
+    assert [name for name in real_days.left_out if "2022-08-22" in name] == [
         f"OnlineBoutique_2022-08-22/{fault}" for fault in (7, 8, 12, 15)
     ]
     abnormal = sum(len(case.abnormal) for case in cases)  # type: ignore[misc]

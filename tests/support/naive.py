@@ -171,10 +171,17 @@ def nab_score(series, threshold, false_alarm, missed):
     return 100 * (raw + missed * count) / (count + missed * count)
 
 
-def nezha_rows(spans, logs=()):
+def nezha_rows(spans, logs=(), faults=None):
     """The rows of a day's spans frame, in order, as the data's README tells: dicts with `fault`
-    (-1: fault-free).
+    (-1: fault-free); those of some faults where `faults` names them.
     """
+
+    def fault_of(row):
+        return row["window"] if row["abnormal"] else -1
+
+    def is_left_out(row):
+        return faults is not None and fault_of(row) not in faults
+
     by_id = {row["span_id"]: row for row in spans}
     children = defaultdict(list)
     for row in sorted(spans, key=lambda row: (row["start_ns"], row["span_id"])):
@@ -186,6 +193,8 @@ def nezha_rows(spans, logs=()):
                 peers[row["service"], row["operation"]].add(child["service"])
     out = []
     for row in spans:
+        if is_left_out(row):
+            continue
         known = peers.get((row["service"], row["operation"]), ())
         own = [c["service"] for c in children[row["span_id"]] if c["service"] != row["service"]]
         peer = own[0] if own else list(known)[0] if len(known) == 1 else None
@@ -202,11 +211,13 @@ def nezha_rows(spans, logs=()):
                 "duration_ms": row["duration_us"] / 1000,
                 "status": 200,
                 "error": None,
-                "fault": row["window"] if row["abnormal"] else -1,
+                "fault": fault_of(row),
             }
         )
     for number, line in enumerate(logs, start=max(by_id) + 1):
         row = by_id[line["span_id"]]
+        if is_left_out(row):
+            continue
         end = row["start_ns"] + row["duration_us"] * 1000
         out.append(
             {
@@ -221,7 +232,7 @@ def nezha_rows(spans, logs=()):
                 "duration_ms": 0.0,
                 "status": 200,
                 "error": None,
-                "fault": row["window"] if row["abnormal"] else -1,
+                "fault": fault_of(row),
             }
         )
     return sorted(out, key=lambda row: (row["start"], row["span_id"]))
