@@ -16,6 +16,7 @@ fraction of its bytes and of its writing.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -212,6 +213,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     rule = f"path must be an SQLite database or a new file, got {path}"
     if path.exists() and 0 < path.stat().st_size < LEAST_FILE:
         raise ValueError(f"{rule}: file is not a database")
+    make_private(path)
     db = retry(lambda: connect(path), path)
     try:
         retry(lambda: _prepare(db, path), path)
@@ -221,6 +223,15 @@ def open_database(path: Path) -> sqlite3.Connection:
             raise
         raise ValueError(f"{rule}: {error}") from error
     return db
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file that only its owner may read, where there is none.
+
+    SQLite gives the files beside it the same mode. A file that is there keeps its own.
+    """
+    with suppress(OSError):  # SQLite says why it cannot be made
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aiops_lab.checks import MESSAGES, BackendError, FieldError, check_number
 from aiops_lab.endpoints import join_method
+from aiops_lab.record.database import make_private
 from aiops_lab.record.forking import WAIT_S, FairLock, abandoned, survive_forks
 
 if TYPE_CHECKING:
@@ -287,6 +288,8 @@ class FaultLog:
         self._path = path if path == ":memory:" else Path(path).absolute()
         self._closed = False
         self._lock = FairLock()
+        if path != ":memory:":
+            make_private(Path(self._path))
         self._db = self._connect()
         if path != ":memory:":  # that would be gone with its connection
             survive_forks(self)

@@ -835,6 +835,30 @@ def test_whole_numbers_of_numpy_are_kept(store: SpanStore) -> None:
     same(store.spans(), [span(1)._replace(start_ns=5, duration_ns=5, status=200)])
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there are no modes")
+def test_only_the_owner_may_read_a_new_file_and_those_beside_it(path: Path) -> None:
+    with SpanStore(path) as store:
+        store.add(span())
+        store.flush()
+        modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
+    assert len(modes) == 3  # with -wal and -shm
+    assert set(modes.values()) == {0o600}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no modes")
+def test_so_it_is_where_the_log_of_faults_comes_first(path: Path) -> None:
+    FaultLog(path).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no modes")
+def test_the_mode_of_a_file_that_is_there_stays(path: Path) -> None:
+    SpanStore(path).close()
+    path.chmod(0o640)
+    SpanStore(path).close()
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 @pytest.mark.skipif(os.name == "nt", reason="an open file cannot be deleted there")
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 def test_a_file_that_is_gone_is_told(path: Path, how: str) -> None:
