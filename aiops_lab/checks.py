@@ -51,6 +51,7 @@ EXTRAS = {
     "networkx": "plots",
     "ipywidgets": "lab",
     "opentelemetry": "formats",
+    "prometheus_client": "watch",
 }
 
 

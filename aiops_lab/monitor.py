@@ -359,13 +359,20 @@ class Monitor:
         name.
         """
         with self._lock:
-            groups, names = self._served(now)
-            usual_ms = partial(self._pipeline.usual_ms, hour=to_utc(now).hour)
+            found = self.metrics_by_key(now)
+            names = display_names(found)
             metrics = {
-                names[key]: health_of(rows, usual_ms(key)) | _told("method", self.method_of(key))
-                for key, rows in groups
+                names[key]: shown | _told("method", self.method_of(key))
+                for key, shown in found.items()
             }
             return dict(sorted(metrics.items()))
+
+    def metrics_by_key(self, now: pd.Timestamp) -> dict[Key, dict[str, Any]]:
+        """Return the same by (service, endpoint), without the method."""
+        with self._lock:
+            groups, _ = self._served(now)
+            usual_ms = partial(self._pipeline.usual_ms, hour=to_utc(now).hour)
+            return {key: health_of(rows, usual_ms(key)) for key, rows in groups}
 
     def timeline(self, now: pd.Timestamp, every_s: float = 10.0) -> dict[str, pd.DataFrame]:
         """Return what each endpoint answered over the last five minutes, by name: a row an interval

@@ -170,6 +170,10 @@ def test_without_the_compiler_one_sentence_says_so_once() -> None:
         ("from aiops_lab.show.plots.trace import waterfall", "aiops-lab[plots]"),
         ("from aiops_lab.show.tuner import tuner", "aiops-lab[plots]"),
         ("import shop; shop.running", "aiops-lab[shop]"),
+        (
+            "from aiops_lab.show.prometheus import metrics_page; metrics_page(None)",
+            "aiops-lab[watch]",
+        ),
     ],
 )
 def test_what_is_missing_is_named_with_the_command(code: str, command: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiops_lab.checks import FieldError
-from aiops_lab.record import database
+from aiops_lab.record import counting, database
 from aiops_lab.record.forking import WAIT_S, FairLock, abandoned, survive_forks
 from aiops_lab.spans import to_frame
 
@@ -135,6 +135,11 @@ class SpanReader:
         }
         self._check_open()
         return self._ask(lambda db: db.execute(database.COUNT_OUTSIDE, limits).fetchone()[0])
+
+    def count_part(self, after: int, bounds_s: Sequence[float]) -> counting.Part:
+        """Return the requests in the rows after one; `counting.RequestCounter` adds them up."""
+        self._check_open()
+        return self._ask(lambda db: counting.count_part(db, after, bounds_s))
 
     def stack_of(self, span_id: str) -> str | None:
         """Return the stack trace stored for a span, or None."""

@@ -25,6 +25,7 @@ from aiops_lab.show.news import tell_until
 from aiops_lab.show.origin import LOCAL_HOSTS
 from aiops_lab.show.page.views import front_page
 from aiops_lab.show.ports import HOST, check_port
+from aiops_lab.show.prometheus import metrics_page_or_hint
 from aiops_lab.show.stepping import stepping
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def _banner(store: SpanStore, url: str, interval_s: float, window_s: float) -> s
         *([] if any(store.position()) else [EMPTY]),
         f"Page: {url}/",
         f"JSON: {url}/aiops/incidents, {url}/aiops/metrics",
+        f"Prometheus: {url}/metrics",
         "Ctrl-C stops it.",
     ]
     return "\n".join(lines)
@@ -106,6 +108,7 @@ def _app(monitor: Monitor, stopping: threading.Event) -> Flask:
     app = Flask("aiops_lab.watch", static_folder=None)
     json_errors(app)
     app.register_blueprint(front_page())
+    app.register_blueprint(metrics_page_or_hint(monitor))
     app.register_blueprint(
         aiops(monitor, listeners=LISTENERS, stopping=stopping, hosts=LOCAL_HOSTS)
     )

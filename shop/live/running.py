@@ -27,6 +27,7 @@ from aiops_lab.show.api import aiops, attach, simulate
 from aiops_lab.show.origin import LOCAL_HOSTS
 from aiops_lab.show.page.views import front_page
 from aiops_lab.show.ports import HOST, check_free
+from aiops_lab.show.prometheus import metrics_page_or_hint
 from aiops_lab.show.stepping import stepping
 from aiops_lab.spans import Span, to_frame
 from shop.live.services import build
@@ -270,6 +271,7 @@ def _open(shop: Shop, stack: ExitStack, seed: int, port: int, receiver: Receiver
         if service == topology.front:
             app.register_blueprint(simulate(shop.injector, [e.place for e in topology.endpoints]))
             app.register_blueprint(front_page())
+            app.register_blueprint(metrics_page_or_hint(shop.monitor))
             app.register_blueprint(
                 aiops(shop.monitor, listeners=LISTENERS, stopping=stopping, hosts=LOCAL_HOSTS)
             )

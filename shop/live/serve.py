@@ -116,6 +116,7 @@ Available endpoints:
     POST /aiops/changes                     - Note such a change (service, what)
     GET  /aiops/graph                       - Who calls whom
     POST /aiops/analyze                     - Trigger manual analysis
+    GET  /metrics                           - For Prometheus
 {receiver}
   Simulation endpoints:
     POST /simulate/delay   - Add latency (?endpoint=/payment&duration=1000)
