@@ -7,6 +7,7 @@ unchanged  What was found out about ids and names of a large frame, while they s
 spans      What is a span? The span, and the spans frame that all analysis takes.
 logs       The logger ``aiops_lab``, and its output on stderr.
 endpoints  What behaves alike? The rule that folds ids in paths; methods and routes.
+user_code  Detectors and rules of a user's own, whose errors are told and harm nothing else.
 numerics   Small numeric helpers: the optional compiler, Wilson bounds, times as integers.
 progress   How far is long work? A progress bar.
 results    Plain data that crosses wings: Anomaly, Suspect, Verdict, Step, Explanation.
