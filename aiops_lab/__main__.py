@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from aiops_lab.show.findings import Findings
 
-VERSION: str = vars(sys.modules["aiops_lab"])["__version__"]
+VERSION_TEXT: str = vars(sys.modules["aiops_lab"])["__version__"]
 
 SCRIPT = "aiops-lab"  # the name of the command that an installation has
 
@@ -29,7 +29,12 @@ ANSWER_FORMATS = ("text", "json", "html")
 
 SQLITE = b"SQLite format 3"  # how the file of a store begins
 
-AS_TYPED = {"port": "--port", "interval_s": "--interval", "window_s": "--window", "path": "STORE"}
+TYPED_NAMES = {
+    "port": "--port",
+    "interval_s": "--interval",
+    "window_s": "--window",
+    "path": "STORE",
+}
 """The option, as the user typed it, of each parameter that an error may name."""
 
 WATCH = """\
@@ -85,7 +90,7 @@ def _run(options: argparse.Namespace, stop: Stop) -> int:
 
 def _as_typed(message: str, command: str) -> str:
     name, _, rest = message.partition(" ")
-    names = AS_TYPED if command == "watch" else {}
+    names = TYPED_NAMES if command == "watch" else {}
     return f"{names.get(name, name)} {rest}".rstrip()
 
 
@@ -95,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         SCRIPT if is_script else "python -m aiops_lab",
         description="Find incidents in traces, and their causes.",
     )
-    parser.add_argument("--version", action="version", version=f"{SCRIPT} {VERSION}")
+    parser.add_argument("--version", action="version", version=f"{SCRIPT} {VERSION_TEXT}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command = commands.add_parser(
         "explain",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-LARGE = 100_000
+LARGE_FRAME = 100_000
 """Rows from which on something is kept: of smaller frames it is found out again as soon."""
 
 _COLUMNS = ("trace_id", "span_id", "parent_id", "service", "endpoint", "kind")
@@ -36,7 +36,7 @@ def while_unchanged(function: Callable[[pd.DataFrame], Any], frame: pd.DataFrame
     Of a large frame it is called once while these stay. What it returned goes with the frame, and
     is not to be written to.
     """
-    if len(frame) < LARGE:
+    if len(frame) < LARGE_FRAME:
         return function(frame)
     columns = [frame[column] for column in _COLUMNS]
     known = _known.get(id(frame))

@@ -14,7 +14,7 @@ from tests.support.made import Shop
 
 @pytest.fixture
 def frame(monkeypatch):
-    monkeypatch.setattr(unchanged, "LARGE", 1)
+    monkeypatch.setattr(unchanged, "LARGE_FRAME", 1)
     monkeypatch.setattr(unchanged, "_known", {})
     return Shop(3).run(5)
 

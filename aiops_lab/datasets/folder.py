@@ -23,7 +23,7 @@ KEYS = {
     *("name", "system", "kind", "truth", "normal", "abnormal"),
     *("spans", "metrics", "calls"),
 }
-TIME = "time"  # the column of a file of metrics
+TIME_COLUMN = "time"  # the column of a file of metrics
 
 
 def read_folder(directory: str | Path) -> Dataset:
@@ -203,7 +203,7 @@ class _Reader:
         return frame, frame.groupby("trace_id", observed=True)["start"].transform("min")
 
     def _read_metrics(self, file: str) -> pd.DataFrame:
-        return csv_table(self._file(file), (TIME,)).set_index(TIME).sort_index()
+        return csv_table(self._file(file), (TIME_COLUMN,)).set_index(TIME_COLUMN).sort_index()
 
     def _file(self, name: str) -> Path:
         path = self.path.parent / name

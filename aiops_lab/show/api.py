@@ -33,7 +33,7 @@ from aiops_lab.explain.changes import Change, check_change
 from aiops_lab.numerics import to_timestamp, to_utc
 from aiops_lab.record.faults import Fault, FaultInjector, Injected
 from aiops_lab.results import iso
-from aiops_lab.show.given import is_true, number, one_of, parameters, required, whole
+from aiops_lab.show.given import Data, is_true, number, one_of, parameters, required, whole
 from aiops_lab.show.page.actions import EXTENSION, Simulation
 from aiops_lab.show.page.views import PAGE, page
 from aiops_lab.spans import Key
@@ -41,7 +41,6 @@ from aiops_lab.spans import Key
 if TYPE_CHECKING:
     from aiops_lab.monitor import Monitor
 
-Data = dict[str, Any]
 Answer = tuple[Data, int]  # JSON and status
 
 QUERY_MAX = 8_192  # bytes; no call of this interface needs a tenth of it

@@ -7,11 +7,11 @@ from typing import Any
 
 from aiops_lab.numerics import wilson
 from aiops_lab.results import Suspect, Verdict
-from aiops_lab.show.services import ServiceFault, listed
+from aiops_lab.show.services import ServiceFault, in_a_row
 
 MOST_NAMED = 4
 
-FEW = 20
+FEW_REQUESTS = 20
 """Bad requests below which it is told that they are few: where all of 20 show the same, at least
 84 % of all such requests do (Wilson), with fewer less."""
 
@@ -54,7 +54,7 @@ def _whole_service(cause: Suspect, faults: Sequence[ServiceFault]) -> list[str]:
     mine = cause.name or cause.endpoint
     told = []
     for fault in faults:
-        others = listed([name for name in fault.endpoints if name != mine])
+        others = in_a_row([name for name in fault.endpoints if name != mine])
         told.append(
             f"Against {mine} alone: {others} of the same service became abnormal at the same time, "
             f"so that the fault may be of {fault.service} as a whole."
@@ -84,7 +84,7 @@ def _weak_support(cause: Suspect) -> list[str]:
         ]
     if k < n:
         return [f"Against it: in {n - k} of {n} bad requests the largest excess was elsewhere."]
-    if n < FEW:
+    if n < FEW_REQUESTS:
         low = wilson(k, n)[0]
         count = "the only bad request shows" if n == 1 else f"all {n} bad requests show"
         return [f"Few requests: {count} it; of many, it may be {low:.0%} or more."]

@@ -26,6 +26,7 @@ from aiops_lab.formats.collect import SpanCollector
 from aiops_lab.formats.conventions import ReportedSpan
 from aiops_lab.formats.fields import listed, mapping
 from aiops_lab.show.api import DRAIN_MAX, RECEIVER
+from aiops_lab.show.origin import LOCAL_HOSTS
 from aiops_lab.spans import Span
 
 if TYPE_CHECKING:
@@ -35,9 +36,6 @@ TRACES_PATH = "/v1/traces"
 
 # The limit of the collector's own receiver. A batch of an SDK, 512 spans, has some 500 kB.
 LIMIT_BYTES = 20 << 20
-
-# The port is published to this machine only, so no browser can be told another name for it.
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 # How many times larger a body of more than 1 MiB may be than what was sent. Traces are packed to a
 # tenth or a twentieth; a bomb of empty spans would take a hundred times its size again in memory.

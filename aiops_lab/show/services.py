@@ -29,7 +29,7 @@ class ServiceFault(NamedTuple):
     as_usual: tuple[str, ...]
 
     def __str__(self) -> str:
-        named = listed(self.endpoints)
+        named = in_a_row(self.endpoints)
         n = len(self.cases)
         role = "suspects of one incident" if n == 1 else f"the causes of {n} incidents at one time"
         likely = "perhaps" if self.as_usual else "probably"
@@ -37,7 +37,7 @@ class ServiceFault(NamedTuple):
         if not self.as_usual:
             return told + "are endpoints of it."
         verb = "is" if len(self.as_usual) == 1 else "are"
-        return told + f"are endpoints of it; but {listed(self.as_usual)} of it {verb} as usual."
+        return told + f"are endpoints of it; but {in_a_row(self.as_usual)} of it {verb} as usual."
 
 
 def service_faults(cases: list[Finding]) -> list[ServiceFault]:
@@ -86,7 +86,7 @@ def _fault(service: str, places: list[int], cases: list[Finding]) -> ServiceFaul
     return ServiceFault(service, tuple(names), tuple(sorted(places)), as_usual)
 
 
-def listed(names: Sequence[str]) -> str:
+def in_a_row(names: Sequence[str]) -> str:
     """Return names as they stand in a sentence."""
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last

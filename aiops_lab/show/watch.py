@@ -31,14 +31,14 @@ from aiops_lab.show.stepping import stepping
 if TYPE_CHECKING:
     from aiops_lab.show.stopping import Stop
 
-LISTENERS = 32
+WATCH_LISTENERS = 32
 """How many open pages are told of changes at once; each takes a thread."""
 
 PATIENCE_S = 30.0
 """Seconds for which a client may send or read nothing. Raising it holds threads of those that are
 gone longer."""
 
-POLL_S = 0.1
+WATCH_POLL_S = 0.1
 """Seconds between two looks of the server at whether it is to stop."""
 
 EMPTY = "No application has written to it yet: open it with SpanStore and instrument()."
@@ -110,7 +110,7 @@ def _app(monitor: Monitor, stopping: threading.Event) -> Flask:
     app.register_blueprint(front_page())
     app.register_blueprint(metrics_page_or_hint(monitor))
     app.register_blueprint(
-        aiops(monitor, listeners=LISTENERS, stopping=stopping, hosts=LOCAL_HOSTS)
+        aiops(monitor, listeners=WATCH_LISTENERS, stopping=stopping, hosts=LOCAL_HOSTS)
     )
     return app
 
@@ -129,7 +129,9 @@ class _Handler(WSGIRequestHandler):
 def _serving(app: Flask, port: int) -> Iterator[str]:
     """Yield the address under which `app` answers while the block runs."""
     server = ThreadedWSGIServer(HOST, port, app, handler=_Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(POLL_S,), name="page", daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, args=(WATCH_POLL_S,), name="page", daemon=True
+    )
     thread.start()
     try:
         yield f"http://localhost:{server.server_port}"

@@ -10,7 +10,7 @@ from aiops_lab.endpoints import display_names
 from aiops_lab.spans import check
 from aiops_lab.traces.encode import EncodedSpans, encode
 from aiops_lab.traces.ids import find_parents
-from aiops_lab.unchanged import LARGE
+from aiops_lab.unchanged import LARGE_FRAME
 
 
 def service_graph(frame: pd.DataFrame, by: str = "endpoint") -> pd.DataFrame:
@@ -69,7 +69,7 @@ def _encoded(frame: pd.DataFrame) -> EncodedSpans:
     The parents of many are found first, and kept: so what is needed for that is gone again before
     the rest takes memory.
     """
-    if len(frame) >= LARGE:
+    if len(frame) >= LARGE_FRAME:
         find_parents(frame)
     return encode(frame)
 

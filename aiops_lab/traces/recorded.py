@@ -12,7 +12,7 @@ from aiops_lab.spans import Key
 from aiops_lab.traces.encode import NEVER, EncodedSpans
 from aiops_lab.traces.timing import Edge, Timing, left_behind, pairs_of
 
-UNLIKE = 0.1
+UNLIKE_SHARES = 0.1
 """Shares of the calls that lack a span differ if by more than this, and by more than chance."""
 
 
@@ -100,4 +100,4 @@ def _unlike(usual: pd.DataFrame, now: pd.DataFrame) -> frozenset[Edge]:
     low, high = wilson(k, n, 3.0)
     certain = (low > high[::-1]).any(axis=0)
     usual_share, share = k / n
-    return frozenset(both.index[certain & (np.abs(share - usual_share) > UNLIKE)])
+    return frozenset(both.index[certain & (np.abs(share - usual_share) > UNLIKE_SHARES)])

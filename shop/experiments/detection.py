@@ -24,11 +24,11 @@ from aiops_lab.replaying import replay
 from aiops_lab.results import Anomaly
 from shop.catalogue import BY_SIZE
 from shop.experiments.trials import truth
-from shop.experiments.user_functions import load, raised
+from shop.experiments.user_functions import load_function, raised
 from shop.virtual_time.scenario import Scenario
 from shop.virtual_time.twins import Twin
 
-PACKAGE = "all of the package"
+PACKAGE_DETECTORS = "all of the package"
 
 RANDOM_SHARE = 0.01
 
@@ -92,7 +92,7 @@ def never(
     return []
 
 
-def at_random(
+def random_detector(
     windows: pd.DataFrame, baselines: pd.DataFrame, sensitivity: Sensitivity
 ) -> list[Anomaly]:
     """Return an anomaly for a share of the windows, drawn by lot; equal windows, equal draws."""
@@ -119,10 +119,10 @@ def read_detectors(specs: Iterable[str]) -> dict[str, Entry]:
         names nothing that can be called.
     """
     known = {
-        PACKAGE: Entry(DETECTORS),
+        PACKAGE_DETECTORS: Entry(DETECTORS),
         "classic thresholds": Entry(DETECTORS, Sensitivity.classic()),
         **{detector.name: Entry((detector,)) for detector in DETECTORS},
-        "random": Entry((at_random,)),
+        "random": Entry((random_detector,)),
         "always": Entry((always,)),
         "never": Entry((never,)),
     }
@@ -130,7 +130,7 @@ def read_detectors(specs: Iterable[str]) -> dict[str, Entry]:
     for spec in specs:
         last = spec.rpartition(":")[2]
         name = spec if last in known or last in own else last
-        detector = _checked(name, load("detector", spec))
+        detector = _checked(name, load_function("detector", spec))
         own[name] = Entry((detector,))
         own[f"package and {name}"] = Entry((*DETECTORS, detector))
     return own | known

@@ -14,7 +14,7 @@ from shop.experiments.detection import (
     detection_table,
     found_by_scenario,
 )
-from shop.experiments.text_tables import Section, headed, number, percent, with_bounds
+from shop.experiments.text_tables import Section, headed, number_text, percent_cell, with_bounds
 
 DETECTORS_NOTE = (
     "The detectors alone, without root causes. found: share of the faults that an incident shows, "
@@ -31,7 +31,7 @@ BY_SCENARIO_NOTE = (
     "incident. A row a scenario, a column a detector."
 )
 
-SHORT = {
+SHORT_DETECTORS = {
     "all of the package": "package",
     "classic thresholds": "classic",
     "error_spike": "errors",
@@ -46,18 +46,18 @@ def detection_sections(results: pd.DataFrame) -> Iterator[Section]:
     if results.empty:
         return
     yield "The detectors", DETECTORS_NOTE, _totals(detection_table(results))
-    table = found_by_scenario(results).map(percent)
-    shown = table.rename(columns=SHORT).rename_axis(columns=None)
+    table = found_by_scenario(results).map(percent_cell)
+    shown = table.rename(columns=SHORT_DETECTORS).rename_axis(columns=None)
     yield "What each detector finds, by scenario", BY_SCENARIO_NOTE, headed(shown)
 
 
 def _totals(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame(index=table.index)
-    shown["found"] = with_bounds(table, "found", percent)
-    shown["weak"] = table["weak"].map(percent)
-    shown["median"] = table["median_s"].map(number)
-    shown["worst"] = table["worst_s"].map(number)
-    shown["false"] = table["false_runs"].map(percent)
+    shown["found"] = with_bounds(table, "found", percent_cell)
+    shown["weak"] = table["weak"].map(percent_cell)
+    shown["median"] = table["median_s"].map(number_text)
+    shown["worst"] = table["worst_s"].map(number_text)
+    shown["false"] = table["false_runs"].map(percent_cell)
     shown["/h"] = table["false_per_hour"].map("{:.1f}".format)
     shown["cost"] = table["cost"].map("{:.1f}".format)
     return shown.rename_axis(None)

@@ -33,8 +33,8 @@ from shop.experiments.parallel import check_jobs
 from shop.experiments.text_tables import (
     Section,
     headed,
-    number,
-    percent,
+    number_text,
+    percent_cell,
     two_digits,
     with_bounds,
 )
@@ -209,31 +209,31 @@ def sections(board: Board) -> Iterator[Section]:
 
 def _totals(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame(index=table.index)
-    shown["top-1"] = with_bounds(table, "top1", percent)
-    shown["top-3"] = with_bounds(table, "top3", percent)
+    shown["top-1"] = with_bounds(table, "top1", percent_cell)
+    shown["top-3"] = with_bounds(table, "top3", percent_cell)
     shown["MRR"] = with_bounds(table, "mrr", "{:.2f}".format)
-    shown["all"] = table["exact"].map(percent)
+    shown["all"] = table["exact"].map(percent_cell)
     for name in ("silent", "wrong", "quiet"):
-        shown[name] = table[name].map(percent)
+        shown[name] = table[name].map(percent_cell)
     shown["CPU ms"] = table["cpu_ms"].map("{:.0f}".format)
     return shown.rename_axis(None)
 
 
 def _shares(table: pd.DataFrame) -> pd.DataFrame:
-    return table.map(percent).rename(columns=SHORT).rename_axis(columns=None)
+    return table.map(percent_cell).rename(columns=SHORT).rename_axis(columns=None)
 
 
 def _pipeline(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame(index=table.index)
-    shown["found"] = table["detected"].map(percent)
-    shown["median"] = table["median_s"].map(number)
-    shown["worst"] = table["worst_s"].map(number)
+    shown["found"] = table["detected"].map(percent_cell)
+    shown["median"] = table["median_s"].map(number_text)
+    shown["worst"] = table["worst_s"].map(number_text)
     shown["first"] = table["first"].map(_shortened)
-    shown["right"] = table["right"].map(percent)
-    shown["named"] = table["named"].map(percent)
+    shown["right"] = table["right"].map(percent_cell)
+    shown["named"] = table["named"].map(percent_cell)
     shown["agree"] = table["jaccard"].map(two_digits)
-    shown["exact"] = table["exact"].map(percent)
-    shown["false"] = table["false_runs"].map(percent)
+    shown["exact"] = table["exact"].map(percent_cell)
+    shown["false"] = table["false_runs"].map(percent_cell)
     shown["/h"] = table["false_per_hour"].map("{:.1f}".format)
     return headed(shown)
 
@@ -253,12 +253,12 @@ def _sizes(curves: pd.DataFrame, order: pd.Index) -> Iterator[Section]:
         right = mine.pivot_table(index="size", columns="rule", values="right", sort=False)
         ledger = mine[mine["rule"] == "ledger"].set_index("size")
         table = _shares(right[order])
-        table[SILENCE] = ledger["silent"].map(percent)
+        table[SILENCE] = ledger["silent"].map(percent_cell)
         table["runs"] = ledger["n"]
         yield title, f"{note} {SIZES_NOTE}", table.rename(index=_size).rename_axis("size")
     curves = answer_rates(curves)
     table = curves.pivot_table(index="rule", columns="size", values="answers", sort=False)
-    table = table.map(percent).rename(columns=_size).rename_axis(index=None, columns=None)
+    table = table.map(percent_cell).rename(columns=_size).rename_axis(index=None, columns=None)
     yield "A weak fault and a deployment", DEPLOYMENT_NOTE, table
 
 
@@ -294,10 +294,10 @@ def _confidence(board: Board) -> Iterator[Section]:
     curves = pd.concat(by_set).droplevel(1)
     table = pd.DataFrame(
         {
-            "coverage": curves["coverage"].map(percent),
+            "coverage": curves["coverage"].map(percent_cell),
             "answers": curves["answered"],
             "least confidence": curves["threshold"].map("{:.2f}".format),
-            "risk": curves["risk"].map(percent),
+            "risk": curves["risk"].map(percent_cell),
         }
     )
     yield "Errors among the most confident answers", COVERAGE_NOTE, table

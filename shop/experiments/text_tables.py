@@ -9,12 +9,12 @@ import pandas as pd
 Section = tuple[str, str, pd.DataFrame]  # title, note on how to read it, table
 
 
-def percent(share: float) -> str:
+def percent_cell(share: float) -> str:
     """Return a share in percent; "" for NaN."""
     return "" if pd.isna(share) else f"{100 * share:.0f}"
 
 
-def number(value: float) -> str:
+def number_text(value: float) -> str:
     """Return a number without digits behind the point; "" for NaN."""
     return "" if pd.isna(value) else f"{value:.0f}"
 

@@ -14,7 +14,7 @@ from aiops_lab.checks import FieldError
 
 
 @cache
-def load(argument: str, spec: str) -> Any:
+def load_function(argument: str, spec: str) -> Any:
     """Return what ``file.py:name`` or ``module:name`` names, something that can be called.
 
     Raises

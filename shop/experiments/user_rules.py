@@ -10,7 +10,7 @@ import pandas as pd
 from aiops_lab.explain.reference import Reference
 from aiops_lab.explain.rules import RULES, RankingRule
 from aiops_lab.results import Suspect
-from shop.experiments.user_functions import load
+from shop.experiments.user_functions import load_function
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class UserRule:
     spec: str
 
     def __post_init__(self) -> None:
-        load("rule", self.spec)
+        load_function("rule", self.spec)
 
     def __call__(self, reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
-        suspects: list[Suspect] = load("rule", self.spec)(reference, abnormal)
+        suspects: list[Suspect] = load_function("rule", self.spec)(reference, abnormal)
         return suspects
 
 

@@ -16,7 +16,7 @@ from aiops_lab.results import ANOMALY_KINDS
 from shop.__main__ import main
 from shop.experiments import detection, report
 from shop.experiments.detection import (
-    PACKAGE,
+    PACKAGE_DETECTORS,
     DetectionResult,
     detection_results,
     detection_table,
@@ -89,7 +89,7 @@ def results(scenario: Scenario, *specs: str) -> dict[str, DetectionResult]:
 
 def test_detectors_of_the_user_stand_beside_those_of_the_package_and_baselines(file: Path) -> None:
     found = results(BROKEN, f"{file}:failing", f"{file}:half_failed")
-    for name in ("failing", "half_failed", "package and failing", PACKAGE, "error_spike"):
+    for name in ("failing", "half_failed", "package and failing", PACKAGE_DETECTORS, "error_spike"):
         assert (found[name].faults, found[name].found) == (1, 1)
         assert (found[name].detect_s, found[name].false_incidents) == (10.0, 0)
         assert found[name].delay_min == pytest.approx(10 / 60)
@@ -101,7 +101,7 @@ def test_detectors_of_the_user_stand_beside_those_of_the_package_and_baselines(f
 def test_without_a_fault_every_incident_is_a_false_one(file: Path) -> None:
     found = results(CALM, f"{file}:failing")
     assert found["always"].false_incidents > 0
-    for name in ("failing", PACKAGE, "never"):
+    for name in ("failing", PACKAGE_DETECTORS, "never"):
         assert (found[name].faults, found[name].false_incidents) == (0, 0)
         assert found[name].delay_min == 0
 
@@ -111,12 +111,13 @@ def test_the_random_baseline_draws_the_same_share_again(monkeypatch: pytest.Monk
     windows = pd.DataFrame({"window": [start + pd.Timedelta(k, "s") for k in range(4000)]})
     windows = windows.assign(end=windows["window"], service="shop", endpoint="/a")
     told = [
-        len(detection.at_random(some, windows, report.SCENARIOS)) for some in [windows, windows]
+        len(detection.random_detector(some, windows, report.SCENARIOS))
+        for some in [windows, windows]
     ]
     assert told[0] == told[1]
     assert 20 < told[0] < 70
     monkeypatch.setattr(detection, "RANDOM_SHARE", 0.0)
-    assert detection.at_random(windows, windows, report.SCENARIOS) == []
+    assert detection.random_detector(windows, windows, report.SCENARIOS) == []
 
 
 # ---- what is refused

@@ -10,7 +10,7 @@ import pandas as pd
 
 from aiops_lab.results import Step, Suspect, TableRow, Verdict
 from aiops_lab.show.findings import Finding, doubts, losses, path_to_cause, shown_name
-from aiops_lab.show.page.pictures import Share, Waterfall, shares, waterfall
+from aiops_lab.show.page.pictures import Share, Waterfall, shares, waterfall_picture
 
 if TYPE_CHECKING:
     from aiops_lab.detect.incidents import Incident
@@ -20,12 +20,12 @@ Spans = Callable[[str], pd.DataFrame]  # of one trace
 
 # Of the first answer, so that it stays below 4 KB of text.
 MOST_NAME = 60  # characters of a name
-MOST_DOUBTS = 2
+MOST_TOP_DOUBTS = 2
 MOST_SUSPECTS = 3
-MOST_ERRORS = 2
+MOST_TOP_ERRORS = 2
 MOST_SHARES = 4
-MOST_BARS = 8
-MOST_CHANGES = 1
+MOST_TOP_BARS = 8
+MOST_TOP_CHANGES = 1
 MOST_PATH = 6
 
 SURE, LIKELY = 0.9, 0.5  # confidence from which a cause is called certain enough, and likely
@@ -33,7 +33,7 @@ SURE, LIKELY = 0.9, 0.5  # confidence from which a cause is called certain enoug
 MARGIN_S = 120.0  # before an incident began and after its last window: its requests lie inside
 
 
-class Ledger(NamedTuple):
+class LedgerTable(NamedTuple):
     """Where the excess of an entry came from: a bar an account, and the sum at the entry."""
 
     entry: str
@@ -42,7 +42,7 @@ class Ledger(NamedTuple):
     bars: list[Share]
 
 
-class Answer(NamedTuple):
+class TopAnswer(NamedTuple):
     """The first answer: what a page shows of an incident before anybody asks for more."""
 
     incident: Incident
@@ -53,7 +53,7 @@ class Answer(NamedTuple):
     path: list[str]
     doubts: list[tuple[str, Step]]
     others: list[Suspect]
-    ledger: Ledger | None
+    ledger: LedgerTable | None
     request: Waterfall | None
     changes: list[Step]
 
@@ -63,7 +63,7 @@ def clip(text: str, length: int = MOST_NAME) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def answer_of(incident: Incident, spans: Spans) -> Answer:
+def answer_of(incident: Incident, spans: Spans) -> TopAnswer:
     """Return the first answer; `spans` returns those of a trace by its id."""
     verdict = incident.verdict
     sample = _longest_sample(verdict)
@@ -75,7 +75,7 @@ def answer_of(incident: Incident, spans: Spans) -> Answer:
         incident.last_anomaly,
         replace(verdict, sample_traces=sample),
     )
-    return Answer(
+    return TopAnswer(
         incident=incident,
         cause=verdict.cause,
         certainty=_certainty(verdict.cause),
@@ -85,8 +85,8 @@ def answer_of(incident: Incident, spans: Spans) -> Answer:
         doubts=_doubts(incident),
         others=[*verdict.suspects[1 : 1 + MOST_SUSPECTS]],
         ledger=ledger_of(incident, MOST_SHARES),
-        request=waterfall(trace, MOST_BARS) if has_spans else None,
-        changes=[*verdict.changes[:MOST_CHANGES]],
+        request=waterfall_picture(trace, MOST_TOP_BARS) if has_spans else None,
+        changes=[*verdict.changes[:MOST_TOP_CHANGES]],
     )
 
 
@@ -114,7 +114,7 @@ def _errors(incident: Incident) -> list[str]:
     """Return a few of the messages with which requests failed; none where they did not."""
     main = incident.main_anomaly
     samples = main.evidence.get("sample_errors", []) if main.type == "error_spike" else []
-    return [str(error) for error in samples[:MOST_ERRORS]]
+    return [str(error) for error in samples[:MOST_TOP_ERRORS]]
 
 
 def _longest_sample(verdict: Verdict) -> tuple[TableRow, ...]:
@@ -133,7 +133,7 @@ def _path(case: Finding, trace: pd.DataFrame) -> list[str]:
 
 def _doubts(incident: Incident) -> list[tuple[str, Step]]:
     """Return the worse endpoints that are not held to be the cause, each with the reason."""
-    return [(_asked(step), step) for step in doubts(incident.verdict)[:MOST_DOUBTS]]
+    return [(_asked(step), step) for step in doubts(incident.verdict)[:MOST_TOP_DOUBTS]]
 
 
 def _asked(step: Step) -> str:
@@ -141,7 +141,7 @@ def _asked(step: Step) -> str:
     return step.title.removeprefix("Why not ").removesuffix("?")
 
 
-def ledger_of(incident: Incident, most: int, entry: str | None = None) -> Ledger | None:
+def ledger_of(incident: Incident, most: int, entry: str | None = None) -> LedgerTable | None:
     """Return the ledger of the entry that lost most, with the `most` largest accounts.
 
     None where nothing was compared. Raises ValueError for an entry that was not.
@@ -157,10 +157,10 @@ def ledger_of(incident: Incident, most: int, entry: str | None = None) -> Ledger
     about = table.attrs
     sums = table.groupby("account")["excess"].sum()
     bars = shares({str(account): excess for account, excess in sums.items()}, most)
-    return Ledger(about["entry"], about["unit"], about["total"], bars)
+    return LedgerTable(about["entry"], about["unit"], about["total"], bars)
 
 
-def cause_line(incident: Incident) -> str:
+def cause_sentence(incident: Incident) -> str:
     """Return the cause of an incident and how sure it is, in a few words."""
     cause = incident.root_cause
     if cause is None:

@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-LOOK_S = 1.0
+STATE_LOOK_S = 1.0
 """Seconds between two looks at the state. Raising it tells changes later, and frees the thread of a
 listener later that is gone, or when the server stops."""
 
-FRESH_S = 0.9 * LOOK_S  # a look of another listener counts for this one as well
+FRESH_S = 0.9 * STATE_LOOK_S  # a look of another listener counts for this one as well
 
-LONGEST_S = 600.0
+LONGEST_STREAM_S = 600.0
 """Seconds after which a stream ends; the browser comes again. Raising it holds threads longer."""
 
 RETRY_MS = 5_000
@@ -30,7 +30,7 @@ held."""
 
 STILL_HERE = b": still here\n\n"
 
-FIRST = f"retry: {RETRY_MS}\n".encode()
+FIRST_EVENT = f"retry: {RETRY_MS}\n".encode()
 
 
 class TooManyError(Exception):
@@ -86,7 +86,7 @@ class Listeners:
             As many as there may be are open.
         """
         if not may_stay or self._most == 0:
-            return Stream(iter([FIRST + _event(self.look())]))
+            return Stream(iter([FIRST_EVENT + _event(self.look())]))
         place = _Place(tab)
         with self._lock:
             for other in [*self._places]:
@@ -104,9 +104,9 @@ class Listeners:
     def _changes(self, place: _Place) -> Iterator[bytes]:
         begun = time.monotonic()
         said = self.look()
-        yield FIRST + _event(said)
-        while not (place.left.wait(LOOK_S) or self._stopping.is_set()):
-            if time.monotonic() - begun > LONGEST_S:
+        yield FIRST_EVENT + _event(said)
+        while not (place.left.wait(STATE_LOOK_S) or self._stopping.is_set()):
+            if time.monotonic() - begun > LONGEST_STREAM_S:
                 return
             state = self.look()
             # something each time: what is sent to a listener that is gone fails

@@ -65,12 +65,12 @@ def _line(x: list[float], y: list[float], longest: float) -> str:
 
 # ---- the service graph
 
-COLUMN, ROW = 285.0, 44.0
+COLUMN_WIDTH, ROW_HEIGHT = 285.0, 44.0
 BOX = 150.0  # the width of a box
 MARGIN = 12.0
 MOST_NODES = 40
 
-Edge = Mapping[Any, Any]  # a row of `Monitor.graph`
+GraphEdge = Mapping[Any, Any]  # a row of `Monitor.graph`
 
 
 class Box(NamedTuple):
@@ -88,10 +88,10 @@ class Arrow(NamedTuple):
     path: str
     x: float
     y: float
-    edge: Edge
+    edge: GraphEdge
 
 
-class Graph(NamedTuple):
+class GraphPicture(NamedTuple):
     """Boxes and arrows, the size of all, and how many endpoints are left out."""
 
     boxes: list[Box]
@@ -101,7 +101,7 @@ class Graph(NamedTuple):
     left_out: int
 
 
-def graph(edges: Iterable[Edge], names: Iterable[str]) -> Graph:
+def graph(edges: Iterable[GraphEdge], names: Iterable[str]) -> GraphPicture:
     """Return the service graph, callers left of their callees.
 
     Parameters
@@ -124,12 +124,12 @@ def graph(edges: Iterable[Edge], names: Iterable[str]) -> Graph:
     right = max((box.x + BOX for box in boxes.values()), default=0.0)
     low = max((box.y + box.height for box in boxes.values()), default=0.0)
     is_back = any(arrow.path.count("C") == 1 for arrow in arrows if _leads_back(arrow, boxes))
-    height = low + MARGIN + ROW * is_back
+    height = low + MARGIN + ROW_HEIGHT * is_back
     left_out = len(calls) - len(chosen)
-    return Graph([*boxes.values()], arrows, right + MARGIN, height, left_out)
+    return GraphPicture([*boxes.values()], arrows, right + MARGIN, height, left_out)
 
 
-def _boxes(names: list[str], edges: list[Edge]) -> dict[str, Box]:
+def _boxes(names: list[str], edges: list[GraphEdge]) -> dict[str, Box]:
     callers: dict[str, set[str]] = defaultdict(set)
     for edge in edges:
         callers[edge["callee"]].add(edge["caller"])
@@ -139,8 +139,8 @@ def _boxes(names: list[str], edges: list[Edge]) -> dict[str, Box]:
         inside = [name for name in names if depth[name] == column]
         y = MARGIN
         for name in sorted(inside, key=lambda name: (_height(callers[name], boxes), name)):
-            size = ROW * max(1, len(callers[name] & boxes.keys()))
-            boxes[name] = Box(name, MARGIN + COLUMN * column, y, size - 10)
+            size = ROW_HEIGHT * max(1, len(callers[name] & boxes.keys()))
+            boxes[name] = Box(name, MARGIN + COLUMN_WIDTH * column, y, size - 10)
             y += size
     return boxes
 
@@ -166,8 +166,8 @@ def _depths(names: list[str], callers: Mapping[str, set[str]]) -> dict[str, int]
     return depth
 
 
-def _arrows(boxes: Mapping[str, Box], edges: list[Edge]) -> list[Arrow]:
-    incoming: dict[str, list[Edge]] = defaultdict(list)
+def _arrows(boxes: Mapping[str, Box], edges: list[GraphEdge]) -> list[Arrow]:
+    incoming: dict[str, list[GraphEdge]] = defaultdict(list)
     for edge in edges:
         incoming[edge["callee"]].append(edge)
     arrows = []
@@ -180,17 +180,17 @@ def _arrows(boxes: Mapping[str, Box], edges: list[Edge]) -> list[Arrow]:
     return arrows
 
 
-def _arrow(caller: Box, callee: Box, end: float, edge: Edge) -> Arrow:
+def _arrow(caller: Box, callee: Box, end: float, edge: GraphEdge) -> Arrow:
     middle = caller.y + caller.height / 2
     if caller.x >= callee.x:  # back, below both
         x, low = caller.x + BOX / 2, max(caller.y + caller.height, callee.y + callee.height)
         into = callee.x + BOX / 3
-        bend = f"C{x:.0f} {low + ROW:.0f} {into:.0f} {low + ROW:.0f}"
+        bend = f"C{x:.0f} {low + ROW_HEIGHT:.0f} {into:.0f} {low + ROW_HEIGHT:.0f}"
         foot = callee.y + callee.height
         path = f"M{x:.0f} {caller.y + caller.height:.0f}{bend} {into:.0f} {foot + 3:.0f}"
-        return Arrow(path, (x + into) / 2 + BOX / 4, low + ROW - 10, edge)
+        return Arrow(path, (x + into) / 2 + BOX / 4, low + ROW_HEIGHT - 10, edge)
     start = caller.x + BOX
-    level = callee.x - (COLUMN - BOX) + 22
+    level = callee.x - (COLUMN_WIDTH - BOX) + 22
     path = f"M{start:.0f} {middle:.0f}C{level:.0f} {middle:.0f} {start:.0f} {end:.0f}"
     path += f" {level:.0f} {end:.0f}L{callee.x - 3:.0f} {end:.0f}"
     return Arrow(path, callee.x - 10, end - 5, edge)
@@ -205,7 +205,7 @@ def _leads_back(arrow: Arrow, boxes: Mapping[str, Box]) -> bool:
 SCALE = 1000.0  # the length of a request in units of a waterfall
 
 
-class Bar(NamedTuple):
+class SpanBar(NamedTuple):
     """A span in a waterfall. ``x`` and ``width`` are in thousandths of the request; ``own`` holds
     (x, width) of the time in which it waited for no other span. ``ms`` is None while it is open.
     """
@@ -225,12 +225,12 @@ class Bar(NamedTuple):
 class Waterfall(NamedTuple):
     """The spans of a request in the order of their calls, its length, and how many are left out."""
 
-    bars: list[Bar]
+    bars: list[SpanBar]
     total_ms: float
     left_out: int
 
 
-def waterfall(trace: pd.DataFrame, most: int) -> Waterfall:
+def waterfall_picture(trace: pd.DataFrame, most: int) -> Waterfall:
     """Return one trace as bars, the `most` longest ones; a call and what it calls are one bar."""
     rows = _Rows(trace)
     bars = rows.bars()
@@ -258,7 +258,7 @@ class _Rows:
             above = span.parent_id if span.parent_id in known else None
             self._below[above].append(span)
 
-    def bars(self) -> list[Bar]:
+    def bars(self) -> list[SpanBar]:
         """Return the bars in the order of the calls, each below its caller."""
         found = []
         seen = set()
@@ -277,7 +277,7 @@ class _Rows:
             waiting += [(child, deeper) for child in reversed(below)]
         return found
 
-    def _bar(self, span: Any, depth: int) -> Bar:
+    def _bar(self, span: Any, depth: int) -> SpanBar:
         scale = SCALE / (self.total_ms or 1.0)
         own = [
             (low * scale, (high - low) * scale)
@@ -290,7 +290,7 @@ class _Rows:
         failed = bool(error) or (status is not None and (status >= 500 or status == 0))
         ms = None if is_open else float(span.duration_ms)
         place = span.endpoint, span.service, depth, span.begin * scale, width
-        return Bar(*place, own, ms, status, failed and not is_open, error)
+        return SpanBar(*place, own, ms, status, failed and not is_open, error)
 
 
 def _free(span: Any, below: list[Any]) -> list[tuple[float, float]]:

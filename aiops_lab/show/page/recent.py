@@ -26,7 +26,7 @@ shows older figures."""
 BANDS = "unhealthy", "degraded", "learning", "healthy"  # of an endpoint's health, the worst first
 
 
-class Endpoint(NamedTuple):
+class EndpointFigures(NamedTuple):
     """An endpoint: its name, its row of `Monitor.metrics`, its chart, and its answers a minute."""
 
     name: str
@@ -46,11 +46,11 @@ class Recent(NamedTuple):
     """
 
     time: pd.Timestamp
-    endpoints: list[Endpoint]
+    endpoints: list[EndpointFigures]
     edges: list[dict[Hashable, Any]]
     problem: str = ""
 
-    def endpoint(self, name: str) -> Endpoint:
+    def endpoint(self, name: str) -> EndpointFigures:
         """Return an endpoint by its name; KeyError if it answered nothing of late."""
         return {each.name: each for each in self.endpoints}[name]
 
@@ -89,7 +89,7 @@ class RecentFigures:
         for name in metrics.keys() & timelines.keys():
             row = metrics[name]
             drawn = chart(timelines[name], row["baseline_latency_ms"], now, EVERY_S)
-            endpoints.append(Endpoint(name, row, drawn, row["request_count"] / minutes))
+            endpoints.append(EndpointFigures(name, row, drawn, row["request_count"] / minutes))
         endpoints.sort(key=lambda each: (BANDS.index(each.band), each.name))
         edges = self._monitor.graph(now).to_dict("records")
         return Recent(now, endpoints, edges)

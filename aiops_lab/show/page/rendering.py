@@ -14,7 +14,7 @@ from flask import Response, request, url_for
 from markupsafe import Markup
 
 from aiops_lab.results import iso
-from aiops_lab.show.page.answer import cause_line, clip
+from aiops_lab.show.page.answer import cause_sentence, clip
 
 HERE = Path(__file__).parent
 
@@ -50,7 +50,7 @@ def milliseconds(value: float | None) -> str:
     return f"{value:,.1f} ms" if abs(value) < 100 else f"{value:,.0f} ms"
 
 
-def percent(share: float | None) -> str:
+def percent_text(share: float | None) -> str:
     """Return a share in percent; small ones with a digit more."""
     if share is None or pd.isna(share):
         return "–"
@@ -89,10 +89,10 @@ def _environment() -> jinja2.Environment:
     )
     made.filters |= {
         "ms": milliseconds,
-        "percent": percent,
+        "percent": percent_text,
         "moment": moment,
         "clip": clip,
-        "cause_line": cause_line,
+        "cause_line": cause_sentence,
         "without_styles": without_styles,
     }
     made.globals |= {"path": path_of}

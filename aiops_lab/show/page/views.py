@@ -20,9 +20,9 @@ from aiops_lab.checks import FieldError
 from aiops_lab.detect.grouping import IllegalMoveError
 from aiops_lab.detect.incidents import RESOLVED, STATUSES, Incident
 from aiops_lab.show.page import actions
-from aiops_lab.show.page.answer import Answer, answer_of, facts_of, ledger_of, spans_of
+from aiops_lab.show.page.answer import TopAnswer, answer_of, facts_of, ledger_of, spans_of
 from aiops_lab.show.page.events import Listeners, TooManyError
-from aiops_lab.show.page.pictures import graph, waterfall
+from aiops_lab.show.page.pictures import graph, waterfall_picture
 from aiops_lab.show.page.recent import RecentFigures
 from aiops_lab.show.page.rendering import HEADERS, refusal, render
 
@@ -34,7 +34,7 @@ PAGE = "page"  # the name of the blueprint
 MOST_LISTED = 50  # incidents of a list; older ones have their paths
 MOST_OPEN = 8  # incidents and changes of the overview
 MOST_ENDPOINTS = 20  # endpoints of the overview, the worst first
-MOST_BARS = 200  # spans of a waterfall on a page of its own
+MOST_TRACE_BARS = 200  # spans of a waterfall on a page of its own
 MOST_ACCOUNTS = 60  # of a ledger on a page of its own
 MOST_KEPT = 64  # first answers that are kept, each until its incident changes
 
@@ -128,7 +128,7 @@ class _Views:
     def __init__(self, monitor: Monitor, clock: Callable[[], pd.Timestamp]) -> None:
         self._monitor = monitor
         self._recent = RecentFigures(monitor, clock)
-        self._answers: dict[str, tuple[object, Answer]] = {}
+        self._answers: dict[str, tuple[object, TopAnswer]] = {}
         self.simulation: actions.Simulation | None = None  # known from the first request on
         one = "/page/incidents/<id>"
         self.paths: dict[str, Callable[..., ResponseReturnValue]] = {
@@ -294,7 +294,7 @@ class _Views:
             spans = spans_of(self._monitor, found, trace_id)
             if spans.empty:
                 return refusal(404, "Not found", f"The store has no spans of trace {trace_id}.")
-            fall = waterfall(spans, MOST_BARS)
+            fall = waterfall_picture(spans, MOST_TRACE_BARS)
             return self._page(
                 "trace.html", "all_incidents", incident=found, request=fall, trace_id=trace_id
             )
@@ -314,7 +314,7 @@ class _Views:
         judged = self._monitor.judged_until
         return render(template, place=place, judged_until=judged, **values)
 
-    def _answer(self, incident: Incident) -> Answer:
+    def _answer(self, incident: Incident) -> TopAnswer:
         """Return the first answer, made once as long as the incident stays as it is."""
         as_of = incident.last_anomaly, facts_of(incident), id(incident.verdict)
         kept = self._answers.get(incident.id)

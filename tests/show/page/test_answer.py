@@ -9,7 +9,7 @@ import pytest
 
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.results import Anomaly, Suspect, Verdict
-from aiops_lab.show.page.answer import answer_of, cause_line, clip, facts_of, ledger_of
+from aiops_lab.show.page.answer import answer_of, cause_sentence, clip, facts_of, ledger_of
 
 WHEN = pd.Timestamp("2026-01-01T00:02:00Z")
 
@@ -48,7 +48,7 @@ def test_without_a_cause_nothing_is_made_up():
     answer = answer_of(incident(), no_spans)
     assert "Nothing exceeds the noise" in answer.certainty
     assert (answer.cause, answer.path, answer.request, answer.ledger) == (None, [], None, None)
-    assert cause_line(incident()) == "No cause found yet"
+    assert cause_sentence(incident()) == "No cause found yet"
 
 
 def test_the_messages_of_failures_are_two_at_most_and_those_of_failures_alone():

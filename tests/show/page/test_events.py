@@ -17,7 +17,7 @@ from tests.support.serving import serving, wait_for
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(events, "LOOK_S", 0.01)
+    monkeypatch.setattr(events, "STATE_LOOK_S", 0.01)
     monkeypatch.setattr(events, "FRESH_S", 0.0)
 
 
@@ -39,7 +39,7 @@ def test_a_stream_ends_after_some_time_and_when_the_server_stops(monkeypatch):
     stopping = threading.Event()
     stopping.set()
     assert len(list(Listeners(lambda: "a", 1, stopping).stream(True))) == 1
-    monkeypatch.setattr(events, "LONGEST_S", -1.0)
+    monkeypatch.setattr(events, "LONGEST_STREAM_S", -1.0)
     assert len(list(Listeners(lambda: "a", 1).stream(True))) == 1
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
-from aiops_lab.show.page.pictures import MOST_NODES, chart, graph, shares, waterfall
+from aiops_lab.show.page.pictures import MOST_NODES, chart, graph, shares, waterfall_picture
 from tests.support.made import BEGIN, MS
 
 NOW = pd.Timestamp("2026-01-01T00:05:00Z")
@@ -106,7 +106,7 @@ def test_a_waterfall_shows_call_and_callee_as_one_bar_and_own_time_apart():
             span("c", "a", "/c", "client", 60, 40, 0),
         ]
     )
-    drawn = waterfall(trace, 9)
+    drawn = waterfall_picture(trace, 9)
     assert [(bar.name, bar.depth) for bar in drawn.bars] == [("/a", 0), ("/b", 1), ("/c", 1)]
     first, second, third = drawn.bars
     assert first.own == [(0, 100), (500, 100)]
@@ -118,23 +118,23 @@ def test_a_waterfall_shows_call_and_callee_as_one_bar_and_own_time_apart():
 def test_a_long_waterfall_keeps_the_longest_spans():
     spans = [span("a", None, "/a", "server", 0, 100)]
     spans += [span(str(n), "a", f"/{n}", "server", 0, 10 * n) for n in range(1, 6)]
-    drawn = waterfall(lab.to_frame(spans), 3)
+    drawn = waterfall_picture(lab.to_frame(spans), 3)
     assert sorted(bar.name for bar in drawn.bars) == ["/4", "/5", "/a"]
     assert drawn.left_out == 3
 
 
 def test_a_span_that_is_still_open_reaches_to_the_end():
     trace = [span("a", None, "/a", "server", 0, None), span("b", "a", "/b", "server", 10, 40)]
-    first, second = waterfall(lab.to_frame(trace), 9).bars
+    first, second = waterfall_picture(lab.to_frame(trace), 9).bars
     assert (first.ms, first.width, first.failed) == (None, 1000, False)
     assert second.ms == 40
 
 
 def test_spans_whose_parents_are_missing_or_circular_do_no_harm():
     orphan = span("b", "x", "/b", "server", 10, 40)
-    assert len(waterfall(lab.to_frame([orphan]), 9).bars) == 1
+    assert len(waterfall_picture(lab.to_frame([orphan]), 9).bars) == 1
     circle = [span("a", "b", "/a", "server", 0, 9), span("b", "a", "/b", "server", 0, 9)]
-    assert len(waterfall(lab.to_frame(circle), 9).bars) == 2
+    assert len(waterfall_picture(lab.to_frame(circle), 9).bars) == 2
 
 
 def test_shares_stand_on_a_common_zero_the_small_ones_together():

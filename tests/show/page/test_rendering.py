@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from aiops_lab.show.page.rendering import milliseconds, moment, percent, without_styles
+from aiops_lab.show.page.rendering import milliseconds, moment, percent_text, without_styles
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_durations_have_units(value, told):
     [(None, "–"), (0.0, "0%"), (0.004, "0.4%"), (0.099, "9.9%"), (0.1, "10%"), (1.0, "100%")],
 )
 def test_shares_are_percent(share, told):
-    assert percent(share) == told
+    assert percent_text(share) == told
 
 
 def test_tables_of_pandas_lose_their_styles_alone():
