@@ -160,7 +160,8 @@ def _looked_up(wanted: NDArray, key: NDArray) -> tuple[NDArray, bool]:
         bits = (2 * key.size).bit_length()
         table = np.full(1 << bits, -1, dtype=np.int32)
         found = np.empty(wanted.size, dtype=np.int64)
-        return found, _look_up(wanted, key, table, np.uint64(64 - bits), found)
+        with np.errstate(over="ignore"):  # the hash wraps around, of which plain Python warns
+            return found, _look_up(wanted, key, table, np.uint64(64 - bits), found)
     again = pd.Series(key).duplicated().to_numpy()
     first = np.flatnonzero(~again)
     found = pd.Index(key[first]).get_indexer(wanted)
