@@ -90,6 +90,10 @@ class RcaConfig:
     min_count : int
         Observations that a deviation needs. Higher: fewer deviations in short incidents. 2, because
         one observation proves nothing.
+    prior_requests : float
+        Requests in which an account is taken to have failed as usual as all accounts together,
+        beside those that were observed. Higher: failures of accounts that were seldom observed are
+        deviations sooner. 20, of which one may fail before 5 % do.
     resource_margin : float
         How far beyond its usual quantile a resource must lie, in units of its usual size or spread.
         Higher: fewer deviations of resources.
@@ -141,6 +145,7 @@ class RcaConfig:
     caller_weight: float = 0.5
     rarity_ratio: float = 5.0
     min_count: int = 2
+    prior_requests: float = 20.0
     resource_margin: float = 2.0
     degraded_ratio: float = 0.1
     degraded_ms: float = 3.0

@@ -118,7 +118,32 @@ def _with_share(items: pd.DataFrame, config: RcaConfig) -> pd.DataFrame:
     usual_k = np.minimum(items["usual_k"], items["usual_n"])
     _, most_usual = wilson(usual_k, items["usual_n"], config.n_sigma)
     share = (least_now - most_usual).clip(lower=0.0)
-    return items.assign(share=share.where(items["n"] >= config.min_count, 0.0))
+    share = share.where(items["n"] >= config.min_count, 0.0)
+    if not share.any():  # few failures are told from chance where nothing else is unusual
+        fails = (items["kind"] == "errors") & (items["k"] >= config.min_count)
+        share = share.mask(fails, more_failures(items[fails], items, config))
+    return items.assign(share=share)
+
+
+def more_failures(items: pd.DataFrame, every: pd.DataFrame, config: RcaConfig) -> pd.Series:
+    """Return by how much the share of failures has certainly grown: the lower bound of the
+    difference of two shares (Newcombe 1998, doi
+    10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, method 10).
+
+    An account that was seldom observed is taken to have failed, in `prior_requests` more, as all
+    accounts do together. `every` holds the items of all accounts.
+    """
+    known = every[every["kind"] == "errors"]
+    everywhere = known["usual_k"].sum() / max(known["usual_n"].sum(), 1.0)
+    usual_n = items["usual_n"] + config.prior_requests
+    usual_k = items["usual_k"] + config.prior_requests * everywhere
+    usual_k = usual_k.clip(upper=usual_n)
+    least_now, _ = wilson(items["k"], items["n"], config.n_sigma)
+    _, most_usual = wilson(usual_k, usual_n, config.n_sigma)
+    now = items["k"] / items["n"]
+    usual = usual_k / usual_n
+    least_more = now - usual - np.hypot(now - least_now, most_usual - usual)
+    return least_more.clip(lower=0.0)
 
 
 def _items(accounts: AccountTable, **columns: pd.Series) -> pd.DataFrame:

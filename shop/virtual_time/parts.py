@@ -118,18 +118,30 @@ class Work:
         self.failures: list[tuple[int, Failure]] = []
 
 
+Which = tuple[int, int, int]
+"""A call of a stage: how often the stage was made before, position in the stage, attempt."""
+
+
 class PendingCall:
     """A call while its caller waits: a client span."""
 
-    __slots__ = ("answer", "attempt", "call", "index", "node", "over", "start", "travel", "work")
+    __slots__ = (
+        "answer",
+        "attempt",
+        "call",
+        "index",
+        "node",
+        "over",
+        "start",
+        "travel",
+        "turn",
+        "work",
+    )
 
-    def __init__(
-        self, work: Work, call: Call, index: int, attempt: int, *, node: Node, start: int
-    ) -> None:
+    def __init__(self, work: Work, call: Call, which: Which, *, node: Node, start: int) -> None:
         self.work = work
         self.call = call
-        self.index = index
-        self.attempt = attempt
+        self.turn, self.index, self.attempt = which
         self.node = node
         self.start = start
         self.travel = 0

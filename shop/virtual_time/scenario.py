@@ -41,8 +41,8 @@ class VirtualFault(Fault):
         ``duration_ms`` at ``end_s``. ``"network"``: calls to it travel ``duration_ms`` longer (±
         ``jitter_ms``), there and back together. ``"refuse"``: it refuses connections. ``"shed"``:
         it answers 503 at once. ``"reject"``: it answers ``status`` at once, as to a bad request.
-        ``"repeat"``: it makes its calls ``times`` times, one after the other, as if once for each
-        item of a list (N+1 queries).
+        ``"repeat"``: it makes its calls ``times`` times, one after the other or ``at_once``, as if
+        once for each item of a list (N+1 queries).
     endpoint : str
         The route; ``"*"`` means every endpoint of the service.
     factor : float
@@ -53,12 +53,15 @@ class VirtualFault(Fault):
         For ``"repeat"``: how many calls it makes instead of one; default 1, at most 1000.
     callee : tuple of (service, endpoint), optional
         For ``"repeat"``: only its calls of this endpoint; default all its calls.
+    at_once : bool
+        For ``"repeat"``: the calls are made in parallel; default one after the other.
     """
 
     factor: float = 1.0
     caller: Place | None = None
     times: int = 1
     callee: Place | None = None
+    at_once: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -336,7 +339,7 @@ def _shown(place: Place) -> str:
     return " ".join(place)
 
 
-REPEATED = ("times", "callee")
+REPEATED = ("times", "callee", "at_once")
 """Fields of a fault that makes calls again."""
 
 

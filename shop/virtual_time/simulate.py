@@ -33,6 +33,7 @@ from shop.virtual_time.parts import (
     PendingCall,
     RunningEndpoint,
     Strike,
+    Which,
     Work,
     WorkerPool,
     detour_us,
@@ -287,22 +288,23 @@ class Run:
             work.turn = 0
             return self._go_on(at, work)
         work.pending = len(calls)
-        for index, call in calls:
-            self._ask(at, work, call, index, 0)
+        for turn, index, call in calls:
+            self._ask(at, work, call, (turn, index, 0))
         return None
 
-    def _ask(self, at: int, work: Work, call: Call, index: int, attempt: int) -> None:
+    def _ask(self, at: int, work: Work, call: Call, which: Which) -> None:
         """Send a call; give up after its timeout."""
         node = work.node
         n = work.n
-        position = work.stage, index, attempt, work.turn
+        repeat, index, attempt = which
+        position = work.stage, index, attempt, repeat
         child = node.under.get(position)
         if child is None:
-            turn = f".{work.turn}" if work.turn else ""
+            turn = f".{repeat}" if repeat else ""
             path = f"{node.name} {work.stage}.{index}.{attempt}{turn}"
             child = self._node(path, (call.service, call.endpoint), node)
             node.under[position] = child
-        asked = PendingCall(work, call, index, attempt, node=child, start=at)
+        asked = PendingCall(work, call, which, node=child, start=at)
         travel = int(child.travel[n])
         if child.spot.call_faults:
             faults = self._call_faults(at, child, n, node.spot.endpoint.place)
@@ -416,7 +418,8 @@ class Run:
         return round(self.scenario.backoff_ms * 1e3 * 2**asked.attempt * around)
 
     def _again(self, at: int, asked: PendingCall) -> None:
-        self._ask(at, asked.work, asked.call, asked.index, asked.attempt + 1)
+        which = asked.turn, asked.index, asked.attempt + 1
+        self._ask(at, asked.work, asked.call, which)
 
     def _leave_open(self) -> None:
         """Write the spans that are open at the end: those with an event to come, or waiting."""
@@ -443,13 +446,17 @@ class Run:
             self._write(n, code, start, -1, status=0, error=None)
 
 
-def _calls_to_make(work: Work) -> list[tuple[int, Call]]:
-    """Return the calls of a stage that are to be made in this turn, with their positions."""
+def _calls_to_make(work: Work) -> list[tuple[int, int, Call]]:
+    """Return the calls of a stage that are to be made in this turn: turn, position, call."""
     stage = work.node.spot.stages[work.stage]
     fault = work.repeated
-    if work.turn == 0:
-        return list(enumerate(stage))
-    if fault is None or work.turn >= fault.times:
-        return []
-    wanted = fault.callee
-    return [(k, call) for k, call in enumerate(stage) if wanted in (None, call.place)]
+    turn = work.turn
+    calls = [(0, k, call) for k, call in enumerate(stage)] if turn == 0 else []
+    if fault is None:
+        return calls
+    wanted = [(k, call) for k, call in enumerate(stage) if fault.callee in (None, call.place)]
+    if fault.at_once:
+        further = range(1, fault.times) if turn == 0 else range(0)
+    else:
+        further = range(turn, fault.times)[:1] if turn > 0 else range(0)
+    return calls + [(again, k, call) for again in further for k, call in wanted]

@@ -304,9 +304,17 @@ def writing(n: int, lines: int) -> pd.DataFrame:
 
 @decides([False, True])
 def min_count(config: RcaConfig) -> object:
-    columns = {"n": [1, 3], "k": [1, 3], "usual_n": 10_000, "usual_k": 0}
+    columns = {"kind": "self", "n": [1, 3], "k": [1, 3], "usual_n": 10_000, "usual_k": 0}
     items = deviations._with_share(pd.DataFrame(columns), config)
     return (items["share"] > 0).tolist()
+
+
+@decides(0.22042)
+def prior_requests(config: RcaConfig) -> object:
+    """12 of 20 failed, none of 11 before; nor did anything of 800 others."""
+    columns = {"kind": "errors", "n": [20, 400], "k": [12, 0], "usual_n": [11, 800], "usual_k": 0}
+    items = pd.DataFrame(columns)
+    return round(float(deviations.more_failures(items, items, config).max()), 5)
 
 
 @decides(30.0)

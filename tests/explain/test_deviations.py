@@ -179,6 +179,33 @@ def test_what_nobody_has_seen_before_is_not_blamed_for_being_new():
     assert lab.rank_root_causes(USUAL, strange) == []
 
 
+def failures(*rows):
+    """Return items of failures: n, k, usual_n and usual_k of each account."""
+    counts = pd.DataFrame(rows, columns=["n", "k", "usual_n", "usual_k"], dtype=float)
+    return counts.assign(kind="errors")
+
+
+def more_of(items):
+    return deviations.more_failures(items, items, RcaConfig()).tolist()
+
+
+def test_a_few_failures_where_there_were_none_are_more_than_chance():
+    few, chance = more_of(failures((400, 8, 800, 0), (400, 2, 800, 0)))
+    assert few == pytest.approx(0.003264, abs=1e-6)
+    assert chance == 0
+
+
+def test_as_many_failures_as_usual_are_no_more():
+    assert more_of(failures((400, 8, 800, 16), (20, 1, 40, 0))) == [0, 0]
+
+
+def test_a_seldom_observed_account_is_taken_to_fail_as_all_do():
+    rare = (20, 12, 11, 0)
+    alone, among_good = (more_of(failures(rare, (400, 0, 800, k)))[0] for k in (400, 0))
+    assert alone == 0
+    assert among_good == pytest.approx(0.220418, abs=1e-6)
+
+
 def test_one_span_says_nothing():
     now = lab.to_frame([span(1, None, "/payment", "server", 0, 5)])
     assert lab.rank_root_causes(now, now) == []

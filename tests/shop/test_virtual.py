@@ -110,6 +110,17 @@ def test_calls_are_repeated_one_after_the_other_before_the_next_stage(arriving) 
     assert last["start"] == served.loc[served["endpoint"] == "/b", "start"].iloc[-1] + 10 * MS
 
 
+def test_calls_may_be_repeated_at_once(arriving) -> None:
+    arriving(0)
+    more = (VirtualFault("repeat", "a", "/a", times=3, at_once=True),)
+    calls = (Call("b", "/b"),)
+    frame = shop.virtual(world(replace(A, calls=calls), B, seconds=1, changes=more))
+    served = frame[(frame["kind"] == "server") & (frame["endpoint"] == "/b")]
+    assert len(served) == 3
+    assert served["start"].nunique() == 1
+    assert ("server", "/a", 0, 20, 200) in seen(frame)
+
+
 def test_a_repeat_leaves_the_calls_that_are_made_anyhow_as_they_were(arriving) -> None:
     arriving(0)
     calm = world(replace(A, calls=(Call("b", "/b"),)), B, seconds=1)
