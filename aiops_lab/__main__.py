@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiops_lab.endpoints import printable
 from aiops_lab.logs import log_to_stderr
+from aiops_lab.show.options import add_access
 from aiops_lab.show.stopping import Stop
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ TYPED_NAMES = {
     "port": "--port",
     "interval_s": "--interval",
     "window_s": "--window",
+    "host": "--host",
+    "private": "--private",
+    "token": "--token",
     "path": "STORE",
 }
 """The option, as the user typed it, of each parameter that an error may name."""
@@ -142,6 +146,7 @@ def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     option = command.add_argument
     option("store", metavar="STORE", help="the file of the store; made where there is none")
     option("--port", type=int, default=5050, help="of the page; 0: any free one; default: 5050")
+    add_access(option)
     seconds = partial(option, metavar="SECONDS", type=float, default=10.0)
     seconds("--interval", help="between two looks at the traffic; default: 10")
     seconds("--window", help="length of the windows in which traffic is judged; default: 10")
@@ -154,6 +159,9 @@ def _watch(options: argparse.Namespace, stop: Stop) -> int:
     return watch(
         options.store,
         options.port,
+        host=options.host,
+        token=options.token,
+        private=options.private,
         interval_s=options.interval,
         window_s=options.window,
         stop=stop,

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 AS_TYPED = (
     {"file": "FILE", "path": "--db", "target": "--url", "fault_s": "--seconds"}
     | {
-        "token": "--otlp-token",
+        "otlp_token": "--otlp-token",
     }
     | {
         name: "--" + name.removesuffix("_ms").removesuffix("_s")
         for name in (
             *("interval_s", "window_s", "warmup_s", "recovery_s", "duration_ms"),
+            *("host", "token", "private"),
             *("port", "traffic", "url", "rate", "endpoint", "share", "out"),
             *("seeds", "first-seed", "scenario", "rule", "detector", "jobs", "format"),
         )
@@ -80,7 +81,10 @@ def _serve(options: argparse.Namespace, stop: Stop) -> int:
         traffic=options.traffic,
         seed=options.seed,
         otlp=options.otlp,
-        token=options.otlp_token,
+        otlp_token=options.otlp_token,
+        host=options.host,
+        token=options.token,
+        private=options.private,
         stop=stop,
     )
 

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from aiops_lab.show.options import add_access
+
 # written out, so that --help need not import what writes them
 FILE_FORMATS = ("csv", "parquet", "otlp", "otlp-protobuf", "jaeger", "zipkin")
 FOLDER_FORMATS = ("rcaeval", "openrca")
@@ -115,6 +117,7 @@ def _add_serve(add: Callable[..., ArgumentParser]) -> ArgumentParser:
         metavar="TOKEN",
         help="what senders of traces must give as Authorization: Bearer (default: nothing)",
     )
+    add_access(option)
     _add_seed(option)
     return command
 

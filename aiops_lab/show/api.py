@@ -6,7 +6,7 @@ They decide nothing. Every refusal is JSON: ``{"error", "field", "rule", "value"
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -33,9 +33,12 @@ from aiops_lab.explain.changes import Change, check_change
 from aiops_lab.numerics import to_timestamp, to_utc
 from aiops_lab.record.faults import Fault, FaultInjector, Injected
 from aiops_lab.results import iso
+from aiops_lab.show.access import CHALLENGE, Access, TokenError, guard
 from aiops_lab.show.given import Data, is_true, number, one_of, parameters, required, whole
+from aiops_lab.show.origin import RefusedError
 from aiops_lab.show.page.actions import EXTENSION, Simulation
 from aiops_lab.show.page.views import PAGE, page
+from aiops_lab.show.trouble import trouble_text
 from aiops_lab.spans import Key
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ Answer = tuple[Data, int]  # JSON and status
 
 QUERY_MAX = 8_192  # bytes; no call of this interface needs a tenth of it
 BODY_MAX = 65_536  # bytes
+EVERYBODY = Access()
 RECEIVER = "otlp"  # the blueprint of `aiops_lab.show.otlp`, which has a limit of its own
 DRAIN_MAX = 16_000_000  # bytes of a refused body that are still read: a client that is sending
 # does not read the refusal
@@ -74,6 +78,8 @@ def json_errors(app: Flask | Blueprint) -> None:
     large.
     """
     app.register_error_handler(FieldError, partial(problem, 400))
+    app.register_error_handler(RefusedError, _refused)
+    app.register_error_handler(TokenError, _token_missing)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(BackendError, _backend_problem)
     app.before_request(_refuse_oversize)
@@ -90,6 +96,14 @@ def _http_problem(error: HTTPException) -> ResponseReturnValue | HTTPException:
     if isinstance(error, NotFound):
         return problem(status, FieldError("path", "must be one that exists here", request.path))
     return {"error": error.description or error.name}, status
+
+
+def _refused(error: RefusedError) -> Answer:
+    return problem(error.status, error)
+
+
+def _token_missing(error: TokenError) -> ResponseReturnValue:
+    return *_refused(error), CHALLENGE
 
 
 def _refuse_oversize() -> Answer | None:
@@ -139,7 +153,9 @@ def _outside(traceback: TracebackType | None) -> TracebackType | None:
 # ---- /simulate
 
 
-def simulate(injector: FaultInjector, endpoints: Iterable[Key]) -> Blueprint:
+def simulate(
+    injector: FaultInjector, endpoints: Iterable[Key], access: Access = EVERYBODY
+) -> Blueprint:
     """Return the blueprint that breaks endpoints on purpose.
 
     Its paths are /simulate/delay, error, hang, clear and status.
@@ -150,10 +166,13 @@ def simulate(injector: FaultInjector, endpoints: Iterable[Key]) -> Blueprint:
         The faults strike the apps to which it is attached.
     endpoints : iterable of (service, endpoint)
         What may be broken. An endpoint that several services have must be named with its service.
+    access : Access
+        Who may break it; default: programs, and pages of this server.
     """
     places = sorted(endpoints)
     blueprint = Blueprint("simulate", __name__, url_prefix="/simulate")
     json_errors(blueprint)
+    guard(blueprint, access)
     simulation = Simulation(injector, places)
     blueprint.record(lambda setup: setup.app.extensions.update({EXTENSION: simulation}))
 
@@ -231,7 +250,9 @@ def aiops(
     *,
     listeners: int = 0,
     stopping: threading.Event | None = None,
-    hosts: Iterable[str] | None = None,
+    hosts: Collection[str] | None = None,
+    token: str | None = None,
+    private: bool = False,
 ) -> Blueprint:
     """Return the blueprint that shows the state of a monitor.
 
@@ -248,15 +269,17 @@ def aiops(
         more get a 503 and ask again. Default 0: no thread is held, pages ask every five seconds.
     stopping : Event, optional
         Set when the server stops, so that these threads end.
-    hosts : iterable of str, optional
-        The names by which the forms of the page may be reached. Default: all.
+    hosts, token, private
+        Who may look, and who may change something: see `aiops_lab.show.access.Access`. Default:
+        everybody may look, and programs and pages of this server may change something.
     """
     blueprint = Blueprint("aiops", __name__, url_prefix="/aiops")
     json_errors(blueprint)
+    guard(blueprint, Access(hosts, token, private))
     clock = now or partial(pd.Timestamp.now, "UTC")
     shown = partial(_shown_incident, monitor)
     blueprint.register_error_handler(OSError, _store_problem)
-    shown_to_people = page(monitor, clock, listeners=listeners, stopping=stopping, hosts=hosts)
+    shown_to_people = page(monitor, clock, listeners=listeners, stopping=stopping)
     blueprint.register_blueprint(shown_to_people)
 
     @blueprint.before_request
@@ -360,7 +383,7 @@ def _shown_change(change: Change) -> Data:
 
 def _store_problem(error: object) -> Answer:
     """Return the answer while the store cannot be read or written."""
-    return {"error": str(error)}, 503
+    return {"error": trouble_text(error)}, 503
 
 
 def _left_out() -> Data:

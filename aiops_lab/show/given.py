@@ -10,6 +10,7 @@ from typing import Any
 from flask import request
 
 from aiops_lab.checks import FieldError
+from aiops_lab.show.origin import RefusedError
 
 Data = dict[str, Any]
 Pairs = list[tuple[str, Any]]
@@ -17,13 +18,25 @@ Pairs = list[tuple[str, Any]]
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 
 
+OF_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
+"""Types of a body that a browser sends for a page of any site without asking."""
+
+
+class MediaTypeError(RefusedError):
+    """A body of a type that is not taken."""
+
+    status = 415
+
+
 def parameters(allowed: Collection[str] = ()) -> Data:
-    """Return the parameters of the request, from its query, its form or its JSON body.
+    """Return the parameters of the request, from its query or its JSON body.
 
     Raises
     ------
     FieldError
         One is unknown or given twice, or the body is not a JSON object.
+    MediaTypeError
+        The body is of a type that a form of any page may send.
     """
     found: Data = {}
     for name, value in [*_query(), *_body()]:
@@ -45,14 +58,15 @@ def _query() -> Pairs:
 
 
 def _body() -> Pairs:
+    if request.mimetype in OF_FORMS:
+        rule = "must be application/json; or give the parameters in the address"
+        raise MediaTypeError("Content-Type", rule, request.mimetype)
     raw = request.get_data()
     if not raw.strip():
         return []
     if request.is_json or raw.lstrip().startswith((b"{", b"[")):
         return _json_pairs(raw)
-    if request.mimetype in ("application/x-www-form-urlencoded", "multipart/form-data"):
-        return list(request.form.items(multi=True))
-    raise FieldError("body", "must be a JSON object or a form", request.mimetype)
+    raise FieldError("body", "must be a JSON object", request.mimetype)
 
 
 def _json_pairs(raw: bytes) -> Pairs:

@@ -6,10 +6,11 @@ is refused, and so is what reaches this server under a name that is not its own 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from flask import request
+from flask import current_app, request
 
 from aiops_lab.checks import FieldError
 
@@ -18,25 +19,62 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 OWN_SITES = ("same-origin", "none")  # of Sec-Fetch-Site: a page of ours, or typed by the user
 
+PRIVATE_ENDINGS = (".localhost", ".local", ".internal")
+"""How names end that nobody can register, and so point to a server that is not theirs."""
+
+NAMES_OF_APP = ("SERVER_NAME", "TRUSTED_HOSTS")  # settings by which Flask checks the name itself
+
+FROM_HERE = "open the page at the address of this server, or send the request from a program"
+
+
+class RefusedError(FieldError):
+    """A request that is refused for how it was sent; `status` is the status of the answer."""
+
+    status = 400
+
+
+class SenderError(RefusedError):
+    """A request that was sent by a page of another site, or to another name."""
+
+    status = 403
+
+
+def check_host(hosts: Collection[str] | None = None) -> None:
+    """Raise `SenderError` where this server is called by a name that is not its own.
+
+    Parameters
+    ----------
+    hosts : collection of str, optional
+        The names by which it may be called. Default: addresses, names without a dot, those that
+        nobody can register, and all where Flask's ``SERVER_NAME`` or ``TRUSTED_HOSTS`` is set.
+    """
+    name = host_of(f"//{request.host}")
+    if hosts is None:
+        if not _may_be_foreign(name) or any(map(current_app.config.get, NAMES_OF_APP)):
+            return
+        rule = "must be an address, or a name that the server was given as one of its hosts"
+        raise SenderError("Host", rule, request.host)
+    if name not in hosts:
+        rule = f"must be one of {', '.join(sorted(hosts))}: call this server by one of them"
+        raise SenderError("Host", rule, request.host)
+
 
 def check_origin(hosts: Iterable[str] | None = None) -> None:
-    """Raise `FieldError` where the request comes from a page of another site.
+    """Raise `SenderError` where the request comes from a page of another site.
 
     Parameters
     ----------
     hosts : iterable of str, optional
-        The names by which this server may be called. Default: all, for applications that do not
-        know them.
+        As for `check_host`.
     """
-    if hosts is not None and host_of(f"//{request.host}") not in hosts:
-        rule = f"must be one of {', '.join(sorted(hosts))}"
-        raise FieldError("Host", rule, request.host)
+    check_host(None if hosts is None else frozenset(hosts))
     origin = request.headers.get("Origin")
     if origin is not None and _place_of(origin) != _place_of(f"//{request.host}"):
-        raise FieldError("Origin", "must be this server", origin)
+        raise SenderError("Origin", f"must be this server: {FROM_HERE}", origin)
     site = request.headers.get("Sec-Fetch-Site", "none")
     if site not in OWN_SITES:
-        raise FieldError("Sec-Fetch-Site", f"must be one of {', '.join(OWN_SITES)}", site)
+        rule = f"must be one of {', '.join(OWN_SITES)}: {FROM_HERE}"
+        raise SenderError("Sec-Fetch-Site", rule, site)
 
 
 def host_of(url: str) -> str:
@@ -45,6 +83,18 @@ def host_of(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
+
+
+def _may_be_foreign(name: str) -> bool:
+    """Return whether a stranger can let a name point to this server."""
+    bare = name.removesuffix(".")
+    if "." not in bare or bare.endswith(PRIVATE_ENDINGS):
+        return False
+    try:
+        ip_address(bare)
+    except ValueError:
+        return True
+    return False
 
 
 def _place_of(url: str) -> tuple[str, int | None]:

@@ -11,10 +11,8 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from hmac import compare_digest
 from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
@@ -25,8 +23,9 @@ from aiops_lab.formats import otlp_json
 from aiops_lab.formats.collect import SpanCollector
 from aiops_lab.formats.conventions import ReportedSpan
 from aiops_lab.formats.fields import listed, mapping
+from aiops_lab.show.access import checked_token, has_token
 from aiops_lab.show.api import DRAIN_MAX, RECEIVER
-from aiops_lab.show.origin import LOCAL_HOSTS
+from aiops_lab.show.origin import LOCAL_HOSTS, OWN_SITES, host_of
 from aiops_lab.spans import Span
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def otlp_receiver(
     store: SpanStore,
     token: str | None = None,
     limit_bytes: int = LIMIT_BYTES,
-    hosts: Iterable[str] = LOCAL_HOSTS,
+    hosts: Iterable[str] | None = LOCAL_HOSTS,
 ) -> Blueprint:
     """Return the blueprint that takes traces of OpenTelemetry at ``POST /v1/traces``.
 
@@ -96,20 +95,21 @@ def otlp_receiver(
         OpenTelemetry collector has it; raising it costs some ten times as much memory a request.
     hosts : iterable of str
         The names by which the receiver may be called. Default: those of this machine, so that no
-        page in a browser can reach it through a name of its own (DNS rebinding).
+        page in a browser can reach it through a name of its own (DNS rebinding). None: all, for
+        a receiver with a token, which such a page does not have.
 
     Raises
     ------
     ValueError
         A parameter breaks its rule.
     """
-    if token is not None and (not isinstance(token, str) or not token.strip()):
-        raise FieldError("token", "must be a text that is not empty", token)
-    token = token and token.strip()  # one that was read from a file ends in a line break
+    token = checked_token(token)
     check_number("limit_bytes", limit_bytes, 1, 1 << 30, whole=True)
     if isinstance(hosts, str):
         raise FieldError("hosts", "must be several names", hosts)
-    names = frozenset(host.lower() for host in hosts)
+    if hosts is None and token is None:
+        raise FieldError("hosts", "must be several names where there is no token", hosts)
+    names = None if hosts is None else frozenset(host.lower() for host in hosts)
     intake = _Intake(store)
     blueprint = Blueprint(RECEIVER, __name__)
     blueprint.register_error_handler(_RefusalError, _refused)
@@ -128,30 +128,21 @@ def otlp_receiver(
 # ---- who sends
 
 
-def _check_sender(names: frozenset[str], token: str | None) -> None:
-    host = _name_of(f"//{request.host}")
-    if host not in names:
+def _check_sender(names: frozenset[str] | None, token: str | None) -> None:
+    host = host_of(f"//{request.host}")
+    if names is not None and host not in names:
         allowed = ", ".join(sorted(names))
         raise _RefusalError(403, f"Host must be one of {allowed}, got {shorten(host)}")
     origin = request.headers.get("Origin")
-    if origin is not None and _name_of(origin) not in names:
+    if origin is not None and host_of(origin) not in (names or (host,)):
         raise _RefusalError(403, f"Origin must be this host, got {shorten(origin)}")
-    if token is not None and not _has_token(token):
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    if site not in OWN_SITES:
+        rule = f"Sec-Fetch-Site must be one of {', '.join(OWN_SITES)}"
+        raise _RefusalError(403, f"{rule}, got {shorten(site)}")
+    if token is not None and not has_token(token):
         rule = "Authorization must be Bearer, and the token of this receiver"
         raise _RefusalError(401, rule, WWW_Authenticate="Bearer")
-
-
-def _name_of(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-
-
-def _has_token(token: str) -> bool:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    is_equal = compare_digest(given.strip().encode(), token.encode())  # in constant time
-    return scheme.lower() == "bearer" and is_equal
 
 
 # ---- what is sent

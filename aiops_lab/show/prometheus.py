@@ -20,6 +20,7 @@ from aiops_lab.detect.incidents import RESOLVED
 from aiops_lab.endpoints import split_method
 from aiops_lab.record.counting import Counts, Place, RequestCounter
 from aiops_lab.results import SEVERITIES
+from aiops_lab.show.trouble import trouble_text
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -95,7 +96,7 @@ def metrics_page_or_hint(monitor: Monitor) -> Blueprint:
 
 
 def _unreadable(error: object) -> ResponseReturnValue:
-    return {"error": str(error)}, 503
+    return {"error": trouble_text(error)}, 503
 
 
 class _Collector:

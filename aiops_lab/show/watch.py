@@ -20,9 +20,9 @@ from aiops_lab.checks import check_number
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.monitor import Monitor
 from aiops_lab.record.store import SpanStore
+from aiops_lab.show.access import Access, access_at, guard, is_loopback
 from aiops_lab.show.api import aiops, json_errors
 from aiops_lab.show.news import tell_until
-from aiops_lab.show.origin import LOCAL_HOSTS
 from aiops_lab.show.page.views import front_page
 from aiops_lab.show.ports import HOST, check_port
 from aiops_lab.show.prometheus import metrics_page_or_hint
@@ -45,7 +45,15 @@ EMPTY = "No application has written to it yet: open it with SpanStore and instru
 
 
 def watch(
-    path: str, port: int, *, interval_s: float = 10.0, window_s: float = 10.0, stop: Stop
+    path: str,
+    port: int,
+    *,
+    host: str = HOST,
+    token: str | None = None,
+    private: bool = False,
+    interval_s: float = 10.0,
+    window_s: float = 10.0,
+    stop: Stop,
 ) -> int:
     """Watch a store until `stop` is asked for; return the exit code.
 
@@ -54,7 +62,10 @@ def watch(
     path : str
         The store; a new one is made where there is none.
     port : int
-        Of 127.0.0.1, for the page and the interface; 0: any free one.
+        For the page and the interface; 0: any free one.
+    host, token, private
+        The address that is listened on, and who is admitted, as for
+        `aiops_lab.show.access.access_at`.
     interval_s, window_s : float
         Seconds between two steps of the monitor, and of a window.
 
@@ -68,12 +79,13 @@ def watch(
     check_number("port", port, 0, 65_535, whole=True)
     check_number("interval_s", interval_s, 0.1, 86_400)
     sensitivity = Sensitivity(window_s=window_s)
-    check_port(port)
+    access = access_at(host, token, private)
+    check_port(port, host)
     with ExitStack() as stack:
         store = stack.enter_context(SpanStore(path))
         monitor = Monitor(store, sensitivity)
         stopping = threading.Event()
-        url = stack.enter_context(_serving(_app(monitor, stopping), port))
+        url = stack.enter_context(_serving(_app(monitor, stopping, access), host, port))
         stack.callback(stopping.set)
         step = partial(_step, monitor)
         stack.enter_context(stepping(step, interval_s, sensitivity.grace_s))
@@ -104,14 +116,14 @@ def _banner(store: SpanStore, url: str, interval_s: float, window_s: float) -> s
     return "\n".join(lines)
 
 
-def _app(monitor: Monitor, stopping: threading.Event) -> Flask:
+def _app(monitor: Monitor, stopping: threading.Event, access: Access) -> Flask:
     app = Flask("aiops_lab.watch", static_folder=None)
     json_errors(app)
+    guard(app, access)
     app.register_blueprint(front_page())
     app.register_blueprint(metrics_page_or_hint(monitor))
-    app.register_blueprint(
-        aiops(monitor, listeners=WATCH_LISTENERS, stopping=stopping, hosts=LOCAL_HOSTS)
-    )
+    shown = aiops(monitor, listeners=WATCH_LISTENERS, stopping=stopping, **access._asdict())
+    app.register_blueprint(shown)
     return app
 
 
@@ -126,15 +138,16 @@ class _Handler(WSGIRequestHandler):
 
 
 @contextmanager
-def _serving(app: Flask, port: int) -> Iterator[str]:
+def _serving(app: Flask, host: str, port: int) -> Iterator[str]:
     """Yield the address under which `app` answers while the block runs."""
-    server = ThreadedWSGIServer(HOST, port, app, handler=_Handler)
+    server = ThreadedWSGIServer(host, port, app, handler=_Handler)
     thread = threading.Thread(
         target=server.serve_forever, args=(WATCH_POLL_S,), name="page", daemon=True
     )
     thread.start()
     try:
-        yield f"http://localhost:{server.server_port}"
+        name = "localhost" if is_loopback(host) else host
+        yield f"http://{name}:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pandas as pd
 from requests.adapters import HTTPAdapter
@@ -23,7 +23,8 @@ from aiops_lab.record.middleware import instrument
 from aiops_lab.record.session import Session
 from aiops_lab.record.store import SpanStore
 from aiops_lab.replaying import replay
-from aiops_lab.show.api import aiops, attach, simulate
+from aiops_lab.show.access import Access, guard
+from aiops_lab.show.api import aiops, attach, json_errors, simulate
 from aiops_lab.show.origin import LOCAL_HOSTS
 from aiops_lab.show.page.views import front_page
 from aiops_lab.show.ports import HOST, check_free
@@ -49,6 +50,8 @@ CONTROL_THREADS = 16
 
 """Threads that business requests cannot use, so that /aiops and /simulate answer during a hang."""
 
+EVERY_ADDRESS = "0.0.0.0"  # what a server listens on that is to be reached by all of them
+
 LISTENERS = 8
 """How many open pages may be told of changes at once: half of `CONTROL_THREADS`."""
 
@@ -57,6 +60,32 @@ lifecycle_log = logging.getLogger(__name__)
 Started = TypeVar("Started")
 
 Receiver = Callable[[SpanStore], "Blueprint"]
+
+LOCAL = Access(LOCAL_HOSTS)
+"""Who may watch and break a shop that only this machine can reach: everybody, through no page of
+another site."""
+
+
+class Front(NamedTuple):
+    """Where customers and operators reach a shop, and who may do what there.
+
+    Attributes
+    ----------
+    port : int
+        0: any free one.
+    host : str
+        The address that is listened on.
+    access : Access
+        To /aiops, /simulate and /metrics; customers are not asked.
+    receiver : function (SpanStore) -> Blueprint, optional
+        Takes spans of other services.
+    """
+
+    port: int = 0
+    host: str = HOST
+    access: Access = LOCAL
+    receiver: Receiver | None = None
+
 
 # Of several equal headers cheroot passes on the last, unless their names are in this list; those
 # of W3C Trace Context form a list.
@@ -149,6 +178,8 @@ def running(
     *,
     topology: Topology = SEED_SHOP,
     receiver: Receiver | None = None,
+    host: str = HOST,
+    access: Access = LOCAL,
 ) -> Iterator[Shop]:
     """Run a shop while the block runs; its ports, threads and temporary file are freed afterwards.
 
@@ -174,6 +205,10 @@ def running(
     receiver : function (SpanStore) -> Blueprint, optional
         Takes spans of other services at the front, such as `aiops_lab.show.otlp.otlp_receiver`;
         default none.
+    host : str
+        The address on which the front listens; default 127.0.0.1. Other services stay there.
+    access : Access
+        Who may watch and break the shop; default: everybody on this machine.
 
     Raises
     ------
@@ -188,9 +223,8 @@ def running(
         check_number("interval_s", interval_s, 0.001, 86_400)
     topology = topology.as_one() if services == "one" else topology
     knobs = sensitivity or Sensitivity()
-    with undisturbed(
-        _life(topology, path, knobs, seed, port, interval_s, receiver=receiver)
-    ) as shop:
+    front = Front(port, host, access, receiver)
+    with undisturbed(_life(topology, path, knobs, seed, front, interval_s)) as shop:
         yield shop
 
 
@@ -228,10 +262,8 @@ def _life(
     path: str | Path | None,
     knobs: Sensitivity,
     seed: int,
-    port: int,
+    front: Front,
     interval_s: float | None,
-    *,
-    receiver: Receiver | None,
 ) -> Iterator[Shop]:
     with ExitStack() as stack:
         if path is None:
@@ -243,13 +275,13 @@ def _life(
         if interval_s is not None:
             _compile()
         shop = Shop(topology, store, monitor, truth, seed)
-        _open(shop, stack, seed, port, receiver)
+        _open(shop, stack, seed, front)
         if interval_s is not None:
             stack.enter_context(stepping(shop.step, interval_s, knobs.grace_s))
         yield shop
 
 
-def _open(shop: Shop, stack: ExitStack, seed: int, port: int, receiver: Receiver | None) -> None:
+def _open(shop: Shop, stack: ExitStack, seed: int, front: Front) -> None:
     """Start the servers; all ports first, because the services need the addresses of the others."""
     topology = shop.topology
     stopping = threading.Event()
@@ -258,7 +290,8 @@ def _open(shop: Shop, stack: ExitStack, seed: int, port: int, receiver: Receiver
     sessions = stack.enter_context(ExitStack())
     for service in reversed(callers_first):  # callers are stopped before their callees
         slots = sum(endpoint.capacity for endpoint in topology.of(service))
-        server = _Server(port if service == topology.front else 0, slots + CONTROL_THREADS)
+        place = front if service == topology.front else Front()
+        server = _Server(place.port, slots + CONTROL_THREADS, place.host)
         stack.callback(server.close)
         shop.urls[service] = server.open()
         servers[service] = server
@@ -269,17 +302,25 @@ def _open(shop: Shop, stack: ExitStack, seed: int, port: int, receiver: Receiver
         )
         attach(shop.injector, app, service)
         if service == topology.front:
-            app.register_blueprint(simulate(shop.injector, [e.place for e in topology.endpoints]))
-            app.register_blueprint(front_page())
-            app.register_blueprint(metrics_page_or_hint(shop.monitor))
-            app.register_blueprint(
-                aiops(shop.monitor, listeners=LISTENERS, stopping=stopping, hosts=LOCAL_HOSTS)
-            )
-            if receiver is not None:
-                app.register_blueprint(receiver(shop.store))
+            for blueprint in _operating(shop, front, stopping):
+                app.register_blueprint(blueprint)
         server.serve_in_thread(instrument(app, shop.store, service=service))
     stack.callback(shop.injector.close)
     stack.callback(stopping.set)
+
+
+def _operating(shop: Shop, front: Front, stopping: threading.Event) -> Iterator[Blueprint]:
+    """Yield the blueprints by which a shop is watched and broken."""
+    access = front.access
+    yield simulate(shop.injector, [each.place for each in shop.topology.endpoints], access)
+    yield front_page()
+    prometheus = metrics_page_or_hint(shop.monitor)
+    json_errors(prometheus)
+    guard(prometheus, access)
+    yield prometheus
+    yield aiops(shop.monitor, listeners=LISTENERS, stopping=stopping, **access._asdict())
+    if front.receiver is not None:
+        yield front.receiver(shop.store)
 
 
 def _session(shop: Shop, service: str) -> Session:
@@ -319,9 +360,9 @@ class _Server(wsgi.Server):
     max_request_header_size = 4_000_000
     max_request_body_size = 32_000_000
 
-    def __init__(self, port: int, threads: int) -> None:
+    def __init__(self, port: int, threads: int, host: str = HOST) -> None:
         super().__init__(
-            (HOST, port), None, numthreads=threads, request_queue_size=1024, timeout=30
+            (host, port), None, numthreads=threads, request_queue_size=1024, timeout=30
         )
         self._thread: threading.Thread | None = None
         self._keeping = threading.Lock()  # held while a connection is kept for its next request
@@ -329,9 +370,10 @@ class _Server(wsgi.Server):
 
     def open(self) -> str:
         """Take the port and return the URL."""
-        check_free(self.bind_addr[1])
+        check_free(self.bind_addr[1], self.bind_addr[0])
         self.prepare()
-        return f"http://{HOST}:{self.bind_addr[1]}"
+        host, port = self.bind_addr[:2]
+        return f"http://{HOST if host == EVERY_ADDRESS else host}:{port}"
 
     def serve_in_thread(self, app: object) -> None:
         """Answer requests with `app`."""

@@ -9,11 +9,12 @@ from pathlib import Path
 from aiops_lab.checks import FieldError, check_number
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.record.store import SpanStore
+from aiops_lab.show.access import Access, access_at
 from aiops_lab.show.news import tell_until
 from aiops_lab.show.otlp import otlp_receiver
-from aiops_lab.show.ports import check_port
+from aiops_lab.show.ports import HOST, check_port
 from aiops_lab.show.stopping import Stop
-from shop.live.running import Shop, running
+from shop.live.running import Receiver, Shop, running
 from shop.live.traffic import background
 
 LINE = "=" * 70
@@ -38,27 +39,43 @@ def serve(
     traffic: float,
     seed: int,
     otlp: bool = False,
+    otlp_token: str | None = None,
+    host: str = HOST,
     token: str | None = None,
+    private: bool = False,
     stop: Stop,
 ) -> int:
     """Serve the shop until `stop` is asked for; return the exit code.
 
-    With `otlp` it takes traces of other services, too, from those who have the `token`, if any.
+    With `otlp` it takes traces of other services, too, from those who have the `otlp_token`, if
+    any, or else the `token`. `host`, `token` and `private` are as for
+    `aiops_lab.show.access.access_at`.
     """
     check_number("port", port, 0, 65_535)
     check_number("interval_s", interval_s, 0.001, 86_400)
     check_number("traffic", traffic, 0, 100_000)
-    if token is not None and not otlp:
-        raise FieldError("token", "must not be given without --otlp", "***")
+    if otlp_token is not None and not otlp:
+        raise FieldError("otlp_token", "must not be given without --otlp", "***")
     sensitivity = Sensitivity(window_s=window_s)
-    receiver = partial(otlp_receiver, token=token) if otlp else None
-    check_port(port)
+    access = access_at(host, token, private)
+    receiver = _receiver(access, otlp_token) if otlp else None
+    check_port(port, host)
     _check_db(db)
     with ExitStack() as stack:
         if not stop.asked:
             print(HEAD, flush=True)
             shop = stack.enter_context(
-                running(services, db, sensitivity, seed, port, interval_s, receiver=receiver)
+                running(
+                    services,
+                    db,
+                    sensitivity,
+                    seed,
+                    port,
+                    interval_s,
+                    receiver=receiver,
+                    host=host,
+                    access=access,
+                )
             )
         if not stop.asked and traffic > 0:
             stack.enter_context(background(shop, traffic, seed))
@@ -67,6 +84,12 @@ def serve(
             tell_until(stop, shop.monitor, _address(shop), partial(print, flush=True))
     print("Stopped.", flush=True)
     return 0
+
+
+def _receiver(access: Access, otlp_token: str | None) -> Receiver:
+    """Return what takes spans of other services; on other addresses from those with a token."""
+    token = access.token if otlp_token is None else otlp_token
+    return partial(otlp_receiver, token=token, hosts=access.hosts)
 
 
 def _address(shop: Shop) -> str:

@@ -176,6 +176,14 @@ def test_what_is_no_command_is_refused_with_usage(
             ["serve", "--port", "0", "--db", "README.md"],
             "--db must be an SQLite database or a new file, got README.md",
         ),
+        (
+            ["serve", "--port", "0", "--host", "0.0.0.0"],
+            "--host must be 127.0.0.1 unless a token is given, by --token or AIOPS_LAB_TOKEN",
+        ),
+        (
+            ["serve", "--port", "0", "--private"],
+            "--private must be False without a token, got True",
+        ),
         (["serve", "--port", "0", "--db", "."], "--db must be a file, got ."),
         (["record", "x.txt"], "--format must be given as one of csv, parquet, otlp, "),
         (["record", "no/x.csv"], "FILE must be in a folder that exists, got 'no/x.csv'"),

@@ -25,6 +25,7 @@ from cheroot.workers.threadpool import ThreadPool
 import shop
 from aiops_lab import Sensitivity, replay
 from aiops_lab.record.faults import Fault
+from aiops_lab.show.access import access_at
 from shop.live import running
 from shop.live.running import Shop
 from shop.live.traffic import MIX, background
@@ -233,6 +234,16 @@ def test_stopping_does_not_wait_for_hung_or_delayed_requests() -> None:
     assert time.monotonic() - begin < 20  # the hang would last for 60 s, the delay for 30
     for client in clients:
         client.join(5)
+
+
+def test_on_a_network_only_who_has_the_token_breaks_the_shop() -> None:
+    access = access_at("0.0.0.0", "s3", private=True)
+    with shop.running(host="0.0.0.0", access=access) as one:
+        broken = f"{one.url}/simulate/hang?endpoint=/health"
+        assert ask("POST", broken).status_code == 401
+        assert ask("GET", f"{one.url}/metrics").status_code == 401
+        assert ask("POST", broken, auth=("ann", "s3")).status_code == 200
+        assert ask("POST", f"{one.url}/checkout").status_code == 200
 
 
 def test_an_unknown_number_of_services_is_refused() -> None:

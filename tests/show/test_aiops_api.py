@@ -212,7 +212,6 @@ def test_the_life_cycle_over_http(url, incident):
     [
         ({"query_string": {"accept": "true"}}, True),
         ({"json": {"accept": True}}, True),
-        ({"data": {"accept": "true"}}, True),
         ({"json": {"accept": False}}, False),
         ({"query_string": {"accept": "false"}}, False),
         ({}, False),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from aiops_lab.checks import FieldError
-from aiops_lab.show.origin import LOCAL_HOSTS, check_origin, host_of
+from aiops_lab.show.origin import LOCAL_HOSTS, SenderError, check_origin, host_of
 
 app = Flask(__name__)
 
@@ -46,15 +45,30 @@ def test_this_server_and_programs_may(host, headers):
     ],
 )
 def test_other_sites_may_not(host, headers, field):
-    with pytest.raises(FieldError) as refused:
+    with pytest.raises(SenderError) as refused:
         asked(LOCAL_HOSTS, host, **headers)
     assert refused.value.field == field
 
 
-def test_an_application_that_does_not_know_its_names_has_all_of_them():
-    asked(None, "shop.example", Origin="http://shop.example")
-    with pytest.raises(FieldError):
-        asked(None, "shop.example", Origin="http://other.example")
+@pytest.mark.parametrize("host", ["10.0.0.7:80", "[fd00::1]", "orders", "pc.local", "a.localhost"])
+def test_a_name_that_nobody_can_register_needs_no_list(host):
+    asked(None, host, Origin=f"http://{host}")
+    with pytest.raises(SenderError):
+        asked(None, host, Origin="http://other.example")
+
+
+@pytest.mark.parametrize("host", ["shop.example", "127.0.0.1.attacker.example", "a.example."])
+def test_a_name_that_somebody_may_own_is_refused_unless_the_server_has_it(host):
+    with pytest.raises(SenderError, match="^Host must be an address, or a name that the server"):
+        asked(None, host)
+    asked((host,), host, Origin=f"http://{host}")
+
+
+@pytest.mark.parametrize("names", [{"SERVER_NAME": "a.example"}, {"TRUSTED_HOSTS": ["a.example"]}])
+def test_the_names_that_flask_checks_are_taken(names, monkeypatch):
+    for setting, value in names.items():
+        monkeypatch.setitem(app.config, setting, value)
+    asked(None, "a.example")
 
 
 def test_what_is_no_url_has_no_host():

@@ -110,6 +110,8 @@ def test_an_empty_store_is_watched_and_said_to_be_empty(tmp_path, capsys):
         (["--interval", "0"], "--interval must be a number between 0.1 and 86400, got 0.0"),
         (["--port", "-1"], "--port must be a whole number between 0 and 65535, got -1"),
         (["--window", "-1"], "--window must be"),
+        (["--host", "0.0.0.0"], "--host must be 127.0.0.1 unless a token is given"),
+        (["--private"], "--private must be False without a token"),
     ],
 )
 def test_an_option_that_breaks_a_rule_is_refused_by_name(tmp_path, arguments, told, capsys):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -13,7 +13,6 @@ from werkzeug.exceptions import NotFound
 from aiops_lab.checks import FieldError
 from aiops_lab.explain.changes import Change, check_change
 from aiops_lab.record.faults import Fault, FaultInjector, Injected
-from aiops_lab.show.origin import check_origin
 from aiops_lab.show.page.rendering import path_of, refusal
 from aiops_lab.spans import Key
 
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 EXTENSION = "aiops_lab_simulate"
 """Where an app keeps what its simulation interface may break, once that is mounted."""
-
-SENDER_FIELDS = ("Host", "Origin", "Sec-Fetch-Site")  # of a refused sender
 
 # Kind of a fault: the field of `Fault` that the form's number sets, and what it is divided by.
 AMOUNTS = {"delay": ("duration_ms", 1.0), "error": ("rate", 100.0), "hang": (None, 1.0)}
@@ -42,14 +39,8 @@ def add(
     blueprint: Blueprint,
     monitor: Monitor,
     clock: Callable[[], pd.Timestamp],
-    hosts: Collection[str] | None,
 ) -> None:
     """Add the paths to which the forms of the page are sent."""
-
-    @blueprint.before_request
-    def refuse_others() -> None:
-        if request.method != "GET":
-            check_origin(hosts)
 
     def move(id: str, to: Callable[[str, pd.Timestamp], object]) -> ResponseReturnValue:
         try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from aiops_lab.show.page.pictures import Chart, chart
+from aiops_lab.show.trouble import trouble_text
 
 if TYPE_CHECKING:
     from aiops_lab.monitor import Monitor
@@ -96,7 +97,7 @@ class RecentFigures:
 
     def _stale(self, error: OSError) -> Recent:
         last = self._last or Recent(self._clock(), [], [])
-        return last._replace(problem=str(error))
+        return last._replace(problem=trouble_text(error))
 
 
 def _observed_minutes(timelines: Iterable[pd.DataFrame], now: pd.Timestamp) -> float:

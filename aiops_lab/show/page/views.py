@@ -6,7 +6,7 @@ Every state has a path of its own. The page decides nothing: it shows what a `Mo
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from hashlib import blake2s
 from typing import TYPE_CHECKING, Any
@@ -19,12 +19,15 @@ from werkzeug.exceptions import HTTPException
 from aiops_lab.checks import FieldError
 from aiops_lab.detect.grouping import IllegalMoveError
 from aiops_lab.detect.incidents import RESOLVED, STATUSES, Incident
+from aiops_lab.show.access import CHALLENGE, TokenError
+from aiops_lab.show.origin import RefusedError
 from aiops_lab.show.page import actions
 from aiops_lab.show.page.answer import TopAnswer, answer_of, facts_of, ledger_of, spans_of
 from aiops_lab.show.page.events import Listeners, TooManyError
 from aiops_lab.show.page.pictures import graph, waterfall_picture
 from aiops_lab.show.page.recent import RecentFigures
 from aiops_lab.show.page.rendering import HEADERS, refusal, render
+from aiops_lab.show.trouble import trouble_text
 
 if TYPE_CHECKING:
     from aiops_lab.monitor import Monitor
@@ -45,7 +48,6 @@ def page(
     *,
     listeners: int = 0,
     stopping: threading.Event | None = None,
-    hosts: Iterable[str] | None = None,
 ) -> Blueprint:
     """Return the blueprint of the live page, for `aiops_lab.show.api.aiops`, which has it.
 
@@ -53,12 +55,11 @@ def page(
     ----------
     monitor : Monitor
     clock : function () -> Timestamp, UTC
-    listeners, stopping, hosts
+    listeners, stopping
         As for `aiops`.
     """
     views = _Views(monitor, clock)
     streams = Listeners(views.state, listeners, stopping)
-    names = None if hosts is None else frozenset(hosts)
     blueprint = Blueprint(PAGE, __name__, static_folder="static", static_url_path="/page/static")
     blueprint.register_error_handler(FieldError, _bad_input)
     blueprint.register_error_handler(HTTPException, _http_error)
@@ -66,7 +67,7 @@ def page(
     blueprint.register_error_handler(IllegalMoveError, _illegal_move)
     for path, view in views.paths.items():
         blueprint.add_url_rule(path, view.__name__, view)
-    actions.add(blueprint, monitor, clock, names)
+    actions.add(blueprint, monitor, clock)
 
     @blueprint.before_request
     def remember() -> None:
@@ -100,8 +101,10 @@ def front_page() -> Blueprint:
 
 
 def _bad_input(error: FieldError) -> Response:
-    status = 403 if error.field in actions.SENDER_FIELDS else 400
-    return refusal(status, "Not done", str(error))
+    status = error.status if isinstance(error, RefusedError) else 400
+    answer = refusal(status, "Not done", str(error))
+    answer.headers.update(CHALLENGE if isinstance(error, TokenError) else {})
+    return answer
 
 
 def _http_error(error: HTTPException) -> Response | HTTPException:
@@ -112,7 +115,7 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
 
 
 def _store_error(error: OSError) -> Response:
-    return refusal(503, "The store cannot be read", str(error))
+    return refusal(503, "The store cannot be read", trouble_text(error))
 
 
 def _illegal_move(error: IllegalMoveError) -> Response:

@@ -1,0 +1,151 @@
+"""Who may look, and who may change something? `guard` asks it of each request to a blueprint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from hmac import compare_digest
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from flask import Blueprint, Flask, request
+
+from aiops_lab.checks import FieldError
+from aiops_lab.show.origin import LOCAL_HOSTS, RefusedError, check_host, check_origin
+
+READING = ("GET", "HEAD", "OPTIONS")  # methods that change nothing
+
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="AIOps Lab: any name, and the token as password"'}
+"""Header of an answer 401. A browser asks for name and password, and sends the form again."""
+
+TOKEN_VARIABLE = "AIOPS_LAB_TOKEN"
+"""The variable of the environment that gives commands their token, which no list of processes
+shows."""
+
+MASKED = "***"  # a token is in no message
+
+
+class TokenError(RefusedError):
+    """A request without the token that it needs."""
+
+    status = 401
+
+
+class Access(NamedTuple):
+    """Who is admitted.
+
+    Parameters
+    ----------
+    hosts : collection of str, optional
+        The names by which the server may be called. Default: for reading all, for changes those
+        of `aiops_lab.show.origin.check_host`.
+    token : str, optional
+        What a change needs, as ``Authorization: Bearer`` or as the password of ``Basic``. Default:
+        nobody is asked.
+    private : bool
+        Whether reading needs the token, too.
+    """
+
+    hosts: Collection[str] | None = None
+    token: str | None = None
+    private: bool = False
+
+
+def checked_access(access: Access) -> Access:
+    """Return who is admitted, with names in lower case and a token without a line break.
+
+    Raises
+    ------
+    ValueError
+        ``hosts`` is one text, the token is empty, or reading is closed without one.
+    """
+    hosts, token, private = access
+    if isinstance(hosts, str):
+        raise FieldError("hosts", "must be several names", hosts)
+    names = None if hosts is None else frozenset(host.lower() for host in hosts)
+    token = checked_token(token)
+    if private and token is None:
+        raise FieldError("private", "must be False without a token", private)
+    return Access(names, token, private)
+
+
+def checked_token(token: str | None) -> str | None:
+    """Return a token without spaces at its ends, as one that was read from a file has them."""
+    if token is None:
+        return None
+    if not isinstance(token, str) or not token.strip():
+        raise FieldError("token", "must be a text that is not empty", token)
+    return token.strip()
+
+
+def access_at(host: str, token: str | None = None, private: bool = False) -> Access:
+    """Return who is admitted to a server that listens on an address.
+
+    Without a token it must be an address of this machine alone.
+
+    Parameters
+    ----------
+    host : str
+        The address.
+    token : str, optional
+        Default: that of the environment, if any.
+    private : bool
+        Whether reading needs it, too.
+
+    Raises
+    ------
+    ValueError
+        The token is missing or empty.
+    """
+    given = os.environ.get(TOKEN_VARIABLE) if token is None else token
+    is_local = is_loopback(host)
+    if given is None and not is_local:
+        rule = f"must be 127.0.0.1 unless a token is given, by --token or {TOKEN_VARIABLE}"
+        raise FieldError("host", rule, host)
+    return checked_access(Access(LOCAL_HOSTS if is_local else None, given, private))
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address."""
+    if host in LOCAL_HOSTS:
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def guard(owner: Flask | Blueprint, access: Access) -> None:
+    """Refuse what may not be asked of an app or a blueprint.
+
+    The answers are those of its handler of `FieldError`, such as `aiops_lab.show.api.json_errors`.
+    """
+    hosts, token, private = checked_access(access)
+
+    def refuse() -> None:
+        is_change = request.method not in READING
+        if is_change:
+            check_origin(hosts)
+        elif hosts is not None:
+            check_host(hosts)
+        if token is not None and (is_change or private):
+            check_token(token)
+
+    owner.before_request(refuse)
+
+
+def check_token(token: str) -> None:
+    """Raise `TokenError` where the request does not have the token."""
+    if not has_token(token):
+        rule = "must be Bearer and the token of this server, or Basic with it as the password"
+        raise TokenError("Authorization", rule, MASKED)
+
+
+def has_token(token: str) -> bool:
+    """Return whether the request has the token; takes the same time for any that is wrong."""
+    sent = request.authorization
+    if sent is None:
+        return False
+    given = sent.password if sent.type == "basic" else sent.token
+    is_equal = compare_digest((given or "").strip().encode(), token.encode())
+    return is_equal and sent.type in ("basic", "bearer")

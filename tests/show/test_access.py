@@ -1,0 +1,166 @@
+"""Who may look, and who may change something, with and without a token."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+
+from aiops_lab import Monitor, SpanStore
+from aiops_lab.record.faults import FaultInjector
+from aiops_lab.show.access import TOKEN_VARIABLE, Access, access_at, checked_access, is_loopback
+from aiops_lab.show.api import aiops, json_errors, simulate
+from aiops_lab.show.origin import LOCAL_HOSTS
+
+ONE = "/aiops/incidents/INC-0-1"
+CHANGES = (
+    *("/simulate/delay?endpoint=/pay&duration=5", "/simulate/error?endpoint=/pay&rate=1"),
+    *("/simulate/hang?endpoint=/pay", "/simulate/clear", "/aiops/analyze"),
+    *(f"{ONE}/acknowledge", f"{ONE}/resolve", "/aiops/changes?service=a&what=b"),
+)
+FOREIGN = (
+    {"Origin": "http://attacker.example"},
+    {"Origin": "null"},
+    {"Origin": "http://localhost:81"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Host": "attacker.example", "Origin": "http://attacker.example"},
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    with SpanStore(tmp_path_factory.mktemp("access") / "s.sqlite") as opened:
+        yield opened
+
+
+@pytest.fixture
+def client_of(store):
+    """A function that makes the client of an interface for those who are admitted."""
+    injectors = []
+
+    def client(access=None):
+        access = access or Access()
+        app = Flask("guarded", static_folder=None)
+        json_errors(app)
+        injectors.append(FaultInjector())
+        app.register_blueprint(simulate(injectors[-1], [("shop", "/pay")], access))
+        app.register_blueprint(aiops(Monitor(store), **access._asdict()))
+        return app.test_client()
+
+    yield client
+    for injector in injectors:
+        injector.close()
+
+
+@pytest.mark.parametrize("access", [None, Access(LOCAL_HOSTS)])
+def test_no_page_of_another_site_changes_anything(client_of, access):
+    client = client_of(access)
+    for headers in FOREIGN:
+        for path in CHANGES:
+            answer = client.post(path, headers=headers)
+            assert answer.status_code == 403, (path, headers)
+            field = answer.json["field"]
+            assert field in headers
+            assert answer.json["error"].startswith(f"{field} must be ")
+    assert client.get("/simulate/status").json["active"] == []
+    assert client.get("/aiops/changes").json["changes"] == []
+
+
+@pytest.mark.parametrize("access", [None, Access(LOCAL_HOSTS)])
+def test_programs_and_pages_of_this_server_do(client_of, access):
+    client = client_of(access)
+    own = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
+    for headers in ({}, own):
+        statuses = [client.post(path, headers=headers).status_code for path in CHANGES[:5]]
+        assert statuses == [200] * 5
+
+
+def test_a_server_that_knows_its_names_is_not_read_by_another(client_of):
+    headers = {"Host": "attacker.example"}
+    answer = client_of(Access(LOCAL_HOSTS)).get("/aiops/incidents", headers=headers)
+    assert answer.status_code == 403
+    assert "localhost" in answer.json["rule"]
+    assert client_of().get("/aiops/incidents", headers=headers).status_code == 200
+
+
+def test_a_form_is_no_json(client_of):
+    client = client_of()
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        for path in CHANGES:
+            answer = client.post(path, data=b"{}", content_type=kind)
+            assert (answer.status_code, answer.json["field"]) == (415, "Content-Type")
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({}, 401),
+        ({"auth": ("ann", "wrong")}, 401),
+        ({"headers": {"Authorization": "Bearer wrong"}}, 401),
+        ({"headers": {"Authorization": "Digest s3"}}, 401),
+        ({"headers": {"Authorization": "s3"}}, 401),
+        ({"headers": {"Authorization": "Bearer"}}, 401),
+        ({"headers": {"Authorization": "Basic ???"}}, 401),
+        ({"auth": ("s3", "")}, 401),
+        ({"headers": {"Authorization": "Bearer s3"}}, 200),
+        ({"headers": {"Authorization": "bearer s3"}}, 200),
+        ({"auth": ("ann", "s3")}, 200),
+    ],
+)
+def test_a_change_needs_the_token(client_of, given, status):
+    client = client_of(Access(token="s3\n"))
+    answer = client.post("/aiops/analyze", **given)
+    assert answer.status_code == status
+    assert client.post("/aiops/page/changes", **given).status_code in (status, 400)
+    assert client.get("/aiops/incidents").status_code == 200
+    if status == 401:
+        assert answer.headers["WWW-Authenticate"].startswith("Basic realm=")
+        assert "s3" not in answer.text
+
+
+def test_reading_may_need_it_too(client_of):
+    client = client_of(Access(token="s3", private=True))
+    for path in ("/aiops/", "/aiops/incidents", "/aiops/page/changes", "/simulate/status"):
+        answer = client.get(path)
+        assert (answer.status_code, "WWW-Authenticate" in answer.headers) == (401, True)
+        assert client.get(path, auth=("ann", "s3")).status_code == 200
+
+
+def test_the_token_does_not_let_another_site_in(client_of):
+    client = client_of(Access(token="s3"))
+    answer = client.post("/aiops/analyze", auth=("ann", "s3"), headers=FOREIGN[0])
+    assert answer.status_code == 403
+
+
+def test_other_addresses_need_a_token(monkeypatch):
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    with pytest.raises(ValueError, match=r"^host must be 127.0.0.1 unless .*, got '0.0.0.0'"):
+        access_at("0.0.0.0")
+    assert access_at("0.0.0.0", "s3") == Access(None, "s3", False)
+    assert access_at("127.0.0.1") == Access(frozenset(LOCAL_HOSTS), None, False)
+    monkeypatch.setenv(TOKEN_VARIABLE, "s4")
+    assert access_at("0.0.0.0", private=True) == Access(None, "s4", True)
+    assert access_at("0.0.0.0", "s3").token == "s3"
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [("localhost", True), ("127.1.2.3", True), ("::1", True), ("::", False), ("a.example", False)],
+)
+def test_loopback_addresses_are_those_of_this_machine(host, is_local):
+    assert is_loopback(host) == is_local
+
+
+@pytest.mark.parametrize(
+    ("access", "field"),
+    [
+        (Access(hosts="localhost"), "hosts"),
+        (Access(token=""), "token"),
+        (Access(token=" \n"), "token"),
+        (Access(token=5), "token"),
+        (Access(private=True), "private"),
+    ],
+)
+def test_a_wrong_setting_is_named(access, field):
+    with pytest.raises(ValueError, match=f"^{field} must be "):
+        checked_access(access)
