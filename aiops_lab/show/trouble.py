@@ -22,5 +22,5 @@ def trouble_text(error: object) -> str:
     >>> trouble_text("/home/ann/spans.sqlite must be a span store, got: database is locked")
     'the store is locked by another process: try again'
     """
-    text = str(error)
-    return next((told for part, told in REASONS.items() if part in text), UNKNOWN)
+    reason = str(error).rpartition(", got: ")[2]
+    return next((told for part, told in REASONS.items() if part in reason), UNKNOWN)

@@ -67,11 +67,11 @@ def test_what_cannot_be_read_is_shown_as_it_was_with_the_problem(monitor, monkey
     before = figures.read()
 
     def fail(now: pd.Timestamp) -> None:
-        raise OSError("disk full")
+        raise OSError("s.sqlite must be a span store, got: database or disk is full")
 
     monkeypatch.setattr(monitor, "metrics", fail)
     after = figures.read()
-    assert after.problem == "disk full"
+    assert after.problem.startswith("the disk of the store is full")
     assert after.endpoints == before.endpoints
     first = RecentFigures(monitor, lambda: at(172)).read()
-    assert (first.problem, first.endpoints) == ("disk full", [])
+    assert (first.problem, first.endpoints) == (after.problem, [])
