@@ -1,0 +1,28 @@
+"""What the lessons use beside the laboratory: prompts, checked exercises, incidents of one's own.
+
+questions    the questions of the lessons, and what an answer shows
+guesses      the file of the reader's guesses
+prompts      predict(), check_answer(), my_guesses()
+drawing      spans drawn by hand, and small tables and figures of the lessons
+assignment   assignment(): an incident for each student
+grading      python -m shop grade: submissions against the twins
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "predict": "prompts",
+    "check_answer": "prompts",
+    "my_guesses": "prompts",
+    "assignment": "assignment",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'shop.course' has no attribute {name!r}")
+    return getattr(import_module(f"shop.course.{_HOMES[name]}"), name)

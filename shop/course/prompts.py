@@ -1,0 +1,241 @@
+"""Ask the reader, store the guess, and say at once what it shows.
+
+Where ipywidgets runs, a prompt is a small form; elsewhere it is text, and the guess is given as an
+argument.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import EllipsisType
+from typing import Any
+
+from aiops_lab.checks import FieldError, check_number
+from shop.course.guesses import Guess, guesses_file, read_guesses, write_guess
+from shop.course.questions import Mark, Question, canonical, mark, question, questions
+
+try:
+    import ipywidgets as widgets
+except ImportError:  # the extra "lab"; without it a prompt is text
+    widgets = None
+
+SURE = {"I do not say": None} | {f"{n} %": n / 100 for n in (50, 60, 70, 80, 90, 99)}
+"""How sure a reader can be in the form, by what the form says."""
+
+RIGHT = "Right."
+WRONG = "No, it is something else. Run the next cell, and see where your picture of it differs."
+
+
+class Reply(str):
+    """What the reader is told, as text that a notebook shows as it is."""
+
+    right: bool | None = None
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def predict(name: str, guess: object = ..., sure: float | None = None) -> Any:
+    """Ask for a guess, or store one and say what it shows.
+
+    The first guess for a question is the one that counts; it is stored in `guesses_file`.
+
+    Parameters
+    ----------
+    name : str
+        The question, such as ``"00.1"``.
+    guess : number, str or list, optional
+        The guess; without one, or with ``...``, the question is shown: as a form where ipywidgets
+        runs, as text elsewhere.
+    sure : float, optional
+        The probability that the guess is right, 0 to 1, in the reader's opinion; `my_guesses`
+        compares it with the share that was right. Default: none is stored.
+
+    Returns
+    -------
+    Reply or widget
+        ``right`` is True, False, or None without a guess; its text is what a notebook shows.
+
+    Raises
+    ------
+    ValueError
+        There is no such question, the guess is of another kind than asked for, or `sure` is not a
+        probability.
+
+    Examples
+    --------
+    >>> predict("02.1", ...).right is None
+    True
+    """
+    asked = question(name)
+    if sure is not None:
+        check_number("sure", sure, 0, 1)
+    if not isinstance(guess, EllipsisType):
+        return _stored(asked, guess, sure)
+    before = read_guesses().get(name)
+    if before is not None:
+        return _reply(_again(asked, before), before.right)
+    return Prompt(asked) if widgets and _in_a_kernel() else _reply(_as_text(asked))
+
+
+def check_answer(name: str, answer: object = ...) -> Reply:
+    """Say whether an answer is right, or which misconception it shows, with a hint.
+
+    Parameters
+    ----------
+    name : str
+        The question, such as ``"00.7"``.
+    answer : number, str or list
+        The answer; ``...`` stands for none yet.
+
+    Returns
+    -------
+    Reply
+        ``right`` is True, False, or None without an answer; its text is what a notebook shows.
+
+    Raises
+    ------
+    ValueError
+        There is no such question, or the answer is of another kind than asked for.
+    """
+    asked = question(name)
+    if isinstance(answer, EllipsisType):
+        return _reply(f"{name}: put your answer in place of the dots.")
+    return _told(mark(asked, answer))
+
+
+def my_guesses(lesson: str = "") -> Reply:
+    """Return how good the reader's guesses were, and how sure the reader was.
+
+    Parameters
+    ----------
+    lesson : str
+        Its number, such as ``"00"``; default all lessons.
+    """
+    ids = [name for name in questions() if name.startswith(lesson)]
+    made = {name: guess for name, guess in read_guesses().items() if name in ids}
+    if not made:
+        return _reply("No guesses are stored yet: each `predict` cell takes one.")
+    lines = [f"{name}  {_line(guess)}" for name, guess in sorted(made.items())]
+    right = sum(guess.right for guess in made.values())
+    head = f"{right} of {len(made)} guesses were right ({guesses_file()})."
+    return _reply("\n".join([head, *lines, *_calibration(list(made.values()))]))
+
+
+def _line(guess: Guess) -> str:
+    if guess.right:
+        return f"{guess.answer}: right"
+    return f"{guess.answer}: {guess.misconception or 'not right'}"
+
+
+def _calibration(made: list[Guess]) -> list[str]:
+    """Return a line that compares how sure the reader was with how often that was right."""
+    told = [guess for guess in made if guess.sure is not None]
+    if not told:
+        return []
+    sure = sum(guess.sure or 0.0 for guess in told) / len(told)
+    right = sum(guess.right for guess in told) / len(told)
+    return [f"You were {sure:.0%} sure on average, and {right:.0%} of those were right."]
+
+
+# ---- what is told
+
+
+def _stored(asked: Question, guess: object, sure: float | None) -> Reply:
+    found = mark(asked, guess)
+    text = canonical(asked, guess)
+    write_guess(asked.id, Guess(text, found.right, found.misconception, sure))
+    return _told(found)
+
+
+def _told(found: Mark) -> Reply:
+    if found.right:
+        return _reply(RIGHT, True)
+    if not found.misconception:
+        return _reply(WRONG, False)
+    return _reply(f"No. This answer is known as “{found.misconception}”: {found.hint}", False)
+
+
+def _again(asked: Question, before: Guess) -> str:
+    verdict = "right" if before.right else before.misconception or "not right"
+    shown = asked.lettered.get(before.answer, before.answer)
+    return f"{asked.id}: {asked.asks}\nYour guess was: {shown} ({verdict})."
+
+
+def _as_text(asked: Question) -> str:
+    choices = [f"  {letter}) {choice}" for letter, choice in asked.lettered.items()]
+    example = '"a"' if choices else "[1, 2]" if asked.several else "1"
+    how = f'Guess before you go on, for example: predict("{asked.id}", {example}, sure=0.7)'
+    return "\n".join([f"{asked.id}: {asked.asks}", *choices, how])
+
+
+def _reply(text: str, right: bool | None = None) -> Reply:
+    reply = Reply(text)
+    reply.right = right
+    return reply
+
+
+# ---- the form
+
+
+def _in_a_kernel() -> bool:
+    """Return whether a notebook runs this, which can show widgets."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+_Box: Any = widgets.VBox if widgets else object
+
+
+class Prompt(_Box):
+    """The form of a question: the answer, how sure the reader is, and what the answer shows.
+
+    Its repr is the question as text, so that a page without widgets shows it too.
+    """
+
+    right: bool | None = None
+
+    def __init__(self, asked: Question) -> None:
+        self._asked = asked
+        self.answer = _answer_field(asked)
+        self.sure = widgets.Dropdown(options=list(SURE), description="how sure?")
+        self.button = widgets.Button(description="My guess")
+        self.told = widgets.HTML()
+        question_shown = widgets.HTML(f"<b>{asked.id}</b> {asked.asks}")
+        last = widgets.HBox([self.sure, self.button])
+        super().__init__([question_shown, self.answer, last, self.told])
+        self.button.on_click(self.take)
+
+    def take(self, _button: object = None) -> None:
+        """Store the guess that the form holds, and say what it shows."""
+        try:
+            reply = _stored(self._asked, self._guess(), SURE[self.sure.value])
+        except FieldError as error:
+            self.told.value = str(error)
+            return
+        self.right = reply.right
+        self.told.value = str(reply)
+        for part in (self.answer, self.sure, self.button):
+            part.disabled = True
+
+    def _guess(self) -> object:
+        if self._asked.choices and self.answer.value is None:
+            raise FieldError("answer", "must be chosen first", None)
+        if not self._asked.choices and not self.answer.value.strip():
+            raise FieldError("answer", "must be typed first", self.answer.value)
+        return self.answer.value
+
+    def __repr__(self) -> str:
+        return _as_text(self._asked)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """Return the form and its whole text, which ipywidgets would cut."""
+        return super()._repr_mimebundle_(**kwargs) | {"text/plain": repr(self)}
+
+
+def _answer_field(asked: Question) -> Any:
+    if asked.choices:
+        wide = {"width": "max-content"}
+        return widgets.RadioButtons(options=list(asked.choices), value=None, layout=wide)
+    hint = "a list: 1, 2, 3" if asked.several else "a number or a name"
+    return widgets.Text(placeholder=hint)
