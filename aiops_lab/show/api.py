@@ -6,7 +6,7 @@ They decide nothing. Every refusal is JSON: ``{"error", "field", "rule", "value"
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from aiops_lab.record.faults import Fault, FaultInjector, Injected
 from aiops_lab.results import iso
 from aiops_lab.show.access import CHALLENGE, Access, TokenError, guard
 from aiops_lab.show.given import Data, is_true, number, one_of, parameters, required, whole
+from aiops_lab.show.openapi import describe
 from aiops_lab.show.origin import RefusedError
 from aiops_lab.show.page.actions import EXTENSION, Simulation
 from aiops_lab.show.page.views import PAGE, page
@@ -256,8 +257,8 @@ def aiops(
 ) -> Blueprint:
     """Return the blueprint that shows the state of a monitor.
 
-    Its paths are /aiops/metrics, incidents, analyze, graph and changes; at /aiops/ it has a page
-    for people.
+    Its paths are /aiops/metrics, incidents, analyze, graph and changes, which /aiops/openapi.json
+    describes; at /aiops/ it has a page for people.
 
     Parameters
     ----------
@@ -332,6 +333,11 @@ def aiops(
         monitor.note(change)
         return _shown_change(change), 201
 
+    @blueprint.get("/openapi.json")
+    def description() -> ResponseReturnValue:
+        parameters()
+        return describe(routes_of(current_app), request.script_root)
+
     @blueprint.get("/incidents/latest")
     def latest() -> ResponseReturnValue:
         parameters()
@@ -364,6 +370,13 @@ def aiops(
         return _of_incident(id, lambda id: monitor.acknowledge(id, clock()), shown)
 
     return blueprint
+
+
+def routes_of(app: Flask) -> Iterator[tuple[str, str]]:
+    """Yield method and path of all that an app answers."""
+    for rule in app.url_map.iter_rules():
+        for method in rule.methods or ():
+            yield method, rule.rule
 
 
 def _time(given: Any, clock: Callable[[], pd.Timestamp]) -> pd.Timestamp:

@@ -139,6 +139,7 @@ Available endpoints:
     POST /aiops/changes                     - Note such a change (service, what)
     GET  /aiops/graph                       - Who calls whom
     POST /aiops/analyze                     - Trigger manual analysis
+    GET  /aiops/openapi.json                - What all these take and answer
     GET  /metrics                           - For Prometheus
 {receiver}
   Simulation endpoints:
