@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiops_lab.traces.encode import is_failed
+from aiops_lab.traces.encode import EncodedSpans, is_failed
+
+
+def served_by_endpoint(frame: pd.DataFrame, spans: EncodedSpans) -> Any:
+    """Return the served requests of a spans frame, grouped by service and endpoint.
+
+    `spans` is the frame encoded: an endpoint has its method there, where that distinguishes it.
+    """
+    endpoints = [spans.keys[node][1] for node in spans.node[spans.server]]
+    served = frame.iloc[spans.row[spans.server]].assign(endpoint=endpoints)
+    return served.groupby(["service", "endpoint"], observed=True)
 
 
 def health_of(requests: pd.DataFrame, usual_ms: float | None) -> dict[str, Any]:

@@ -21,26 +21,24 @@ from aiops_lab.diagnosis import LONGEST_REQUEST_NS, History, Rule
 from aiops_lab.endpoints import display_names, split_method
 from aiops_lab.explain.changes import Change, check_change
 from aiops_lab.explain.config import RcaConfig
-from aiops_lab.health import health_of, timeline_of
+from aiops_lab.health import health_of, served_by_endpoint, timeline_of
+from aiops_lab.learned import TABLES, learned_to_record, take_learned
 from aiops_lab.logs import get_logger
 from aiops_lab.numerics import to_timestamp, to_utc, unix_ns
 from aiops_lab.pipeline import Pipeline, floor_to
 from aiops_lab.shared_state import SharedState
-from aiops_lab.spans import FIRST_YEAR, Key, is_possible
-from aiops_lab.traces.encode import EncodedSpans, encode, end_ns, start_ns
+from aiops_lab.spans import Key
+from aiops_lab.traces.encode import EncodedSpans, encode
 from aiops_lab.traces.graph import service_graph
 from aiops_lab.user_code import UserCode
+from aiops_lab.watched_spans import WatchedSpans
 
 if TYPE_CHECKING:
     from aiops_lab.record.store import SpanStore
 
 _log = get_logger(__name__)
 
-_AHEAD_NS = 86_400_000_000_000  # spans that end later than a day from now are passed over
-
 _MOST_CLOCK_CHANGES = 20
-
-NOTHING = -1, 0, 0  # leaves no spans out
 
 _METRICS_S = 300.0  # what /aiops/metrics looks back on
 
@@ -80,14 +78,10 @@ class Monitor:
 
     Attributes
     ----------
-    passed_over : int
-        Spans in the store that no window takes in: they ended before 1990 or more than a day after
-        the last step, lasted longer than 30 days, or have a kind or status that there is not.
     clock_changes : list of ClockChange
         When the clock went back, the last 20 times.
     """
 
-    passed_over: int
     clock_changes: list[ClockChange]
     _pipeline: Pipeline
     _explained: dict[str, tuple[int, int, int]]  # by incident: since when, as of when, changes
@@ -96,10 +90,7 @@ class Monitor:
     _merged: dict[str, str]  # ... and of incidents that were merged
     _serial: int  # of the state that the store has
     _judged_by: list[Any]  # the monitor that wrote it
-    _newest: int  # Unix ns of the newest moment of a span
-    _wrong: int  # spans of the right time that `check` would refuse
-    _position: tuple[int, int]  # of the store, when windows were judged last
-    _without: tuple[int, int, int]  # the spans that were judged by a clock ahead
+    _spans: WatchedSpans
 
     def __init__(
         self,
@@ -163,15 +154,10 @@ class Monitor:
         if pipeline.done is not None and until <= pipeline.done:
             self._save([])
             return []
-        position = self.store.position()
-        ahead = to_timestamp(until + _AHEAD_NS)
-        every = self.store.spans(pipeline.needed_since, ahead, without=self._without)
-        self._count_passed_over(every, until)
-        frame = _possible(every)
+        frame = self._spans.new(pipeline.needed_since, until, pipeline.done)
         if pipeline.done is None and frame.empty:
             return []
         until = self._believed(frame, until)
-        self._position = position
         recording = Recording(frame, pipeline.keys, pipeline.methods, pipeline.addresses)
         self._take_accepted()
         pipeline.learn_calls(recording)  # at the next step its spans may not be looked at again
@@ -211,10 +197,8 @@ class Monitor:
     def _go_back(self, until: int, now_ns: int) -> None:
         """Go on from `until`; what was judged ahead of it is not learned a second time."""
         done = self._pipeline.done or until
-        marked_until = max(done, self._without[2])
-        self._without = self.store.mark(self._position), until, marked_until
+        self._spans.leave_out_judged(done, until)
         self._pipeline.go_back(until)
-        self._newest = min(self._newest, until)
         change = ClockChange(*map(to_timestamp, (now_ns, done, until)))
         self.clock_changes = [*self.clock_changes, change][-_MOST_CLOCK_CHANGES:]
         _log.warning(
@@ -225,40 +209,13 @@ class Monitor:
 
     def _believed(self, frame: pd.DataFrame, until: int) -> int:
         """Return up to where to judge: not so far that `now` alone moves what spans have not."""
-        s = self.sensitivity
-        start, end = start_ns(frame), end_ns(frame)
-        moments = np.where(end <= until, end, start)
-        before = moments[moments <= until]
-        self._newest = max(self._newest, int(before.max(initial=0)))
-        settled_s = 2 * s.resolve_after_s + s.relearn_after_s
-        window = self._pipeline.window_ns
-        latest = floor_to(self._newest + int(settled_s * 1e9), window) + 2 * window
+        latest = self._pipeline.settled_at(self._spans.find_newest(frame, until))
         return min(until, max(latest, self._pipeline.done or 0))
-
-    # ---- spans
-
-    def _spans(self, since: pd.Timestamp | None, until: pd.Timestamp | None) -> pd.DataFrame:
-        """Return the spans of some time that can be, and were not judged by a clock ahead."""
-        return _possible(self.store.spans(since, until, without=self._without))
-
-    def _count_passed_over(self, frame: pd.DataFrame, until: int) -> None:
-        """Count the spans that are passed over; `frame` holds those since the last step."""
-        first = pd.Timestamp(year=FIRST_YEAR, month=1, day=1, tz="UTC")
-        last = to_timestamp(until + _AHEAD_NS)
-        wrong = frame[~is_possible(frame)]
-        ended_s = wrong["start"].to_numpy("datetime64[ns]").astype(float) / 1e9
-        ended_s += wrong["duration_ms"].to_numpy() / 1e3  # NaN while it is open
-        since_s = max(self._pipeline.done or 0, first.value) / 1e9
-        self._wrong += int(((ended_s >= since_s) & (ended_s < until / 1e9)).sum())
-        passed_over = self.store.count_outside(first, last) + self._wrong
-        if passed_over > self.passed_over:
-            _log.warning("%d spans are passed over, as their values cannot be", passed_over)
-        self.passed_over = passed_over
 
     def _history(self, since_ns: int, until_ns: int) -> EncodedSpans:
         """Return the spans of some time as integers, those still open at its end among them."""
         until = to_timestamp(until_ns + LONGEST_REQUEST_NS)
-        frame = self._spans(to_timestamp(since_ns), until)
+        frame = self._spans.between(to_timestamp(since_ns), until)
         return self._encode(frame)
 
     def _encode(self, frame: pd.DataFrame) -> EncodedSpans:
@@ -298,6 +255,13 @@ class Monitor:
         """
         with self._lock:
             return {name: dict(about) for name, about in self._user_code.failed.items()}
+
+    @property
+    def passed_over(self) -> int:
+        """Spans in the store that no window takes in: they ended before 1990 or more than a day
+        after the last step, lasted longer than 30 days, or have a kind or status that there is not.
+        """
+        return self._spans.passed_over
 
     @property
     def judged_until(self) -> pd.Timestamp | None:
@@ -385,11 +349,8 @@ class Monitor:
 
     def _served(self, now: pd.Timestamp) -> tuple[Any, dict[Key, str]]:
         """Return the recent served requests by endpoint, and how the endpoints are shown."""
-        recent = self._recent(now)
-        spans = self._encode(recent)
-        endpoints = [spans.keys[node][1] for node in spans.node[spans.server]]
-        served = recent.iloc[spans.row[spans.server]].assign(endpoint=endpoints)
-        groups: Any = served.groupby(["service", "endpoint"], observed=True)
+        recent = self._spans.last(_METRICS_S, now)
+        groups = served_by_endpoint(recent, self._encode(recent))
         return groups, display_names(groups.groups)
 
     def method_of(self, key: Key) -> str | None:
@@ -399,15 +360,10 @@ class Monitor:
         """
         return split_method(key[1])[0] or self._pipeline.methods.get(key)
 
-    def _recent(self, now: pd.Timestamp) -> pd.DataFrame:
-        self.store.flush()
-        since = to_utc(now) - pd.Timedelta(_METRICS_S, unit="s")
-        return self._spans(since, to_utc(now) + pd.Timedelta(_AHEAD_NS, unit="ns"))
-
     def graph(self, now: pd.Timestamp) -> pd.DataFrame:
         """Return the service graph of the last five minutes."""
         with self._lock:
-            return service_graph(self._recent(now))
+            return service_graph(self._spans.last(_METRICS_S, now))
 
     # ---- what the store keeps
 
@@ -416,27 +372,16 @@ class Monitor:
         and return False.
         """
         p = self._pipeline
-        if (p.done or 0) >= self._without[2]:
-            self._without = NOTHING
         state = {
             "done": p.done,
             "system": p.system.tolist(),
-            "newest": self._newest,
             "serial": self._serial + 1,
             "by": self._shared.identity,
-            "without": self._without,
-            "position": self._position,
-            "passed_over": self.passed_over,
-            "too_long": self._wrong,
             "clock_changes": [[*map(unix_ns, change)] for change in self.clock_changes],
+            **self._spans.to_record(p.done),
         }
         monitor: dict[str, object] = {"state": state}
-        edges = [[*pair, first] for pair, first in p.edges.items()]
-        keys = [[*key, p.seen[key]] for key in p.keys]
-        methods = [[*route, method] for route, method in p.methods.items()]
-        known = {"edges": edges, "keys": keys, "methods": methods}
-        if p.addresses:
-            known["addresses"] = [[*pair, service] for pair, service in p.addresses.items()]
+        known = learned_to_record(p)
         if known != self._known:
             monitor["known"] = known
         merged: dict[str, object] = {
@@ -456,10 +401,7 @@ class Monitor:
         self._known = known
         self._merged = dict(p.manager.merged)
         for incident_id, life_cycle in moved.items():
-            incident = p.manager.find(incident_id)
-            incident.status = life_cycle["status"]
-            incident.acknowledged_at = _moment(life_cycle["acknowledged_at"])
-            incident.resolved_at = _moment(life_cycle["resolved_at"])
+            p.manager.find(incident_id).take_life_cycle(life_cycle)
         return True
 
     def _refresh(self) -> list[Incident]:
@@ -490,16 +432,12 @@ class Monitor:
         self._shared.news()
         stored = self.store.load("monitor")
         state = stored.get("state") or {}
-        known = stored.get("known") or {n: state.get(n, []) for n in ("edges", "keys", "methods")}
+        known = stored.get("known") or {name: state.get(name, []) for name in TABLES}
         self._known = known
         self._merged = state.get("merged", {}) | self.store.load("merged")
         self._serial = state.get("serial", 0)
         self._judged_by = state.get("by", self._shared.identity)
-        self._newest = state.get("newest", 0)
-        self._without = tuple(state.get("without", NOTHING))
-        self._position = tuple(state.get("position", (0, 0)))
-        self._wrong = state.get("too_long", 0)
-        self.passed_over = state.get("passed_over", 0)
+        self._spans = WatchedSpans(self.store, state)
         changes = state.get("clock_changes", [])
         self.clock_changes = [ClockChange(*map(to_timestamp, change)) for change in changes]
         p.manager.merged |= self._merged
@@ -510,28 +448,10 @@ class Monitor:
         if state["done"] is not None:
             p.done = floor_to(state["done"], p.window_ns)
         p.system = np.array(state["system"])
-        for caller, called, first in known["edges"]:
-            p.edges[tuple(caller), tuple(called)] = first
-        for service, route, method in known["methods"]:
-            p.methods[service, route] = method
-        for caller, address, service in known.get("addresses", []):
-            p.addresses[caller, address] = service
-        for service, endpoint, first in known["keys"]:
-            p.keys[service, endpoint] = len(p.keys)
-            p.seen[service, endpoint] = first
+        take_learned(p, known)
         rows = self.store.load("baseline")["rows"]
         p.state = from_rows(rows, self.sensitivity.hours * len(p.keys))
 
 
 def _told(name: str, value: object) -> dict[str, Any]:
     return {} if value is None else {name: value}
-
-
-def _possible(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the spans of a frame whose times can be."""
-    possible = is_possible(frame)
-    return frame if possible.all() else frame[possible].reset_index(drop=True)
-
-
-def _moment(ns: int | None) -> pd.Timestamp | None:
-    return None if ns is None else to_timestamp(ns)

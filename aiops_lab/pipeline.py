@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache, partial
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,12 +14,13 @@ from numpy.typing import NDArray
 
 from aiops_lab.checks import FieldError, check_instance
 from aiops_lab.detect import baselines as b
-from aiops_lab.detect.detectors import DETECTORS, AnyDetector, Detector
-from aiops_lab.detect.detectors.detector import WindowRequests
+from aiops_lab.detect.detector_calls import DetectorCalls
+from aiops_lab.detect.detectors import AnyDetector
+from aiops_lab.detect.evidence import Evidence
 from aiops_lab.detect.grouping import Calls, IncidentManager
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.detect.recording import Recording
-from aiops_lab.detect.scoring import Columns, judge
+from aiops_lab.detect.scoring import judge
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.detect.shifts import accept_levels
 from aiops_lab.detect.windows import (
@@ -38,11 +37,7 @@ from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.results import Anomaly, Verdict
 from aiops_lab.spans import Key
 from aiops_lab.traces.encode import NEVER
-from aiops_lab.user_code import UserCode, check_list, name_function
-
-_MOST_TRACES, _MOST_MESSAGES = 50, 3  # that an anomaly carries
-
-_MOST_IN_A_TRACE = 3  # requests of one anomaly, unless a client sends many under one trace
+from aiops_lab.user_code import UserCode
 
 _MOST_WINDOWS = 10_000  # that are judged in one piece
 _FEW_WINDOWS = 100  # up to which skipping does not pay
@@ -76,7 +71,7 @@ class Pipeline:
         self._user_code = UserCode() if user_code is None else user_code
         check_instance("sensitivity", sensitivity, Sensitivity)
         check_instance("config", config, RcaConfig)
-        self._detectors = _functions(detectors)
+        self._detectors = DetectorCalls(detectors, self._user_code)
         if rule is not None and not callable(rule):
             raise FieldError("rule", "must be a function", rule)
         self.sensitivity = sensitivity
@@ -93,55 +88,6 @@ class Pipeline:
         self.diagnosis = Diagnosis(
             sensitivity, self.manager.incidents, rule, config, user_code=self._user_code
         )
-        own = [detector for detector in self._detectors if isinstance(detector, Detector)]
-        self._holding = tuple({d.name: d for d in (*DETECTORS, *own)}.values())
-        self._own = _own_names(self._detectors)
-        self._jumps = [d.column for d in self._holding if d.halts_shift_test]
-
-    def _decide(
-        self, windows: Columns, baselines: Columns, s: Sensitivity
-    ) -> dict[str, np.ndarray]:
-        """Return what each detector that holds learning still decides, by its column."""
-        return {d.column: self._decided(d, windows, baselines, s) for d in self._holding}
-
-    def _decided(
-        self, detector: Detector, windows: Columns, baselines: Columns, s: Sensitivity
-    ) -> np.ndarray:
-        name = self._own.get(id(detector))
-        if name is None:
-            return detector.decide(windows, baselines, s)
-        nowhere = np.zeros(np.shape(windows["arrivals"]), dtype=bool)
-
-        def work() -> np.ndarray:
-            decided = detector.decide(windows, baselines, s)
-            if np.shape(decided) != nowhere.shape:
-                raise ValueError(f"decide must return a bool a window, got {decided!r}")
-            return decided
-
-        return self._user_code.call(name, nowhere, work)
-
-    def _anomalies(
-        self, detector: AnyDetector, windows: pd.DataFrame, baselines: pd.DataFrame
-    ) -> list[Anomaly]:
-        """Return what a detector finds."""
-        name = self._own.get(id(detector))
-        if name is None:
-            return detector(windows, baselines, self.sensitivity)
-
-        def work() -> list[Anomaly]:
-            found = detector(windows, baselines, self.sensitivity)
-            return check_list(found, Anomaly)
-
-        return self._user_code.call(name, [], work)
-
-    def shows(
-        self, detector: Detector, requests: WindowRequests, evidence: dict[str, Any]
-    ) -> np.ndarray:
-        """Return a mask of the requests that show an anomaly of a detector."""
-        every = np.ones(requests.failed.size, dtype=bool)
-        name = self._own.get(id(detector), detector.name)
-        shows = partial(detector.shows, requests, evidence, self.sensitivity)
-        return self._user_code.call(name, every, shows)
 
     def restore(self, incidents: Iterable[Incident]) -> None:
         """Take incidents that are known already in place of those so far."""
@@ -170,6 +116,15 @@ class Pipeline:
         waits_s = self.state["pool_s"].max(initial=0.0)
         pooled_s = min(waits_s, self.sensitivity.correlation_s)
         return to_timestamp(self.done - int(pooled_s * 1e9))
+
+    def settled_at(self, newest_ns: int) -> int:
+        """Return the end of the window by which all is relearned and has resolved, if no span comes
+        after a moment (Unix ns).
+        """
+        s = self.sensitivity
+        settled_s = 2 * s.resolve_after_s + s.relearn_after_s
+        last = floor_to(newest_ns + int(settled_s * 1e9), self.window_ns)
+        return last + 2 * self.window_ns
 
     def go_back(self, until_ns: int) -> None:
         """Judge from `until_ns` on, as the clock went back to that time.
@@ -232,13 +187,13 @@ class Pipeline:
         since = self._begin(recording, until_ns)
         until = self.done = max(until_ns, since)
         windows, baselines = self._judge(recording, since, until)
-        by_detector = [
-            (d, a) for d in self._detectors for a in self._anomalies(d, windows, baselines)
-        ]
-        found = [a for _, a in by_detector]
-        if found:
+        found: list[Anomaly] = []
+        by_detector = self._detectors.anomalies(windows, baselines, self.sensitivity)
+        if by_detector:
             self.learn_calls(recording)
-            evidence = _Evidence(recording, windows, self)
+            evidence = Evidence(
+                recording, windows, self._detectors, self.sensitivity, self.names_at
+            )
             found = evidence.attach_all(by_detector)
         return windows, found, self._group(found, until, history)
 
@@ -316,8 +271,8 @@ class Pipeline:
             self.state,
             self.system,
             self.sensitivity,
-            decide=self._decide,
-            jumps=self._jumps,
+            decide=self._detectors.decide,
+            jumps=self._detectors.jumps,
         )
 
     def _wrongly_skipped(self, windows: pd.DataFrame, grid: Grid, walked: NDArray) -> NDArray:
@@ -327,7 +282,7 @@ class Pipeline:
         its silence lasts, until it has been relearned.
         """
         before_gap = walked[np.diff(walked, append=grid.windows) > 1]
-        columns = [detector.column for detector in self._holding]
+        columns = [detector.column for detector in self._detectors.holding]
         abnormal = windows.loc[windows[columns].any(axis=1), "window"]
         starts = pd.DatetimeIndex(abnormal).as_unit("ns").asi8
         return np.intersect1d(before_gap, grid.number(starts))
@@ -394,31 +349,6 @@ class Pipeline:
         return to_timestamp(unix_ns(incident.started) + self.window_ns)
 
 
-def _functions(detectors: Any) -> tuple[AnyDetector, ...]:
-    """Return some detectors as a tuple, also of an iterator, which can be read once only."""
-    rule = "must be functions or `Detector` values"
-    if isinstance(detectors, str):
-        raise FieldError("detectors", rule, detectors)
-    try:
-        functions = tuple(detectors)
-    except TypeError:
-        raise FieldError("detectors", rule, detectors) from None
-    for number, detector in enumerate(functions):
-        if not callable(detector):
-            raise FieldError(f"detectors[{number}]", "must be a function", detector)
-    return functions
-
-
-def _own_names(detectors: Sequence[AnyDetector]) -> dict[int, str]:
-    """Return how the detectors are named that are a user's own, by identity."""
-    known = {id(detector) for detector in DETECTORS}
-    return {
-        id(detector): name_function(f"detectors[{number}]", detector)
-        for number, detector in enumerate(detectors)
-        if id(detector) not in known
-    }
-
-
 class _Causes:
     """What is known of causes as of the window that is taken in, each computed once."""
 
@@ -457,70 +387,3 @@ def _with_more(walked: NDArray, after: NDArray, more: int, windows: int) -> NDAr
     """Return the windows that are walked, with `more` others after some of them."""
     others = (after[:, None] + np.arange(1, more + 1)).ravel()
     return np.union1d(walked, others[others < windows])
-
-
-class _Evidence:
-    """Finds, for each anomaly, the requests of its window that show it."""
-
-    def __init__(self, recording: Recording, windows: pd.DataFrame, pipeline: Pipeline) -> None:
-        self._recording = recording
-        self._frame = recording.spans.source.frame
-        self._sensitivity = pipeline.sensitivity
-        self._asked = pipeline.shows
-        self._names_at = cache(pipeline.names_at)
-        self._ends = recording.requests.end[recording.by_end]
-        # Of pooled windows only: all others are as long as the knob says.
-        pooled = windows[windows["seconds"] != pipeline.sensitivity.window_s]
-        by_place = pooled.set_index(["window", "service", "endpoint"])
-        self._seconds = by_place["seconds"].to_dict()
-
-    def attach_all(self, by_detector: list[tuple[AnyDetector, Anomaly]]) -> list[Anomaly]:
-        """Return the anomalies with their names, their traces and, for failures, some messages."""
-        ends = pd.DatetimeIndex([a.end for _, a in by_detector])
-        ends_ns = ends.as_unit("ns").asi8.tolist()
-        pairs = zip(by_detector, ends_ns, strict=True)
-        return [self._attach(detector, a, until) for (detector, a), until in pairs]
-
-    def _attach(self, detector: AnyDetector, a: Anomaly, until: int) -> Anomaly:
-        row = np.sort(self._recording.requests.row[self._shows(detector, a, until)])
-        number = Counter(self._frame["trace_id"].iloc[row[:_MOST_TRACES]].tolist())
-        traces = a.traces or tuple(number)
-        crowded = tuple(sorted(x for x, n in number.items() if n > _MOST_IN_A_TRACE))
-        evidence = a.evidence
-        if isinstance(detector, Detector) and detector.with_messages:
-            requests = self._frame[["status", "error"]].iloc[row]
-            evidence = evidence | {"sample_errors": _messages(requests)}
-        names = self._names_at(until)
-        name = names.get((a.service, a.endpoint), a.endpoint)
-        return replace(a, evidence=evidence, name=name, traces=traces, crowded=crowded)
-
-    def _shows(self, detector: AnyDetector, a: Anomaly, until: int) -> np.ndarray:
-        """Return the requests that show an anomaly; for a plain function, all of its window."""
-        requests = self._recording.requests
-        node = self._recording.keys.get((a.service, a.endpoint), -1)
-        if not isinstance(detector, Detector):
-            return self._ended(a, node, until)
-        if detector.looks_at_open:
-            mine = np.flatnonzero((requests.node == node) & (requests.end >= until))
-        else:
-            mine = self._ended(a, node, until)
-        age_s = (until - requests.start[mine]) / 1e9
-        seen = WindowRequests(requests.failed[mine], self._recording.log_ms[mine], age_s)
-        return mine[self._asked(detector, seen, a.evidence)]
-
-    def _ended(self, a: Anomaly, node: int, until: int) -> np.ndarray:
-        """Return the requests of an endpoint that ended in the window of an anomaly."""
-        s = self._sensitivity
-        place = a.window, a.service, a.endpoint
-        seconds = min(self._seconds.get(place, s.window_s), s.correlation_s)
-        since = until - int(seconds * 1e9)
-        low, high = np.searchsorted(self._ends, [since, until])
-        mine = self._recording.by_end[low:high]
-        return mine[self._recording.requests.node[mine] == node]
-
-
-def _messages(requests: pd.DataFrame) -> list[str]:
-    """Return the first different errors of some requests; "HTTP 503" where no text was recorded."""
-    status = "HTTP " + requests["status"].astype(str)
-    messages = requests["error"].astype(object).fillna(status)
-    return list(messages.unique()[:_MOST_MESSAGES])

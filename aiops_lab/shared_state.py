@@ -8,6 +8,8 @@ import socket
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from aiops_lab.detect.incidents import LIFE_CYCLE
+
 if TYPE_CHECKING:
     from aiops_lab.record.store import Load, SpanStore
 
@@ -17,8 +19,6 @@ step; no step takes so long. Raising it delays the monitor that takes over."""
 
 MOST_CHANGES = 200
 """How many of the last changes of incidents are listed; a monitor that missed more reads all."""
-
-_LIFE_CYCLE = "status", "acknowledged_at", "resolved_at"
 
 _here: WeakValueDictionary[str, SharedState] = WeakValueDictionary()
 
@@ -138,7 +138,7 @@ class SharedState:
 
 
 def _life_cycle(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: record[name] for name in _LIFE_CYCLE}
+    return {name: record[name] for name in LIFE_CYCLE}
 
 
 def _last(changes: list[Any]) -> int:

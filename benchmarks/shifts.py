@@ -29,10 +29,9 @@ import aiops_lab as lab
 from aiops_lab import datasets
 from aiops_lab.datasets.delag import STREAM_BEGIN, DelayCase
 from aiops_lab.detect import baselines
-from aiops_lab.detect.detectors import DETECTORS
+from aiops_lab.detect.detector_calls import DetectorCalls
 from aiops_lab.detect.scoring import judge
 from aiops_lab.detect.windows import Counts
-from aiops_lab.pipeline import Pipeline
 
 WINDOW_S = 10.0
 WEEK_S = 604_800.0
@@ -127,8 +126,7 @@ class Watch:
         self.keys = [("shop", f"/{number:05}") for number in range(endpoints)]
         self.state = baselines.fresh(endpoints)
         self.system = np.zeros(2)
-        pipeline = Pipeline(sensitivity, DETECTORS)
-        self._decide, self._jumps = pipeline._decide, pipeline._jumps
+        self._detectors = DetectorCalls()
 
     def judge(self, counts: Counts) -> Any:
         """Return the frame of judged windows."""
@@ -138,8 +136,8 @@ class Watch:
             self.state,
             self.system,
             self.sensitivity,
-            decide=self._decide,
-            jumps=self._jumps,
+            decide=self._detectors.decide,
+            jumps=self._detectors.jumps,
         )[0]
 
 

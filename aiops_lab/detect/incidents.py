@@ -23,6 +23,9 @@ from aiops_lab.spans import Key
 
 STATUSES = ACTIVE, ACKNOWLEDGED, RESOLVED = "active", "acknowledged", "resolved"
 
+LIFE_CYCLE = "status", "acknowledged_at", "resolved_at"
+"""The fields of an incident that a person changes."""
+
 
 @dataclass(repr=False)
 class Incident:
@@ -195,6 +198,12 @@ class Incident:
     def from_record(cls, record: dict[str, Any]) -> Incident:
         """Return the incident that `to_record` wrote, also that of a version with other words."""
         return _read(cls, record | {"verdict": _renamed(record["verdict"])})
+
+    def take_life_cycle(self, record: dict[str, Any]) -> None:
+        """Take the `LIFE_CYCLE` from a record; all else stays as it is."""
+        kinds = get_type_hints(Incident)
+        for name in LIFE_CYCLE:
+            setattr(self, name, _read(kinds[name], record[name]))
 
 
 _OLD_WORDS = {"blames": "attributed_to", "handed": "reassigned"}

@@ -5,8 +5,8 @@ import pytest
 import aiops_lab as lab
 from aiops_lab import numerics
 from aiops_lab.detect import baselines, detectors
+from aiops_lab.detect.detector_calls import DetectorCalls
 from aiops_lab.detect.scoring import judge
-from aiops_lab.pipeline import Pipeline
 from tests.support.counts import made_counts
 from tests.support.made import Shop
 
@@ -36,9 +36,9 @@ def run(rows, sensitivity=S, state=None, system=None, start=0):
     counts = made_counts(n=n, arrivals=arrivals, aged=0, **about, **tables)
     state = baselines.fresh(len(KEYS)) if state is None else state
     system = np.zeros(2) if system is None else system
-    pipeline = Pipeline(sensitivity, detectors.DETECTORS)
+    calls = DetectorCalls()
     windows, usual = judge(
-        counts, KEYS, state, system, sensitivity, decide=pipeline._decide, jumps=pipeline._jumps
+        counts, KEYS, state, system, sensitivity, decide=calls.decide, jumps=calls.jumps
     )
     found = [a for d in detectors.DETECTORS for a in d(windows, usual, sensitivity)]
     return found, windows, state

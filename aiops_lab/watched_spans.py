@@ -1,0 +1,125 @@
+"""Which spans of a store are judged? Those whose values can be, and none a second time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from aiops_lab.logs import get_logger
+from aiops_lab.numerics import to_timestamp, to_utc
+from aiops_lab.spans import FIRST_YEAR, is_possible
+from aiops_lab.traces.encode import end_ns, start_ns
+
+if TYPE_CHECKING:
+    from aiops_lab.record.store import SpanStore
+
+_log = get_logger(__name__)
+
+_AHEAD_NS = 86_400_000_000_000  # spans that end later than a day from now are passed over
+
+_NOTHING = -1, 0, 0  # leaves no spans out
+
+
+class WatchedSpans:
+    """The spans of a store as a monitor takes them in.
+
+    Spans whose times, kind or status cannot be are passed over and counted. Where the clock went
+    back, those that were judged already by the clock that was ahead are left out.
+
+    Parameters
+    ----------
+    store : SpanStore
+    known : dict
+        What `to_record` returned; empty for a store that is new.
+
+    Attributes
+    ----------
+    passed_over : int
+        Spans that no window takes in.
+    newest_ns : int
+        The newest moment of a span that was looked at, Unix ns.
+    """
+
+    def __init__(self, store: SpanStore, known: dict[str, Any]) -> None:
+        self.passed_over: int = known.get("passed_over", 0)
+        self.newest_ns: int = known.get("newest", 0)
+        self._store = store
+        self._impossible: int = known.get("too_long", 0)  # of the right time, refused by `check`
+        self._without = tuple(known.get("without", _NOTHING))  # judged by a clock ahead
+        self._position = tuple(known.get("position", (0, 0)))  # of the store, at the last `new`
+
+    def to_record(self, done_ns: int | None) -> dict[str, Any]:
+        """Return what is known as plain data; spans up to `done_ns` have been judged."""
+        _, _, judged_until = self._without
+        if (done_ns or 0) >= judged_until:
+            self._without = _NOTHING
+        return {
+            "passed_over": self.passed_over,
+            "newest": self.newest_ns,
+            "too_long": self._impossible,
+            "without": self._without,
+            "position": self._position,
+        }
+
+    def between(self, since: pd.Timestamp | None, until: pd.Timestamp | None) -> pd.DataFrame:
+        """Return the spans of some time that can be, and were not judged by a clock ahead."""
+        return _possible(self._store.spans(since, until, without=self._without))
+
+    def last(self, seconds: float, now: pd.Timestamp) -> pd.DataFrame:
+        """Return the spans since some seconds before `now`."""
+        self._store.flush()
+        moment = to_utc(now)
+        since = moment - pd.Timedelta(seconds, unit="s")
+        return self.between(since, moment + pd.Timedelta(_AHEAD_NS, unit="ns"))
+
+    def new(self, since: pd.Timestamp | None, until_ns: int, done_ns: int | None) -> pd.DataFrame:
+        """Return the spans since a moment that can be, and count the others.
+
+        They are to be judged up to `until_ns`, those that ended before `done_ns` were counted at an
+        earlier call.
+        """
+        self._position = self._store.position()
+        ahead = to_timestamp(until_ns + _AHEAD_NS)
+        every = self._store.spans(since, ahead, without=self._without)
+        self._count(every, until_ns, done_ns)
+        return _possible(every)
+
+    def _count(self, frame: pd.DataFrame, until_ns: int, done_ns: int | None) -> None:
+        """Count the spans that are passed over; `frame` holds those since the last step."""
+        first = pd.Timestamp(year=FIRST_YEAR, month=1, day=1, tz="UTC")
+        last = to_timestamp(until_ns + _AHEAD_NS)
+        wrong = frame[~is_possible(frame)]
+        ended_s = wrong["start"].to_numpy("datetime64[ns]").astype(float) / 1e9
+        ended_s += wrong["duration_ms"].to_numpy() / 1e3  # NaN while it is open
+        since_s = max(done_ns or 0, first.value) / 1e9
+        is_new = (ended_s >= since_s) & (ended_s < until_ns / 1e9)
+        self._impossible += int(is_new.sum())
+        passed_over = self._store.count_outside(first, last) + self._impossible
+        if passed_over > self.passed_over:
+            _log.warning("%d spans are passed over, as their values cannot be", passed_over)
+        self.passed_over = passed_over
+
+    def find_newest(self, frame: pd.DataFrame, until_ns: int) -> int:
+        """Return the newest moment, `until_ns` at most, of a span so far: its end or its start."""
+        start, end = start_ns(frame), end_ns(frame)
+        moments = np.where(end <= until_ns, end, start)
+        before = moments[moments <= until_ns]
+        self.newest_ns = max(self.newest_ns, int(before.max(initial=0)))
+        return self.newest_ns
+
+    def leave_out_judged(self, done_ns: int, until_ns: int) -> None:
+        """Leave out from now on what was judged up to `done_ns`, after the clock went back to
+        `until_ns`.
+        """
+        _, _, before = self._without
+        marked_until = max(done_ns, before)
+        self._without = self._store.mark(self._position), until_ns, marked_until
+        self.newest_ns = min(self.newest_ns, until_ns)
+
+
+def _possible(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the spans of a frame whose times can be."""
+    possible = is_possible(frame)
+    return frame if possible.all() else frame[possible].reset_index(drop=True)
