@@ -5,6 +5,7 @@ catalogue     the scenarios, each with its true causes
 recordings    spans and their truth in files
 live          the shop over real HTTP: running(), drive(), the commands serve, demo and check
 virtual_time  the shop on a virtual clock: virtual(), stream(), twin(), scenarios, random shops
+course        the lessons' prompts, and assignment(): an incident for each student
 experiments   many runs: leaderboard, calibration, fault sizes, reports
 """
 
@@ -24,6 +25,7 @@ _HOMES = {
     "Twin": "virtual_time.twins",
     "twin": "virtual_time.twins",
     "affected": "virtual_time.twins",
+    "assignment": "course.assignment",
     "SCENARIOS": "catalogue",
     "read_scenario": "virtual_time.scenario_file",
 }

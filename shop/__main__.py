@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
 
 AS_TYPED = (
-    {"file": "FILE", "path": "--db", "target": "--url", "fault_s": "--seconds"}
+    {"file": "FILE", "folder": "FOLDER", "path": "--db", "target": "--url", "fault_s": "--seconds"}
     | {
         "otlp_token": "--otlp-token",
     }
@@ -189,6 +189,20 @@ def _calibrate(options: argparse.Namespace, stop: Stop) -> int:
     return 0
 
 
+def _grade(options: argparse.Namespace, stop: Stop) -> int:
+    from shop.course.grading import grade_folder
+
+    stop.interrupt()
+    grades = grade_folder(
+        options.folder, options.out, options.secret, options.jobs, sys.stderr.isatty()
+    )
+    wrong = [grade for grade in grades if grade.error]
+    print(f"{len(grades)} answers in {options.out}, {len(wrong)} of them with an error")
+    for grade in wrong:
+        print(f"  {grade.file}: {grade.error}")
+    return 1 if wrong else 0
+
+
 COMMANDS = {
     "serve": _serve,
     "demo": _demo,
@@ -197,6 +211,7 @@ COMMANDS = {
     "scenarios": _scenarios,
     "leaderboard": _leaderboard,
     "calibrate": _calibrate,
+    "grade": _grade,
 }
 
 

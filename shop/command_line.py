@@ -57,6 +57,7 @@ def parser() -> ArgumentParser:
         _add_scenarios,
         _add_leaderboard,
         _add_calibrate,
+        _add_grade,
     ):
         command = add_command(add)
         command.add_argument("--verbose", action="store_true", help="print more log messages")
@@ -334,6 +335,25 @@ def _add_calibrate(add: Callable[..., ArgumentParser]) -> ArgumentParser:
     option("--seeds", type=int, default=15, metavar="N", help="runs of each scenario, at least 3")
     _add_jobs(option)
     option("--out", metavar="FILE", help="JSON file (default: the package's own confidence.json)")
+    return command
+
+
+def _add_grade(add: Callable[..., ArgumentParser]) -> ArgumentParser:
+    command = add(
+        "grade",
+        help="mark students' answers to their own incidents",
+        description="Mark each .json file of FOLDER, as shop.assignment(seed).submit writes it,\n"
+        "against the twin of its incident: 4 points for the cause, 1 for the kind, 2 for\n"
+        "the time, 3 for the affected endpoints. The exit code is 1 if an answer could\n"
+        "not be marked.\n\n"
+        "Writes the table --out, a row a file; its last column says what is wrong.",
+        epilog="example:\n  python -m shop grade answers --out marks.csv",
+    )
+    option = command.add_argument
+    option("folder", metavar="FOLDER", help="folder of the answers")
+    option("--out", default="marks.csv", metavar="FILE", help="CSV file of the marks")
+    option("--secret", default="", metavar="WORD", help="the word of shop.assignment(seed, WORD)")
+    _add_jobs(option)
     return command
 
 

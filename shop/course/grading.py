@@ -1,0 +1,205 @@
+"""Mark a folder of submissions against the twins, and write a table: python -m shop grade."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from aiops_lab.checks import FieldError
+from aiops_lab.endpoints import display_names
+from aiops_lab.formats.writing import replacing
+from shop.course.assignment import KINDS, Truth, truth_of
+from shop.experiments.parallel import spread
+from shop.virtual_time.scenario import Place
+
+FIELDS = ("seed", "cause", "kind", "began", "affected")
+
+CAUSE, SERVICE = 4.0, 2.0
+"""Points for the cause, and for another endpoint of its service."""
+
+KIND = 1.0
+"""Points for the kind of the fault."""
+
+BEGAN, NEARLY = 2.0, 1.0
+"""Points for the time at which it began, if it is at most `NEAR_S` off, and at most `FAR_S`."""
+
+NEAR_S, FAR_S = 10.0, 30.0
+
+AFFECTED = 3.0
+"""Points for the affected endpoints, times the share that named and true ones have in common."""
+
+
+class Grade(NamedTuple):
+    """A row of the table: the points in all and for each field, or what is wrong with the file."""
+
+    file: str
+    seed: str = ""
+    points: float = 0.0
+    cause: float = 0.0
+    kind: float = 0.0
+    began: float = 0.0
+    affected: float = 0.0
+    error: str = ""
+
+
+def grade_folder(
+    folder: str | Path,
+    out: str | Path,
+    secret: str = "",
+    jobs: int | None = None,
+    progress: bool = True,
+) -> list[Grade]:
+    """Mark each .json file of a folder, write the table to `out` as CSV, and return its rows.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A submission a file, as `Assignment.submit` writes it.
+    out : str or Path
+        The table; a row a file, in the order of their names.
+    secret : str
+        That of the assignments.
+    jobs : int, optional
+        Number of processes. Default: one for each processor.
+    progress : bool
+        Whether to show a bar.
+
+    Raises
+    ------
+    ValueError
+        The folder holds no submission.
+    """
+    files = sorted(Path(folder).glob("*.json"))
+    if not files:
+        raise FieldError("folder", "must hold submissions, files that end in .json", str(folder))
+    work = partial(grade_file, secret=secret)
+    grades = _doubles(spread(work, files, jobs, unit="file", progress=progress))
+    with replacing(out) as part, part.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(Grade._fields)
+        table.writerows(grades)
+    return grades
+
+
+def _doubles(grades: list[Grade]) -> list[Grade]:
+    """Return the grades, with a note where a seed was handed in before."""
+    first: dict[str, str] = {}
+    for grade in grades:
+        if grade.seed:
+            first.setdefault(grade.seed, grade.file)
+    return [_noted(grade, first.get(grade.seed, grade.file)) for grade in grades]
+
+
+def _noted(grade: Grade, file: str) -> Grade:
+    if file == grade.file or grade.error:
+        return grade
+    return grade._replace(error=f"seed must be handed in once, got it in {file} too")
+
+
+def grade_file(path: Path, secret: str = "") -> Grade:
+    """Return the grade of one submission; what is wrong with it is in the field ``error``."""
+    try:
+        answer = _read(path)
+    except (ValueError, OSError) as error:
+        return Grade(path.name, error=_one_line(error))
+    try:
+        return grade(answer, truth_of(answer["seed"], secret))._replace(file=path.name)
+    except ValueError as error:
+        return Grade(path.name, answer["seed"], error=_one_line(error))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        answer = json.loads(path.read_text("utf-8"))
+    except UnicodeDecodeError:
+        raise FieldError("file", "must be UTF-8 text", path.name) from None
+    except json.JSONDecodeError as error:
+        raise FieldError("file", f"must be JSON ({error})", path.name) from None
+    if not isinstance(answer, dict):
+        raise FieldError("file", "must hold one object with names and values", answer)
+    for name in FIELDS:
+        if name not in answer:
+            raise FieldError(name, "must be given", None)
+    for name in ("seed", "cause", "kind", "began"):
+        if not isinstance(answer[name], str) or not answer[name].strip():
+            raise FieldError(name, "must be text", answer[name])
+    return answer
+
+
+def grade(answer: Mapping[str, Any], truth: Truth) -> Grade:
+    """Return the points of an answer, up to ten.
+
+    Parameters
+    ----------
+    answer : mapping
+        seed, cause, kind, began and affected, as `Assignment.submit` takes them.
+    truth : Truth
+        That of the seed.
+
+    Raises
+    ------
+    ValueError
+        A field breaks its rule: an endpoint that the shop does not have, a kind or time that is
+        none.
+    """
+    known = _known(truth.places)
+    cause = _place("cause", answer["cause"], known)
+    named = _places(answer["affected"], known)
+    points = (
+        CAUSE if cause == truth.cause else SERVICE * (cause[0] == truth.cause[0]),
+        KIND * (_kind(answer["kind"]) == truth.kind),
+        _points_for_time(answer["began"], truth.began),
+        round(AFFECTED * _jaccard(named, set(truth.affected)), 2),
+    )
+    return Grade("", str(answer["seed"]), round(sum(points), 2), *points)
+
+
+def _known(places: Iterable[Place]) -> dict[str, Place]:
+    """Return the endpoints by what a submission may call them: always "service route", and the
+    route where that is enough.
+    """
+    names = display_names(list(places))
+    return {name: place for place, name in names.items()} | {" ".join(p): p for p in names}
+
+
+def _place(field: str, name: object, known: Mapping[str, Place]) -> Place:
+    text = " ".join(str(name).split())
+    if text not in known:
+        every = ", ".join(sorted({" ".join(place) for place in known.values()}))
+        raise FieldError(field, f"must be one of {every}", name)
+    return known[text]
+
+
+def _places(names: object, known: Mapping[str, Place]) -> set[Place]:
+    if not isinstance(names, list):
+        raise FieldError("affected", "must be a list of endpoints", names)
+    return {_place("affected", name, known) for name in names}
+
+
+def _kind(kind: str) -> str:
+    if kind.strip() not in KINDS:
+        raise FieldError("kind", f"must be one of {', '.join(KINDS)}", kind)
+    return kind.strip()
+
+
+def _points_for_time(text: str, began: pd.Timestamp) -> float:
+    time = pd.to_datetime(text, errors="coerce")
+    if pd.isna(time):
+        raise FieldError("began", "must be a time such as 2026-01-01T00:02:30Z", text)
+    utc = time.tz_localize("UTC") if time.tzinfo is None else time
+    off_s = abs((utc - began).total_seconds())
+    return BEGAN if off_s <= NEAR_S else NEARLY if off_s <= FAR_S else 0.0
+
+
+def _jaccard(named: set[Place], true: set[Place]) -> float:
+    return len(named & true) / len(named | true)
