@@ -19,11 +19,14 @@ explain    Why? Reference, cost attribution, ledger, deviations, ranking, confid
 diagnosis  Which requests is an incident made of, and what is their cause?
 pipeline   What is known as time passes? Baselines, known calls, incidents and verdicts.
 health     How well is an endpoint? A score from 0 to 100 and its band.
+learned    What has a pipeline learned of the system? Its calls and endpoints, and back.
 shared_state  What do several monitors of one store share? Their state, one at a time.
+watched_spans  Which spans of a store are judged? Those whose values can be, none twice.
 monitor    Who watches? Monitor.step on a live store.
 replaying  What would a monitor have found? replay on a recording.
 evaluate   Is it right? Scores against injected faults, calibration, sweeps.
 datasets   Public incident data behind one interface: load(name, directory).
+respond    What is done about an incident? Notices to people, remedies.
 show       Who looks? The HTTP interface, the OTLP receiver, figures, reports, sliders.
 __main__   The commands: explain.
 """

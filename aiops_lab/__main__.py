@@ -38,6 +38,7 @@ TYPED_NAMES = {
     "private": "--private",
     "token": "--token",
     "path": "STORE",
+    "notify": "--notify",
 }
 """The option, as the user typed it, of each parameter that an error may name."""
 
@@ -150,6 +151,15 @@ def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     seconds = partial(option, metavar="SECONDS", type=float, default=10.0)
     seconds("--interval", help="between two looks at the traffic; default: 10")
     seconds("--window", help="length of the windows in which traffic is judged; default: 10")
+    option(
+        "--notify",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="who is told of incidents: a URL of Apprise, such as slack://… or mailto://…; may be"
+        " repeated. @FILE reads URLs from a file, a line each, so that no list of processes shows"
+        " their secrets",
+    )
     option("--verbose", action="store_true", help="print more log messages")
 
 
@@ -164,6 +174,7 @@ def _watch(options: argparse.Namespace, stop: Stop) -> int:
         private=options.private,
         interval_s=options.interval,
         window_s=options.window,
+        notify=options.notify,
         stop=stop,
     )
 

@@ -52,6 +52,7 @@ EXTRAS = {
     "ipywidgets": "lab",
     "opentelemetry": "formats",
     "prometheus_client": "watch",
+    "apprise": "notify",
 }
 
 

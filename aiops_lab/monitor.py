@@ -80,6 +80,8 @@ class Monitor:
     ----------
     clock_changes : list of ClockChange
         When the clock went back, the last 20 times.
+    responders : list
+        What acts on its incidents, such as a `Notifier`: each adds itself.
     """
 
     clock_changes: list[ClockChange]
@@ -104,6 +106,7 @@ class Monitor:
         if not callable(getattr(store, "position", None)):
             raise FieldError("store", "must be a SpanStore", store)
         self.store = store
+        self.responders: list[Any] = []
         self.sensitivity = Sensitivity() if sensitivity is None else sensitivity
         self._user_code = UserCode(isolate=True)
         self._new_pipeline = partial(

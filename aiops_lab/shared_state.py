@@ -76,7 +76,7 @@ class SharedState:
         if process == os.getpid():
             other = _here.get(name)
             return other is None or other._store.closed
-        return not _is_alive(process)
+        return not is_alive(process)
 
     def save(
         self, incidents: dict[str, Any], others: dict[str, dict[str, object]]
@@ -151,7 +151,7 @@ def _is_over(lease: dict[str, Any], now_ns: int) -> bool:
     return not 0 < lease["until"] - now_ns <= LEASE_S * 1e9
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
     """Return whether a process of this host runs; where that cannot be told, True."""
     if os.name == "nt":  # signal 0 would end it
         return True

@@ -18,6 +18,7 @@ AS_TYPED = (
     {"file": "FILE", "folder": "FOLDER", "path": "--db", "target": "--url", "fault_s": "--seconds"}
     | {
         "otlp_token": "--otlp-token",
+        "notify": "--notify",
     }
     | {
         name: "--" + name.removesuffix("_ms").removesuffix("_s")
@@ -85,6 +86,7 @@ def _serve(options: argparse.Namespace, stop: Stop) -> int:
         host=options.host,
         token=options.token,
         private=options.private,
+        notify=options.notify,
         stop=stop,
     )
 

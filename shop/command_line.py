@@ -119,6 +119,14 @@ def _add_serve(add: Callable[..., ArgumentParser]) -> ArgumentParser:
         help="what senders of traces must give as Authorization: Bearer (default: nothing)",
     )
     add_access(option)
+    option(
+        "--notify",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="who is told of incidents: a URL of Apprise, such as slack://… or json://host:port, or"
+        " @FILE with a URL a line; may be repeated (default: nobody)",
+    )
     _add_seed(option)
     return command
 

@@ -40,6 +40,7 @@ WINGS = (
     "replaying",
     "evaluate",
     "datasets",
+    "respond",
     "show",
     "__main__",
 )

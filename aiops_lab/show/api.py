@@ -32,6 +32,7 @@ from aiops_lab.detect.incidents import RESOLVED, STATUSES, Incident
 from aiops_lab.explain.changes import Change, check_change
 from aiops_lab.numerics import to_timestamp, to_utc
 from aiops_lab.record.faults import Fault, FaultInjector, Injected
+from aiops_lab.respond.responders import responses_of
 from aiops_lab.results import iso
 from aiops_lab.show.access import CHALLENGE, Access, TokenError, guard
 from aiops_lab.show.given import Data, is_true, number, one_of, parameters, required, whole
@@ -296,7 +297,7 @@ def aiops(
             answer["passed_over"] = monitor.passed_over
         if monitor.failed_functions:
             answer["failed_functions"] = monitor.failed_functions
-        return answer | _left_out()
+        return answer | responses_of(monitor) | _left_out()
 
     @blueprint.get("/incidents")
     def incidents() -> ResponseReturnValue:

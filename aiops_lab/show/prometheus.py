@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from flask import Blueprint, Response, request
@@ -19,6 +19,7 @@ from aiops_lab.checks import missing_extra
 from aiops_lab.detect.incidents import RESOLVED
 from aiops_lab.endpoints import split_method
 from aiops_lab.record.counting import Counts, Place, RequestCounter
+from aiops_lab.respond.responders import responses_of
 from aiops_lab.results import SEVERITIES
 from aiops_lab.show.trouble import trouble_text
 
@@ -146,6 +147,24 @@ class _Collector:
             text = "Unix time up to which traffic was judged."
             name = "aiops_judged_until_timestamp_seconds"
             yield GaugeMetricFamily(name, text, value=judged_until.timestamp())
+        yield from _notice_metrics(responses_of(monitor).get("notices", []))
+
+
+def _notice_metrics(targets: list[dict[str, Any]]) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    text = "Notices that arrived, by target."
+    sent = CounterMetricFamily("aiops_notices_sent", text, labels=["to"])
+    text = "Attempts to send a notice that failed; each is tried again."
+    failures = CounterMetricFamily("aiops_notice_failures", text, labels=["to"])
+    text = "Notices that wait, for a target that fails or for the limit of notices per time."
+    waiting = GaugeMetricFamily("aiops_notices_waiting", text, labels=["to"])
+    by_name = {target["to"]: target for target in targets}  # Prometheus refuses a series twice
+    for target in by_name.values():
+        for family, name in ((sent, "sent"), (failures, "failures"), (waiting, "waiting")):
+            family.add_metric([target["to"]], target[name])
+    if targets:
+        yield from (sent, failures, waiting)
 
 
 def _request_metrics(counts: dict[Place, Counts]) -> Iterator[Metric]:

@@ -19,6 +19,7 @@ import aiops_lab as lab
 from aiops_lab.__main__ import main
 from aiops_lab.show.watch import watch
 from tests.support.made import BEGIN, Shop, fault
+from tests.support.receiver import receiving
 from tests.support.serving import wait_for
 from tests.test_monitor import fill
 
@@ -72,7 +73,16 @@ def test_an_incident_is_told_with_its_page_acknowledged_and_resolved(tmp_path):
     moved = [span._replace(start_ns=span.start_ns + late_ns) for span in shop.spans]
     with lab.SpanStore(path) as store:
         fill(store, lab.to_frame(moved))
-    with lab.SpanStore(path), Watching(path, "--interval", "0.5") as watching:
+    with receiving() as receiver:
+        options = "--interval", "0.5", "--notify", receiver.url
+        _watch_and_move(path, options)
+    what = [title.removeprefix("Latency spike detected in /payment") for title in receiver.titles]
+    assert [each for each in what if each != " (changed)"] == ["", " (acknowledged)", " (resolved)"]
+    assert "/aiops/page/incidents/INC-" in receiver.arrived[0]["message"]
+
+
+def _watch_and_move(path, options):
+    with lab.SpanStore(path), Watching(path, *options) as watching:
         wait_for(lambda: watching.has("cause /payment"))
         (page,) = set(re.findall(r"http://\S+/aiops/page/incidents/\S+", watching.printed))
         assert page.startswith(watching.url)
@@ -83,14 +93,25 @@ def test_an_incident_is_told_with_its_page_acknowledged_and_resolved(tmp_path):
         for move in ("acknowledge", "resolve"):
             requests.post(f"{page}/{move}", timeout=30).raise_for_status()
             wait_for(lambda move=move: watching.has(f"{latest['id']} {move}"))
+            _wait_for_notice(watching, move)
         front = requests.get(watching.url, timeout=30)
         assert "No open incident" in front.text
         with requests.get(f"{watching.url}/aiops/events", stream=True, timeout=30) as events:
             assert next(events.iter_lines()) == b"retry: 5000"
             assert watching.stop() == 0  # although a page is listening
+    assert "Notices: json\n" in watching.printed
+    assert "S3CRET" not in watching.printed
     assert watching.printed.endswith("Stopped.\n")
     with lab.SpanStore(path) as store:
         assert lab.Monitor(store).incident(latest["id"]).status == "resolved"
+
+
+def _wait_for_notice(watching, move):
+    def has_arrived():
+        (row,) = requests.get(f"{watching.url}/aiops/metrics", timeout=30).json()["notices"]
+        return row["sent"] >= ("acknowledge", "resolve").index(move) + 2 and row["waiting"] == 0
+
+    wait_for(has_arrived)
 
 
 def test_an_empty_store_is_watched_and_said_to_be_empty(tmp_path, capsys):
@@ -112,11 +133,15 @@ def test_an_empty_store_is_watched_and_said_to_be_empty(tmp_path, capsys):
         (["--window", "-1"], "--window must be"),
         (["--host", "0.0.0.0"], "--host must be 127.0.0.1 unless a token is given"),
         (["--private"], "--private must be False without a token"),
+        (["--notify", "nonsense://S3CRET"], "--notify must be a URL that Apprise knows, such as"),
+        (["--notify", "@no/such/file"], "[Errno 2] No such file or directory: 'no/such/file'"),
     ],
 )
 def test_an_option_that_breaks_a_rule_is_refused_by_name(tmp_path, arguments, told, capsys):
     assert main(["watch", str(tmp_path / "s.sqlite"), *arguments]) == 2
-    assert f"aiops_lab watch: {told}" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert f"aiops_lab watch: {told}" in printed
+    assert "S3CRET" not in printed
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 from aiops_lab.checks import FieldError
 from aiops_lab.detect.grouping import IllegalMoveError
 from aiops_lab.detect.incidents import RESOLVED, STATUSES, Incident
+from aiops_lab.respond.responders import responses_of
 from aiops_lab.show.access import CHALLENGE, TokenError
 from aiops_lab.show.origin import RefusedError
 from aiops_lab.show.page import actions
@@ -177,6 +178,7 @@ class _Views:
             graph=graph(edges, [each.name for each in recent.endpoints]),
             marks=_marks(unresolved),
             changes=self._monitor.changes()[::-1][:MOST_OPEN],
+            notices=responses_of(self._monitor).get("notices", []),
             faults=actions.faults_of(self.simulation),
             breakable=actions.breakable(self.simulation),
         )

@@ -1,0 +1,1 @@
+"""What is done about an incident? Notices to people, and remedies."""
