@@ -19,7 +19,7 @@ UNKNOWN = "the store cannot be used at present: the log of the server says why"
 def trouble_text(error: object) -> str:
     """Return what an error of the store says to those outside.
 
-    >>> trouble_text("/home/ann/spans.sqlite must be a span store, got: database is locked")
+    >>> trouble_text("/srv/ann/spans.sqlite must be a span store, got: database is locked")
     'the store is locked by another process: try again'
     """
     reason = str(error).rpartition(", got: ")[2]

@@ -6,7 +6,7 @@ import pytest
 
 from aiops_lab.show.trouble import trouble_text
 
-STORE = "/home/spy/locked/spans.sqlite must be a span store that can be written, got: "
+STORE = "/srv/spy/locked/spans.sqlite must be a span store that can be written, got: "
 
 
 @pytest.mark.parametrize(
