@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, stop: Stop) -> int:
     log_to_stderr(logging.INFO if options.verbose else logging.WARNING)
     try:
-        code = COMMANDS[options.command](options, stop)
+        code = _COMMANDS[options.command](options, stop)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader, such as head, has seen enough
@@ -247,7 +247,7 @@ def _write(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-COMMANDS = {"explain": _explain, "watch": _watch}
+_COMMANDS = {"explain": _explain, "watch": _watch}
 
 
 if __name__ == "__main__":

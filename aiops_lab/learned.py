@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aiops_lab.pipeline import Pipeline
 
-TABLES = "edges", "keys", "methods"
+LEARNED_TABLES = "edges", "keys", "methods"
 
 
 def learned_to_record(pipeline: Pipeline) -> dict[str, Any]:
@@ -17,15 +18,20 @@ def learned_to_record(pipeline: Pipeline) -> dict[str, Any]:
     endpoint, Unix ns of the first request), one of ``methods`` (service, route, method), and one of
     ``addresses``, which is left out where none are known, (caller, address, service).
     """
-    p = pipeline
+    first_seen = {key: pipeline.seen[key] for key in pipeline.keys}
     tables = {
-        "edges": [[*pair, first] for pair, first in p.edges.items()],
-        "keys": [[*key, p.seen[key]] for key in p.keys],
-        "methods": [[*route, method] for route, method in p.methods.items()],
+        "edges": _rows(pipeline.edges),
+        "keys": _rows(first_seen),
+        "methods": _rows(pipeline.methods),
     }
-    if p.addresses:
-        tables["addresses"] = [[*pair, service] for pair, service in p.addresses.items()]
+    if pipeline.addresses:
+        tables["addresses"] = _rows(pipeline.addresses)
     return tables
+
+
+def _rows(table: Mapping[Any, object]) -> list[list[object]]:
+    """Return a row for each entry of a dict whose keys are tuples, with the value at its end."""
+    return [[*key, value] for key, value in table.items()]
 
 
 def take_learned(pipeline: Pipeline, tables: dict[str, Any]) -> None:

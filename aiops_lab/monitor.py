@@ -22,7 +22,7 @@ from aiops_lab.endpoints import display_names, split_method
 from aiops_lab.explain.changes import Change, check_change
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.health import health_of, served_by_endpoint, timeline_of
-from aiops_lab.learned import TABLES, learned_to_record, take_learned
+from aiops_lab.learned import LEARNED_TABLES, learned_to_record, take_learned
 from aiops_lab.logs import get_logger
 from aiops_lab.numerics import to_timestamp, to_utc, unix_ns
 from aiops_lab.pipeline import Pipeline, floor_to
@@ -435,7 +435,7 @@ class Monitor:
         self._shared.news()
         stored = self.store.load("monitor")
         state = stored.get("state") or {}
-        known = stored.get("known") or {name: state.get(name, []) for name in TABLES}
+        known = stored.get("known") or {name: state.get(name, []) for name in LEARNED_TABLES}
         self._known = known
         self._merged = state.get("merged", {}) | self.store.load("merged")
         self._serial = state.get("serial", 0)

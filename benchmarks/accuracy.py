@@ -9,7 +9,7 @@ evidence is worth, and what becomes of the answers when data is lost or a consta
 Written as markdown and as a picture to ``--out``.
 
 DIR holds the folders petshop, cloudopsbench, rcd_sockshop, nezha, nab, wsd, aiops_kpi and ucr, or
-some of them: `aiops_lab.datasets.sources.load` reads them. ``--folder`` compares on a data set of
+some of them: `aiops_lab.datasets.load` reads them. ``--folder`` compares on a data set of
 your own, which `aiops_lab.datasets.read_folder` reads. Without ``--data`` it is what
 AIOPS_LAB_DATA names, or ../shared/data beside the project. Without data it says where to get it
 (exit 2).

@@ -26,7 +26,7 @@ import pandas as pd
 
 from aiops_lab import datasets
 from aiops_lab.datasets.cases import MetricsCase
-from aiops_lab.explain.rcaeval import TIME, ledger
+from aiops_lab.explain.rcaeval import TIME, rank_columns
 from benchmarks._data import FOLDERS, data_folder
 from shop.catalogue import SCENARIOS
 from shop.virtual_time.record import record_scenario
@@ -85,7 +85,7 @@ def of_exports(names: Sequence[str] = SCENARIO_NAMES) -> Iterator[Asked]:
 def methods() -> dict[str, Method]:
     """Return this package, and BARO as RCAEval and as its authors' own package have it."""
     return {
-        "aiops_lab ledger": ledger,
+        "aiops_lab ledger": rank_columns,
         "RCAEval baro": _without_others("RCAEval.e2e", "baro").baro,
         "fse-baro robust_scorer": importlib.import_module("baro.root_cause_analysis").robust_scorer,
         "random": at_random,

@@ -54,7 +54,7 @@ def run(argv: Sequence[str] | None, stop: Stop) -> int:
     options = parser().parse_args(argv)
     log_to_stderr(logging.INFO if options.verbose else logging.WARNING, "shop")
     try:
-        return COMMANDS[options.command](options, stop)
+        return _COMMANDS[options.command](options, stop)
     except (ValueError, OSError, ImportError) as error:
         print(f"shop {options.command}: {_as_typed(str(error))}", file=sys.stderr)
         return 2
@@ -205,7 +205,7 @@ def _grade(options: argparse.Namespace, stop: Stop) -> int:
     return 1 if wrong else 0
 
 
-COMMANDS = {
+_COMMANDS = {
     "serve": _serve,
     "demo": _demo,
     "check": _check,

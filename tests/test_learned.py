@@ -6,7 +6,7 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.detect.recording import Recording
-from aiops_lab.learned import TABLES, learned_to_record, take_learned
+from aiops_lab.learned import LEARNED_TABLES, learned_to_record, take_learned
 from aiops_lab.pipeline import Pipeline
 from tests.support.made import Shop
 
@@ -30,7 +30,7 @@ def test_what_was_learned_comes_back_from_json_with_its_types(learned):
 
 
 def test_addresses_are_written_only_where_some_are_known(learned):
-    assert set(learned_to_record(learned)) == set(TABLES)
+    assert set(learned_to_record(learned)) == set(LEARNED_TABLES)
     again = Pipeline(lab.Sensitivity(), ())
     again.addresses["shop", "10.0.0.1"] = "bank"
     third = Pipeline(lab.Sensitivity(), ())

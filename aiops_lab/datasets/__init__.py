@@ -4,7 +4,8 @@
 
 from aiops_lab.datasets.cases import Case, Dataset, MetricsCase, SeriesCase, SpansCase, TracesCase
 from aiops_lab.datasets.folder import read_folder
-from aiops_lab.datasets.sources import SOURCES, load
+from aiops_lab.datasets.loading import load
+from aiops_lab.datasets.sources import SOURCES
 
 __all__ = [
     "SOURCES",

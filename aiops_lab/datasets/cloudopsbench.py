@@ -18,13 +18,6 @@ from aiops_lab.datasets.files import csv_table, read_json, wrong
 if TYPE_CHECKING:
     import pandas as pd
 
-LICENCE = "none stated: for evaluation, not to be passed on"
-SOURCE = "https://github.com/LLM4Ops/Cloud-OpsBench"
-GET = (
-    f"git clone {SOURCE}, then copy metrics.csv, metadata.json, alert.json and the call graph "
-    "(calls.json: pairs) of each case that has metrics into a folder SYSTEM-CATEGORY-NUMBER, "
-    "and give the folder above."
-)
 HOST_FAULT = "node"  # the group of faults of a whole host
 
 

@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-LICENCE = "MIT, Copyright 2024 SPENCER Lab"
-SOURCE = "https://github.com/SpencerLabAQ/icpe-data-challenge-delag"
-GET = (
-    "git clone https://github.com/SpencerLabAQ/icpe-data-challenge-delag, then give a folder with "
-    "its csv files of one system, tree.json and labels.json."
-)
 
 RATE = 10.0
 """Requests/s that a recording is played at: it has no times of its own. Raising it shortens the

@@ -17,15 +17,8 @@ from aiops_lab.datasets.files import present, wrong
 if TYPE_CHECKING:
     import numpy as np
 
-LICENCE = "none stated: for evaluation, not to be passed on"
-SOURCE = "https://github.com/CSTCloudOps/datasets"
-FOLDERS = {"wsd": "WSD", "ucr": "UCR", "aiops": "AIOPS"}
+LABELLED_SERIES = ("wsd", "ucr", "aiops")
 PARTS = ("train", "test", "train_label", "test_label")
-
-
-def get(name: str) -> str:
-    """Return how to get the data set `name`."""
-    return f"git clone {SOURCE}, then give its folder UTS/{FOLDERS[name]}."
 
 
 def reader(name: str) -> Callable[[Path, bool], tuple[list[Case], list[str]]]:

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from aiops_lab.datasets.cases import Case, SeriesCase
 from aiops_lab.datasets.files import csv_table, present, read_json, wrong
+from aiops_lab.datasets.sources import SOURCES
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-
-LICENCE = "MIT, Copyright 2014-2024 Numenta Inc."
-SOURCE = "https://github.com/numenta/NAB"
-GET = "git clone https://github.com/numenta/NAB nab, then give that folder."
 
 
 def read_nab(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
@@ -24,7 +21,7 @@ def read_nab(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
     path = directory / "labels/combined_windows.json"
     if not data.is_dir() and not path.parent.is_dir():
         return [], []
-    labels = read_json(present(path, f"The data is public ({SOURCE}): {GET}"))
+    labels = read_json(present(path, SOURCES["nab"].how_to_get))
     if not isinstance(labels, dict):
         raise wrong(path, "must be an object {file: windows}")
     files = {file.relative_to(data).as_posix() for file in data.glob("*/*.csv")}

@@ -12,11 +12,6 @@ from aiops_lab.datasets.files import NUMBERS, check_kinds, csv_table, wrong
 if TYPE_CHECKING:
     import pandas as pd
 
-LICENCE = "none stated: for evaluation, not to be passed on"
-SOURCE = "https://github.com/azamikram/rcd"
-GET = (
-    f"git clone {SOURCE}, then give its folder sock-shop-data, with a folder SERVICE-FAULT-N each."
-)
 SOCK_SHOP = "sockshop"
 
 

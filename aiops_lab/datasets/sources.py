@@ -1,108 +1,71 @@
-"""The public data sets behind one interface, `load(name, directory)`.
-
-None of the data is part of this package. `load` says where to get it; Nezha's files are first made
-compact by ``python -m aiops_lab.datasets nezha SOURCE OUT`` (SOURCE: a clone of its
-repository).
-"""
+"""Where do the public data sets come from, and under which licence?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
-from aiops_lab.datasets import cloudopsbench, delag, labelled_series, nab, rcd
-from aiops_lab.datasets.cases import Case, Dataset
-from aiops_lab.datasets.nezha import read_nezha
-from aiops_lab.datasets.petshop import read_petshop
 
+class DataSource(NamedTuple):
+    """Where a public data set is."""
 
-class _Source(NamedTuple):
     licence: str
-    source: str
-    get: str  # how to get it
-    read: Callable[[Path, bool], tuple[list[Case], list[str]]]
+    source: str  # the address of its repository
+    get: str  # what to do for a folder that `load` reads
+
+    @property
+    def how_to_get(self) -> str:
+        """Both in a sentence for an error message."""
+        return f"The data is public ({self.source}): {self.get}"
 
 
-def load(name: str, directory: str | Path | None = None, *, logs: bool = False) -> Dataset:
-    """Return the cases of a public data set that lies in `directory`.
-
-    Parameters
-    ----------
-    name : str
-        ``"petshop"`` or ``"cloudopsbench"`` (metrics and a call graph), ``"rcd"``
-        (metrics), ``"nezha"`` (traces, resources, logs), ``"delag"`` (traces), ``"nab"``,
-        ``"wsd"``, ``"ucr"`` or ``"aiops"`` (series).
-    directory : path
-        PetShop and NAB: a clone of the public repository, or a selection of it in the same layout.
-        Nezha: what ``python -m aiops_lab.datasets nezha`` wrote. Others: as the error about a
-        missing directory says.
-    logs : bool, default False
-        Nezha: log lines enter the spans frames as spans of kind ``log``. OnlineBoutique has none.
-        Default as the published comparison by traces alone.
-
-    Raises
-    ------
-    FileNotFoundError
-        No directory, an empty one (the message says how to get the data), or a file is missing.
-    ValueError
-        A file is truncated or altered; the message names it. Or `name` is unknown.
-    ImportError
-        Nezha's files need pyarrow.
-
-    Examples
-    --------
-    >>> load("nab", "NAB")  # doctest: +SKIP
-    Dataset(name='nab', licence='MIT', source='https://github.com/numenta/NAB', left_out=())
-    """
-    if name not in SOURCES:
-        raise ValueError(f"name must be one of {sorted(SOURCES)}, got {name!r}")
-    about = SOURCES[name]
-    if directory is None:
-        raise FileNotFoundError(f"load({name!r}) needs a directory. {_how_to_get(name)}")
-    if not Path(directory).is_dir():
-        raise FileNotFoundError(f"{directory} is no directory. {_how_to_get(name)}")
-    cases, left_out = about.read(Path(directory), logs)
-    if not cases:
-        raise FileNotFoundError(f"{directory} holds no data of {name!r}. {_how_to_get(name)}")
-    return Dataset(name, about.licence, about.source, tuple(cases), tuple(left_out))
+_NONE_STATED = "none stated: for evaluation, not to be passed on"
 
 
-def _how_to_get(name: str) -> str:
-    return f"The data is public ({SOURCES[name].source}): {SOURCES[name].get}"
+def _labelled_series(folder: str) -> DataSource:
+    """Return the source of one folder of a collection of labelled series."""
+    source = "https://github.com/CSTCloudOps/datasets"
+    get = f"git clone {source}, then give its folder UTS/{folder}."
+    return DataSource(_NONE_STATED, source, get)
 
 
 SOURCES = {
-    "petshop": _Source(
+    "petshop": DataSource(
         "CC-BY-4.0, Copyright Amazon.com, Inc. or its affiliates",
         "https://github.com/amazon-science/petshop-root-cause-analysis",
         "git clone https://github.com/amazon-science/petshop-root-cause-analysis petshop, "
         "then give that folder.",
-        read_petshop,
     ),
-    "nezha": _Source(
+    "nezha": DataSource(
         "MIT, Copyright 2023 IntelligentDDS",
         "https://github.com/IntelligentDDS/Nezha",
         "git clone https://github.com/IntelligentDDS/Nezha, then "
         "python -m aiops_lab.datasets nezha Nezha nezha, then give the folder nezha.",
-        read_nezha,
     ),
-    "delag": _Source(delag.LICENCE, delag.SOURCE, delag.GET, delag.read_delag),
-    "nab": _Source(nab.LICENCE, nab.SOURCE, nab.GET, nab.read_nab),
-    "cloudopsbench": _Source(
-        cloudopsbench.LICENCE,
-        cloudopsbench.SOURCE,
-        cloudopsbench.GET,
-        cloudopsbench.read_cloudopsbench,
+    "delag": DataSource(
+        "MIT, Copyright 2024 SPENCER Lab",
+        "https://github.com/SpencerLabAQ/icpe-data-challenge-delag",
+        "git clone https://github.com/SpencerLabAQ/icpe-data-challenge-delag, then give a folder "
+        "with its csv files of one system, tree.json and labels.json.",
     ),
-    "rcd": _Source(rcd.LICENCE, rcd.SOURCE, rcd.GET, rcd.read_rcd),
-    **{
-        name: _Source(
-            labelled_series.LICENCE,
-            labelled_series.SOURCE,
-            labelled_series.get(name),
-            labelled_series.reader(name),
-        )
-        for name in labelled_series.FOLDERS
-    },
+    "nab": DataSource(
+        "MIT, Copyright 2014-2024 Numenta Inc.",
+        "https://github.com/numenta/NAB",
+        "git clone https://github.com/numenta/NAB nab, then give that folder.",
+    ),
+    "cloudopsbench": DataSource(
+        _NONE_STATED,
+        "https://github.com/LLM4Ops/Cloud-OpsBench",
+        "git clone https://github.com/LLM4Ops/Cloud-OpsBench, then copy metrics.csv, "
+        "metadata.json, alert.json and the call graph (calls.json: pairs) of each case that has "
+        "metrics into a folder SYSTEM-CATEGORY-NUMBER, and give the folder above.",
+    ),
+    "rcd": DataSource(
+        _NONE_STATED,
+        "https://github.com/azamikram/rcd",
+        "git clone https://github.com/azamikram/rcd, then give its folder sock-shop-data, with a "
+        "folder SERVICE-FAULT-N each.",
+    ),
+    "wsd": _labelled_series("WSD"),
+    "ucr": _labelled_series("UCR"),
+    "aiops": _labelled_series("AIOPS"),
 }

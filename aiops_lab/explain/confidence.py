@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-FILE = Path(__file__).with_name("confidence.json")
+CONFIDENCE_FILE = Path(__file__).with_name("confidence.json")
 
 TERMS = ("1", "log score", "share")
 
@@ -81,5 +81,5 @@ def _logistic(x: NDArray, y: NDArray, steps: int) -> NDArray:
 @cache
 def shipped(by: str = "excess") -> Curve:
     """Return the curve that comes with the package, for suspects of one kind of `BY`."""
-    table: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
+    table: dict[str, Any] = json.loads(CONFIDENCE_FILE.read_text("utf-8"))
     return Curve(tuple(table["weights"][by][term] for term in TERMS))

@@ -1,4 +1,4 @@
-"""This package's judgement of metrics as a method of RCAEval: ``ledger(data, inject_time)``.
+"""This package's judgement of metrics as a method of RCAEval: ``rank_columns(data, inject_time)``.
 
 RCAEval (https://github.com/phamquiluan/RCAEval) calls every method with one wide table of a case
 and the second of the injection, and reads ``ranks``: names of columns, the likeliest cause first.
@@ -19,7 +19,9 @@ TIME = "time"
 ASKED = ("calls", "target", "roles", "placed", "config")
 
 
-def ledger(data: pd.DataFrame, inject_time: float | None = None, **kw: Any) -> dict[str, list[str]]:
+def rank_columns(
+    data: pd.DataFrame, inject_time: float | None = None, **kw: Any
+) -> dict[str, list[str]]:
     """Return the columns by how likely they tell the cause: ``{"ranks": [...]}``.
 
     First the columns of the first suspect of `rank_from_metrics`, the most unusual ones ahead, then
@@ -45,7 +47,7 @@ def ledger(data: pd.DataFrame, inject_time: float | None = None, **kw: Any) -> d
     --------
     >>> cpu = [1.0] * 20 + [9.0] * 5
     >>> data = pd.DataFrame({"time": range(25), "cart_cpu": 1.0, "pay_cpu": cpu})
-    >>> ledger(data, inject_time=20)
+    >>> rank_columns(data, inject_time=20)
     {'ranks': ['pay_cpu', 'cart_cpu']}
     """
     if not isinstance(data, pd.DataFrame) or TIME not in data.columns:

@@ -22,7 +22,7 @@ STEP = 100_000
 """Rows that one query counts, some 0.1 s. Raising it makes other readers of the store wait
 longer."""
 
-OTHER = "(other)"  # the endpoint of all that come after the first ones
+OTHER_ENDPOINTS = "(other)"  # the endpoint of all that come after the first ones
 
 _LONGEST_NS = int(MAX_DURATION_MS * 1e6)  # what is longer is cut, so that no sum is too large
 
@@ -35,10 +35,12 @@ SELECT op, {bucket} AS bucket, count(*), sum({failed}), sum({duration} / 1000)
   GROUP BY op, bucket
 """
 
-Row = tuple[int, int, int, int, int]  # code of the name, bucket, requests, failed, microseconds
+CountedRow = tuple[
+    int, int, int, int, int
+]  # code of the name, bucket, requests, failed, microseconds
 
 
-class Place(NamedTuple):
+class EndpointName(NamedTuple):
     """An endpoint in words; the method is "" where it is not known."""
 
     service: str
@@ -46,7 +48,7 @@ class Place(NamedTuple):
     endpoint: str
 
 
-class Counts:
+class RequestCounts:
     """The requests of an endpoint.
 
     Attributes
@@ -77,9 +79,9 @@ class Part(NamedTuple):
 
     last: int  # row of ``spans``
     upto: int  # row of ``spans``, up to which they are counted
-    sealed: list[Row]
-    fresh: list[Row] | None  # None where rows of ``spans`` are left
-    names: dict[int, Place]
+    sealed: list[CountedRow]
+    fresh: list[CountedRow] | None  # None where rows of ``spans`` are left
+    names: dict[int, EndpointName]
 
 
 def count_part(db: sqlite3.Connection, after: int, bounds_s: Sequence[float]) -> Part:
@@ -113,9 +115,9 @@ def _query(table: str, bounds_s: Sequence[float]) -> str:
 
 def _place(
     service: str, endpoint: str, kind: str, peer: str | None, method: str | None, _: str | None
-) -> Place:
+) -> EndpointName:
     named, route = split_method(endpoint)
-    return Place(service, method or named, route)
+    return EndpointName(service, method or named, route)
 
 
 class RequestCounter:
@@ -144,7 +146,7 @@ class RequestCounter:
         self._upto = 0
         self._sealed: dict[tuple[int, int], list[int]] = {}
 
-    def read(self) -> dict[Place, Counts]:
+    def read(self) -> dict[EndpointName, RequestCounts]:
         """Return the counts of each endpoint, in the order in which they came.
 
         It costs the rows since the last call. Raises OSError where the store cannot be read.
@@ -165,18 +167,20 @@ class RequestCounter:
             before = self._sealed.get((code, bucket), [0, 0, 0])
             self._sealed[code, bucket] = [a + b for a, b in zip(before, counts, strict=True)]
 
-    def _by_place(self, names: dict[int, Place], fresh: Iterable[Row]) -> dict[Place, Counts]:
+    def _by_place(
+        self, names: dict[int, EndpointName], fresh: Iterable[CountedRow]
+    ) -> dict[EndpointName, RequestCounts]:
         sealed = [(*cell, *counts) for cell, counts in self._sealed.items()]
         rows = [*sealed, *fresh]
         served = {row[0] for row in rows}
         shown = list(dict.fromkeys(names[code] for code in names if code in served))
         told_apart = set(shown[: self._most])
-        counts: dict[Place, Counts] = {}
+        counts: dict[EndpointName, RequestCounts] = {}
         for code, bucket, n, failed, duration_us in sorted(rows):
             place = names[code]
             if place not in told_apart:
-                place = Place("", "", OTHER)
+                place = EndpointName("", "", OTHER_ENDPOINTS)
             if place not in counts:
-                counts[place] = Counts(len(self._bounds_s) + 1)
+                counts[place] = RequestCounts(len(self._bounds_s) + 1)
             counts[place].add(bucket, n, failed, duration_us)
         return counts

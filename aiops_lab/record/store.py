@@ -47,7 +47,7 @@ start_of = itemgetter(Span._fields.index("start_ns"))
 # Of service, endpoint, kind, peer, method and instance.
 NAME_TYPES = str, str, str, str | None, str | None, str | None
 
-UNKNOWN = None, None, None, None  # the last fields of a tuple that leaves them out
+_UNKNOWN = None, None, None, None  # the last fields of a tuple that leaves them out
 
 _log = get_logger(__name__)
 
@@ -440,7 +440,7 @@ class SpanStore(SpanReader):
 
     def _row(self, span: Span) -> database.Row:
         ids, place, (start, duration, status, error) = span[:3], span[3:7], span[7:11]
-        method, instance, first_byte, links = span[11:] or UNKNOWN
+        method, instance, first_byte, links = span[11:] or _UNKNOWN
         name = (*place, method, instance)
         name_code = self._codes.get(name) or self._code(name)
         # SQLite would keep a float, and whoever reads the file would fail

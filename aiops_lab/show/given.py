@@ -15,7 +15,7 @@ from aiops_lab.show.origin import RefusedError
 Data = dict[str, Any]
 Pairs = list[tuple[str, Any]]
 
-NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 
 
 OF_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
@@ -95,7 +95,7 @@ def required(given: Data, name: str) -> Any:
 
 def number(name: str, value: object) -> float:
     """Return a parameter as a number; text must be a plain decimal, as in ``2000`` or ``0.8``."""
-    if isinstance(value, str) and NUMBER.fullmatch(value.strip(" ")):
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip(" ")):
         return float(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value

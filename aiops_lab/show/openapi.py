@@ -14,9 +14,9 @@ from aiops_lab.results import SEVERITIES
 
 Schema = dict[str, Any]
 
-TEXT: Schema = {"type": "string"}
-NUMBER: Schema = {"type": "number"}
-WHOLE: Schema = {"type": "integer"}
+_TEXT: Schema = {"type": "string"}
+_NUMBER: Schema = {"type": "number"}
+_WHOLE: Schema = {"type": "integer"}
 POSITIVE: Schema = {"type": "number", "exclusiveMinimum": 0}
 LENGTH_MS: Schema = {"type": "number", "minimum": 0, "maximum": 60_000}
 
@@ -28,7 +28,7 @@ class Parameter(NamedTuple):
 
     name: str
     about: str
-    schema: Schema = TEXT
+    schema: Schema = _TEXT
     required: bool = False
 
 
@@ -115,7 +115,7 @@ OPERATIONS = (
         "POST",
         "/simulate/clear",
         "Mend what is broken.",
-        parameters=(Parameter("id", "Only this fault.", WHOLE),),
+        parameters=(Parameter("id", "Only this fault.", _WHOLE),),
         refusals=(404,),
     ),
     Operation("GET", "/simulate/status", "What is broken, and what can be."),
@@ -154,25 +154,25 @@ _LIST_OF_INCIDENTS: Schema = {
 
 SCHEMAS: dict[str, Schema] = {
     "Answer": OBJECT,
-    "Problem": _object("error", error=TEXT, field=TEXT, rule=TEXT, value={}),
-    "Metrics": _object("timestamp", "metrics", timestamp=WHOLE, metrics=OBJECT),
+    "Problem": _object("error", error=_TEXT, field=_TEXT, rule=_TEXT, value={}),
+    "Metrics": _object("timestamp", "metrics", timestamp=_WHOLE, metrics=OBJECT),
     "Incident": _object(
         *("id", "status", "severity", "title", "first_detected", "suspects", "anomalies"),
-        id=TEXT,
+        id=_TEXT,
         status=_choice(STATUSES),
         severity=_choice(SEVERITIES),
-        title=TEXT,
+        title=_TEXT,
         first_detected={"type": "string", "format": "date-time"},
         suspects={"type": "array"},
         anomalies={"type": "array"},
     ),
     "Incidents": _object(
         "incident_count",
-        incident_count=WHOLE,
+        incident_count=_WHOLE,
         incidents=_LIST_OF_INCIDENTS,
         active_incidents=_LIST_OF_INCIDENTS,
     ),
-    "Explanation": _object("id", "steps", id=TEXT, steps={"type": "array"}, why_not=OBJECT),
+    "Explanation": _object("id", "steps", id=_TEXT, steps={"type": "array"}, why_not=OBJECT),
 }
 
 SECURITY: Schema = {
@@ -221,7 +221,7 @@ def _operation(operation: Operation) -> Schema:
         problem["302"] = {"description": REFUSALS[302]}
     parameters = [_parameter(each, "query") for each in operation.parameters]
     if "<id>" in operation.path:
-        about = Parameter("id", "The id of an incident.", TEXT, required=True)
+        about = Parameter("id", "The id of an incident.", _TEXT, required=True)
         parameters.insert(0, _parameter(about, "path"))
     return {
         "summary": operation.about,

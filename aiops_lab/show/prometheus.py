@@ -7,7 +7,7 @@ restart of the monitor does not set them back.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from flask.typing import ResponseReturnValue
 from aiops_lab.checks import missing_extra
 from aiops_lab.detect.incidents import RESOLVED
 from aiops_lab.endpoints import split_method
-from aiops_lab.record.counting import Counts, Place, RequestCounter
+from aiops_lab.record.counting import EndpointName, RequestCounter, RequestCounts
 from aiops_lab.respond.responders import responses_of
 from aiops_lab.results import SEVERITIES
 from aiops_lab.show.trouble import trouble_text
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from aiops_lab.monitor import Monitor
 
-PATH = "/metrics"
+METRICS_PATH = "/metrics"
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Upper bounds of the buckets of durations, in seconds: those that OpenTelemetry advises for
@@ -38,7 +38,29 @@ MOST_ENDPOINTS = 300
 """Endpoints that have series of their own. Each has 22 of them: raising it costs Prometheus memory.
 The others are counted together, as endpoint ``(other)``."""
 
-LABELS = Place._fields
+LABELS = EndpointName._fields
+
+REQUEST_COUNTS = {
+    "aiops_requests": "Requests that were answered, or messages consumed.",
+    "aiops_request_errors": "Requests with a 5xx, without an answer, or with an exception.",
+}
+REQUEST_DURATIONS = {"aiops_request_duration_seconds": "How long requests took."}
+ENDPOINT_GAUGES = {
+    "aiops_endpoint_health_score": (
+        "Health in the last five minutes: 100 is as usual, below 60 is unhealthy."
+    ),
+    "aiops_baseline_latency_seconds": "Mean latency that is usual at this hour.",
+    "aiops_open_requests": "Requests that began in the last five minutes and have no answer yet.",
+}
+NOTICE_COUNTS = {
+    "aiops_notices_sent": "Notices that arrived, by target.",
+    "aiops_notice_failures": "Attempts to send a notice that failed; each is tried again.",
+}
+NOTICE_GAUGES = {
+    "aiops_notices_waiting": (
+        "Notices that wait, for a target that fails or for the limit of notices per time."
+    ),
+}
 
 
 def metrics_page(
@@ -75,7 +97,7 @@ def metrics_page(
     blueprint = Blueprint("prometheus", __name__)
     blueprint.register_error_handler(OSError, _unreadable)
 
-    @blueprint.get(PATH)
+    @blueprint.get(METRICS_PATH)
     def metrics() -> ResponseReturnValue:
         if monitor.store.closed:
             return _unreadable("the store is closed")
@@ -92,7 +114,7 @@ def metrics_page_or_hint(monitor: Monitor) -> Blueprint:
     except ImportError as error:
         hint = {"error": str(error)}
     blueprint = Blueprint("prometheus", __name__)
-    blueprint.add_url_rule(PATH, "metrics", lambda: (hint, 501))
+    blueprint.add_url_rule(METRICS_PATH, "metrics", lambda: (hint, 501))
     return blueprint
 
 
@@ -124,9 +146,9 @@ class _Collector:
         yield from _endpoint_metrics(shown)
         yield from self._monitor_metrics()
 
-    def _place(self, key: tuple[str, str]) -> Place:
+    def _place(self, key: tuple[str, str]) -> EndpointName:
         service, endpoint = key
-        return Place(service, self._monitor.method_of(key) or "", split_method(endpoint)[1])
+        return EndpointName(service, self._monitor.method_of(key) or "", split_method(endpoint)[1])
 
     def _monitor_metrics(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -153,12 +175,8 @@ class _Collector:
 def _notice_metrics(targets: list[dict[str, Any]]) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    text = "Notices that arrived, by target."
-    sent = CounterMetricFamily("aiops_notices_sent", text, labels=["to"])
-    text = "Attempts to send a notice that failed; each is tried again."
-    failures = CounterMetricFamily("aiops_notice_failures", text, labels=["to"])
-    text = "Notices that wait, for a target that fails or for the limit of notices per time."
-    waiting = GaugeMetricFamily("aiops_notices_waiting", text, labels=["to"])
+    sent, failures = _families(CounterMetricFamily, NOTICE_COUNTS, ["to"])
+    (waiting,) = _families(GaugeMetricFamily, NOTICE_GAUGES, ["to"])
     by_name = {target["to"]: target for target in targets}  # Prometheus refuses a series twice
     for target in by_name.values():
         for family, name in ((sent, "sent"), (failures, "failures"), (waiting, "waiting")):
@@ -167,15 +185,20 @@ def _notice_metrics(targets: list[dict[str, Any]]) -> Iterator[Metric]:
         yield from (sent, failures, waiting)
 
 
-def _request_metrics(counts: dict[Place, Counts]) -> Iterator[Metric]:
+def _families(
+    kind: Callable[..., Any], texts: Mapping[str, str], labels: Sequence[str] = LABELS
+) -> list[Any]:
+    """Return an empty metric for each name and text; its labels are by default the parts of an
+    endpoint.
+    """
+    return [kind(name, text, labels=labels) for name, text in texts.items()]
+
+
+def _request_metrics(counts: dict[EndpointName, RequestCounts]) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-    text = "Requests that were answered, or messages consumed."
-    requests = CounterMetricFamily("aiops_requests", text, labels=LABELS)
-    text = "Requests with a 5xx, without an answer, or with an exception."
-    errors = CounterMetricFamily("aiops_request_errors", text, labels=LABELS)
-    text = "How long requests took."
-    durations = HistogramMetricFamily("aiops_request_duration_seconds", text, labels=LABELS)
+    requests, errors = _families(CounterMetricFamily, REQUEST_COUNTS)
+    (durations,) = _families(HistogramMetricFamily, REQUEST_DURATIONS)
     for place, found in counts.items():
         requests.add_metric(place, sum(found.buckets))
         errors.add_metric(place, found.failed)
@@ -183,7 +206,7 @@ def _request_metrics(counts: dict[Place, Counts]) -> Iterator[Metric]:
     yield from (requests, errors, durations)
 
 
-def _cumulative(found: Counts) -> list[tuple[str, float]]:
+def _cumulative(found: RequestCounts) -> list[tuple[str, float]]:
     """Return, for each bound as text, how many requests took at most that long."""
     buckets = []
     total = 0
@@ -193,15 +216,10 @@ def _cumulative(found: Counts) -> list[tuple[str, float]]:
     return buckets
 
 
-def _endpoint_metrics(served: dict[Place, dict]) -> Iterator[Metric]:
+def _endpoint_metrics(served: dict[EndpointName, dict]) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily
 
-    text = "Health in the last five minutes: 100 is as usual, below 60 is unhealthy."
-    health = GaugeMetricFamily("aiops_endpoint_health_score", text, labels=LABELS)
-    text = "Mean latency that is usual at this hour."
-    baseline = GaugeMetricFamily("aiops_baseline_latency_seconds", text, labels=LABELS)
-    text = "Requests that began in the last five minutes and have no answer yet."
-    waiting = GaugeMetricFamily("aiops_open_requests", text, labels=LABELS)
+    health, baseline, waiting = _families(GaugeMetricFamily, ENDPOINT_GAUGES)
     for place, found in served.items():
         health.add_metric(place, found["health"]["health_score"])
         waiting.add_metric(place, found["open_requests"])

@@ -163,6 +163,7 @@ def _heading(case: Finding) -> str:
 
 def to_dict(findings: Findings) -> dict[str, Any]:
     """Return all cases as JSON-ready data; an incident as the HTTP interface shows it."""
+    cases = [_case_to_dict(case, findings) for case in findings.cases]
     return {
         "recording": findings.name,
         "spans": len(findings.spans),
@@ -170,7 +171,7 @@ def to_dict(findings: Findings) -> dict[str, Any]:
         "service_faults": [
             fault._asdict() | {"text": str(fault)} for fault in service_faults(findings.cases)
         ],
-        "cases": [_case_to_dict(case, findings) for case in findings.cases],
+        "cases": cases,
     }
 
 

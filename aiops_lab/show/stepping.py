@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event
 
+from aiops_lab.background import in_background
 from aiops_lab.logs import get_logger
 
 _log = get_logger(__name__)
@@ -20,22 +21,16 @@ def stepping(step: Callable[[], object], interval_s: float, grace_s: float) -> I
 
     What it raises is logged; one failed step must not end the monitoring.
     """
-    stop = threading.Event()
 
-    def watch() -> None:
+    def watch(stop: Event) -> None:
         while not stop.wait(until_next_step(time.time(), interval_s, grace_s)):
             try:
                 step()
             except Exception:
                 _log.exception("the monitor's step failed")
 
-    thread = threading.Thread(target=watch, name="monitor", daemon=True)
-    thread.start()
-    try:
+    with in_background("monitor", watch):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def until_next_step(now_s: float, interval_s: float, grace_s: float) -> float:

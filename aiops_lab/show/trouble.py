@@ -13,7 +13,7 @@ REASONS = {
     "not a database": "the store is damaged",
 }
 
-UNKNOWN = "the store cannot be used at present: the log of the server says why"
+_UNKNOWN = "the store cannot be used at present: the log of the server says why"
 
 
 def trouble_text(error: object) -> str:
@@ -23,4 +23,4 @@ def trouble_text(error: object) -> str:
     'the store is locked by another process: try again'
     """
     reason = str(error).rpartition(", got: ")[2]
-    return next((told for part, told in REASONS.items() if part in reason), UNKNOWN)
+    return next((told for part, told in REASONS.items() if part in reason), _UNKNOWN)

@@ -21,10 +21,12 @@ except ModuleNotFoundError as error:
 
 NS_IN_MS = 1_000_000
 
-Row = tuple[str, str | None, str, str, float, float]
+DrawnSpan = tuple[str, str | None, str, str, float, float]
 
 
-def drawn_spans(rows: Iterable[Row], service: str = "shop", trace_id: str = "t") -> pd.DataFrame:
+def drawn_spans(
+    rows: Iterable[DrawnSpan], service: str = "shop", trace_id: str = "t"
+) -> pd.DataFrame:
     """Return a spans frame of one trace that was drawn by hand.
 
     Parameters
@@ -39,7 +41,7 @@ def drawn_spans(rows: Iterable[Row], service: str = "shop", trace_id: str = "t")
     return to_frame(_drawn(row, service, trace_id) for row in rows)
 
 
-def _drawn(row: Row, service: str, trace_id: str) -> Span:
+def _drawn(row: DrawnSpan, service: str, trace_id: str) -> Span:
     span_id, parent_id, kind, endpoint, start, end = row
     return Span(
         trace_id,

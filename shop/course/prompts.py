@@ -19,7 +19,7 @@ try:
 except ImportError:  # the extra "lab"; without it a prompt is text
     widgets = None
 
-SURE = {"I do not say": None} | {f"{n} %": n / 100 for n in (50, 60, 70, 80, 90, 99)}
+_SURE = {"I do not say": None} | {f"{n} %": n / 100 for n in (50, 60, 70, 80, 90, 99)}
 """How sure a reader can be in the form, by what the form says."""
 
 RIGHT = "Right."
@@ -198,7 +198,7 @@ class Prompt(_Box):
     def __init__(self, asked: Question) -> None:
         self._asked = asked
         self.answer = _answer_field(asked)
-        self.sure = widgets.Dropdown(options=list(SURE), description="how sure?")
+        self.sure = widgets.Dropdown(options=list(_SURE), description="how sure?")
         self.button = widgets.Button(description="My guess")
         self.told = widgets.HTML()
         question_shown = widgets.HTML(f"<b>{asked.id}</b> {asked.asks}")
@@ -209,7 +209,7 @@ class Prompt(_Box):
     def take(self, _button: object = None) -> None:
         """Store the guess that the form holds, and say what it shows."""
         try:
-            reply = _stored(self._asked, self._guess(), SURE[self.sure.value])
+            reply = _stored(self._asked, self._guess(), _SURE[self.sure.value])
         except FieldError as error:
             self.told.value = str(error)
             return

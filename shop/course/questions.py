@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from aiops_lab.checks import FieldError
 
-FILE = Path(__file__).with_name("questions.toml")
+QUESTIONS_FILE = Path(__file__).with_name("questions.toml")
 
 DIGITS = 16
 
@@ -67,7 +67,7 @@ class Mark(NamedTuple):
 @cache
 def questions() -> dict[str, Question]:
     """Return all questions by id, in the order of the lessons."""
-    tables = tomllib.loads(FILE.read_text("utf-8"))
+    tables = tomllib.loads(QUESTIONS_FILE.read_text("utf-8"))
     return {name: _question(name, table) for name, table in tables.items()}
 
 

@@ -160,7 +160,7 @@ def calibrate(
     check_number("seeds", seeds, 3, 10_000)
     if not isinstance(seeds, int):
         raise FieldError("seeds", "must be a whole number", seeds)
-    path = Path(path or confidence.FILE)
+    path = Path(path or confidence.CONFIDENCE_FILE)
     check_folder("out", path.parent, path)
     runs = [run for n in range(seeds) for run in _runs(n)]
     suspects = spread(scored_suspects, runs, jobs, unit="run", progress=progress)

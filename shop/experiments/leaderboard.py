@@ -11,6 +11,7 @@ import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,10 +110,10 @@ def play(
     done = spread(_call, tasks, jobs if _importable(rules) else 1, unit="run", progress=progress)
     played: list[Played] = done[n:]
     return Board(
-        _frame(RuleResult, chain.from_iterable(one.rules for one in played)),
-        _frame(PipelineResult, chain.from_iterable(one.pipeline for one in played)),
+        _frame(RuleResult, played, "rules"),
+        _frame(PipelineResult, played, "pipeline"),
         pd.DataFrame(chain(*done[:n]), columns=["kind", "size", *RuleResult._fields]),
-        _frame(DetectionResult, chain.from_iterable(one.detection for one in played)),
+        _frame(DetectionResult, played, "detection"),
     )
 
 
@@ -146,7 +147,9 @@ def _run(
     )
 
 
-def _frame(kind: type[NamedTuple], results: Iterable[Any]) -> pd.DataFrame:
+def _frame(kind: type[NamedTuple], played: Iterable[Played], part: str) -> pd.DataFrame:
+    """Return a row for each result of a kind, which is one part of each run."""
+    results = chain.from_iterable(map(attrgetter(part), played))
     rows = [(_group(result), *result) for result in results]
     return pd.DataFrame(rows, columns=["group", *kind._fields])
 

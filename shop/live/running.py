@@ -61,7 +61,7 @@ Started = TypeVar("Started")
 
 Receiver = Callable[[SpanStore], "Blueprint"]
 
-LOCAL = Access(LOCAL_HOSTS)
+LOCAL_ACCESS = Access(LOCAL_HOSTS)
 """Who may watch and break a shop that only this machine can reach: everybody, through no page of
 another site."""
 
@@ -83,7 +83,7 @@ class Front(NamedTuple):
 
     port: int = 0
     host: str = HOST
-    access: Access = LOCAL
+    access: Access = LOCAL_ACCESS
     receiver: Receiver | None = None
 
 
@@ -179,7 +179,7 @@ def running(
     topology: Topology = SEED_SHOP,
     receiver: Receiver | None = None,
     host: str = HOST,
-    access: Access = LOCAL,
+    access: Access = LOCAL_ACCESS,
 ) -> Iterator[Shop]:
     """Run a shop while the block runs; its ports, threads and temporary file are freed afterwards.
 

@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import pandas as pd
 
+from aiops_lab.background import in_background
 from aiops_lab.checks import FieldError, check_number
 from aiops_lab.progress import Bar
 from shop.topology import SEED_SHOP
@@ -148,17 +150,10 @@ def background(
     """Send normal traffic while the block runs."""
     places = _places(target)
     stream = _arrivals(places, rate, 4, None, seed, "poisson")
-    stop = threading.Event()
     with _Customers(places, timeout_s) as customers:
-        thread = threading.Thread(
-            target=customers.send, args=(stream, stop, None), name="traffic", daemon=True
-        )
-        thread.start()
-        try:
+        send = partial(customers.send, stream, answers=None)
+        with in_background("traffic", send):
             yield
-        finally:
-            stop.set()
-            thread.join()
 
 
 def _places(target: Target | str) -> Mapping[str, Destination]:

@@ -30,7 +30,7 @@ def test_an_export_is_read_as_rcaeval_reads_it() -> None:
     assert case.truth == SCENARIOS["delay"].causes[0][0]
     assert {"time", "payment_latency-50"} <= set(case.data.columns)
     assert (case.data["time"] < case.inject_time).sum() > 60
-    assert rcaeval.ledger(case.data, case.inject_time)["ranks"][0].startswith("payment_")
+    assert rcaeval.rank_columns(case.data, case.inject_time)["ranks"][0].startswith("payment_")
 
 
 def test_a_drawn_order_is_drawn_again() -> None:

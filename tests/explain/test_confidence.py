@@ -63,7 +63,7 @@ def test_the_curve_that_ships_grows_with_the_score_and_tells_how_it_was_made(by,
     sure = curve(np.array(scores), np.ones(3))
     assert (np.diff(sure) >= 0).all()
     assert 0.5 < sure[0] <= sure[2] < 1
-    table = json.loads(confidence.FILE.read_text("utf-8"))
+    table = json.loads(confidence.CONFIDENCE_FILE.read_text("utf-8"))
     assert table["made_by"].startswith("python -m shop calibrate --seeds ")
     assert table["error"] < 0.05
 

@@ -75,6 +75,7 @@ def test_two_faults_are_the_first_two_suspects():
 
     suspects = lab.rank_root_causes(USUAL, broken(both))
     assert {s.endpoint for s in suspects[:2]} == {"/payment", "/inventory"}
+    assert sum(s.share for s in suspects) == pytest.approx(1)
 
 
 def test_a_caller_that_gives_up_first_points_to_where_its_time_went():

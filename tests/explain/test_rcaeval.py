@@ -1,4 +1,4 @@
-"""`ledger` as a method of RCAEval: a wide table and the second of the injection in, ranks out."""
+"""`rank_columns` as a method of RCAEval: a wide table and the second of injection in, ranks out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aiops_lab.explain.rcaeval import ledger
+from aiops_lab.explain.rcaeval import rank_columns
 
 
 def case(rows=60, since=40):
@@ -19,15 +19,15 @@ def case(rows=60, since=40):
 
 
 def test_columns_of_the_cause_come_first_the_most_unusual_ahead():
-    ranks = ledger(case(), inject_time=1040)["ranks"]
+    ranks = rank_columns(case(), inject_time=1040)["ranks"]
     assert ranks == ["pay_mem", "pay_cpu", "cart_cpu", "cart_latency-90", "front-end_cpu"]
 
 
 def test_arguments_of_other_methods_are_not_needed_and_those_of_ours_are_used():
-    ranks = ledger(case(), 1040, dataset="re1-ob", sli=None, anomalies=[1])["ranks"]
+    ranks = rank_columns(case(), 1040, dataset="re1-ob", sli=None, anomalies=[1])["ranks"]
     assert ranks[0] == "pay_mem"
     ignored = {"cpu": "ignore", "mem": "ignore"}
-    assert ledger(case(), 1040, roles=ignored)["ranks"][0] != "pay_mem"
+    assert rank_columns(case(), 1040, roles=ignored)["ranks"][0] != "pay_mem"
 
 
 def test_tables_are_taken_in_any_order_with_gaps_and_the_time_twice():
@@ -36,7 +36,7 @@ def test_tables_are_taken_in_any_order_with_gaps_and_the_time_twice():
     data.loc[3, "cart_latency-90"] = np.inf
     data.loc[4, "cart_cpu"] = np.nan
     mixed = pd.concat([data.iloc[::-1], data.iloc[:2]])
-    assert ledger(mixed, 1040)["ranks"][:2] == ["pay_mem", "pay_cpu"]
+    assert rank_columns(mixed, 1040)["ranks"][:2] == ["pay_mem", "pay_cpu"]
 
 
 @pytest.mark.parametrize(
@@ -51,4 +51,4 @@ def test_tables_are_taken_in_any_order_with_gaps_and_the_time_twice():
 )
 def test_an_unusable_case_is_refused(data, since, said):
     with pytest.raises(ValueError, match=said):
-        ledger(data, since)
+        rank_columns(data, since)

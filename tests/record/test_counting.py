@@ -6,7 +6,7 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.record import counting
-from aiops_lab.record.counting import OTHER, Place, RequestCounter
+from aiops_lab.record.counting import OTHER_ENDPOINTS, EndpointName, RequestCounter
 
 BOUNDS_S = (0.01, 0.1)
 SECOND = 1_000_000_000
@@ -39,7 +39,7 @@ def counts(store, most_endpoints=10):
     return RequestCounter(store, BOUNDS_S, most_endpoints).read()
 
 
-A = Place("s", "GET", "/a")
+A = EndpointName("s", "GET", "/a")
 
 
 def test_a_duration_at_a_bound_is_in_its_bucket(store):
@@ -107,13 +107,13 @@ def test_a_store_that_lost_its_rows_is_counted_anew(store):
 def test_endpoints_after_the_first_ones_are_counted_together(store):
     put(store, *(span(n, f"/{n % 5}") for n in range(10)))
     found = counts(store, most_endpoints=2)
-    assert [place.endpoint for place in found] == ["/0", "/1", OTHER]
-    assert sum(found[Place("", "", OTHER)].buckets) == 6
+    assert [place.endpoint for place in found] == ["/0", "/1", OTHER_ENDPOINTS]
+    assert sum(found[EndpointName("", "", OTHER_ENDPOINTS)].buckets) == 6
 
 
 def test_the_method_is_not_a_part_of_the_endpoint(store):
     put(store, span(1, "POST /a", method=None), span(2, "queue", kind="consumer", method=None))
-    assert set(counts(store)) == {Place("s", "POST", "/a"), Place("s", "", "queue")}
+    assert set(counts(store)) == {EndpointName("s", "POST", "/a"), EndpointName("s", "", "queue")}
 
 
 def test_a_duration_that_cannot_be_does_not_break_the_sum(store):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shop.course.questions import FILE, Question, canonical, mark, question, questions
+from shop.course.questions import QUESTIONS_FILE, Question, canonical, mark, question, questions
 
 ANSWERS = tomllib.loads(Path(__file__).with_name("course_answers.toml").read_text("utf-8"))
 
@@ -51,7 +51,7 @@ def test_no_digest_stands_for_two_things(name: str) -> None:
 
 
 def test_neither_the_file_of_questions_nor_a_lesson_holds_an_answer() -> None:
-    for line in FILE.read_text("utf-8").splitlines():
+    for line in QUESTIONS_FILE.read_text("utf-8").splitlines():
         if line.startswith(("right", "digests")):
             assert re.fullmatch(r'\w+ = \[("[0-9a-f]{16}"(, )?)+\]', line)
 

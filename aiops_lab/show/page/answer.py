@@ -28,7 +28,7 @@ MOST_TOP_BARS = 8
 MOST_TOP_CHANGES = 1
 MOST_PATH = 6
 
-SURE, LIKELY = 0.9, 0.5  # confidence from which a cause is called certain enough, and likely
+_SURE, _LIKELY = 0.9, 0.5  # confidence from which a cause is called certain enough, and likely
 
 MARGIN_S = 120.0  # before an incident began and after its last window: its requests lie inside
 
@@ -103,9 +103,9 @@ def _certainty(cause: Suspect | None) -> str:
     if cause is None:
         return "Nothing exceeds the noise by enough to name a cause."
     told = f"Verdicts that rest on as much were right in {cause.confidence:.0%} of simulated cases."
-    if cause.confidence >= SURE:
+    if cause.confidence >= _SURE:
         return told
-    if cause.confidence >= LIKELY:
+    if cause.confidence >= _LIKELY:
         return f"{told} Likely, not certain: look at the doubts below before you act."
     return f"{told} A lead rather than a finding: check it before you act."
 

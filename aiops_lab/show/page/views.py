@@ -37,7 +37,7 @@ PAGE = "page"  # the name of the blueprint
 
 MOST_LISTED = 50  # incidents of a list; older ones have their paths
 MOST_OPEN = 8  # incidents and changes of the overview
-MOST_ENDPOINTS = 20  # endpoints of the overview, the worst first
+_MOST_SHOWN = 20  # endpoints of the overview, the worst first
 MOST_TRACE_BARS = 200  # spans of a waterfall on a page of its own
 MOST_ACCOUNTS = 60  # of a ledger on a page of its own
 MOST_KEPT = 64  # first answers that are kept, each until its incident changes
@@ -174,7 +174,7 @@ class _Views:
             open_count=len(unresolved),
             last=incidents[-1] if incidents else None,
             recent=recent,
-            endpoints=recent.endpoints[:MOST_ENDPOINTS],
+            endpoints=recent.endpoints[:_MOST_SHOWN],
             graph=graph(edges, [each.name for each in recent.endpoints]),
             marks=_marks(unresolved),
             changes=self._monitor.changes()[::-1][:MOST_OPEN],
