@@ -42,6 +42,8 @@ TYPED_NAMES = {
 }
 """The option, as the user typed it, of each parameter that an error may name."""
 
+STORE_NAMES = {"path": "STORE", "service": "--service", "older-than": "--older-than"}
+
 WATCH = """\
 Watch the store that instrument() fills: detect incidents, name their causes, and show both on a
 page of 127.0.0.1, until Ctrl-C. Any number of processes may write to STORE meanwhile. A line is
@@ -95,7 +97,7 @@ def _run(options: argparse.Namespace, stop: Stop) -> int:
 
 def _as_typed(message: str, command: str) -> str:
     name, _, rest = message.partition(" ")
-    names = TYPED_NAMES if command == "watch" else {}
+    names = TYPED_NAMES if command == "watch" else STORE_NAMES if command == "store" else {}
     return f"{names.get(name, name)} {rest}".rstrip()
 
 
@@ -133,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     option("--verbose", action="store_true", help="print more log messages")
     _add_watch(commands)
+    _add_store(commands)
     return parser
 
 
@@ -161,6 +164,31 @@ def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         " their secrets",
     )
     option("--verbose", action="store_true", help="print more log messages")
+
+
+def _add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from aiops_lab.show.store_commands import EXAMPLES as STORE_EXAMPLES
+    from aiops_lab.show.store_commands import add_store
+
+    command = commands.add_parser(
+        "store",
+        help="export, prune or describe a store",
+        description="Write the spans of a store to a file, delete old ones, or tell what it holds.",
+        epilog=STORE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_store(command, _add_verbose)
+
+
+def _add_verbose(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--verbose", action="store_true", help="print more log messages")
+
+
+def _store(options: argparse.Namespace, stop: Stop) -> int:
+    from aiops_lab.show.store_commands import run_store
+
+    stop.interrupt()
+    return run_store(options)
 
 
 def _watch(options: argparse.Namespace, stop: Stop) -> int:
@@ -247,7 +275,7 @@ def _write(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-_COMMANDS = {"explain": _explain, "watch": _watch}
+_COMMANDS = {"explain": _explain, "watch": _watch, "store": _store}
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 VERSION = 3  # of the tables; a file with a higher one was written by a later release
+APPLICATION = 0x41494F50  # "AIOP": by this number SQLite tells the files of applications apart
 OLDEST = 2  # version that `MIGRATION` brings up to this one
 BUSY_S = 1.0  # how long one attempt waits for another process to finish its transaction
 OPEN_S = 5.0  # how long opening and saving are tried
@@ -43,6 +44,7 @@ CREATE TABLE runs (op INTEGER, max_ended INTEGER, min_ended INTEGER, first INTEG
 CREATE TABLE open (writer INTEGER, op INTEGER, start INTEGER, status INTEGER, ids BLOB, error TEXT);
 CREATE TABLE stacks (span TEXT PRIMARY KEY, text TEXT);
 CREATE TABLE state (kind TEXT, key TEXT, value TEXT, PRIMARY KEY (kind, key));
+PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {OLDEST}
 """
 
@@ -166,9 +168,12 @@ def _check_owner(db: sqlite3.Connection, path: Path) -> int:
     """
     version = read_version(db, path)
     tables = {name for (name,) in db.execute(SELECT_TABLES)}
+    rule = f"path must be a span store or a new file, got {path}"
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    if application not in (0, APPLICATION):  # stores of earlier releases have 0
+        raise ValueError(f"{rule}: it is the file of application {application:#x}")
     is_own = tables >= TABLES if version else tables <= NEIGHBOURS
     if not is_own:
-        rule = f"path must be a span store or a new file, got {path}"
         raise ValueError(f"{rule}: it has the tables of another program, and no tables of a store")
     return version
 

@@ -25,6 +25,7 @@ from aiops_lab.checks import FieldError, check_number
 from aiops_lab.logs import get_logger
 from aiops_lab.record import database
 from aiops_lab.record.forking import WAIT_S, FairLock, abandoned, survive_forks
+from aiops_lab.record.moved import identity, open_anew, wal_identity
 from aiops_lab.record.reader import FOREVER, SpanReader, as_path
 from aiops_lab.spans import Span, link_text
 
@@ -89,6 +90,8 @@ class SpanStore(SpanReader):
         values.
     path
         Where the file is.
+    remade
+        How often the file was made anew, because it had been deleted or renamed.
 
     Raises
     ------
@@ -127,7 +130,8 @@ class SpanStore(SpanReader):
         self._begin()
         self._db = database.open_database(self.path)
         self._reader = database.connect(self.path)
-        self._identity = _identity(self._file)
+        self.remade = 0
+        self._note_file()
         self._start()
         _log.info("%s is open, written every %g s", self.path, flush_s)
         atexit.register(self.close)
@@ -285,8 +289,10 @@ class SpanStore(SpanReader):
         rows = [(kind, key, json.dumps(value)) for key, value in records.items()]
 
         def write() -> None:
-            with self._write_lock, database.transaction(self._db) as db:
-                db.executemany(UPSERT, rows)
+            with self._write_lock:
+                self._check_file()
+                with database.transaction(self._db) as db:
+                    db.executemany(UPSERT, rows)
 
         self._retry(write)
 
@@ -305,11 +311,13 @@ class SpanStore(SpanReader):
             return None if found is None else json.loads(found[0])
 
         def write() -> bool:
-            with self._write_lock, database.transaction(self._db) as db:
-                records = change(load)
-                for kind, by_key in (records or {}).items():
-                    rows = [(kind, key, json.dumps(value)) for key, value in by_key.items()]
-                    db.executemany(UPSERT, rows)
+            with self._write_lock:
+                self._check_file()
+                with database.transaction(self._db) as db:
+                    records = change(load)
+                    for kind, by_key in (records or {}).items():
+                        rows = [(kind, key, json.dumps(value)) for key, value in by_key.items()]
+                        db.executemany(UPSERT, rows)
             return records is not None
 
         return self._retry(write)
@@ -372,6 +380,8 @@ class SpanStore(SpanReader):
     def _attempt(self, quiet: bool) -> bool:
         """Write what waits and return whether that worked; log why not, unless `quiet`."""
         try:
+            with self._write_lock:
+                self._check_file()
             self._write(time.time_ns() - MIRROR_NS)
         except Exception as error:
             if not quiet:
@@ -405,11 +415,28 @@ class SpanStore(SpanReader):
             _drop_first(self._stacks, len(stacks))
             self._seal()
 
+    def _note_file(self) -> None:
+        """Note what tells the file that is open from others."""
+        with suppress(sqlite3.Error):
+            database.last_rows(self._db)  # the first reading makes the write-ahead log
+        self._identity = identity(self._file)
+        self._wal = wal_identity(self._file)
+
     def _check_file(self) -> None:
-        """Raise OSError where the file is gone: SQLite would go on writing to it, for nobody."""
-        if _identity(self._file) != self._identity:
-            rule = f"{self.path} must stay where it is while it is open"
-            raise OSError(f"{rule}, got: it was deleted or replaced")
+        """Make the file anew where it is gone: SQLite would go on writing to it, for nobody."""
+        if identity(self._file) == self._identity:
+            self._wal = wal_identity(self._file) or self._wal
+            return
+        db = open_anew(self._file, self._db, self._wal)
+        with self._read_lock:
+            for connection in (self._db, self._reader):
+                connection.close()
+            self._db = db
+            self._reader = database.connect(self._file)
+        self._codes.clear()
+        self._note_file()
+        self.remade += 1
+        _log.warning("%s was deleted or renamed: it is made anew, with its state", self.path)
 
     def _store(self, done: list[Span], stacks: list[tuple[str, str]], waiting: list[Span]) -> int:
         """Insert all in one transaction; return how many ended spans were refused."""
@@ -488,15 +515,6 @@ class _WriterThread(threading.Thread):
     def _delete(self) -> None:
         with suppress(KeyError):
             super()._delete()  # type: ignore[misc]
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from others, whatever its name; None where there is none."""
-    try:
-        about = path.stat()
-    except OSError:
-        return None
-    return about.st_dev, about.st_ino
 
 
 def _drop_first(queue: deque[Any], count: int) -> None:

@@ -295,6 +295,8 @@ def aiops(
         answer = {"timestamp": int(moment.timestamp()), "metrics": monitor.metrics(moment)}
         if monitor.passed_over:
             answer["passed_over"] = monitor.passed_over
+        if monitor.store.remade:
+            answer["store_remade"] = monitor.store.remade
         if monitor.failed_functions:
             answer["failed_functions"] = monitor.failed_functions
         return answer | responses_of(monitor) | _left_out()

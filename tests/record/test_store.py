@@ -763,6 +763,25 @@ def test_the_database_of_another_program_is_refused_and_untouched(
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("application", [1, 0x47504B47])
+def test_the_empty_database_of_another_application_is_refused_and_untouched(
+    path: Path, application: int
+) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA application_id = {application}")
+    before = path.read_bytes()
+    for kind in (SpanStore, SpanReader):
+        with pytest.raises(ValueError, match=rf"the file of application {application:#x}"):
+            kind(path)
+    assert path.read_bytes() == before
+
+
+def test_a_new_file_has_a_number_of_its_own(path: Path) -> None:
+    SpanStore(path).close()
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA application_id").fetchone() == (0x41494F50,)
+
+
 def test_tables_beside_those_of_a_store_stay_as_they_are(path: Path) -> None:
     FaultLog(path).close()  # it may come first
     SpanStore(path).close()
@@ -859,22 +878,18 @@ def test_the_mode_of_a_file_that_is_there_stays(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be deleted there")
-@pytest.mark.parametrize("how", ["deleted", "replaced"])
-def test_a_file_that_is_gone_is_told(path: Path, how: str) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be replaced there")
+def test_a_file_that_is_replaced_by_a_copy_is_told(path: Path) -> None:
     store = SpanStore(path)
-    if how == "replaced":
-        shutil.copy(path, path.with_name("copy"))
-        path.with_name("copy").replace(path)
-    else:
-        path.unlink()
+    shutil.copy(path, path.with_name("copy"))
+    path.with_name("copy").replace(path)
     store.add(span())
     for act in (store.flush, store.close):
         with pytest.raises(
             OSError, match=r"spans\.sqlite must stay where it is .* deleted or repl"
         ):
             act()
-    assert store.dropped == 1
+    assert (store.dropped, store.remade) == (1, 0)
 
 
 def test_a_file_that_another_program_has_overwritten_is_told(path: Path) -> None:
