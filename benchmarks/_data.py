@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import sys
 from pathlib import Path
 
 BESIDE = Path(__file__).parents[2] / "shared" / "data"
@@ -15,3 +17,19 @@ def data_folder(given: Path | None) -> Path | None:
     """
     named = os.environ.get("AIOPS_LAB_DATA")
     return given or (Path(named) if named else BESIDE if BESIDE.is_dir() else None)
+
+
+def data_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark with the option ``--data``; more options can be added."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the folder of the data sets")
+    return parser
+
+
+def data_folder_or_hint(given: Path | None) -> Path | None:
+    """Return the `data_folder`; where there is none, tell what to give."""
+    folder = data_folder(given)
+    if folder is None:
+        print("no data sets at hand: --data DIR", file=sys.stderr)
+    return folder

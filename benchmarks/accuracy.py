@@ -40,7 +40,7 @@ from benchmarks import (
     _series,
     _spans,
 )
-from benchmarks._data import FOLDERS, data_folder
+from benchmarks._data import FOLDERS, data_folder, data_parser
 from benchmarks._tables import Grid, Shown, Table, latex, markdown, picture
 from shop.experiments.user_rules import UserRule
 
@@ -174,9 +174,7 @@ SETS: dict[str, Callable[[Path | None, bool], Both]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print and save all tables; return 2 where there is no data."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the folder of the data sets")
+    parser = data_parser("accuracy", __doc__)
     parser.add_argument(
         "--only", choices=sorted(SETS), action="append", help="this data set (repeat for more)"
     )

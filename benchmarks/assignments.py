@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiops_lab as lab
-from shop.course.assignment import Assignment, drawn, truth_of
+from shop.course.assignment import Assignment, assigned_truth, drawn
 from shop.course.grading import grade_folder
 from shop.experiments.parallel import spread
 from shop.virtual_time.twins import windows_of
@@ -39,7 +39,7 @@ class Trial(NamedTuple):
 
 
 def trial(seed: str) -> Trial:
-    truth = truth_of(seed)
+    truth = assigned_truth(seed)
     scenario, pair = drawn(seed, "")
     suspects = lab.rank_root_causes(*windows_of(scenario, pair.with_fault))
     incidents = lab.replay(pair.with_fault).incidents

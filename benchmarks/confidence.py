@@ -12,7 +12,6 @@ no curve is learned from that.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -28,8 +27,9 @@ from aiops_lab.datasets.cases import MetricsCase
 from aiops_lab.evaluate.calibration import Calibration, calibration
 from aiops_lab.explain.familiarity import Learned, lowered
 from aiops_lab.explain.metric_confidence import LEARNED, MetricCurve
+from benchmarks._data import data_folder, data_parser
 from benchmarks._metrics import quiet
-from benchmarks.accuracy import cases_of, data_folder
+from benchmarks.accuracy import cases_of
 
 FEW = (5, 10)  # normal intervals, beside all of them
 POWERS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
@@ -215,9 +215,7 @@ def table(answers: dict[str, list[AskedSuspect]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, and what all systems of `HOME` teach."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.confidence", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the folder of the data sets")
+    parser = data_parser("confidence", __doc__)
     folder = data_folder(parser.parse_args(arguments).data)
     if folder is None:
         parser.error("--data must name the folder of the data sets")

@@ -7,7 +7,6 @@ become right is said to be so. Cases whose data is not at hand are left out; wit
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
@@ -22,7 +21,7 @@ from aiops_lab import datasets
 from aiops_lab.datasets.cases import Case, MetricsCase, TracesCase
 from aiops_lab.explain.ledger import compare
 from benchmarks import _petshop
-from benchmarks._data import data_folder
+from benchmarks._data import data_folder_or_hint, data_parser
 from shop.virtual_time.twins import windows_of
 
 OUT = Path(__file__).parents[1] / "docs" / "where_it_is_wrong.md"
@@ -254,14 +253,11 @@ def _large(value: object) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page; return 2 where there is no data."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.failures", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the folder of the data sets")
+    parser = data_parser("failures", __doc__)
     parser.add_argument("--out", type=Path, default=OUT, metavar="FILE", help="the page to write")
     asked = parser.parse_args(arguments)
-    folder = data_folder(asked.data)
+    folder = data_folder_or_hint(asked.data)
     if folder is None:
-        print("no data sets at hand: --data DIR", file=sys.stderr)
         return 2
     text, shown = page(folder)
     asked.out.write_text(text, "utf-8")

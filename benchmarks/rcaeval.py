@@ -11,7 +11,6 @@ causal-learn; only the module of BARO is imported here, unchanged.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
 import sys
@@ -27,7 +26,7 @@ import pandas as pd
 from aiops_lab import datasets
 from aiops_lab.datasets.cases import MetricsCase
 from aiops_lab.explain.rcaeval import TIME, rank_columns
-from benchmarks._data import FOLDERS, data_folder
+from benchmarks._data import FOLDERS, data_folder, data_parser
 from shop.catalogue import SCENARIOS
 from shop.virtual_time.record import record_scenario
 
@@ -143,9 +142,7 @@ def table(cases: Sequence[Asked]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table of each set; return 2 where the packages are missing."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rcaeval", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the folder of the data sets")
+    parser = data_parser("rcaeval", __doc__)
     asked = parser.parse_args(arguments)
     missing = [name for name in ("RCAEval", "baro") if importlib.util.find_spec(name) is None]
     if missing:

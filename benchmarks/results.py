@@ -9,7 +9,6 @@ minutes for the public sets, and 3 CPU minutes a seed.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import pandas as pd
 
 from aiops_lab.explain.rules import RULES
 from benchmarks import _groups, accuracy
-from benchmarks._data import FOLDERS, data_folder
+from benchmarks._data import FOLDERS, data_folder_or_hint, data_parser
 from benchmarks._tables import Grid, Shown, Table, markdown
 from shop.catalogue import BY_SIZE
 from shop.experiments.detection_report import detection_sections
@@ -106,18 +105,15 @@ def board(folder: Path | None, seeds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the tables into the page; return 2 where there is no data."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the folder of the data sets")
+    parser = data_parser("results", __doc__)
     parser.add_argument("--seeds", type=int, default=4, metavar="N", help="of the virtual shop")
     parser.add_argument(
         "--board", type=Path, metavar="DIR", help="take what the leaderboard saved there"
     )
     parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="to write into")
     asked = parser.parse_args(arguments)
-    folder = data_folder(asked.data)
+    folder = data_folder_or_hint(asked.data)
     if folder is None:
-        print("no data sets at hand: --data DIR", file=sys.stderr)
         return 2
     old = asked.page.read_text("utf-8")
     between(old, "")  # better an error now than after minutes

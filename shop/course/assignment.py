@@ -27,10 +27,10 @@ from shop.virtual_time.random_topology import entry_mix, layered
 from shop.virtual_time.scenario import BEGIN_NS, Place, Scenario, VirtualFault
 from shop.virtual_time.twins import Twin, affected, twin
 
-KINDS = ("slow", "errors", "hangs")
+SEEN_KINDS = ("slow", "errors", "hangs")
 """What a submission can say of a fault: what is seen of it."""
 
-RATE, SECONDS = 6.0, 330.0
+_RATE, _SECONDS = 6.0, 330.0
 """Requests/s and length of a run in s: some 15,000 spans, drawn in a second."""
 
 START_S, LENGTH_S = (120.0, 220.0), (60.0, 100.0)
@@ -45,7 +45,7 @@ STRUCK = 40
 """Requests at the cause during the fault, at least: an endpoint that is hardly called shows little.
 """
 
-SLOWER_MS, SLOWER_RATIO = 40.0, 1.5
+_SLOWER_MS, _SLOWER_RATIO = 40.0, 1.5
 """A slow cause takes longer by this and by this factor, on average: more than its usual scatter."""
 
 OTHERS_SHARE = 0.2
@@ -57,11 +57,12 @@ fail.
 """
 
 
-class Truth(NamedTuple):
+class AssignedTruth(NamedTuple):
     """What the twin knows of an assignment.
 
-    ``cause``: the (service, endpoint) of the fault; ``kind``: one of `KINDS`; ``began``, ``ended``:
-    UTC; ``affected``: the endpoints that the fault truly degraded; ``places``: all endpoints.
+    ``cause``: the (service, endpoint) of the fault; ``kind``: one of `SEEN_KINDS`; ``began``,
+    ``ended``: UTC; ``affected``: the endpoints that the fault truly degraded; ``places``: all
+    endpoints.
     """
 
     cause: Place
@@ -143,12 +144,12 @@ def assignment(seed: str, secret: str = "") -> Assignment:
     return Assignment(seed, pair.with_fault.copy())
 
 
-def truth_of(seed: str, secret: str = "") -> Truth:
+def assigned_truth(seed: str, secret: str = "") -> AssignedTruth:
     """Return the truth of a student's assignment."""
     scenario, pair = drawn(_text(seed), secret)
     (fault,) = scenario.faults
     since, until = scenario.interval()
-    return Truth(
+    return AssignedTruth(
         fault.place,
         _kind(fault),
         to_timestamp(BEGIN_NS + round(since * 1e9)),
@@ -172,7 +173,7 @@ def drawn(seed: str, secret: str) -> tuple[Scenario, Twin]:
         scenario = _scenario(rng)
         with suppress(FieldError):  # the fault struck no request
             pair = twin(scenario, rng.getrandbits(31), progress=False)
-            if not doubts(scenario, pair):
+            if not reasons_to_doubt(scenario, pair):
                 return scenario, pair
     raise FieldError("seed", f"must give a clear incident within {MOST_DRAWS} draws", seed)
 
@@ -188,8 +189,8 @@ def _scenario(rng: random.Random) -> Scenario:
         (fault,),
         topology=topology,
         mix=mix,
-        rate=RATE,
-        seconds=SECONDS,
+        rate=_RATE,
+        seconds=_SECONDS,
     )
 
 
@@ -221,7 +222,7 @@ def _kind(fault: Fault) -> str:
 # ---- can it be mistaken?
 
 
-def doubts(scenario: Scenario, pair: Twin) -> list[str]:
+def reasons_to_doubt(scenario: Scenario, pair: Twin) -> list[str]:
     """Return why the one fault of a scenario could be mistaken, by its twin; empty = it cannot."""
     (fault,) = scenario.faults
     since, until = scenario.interval()
@@ -247,7 +248,7 @@ def _slow_doubts(
     growth = (now["own_ms"] - usual["own_ms"]).fillna(0.0)
     mine = growth[place]
     found = []
-    if mine < SLOWER_MS or now["ms"][place] < SLOWER_RATIO * usual["ms"][place]:
+    if mine < _SLOWER_MS or now["ms"][place] < _SLOWER_RATIO * usual["ms"][place]:
         found.append("the cause is hardly slower")
     if (growth.drop(place) > OTHERS_SHARE * mine).any():
         found.append("another endpoint is slower by itself")

@@ -14,13 +14,13 @@ import pandas as pd
 from aiops_lab.checks import FieldError
 from aiops_lab.endpoints import display_names
 from aiops_lab.formats.writing import replacing
-from shop.course.assignment import KINDS, Truth, truth_of
+from shop.course.assignment import SEEN_KINDS, AssignedTruth, assigned_truth
 from shop.experiments.parallel import spread
 from shop.virtual_time.scenario import Place
 
-FIELDS = ("seed", "cause", "kind", "began", "affected")
+ANSWERED = ("seed", "cause", "kind", "began", "affected")
 
-CAUSE, SERVICE = 4.0, 2.0
+CAUSE_POINTS, SERVICE_POINTS = 4.0, 2.0
 """Points for the cause, and for another endpoint of its service."""
 
 KIND = 1.0
@@ -109,7 +109,7 @@ def grade_file(path: Path, secret: str = "") -> Grade:
     except (ValueError, OSError) as error:
         return Grade(path.name, error=_one_line(error))
     try:
-        return grade(answer, truth_of(answer["seed"], secret))._replace(file=path.name)
+        return grade(answer, assigned_truth(answer["seed"], secret))._replace(file=path.name)
     except ValueError as error:
         return Grade(path.name, answer["seed"], error=_one_line(error))
 
@@ -127,7 +127,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise FieldError("file", f"must be JSON ({error})", path.name) from None
     if not isinstance(answer, dict):
         raise FieldError("file", "must hold one object with names and values", answer)
-    for name in FIELDS:
+    for name in ANSWERED:
         if name not in answer:
             raise FieldError(name, "must be given", None)
     for name in ("seed", "cause", "kind", "began"):
@@ -136,14 +136,14 @@ def _read(path: Path) -> dict[str, Any]:
     return answer
 
 
-def grade(answer: Mapping[str, Any], truth: Truth) -> Grade:
+def grade(answer: Mapping[str, Any], truth: AssignedTruth) -> Grade:
     """Return the points of an answer, up to ten.
 
     Parameters
     ----------
     answer : mapping
         seed, cause, kind, began and affected, as `Assignment.submit` takes them.
-    truth : Truth
+    truth : AssignedTruth
         That of the seed.
 
     Raises
@@ -156,7 +156,7 @@ def grade(answer: Mapping[str, Any], truth: Truth) -> Grade:
     cause = _place("cause", answer["cause"], known)
     named = _places(answer["affected"], known)
     points = (
-        CAUSE if cause == truth.cause else SERVICE * (cause[0] == truth.cause[0]),
+        CAUSE_POINTS if cause == truth.cause else SERVICE_POINTS * (cause[0] == truth.cause[0]),
         KIND * (_kind(answer["kind"]) == truth.kind),
         _points_for_time(answer["began"], truth.began),
         round(AFFECTED * _jaccard(named, set(truth.affected)), 2),
@@ -169,7 +169,8 @@ def _known(places: Iterable[Place]) -> dict[str, Place]:
     route where that is enough.
     """
     names = display_names(list(places))
-    return {name: place for place, name in names.items()} | {" ".join(p): p for p in names}
+    known = {name: place for place, name in names.items()}
+    return known | {" ".join(place): place for place in names}
 
 
 def _place(field: str, name: object, known: Mapping[str, Place]) -> Place:
@@ -187,8 +188,8 @@ def _places(names: object, known: Mapping[str, Place]) -> set[Place]:
 
 
 def _kind(kind: str) -> str:
-    if kind.strip() not in KINDS:
-        raise FieldError("kind", f"must be one of {', '.join(KINDS)}", kind)
+    if kind.strip() not in SEEN_KINDS:
+        raise FieldError("kind", f"must be one of {', '.join(SEEN_KINDS)}", kind)
     return kind.strip()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks import _groups, results
+from benchmarks import _data, _groups, results
 from benchmarks._tables import Asked, Row, Table, share
 
 MARKS = f"a\n{results.BEGIN}\nold\n{results.END}\nz\n"
@@ -69,7 +69,8 @@ def test_all_sets_are_one_grid_where_each_has_a_z_and_baro() -> None:
 def test_without_data_there_is_nothing_to_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(results, "data_folder", lambda given: None)
+    monkeypatch.delenv("AIOPS_LAB_DATA", raising=False)
+    monkeypatch.setattr(_data, "BESIDE", tmp_path / "none")
     page = tmp_path / "page.md"
     page.write_text(MARKS, "utf-8")
     assert results.main(["--page", str(page)]) == 2

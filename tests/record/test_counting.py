@@ -81,27 +81,31 @@ def test_many_rows_are_counted_in_steps(store, monkeypatch):
     assert sum(counts(store)[A].buckets) == 11
 
 
-def test_what_was_counted_is_not_read_again(store):
+@pytest.fixture
+def counted(store):
+    """Return a counter that has read four rows of the store."""
     put(store, *map(span, range(4)))
     seal(store)
     counter = RequestCounter(store, BOUNDS_S, 10)
     counter.read()
+    return counter
+
+
+def change(store, statement):
     with sqlite3.connect(store.path) as db:
-        db.execute("UPDATE spans SET status = 500")
+        db.execute(statement)
     db.close()
-    assert counter.read()[A].failed == 0
+
+
+def test_what_was_counted_is_not_read_again(store, counted):
+    change(store, "UPDATE spans SET status = 500")
+    assert counted.read()[A].failed == 0
     assert counts(store)[A].failed == 4
 
 
-def test_a_store_that_lost_its_rows_is_counted_anew(store):
-    put(store, *map(span, range(4)))
-    seal(store)
-    counter = RequestCounter(store, BOUNDS_S, 10)
-    counter.read()
-    with sqlite3.connect(store.path) as db:
-        db.execute("DELETE FROM spans WHERE rowid > 1")
-    db.close()
-    assert sum(counter.read()[A].buckets) == 1
+def test_a_store_that_lost_its_rows_is_counted_anew(store, counted):
+    change(store, "DELETE FROM spans WHERE rowid > 1")
+    assert sum(counted.read()[A].buckets) == 1
 
 
 def test_endpoints_after_the_first_ones_are_counted_together(store):

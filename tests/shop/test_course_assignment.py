@@ -15,7 +15,13 @@ import pytest
 
 import shop
 from shop.__main__ import main
-from shop.course.assignment import KINDS, Truth, doubts, drawn, truth_of
+from shop.course.assignment import (
+    SEEN_KINDS,
+    AssignedTruth,
+    assigned_truth,
+    drawn,
+    reasons_to_doubt,
+)
 from shop.course.grading import grade, grade_file, grade_folder
 from shop.virtual_time.scenario import Scenario
 from shop.virtual_time.twins import twin
@@ -24,11 +30,11 @@ SEEDS = ("ann", "Böll, Heinrich")
 
 
 @pytest.fixture(scope="module")
-def truth() -> Truth:
-    return truth_of(SEEDS[0])
+def truth() -> AssignedTruth:
+    return assigned_truth(SEEDS[0])
 
 
-def right(truth: Truth, seed: str = SEEDS[0]) -> dict[str, Any]:
+def right(truth: AssignedTruth, seed: str = SEEDS[0]) -> dict[str, Any]:
     return {
         "seed": seed,
         "cause": " ".join(truth.cause),
@@ -38,14 +44,16 @@ def right(truth: Truth, seed: str = SEEDS[0]) -> dict[str, Any]:
     }
 
 
-def test_the_same_text_gives_the_same_incident_and_another_text_another(truth: Truth) -> None:
+def test_the_same_text_gives_the_same_incident_and_another_text_another(
+    truth: AssignedTruth,
+) -> None:
     mine = shop.assignment(SEEDS[0])
     drawn.cache_clear()
     again = shop.assignment(f" {SEEDS[0]} ")
     pd.testing.assert_frame_equal(mine.spans, again.spans)
-    assert truth.kind in KINDS
+    assert truth.kind in SEEN_KINDS
     assert truth.cause in truth.affected
-    other = truth_of(SEEDS[0], secret="word")
+    other = assigned_truth(SEEDS[0], secret="word")
     assert (other.cause, other.began) != (truth.cause, truth.began)
 
 
@@ -57,29 +65,29 @@ def test_a_seed_is_text(seed: Any) -> None:
 
 def test_what_can_be_mistaken_is_not_given_to_anybody() -> None:
     delay = replace(shop.SCENARIOS["delay"], rate=8.0)
-    assert doubts(delay, twin(delay, 1)) == []
+    assert reasons_to_doubt(delay, twin(delay, 1)) == []
     doubted: dict[str, Scenario] = {
         "the cause is hardly slower": with_fault(delay, duration_ms=20.0),
         "too few requests reach the cause": with_fault(delay, end_s=121.5),
         "requests fail as well": with_fault(delay, duration_ms=6000.0),
     }
     for doubt, scenario in doubted.items():
-        assert doubt in doubts(scenario, twin(scenario, 1)), doubt
+        assert doubt in reasons_to_doubt(scenario, twin(scenario, 1)), doubt
     scenario = with_fault(replace(shop.SCENARIOS["flaky"], rate=8.0), rate=0.1)
-    assert "too few requests fail at the cause" in doubts(scenario, twin(scenario, 1))
+    assert "too few requests fail at the cause" in reasons_to_doubt(scenario, twin(scenario, 1))
 
 
 def with_fault(scenario: Scenario, **numbers: float) -> Scenario:
     return replace(scenario, faults=(replace(scenario.faults[0], **numbers),))
 
 
-def test_a_right_answer_gets_ten_points(truth: Truth) -> None:
+def test_a_right_answer_gets_ten_points(truth: AssignedTruth) -> None:
     assert grade(right(truth), truth)[1:] == (SEEDS[0], 10.0, 4.0, 1.0, 2.0, 3.0, "")
 
 
-WRONGS: dict[str, tuple[Callable[[Truth], dict[str, Any]], float]] = {
+WRONGS: dict[str, tuple[Callable[[AssignedTruth], dict[str, Any]], float]] = {
     "another service": (lambda t: {"cause": " ".join(elsewhere(t))}, 6.0),
-    "another kind": (lambda t: {"kind": next(k for k in KINDS if k != t.kind)}, 9.0),
+    "another kind": (lambda t: {"kind": next(k for k in SEEN_KINDS if k != t.kind)}, 9.0),
     "ten seconds off": (lambda t: {"began": str(t.began + pd.Timedelta(10, "s"))}, 10.0),
     "twenty seconds off": (lambda t: {"began": str(t.began - pd.Timedelta(20, "s"))}, 9.0),
     "a minute off": (lambda t: {"began": str(t.began + pd.Timedelta(60, "s"))}, 8.0),
@@ -87,23 +95,23 @@ WRONGS: dict[str, tuple[Callable[[Truth], dict[str, Any]], float]] = {
 }
 
 
-def elsewhere(truth: Truth) -> tuple[str, str]:
+def elsewhere(truth: AssignedTruth) -> tuple[str, str]:
     return next(place for place in truth.places if place[0] != truth.cause[0])
 
 
 @pytest.mark.parametrize("what", WRONGS)
-def test_each_part_costs_its_points(what: str, truth: Truth) -> None:
+def test_each_part_costs_its_points(what: str, truth: AssignedTruth) -> None:
     change, points = WRONGS[what]
     assert grade(right(truth) | change(truth), truth).points == points
 
 
-def test_all_endpoints_named_get_their_share(truth: Truth) -> None:
+def test_all_endpoints_named_get_their_share(truth: AssignedTruth) -> None:
     every = {"affected": [" ".join(place) for place in truth.places]}
     share = len(truth.affected) / len(truth.places)
     assert np.isclose(grade(right(truth) | every, truth).affected, 3 * share, atol=0.01)
 
 
-def test_a_time_without_a_zone_is_utc(truth: Truth) -> None:
+def test_a_time_without_a_zone_is_utc(truth: AssignedTruth) -> None:
     naive = {"began": str(truth.began.tz_localize(None))}
     assert grade(right(truth) | naive, truth).began == 2.0
 
@@ -141,14 +149,14 @@ def test_what_is_wrong_with_a_file_is_told_in_one_line(what: str, tmp_path: Path
     ],
 )
 def test_a_field_that_breaks_its_rule_is_named(
-    change: dict[str, Any], message: str, truth: Truth
+    change: dict[str, Any], message: str, truth: AssignedTruth
 ) -> None:
     with pytest.raises(ValueError, match=message):
         grade(right(truth) | change, truth)
 
 
 def test_a_folder_becomes_a_table(
-    tmp_path: Path, truth: Truth, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, truth: AssignedTruth, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mine = shop.assignment(SEEDS[0])
     answer = right(truth)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -208,20 +208,19 @@ def test_a_run_with_a_detector_fills_the_board_and_without_one_it_is_empty(file:
 # ---- the command
 
 
-def run(tmp_path: Path, spec: str, monkeypatch: pytest.MonkeyPatch) -> int:
+@pytest.fixture
+def run(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
+    """Return the command with a detector of the file; it writes into the folder ``out``."""
     monkeypatch.setattr(report, "find_scenario", {"broken": BROKEN}.__getitem__)
     words = ["--scenario", "broken", "--seeds", "1", "--jobs", "1", "--no-pipeline"]
     out = ["--out", str(tmp_path / "out")]
-    return main(["leaderboard", *words, *out, "--detector", spec])
+    return lambda name: main(["leaderboard", *words, *out, "--detector", f"{file}:{name}"])
 
 
 def test_the_command_prints_a_table_of_detectors_and_saves_their_runs(
-    file: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[[str], int], file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(tmp_path, f"{file}:failing", monkeypatch) == 0
+    assert run("failing") == 0
     told = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["failing", "100", "(21-100)", "10", "10", "0.0", "0.5"] in told
     assert ["never", "0", "(0-79)", "0.0", "30.0"] in told
@@ -237,13 +236,12 @@ def test_the_command_prints_a_table_of_detectors_and_saves_their_runs(
     ],
 )
 def test_the_command_names_the_argument_as_typed(
+    run: Callable[[str], int],
     name: str,
     message: str,
-    file: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert run(tmp_path, f"{file}:{name}", monkeypatch) == 2
+    assert run(name) == 2
     assert capsys.readouterr().err.startswith(message)
     assert not (tmp_path / "out").exists()

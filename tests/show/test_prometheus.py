@@ -15,9 +15,8 @@ from aiops_lab.show import prometheus
 from aiops_lab.show.api import aiops
 from aiops_lab.show.prometheus import BUCKETS_S, metrics_page, metrics_page_or_hint
 from tests.record.test_counting import put, span
-from tests.support.made import Shop, fault
 from tests.support.serving import serving
-from tests.test_monitor import at, fill
+from tests.test_monitor import at
 
 DASHBOARD = Path(__file__).parents[2] / "docs" / "grafana_dashboard.json"
 
@@ -42,15 +41,6 @@ def scraped(monitor, **options):
 def labels(endpoint, **others):
     given = {"service": "shop", "method": "", "endpoint": endpoint} | others
     return sorted(given.items())
-
-
-@pytest.fixture(scope="module")
-def broken(tmp_path_factory):
-    with lab.SpanStore(tmp_path_factory.mktemp("store") / "s.sqlite") as store:
-        fill(store, Shop(1, fault("/payment", 120, 180, status=500)).run(220))
-        monitor = lab.Monitor(store)
-        monitor.step(at(172))
-        yield monitor
 
 
 def test_requests_errors_and_durations_are_those_of_the_store(broken):

@@ -5,24 +5,13 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-import aiops_lab as lab
 from aiops_lab.show.page import recent
 from aiops_lab.show.page.recent import RecentFigures
-from tests.support.made import Shop, fault
-from tests.test_monitor import at, fill
+from tests.test_monitor import at
 
 
-@pytest.fixture(scope="module")
-def monitor(tmp_path_factory):
-    with lab.SpanStore(tmp_path_factory.mktemp("store") / "s.sqlite") as store:
-        fill(store, Shop(1, fault("/payment", 120, 180, status=500)).run(220))
-        monitor = lab.Monitor(store)
-        monitor.step(at(172))
-        yield monitor
-
-
-def test_endpoints_come_worst_first_with_a_chart_each(monitor):
-    found = RecentFigures(monitor, lambda: at(220)).read()
+def test_endpoints_come_worst_first_with_a_chart_each(broken):
+    found = RecentFigures(broken, lambda: at(220)).read()
     names = [(each.band, each.name) for each in found.endpoints]
     assert names == [
         ("degraded", "/checkout"),
@@ -38,8 +27,8 @@ def test_endpoints_come_worst_first_with_a_chart_each(monitor):
         found.endpoint("/nowhere")
 
 
-def test_the_timeline_agrees_with_the_metrics(monitor):
-    timelines, metrics = monitor.timeline(at(172)), monitor.metrics(at(172))
+def test_the_timeline_agrees_with_the_metrics(broken):
+    timelines, metrics = broken.timeline(at(172)), broken.metrics(at(172))
     assert timelines.keys() == metrics.keys()
     for name, rows in timelines.items():
         known = metrics[name]
@@ -51,9 +40,9 @@ def test_the_timeline_agrees_with_the_metrics(monitor):
         assert set(rows.index.second) <= {0, 10, 20, 30, 40, 50}
 
 
-def test_many_readers_read_the_store_once(monitor, monkeypatch):
+def test_many_readers_read_the_store_once(broken, monkeypatch):
     asked = []
-    figures = RecentFigures(monitor, lambda: asked.append(1) or at(172))
+    figures = RecentFigures(broken, lambda: asked.append(1) or at(172))
     assert figures.read() is figures.read()
     assert len(asked) == 1
     monkeypatch.setattr(recent, "KEEP_S", 0.0)
@@ -61,17 +50,17 @@ def test_many_readers_read_the_store_once(monitor, monkeypatch):
     assert len(asked) == 2
 
 
-def test_what_cannot_be_read_is_shown_as_it_was_with_the_problem(monitor, monkeypatch):
+def test_what_cannot_be_read_is_shown_as_it_was_with_the_problem(broken, monkeypatch):
     monkeypatch.setattr(recent, "KEEP_S", 0.0)
-    figures = RecentFigures(monitor, lambda: at(172))
+    figures = RecentFigures(broken, lambda: at(172))
     before = figures.read()
 
     def fail(now: pd.Timestamp) -> None:
         raise OSError("s.sqlite must be a span store, got: database or disk is full")
 
-    monkeypatch.setattr(monitor, "metrics", fail)
+    monkeypatch.setattr(broken, "metrics", fail)
     after = figures.read()
     assert after.problem.startswith("the disk of the store is full")
     assert after.endpoints == before.endpoints
-    first = RecentFigures(monitor, lambda: at(172)).read()
+    first = RecentFigures(broken, lambda: at(172)).read()
     assert (first.problem, first.endpoints) == (after.problem, [])
