@@ -17,11 +17,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import aiops_lab as lab
 from aiops_lab.formats.recognize import FORMATS
+from tests.support.fuzzing import bounded
 
 SAMPLES = Path(__file__).parents[2] / "data" / "formats"
 NAMES = {
@@ -35,12 +36,7 @@ JSON_FORMATS = ("otlp", "jaeger", "zipkin")
 EXAMPLES = 60
 HANG_S = 60  # a thousand times what the reading of such a file takes
 
-bounded = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+few = bounded(EXAMPLES)
 
 
 @contextmanager
@@ -127,7 +123,7 @@ def changed(data, change):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@bounded
+@few
 @given(some=st.lists(changes, min_size=1, max_size=4))
 def test_changed_bytes_are_read_or_refused(form, some, tmp_path):
     optional(form)
@@ -196,7 +192,7 @@ swaps = st.tuples(
 
 
 @pytest.mark.parametrize("form", JSON_FORMATS)
-@settings(bounded, max_examples=3 * EXAMPLES)
+@bounded(3 * EXAMPLES)
 @given(some=st.lists(swaps, min_size=1, max_size=3), which=st.integers(0, 100))
 def test_changed_values_are_read_or_refused(form, some, which):
     values = documents(form)
@@ -233,7 +229,7 @@ def any_value(value):
 
 
 @pytest.mark.parametrize("form", JSON_FORMATS)
-@settings(bounded, max_examples=2 * EXAMPLES)
+@bounded(2 * EXAMPLES)
 @given(field=st.sampled_from(OWN), value=odd_values)
 def test_attributes_of_this_package_may_hold_anything(form, field, value):
     read(with_tag(form, f"aiops_lab.{field}", value))
@@ -244,7 +240,7 @@ def test_attributes_of_this_package_may_hold_anything(form, field, value):
 cells = st.tuples(st.integers(0, 100), st.integers(0, 100), odd_values)
 
 
-@bounded
+@few
 @given(some=st.lists(cells, min_size=1, max_size=3))
 def test_changed_cells_of_csv_are_read_or_refused(some):
     table = pd.read_csv(io.BytesIO(written("csv")), dtype=object, keep_default_na=False)
@@ -257,7 +253,7 @@ def test_changed_cells_of_csv_are_read_or_refused(some):
 columns = st.tuples(st.integers(0, 100), odd_values, st.sampled_from(["all", "one", "drop"]))
 
 
-@bounded
+@few
 @given(some=st.lists(columns, min_size=1, max_size=3))
 def test_changed_columns_of_parquet_are_read_or_refused(some, tmp_path):
     optional("parquet")
