@@ -10,6 +10,7 @@ endpoints  What behaves alike? The rule that folds ids in paths; methods and rou
 user_code  Detectors and rules of a user's own, whose errors are told and harm nothing else.
 numerics   Small numeric helpers: the optional compiler, Wilson bounds, times as integers.
 progress   How far is long work? A progress bar.
+background  What runs beside a block? A function, in a thread that stops with it.
 results    Plain data that crosses wings: Anomaly, Suspect, Verdict, Step, Explanation.
 formats    Whose traces? Files of OTLP, Jaeger, Zipkin, Parquet and CSV, read and written.
 record     What happened? instrument(app), Session, trace_connection, SpanStore, injected faults.

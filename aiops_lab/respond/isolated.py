@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiops_lab.endpoints import printable
 from aiops_lab.record.redaction import redact_secrets
@@ -19,7 +19,7 @@ MOST_OUTCOME = 300  # characters of an error or a result
 class Outcome(NamedTuple):
     """What became of a call: `error` is empty where it returned."""
 
-    value: object
+    value: Any
     error: str
 
 

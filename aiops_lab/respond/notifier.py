@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -17,6 +16,7 @@ from aiops_lab.detect.incidents import RESOLVED, Incident
 from aiops_lab.logs import get_logger
 from aiops_lab.respond.isolated import Isolated
 from aiops_lab.respond.limits import Backoff, RateLimit
+from aiops_lab.respond.looker import NOTICE_LOOK_S, Looker
 from aiops_lab.respond.notices import (
     Notice,
     Told,
@@ -35,12 +35,6 @@ if TYPE_CHECKING:
     from aiops_lab.monitor import Monitor
 
 _log = get_logger(__name__)
-
-NOTICE_LOOK_S = 1.0
-"""Seconds between two looks at the incidents. Raising it tells later."""
-
-CLOSE_S = 2.0
-"""Seconds for which `close` waits for a thread, which is then left alone."""
 
 MOST_WAITING = 1_000
 """Notices that wait for a target at most; further ones are made when there is room."""
@@ -125,7 +119,7 @@ class Notifier:
         self._channels = [make(target) for target in targets]
         monitor.responders.append(self)
         for channel in self._channels:
-            channel.thread.start()
+            channel.looker.start()
 
     def status(self) -> list[dict[str, Any]]:
         """Return how each target fares: to, sent, failures, waiting, summarized, last_sent,
@@ -136,14 +130,15 @@ class Notifier:
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Return whether all that is to be told by now was told, within `timeout_s` seconds."""
         deadline = time.monotonic() + timeout_s
-        return all(channel.flush(deadline) for channel in self._channels)
+        return all(channel.looker.flush(deadline) for channel in self._channels)
 
     def close(self) -> None:
         """End the threads; what was not told is told after the next start."""
         for channel in self._channels:
-            channel.stop()
+            channel.looker.stop()
         for channel in self._channels:
-            channel.thread.join(CLOSE_S)
+            channel.looker.join()
+            channel.end_turn()
         if self in self._monitor.responders:
             self._monitor.responders.remove(self)
 
@@ -171,9 +166,8 @@ class _Channel:
         self._limits = limits
         self._server = server
         self._target = target
-        self._ended = threading.Event()
-        self._wake = threading.Event()
-        self._isolated = Isolated(limits.timeout_s, self._ended)
+        self.looker = Looker(f"to {target.name}", self._look, lambda: monitor.store.closed)
+        self._isolated = Isolated(limits.timeout_s, self.looker.ended)
         self._rate = RateLimit(limits.most, limits.per_s)
         self._backoff = Backoff(limits.first_retry_s, limits.last_retry_s)
         self._records = ToldRecords(monitor.store, target.name)
@@ -183,10 +177,6 @@ class _Channel:
         self._last_sent: str | None = None
         self._last_error: str | None = None
         self._is_failing = False
-        self._rounds = threading.Condition()
-        self._begun = 0  # looks at incidents
-        self._calm = 0  # the last of them that found nothing to tell
-        self.thread = threading.Thread(target=self._run, name=f"to {target.name}", daemon=True)
 
     def status(self) -> dict[str, Any]:
         return {
@@ -199,60 +189,29 @@ class _Channel:
             "last_error": self._last_error,
         }
 
-    def stop(self) -> None:
-        self._ended.set()
-        self._wake.set()
-
-    def flush(self, deadline: float) -> bool:
-        with self._rounds:
-            wanted = self._begun + 1
-            while self._calm < wanted and self.thread.is_alive():
-                self._wake.set()
-                left_s = deadline - time.monotonic()
-                if left_s <= 0:
-                    return False
-                self._rounds.wait(min(left_s, NOTICE_LOOK_S))
-            return self._calm >= wanted
-
-    def _run(self) -> None:
-        while not self._ended.is_set() and not self._monitor.store.closed:
-            pause_s = self._round()
-            if pause_s > NOTICE_LOOK_S:  # after a failure nothing makes it earlier
-                self._ended.wait(pause_s)
-            else:
-                self._wake.wait(pause_s)
-            self._wake.clear()
-        self._quietly(self._records.end_turn)
-
-    def _round(self) -> float:
-        """Tell what is due; return the seconds until the next look."""
-        with self._rounds:
-            self._begun += 1
-            begun = self._begun
+    def _look(self) -> float | None:
+        """Tell what is due; return the seconds until the next look, None where nothing is due."""
         due = self._quietly(self._due)
         if due is None:
             return NOTICE_LOOK_S
         self._counts["waiting"] = len(due)
         if not due:
-            self._is_calm(begun)
-            return NOTICE_LOOK_S
+            return None
         if self._isolated.is_busy:
             return self._backoff.fail()
-        if self._rate.room() == 0 or self._quietly(self._records.take_turn) is False:
+        if self._rate.room() == 0 or self._quietly(self._records.turn.take) is False:
             return NOTICE_LOOK_S  # or another process tells
         due = [each for each in due if not self._is_told_elsewhere(each)]
         for each in self._within_limits(due):
-            if self._ended.is_set():
-                break
+            if self.looker.ended.is_set():
+                return NOTICE_LOOK_S
             if not self._send(each):
                 return self._backoff.fail()
             self._backoff.succeed()
-        return 0.0 if self._rate.room() and not self._ended.is_set() else NOTICE_LOOK_S
+        return 0.0 if self._rate.room() else NOTICE_LOOK_S
 
-    def _is_calm(self, begun: int) -> None:
-        with self._rounds:
-            self._calm = begun
-            self._rounds.notify_all()
+    def end_turn(self) -> None:
+        self._quietly(self._records.turn.end)
 
     def _quietly(self, work: Callable[[], Any]) -> Any:
         """Return what `work` returns; None where the store cannot be used at present."""
@@ -332,7 +291,7 @@ class _Channel:
         outcome = self._isolated.call(partial(self._deliver, due))
         if not outcome.error:
             return True
-        if not self._ended.is_set():
+        if not self.looker.ended.is_set():
             self._fail(outcome.error)
         return False
 

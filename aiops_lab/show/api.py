@@ -32,6 +32,7 @@ from aiops_lab.detect.incidents import RESOLVED, STATUSES, Incident
 from aiops_lab.explain.changes import Change, check_change
 from aiops_lab.numerics import to_timestamp, to_utc
 from aiops_lab.record.faults import Fault, FaultInjector, Injected
+from aiops_lab.respond.remedy_log import calls_for
 from aiops_lab.respond.responders import responses_of
 from aiops_lab.results import iso
 from aiops_lab.show.access import CHALLENGE, Access, TokenError, guard
@@ -279,7 +280,7 @@ def aiops(
     json_errors(blueprint)
     guard(blueprint, Access(hosts, token, private))
     clock = now or partial(pd.Timestamp.now, "UTC")
-    shown = partial(_shown_incident, monitor)
+    shown = partial(_whole_incident, monitor)
     blueprint.register_error_handler(OSError, _store_problem)
     shown_to_people = page(monitor, clock, listeners=listeners, stopping=stopping)
     blueprint.register_blueprint(shown_to_people)
@@ -413,6 +414,12 @@ def _left_out() -> Data:
 def _listed(name: str, incidents: list[Incident], monitor: Monitor) -> Data:
     shown = [_shown_incident(monitor, each) for each in incidents]
     return {"incident_count": len(incidents), name: shown}
+
+
+def _whole_incident(monitor: Monitor, incident: Incident) -> Data:
+    """Return an incident, and what remedies did about it, if there were any."""
+    calls = calls_for(monitor.store, incident.id)
+    return _shown_incident(monitor, incident) | ({"remedies": calls} if calls else {})
 
 
 def _shown_incident(monitor: Monitor, incident: Incident) -> Data:

@@ -56,6 +56,8 @@ NOTICE_COUNTS = {
     "aiops_notices_sent": "Notices that arrived, by target.",
     "aiops_notice_failures": "Attempts to send a notice that failed; each is tried again.",
 }
+REMEDY_COUNTS = {"aiops_remedy_calls": "What remedies did since this process began."}
+
 NOTICE_GAUGES = {
     "aiops_notices_waiting": (
         "Notices that wait, for a target that fails or for the limit of notices per time."
@@ -169,7 +171,9 @@ class _Collector:
             text = "Unix time up to which traffic was judged."
             name = "aiops_judged_until_timestamp_seconds"
             yield GaugeMetricFamily(name, text, value=judged_until.timestamp())
-        yield from _notice_metrics(responses_of(monitor).get("notices", []))
+        responses = responses_of(monitor)
+        yield from _notice_metrics(responses.get("notices", []))
+        yield from _remedy_metrics(responses.get("remedies", []))
 
 
 def _notice_metrics(targets: list[dict[str, Any]]) -> Iterator[Metric]:
@@ -192,6 +196,17 @@ def _families(
     endpoint.
     """
     return [kind(name, text, labels=labels) for name, text in texts.items()]
+
+
+def _remedy_metrics(remedies: list[dict[str, Any]]) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    (calls,) = _families(CounterMetricFamily, REMEDY_COUNTS, ["remedy", "outcome"])
+    for remedy in {remedy["remedy"]: remedy for remedy in remedies}.values():
+        for outcome in ("acted", "would_have_acted", "failed", "held_back"):
+            calls.add_metric([remedy["remedy"], outcome], remedy[outcome])
+    if remedies:
+        yield calls
 
 
 def _request_metrics(counts: dict[EndpointName, RequestCounts]) -> Iterator[Metric]:

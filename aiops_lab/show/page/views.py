@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 from aiops_lab.checks import FieldError
 from aiops_lab.detect.grouping import IllegalMoveError
 from aiops_lab.detect.incidents import RESOLVED, STATUSES, Incident
+from aiops_lab.respond.remedy_log import calls_for
 from aiops_lab.respond.responders import responses_of
 from aiops_lab.show.access import CHALLENGE, TokenError
 from aiops_lab.show.origin import RefusedError
@@ -40,6 +41,7 @@ MOST_OPEN = 8  # incidents and changes of the overview
 _MOST_SHOWN = 20  # endpoints of the overview, the worst first
 MOST_TRACE_BARS = 200  # spans of a waterfall on a page of its own
 MOST_ACCOUNTS = 60  # of a ledger on a page of its own
+MOST_CALLS_SHOWN = 5  # of remedies, the last ones
 MOST_KEPT = 64  # first answers that are kept, each until its incident changes
 
 
@@ -158,7 +160,8 @@ class _Views:
             parts: object = (self._monitor.judged_until, facts, len(self._monitor.changes()))
         except (OSError, ValueError) as error:
             parts = None, [], str(error)
-        seen = repr((parts, actions.faults_of(self.simulation)))
+        beside = actions.faults_of(self.simulation), responses_of(self._monitor)
+        seen = repr((parts, beside))
         return blake2s(seen.encode(), digest_size=8).hexdigest()
 
     def overview(self) -> ResponseReturnValue:
@@ -167,6 +170,7 @@ class _Views:
         incidents = self._monitor.incidents()
         unresolved = [each for each in incidents if each.status != RESOLVED]
         edges = recent.edges
+        responses = responses_of(self._monitor)
         return self._page(
             "overview.html",
             "overview",
@@ -178,7 +182,8 @@ class _Views:
             graph=graph(edges, [each.name for each in recent.endpoints]),
             marks=_marks(unresolved),
             changes=self._monitor.changes()[::-1][:MOST_OPEN],
-            notices=responses_of(self._monitor).get("notices", []),
+            notices=responses.get("notices", []),
+            remedies=responses.get("remedies", []),
             faults=actions.faults_of(self.simulation),
             breakable=actions.breakable(self.simulation),
         )
@@ -235,7 +240,11 @@ class _Views:
         return self._of(
             id,
             lambda found: self._page(
-                "incident.html", "all_incidents", incident=found, answer=self._answer(found)
+                "incident.html",
+                "all_incidents",
+                incident=found,
+                answer=self._answer(found),
+                calls=calls_for(self._monitor.store, id)[-MOST_CALLS_SHOWN:],
             ),
         )
 

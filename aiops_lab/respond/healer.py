@@ -1,0 +1,203 @@
+"""Who calls the remedies? `Healer`: each in a thread of its own, within its limits."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from aiops_lab.checks import FieldError
+from aiops_lab.detect.incidents import ACTIVE, Incident
+from aiops_lab.logs import get_logger
+from aiops_lab.numerics import unix_ns
+from aiops_lab.respond.isolated import Isolated, shown_text
+from aiops_lab.respond.looker import NOTICE_LOOK_S, Looker
+from aiops_lab.respond.remedies import (
+    ACTED,
+    BEGUN,
+    FAILED,
+    HELD_BACK,
+    WOULD_ACT,
+    Call,
+    Decision,
+    Remedy,
+    decide,
+    is_meant,
+    is_new,
+)
+from aiops_lab.respond.remedy_log import RemedyLog
+
+if TYPE_CHECKING:
+    from aiops_lab.monitor import Monitor
+
+_log = get_logger(__name__)
+
+
+class Healer:
+    """Calls remedies for the incidents of a monitor, each in a thread of its own.
+
+    A remedy is called for active incidents of its kind, whose cause is certain enough; what a
+    person has acknowledged is left to that person. What it did, would have done (a dry run, as is
+    the default), or why it was held back stands in a log in the store, with the incident. A call
+    is noted before it is made: of several processes one makes it, and a restart does not repeat it.
+    Where it cannot be noted, it is not made. A remedy that raises or hangs harms no other, nor the
+    monitor. The threads end with `close`, or when the store is closed.
+
+    Parameters
+    ----------
+    monitor : Monitor
+    remedies : iterable of Remedy
+        With different names.
+
+    Raises
+    ------
+    ValueError
+        One is no `Remedy`, or two have the same name.
+    """
+
+    kind = "remedies"
+
+    def __init__(self, monitor: Monitor, remedies: Iterable[Remedy]) -> None:
+        self._monitor = monitor
+        self._carers = [_Carer(monitor, remedy) for remedy in _checked(remedies)]
+        monitor.responders.append(self)
+        for carer in self._carers:
+            carer.looker.start()
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return how each remedy fares: remedy, dry_run, how often it acted, would_have_acted,
+        failed and was held_back since the start, is_busy, last_error.
+        """
+        return [carer.status() for carer in self._carers]
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Return whether all that is to be done by now was done, within `timeout_s` seconds."""
+        deadline = time.monotonic() + timeout_s
+        return all(carer.looker.flush(deadline) for carer in self._carers)
+
+    def close(self) -> None:
+        """End the threads; a call that has not returned is left alone."""
+        for carer in self._carers:
+            carer.looker.stop()
+        for carer in self._carers:
+            carer.looker.join()
+            carer.end_turn()
+        if self in self._monitor.responders:
+            self._monitor.responders.remove(self)
+
+    def __enter__(self) -> Healer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _checked(remedies: Iterable[Remedy]) -> list[Remedy]:
+    given = list(remedies)
+    for remedy in given:
+        if not isinstance(remedy, Remedy):
+            raise FieldError("remedies", "must be a list of Remedy", remedy)
+    names = Counter(remedy.name for remedy in given)
+    for name, n in names.items():
+        if n > 1:
+            raise FieldError("remedies", "must have different names", name)
+    return given
+
+
+class _Carer:
+    """One remedy, and its thread."""
+
+    def __init__(self, monitor: Monitor, remedy: Remedy) -> None:
+        self._monitor = monitor
+        self._remedy = remedy
+        self.looker = Looker(f"remedy {remedy.name}", self._look, lambda: monitor.store.closed)
+        self._isolated = Isolated(remedy.timeout_s, self.looker.ended)
+        self._calls = RemedyLog(monitor.store, remedy.name)
+        self._counts: Counter[str] = Counter()
+        self._last_error: str | None = None
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "remedy": self._remedy.name,
+            "dry_run": self._remedy.dry_run,
+            "acted": self._counts[ACTED],
+            "would_have_acted": self._counts[WOULD_ACT],
+            "failed": self._counts[FAILED],
+            "held_back": self._counts[HELD_BACK],
+            "is_busy": self._isolated.is_busy,
+            "last_error": self._last_error,
+        }
+
+    def end_turn(self) -> None:
+        try:
+            self._calls.turn.end()
+        except (OSError, ValueError):
+            return  # it is over after a minute
+
+    def _look(self) -> float | None:
+        """Call the remedy where it is to be called; return None where it is not."""
+        if self._isolated.is_busy:
+            return NOTICE_LOOK_S
+        active = [each for each in self._monitor.incidents(ACTIVE) if is_meant(self._remedy, each)]
+        if not active:
+            return None
+        if not self._calls.turn.take():
+            return NOTICE_LOOK_S
+        has_acted = [self._care(each) for each in active]
+        return 0.0 if any(has_acted) else None
+
+    def _care(self, incident: Incident) -> bool:
+        """Return whether the remedy was called for an incident."""
+        log = self._calls.read()
+        decision = decide(self._remedy, incident, log, time.time_ns())
+        if decision.call:
+            decision = self._condition(incident)
+        if decision.call and not self._isolated.is_busy:
+            self._call(incident)
+            return True
+        if decision.about:
+            held = self._row(incident, HELD_BACK, decision.about)
+            if is_new(held, log):
+                self._note(held)
+        return False
+
+    def _condition(self, incident: Incident) -> Decision:
+        """Return what the condition of the remedy's own says."""
+        if self._remedy.matches is None:
+            return Decision(True)
+        matched, error = self._isolated.call(partial(self._remedy.matches, incident))
+        if error:
+            self._last_error = error
+            return Decision(False, f"its condition failed: {error}")
+        return Decision(bool(matched))
+
+    def _call(self, incident: Incident) -> None:
+        if self._remedy.dry_run:
+            self._note(self._row(incident, WOULD_ACT, ""))
+            return
+        begun = self._row(incident, BEGUN, "")
+        self._calls.save(begun)  # or it is not called: the limits would not know
+        told, error = self._isolated.call(partial(_act, self._remedy, incident))
+        if error:
+            self._last_error = error
+            self._note(begun._replace(outcome=FAILED, about=error))
+        else:
+            self._note(begun._replace(outcome=ACTED, about=told))
+
+    def _row(self, incident: Incident, outcome: str, about: str) -> Call:
+        as_of_ns = unix_ns(incident.last_anomaly)
+        return Call(time.time_ns(), incident.id, self._remedy.name, outcome, about, as_of_ns)
+
+    def _note(self, call: Call) -> None:
+        self._counts[call.outcome] += 1
+        about = f": {call.about}" if call.about else ""
+        _log.info("remedy %s %s for %s%s", call.remedy, call.outcome, call.incident, about)
+        self._calls.save(call)
+
+
+def _act(remedy: Remedy, incident: Incident) -> str:
+    """Return what a remedy returned, as text."""
+    value = remedy.act(incident)
+    return "" if value is None else shown_text(str(value))

@@ -1,0 +1,167 @@
+"""What may be done about an incident by itself? `Remedy`: a function, and when it may be called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from aiops_lab.checks import FieldError, check_number
+from aiops_lab.detect.incidents import ACTIVE, Incident
+from aiops_lab.numerics import unix_ns
+from aiops_lab.spans import Key
+
+WOULD_ACT, ACTED, FAILED, HELD_BACK, BEGUN = (
+    "would have acted",
+    "acted",
+    "failed",
+    "held back",
+    "begun",
+)
+"""What a remedy did. Begun: it was called, and the process ended before it returned."""
+
+REAL_CALLS = ACTED, FAILED, BEGUN  # what counts for the limits, in a dry run beside would-haves
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A function that mends one kind of incident, and when it may be called.
+
+    It is called with the `Incident`. What it returns stands in the log, and what it raises.
+
+    Parameters
+    ----------
+    name : str
+        Of the remedy, in the log.
+    act : function (Incident) -> object
+    kinds : collection of str
+        The types of anomaly at the cause, such as ``error_spike``; default: all.
+    endpoint, service : str
+        Of the cause, or where none was found of the worst anomaly; default: any.
+    matches : function (Incident) -> bool
+        A further condition.
+    dry_run : bool
+        Whether it is only told what would have been done. Default True.
+    min_confidence : float
+        The least confidence of the cause, 0 to 1. Default 0.8: of five such causes four are right.
+    most, per_s
+        It is called at most `most` times in `per_s` seconds, for all incidents together. Default 3
+        in 3,600 s: what three calls have not mended needs a person.
+    cooldown_s : float
+        Seconds between two calls, default 300: what it did needs time to show. A second call for
+        one incident needs a new anomaly after the first.
+    timeout_s : float
+        Seconds after which it counts as failed, default 30. It is not called again before it has
+        returned.
+
+    Raises
+    ------
+    ValueError
+        A parameter breaks its rule.
+    """
+
+    name: str
+    act: Callable[[Incident], object]
+    kinds: Sequence[str] = ()
+    endpoint: str | None = None
+    service: str | None = None
+    matches: Callable[[Incident], bool] | None = None
+    dry_run: bool = True
+    min_confidence: float = 0.8
+    most: int = 3
+    per_s: float = 3600.0
+    cooldown_s: float = 300.0
+    timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isprintable() or not self.name:
+            raise FieldError("name", "must be a text of printable characters", self.name)
+        for field in ("act", "matches"):
+            given = getattr(self, field)
+            if not callable(given) and (field == "act" or given is not None):
+                raise FieldError(field, "must be a function of an Incident", given)
+        if isinstance(self.kinds, str):
+            raise FieldError("kinds", "must be a list of types of anomaly", self.kinds)
+        check_number("min_confidence", self.min_confidence, 0, 1)
+        check_number("most", self.most, 1, 1_000_000, whole=True)
+        check_number("per_s", self.per_s, 0, 1e9)
+        check_number("cooldown_s", self.cooldown_s, 0, 1e9)
+        check_number("timeout_s", self.timeout_s, 0.001, 86_400)
+
+
+class Call(NamedTuple):
+    """A row of the log of a remedy.
+
+    ``as_of_ns`` is the last anomaly that the incident had then, ``ns`` when it was (both Unix ns).
+    ``about`` is why it was held back, what it returned, or its error.
+    """
+
+    ns: int
+    incident: str
+    remedy: str
+    outcome: str
+    about: str
+    as_of_ns: int
+
+
+class Decision(NamedTuple):
+    """Whether a remedy is to be called: if not, `about` says why, empty where nobody need know."""
+
+    call: bool
+    about: str = ""
+
+
+def is_meant(remedy: Remedy, incident: Incident) -> bool:
+    """Return whether an incident is of the kind that a remedy mends, its own condition apart."""
+    service, endpoint = place = _place(incident)
+    kinds = {anomaly.type for anomaly in incident.anomalies if anomaly.key == place}
+    if remedy.kinds and not kinds & set(remedy.kinds):
+        return False
+    names = endpoint, incident.root_cause.name if incident.root_cause else ""
+    return remedy.endpoint in (None, *names) and remedy.service in (None, service)
+
+
+def decide(remedy: Remedy, incident: Incident, log: Sequence[Call], now_ns: int) -> Decision:
+    """Return whether a remedy is to be called for an incident of its kind.
+
+    `log` holds the rows of this remedy, of all incidents, in the order of time.
+    """
+    if incident.status != ACTIVE:
+        return Decision(False)  # over, or a person is at work
+    counted = (*REAL_CALLS, WOULD_ACT) if remedy.dry_run else REAL_CALLS
+    called = [row for row in log if row.outcome in counted]
+    mine = [row for row in called if row.incident == incident.id]
+    if mine and mine[-1].as_of_ns >= unix_ns(incident.last_anomaly):
+        return Decision(False)  # nothing has happened since
+    if incident.root_cause is None:
+        return Decision(False, "no cause was found")
+    if incident.root_cause.confidence < remedy.min_confidence:
+        return Decision(False, f"the confidence is below {remedy.min_confidence:.0%}")
+    if called and 0 <= now_ns - called[-1].ns < remedy.cooldown_s * 1e9:
+        return Decision(False)
+    recent = [row for row in called if 0 <= now_ns - row.ns < remedy.per_s * 1e9]
+    if len(recent) >= remedy.most:
+        return Decision(False, f"it was called {len(recent)} times in {remedy.per_s:g} s")
+    return Decision(True)
+
+
+def is_new(held: Call, log: Sequence[Call]) -> bool:
+    """Return whether the log does not say last of an incident that it was held back for that."""
+    mine = [row for row in log if row.incident == held.incident]
+    return not mine or mine[-1][3:5] != held[3:5]
+
+
+def _place(incident: Incident) -> Key:
+    cause = incident.root_cause
+    return incident.main_anomaly.key if cause is None else cause.key
+
+
+def shown_call(call: Call, time: str | None) -> dict[str, Any]:
+    """Return a row of the log as the HTTP interface shows it."""
+    return {
+        "time": time,
+        "incident": call.incident,
+        "remedy": call.remedy,
+        "outcome": call.outcome,
+        "about": call.about,
+    }

@@ -1,0 +1,70 @@
+"""Which of several processes acts? One at a time, holding a record of the store."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from aiops_lab.shared_state import is_alive
+
+if TYPE_CHECKING:
+    from aiops_lab.record.store import Load, SpanStore
+
+TURN_S = 60.0
+"""Seconds after which another process acts in place of one that is gone from another host. A
+process that is alive renews it with what it does."""
+
+TURN = "turn"  # kind of records
+
+Records = dict[str, dict[str, object]]  # by kind and key
+
+
+class Turn:
+    """The right to do something for a store.
+
+    Parameters
+    ----------
+    store : SpanStore
+    name : str
+        What is done.
+    """
+
+    def __init__(self, store: SpanStore, name: str) -> None:
+        self._store = store
+        self._name = name
+        self._identity = [socket.gethostname(), os.getpid(), secrets.token_hex(4)]
+
+    def take(self) -> bool:
+        """Return whether this process acts now; another one may be at it."""
+        return self._store.update(self._taken)
+
+    def save(self, records: Records) -> None:
+        """Store records, and stay the one who acts."""
+        self._store.update(lambda load: records | self._lease())
+
+    def end(self) -> None:
+        """Let another process act at once."""
+        nobody: Records = {TURN: {self._name: None}}
+        self._store.update(lambda load: nobody if self._is_mine(load) else None)
+
+    def _taken(self, load: Load) -> Records | None:
+        holder = load(TURN, self._name)
+        is_free = holder is None or self._is_mine(load) or _is_over(holder)
+        return self._lease() if is_free else None
+
+    def _is_mine(self, load: Load) -> bool:
+        holder = load(TURN, self._name)
+        return holder is not None and holder["holder"] == self._identity
+
+    def _lease(self) -> Records:
+        return {TURN: {self._name: {"holder": self._identity, "since": time.time()}}}
+
+
+def _is_over(turn: dict[str, Any]) -> bool:
+    """Return whether a holder has ended, is late, or of a clock that ran ahead."""
+    host, process, _ = turn["holder"]
+    is_gone = host == socket.gethostname() and not is_alive(process)
+    return is_gone or not 0 <= time.time() - turn["since"] < TURN_S

@@ -1,0 +1,53 @@
+"""What remedies did is visible with the incident, on the overview, in the JSON, for Prometheus."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+import aiops_lab as lab
+from aiops_lab.respond.healer import Healer
+from aiops_lab.respond.remedies import Remedy
+from aiops_lab.show.api import aiops
+from aiops_lab.show.prometheus import metrics_page
+from tests.support.made import Shop, fault
+from tests.test_monitor import at, fill
+
+
+def fail(incident):
+    raise RuntimeError("<script>")
+
+
+def test_what_remedies_did_is_shown():
+    with lab.SpanStore(":memory:") as store:
+        fill(store, Shop(1, fault("/payment", 120, 180, status=500)).run(160))
+        monitor = lab.Monitor(store)
+        app = Flask(__name__, static_folder=None)
+        app.register_blueprint(aiops(monitor, now=lambda: at(160)))
+        app.register_blueprint(metrics_page(monitor, now=lambda: at(160)))
+        client = app.test_client()
+        (found,) = monitor.step(at(160))
+        page = f"/aiops/page/incidents/{found.id}"
+        assert "What remedies did" not in client.get(page).text
+        assert "remedies" not in client.get(f"/aiops/incidents/{found.id}").json
+        assert "Remedies" not in client.get("/aiops/").text
+        assert "aiops_remedy" not in client.get("/metrics").text
+        remedies = [Remedy("restart", fail, dry_run=False), Remedy("scale", fail)]
+        with Healer(monitor, remedies) as healer:
+            assert healer.flush()
+            overview = client.get("/aiops/").text
+            told = client.get("/metrics").text
+            rows = client.get("/aiops/metrics").json["remedies"]
+        shown = client.get(page).text
+        calls = client.get("/aiops/incidents/latest").json["remedies"]
+    assert "UTC: restart failed: RuntimeError: &lt;script&gt;" in shown
+    assert "UTC: scale would have acted</li>" in shown
+    assert "restart: 0 times acted, 0 times would have, 0 times held back" in overview
+    assert "1 times failed</span>, the last: <q>RuntimeError: &lt;script&gt;</q>" in overview
+    assert "scale (dry run): 0 times acted, 1 times would have" in overview
+    assert {(each["remedy"], each["outcome"]) for each in calls} == {
+        ("restart", "failed"),
+        ("scale", "would have acted"),
+    }
+    assert [(row["remedy"], row["failed"]) for row in rows] == [("restart", 1), ("scale", 0)]
+    assert 'aiops_remedy_calls_total{outcome="failed",remedy="restart"} 1.0' in told
+    assert 'aiops_remedy_calls_total{outcome="would_have_acted",remedy="scale"} 1.0' in told
