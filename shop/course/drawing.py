@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from aiops_lab.checks import missing_extra
+from aiops_lab.show.plots.style import BLUE, VERMILLION
 from aiops_lab.show.plots.trace import waterfall
 from aiops_lab.spans import Span, to_frame
 from aiops_lab.traces.trees import self_time
@@ -112,3 +113,25 @@ def show(alt: str) -> None:
     else:
         display(fig, metadata={"image/png": {"alt": alt}})
     plt.close(fig)
+
+
+def looks(seconds: Sequence[float], finished: Sequence[int], ages_s: Sequence[float]) -> None:
+    """Draw what repeated looks at a store have seen: finished spans, and the oldest open one's age.
+
+    Parameters
+    ----------
+    seconds : sequence of float
+        When each look was, in s.
+    finished : sequence of int
+        How many spans had ended by then.
+    ages_s : sequence of float
+        The age of the oldest open span in s; 0 = none is open.
+    """
+    at, age = np.asarray(seconds), np.asarray(ages_s)
+    fig, (above, below) = plt.subplots(2, 1, figsize=(7, 4), sharex=True, layout="constrained")
+    above.step(at, finished, "o-", where="post", color=BLUE)
+    below.plot(at[age > 0], age[age > 0], "o-", color=VERMILLION, label="one is open")
+    below.plot(at[age == 0], age[age == 0], "s", color=BLUE, label="none is open")
+    above.set(ylabel="finished\n(spans)")
+    below.set(ylabel="age of the\noldest open (s)", xlabel="seconds since the order came in")
+    below.legend()
