@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
 
 from aiops_lab.checks import missing_extra
-from aiops_lab.show.plots.style import BLUE, VERMILLION
+from aiops_lab.results import Anomaly
+from aiops_lab.show.plots.style import BLUE, GREY, VERMILLION
 from aiops_lab.show.plots.trace import waterfall
 from aiops_lab.spans import Span, to_frame
 from aiops_lab.traces.trees import self_time
@@ -17,6 +19,8 @@ from shop.virtual_time.scenario import BEGIN_NS
 
 try:
     import matplotlib.pyplot as plt
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 except ModuleNotFoundError as error:
     raise missing_extra(error) from error
 
@@ -97,15 +101,17 @@ def waterfalls(traces: Mapping[str, tuple[pd.DataFrame, str]], until_ms: float =
         axes[-1].set_xlim(0, until_ms)
 
 
-def show(alt: str) -> None:
-    """Show the current figure with a text that says what it shows, and close it.
+def show(alt: str, figure: Figure | None = None) -> None:
+    """Show a figure with a text that says what it shows, and close it.
 
     Parameters
     ----------
     alt : str
         The text, for readers who do not see the figure.
+    figure : Figure, optional
+        Default the current one.
     """
-    fig: Any = plt.gcf()
+    fig = figure or plt.gcf()
     try:
         from IPython.display import display
     except ImportError:
@@ -135,3 +141,74 @@ def looks(seconds: Sequence[float], finished: Sequence[int], ages_s: Sequence[fl
     above.set(ylabel="finished\n(spans)")
     below.set(ylabel="age of the\noldest open (s)", xlabel="seconds since the order came in")
     below.legend()
+
+
+def calls(
+    endpoint: str, until_s: float, ms_at: Callable[[float], float | None], every_s: float = 1.0
+) -> list[Span]:
+    """Return spans of an endpoint that is called at regular intervals, from virtual second 0 on.
+
+    Parameters
+    ----------
+    endpoint : str
+        Its route.
+    until_s : float
+        When the calls end, in s.
+    ms_at : function
+        The usual duration in ms of a call at a second; None = it is never answered. Durations
+        scatter around it (sd 0.25 of the logarithm).
+    every_s : float
+        Seconds between two calls; default 1.
+    """
+    rng = np.random.default_rng(0)
+    begins = np.arange(0, until_s, every_s)
+    noise = np.exp(0.25 * rng.standard_normal(len(begins)))
+    first = crc32(endpoint.encode()) << 32
+    numbered = enumerate(zip(begins, noise, strict=True), first)
+    return [_call(n, endpoint, at, ms_at(at), times) for n, (at, times) in numbered]
+
+
+def _call(n: int, endpoint: str, at_s: float, ms: float | None, times: float) -> Span:
+    took_ns = None if ms is None else int(ms * times * 1e6)
+    begin_ns = BEGIN_NS + int(at_s * 1e9)
+    ids = f"{n:032x}", f"{n:016x}", None
+    return Span(*ids, "shop", endpoint, "server", None, begin_ns, took_ns, 200, None)
+
+
+def first_alarms(anomalies: Iterable[Anomaly], since_s: float) -> pd.DataFrame:
+    """Return the first alarm of each endpoint and type: seconds after `since_s`, a second of the
+    virtual clock, and how many requests were due.
+    """
+    rows = [
+        (a.endpoint, a.type, _second(a.end) - since_s, a.evidence.get("expected_requests"))
+        for a in anomalies
+    ]
+    columns = ["endpoint", "alarm", "after_s", "due"]
+    return pd.DataFrame(rows, columns=columns).groupby(["endpoint", "alarm"]).min()
+
+
+def _second(time: pd.Timestamp) -> float:
+    return (time.value - BEGIN_NS) / 1e9
+
+
+def label_sizes(ax: Axes, faults: pd.DataFrame) -> None:
+    """Write the size of each delay above it: `faults` has start, end and duration_ms."""
+    where: Any = {"transform": ax.get_xaxis_transform(), "ha": "center", "va": "top"}
+    rows: list[dict[str, Any]] = faults.to_dict("records")  # type: ignore[assignment]
+    for fault in rows:
+        middle = fault["start"] + (fault["end"] - fault["start"]) / 2
+        ax.text(middle, 0.98, f"{fault['duration_ms']:g} ms", fontsize=8, **where)
+
+
+def effect_and_significance(calm: pd.DataFrame, broken: pd.DataFrame) -> None:
+    """Draw windows by their ratio and z: those in which nothing was broken, and the others."""
+    fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    ax.semilogx(calm["ratio"], calm["z"], "o", color=BLUE, label="nothing broken")
+    ax.semilogx(broken["ratio"], broken["z"], "X", color=VERMILLION, label="true fault")
+    ax.axvline(3, color=GREY, ls="--")
+    ax.axhline(3, color=GREY, ls="--")
+    ax.set_xlabel("effect size: ratio to the baseline (log scale)")
+    ax.set_ylabel("significance: z (standard errors)")
+    ax.set_xticks([0.5, 1, 2, 3, 8], ["0.5", "1", "2", "3", "8"])
+    ax.minorticks_off()
+    ax.legend()
