@@ -22,8 +22,10 @@ help:  ## show this list
 demo: $(VENV)/set-up-demo  ## start the shop, break /payment, watch the incident and its cause (1 minute)
 	@$(PY) -m shop demo
 
-lab: $(VENV)/set-up-lab  ## open the lessons in JupyterLab
-	@$(PY) -m jupyterlab notebooks
+lab: $(VENV)/set-up-lab  ## open the map of the course in JupyterLab, with copies of the lessons in my_lessons/
+	@$(PY) notebooks/copies.py lab
+	@mkdir -p $(VENV)/share/jupyter/lab/settings && cp notebooks/overrides.json $(VENV)/share/jupyter/lab/settings
+	@$(PY) -m jupyterlab my_lessons/README.md
 
 students: $(VENV)/set-up-lab  ## copy the lessons into students/, without their solutions
 	@$(PY) notebooks/copies.py students

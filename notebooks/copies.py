@@ -3,19 +3,22 @@ that runs.
 
     python notebooks/copies.py students          into students/: no solutions, no outputs
     python notebooks/copies.py students OUT      into a folder of your choice
+    python notebooks/copies.py lab               into my_lessons/: what `make lab` opens, no outputs
     python notebooks/copies.py solved            into solved/: what `make test` runs
 
 A copy for students keeps the hints and loses the outputs: "predict first" is idle where the answer
-is already on the page. `--outputs` keeps them, for those who read without a kernel. The lessons
+is already on the page. `--outputs` keeps them, for those who read without a kernel. A copy for the
+lab keeps the folded solutions too, and the map of the course lies beside the lessons. The lessons
 read `../data`, so a folder beside `notebooks/` needs nothing else; elsewhere, copy `data/` beside
 it. Files that are there already are left alone unless you say `--force`: somebody may have worked
-in them.
+in them. `lab` adds what is missing, the other two then write nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +38,14 @@ def without_solutions(notebook: NotebookNode, outputs: bool = False) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = SOLUTION.sub("", cell.source)
-        if cell.cell_type == "code" and not outputs:
+    if not outputs:
+        without_outputs(notebook)
+
+
+def without_outputs(notebook: NotebookNode) -> None:
+    """Take out what the cells of a notebook printed."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
             cell.update(outputs=[], execution_count=None)
 
 
@@ -66,25 +76,29 @@ def _solved(cell: NotebookNode) -> list[NotebookNode]:
 
 
 def copy_lessons(
-    out: Path, change: Callable[[NotebookNode], None], force: bool = False
+    out: Path, change: Callable[[NotebookNode], None], force: bool = False, add: bool = False
 ) -> list[Path]:
     """Write a changed copy of each lesson into the folder `out`; give their paths.
+
+    With `add` copies that are there already stay as they are, without an error.
 
     Raises
     ------
     ValueError
         `out` is the lessons' own folder or lies in it.
     FileExistsError
-        A copy is there already and `force` is false; then nothing is written.
+        A copy is there already, and `force` and `add` are false; then nothing is written.
     """
     if out.resolve().is_relative_to(HERE):
         raise ValueError(f"out must not lie in {HERE.name}/, where the lessons are, got {out}")
     lessons = sorted(HERE.glob("*.ipynb"))
     there = [path.name for path in lessons if (out / path.name).exists()]
-    if there and not force:
+    if there and not force and not add:
         raise FileExistsError(f"{out / there[0]} exists already; --force overwrites it")
     out.mkdir(parents=True, exist_ok=True)
     for path in lessons:
+        if path.name in there and not force:
+            continue
         notebook = nbformat.v4.reads(path.read_text("utf-8"))
         change(notebook)
         nbformat.validate(notebook)
@@ -94,6 +108,12 @@ def copy_lessons(
     return [out / path.name for path in lessons]
 
 
+def copy_map(out: Path) -> None:
+    """Copy the map of the course and its pictures, whose links lead to the lessons beside it."""
+    shutil.copy(HERE / "README.md", out)
+    shutil.copytree(HERE / "images", out / "images", dirs_exist_ok=True)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Copy the lessons, without their solutions or with them as cells."
@@ -101,10 +121,12 @@ def _arguments() -> argparse.Namespace:
     kinds = parser.add_subparsers(dest="kind", required=True)
     students = kinds.add_parser("students", help="no solutions and no outputs; hints stay")
     students.add_argument("--outputs", action="store_true", help="keep what the cells printed")
+    lab = kinds.add_parser("lab", help="no outputs, and the map of the course; solutions stay")
     solved = kinds.add_parser(
         "solved", help="each solution's code as a cell behind its exercise; outputs stay"
     )
-    for name, kind in {"students": students, "solved": solved}.items():
+    folders = {"students": students, "my_lessons": lab, "solved": solved}
+    for name, kind in folders.items():
         kind.add_argument(
             "out",
             nargs="?",
@@ -124,9 +146,13 @@ def main() -> int:
     def for_students(notebook: NotebookNode) -> None:
         without_solutions(notebook, arguments.outputs)
 
-    change = for_students if arguments.kind == "students" else with_solutions
+    changes = {"students": for_students, "lab": without_outputs, "solved": with_solutions}
+    is_lab = arguments.kind == "lab"
     try:
-        written = copy_lessons(arguments.out, change, arguments.force)
+        change = changes[arguments.kind]
+        written = copy_lessons(arguments.out, change, arguments.force, add=is_lab)
+        if is_lab:
+            copy_map(arguments.out)
     except (ValueError, OSError) as error:
         print(f"copies.py: {error}", file=sys.stderr)
         return 1

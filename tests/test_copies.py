@@ -127,6 +127,22 @@ def test_students_get_hints_and_neither_solutions_nor_outputs() -> None:
     assert (notebook.cells[0].outputs, notebook.cells[0].execution_count) == ([], None)
 
 
+def test_the_lab_gets_the_map_and_lessons_without_outputs_and_keeps_what_somebody_wrote(
+    tmp_path: Path, in_process
+) -> None:
+    worked_in = tmp_path / LESSONS[0].name
+    worked_in.write_text("my notes", "utf-8")
+    assert in_process("lab", tmp_path) == (0, "")
+    assert worked_in.read_text("utf-8") == "my notes"
+    assert (tmp_path / "README.md").read_text("utf-8").startswith("# The course")
+    other = tmp_path / LESSONS[1].name
+    assert "<summary>Solution" in other.read_text("utf-8")
+    code = [cell for cell in nbformat.read(other, 4).cells if cell.cell_type == "code"]
+    assert not any(cell.outputs for cell in code)
+    links = re.findall(r"\]\((\d\d_[^)]+)\)", (tmp_path / "README.md").read_text("utf-8"))
+    assert all((tmp_path / link).exists() for link in links)
+
+
 def test_outputs_stay_on_request() -> None:
     notebook = lesson()
     notebook.cells[0].update(
