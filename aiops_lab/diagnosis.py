@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import permutations
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +22,7 @@ from aiops_lab.explain.verdict import build_verdict
 from aiops_lab.numerics import unix_ns
 from aiops_lab.results import Anomaly, Suspect, Verdict
 from aiops_lab.spans import Key
-from aiops_lab.traces.encode import EncodedSpans, subtrees_of
+from aiops_lab.traces.encode import NEVER, EncodedSpans, subtrees_of
 from aiops_lab.user_code import UserCode, check_list, name_function
 
 Rule = Callable[[Reference, pd.DataFrame], list[Suspect]]
@@ -47,6 +49,8 @@ class Diagnosis:
         What names the suspects. Default: the ledger.
     config : RcaConfig, optional
         ``timeout_s`` is taken from `sensitivity`.
+    edges : dict of (caller, called) to int
+        When a call was seen first (Unix ns).
     user_code : UserCode, optional
         What happens where the rule fails. Default: its exception is raised. Where it is left out,
         there are no suspects.
@@ -59,8 +63,10 @@ class Diagnosis:
         rule: Rule | None = None,
         config: RcaConfig | None = None,
         *,
+        edges: Mapping[tuple[Key, Key], int] = MappingProxyType({}),
         user_code: UserCode | None = None,
     ) -> None:
+        self._edges = edges
         self._user_code = UserCode() if user_code is None else user_code
         self.incidents = incidents
         self._config = replace(config or RcaConfig(), timeout_s=sensitivity.timeout_s)
@@ -103,6 +109,15 @@ class Diagnosis:
         compared = self._compare(requests, started, until)
         return [] if compared is None else [suspect.key for suspect in self._ranked(compared)]
 
+    def state_of(self, incident: Incident) -> Hashable:
+        """Return all that the causes of an incident depend on, beside the spans."""
+        started = unix_ns(incident.started)
+        earliest = started - self._learned_ns
+        before = (e for e in self._other_episodes(incident) if e.since_ns < started)
+        clipped = [(frozenset(keys), since, min(until, started)) for keys, since, until in before]
+        reached = frozenset(episode for episode in clipped if episode[2] > earliest)
+        return self.bounds(incident), frozenset(incident.last_seen), bool(incident.beside), reached
+
     def _since(self, started_ns: int) -> int:
         """Return from when on spans are needed to explain what started at a moment (Unix ns)."""
         return started_ns - self._learned_ns - LONGEST_REQUEST_NS
@@ -139,8 +154,9 @@ class Diagnosis:
         """Return the requests of an incident beside those before it.
 
         Both touch its endpoints. Requests that touch the endpoints of other incidents while these
-        were at work are not taken as usual. Where none are left, or where the incident stands
-        beside another one with other causes, the requests are those to its own endpoints.
+        were at work are not taken as usual. Where none are left, the requests are those to its own
+        endpoints. Where it stands beside another one with other causes, they are those to its
+        origins: what is above these may suffer from the other one.
         """
         since, until = self.bounds(incident)
         spans = history(since, until).as_of(since, until)
@@ -153,13 +169,27 @@ class Diagnosis:
             compared = self._compare(requests, started, until, names)
             if compared is not None:
                 return compared
-        mine = _cut(spans, incident.keys)
+        own = self._origin_keys(incident, until) if incident.beside else incident.keys
+        mine = _cut(spans, own)
         requests = _Requests(mine)
-        requests.leave_out(episode for episode in episodes if episode.keys & incident.keys)
+        requests.leave_out(episode for episode in episodes if episode.keys & own)
         compared = self._compare(requests, started, until, names)
         if compared is None:
             compared = self._compare(_Requests(mine), started, until, names)
         return compared
+
+    def _origin_keys(self, incident: Incident, until_ns: int) -> set[Key]:
+        """Return the endpoints of an incident that call no other one of it, as far as was known at
+        a moment (Unix ns).
+
+        Fewer requests are a consequence, unless there is nothing else.
+        """
+        kinds = [*incident.last_seen]
+        others = {key for kind, key in kinds if kind != "traffic_drop"}
+        keys = others or incident.keys
+        pairs = permutations(keys, 2)
+        calling = {pair[0] for pair in pairs if self._edges.get(pair, NEVER) < until_ns}
+        return keys - calling or keys
 
     def _other_episodes(self, incident: Incident) -> Iterator[_Episode]:
         """Yield the episodes of other incidents, and the earlier ones of this one."""

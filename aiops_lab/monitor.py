@@ -404,7 +404,8 @@ class Monitor:
         self._known = known
         self._merged = dict(p.manager.merged)
         for incident_id, life_cycle in moved.items():
-            p.manager.find(incident_id).take_life_cycle(life_cycle)
+            if incident_id in p.manager.incidents:  # else it has just been merged
+                p.manager.find(incident_id).take_life_cycle(life_cycle)
         return True
 
     def _refresh(self) -> list[Incident]:

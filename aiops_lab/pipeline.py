@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
@@ -84,9 +84,16 @@ class Pipeline:
         self.system = np.zeros(2)
         self.edges: dict[tuple[Key, Key], int] = {}  # (caller, called): Unix ns of the first call
         self.done: int | None = None  # Unix ns up to which windows have been judged
+        # of each unresolved incident: what its causes depend on, and they
+        self.known_causes: dict[str, tuple[Hashable, list[Key]]] = {}
         self.manager = IncidentManager(sensitivity)
         self.diagnosis = Diagnosis(
-            sensitivity, self.manager.incidents, rule, config, user_code=self._user_code
+            sensitivity,
+            self.manager.incidents,
+            rule,
+            config,
+            edges=self.edges,
+            user_code=self._user_code,
         )
 
     def restore(self, incidents: Iterable[Incident]) -> None:
@@ -297,21 +304,21 @@ class Pipeline:
     def learn_calls(self, recording: Recording) -> None:
         """Learn who calls whom, and since when."""
         for edge, first in recording.calls.items():
-            # else it never answered: it has no baseline, so it can have no anomaly
-            if edge[1] in self.keys:
-                self.edges[edge] = min(self.edges.get(edge, NEVER), first)
+            self.edges[edge] = min(self.edges.get(edge, NEVER), first)
 
     def _group(
         self, found: list[Anomaly], until_ns: int, history: History | None
     ) -> list[Incident]:
         changed: list[Incident] = []
-        causes = None if history is None else _Causes(self.diagnosis, history)
+        causes = None if history is None else _Causes(self, history)
         # of one place and window: as the detectors stand
         in_order = sorted(found, key=attrgetter("end", "service", "endpoint"))
         for end, group in groupby(in_order, key=attrgetter("end")):
             calls = self._calls_before(unix_ns(end))
             changed += self.manager.window(end, list(group), calls, causes)
         changed += self.manager.tick(to_timestamp(until_ns))
+        unresolved = {i.id for i in self.manager.incidents.values() if i.resolved_at is None}
+        self.known_causes = {k: v for k, v in self.known_causes.items() if k in unresolved}
         by_id = {i.id: i for i in changed if i.id in self.manager.incidents}
         return list(by_id.values())
 
@@ -352,18 +359,20 @@ class Pipeline:
 class _Causes:
     """What is known of causes as of the window that is taken in, each computed once."""
 
-    def __init__(self, diagnosis: Diagnosis, history: History) -> None:
-        self._diagnosis = diagnosis
+    def __init__(self, pipeline: Pipeline, history: History) -> None:
+        self._diagnosis = pipeline.diagnosis
+        self._known = pipeline.known_causes
         self._history = history
-        self._known: dict[tuple[str, pd.Timestamp, int], list[Key]] = {}
         self._origins: dict[frozenset[tuple[Key, pd.Timestamp, pd.Timestamp]], list[Key]] = {}
 
     def causes(self, incident: Incident) -> list[Key]:
         """Return the suspects of an incident, best first."""
-        state = incident.id, incident.last_anomaly, len(incident.anomalies)
-        if state not in self._known:
-            self._known[state] = self._diagnosis.causes(incident, self._history)
-        return self._known[state]
+        state = self._diagnosis.state_of(incident)
+        known = self._known.get(incident.id)
+        if known is None or known[0] != state:
+            known = state, self._diagnosis.causes(incident, self._history)
+            self._known[incident.id] = known
+        return known[1]
 
     def origins(self, anomalies: list[Anomaly]) -> list[Key]:
         """Return where the excess of some anomalies originates, best first."""

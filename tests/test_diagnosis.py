@@ -133,6 +133,32 @@ def test_a_long_incident_elsewhere_leaves_the_usual_requests_to_others():
     assert causes(incidents) == [(at(110), "/health"), (at(1410), "/payment")]
 
 
+def slower_everywhere(endpoint, second):
+    """The effect of 20 s at /payment, and of a small rise at /inventory and above from then on."""
+    added_ms = {"/checkout": 9.0, "/inventory": 6.0}.get(endpoint, 0.0) if second >= 430 else 0.0
+    is_slow = endpoint == "/payment" and 420 <= second < 440
+    return added_ms + 500.0 * is_slow, 200
+
+
+def test_what_began_during_another_fault_names_its_own_cause():
+    """The lasting shift began at 430 s, when /checkout still waited for /payment."""
+    frame = Shop(0, slower_everywhere).run(500, 16.0, mix=("/checkout", "/health"))
+    first, second = lab.replay(frame, lab.Sensitivity(window_s=2, min_count=10)).incidents
+    assert second.started < first.last_anomaly
+    assert second.keys == {("shop", "/inventory"), ("shop", "/checkout")}
+    assert [i.root_cause.endpoint for i in (first, second)] == ["/payment", "/inventory"]
+    assert second.affected_endpoints == ["/inventory", "/checkout"]
+
+
+def test_what_is_called_less_is_no_origin_of_failures_beside_another_fault():
+    slow, failing = fault("/inventory", 300, 330, 300.0), fault("/checkout", 390, 500, 0.0, 500)
+    frame = Shop(1, both(slow, failing)).run(500, mix=("/checkout", "/health"))
+    first, second = lab.replay(frame).incidents
+    assert ("traffic_drop", "/payment") in places(second)
+    assert second.beside == [first.id]
+    assert second.root_cause.endpoint == "/checkout"
+
+
 def incident(name, started, last, **fields):
     return Incident(name, at(started + 10), at(started), at(last), **fields)
 

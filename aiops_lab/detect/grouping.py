@@ -27,9 +27,6 @@ LATE_WINDOWS = 2
 """Windows after which a new anomaly must be explained by the cause of its incident. Raising it
 joins faults that begin soon after each other; 2 leave a fault the time to reach its callers."""
 
-MERGE_AFTER_WINDOWS = (1, 2, 4, 8, 16)
-"""How many windows after an incident began its cause is compared with those of other open ones."""
-
 CAUSES_COMPARED = 2
 """How many of the best suspects count as causes where two verdicts are compared."""
 
@@ -88,13 +85,14 @@ class IncidentManager:
         """
         self.tick(end)
         touched: dict[str, Incident] = {}
+        due: dict[str, bool] = {}
         for group in _components(anomalies, calls):
             for incident, part in self._sorted(group, end, calls, causes):
+                due.setdefault(incident.id, self._is_due(incident, end))
                 incident.take_in(part, end)
                 touched[incident.id] = incident
         if causes is not None:
-            into = self._merge([*touched.values()], end, causes)
-            touched |= {incident.id: incident for incident in into}
+            touched |= {changed.id: changed for changed in self._merge(due, causes)}
         return [incident for incident in touched.values() if incident.id in self.incidents]
 
     def tick(self, now: pd.Timestamp) -> list[Incident]:
@@ -303,28 +301,59 @@ class IncidentManager:
         self.incidents[incident.id] = incident
         return incident
 
-    def _merge(self, touched: list[Incident], end: pd.Timestamp, causes: Causes) -> list[Incident]:
-        """Make incidents one whose verdicts name the same cause; return those that stay, the
-        oldest. What its cause did not explain is not merged into an incident.
+    def _is_due(self, incident: Incident, end: pd.Timestamp) -> bool:
+        """Return whether the cause of an incident is compared again, with anomalies of this window:
+        as it begins, and whenever its age has doubled since.
         """
-        stay = []
-        for incident in sorted(touched, key=_age):
-            age = (end - incident.first_detected) / self._window + 1
-            if age not in MERGE_AFTER_WINDOWS:
-                continue
-            older = [i for i in self._open() if _age(i) < _age(incident)]
-            older = [i for i in older if self._recent(i, end) and i.id not in incident.beside]
-            if not older:
-                continue
-            cause = causes.causes(incident)[:1]
-            same = (i for i in older if cause and causes.causes(i)[:1] == cause)
-            into = next(same, None)
-            if into is not None:
-                into.take_in(incident.anomalies, end)
-                self.merged[incident.id] = into.id
-                del self.incidents[incident.id]
-                stay.append(into)
-        return stay
+        last = incident.last_anomaly
+        if last == end:  # it has just begun, or its present episode has
+            return True
+        began = incident.first_detected
+        if incident.earlier:
+            began = incident.started + self._window
+        before, now = ((moment - began) // self._window + 1 for moment in (last, end))
+        return int(before).bit_length() < int(now).bit_length()
+
+    def _merge(self, due: dict[str, bool], causes: Causes) -> list[Incident]:
+        """Make incidents one whose first suspects are the same; return those that changed.
+
+        `due` holds the incidents with anomalies in this window, and whether they are compared
+        again. Of two that have some, the younger one decides that.
+        """
+        changed: list[Incident] = []
+        for each in sorted((self.incidents[name] for name in due if due[name]), key=_age):
+            incident = self.find(each.id)
+            others = [i for i in self.incidents.values() if self._may_merge(i, incident)]
+            others = [i for i in others if i.id not in due or _age(i) < _age(incident)]
+            cause = causes.causes(incident)[:1] if others else []
+            same = [i for i in others if cause and causes.causes(i)[:1] == cause]
+            into, *rest = sorted([incident, *same], key=_age)
+            for other in rest:
+                changed += self._merge_into(into, other)
+        return changed
+
+    def _may_merge(self, other: Incident, incident: Incident) -> bool:
+        """Return whether an open incident may become one with another one: that is open, too, or
+        it had resolved shortly before this one began.
+        """
+        if other is incident:
+            return False
+        if other.resolved_at is None:
+            return True
+        since = incident.first_detected
+        return other.resolved_at <= since and self._recent(other, since)
+
+    def _merge_into(self, into: Incident, other: Incident) -> list[Incident]:
+        """Move an incident into an older one; return the incidents that changed."""
+        apart = other.started - into.last_anomaly > self._correlation
+        into.merge(other, apart=apart or into.status == RESOLVED)
+        self.merged[other.id] = into.id
+        del self.incidents[other.id]
+        beside = [i for i in self.incidents.values() if other.id in i.beside]
+        for third in beside:
+            kept = (into.id if known == other.id else known for known in third.beside)
+            third.beside = [*dict.fromkeys(kept)]
+        return [into, *beside]
 
 
 def _age(incident: Incident) -> tuple[pd.Timestamp, int]:

@@ -36,7 +36,8 @@ class Incident:
     first one of its present episode: the verdict looks at what lies between ``started`` and
     ``last_anomaly``. ``earlier`` holds these bounds of earlier episodes. ``beside`` names the
     incidents that were open nearby when it began, and whose causes did not explain it. ``seen``
-    holds when each of ``anomalies`` was seen last: the end of the window.
+    holds when each of ``anomalies`` was seen last: the end of the window. ``merged`` names the
+    younger incidents with the same cause that became part of it.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Incident:
     recurrence_of: str | None = None
     beside: list[str] = field(default_factory=list)
     seen: list[pd.Timestamp] = field(default_factory=list)
+    merged: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         # a version before did not store them
@@ -83,11 +85,14 @@ class Incident:
 
     @property
     def affected_endpoints(self) -> list[str]:
-        """The endpoints whose degradation the cause explains; without a cause, those with
-        anomalies.
+        """The endpoints whose degradation the cause explains; without a cause, or beside another
+        incident, also those with anomalies.
         """
-        seen = dict.fromkeys(a.name or a.endpoint for a in self.anomalies)
-        return list(self.verdict.affected) if self.root_cause else list(seen)
+        seen = [a.name or a.endpoint for a in self.anomalies]
+        if self.root_cause is None:
+            return list(dict.fromkeys(seen))
+        explained = list(self.verdict.affected)
+        return list(dict.fromkeys(explained + seen)) if self.beside else explained
 
     @property
     def episodes(self) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
@@ -142,6 +147,23 @@ class Incident:
                 self.anomalies[n] = _worse(self.anomalies[n], anomaly)
                 self.seen[n] = end
 
+    def merge(self, other: Incident, *, apart: bool) -> None:
+        """Take in a younger incident, as an episode of its own if the two are `apart`.
+
+        If somebody is at work on either, so are they on both.
+        """
+        last = max(self.last_anomaly, other.last_anomaly)
+        if apart:
+            self.begin_episode(other.started, last)
+        known = self.last_seen
+        seen = other.last_seen
+        self.take_in(other.anomalies, last)
+        self.seen = [_latest(known.get(kind), seen.get(kind)) for kind in self.last_seen]
+        self.merged += [other.id, *other.merged]
+        if other.status == ACKNOWLEDGED and self.status == ACTIVE:
+            self.status = ACKNOWLEDGED
+            self.acknowledged_at = other.acknowledged_at
+
     def explain(self) -> Explanation:
         """Return the steps that led to the root cause, each with the rows it used, the last with
         traces that show it.
@@ -188,6 +210,7 @@ class Incident:
             "resolved_at": iso(self.resolved_at),
             "reopened": len(self.earlier),
             "recurrence_of": self.recurrence_of,
+            "merged": list(self.merged),
         }
 
     def to_record(self) -> dict[str, Any]:
@@ -238,6 +261,10 @@ def _read(kind: Any, value: Any) -> Any:
         return container(_read(arguments[0], part) for part in value)
     is_time = value is not None and pd.Timestamp in (kind, *arguments)  # also of Timestamp | None
     return to_timestamp(value) if is_time else value
+
+
+def _latest(one: pd.Timestamp | None, other: pd.Timestamp | None) -> pd.Timestamp:
+    return max(moment for moment in (one, other) if moment is not None)
 
 
 def _worse(known: Anomaly, new: Anomaly) -> Anomaly:

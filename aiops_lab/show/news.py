@@ -60,8 +60,9 @@ class IncidentNews:
             unresolved = [each for each in incidents if each.status != RESOLVED]
             return [self._line(each, "is open", each.started) for each in unresolved]
         told = [self._told(each, before.get(each.id)) for each in incidents]
-        gone = before.keys() - self._known.keys()
-        merged = [f"{id} is part of another incident now." for id in sorted(gone)]
+        into = {id: each.id for each in incidents for id in each.merged}
+        gone = sorted(before.keys() - self._known.keys())
+        merged = [f"{id} is part of {into.get(id, 'another incident')} now." for id in gone]
         return [line for line in told if line] + merged
 
     def _told(self, incident: Incident, known: _Known | None) -> str:

@@ -8,7 +8,7 @@ from aiops_lab.detect.grouping import IncidentManager
 
 START = pd.Timestamp("2026-01-01", tz="UTC")
 WINDOW = pd.Timedelta(10, unit="s")
-CALLS = {("/checkout", "/payment"), ("/checkout", "/inventory"), ("/front", "/checkout")}
+CALLS = {("/checkout", "/payment"), ("/checkout", "/inventory"), ("/search", "/inventory")}
 
 
 def at(second):
@@ -230,15 +230,91 @@ def test_incidents_with_one_cause_become_one_and_the_older_stays():
     assert manager.find(incident.id[:-1] + "2") is incident
 
 
-@pytest.mark.parametrize("window", range(1, 18))
-def test_causes_are_compared_again_as_they_become_known(window):
+ALL_THE_TIME = range(20, 400, 10)
+
+
+@pytest.mark.parametrize(
+    ("known_at", "ends", "merged_at"),
+    [
+        (20, ALL_THE_TIME, 20),
+        (30, ALL_THE_TIME, 40),
+        (50, ALL_THE_TIME, 80),
+        (90, ALL_THE_TIME, 160),
+        (170, ALL_THE_TIME, 320),
+        (30, [20, 110, 120], 110),  # a window that had been missed by then
+    ],
+)
+def test_causes_are_compared_again_whenever_the_age_has_doubled(known_at, ends, merged_at):
     causes = Given(a=["database"])
     manager = grouped([(10, ["/a", "/b"])], causes)
+    for end in ends:
+        if end >= known_at:
+            causes.by_endpoint["/b"] = ["database"]
+        manager.window(at(end), [anomaly("/a", end), anomaly("/b", end)], calls, causes)
+        assert len(manager.incidents) == (1 if end >= merged_at else 2), end
+
+
+def test_causes_are_compared_anew_in_a_new_episode():
+    causes = Given(a=["database"])
+    rows = [(10, ["/a", "/b"]), (60, ["/a"]), (320, ["/a"]), (500, ["/b"])]
+    manager = grouped(rows, causes)
     assert len(manager.incidents) == 2
     causes.by_endpoint["/b"] = ["database"]
-    end = 10 * window
-    manager.window(at(end), [anomaly("/a", end), anomaly("/b", end)], calls, causes)
-    assert len(manager.incidents) == (1 if window in (1, 2, 4, 8, 16) else 2)
+    manager.window(at(510), [anomaly("/b", 510)], calls, causes)
+    assert len(manager.incidents) == 1
+
+
+def test_an_incident_that_goes_on_is_compared_with_one_that_does_not():
+    causes = Given(b=["database"])
+    manager = grouped([(10, ["/a"]), (20, ["/b"])], causes)
+    causes.by_endpoint["/a"] = ["database"]
+    manager.window(at(30), [anomaly("/a", 30)], calls, causes)
+    (incident,) = manager.incidents.values()
+    assert incident.first_detected == at(10)
+    assert incident.last_seen[anomaly("/b", 20).type, ("shop", "/b")] == at(20)
+
+
+def test_what_was_not_explained_at_first_joins_once_its_own_cause_is_the_same():
+    """A lasting shift whose beginning lies in the incident, say."""
+    causes = Given(payment=["payment"], checkout=["checkout"])
+    causes.causes = lambda incident: [("shop", "/payment")]
+    shift = anomaly("/checkout", 60, kind="sustained_shift", since=at(30))
+    manager = grouped([(10, ["/payment", "/checkout"])], causes)
+    manager.window(at(60), [shift], calls, causes)
+    (incident,) = manager.incidents.values()
+    assert incident.merged == [f"INC-{int(at(60).timestamp())}-1"]
+    assert ("sustained_shift", shift.key) in incident.last_seen
+
+
+def test_an_incident_beside_a_merged_one_is_beside_the_one_that_stays():
+    causes = Given(payment=["payment"], inventory=["inventory"], search=["search"])
+    rows = [(10, ["/payment", "/checkout"]), (60, ["/inventory"]), (90, ["/search"])]
+    manager = grouped(rows, causes)
+    first, second, third = manager.incidents.values()
+    assert third.beside == [second.id]
+    causes.by_endpoint["/inventory"] = ["payment"]
+    changed = manager.window(at(110), [anomaly("/inventory", 110)], calls, causes)
+    assert third.beside == [first.id]
+    assert third in changed
+
+
+def test_of_three_with_one_cause_the_oldest_stays():
+    causes = Given(a=["database"], b=["database"], c=["database"])
+    manager = grouped([(10, ["/a", "/b", "/c"])], causes)
+    (incident,) = manager.incidents.values()
+    assert len(incident.merged) == 2
+
+
+def test_who_is_at_work_on_either_is_at_work_on_both():
+    causes = Given(a=["database"])
+    manager = grouped([(10, ["/a", "/b"])], causes)
+    younger = [*manager.incidents.values()][1]
+    manager.move(younger.id, "acknowledged", at(15))
+    causes.by_endpoint["/b"] = ["database"]
+    manager.window(at(20), [anomaly("/b", 20)], calls, causes)
+    (incident,) = manager.incidents.values()
+    assert (incident.status, incident.acknowledged_at) == ("acknowledged", at(15))
+    assert manager.find(younger.id) is incident
 
 
 def test_incidents_with_different_causes_stay_apart():
@@ -250,10 +326,40 @@ def test_incidents_without_a_cause_stay_apart():
     assert len(grouped([(10, ["/a", "/b"])], Given()).incidents) == 2
 
 
-def test_an_incident_that_is_over_takes_in_no_other():
+@pytest.mark.parametrize(
+    ("second", "episodes"),
+    [(300, [(0, 300)]), (310, [(0, 310)]), (330, [(0, 10), (320, 330)]), (610, None)],
+)
+def test_an_open_incident_takes_in_one_with_its_cause_later_as_an_episode(second, episodes):
     causes = Given(a=["database"], b=["database"])
-    assert len(grouped([(10, ["/a"]), (310, ["/b"])], causes).incidents) == 1
-    assert len(grouped([(10, ["/a"]), (320, ["/b"])], causes).incidents) == 2
+    manager = grouped([(10, ["/a"]), (second, ["/b"])], causes)
+    if episodes is None:
+        assert len(manager.incidents) == 2
+    else:
+        (incident,) = manager.incidents.values()
+        assert incident.episodes == [(at(low), at(high)) for low, high in episodes]
+
+
+@pytest.mark.parametrize(("second", "incidents"), [(200, 1), (320, 2)])
+def test_an_incident_that_has_just_been_resolved_comes_back_with_its_cause(second, incidents):
+    causes = Given(a=["database"], b=["database"])
+    manager = grouped([(10, ["/a"])], causes)
+    (first,) = manager.incidents.values()
+    manager.move(first.id, "resolved", at(100))
+    manager.window(at(second), [anomaly("/b", second)], calls, causes)
+    assert len(manager.incidents) == incidents
+    assert first.status == ("active" if incidents == 1 else "resolved")
+    assert len(first.episodes) == (2 if incidents == 1 else 1)
+
+
+def test_one_that_was_open_already_does_not_bring_back_what_was_resolved():
+    causes = Given(a=["database"])
+    manager = grouped([(10, ["/a", "/b"])], causes)
+    first = next(iter(manager.incidents.values()))
+    manager.move(first.id, "resolved", at(15))
+    causes.by_endpoint["/b"] = ["database"]
+    manager.window(at(20), [anomaly("/b", 20)], calls, causes)
+    assert first.status == "resolved"
 
 
 def test_the_number_of_a_merged_incident_is_not_given_again():

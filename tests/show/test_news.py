@@ -72,6 +72,8 @@ def test_at_the_start_the_open_ones_are_told():
 def test_one_that_became_part_of_another_is_told():
     told = IncidentNews(URL)
     told.lines([incident(1), incident(2)])
+    assert told.lines([incident(1, merged=["INC-2"])]) == ["INC-2 is part of INC-1 now."]
+    told.lines([incident(1), incident(2)])
     assert told.lines([incident(1)]) == ["INC-2 is part of another incident now."]
 
 
