@@ -125,6 +125,8 @@ def _runs(*columns: NDArray) -> tuple[NDArray, NDArray]:
 
 # ---- what is usual of endpoints
 
+ROUNDING_NS = 1_000_000  # a call may end this much after the next one's start, rounded to ms
+
 
 class UsualCalls(NamedTuple):
     """How many calls (``most``) one request of a ``caller`` makes to a ``callee`` at most, as a
@@ -180,7 +182,7 @@ class _Calls(NamedTuple):
     """A row a call.
 
     ``span``, the codes of ``caller`` and ``callee``, ``rank`` (which call of its request to the
-    same callee it is: 1, 2, …) and ``repeats`` (the call before it failed).
+    same callee it is: 1, 2, …) and ``repeats`` (the call before it had failed).
     """
 
     span: NDArray
@@ -197,17 +199,20 @@ def _calls(trees: TraceTrees) -> _Calls:
     order, first = _runs(trees.parent[span], trees.node[span])
     span = span[order]
     run_begin = np.flatnonzero(first)[np.cumsum(first) - 1]
+    before = np.roll(span, 1)
+    had_failed = trees.failed[before] & (trees.end[before] <= trees.start[span] + ROUNDING_NS)
     return _Calls(
         span=span,
         caller=trees.node[trees.parent[span]],
         callee=trees.node[span],
         rank=np.arange(span.size) - run_begin + 1,
-        repeats=~first & np.roll(trees.failed[span], 1),
+        repeats=~first & had_failed,
     )
 
 
-def _extra_calls(trees: TraceTrees, profile: EndpointProfile) -> NDArray:
-    """Return which spans are calls beyond the usual number of calls of one request.
+def _extra_calls(trees: TraceTrees, profile: EndpointProfile) -> tuple[NDArray, NDArray]:
+    """Return which spans are calls beyond the usual number of calls of one request, and which are
+    calls that repeat a failed one.
 
     A call that repeats a failed one was not the caller's choice: it is none. An edge without usual
     calls may have one.
@@ -216,9 +221,10 @@ def _extra_calls(trees: TraceTrees, profile: EndpointProfile) -> NDArray:
     usual = profile.calls
     edge, _ = account_codes(account_table(usual.caller, usual.callee), calls.caller, calls.callee)
     most = np.append(usual.most, 1)[np.minimum(edge, usual.most.size)]
-    is_extra = np.zeros(trees.root.size, dtype=bool)
+    is_extra, repeats = np.zeros((2, trees.root.size), dtype=bool)
+    repeats[calls.span] = calls.repeats
     is_extra[calls.span] = (calls.rank > most) & ~calls.repeats
-    return is_extra
+    return is_extra, repeats
 
 
 def waits_for(trees: TraceTrees, extra: NDArray) -> tuple[NDArray, NDArray]:
@@ -253,8 +259,8 @@ class CostTable(NamedTuple):
     yet). ``time``: adds up to the ns of the root. ``failures``: one a failed root, unless masked.
     ``endpoints``: a row an endpoint: n, mean ms, var of ms, failed, unanswered. ``accounts``: what
     the codes of accounts mean. ``span_account``: the account of each span, by its position in
-    the frame. ``extra``: which spans
-    are calls beyond the usual number; ``lacks_calls``: which lack a call that was lost.
+    the frame. ``extra``: which spans are calls beyond the usual number; ``repeats``: which repeat a
+    call that failed; ``lacks_calls``: which lack a call that was lost.
     """
 
     requests: pd.DataFrame
@@ -264,6 +270,7 @@ class CostTable(NamedTuple):
     accounts: AccountTable
     span_account: NDArray
     extra: NDArray
+    repeats: NDArray
     lacks_calls: NDArray
 
 
@@ -296,7 +303,7 @@ def attribute_costs(
     top, origin, refused = origins(trees, outcomes)
     caller_then = np.where(refused, OWN, caller[origin])
     failed_account, accounts = account_codes(accounts, caller_then, endpoint[origin])
-    extra = _extra_calls(trees, profile)
+    extra, repeats = _extra_calls(trees, profile)
     span, ns = waits_for(trees, extra)
     time = _costs(trees.root[span], account[span], ns, trees)
     masked = trees.parent[top] >= 0
@@ -324,6 +331,7 @@ def attribute_costs(
         accounts,
         account,
         extra,
+        repeats,
         lacks_calls,
     )
 

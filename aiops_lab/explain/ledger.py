@@ -398,11 +398,8 @@ def _moves(rows: _Rows, contention: Contention, comparison: Comparison) -> _Rows
     added.
     """
     accounts = comparison.costs.accounts
-    waiting = accounts.endpoint[contention.waiting]
-    full = accounts.endpoint[contention.full]
-    waits = rows.is_time & np.isin(rows.attributed_to, waiting)
-    is_full = ~rows.is_time & np.isin(rows.attributed_to, full)
-    away = rows.at((waits | is_full) & rows.is_significant(comparison.config))
+    leaves = _leaves(rows, contention, accounts.endpoint)
+    away = rows.at(leaves & rows.is_significant(comparison.config))
     to = contention.share.index.to_numpy()
     # each row that leaves goes in parts to each of the accounts
     row = np.repeat(np.arange(away.entry.size), to.size)
@@ -417,6 +414,18 @@ def _moves(rows: _Rows, contention: Contention, comparison: Comparison) -> _Rows
         se=share * given.se,
     )
     return _joined([_taken(away), _moved(given)])
+
+
+def _leaves(rows: _Rows, contention: Contention, endpoint: NDArray) -> NDArray:
+    """Return which rows are due to the wait for a contended service: time, and failures of those
+    that are full or were given up.
+
+    ``endpoint``: that of each account.
+    """
+    waits = np.isin(rows.attributed_to, endpoint[contention.waiting])
+    is_full = np.isin(rows.attributed_to, endpoint[contention.full])
+    given_up = np.isin(rows.endpoint, endpoint[contention.given_up]) & (rows.caller == OWN)
+    return np.where(rows.is_time, waits, is_full | given_up)
 
 
 def _taken(rows: _Rows) -> _Rows:

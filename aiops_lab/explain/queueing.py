@@ -28,18 +28,25 @@ from aiops_lab.numerics import compiled
 from aiops_lab.traces.encode import NEVER, EncodedSpans, subtrees_of
 from aiops_lab.traces.trees import TraceTrees, build_trees
 
+EXTRA = "extra_of"
+REPEATED = "repeated_of"
+NEEDED = -1  # instead of an account: the request is usually made
+
 
 class Contention(NamedTuple):
     """What keeps the workers of a service busy, and what that explains; all accounts by code.
 
     ``share``: the part of each account in it; sums to 1. ``waiting``: the own accounts of the
     endpoints whose requests are slow because they wait, and for nothing else. ``full``: those of
-    endpoints that turn requests away because they have no room.
+    endpoints that turn requests away because they have no room. ``given_up``: where needless
+    requests keep the workers busy, the waiting ones that answer well, if late: their failures are
+    those of callers that gave up.
     """
 
     share: pd.Series
     waiting: NDArray
     full: NDArray
+    given_up: NDArray
 
 
 class ServiceRequests(NamedTuple):
@@ -47,8 +54,9 @@ class ServiceRequests(NamedTuple):
 
     ``each``: a row a request, in the order in which they came: account (its endpoint's own), start,
     end, own (own time, and what the call took longer than the request), room (time before the first
-    call), all in ns, and failed (by itself). ``away``: mean ns of a request by account outside of
-    the service.
+    call), all in ns, failed (by itself), and of a request that is usually not made the account that
+    is the reason, else `NEEDED`: extra_of (its caller's own) or repeated_of (its own). ``away``:
+    mean ns of a request by account outside of the service.
     """
 
     each: pd.DataFrame
@@ -66,24 +74,63 @@ def find_contention(
     if before is None or after is None:
         return None
     usual = before.each
-    now = after.each
-    wait = _wait(now, config)
-    now = now.assign(wait=wait, work=now["own"] - wait)
+    wait = _wait(after.each, config)
+    now = after.each.assign(wait=wait, work=after.each["own"] - wait)
     usual_own = usual.groupby("account")["own"].mean()
-    waiting = _only_waits(now, usual_own, config)
-    work = (
-        now.groupby("account")["work"].agg(["sum", "size"]).reindex(usual_own.index, fill_value=0)
-    )
-    at_work = (work["sum"] - usual_own * work["size"]).clip(lower=0.0) / len(now)
+    waits = _only_waits(now, usual_own, config)
     away = after.away.sub(before.away, fill_value=0.0).clip(lower=0.0)
-    more = pd.concat([away, at_work[~waiting]])  # its own work holds workers, too
+    held = pd.concat([away, _more_work(now, usual_own)[~waits]])  # its own work holds workers, too
     usual_hold = (usual["end"] - usual["start"]).mean()
-    if usual_hold == 0 or more.sum() <= (config.contention_ratio - 1) * usual_hold:
+    least = (config.contention_ratio - 1) * usual_hold
+    needless = _more_needless(usual, now, EXTRA)
+    if held.sum() + needless.sum() <= least:  # who waits asks again: rarely is that the cause
+        needless = _sum_by_account([needless, _more_needless(usual, now, REPEATED)])
+    more = _sum_by_account([held, needless])
+    if usual_hold == 0 or more.sum() <= least:
         return None
     endpoints = now["account"].unique()
     full = [account for account in endpoints if _is_full(now, account, config)]
-    share = more[more > 0] / more.sum()
-    return Contention(share, usual_own.index[waiting].to_numpy(), np.array(full, dtype=np.int64))
+    waiting = usual_own.index[waits].to_numpy()
+    needed = needless.sum() <= held.sum()
+    by_itself = waiting if needed else now["account"][now["failed"]]
+    return Contention(
+        share=more[more > 0] / more.sum(),
+        waiting=waiting,
+        full=np.array(full, dtype=np.int64),
+        given_up=np.setdiff1d(waiting, by_itself),
+    )
+
+
+def _more_work(now: pd.DataFrame, usual_own: pd.Series) -> pd.Series:
+    """Return by how many ns the requests of each endpoint work longer than usual, per request of
+    the service.
+    """
+    by_account = now.groupby("account")["work"].agg(["sum", "size"])
+    work = by_account.reindex(usual_own.index, fill_value=0)
+    return (work["sum"] - usual_own * work["size"]).clip(lower=0.0) / len(now)
+
+
+def _sum_by_account(times: list[pd.Series]) -> pd.Series:
+    """Return the sums of some times by account."""
+    return pd.concat(times).groupby(level=0).sum()
+
+
+def _more_needless(usual: pd.DataFrame, now: pd.DataFrame, why: str) -> pd.Series:
+    """Return for how many ns more than usual the requests that are usually not made, for one
+    reason, keep workers busy: per request of the others, by the account because of which they are
+    made.
+    """
+    ns = (usual["end"] - usual["start"]).groupby(usual["account"]).mean()
+    before = _needless(usual, ns, why)
+    return _needless(now, ns, why).sub(before, fill_value=0.0).clip(lower=0.0)
+
+
+def _needless(requests: pd.DataFrame, usual_ns: pd.Series, why: str) -> pd.Series:
+    """Return the same of some requests; ``usual_ns``: how long one of each account takes."""
+    needed = requests[[EXTRA, REPEATED]].eq(NEEDED).all(axis=1).sum()
+    needless = requests[requests[why] != NEEDED]
+    ns = needless["account"].map(usual_ns).groupby(needless[why]).sum()
+    return ns / max(needed, 1)
 
 
 def _only_waits(now: pd.DataFrame, usual_own: pd.Series, config: RcaConfig) -> pd.Series:
@@ -128,6 +175,7 @@ def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests 
         return None
     gap = _gap(spans, served)
     spans, row = subtrees_of(spans, served, traces.trees.parent)
+    extra_of, repeated_of = _needless_by(traces)
     served = served[row]
     account = traces.costs.span_account[row]
     trees = build_trees(spans, traces.until_ns, traces.timing, served)
@@ -143,6 +191,8 @@ def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests 
         "own": own[served] + gap,
         "room": _first_call(trees)[served] - start,
         "failed": (trees.failed & (np.diff(trees.first) == 0))[served],
+        EXTRA: extra_of[row][served],
+        REPEATED: repeated_of[row][served],
     }
     each = pd.DataFrame(columns)
     abroad = pd.DataFrame({"account": account[span], "ns": ns})[~at_home]
@@ -150,7 +200,23 @@ def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests 
     # a call of itself waits in the same queue
     endpoint = traces.costs.accounts.endpoint
     outside = ~np.isin(endpoint[away.index], endpoint[each["account"]])
-    return ServiceRequests(each.sort_values("start", kind="stable"), away[outside])
+    # of many calls made at once only the server tells which came first
+    by = trees.start[served] if (each[EXTRA] != NEEDED).any() else start
+    return ServiceRequests(each.iloc[np.argsort(by, kind="stable")], away[outside])
+
+
+def _needless_by(traces: AttributedTraces) -> tuple[NDArray, NDArray]:
+    """Return of each server span the account because of which it is usually not made: its caller's
+    own if it is a call beyond the usual number, its own if it repeats a call that failed.
+    """
+    costs = traces.costs
+    trees = traces.trees
+    account = costs.span_account
+    by_call = (trees.parent >= 0) & ~trees.server[trees.parent]
+    call = np.where(by_call, trees.parent, np.arange(trees.parent.size))
+    extra_of = np.where(costs.extra[call], account[trees.parent[call]], NEEDED)
+    repeated_of = np.where(costs.repeats[call], account, NEEDED)
+    return extra_of, repeated_of
 
 
 def _first_call(trees: TraceTrees) -> NDArray:
