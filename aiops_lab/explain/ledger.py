@@ -420,12 +420,15 @@ def _leaves(rows: _Rows, contention: Contention, endpoint: NDArray) -> NDArray:
     """Return which rows are due to the wait for a contended service: time, and failures of those
     that are full or were given up.
 
-    ``endpoint``: that of each account.
+    ``endpoint``: that of each account. What alone keeps the service busy keeps what is its own.
     """
     waits = np.isin(rows.attributed_to, endpoint[contention.waiting])
     is_full = np.isin(rows.attributed_to, endpoint[contention.full])
     given_up = np.isin(rows.endpoint, endpoint[contention.given_up]) & (rows.caller == OWN)
-    return np.where(rows.is_time, waits, is_full | given_up)
+    busy = contention.share.index
+    alone = np.intersect1d(contention.waiting, busy if busy.size == 1 else [])
+    keeps = np.isin(rows.attributed_to, endpoint[alone.astype(np.int64)])
+    return np.where(rows.is_time, waits, is_full | given_up) & ~keeps
 
 
 def _taken(rows: _Rows) -> _Rows:
