@@ -8,6 +8,7 @@ spans      What is a span? The span, and the spans frame that all analysis takes
 logs       The logger ``aiops_lab``, and its output on stderr.
 endpoints  What behaves alike? The rule that folds ids in paths; methods and routes.
 user_code  Detectors and rules of a user's own, whose errors are told and harm nothing else.
+user_functions  What has a user written? Functions and remedies, loaded from a file.
 numerics   Small numeric helpers: the optional compiler, Wilson bounds, times as integers.
 progress   How far is long work? A progress bar.
 background  What runs beside a block? A function, in a thread that stops with it.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiops_lab.endpoints import printable
 from aiops_lab.logs import log_to_stderr
-from aiops_lab.show.options import add_access
+from aiops_lab.show.options import add_access, add_response
 from aiops_lab.show.stopping import Stop
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ TYPED_NAMES = {
     "token": "--token",
     "path": "STORE",
     "notify": "--notify",
+    "remedy": "--remedy",
+    "remedies": "--remedy",
 }
 """The option, as the user typed it, of each parameter that an error may name."""
 
@@ -154,15 +156,7 @@ def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     seconds = partial(option, metavar="SECONDS", type=float, default=10.0)
     seconds("--interval", help="between two looks at the traffic; default: 10")
     seconds("--window", help="length of the windows in which traffic is judged; default: 10")
-    option(
-        "--notify",
-        metavar="URL",
-        action="append",
-        default=[],
-        help="who is told of incidents: a URL of Apprise, such as slack://… or mailto://…; may be"
-        " repeated. @FILE reads URLs from a file, a line each, so that no list of processes shows"
-        " their secrets",
-    )
+    add_response(option)
     option("--verbose", action="store_true", help="print more log messages")
 
 
@@ -203,6 +197,7 @@ def _watch(options: argparse.Namespace, stop: Stop) -> int:
         interval_s=options.interval,
         window_s=options.window,
         notify=options.notify,
+        remedies=options.remedy,
         stop=stop,
     )
 

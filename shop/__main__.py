@@ -19,6 +19,8 @@ AS_TYPED = (
     | {
         "otlp_token": "--otlp-token",
         "notify": "--notify",
+        "remedy": "--remedy",
+        "remedies": "--remedy",
     }
     | {
         name: "--" + name.removesuffix("_ms").removesuffix("_s")
@@ -87,6 +89,7 @@ def _serve(options: argparse.Namespace, stop: Stop) -> int:
         token=options.token,
         private=options.private,
         notify=options.notify,
+        remedies=options.remedy,
         stop=stop,
     )
 

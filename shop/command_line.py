@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from aiops_lab.show.options import add_access
+from aiops_lab.show.options import add_access, add_response
 
 # written out, so that --help need not import what writes them
 FILE_FORMATS = ("csv", "parquet", "otlp", "otlp-protobuf", "jaeger", "zipkin")
@@ -119,14 +119,7 @@ def _add_serve(add: Callable[..., ArgumentParser]) -> ArgumentParser:
         help="what senders of traces must give as Authorization: Bearer (default: nothing)",
     )
     add_access(option)
-    option(
-        "--notify",
-        metavar="URL",
-        action="append",
-        default=[],
-        help="who is told of incidents: a URL of Apprise, such as slack://… or json://host:port, or"
-        " @FILE with a URL a line; may be repeated (default: nobody)",
-    )
+    add_response(option)
     _add_seed(option)
     return command
 

@@ -26,6 +26,7 @@ WINGS = (
     "progress",
     "results",
     "user_code",
+    "user_functions",
     "formats",
     "record",
     "traces",

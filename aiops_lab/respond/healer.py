@@ -20,9 +20,9 @@ from aiops_lab.respond.remedies import (
     FAILED,
     HELD_BACK,
     WOULD_ACT,
-    Call,
     Decision,
     Remedy,
+    RemedyCall,
     decide,
     is_meant,
     is_new,
@@ -61,7 +61,7 @@ class Healer:
 
     def __init__(self, monitor: Monitor, remedies: Iterable[Remedy]) -> None:
         self._monitor = monitor
-        self._carers = [_Carer(monitor, remedy) for remedy in _checked(remedies)]
+        self._carers = [_Carer(monitor, remedy) for remedy in check_remedies(remedies)]
         monitor.responders.append(self)
         for carer in self._carers:
             carer.looker.start()
@@ -94,7 +94,8 @@ class Healer:
         self.close()
 
 
-def _checked(remedies: Iterable[Remedy]) -> list[Remedy]:
+def check_remedies(remedies: Iterable[Remedy]) -> list[Remedy]:
+    """Return remedies as a list; ValueError where one is none, or two have the same name."""
     given = list(remedies)
     for remedy in given:
         if not isinstance(remedy, Remedy):
@@ -186,11 +187,11 @@ class _Carer:
         else:
             self._note(begun._replace(outcome=ACTED, about=told))
 
-    def _row(self, incident: Incident, outcome: str, about: str) -> Call:
+    def _row(self, incident: Incident, outcome: str, about: str) -> RemedyCall:
         as_of_ns = unix_ns(incident.last_anomaly)
-        return Call(time.time_ns(), incident.id, self._remedy.name, outcome, about, as_of_ns)
+        return RemedyCall(time.time_ns(), incident.id, self._remedy.name, outcome, about, as_of_ns)
 
-    def _note(self, call: Call) -> None:
+    def _note(self, call: RemedyCall) -> None:
         self._counts[call.outcome] += 1
         about = f": {call.about}" if call.about else ""
         _log.info("remedy %s %s for %s%s", call.remedy, call.outcome, call.incident, about)
@@ -200,4 +201,4 @@ class _Carer:
 def _act(remedy: Remedy, incident: Incident) -> str:
     """Return what a remedy returned, as text."""
     value = remedy.act(incident)
-    return "" if value is None else shown_text(str(value))
+    return "" if value is None else shown_text(str(value).strip())

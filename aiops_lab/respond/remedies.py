@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from aiops_lab.checks import FieldError, check_number
 from aiops_lab.detect.incidents import ACTIVE, Incident
 from aiops_lab.numerics import unix_ns
 from aiops_lab.spans import Key
+from aiops_lab.user_functions import load_named
 
 WOULD_ACT, ACTED, FAILED, HELD_BACK, BEGUN = (
     "would have acted",
@@ -89,7 +90,7 @@ class Remedy:
         check_number("timeout_s", self.timeout_s, 0.001, 86_400)
 
 
-class Call(NamedTuple):
+class RemedyCall(NamedTuple):
     """A row of the log of a remedy.
 
     ``as_of_ns`` is the last anomaly that the incident had then, ``ns`` when it was (both Unix ns).
@@ -121,7 +122,7 @@ def is_meant(remedy: Remedy, incident: Incident) -> bool:
     return remedy.endpoint in (None, *names) and remedy.service in (None, service)
 
 
-def decide(remedy: Remedy, incident: Incident, log: Sequence[Call], now_ns: int) -> Decision:
+def decide(remedy: Remedy, incident: Incident, log: Sequence[RemedyCall], now_ns: int) -> Decision:
     """Return whether a remedy is to be called for an incident of its kind.
 
     `log` holds the rows of this remedy, of all incidents, in the order of time.
@@ -145,7 +146,7 @@ def decide(remedy: Remedy, incident: Incident, log: Sequence[Call], now_ns: int)
     return Decision(True)
 
 
-def is_new(held: Call, log: Sequence[Call]) -> bool:
+def is_new(held: RemedyCall, log: Sequence[RemedyCall]) -> bool:
     """Return whether the log does not say last of an incident that it was held back for that."""
     mine = [row for row in log if row.incident == held.incident]
     return not mine or mine[-1][3:5] != held[3:5]
@@ -156,7 +157,7 @@ def _place(incident: Incident) -> Key:
     return incident.main_anomaly.key if cause is None else cause.key
 
 
-def shown_call(call: Call, time: str | None) -> dict[str, Any]:
+def shown_call(call: RemedyCall, time: str | None) -> dict[str, Any]:
     """Return a row of the log as the HTTP interface shows it."""
     return {
         "time": time,
@@ -165,3 +166,22 @@ def shown_call(call: Call, time: str | None) -> dict[str, Any]:
         "outcome": call.outcome,
         "about": call.about,
     }
+
+
+def typed_remedies(values: Iterable[str]) -> list[Remedy]:
+    """Return the remedies of a command line, each ``FILE.py:NAME`` of a `Remedy` or a list of them.
+
+    Raises
+    ------
+    ValueError
+        A value has another form, cannot be imported, or names something else.
+    """
+    found: list[Remedy] = []
+    for value in values:
+        where, named = load_named("remedy", value, "name")
+        remedies = [named] if isinstance(named, Remedy) else named
+        is_list = isinstance(remedies, list | tuple)
+        if not is_list or not all(isinstance(each, Remedy) for each in remedies):
+            raise FieldError("remedy", f"must name a Remedy of {where}, or a list of them", value)
+        found += remedies
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiops_lab.numerics import to_timestamp
-from aiops_lab.respond.remedies import Call, shown_call
+from aiops_lab.respond.remedies import RemedyCall, shown_call
 from aiops_lab.respond.turns import Turn
 from aiops_lab.results import iso
 
@@ -27,13 +27,15 @@ class RemedyLog:
         self._remedy = remedy
         self.turn = Turn(store, f"remedy {remedy}")
 
-    def read(self) -> list[Call]:
+    def read(self) -> list[RemedyCall]:
         """Return the calls for all incidents, in the order of time."""
         records = self._store.load(REMEDY_CALLS)
-        rows = [Call(*row) for key, rows in records.items() if self._is_mine(key) for row in rows]
+        rows = [
+            RemedyCall(*row) for key, rows in records.items() if self._is_mine(key) for row in rows
+        ]
         return sorted(rows)
 
-    def save(self, call: Call) -> None:
+    def save(self, call: RemedyCall) -> None:
         """Store a call; the one with the same time is replaced."""
         key = f"{call.incident}\n{self._remedy}"
         known = self._store.record(REMEDY_CALLS, key) or []
@@ -50,5 +52,5 @@ def calls_for(store: SpanReader, incident_id: str) -> list[dict[str, Any]]:
     found = []
     for key, rows in store.load(REMEDY_CALLS).items():
         if key.partition("\n")[0] == incident_id:
-            found += [Call(*row) for row in rows]
+            found += [RemedyCall(*row) for row in rows]
     return [shown_call(call, iso(to_timestamp(call.ns))) for call in sorted(found)]

@@ -15,6 +15,7 @@ from aiops_lab.checks import FieldError, missing_extra
 from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED
 from aiops_lab.respond.notices import MERGED, SUMMED_UP, Notice
 from aiops_lab.user_code import name_function
+from aiops_lab.user_functions import load_function
 
 if TYPE_CHECKING:
     import apprise
@@ -67,9 +68,17 @@ def targets_of(receivers: Iterable[str | TakeNotice | NoticeTarget]) -> list[Not
 
 
 def typed_targets(values: Iterable[str]) -> list[NoticeTarget]:
-    """Return the targets that URLs and files of URLs name, as `read_receivers`; none for none."""
-    receivers = read_receivers(values)
+    """Return the targets of a command line; none for none.
+
+    A value is a URL, ``@FILE`` as for `read_receivers`, or ``FILE.py:FUNCTION``.
+    """
+    receivers = [_loaded(value) for value in read_receivers(values)]
     return targets_of(receivers) if receivers else []
+
+
+def _loaded(value: str) -> str | TakeNotice:
+    is_function = ".py:" in value and "://" not in value
+    return load_function("notify", value) if is_function else value
 
 
 def read_receivers(values: Iterable[str]) -> list[str]:

@@ -19,7 +19,7 @@ process that is alive renews it with what it does."""
 
 TURN = "turn"  # kind of records
 
-Records = dict[str, dict[str, object]]  # by kind and key
+TurnRecords = dict[str, dict[str, object]]  # by kind and key
 
 
 class Turn:
@@ -41,16 +41,16 @@ class Turn:
         """Return whether this process acts now; another one may be at it."""
         return self._store.update(self._taken)
 
-    def save(self, records: Records) -> None:
+    def save(self, records: TurnRecords) -> None:
         """Store records, and stay the one who acts."""
         self._store.update(lambda load: records | self._lease())
 
     def end(self) -> None:
         """Let another process act at once."""
-        nobody: Records = {TURN: {self._name: None}}
+        nobody: TurnRecords = {TURN: {self._name: None}}
         self._store.update(lambda load: nobody if self._is_mine(load) else None)
 
-    def _taken(self, load: Load) -> Records | None:
+    def _taken(self, load: Load) -> TurnRecords | None:
         holder = load(TURN, self._name)
         is_free = holder is None or self._is_mine(load) or _is_over(holder)
         return self._lease() if is_free else None
@@ -59,7 +59,7 @@ class Turn:
         holder = load(TURN, self._name)
         return holder is not None and holder["holder"] == self._identity
 
-    def _lease(self) -> Records:
+    def _lease(self) -> TurnRecords:
         return {TURN: {self._name: {"holder": self._identity, "since": time.time()}}}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Action
 from collections.abc import Callable
+from functools import partial
 
 
 def add_access(option: Callable[..., Action]) -> None:
@@ -20,3 +21,20 @@ def add_access(option: Callable[..., Action]) -> None:
         " any name; AIOPS_LAB_TOKEN in the environment gives it unseen",
     )
     option("--private", action="store_true", help="looking needs the token, too")
+
+
+def add_response(option: Callable[..., Action]) -> None:
+    """Add ``--notify`` and ``--remedy``, each of which may be repeated."""
+    repeated = partial(option, action="append", default=[])
+    repeated(
+        "--notify",
+        metavar="URL",
+        help="who is told of incidents: a URL of Apprise, such as slack://… or mailto://…, or"
+        " FILE.py:FUNCTION; @FILE reads URLs from a file, a line each, so that no list of processes"
+        " shows their secrets; may be repeated",
+    )
+    repeated(
+        "--remedy",
+        metavar="FILE.py:NAME",
+        help="what is done about incidents: a Remedy, or a list of them; may be repeated",
+    )

@@ -20,8 +20,7 @@ from aiops_lab.checks import check_number
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.monitor import Monitor
 from aiops_lab.record.store import SpanStore
-from aiops_lab.respond.notifier import Notifier
-from aiops_lab.respond.targets import typed_targets
+from aiops_lab.respond.commands import responding, typed_response
 from aiops_lab.show.access import Access, access_at, guard, is_loopback
 from aiops_lab.show.api import aiops, json_errors
 from aiops_lab.show.news import tell_until
@@ -56,6 +55,7 @@ def watch(
     interval_s: float = 10.0,
     window_s: float = 10.0,
     notify: Iterable[str] = (),
+    remedies: Iterable[str] = (),
     stop: Stop,
 ) -> int:
     """Watch a store until `stop` is asked for; return the exit code.
@@ -72,7 +72,9 @@ def watch(
     interval_s, window_s : float
         Seconds between two steps of the monitor, and of a window.
     notify : iterable of str
-        Who is told of incidents: URLs of Apprise, or @FILE with such URLs.
+        Who is told of incidents: URLs of Apprise, @FILE with such URLs, or FILE.py:FUNCTION.
+    remedies : iterable of str
+        What is done about them: FILE.py:NAME of a `Remedy`, or of a list of them.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def watch(
     check_number("interval_s", interval_s, 0.1, 86_400)
     sensitivity = Sensitivity(window_s=window_s)
     access = access_at(host, token, private)
-    targets = typed_targets(notify)
+    response = typed_response(notify, remedies)
     check_port(port, host)
     with ExitStack() as stack:
         store = stack.enter_context(SpanStore(path))
@@ -96,9 +98,9 @@ def watch(
         step = partial(_step, monitor)
         stack.enter_context(stepping(step, interval_s, sensitivity.grace_s))
         _say(_banner(store, url, interval_s, window_s))
-        if targets:
-            stack.enter_context(Notifier(monitor, targets, server=url))
-            _say(f"Notices: {', '.join(target.name for target in targets)}")
+        stack.enter_context(responding(monitor, response, url))
+        for line in response.lines():
+            _say(line)
         tell_until(stop, monitor, url, _say)
     _say("Stopped.")
     return 0

@@ -22,9 +22,9 @@ from aiops_lab.numerics import wilson
 from aiops_lab.pipeline import Report
 from aiops_lab.replaying import replay
 from aiops_lab.results import Anomaly
+from aiops_lab.user_functions import load_function, raised
 from shop.catalogue import BY_SIZE
 from shop.experiments.trials import truth
-from shop.experiments.user_functions import load_function, raised
 from shop.virtual_time.scenario import Scenario
 from shop.virtual_time.twins import Twin
 

@@ -22,7 +22,7 @@ from aiops_lab.explain.reference import Reference, learn
 from aiops_lab.explain.rules import RULES, RankingRule
 from aiops_lab.replaying import replay
 from aiops_lab.results import Suspect
-from shop.experiments.user_functions import raised
+from aiops_lab.user_functions import raised
 from shop.recordings import true_faults
 from shop.virtual_time.scenario import BEGIN_NS, Scenario
 from shop.virtual_time.twins import Twin, affected, affected_by_each, display_name, windows_of

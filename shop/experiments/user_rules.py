@@ -10,7 +10,7 @@ import pandas as pd
 from aiops_lab.explain.reference import Reference
 from aiops_lab.explain.rules import RULES, RankingRule
 from aiops_lab.results import Suspect
-from shop.experiments.user_functions import load_function
+from aiops_lab.user_functions import load_function
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from pathlib import Path
 from aiops_lab.checks import FieldError, check_number
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.record.store import SpanStore
-from aiops_lab.respond.notifier import Notifier
-from aiops_lab.respond.targets import typed_targets
+from aiops_lab.respond.commands import responding, typed_response
 from aiops_lab.show.access import Access, access_at
 from aiops_lab.show.news import tell_until
 from aiops_lab.show.otlp import otlp_receiver
@@ -47,14 +46,15 @@ def serve(
     token: str | None = None,
     private: bool = False,
     notify: Iterable[str] = (),
+    remedies: Iterable[str] = (),
     stop: Stop,
 ) -> int:
     """Serve the shop until `stop` is asked for; return the exit code.
 
     With `otlp` it takes traces of other services, too, from those who have the `otlp_token`, if
     any, or else the `token`. `host`, `token` and `private` are as for
-    `aiops_lab.show.access.access_at`. `notify` are URLs of Apprise, or @FILE with such URLs: who is
-    told of incidents.
+    `aiops_lab.show.access.access_at`. `notify` and `remedies` are as for
+    `aiops_lab.show.watch.watch`.
     """
     check_number("port", port, 0, 65_535)
     check_number("interval_s", interval_s, 0.001, 86_400)
@@ -64,7 +64,7 @@ def serve(
     sensitivity = Sensitivity(window_s=window_s)
     access = access_at(host, token, private)
     receiver = _receiver(access, otlp_token) if otlp else None
-    targets = typed_targets(notify)
+    response = typed_response(notify, remedies)
     check_port(port, host)
     _check_db(db)
     with ExitStack() as stack:
@@ -85,10 +85,10 @@ def serve(
             )
         if not stop.asked and traffic > 0:
             stack.enter_context(background(shop, traffic, seed))
-        if not stop.asked and targets:
-            stack.enter_context(Notifier(shop.monitor, targets, server=_address(shop)))
         if not stop.asked:
+            stack.enter_context(responding(shop.monitor, response, _address(shop)))
             print(banner(shop, db, interval_s, window_s, traffic, otlp=otlp), flush=True)
+            print("\n".join(response.lines()), flush=True)
             tell_until(stop, shop.monitor, _address(shop), partial(print, flush=True))
     print("Stopped.", flush=True)
     return 0

@@ -102,11 +102,13 @@ def test_the_time_of_a_move_is_named(status):
 
 def test_names_from_outside_are_cut_and_mention_nobody():
     found = incident(cause="/\x1b[2J@everyone<!channel>\n" + "x" * 900)
+    found.anomalies[0] = replace(found.anomalies[0], endpoint="/" + "y" * 900)
     notice = notice_of(found, "opened")
     assert "\x1b" not in notice.body
     assert "@everyone" not in notice.body
     assert "<!channel" not in notice.body
     assert len(notice.body) < 500
+    assert len(notice.title) < 130
     assert len(notice.body.splitlines()) == 5
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from aiops_lab.respond.remedies import Call, Decision, Remedy, decide, is_meant, is_new
+from aiops_lab.respond.remedies import Decision, Remedy, RemedyCall, decide, is_meant, is_new
 from tests.support.incidents import LATER, incident
 
 S = 1_000_000_000
@@ -17,7 +17,7 @@ def remedy(**options):
 
 
 def call(ago_s, outcome="acted", number=2, as_of=LATER, about=""):
-    return Call(NOW - ago_s * S, f"INC-{number}", "restart", outcome, about, as_of.value)
+    return RemedyCall(NOW - ago_s * S, f"INC-{number}", "restart", outcome, about, as_of.value)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.respond import remedy_log
-from aiops_lab.respond.remedies import Call
+from aiops_lab.respond.remedies import RemedyCall
 from aiops_lab.respond.remedy_log import RemedyLog, calls_for
 
 AT = 1_767_225_600_000_000_000
@@ -19,7 +19,7 @@ def store():
 
 
 def call(ns, incident="INC-1", remedy="restart", outcome="acted", about="done"):
-    return Call(AT + ns, incident, remedy, outcome, about, 0)
+    return RemedyCall(AT + ns, incident, remedy, outcome, about, 0)
 
 
 def test_a_remedy_reads_its_calls_for_all_incidents_in_the_order_of_time(store):

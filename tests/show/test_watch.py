@@ -134,6 +134,7 @@ def test_an_empty_store_is_watched_and_said_to_be_empty(tmp_path, capsys):
         (["--host", "0.0.0.0"], "--host must be 127.0.0.1 unless a token is given"),
         (["--private"], "--private must be False without a token"),
         (["--notify", "nonsense://S3CRET"], "--notify must be a URL that Apprise knows, such as"),
+        (["--remedy", "no.py:restart"], "--remedy must be importable (FileNotFoundError"),
         (["--notify", "@no/such/file"], "[Errno 2] No such file or directory: 'no/such/file'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Functions and detectors of the user, loaded from a file or module."""
+"""What has a user written? Functions, detectors and remedies, loaded from a file or module."""
 
 from __future__ import annotations
 
@@ -23,13 +23,22 @@ def load_function(argument: str, spec: str) -> Any:
         `spec` has another form, cannot be imported, or names nothing that can be called. The
         message begins with `argument`.
     """
-    where, _, name = spec.rpartition(":")
-    if not where or not name.isidentifier():
-        raise FieldError(argument, "must be file.py:function or module:function", spec)
-    found = getattr(_module(argument, where, spec), name, None)
+    where, found = load_named(argument, spec, "function")
     if not callable(found):
         raise FieldError(argument, f"must name a function of {where}", spec)
     return found
+
+
+def load_named(argument: str, spec: str, what: str) -> tuple[str, Any]:
+    """Return the file or module of ``file.py:name`` or ``module:name``, and what has that name in
+    it, None for nothing.
+
+    `what` says in an error what the name is to be. Raises as `load_function`.
+    """
+    where, _, name = spec.rpartition(":")
+    if not where or not name.isidentifier():
+        raise FieldError(argument, f"must be file.py:{what} or module:{what}", spec)
+    return where, getattr(_module(argument, where, spec), name, None)
 
 
 def raised(what: str, error: Exception) -> ValueError:
