@@ -14,7 +14,7 @@ WORKERS ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab students test test-lessons test-browser test-claims test-apps check bench peers docs clean
+.PHONY: help demo lab students test test-lessons test-browser test-claims test-apps torture check bench peers docs clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -49,6 +49,9 @@ test-claims: $(VENV)/set-up-test  ## plant wrong claims in copies of the lessons
 test-apps: $(VENV)/set-up-test  ## serve real applications with gunicorn, break each and see its cause named (ten minutes)
 	@$(PY) -m pytest -m apps -n 2 --durations=0 --durations-min=1 tests/apps
 
+torture: $(VENV)/set-up-torture  ## throw at the shop what it must survive, and print what was lost (ten minutes)
+	@$(PY) -m tests.torture
+
 check: $(VENV)/set-up-test  ## style, format and types, then the tests and what they cover
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
@@ -73,6 +76,7 @@ clean:  ## remove .venv and what the tools left behind
 $(VENV)/set-up-demo: EXTRAS := [shop,plots,fast]
 $(VENV)/set-up-lab: EXTRAS := [lab]
 $(VENV)/set-up-test: EXTRAS := [dev]
+$(VENV)/set-up-torture: EXTRAS := [torture]
 $(VENV)/set-up-browser: EXTRAS := [browser]
 $(VENV)/set-up-bench: EXTRAS := [dev,bench]
 $(VENV)/set-up-docs: EXTRAS := [docs]

@@ -1,4 +1,5 @@
-"""What becomes of a store whose file is deleted or renamed while it is open? It is made anew.
+"""What becomes of a store whose file is deleted, renamed or cut off while it is open? It is made
+anew.
 
 SQLite would go on writing to the file that nobody finds any more. The new one takes over the state
 (incidents, baselines), and the old one, wherever it is now, keeps the spans that it had.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +19,9 @@ from aiops_lab.record import database
 BESIDE = ("-wal", "-shm")  # how SQLite calls the files beside a database
 
 COPIED = "state", "INSERT OR IGNORE INTO state VALUES (?, ?, ?)"
+
+HEADER_BYTES = 100
+LARGEST_PAGE = 65_536  # bytes; does not fit into its field, where 1 stands for it
 
 Identity = tuple[int, int] | None
 
@@ -28,6 +33,33 @@ def identity(path: Path) -> Identity:
     except OSError:
         return None
     return about.st_dev, about.st_ino
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def set_aside(path: Path) -> None:
+    """Rename a file that somebody cut off; one that VACUUM made smaller stays."""
+    with _alone(path.parent):
+        if _is_cut(path):
+            path.rename(beside(path, f".damaged-{time.time_ns() // 1_000_000_000}"))
+
+
+def _is_cut(path: Path) -> bool:
+    """Return whether a database is smaller than its header says
+    (https://sqlite.org/fileformat.html, 1.3).
+    """
+    with path.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+    page = int.from_bytes(header[16:18], "big")
+    pages = int.from_bytes(header[28:32], "big")
+    size = pages * (LARGEST_PAGE if page == 1 else page)
+    return len(header) < HEADER_BYTES or size_of(path) < size
 
 
 def wal_identity(path: Path) -> Identity:

@@ -25,7 +25,7 @@ from aiops_lab.checks import FieldError, check_number
 from aiops_lab.logs import get_logger
 from aiops_lab.record import database
 from aiops_lab.record.forking import WAIT_S, FairLock, abandoned, survive_forks
-from aiops_lab.record.moved import identity, open_anew, wal_identity
+from aiops_lab.record.moved import identity, open_anew, set_aside, size_of, wal_identity
 from aiops_lab.record.reader import FOREVER, SpanReader, as_path
 from aiops_lab.spans import Span, link_text
 
@@ -91,7 +91,7 @@ class SpanStore(SpanReader):
     path
         Where the file is.
     remade
-        How often the file was made anew, because it had been deleted or renamed.
+        How often the file was made anew, because it had been deleted, renamed or cut off.
 
     Raises
     ------
@@ -421,11 +421,17 @@ class SpanStore(SpanReader):
             database.last_rows(self._db)  # the first reading makes the write-ahead log
         self._identity = identity(self._file)
         self._wal = wal_identity(self._file)
+        self._size = size_of(self._file)
 
     def _check_file(self) -> None:
         """Make the file anew where it is gone: SQLite would go on writing to it, for nobody."""
         if identity(self._file) == self._identity:
+            before, self._size = self._size, size_of(self._file)
             self._wal = wal_identity(self._file) or self._wal
+            if self._size >= before:
+                return
+            set_aside(self._file)
+        if identity(self._file) == self._identity:
             return
         db = open_anew(self._file, self._db, self._wal)
         with self._read_lock:
@@ -436,7 +442,7 @@ class SpanStore(SpanReader):
         self._codes.clear()
         self._note_file()
         self.remade += 1
-        _log.warning("%s was deleted or renamed: it is made anew, with its state", self.path)
+        _log.warning("%s was deleted, renamed or cut off: it is made anew", self.path)
 
     def _store(self, done: list[Span], stacks: list[tuple[str, str]], waiting: list[Span]) -> int:
         """Insert all in one transaction; return how many ended spans were refused."""

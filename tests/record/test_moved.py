@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -53,7 +55,7 @@ def test_it_is_noticed_told_and_counted_and_nothing_later_is_lost(path, how, cap
         store.add(span(2))
         with caplog.at_level(logging.WARNING):
             store.flush()
-        assert "s.sqlite was deleted or renamed: it is made anew" in caplog.text
+        assert "s.sqlite was deleted, renamed or cut off: it is made anew" in caplog.text
         assert (store.remade, store.dropped) == (1, 0)
         assert ids(store) == [2]
         assert [*store.load("incident")] == ["INC-1-1"]
@@ -63,6 +65,43 @@ def test_it_is_noticed_told_and_counted_and_nothing_later_is_lost(path, how, cap
     if how != "deleted":
         with SpanStore(path.with_name("old.sqlite")) as old:
             assert ids(old) == [1]
+
+
+@pytest.mark.parametrize("size", [0, 100, 9000])
+def test_a_file_that_is_cut_off_is_set_aside(path, size):
+    with SpanStore(path, flush_s=NEVER) as store, SpanStore(path, flush_s=NEVER) as other:
+        for number in range(100):
+            store.add(span(number))
+        store.flush()
+        store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        store.flush()
+        store.add(span(100))
+        store.flush()
+        os.truncate(path, size)
+        for number, each in enumerate((store, other, store), 101):
+            each.add(span(number))
+            each.flush()
+        assert ids(store) == [101, 102, 103]
+        assert (store.remade, store.dropped) == (1, 0)
+    (damaged,) = path.parent.glob("s.sqlite.damaged-*")
+    assert damaged.stat().st_size >= size
+
+
+def test_a_file_that_became_smaller_by_itself_stays(path):
+    with SpanStore(path, flush_s=NEVER) as store:
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("CREATE TABLE notes AS SELECT randomblob(100000)")
+            db.commit()
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            store.save("incident", {})
+            before = path.stat().st_size
+            db.execute("DROP TABLE notes")
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            assert path.stat().st_size < before
+        store.add(span(1))
+        store.flush()
+        assert (ids(store), store.remade) == ([1], 0)
 
 
 def test_what_is_only_read_or_saved_notices_it_too(path):
