@@ -305,6 +305,18 @@ def test_of_three_with_one_cause_the_oldest_stays():
     assert len(incident.merged) == 2
 
 
+def test_what_an_incident_had_taken_in_is_told_of_the_one_that_takes_it_in():
+    causes = Given(b=["database"], c=["database"])
+    manager = grouped([(10, ["/a", "/b", "/c"])], causes)
+    ids = [f"INC-{int(at(10).timestamp())}-{number}" for number in (1, 2, 3)]
+    assert [*manager.incidents] == ids[:2]
+    causes.by_endpoint["/a"] = ["database"]
+    manager.window(at(20), [anomaly("/b", 20)], calls, causes)
+    (incident,) = manager.incidents.values()
+    assert incident.merged == ids[1:]
+    assert manager.find(ids[2]) is incident
+
+
 def test_who_is_at_work_on_either_is_at_work_on_both():
     causes = Given(a=["database"])
     manager = grouped([(10, ["/a", "/b"])], causes)
