@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from aiops_lab.respond import targets
 from aiops_lab.respond.notices import notice_of
 from aiops_lab.respond.targets import read_receivers, targets_of, without_parts
 from tests.support.incidents import incident
@@ -76,6 +77,11 @@ def test_a_refusal_is_an_error_that_says_why_without_secrets(capfd):
     assert "S3CRET" not in str(raised.value)
     assert capfd.readouterr() == ("", "")
     assert all(type(each).__name__ != "_Reasons" for each in logging.getLogger("apprise").handlers)
+
+
+def test_mails_are_plain_text_too():
+    service = targets._service("mailto://me:password@example.org")
+    assert service.notify_format.value == "text"
 
 
 def test_parts_of_a_url_are_hidden_in_a_text():

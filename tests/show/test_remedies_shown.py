@@ -27,7 +27,8 @@ def test_what_remedies_did_is_shown():
         client = app.test_client()
         (found,) = monitor.step(at(160))
         page = f"/aiops/page/incidents/{found.id}"
-        assert "What remedies did" not in client.get(page).text
+        assert f"{page}/remedies" not in client.get(page).text
+        assert "No remedy was called for it" in client.get(f"{page}/remedies").text
         assert "remedies" not in client.get(f"/aiops/incidents/{found.id}").json
         assert "Remedies" not in client.get("/aiops/").text
         assert "aiops_remedy" not in client.get("/metrics").text
@@ -38,12 +39,17 @@ def test_what_remedies_did_is_shown():
             told = client.get("/metrics").text
             rows = client.get("/aiops/metrics").json["remedies"]
         shown = client.get(page).text
+        listed = client.get(f"{page}/remedies").text
         calls = client.get("/aiops/incidents/latest").json["remedies"]
-    assert "UTC: restart failed: RuntimeError: &lt;script&gt;" in shown
-    assert "UTC: scale would have acted</li>" in shown
-    assert "restart: 0 times acted, 0 times would have, 0 times held back" in overview
-    assert "1 times failed</span>, the last: <q>RuntimeError: &lt;script&gt;</q>" in overview
-    assert "scale (dry run): 0 times acted, 1 times would have" in overview
+    assert "restart failed" in shown
+    assert "scale would have acted" in shown
+    assert f'href="{page}/remedies"' in shown
+    assert "restart</th><td>failed</td><td>RuntimeError: &lt;script&gt;</td>" in listed
+    assert "scale</th><td>would have acted</td><td></td>" in listed
+    assert listed.count(" UTC</time>") == 3
+    assert "restart: acted 0 ×, would have acted 0 ×, held back 0 ×" in overview
+    assert "failed 1 ×</span>, the last: <q>RuntimeError: &lt;script&gt;</q>" in overview
+    assert "scale (dry run): acted 0 ×, would have acted 1 ×" in overview
     assert {(each["remedy"], each["outcome"]) for each in calls} == {
         ("restart", "failed"),
         ("scale", "would have acted"),

@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 from aiops_lab.checks import FieldError
 from aiops_lab.detect.grouping import IllegalMoveError
 from aiops_lab.detect.incidents import RESOLVED, STATUSES, Incident
+from aiops_lab.numerics import to_utc
 from aiops_lab.respond.remedy_log import calls_for
 from aiops_lab.respond.responders import responses_of
 from aiops_lab.show.access import CHALLENGE, TokenError
@@ -41,7 +42,7 @@ MOST_OPEN = 8  # incidents and changes of the overview
 _MOST_SHOWN = 20  # endpoints of the overview, the worst first
 MOST_TRACE_BARS = 200  # spans of a waterfall on a page of its own
 MOST_ACCOUNTS = 60  # of a ledger on a page of its own
-MOST_CALLS_SHOWN = 5  # of remedies, the last ones
+MOST_CALLS_NAMED = 2  # of remedies, the last ones of the first answer
 MOST_KEPT = 64  # first answers that are kept, each until its incident changes
 
 
@@ -148,6 +149,7 @@ class _Views:
             f"{one}/steps": self.steps,
             f"{one}/ledger": self.ledger,
             f"{one}/why-not": self.why_not,
+            f"{one}/remedies": self.remedies,
             f"{one}/traces": self.traces,
             f"{one}/traces/<trace_id>": self.trace,
         }
@@ -244,7 +246,7 @@ class _Views:
                 "all_incidents",
                 incident=found,
                 answer=self._answer(found),
-                calls=calls_for(self._monitor.store, id)[-MOST_CALLS_SHOWN:],
+                calls=calls_for(self._monitor.store, id)[-MOST_CALLS_NAMED:],
             ),
         )
 
@@ -289,6 +291,16 @@ class _Views:
             return self._page(
                 "why_not.html", "all_incidents", incident=found, step=step, rows=rows, asked=name
             )
+
+        return self._of(id, show)
+
+    def remedies(self, id: str) -> ResponseReturnValue:
+        """Show what remedies did about it, the last first."""
+
+        def show(found: Incident) -> ResponseReturnValue:
+            calls = calls_for(self._monitor.store, id)[::-1]
+            rows = [call | {"time": to_utc(call["time"])} for call in calls[:MOST_LISTED]]
+            return self._page("remedies.html", "all_incidents", incident=found, calls=rows)
 
         return self._of(id, show)
 
