@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aiops_lab.numerics import wilson
 from aiops_lab.spans import Key
@@ -32,17 +33,31 @@ def recorded_calls(spans: EncodedSpans, edges: list[Edge] | None = None) -> Reco
     the spans.
     """
     pairs = pairs_of(spans)
-    served = np.zeros(spans.row.size, dtype=bool)
-    below = spans.ids.parent[spans.server]
-    served[below[below >= 0]] = True
-    well = spans.client & ~spans.failed & (spans.status < 400) & (spans.end != NEVER)
-    calls = well[pairs.child]
-    n = np.bincount(pairs.edge[calls], minlength=len(pairs.edges))
-    k = np.bincount(pairs.edge[calls], ~served[pairs.child[calls]], minlength=n.size)
+    size = len(pairs.edges)
+    is_call = _answered_well(spans)[pairs.child]
+    calls = pairs.edge[is_call]
+    lacking = ~_with_server_span(spans)[pairs.child[is_call]]
+    n = np.bincount(calls, minlength=size)
+    k = np.bincount(calls, lacking, minlength=size)
+    is_request = spans.server[pairs.child]
+    came = np.bincount(pairs.edge[is_request], minlength=size)
+    requests = _table(pairs.edges, came, np.zeros(size))
     lone = _orphans(spans, pairs.edges if edges is None else edges)
-    came = np.bincount(pairs.edge[spans.server[pairs.child]], minlength=n.size)
-    requests = _table(pairs.edges, came, np.zeros(n.size))
     return RecordedCalls(_table(pairs.edges, n, k), _sum(requests, lone))
+
+
+def _answered_well(spans: EncodedSpans) -> NDArray:
+    """Return a mask of the calls that were answered without an error."""
+    is_good = ~spans.failed & (spans.status < 400)
+    return spans.client & is_good & (spans.end != NEVER)
+
+
+def _with_server_span(spans: EncodedSpans) -> NDArray:
+    """Return a mask of the spans below which a server span is recorded."""
+    served = np.zeros(spans.row.size, dtype=bool)
+    callers = spans.ids.parent[spans.server]
+    served[callers[callers >= 0]] = True
+    return served
 
 
 def _table(edges: list[Edge], n: np.ndarray, k: np.ndarray) -> pd.DataFrame:
@@ -65,15 +80,17 @@ def _orphans(spans: EncodedSpans, edges: list[Edge]) -> pd.DataFrame:
     ids = spans.ids
     lone = spans.server & ids.has_parent & (ids.parent < 0)
     code: dict[Key | None, int] = {key: code for code, key in enumerate(spans.keys)}
-    usual = [edge for edge in edges if edge[2] and edge[0] in code and edge[1] in code]
+    usual = [edge for edge in edges if edge[2] and code.keys() >= {*edge[:2]}]
     if not usual or not lone.any():
         return _table([], np.zeros(0), np.zeros(0))
     codes = [(code[caller], code[callee]) for caller, callee, _ in usual]
-    edge_of = pd.DataFrame(codes, columns=["caller", "node"]).assign(edge=range(len(usual)))
-    places = pd.DataFrame({"trace": ids.trace, "caller": spans.node})[spans.server]
-    orphans = pd.DataFrame({"trace": ids.trace, "node": spans.node})[lone]
-    orphans = orphans.merge(edge_of, on="node")
-    found = orphans.merge(places.drop_duplicates(), on=["trace", "caller"])
+    edge_of = pd.DataFrame(codes, columns=["caller", "node"])
+    edge_of["edge"] = range(len(usual))
+    places = pd.DataFrame({"trace": ids.trace, "caller": spans.node})
+    callers = places[spans.server].drop_duplicates()
+    requests = pd.DataFrame({"trace": ids.trace, "node": spans.node})
+    orphans = requests[lone].merge(edge_of, on="node")
+    found = orphans.merge(callers, on=["trace", "caller"])
     number = np.bincount(found["edge"], minlength=len(usual))
     return _table(usual, number, number)
 
@@ -98,6 +115,7 @@ def _unlike(usual: pd.DataFrame, now: pd.DataFrame) -> frozenset[Edge]:
     n = both[["n_usual", "n_now"]].to_numpy().T
     k = both[["k_usual", "k_now"]].to_numpy().T
     low, high = wilson(k, n, 3.0)
-    certain = (low > high[::-1]).any(axis=0)
+    is_certain = (low > high[::-1]).any(axis=0)
     usual_share, share = k / n
-    return frozenset(both.index[certain & (np.abs(share - usual_share) > UNLIKE_SHARES)])
+    is_large = np.abs(share - usual_share) > UNLIKE_SHARES
+    return frozenset(both.index[is_certain & is_large])

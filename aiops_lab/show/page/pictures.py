@@ -43,15 +43,21 @@ def chart(
     width, height = CHART
     highest = HEADROOM * max(timeline["mean_ms"], default=0.0)
     top = max(highest, LEAST_TOP * (usual_ms or 0.0)) or 1.0
-    x = [round(width - (until - at).total_seconds() + every_s / 2, 1) for at in timeline.index]
-    y = [round(height * (1 - ms / top), 1) for ms in timeline["mean_ms"]]
+
+    def height_of(ms: float) -> float:
+        return round(height * (1 - ms / top), 1)
+
+    begun = pd.DatetimeIndex(timeline.index)
+    middles = width + (begun - until).total_seconds() + every_s / 2
+    x = [round(middle, 1) for middle in middles]
+    line = _line(x, map(height_of, timeline["mean_ms"]), 3 * every_s)
     shares = [round(height * share, 1) for share in timeline["failed"]]
     failed = [(at, share) for at, share in zip(x, shares, strict=True) if share > 0]
-    usual = None if usual_ms is None else round(height * (1 - usual_ms / top), 1)
-    return Chart(_line(x, y, 3 * every_s), usual, failed, top, width, height, every_s)
+    usual = None if usual_ms is None else height_of(usual_ms)
+    return Chart(line, usual, failed, top, width, height, every_s)
 
 
-def _line(x: list[float], y: list[float], longest: float) -> str:
+def _line(x: Iterable[float], y: Iterable[float], longest: float) -> str:
     """Return an SVG path through some points, with a gap where two are far apart."""
     parts = []
     before = float("-inf")
@@ -80,6 +86,11 @@ class Box(NamedTuple):
     x: float
     y: float
     height: float
+
+    @property
+    def bottom(self) -> float:
+        """Where its lower edge is."""
+        return self.y + self.height
 
 
 class Arrow(NamedTuple):
@@ -115,18 +126,23 @@ def graph(edges: Iterable[GraphEdge], names: Iterable[str]) -> GraphPicture:
     edges = list(edges)
     calls: dict[str, int] = dict.fromkeys(names, 0)
     for edge in edges:
-        for name in {edge["caller"], edge["callee"]}:
+        for name in _ends(edge):
             calls[name] = calls.get(name, 0) + edge["calls"]
     chosen = sorted(calls, key=lambda name: (-calls[name], name))[:MOST_NODES]
-    edges = [each for each in edges if {each["caller"], each["callee"]} <= {*chosen}]
-    boxes = _boxes(chosen, edges)
-    arrows = _arrows(boxes, edges)
-    right = max((box.x + BOX for box in boxes.values()), default=0.0)
-    low = max((box.y + box.height for box in boxes.values()), default=0.0)
-    is_back = any(arrow.path.count("C") == 1 for arrow in arrows if _leads_back(arrow, boxes))
-    height = low + MARGIN + ROW_HEIGHT * is_back
+    edges = [each for each in edges if _ends(each).issubset(chosen)]
+    by_name = _boxes(chosen, edges)
+    arrows = _arrows(by_name, edges)
+    boxes = [*by_name.values()]
+    right = max((box.x + BOX for box in boxes), default=0.0)
+    low = max((box.bottom for box in boxes), default=0.0)
+    if any(_leads_back(edge, by_name) for edge in edges):
+        low += ROW_HEIGHT
     left_out = len(calls) - len(chosen)
-    return GraphPicture([*boxes.values()], arrows, right + MARGIN, height, left_out)
+    return GraphPicture(boxes, arrows, right + MARGIN, low + MARGIN, left_out)
+
+
+def _ends(edge: GraphEdge) -> set[str]:
+    return {edge["caller"], edge["callee"]}
 
 
 def _boxes(names: list[str], edges: list[GraphEdge]) -> dict[str, Box]:
@@ -173,31 +189,46 @@ def _arrows(boxes: Mapping[str, Box], edges: list[GraphEdge]) -> list[Arrow]:
     arrows = []
     for name, calls in incoming.items():
         calls.sort(key=lambda edge: boxes[edge["caller"]].y)
-        box = boxes[name]
+        callee = boxes[name]
         for n, edge in enumerate(calls):
-            end = box.y + box.height * (n + 0.5) / len(calls)
-            arrows.append(_arrow(boxes[edge["caller"]], box, end, edge))
+            caller = boxes[edge["caller"]]
+            if _leads_back(edge, boxes):
+                arrow = _arrow_back(caller, callee, edge)
+            else:
+                into = callee.height * (n + 0.5) / len(calls)
+                arrow = _arrow(caller, callee, callee.y + into, edge)
+            arrows.append(arrow)
     return arrows
 
 
+def _leads_back(edge: GraphEdge, boxes: Mapping[str, Box]) -> bool:
+    return boxes[edge["caller"]].x >= boxes[edge["callee"]].x
+
+
 def _arrow(caller: Box, callee: Box, end: float, edge: GraphEdge) -> Arrow:
-    middle = caller.y + caller.height / 2
-    if caller.x >= callee.x:  # back, below both
-        x, low = caller.x + BOX / 2, max(caller.y + caller.height, callee.y + callee.height)
-        into = callee.x + BOX / 3
-        bend = f"C{x:.0f} {low + ROW_HEIGHT:.0f} {into:.0f} {low + ROW_HEIGHT:.0f}"
-        foot = callee.y + callee.height
-        path = f"M{x:.0f} {caller.y + caller.height:.0f}{bend} {into:.0f} {foot + 3:.0f}"
-        return Arrow(path, (x + into) / 2 + BOX / 4, low + ROW_HEIGHT - 10, edge)
+    """Return an arrow to the right, into the height `end`."""
     start = caller.x + BOX
+    middle = caller.y + caller.height / 2
     level = callee.x - (COLUMN_WIDTH - BOX) + 22
-    path = f"M{start:.0f} {middle:.0f}C{level:.0f} {middle:.0f} {start:.0f} {end:.0f}"
-    path += f" {level:.0f} {end:.0f}L{callee.x - 3:.0f} {end:.0f}"
+    bend = _points((level, middle), (start, end), (level, end))
+    path = f"M{_points((start, middle))}C{bend}L{_points((callee.x - 3, end))}"
     return Arrow(path, callee.x - 10, end - 5, edge)
 
 
-def _leads_back(arrow: Arrow, boxes: Mapping[str, Box]) -> bool:
-    return boxes[arrow.edge["caller"]].x >= boxes[arrow.edge["callee"]].x
+def _arrow_back(caller: Box, callee: Box, edge: GraphEdge) -> Arrow:
+    """Return an arrow to the left, or to where it began, that runs below both boxes."""
+    start = caller.x + BOX / 2
+    end = callee.x + BOX / 3
+    low = max(caller.bottom, callee.bottom) + ROW_HEIGHT
+    bend = _points((start, low), (end, low), (end, callee.bottom + 3))
+    path = f"M{_points((start, caller.bottom))}C{bend}"
+    middle = (start + end) / 2
+    return Arrow(path, middle + BOX / 4, low - 10, edge)
+
+
+def _points(*points: tuple[float, float]) -> str:
+    """Return points as a part of an SVG path."""
+    return " ".join(f"{x:.0f} {y:.0f}" for x, y in points)
 
 
 # ---- one request
@@ -234,7 +265,8 @@ def waterfall_picture(trace: pd.DataFrame, most: int) -> Waterfall:
     """Return one trace as bars, the `most` longest ones; a call and what it calls are one bar."""
     rows = _Rows(trace)
     bars = rows.bars()
-    longest = sorted(range(len(bars)), key=lambda n: (-bars[n].width, n))[:most]
+    places = range(len(bars))
+    longest = sorted(places, key=lambda n: -bars[n].width)[:most]
     shown = [bars[n] for n in sorted(longest)]
     return Waterfall(shown, rows.total_ms, len(bars) - len(shown))
 
@@ -279,18 +311,17 @@ class _Rows:
 
     def _bar(self, span: Any, depth: int) -> SpanBar:
         scale = SCALE / (self.total_ms or 1.0)
-        own = [
-            (low * scale, (high - low) * scale)
-            for low, high in _free(span, self._below[span.span_id])
-        ]
+        free = _free(span, self._below[span.span_id])
+        own = [(low * scale, (high - low) * scale) for low, high in free]
         width = (span.end - span.begin) * scale
         error = span.error if isinstance(span.error, str) else ""
         status = None if pd.isna(span.status) else int(span.status)
+        is_bad = status is not None and (status >= 500 or status == 0)
         is_open = pd.isna(span.duration_ms)
-        failed = bool(error) or (status is not None and (status >= 500 or status == 0))
+        failed = not is_open and (is_bad or error != "")
         ms = None if is_open else float(span.duration_ms)
         place = span.endpoint, span.service, depth, span.begin * scale, width
-        return SpanBar(*place, own, ms, status, failed and not is_open, error)
+        return SpanBar(*place, own, ms, status, failed, error)
 
 
 def _free(span: Any, below: list[Any]) -> list[tuple[float, float]]:
@@ -298,11 +329,14 @@ def _free(span: Any, below: list[Any]) -> list[tuple[float, float]]:
     free = []
     at = span.begin
     for child in sorted(below, key=lambda child: child.begin):
-        begin = min(max(child.begin, span.begin), span.end)
+        begin = min(child.begin, span.end)
         if begin > at:
             free.append((at, begin))
-        at = max(at, min(child.end, span.end))
-    return [*free, (at, span.end)] if span.end > at else free
+        end = min(child.end, span.end)
+        at = max(at, end)
+    if span.end > at:
+        free.append((at, span.end))
+    return free
 
 
 # ---- shares
@@ -325,17 +359,23 @@ def shares(values: Mapping[str, float], most: int) -> list[Share]:
 
     A value of less than a hundredth of the largest has no bar of its own.
     """
-    ordered = sorted(values.items(), key=lambda item: (-abs(item[1]), item[0]))
+    by_name = sorted(values)
+    names = sorted(by_name, key=lambda name: -abs(values[name]))
     least = SMALL * max(map(abs, values.values()), default=0.0)
-    large = [item for item in ordered[:most] if abs(item[1]) >= least]
-    rest = [value for _, value in ordered[len(large) :]]
-    rows = sorted(large, key=lambda item: (-item[1], item[0]))
+    large = [name for name in names[:most] if abs(values[name]) >= least]
+    rest = [values[name] for name in names[len(large) :]]
+    large.sort()
+    large.sort(key=lambda name: -values[name])
+    rows = {name: values[name] for name in large}
     if rest:
-        rows.append((f"{len(rest)} smaller", sum(rest)))
-    low = min([0.0, *(value for _, value in rows)])
-    high = max([0.0, *(value for _, value in rows)])
+        rows[f"{len(rest)} smaller"] = sum(rest)
+    low = min([0.0, *rows.values()])
+    high = max([0.0, *rows.values()])
     scale = 100.0 / ((high - low) or 1.0)
-    return [
-        Share(name, value, (min(value, 0.0) - low) * scale, abs(value) * scale)
-        for name, value in rows
-    ]
+    return [_share(name, value, low, scale) for name, value in rows.items()]
+
+
+def _share(name: str, value: float, low: float, scale: float) -> Share:
+    """Return the bar of a value; `low` is at the left edge."""
+    left = min(value, 0.0)
+    return Share(name, value, (left - low) * scale, abs(value) * scale)
