@@ -161,8 +161,7 @@ def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from aiops_lab.show.store_commands import EXAMPLES as STORE_EXAMPLES
-    from aiops_lab.show.store_commands import add_store
+    from aiops_lab.show.store_commands import STORE_EXAMPLES, add_store
 
     command = commands.add_parser(
         "store",

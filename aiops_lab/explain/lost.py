@@ -103,9 +103,10 @@ def _made(requests: Requests) -> pd.DataFrame:
     trees = requests.trees
     child = np.flatnonzero((trees.parent >= 0) & trees.server)
     child = child[requests.good[trees.parent[child]]]
+    above = trees.parent[child]
     columns = {
-        "span": trees.parent[child],
-        "caller": trees.node[trees.parent[child]],
+        "span": above,
+        "caller": trees.node[above],
         "callee": requests.endpoint[child],
         "ns": requests.whole[child],
     }
@@ -120,11 +121,15 @@ def _missing(requests: Requests, which: NDArray, usual: UsualChildren | LostCall
     trees = requests.trees
     span = np.flatnonzero(which)
     columns = {"caller": usual.caller, "callee": usual.callee, "row": np.arange(usual.caller.size)}
-    due = pd.DataFrame({"span": span, "caller": trees.node[span]}).merge(pd.DataFrame(columns))
+    callers = pd.DataFrame({"span": span, "caller": trees.node[span]})
+    due = callers.merge(pd.DataFrame(columns))
     child = np.flatnonzero((trees.parent >= 0) & ~trees.log)
-    size = int(max(requests.endpoint.max(initial=0), usual.callee.max(initial=0))) + 1
-    seen = trees.parent[child] * size + requests.endpoint[child]
-    return due[~np.isin(due["span"] * size + due["callee"], seen)]
+    endpoint = requests.endpoint
+    largest = max(endpoint.max(initial=0), usual.callee.max(initial=0))
+    size = int(largest) + 1
+    seen = trees.parent[child] * size + endpoint[child]
+    wanted = due["span"] * size + due["callee"]
+    return due[~np.isin(wanted, seen)]
 
 
 def _complete(requests: Requests, missing: pd.DataFrame, config: RcaConfig) -> pd.Series:
@@ -144,12 +149,15 @@ def _look_lost(
     about as much as the call. And how long (ns) those calls take that are recorded.
     """
     complete = _complete(requests, missing, config)
-    alone = missing[~missing["span"].duplicated(keep=False)]
+    lacks_several = missing["span"].duplicated(keep=False)
+    alone = missing[~lacks_several]
     own = alone["caller"].map(complete)
     more = (requests.own[alone["span"]] - own).groupby(alone["row"])
     rows = np.arange(usual.caller.size)
-    longer = more.mean()[more.count() >= config.min_requests].reindex(rows).to_numpy()
-    takes = _by_call(_made(requests).groupby(["caller", "callee"])["ns"].mean(), usual)
+    enough = more.count() >= config.min_requests
+    longer = more.mean()[enough].reindex(rows).to_numpy()
+    recorded = _made(requests).groupby(["caller", "callee"])
+    takes = _by_call(recorded["ns"].mean(), usual)
     less = np.minimum(longer, takes)
     most = np.maximum(longer, takes)
     return (takes > 0) & (less >= config.similar_ratio * most), takes
@@ -206,11 +214,14 @@ def lost_time(
     on_path = own.notna() & (requests.own[missing["span"]] != 0)
     missing = missing[on_path]
     span = missing["span"].to_numpy()
+    lost_row = missing["row"]
     more = requests.own[span] - own[on_path].to_numpy()
-    weight = np.maximum(lost.ns[missing["row"]], 1.0)
-    part = weight / missing.assign(ns=weight).groupby("span")["ns"].transform("sum").to_numpy()
-    row = np.searchsorted(np.flatnonzero(requests.own), span)
-    return LostCosts(row, call[missing["row"]], part * more), lacks
+    weight = np.maximum(lost.ns[lost_row], 1.0)
+    weights = missing.assign(ns=weight).groupby("span")["ns"]
+    part = weight / weights.transform("sum").to_numpy()
+    path = np.flatnonzero(requests.own)
+    row = np.searchsorted(path, span)
+    return LostCosts(row, call[lost_row], part * more), lacks
 
 
 def spread_of_time(requests: Requests, usual: UsualChildren, account: NDArray) -> Spread:
@@ -222,9 +233,10 @@ def spread_of_time(requests: Requests, usual: UsualChildren, account: NDArray) -
     above = span
     while above.size:
         within = call_of[above] >= 0
+        mine = span[within]
         calls.append(call_of[above[within]])
-        accounts.append(account[span[within]])
-        costs.append(requests.own[span[within]])
+        accounts.append(account[mine])
+        costs.append(requests.own[mine])
         below = trees.parent[above] >= 0
         span = span[below]
         above = trees.parent[above[below]]
@@ -254,9 +266,10 @@ def _usual_calls_of(requests: Requests, usual: UsualChildren) -> NDArray:
 def _row_of(requests: Requests, usual: UsualChildren, child: NDArray) -> NDArray:
     """Return the row in `usual` of each of some calls, -1 for none."""
     trees = requests.trees
-    places = [trees.node[trees.parent[child]], requests.endpoint[child]]
+    caller = trees.node[trees.parent[child]]
+    places = pd.MultiIndex.from_arrays([caller, requests.endpoint[child]])
     rows = pd.Series(np.arange(usual.caller.size), index=_index(usual))
-    return rows.reindex(pd.MultiIndex.from_arrays(places), fill_value=-1).to_numpy()
+    return rows.reindex(places, fill_value=-1).to_numpy()
 
 
 def failing_calls(
@@ -271,7 +284,8 @@ def failing_calls(
     above = trees.parent[child]
     child = child[trees.server[above] & bad[above]]
     call = _row_of(requests, usual, child)
-    return child[call >= 0], call[call >= 0]
+    is_usual = call >= 0
+    return child[is_usual], call[is_usual]
 
 
 def lost_failures(
@@ -297,10 +311,13 @@ def lost_failures(
     child, failed_call = failing
     failed, took = _number_and_mean(trees, trees.parent[child], failed_call, usual)
     due, takes = _number_and_mean(trees, span, call, usual)
-    alike = np.minimum(took, takes) >= config.similar_ratio * np.maximum(took, takes)
+    less, most = np.minimum(took, takes), np.maximum(took, takes)
+    alike = less >= config.similar_ratio * most
     lost = np.where(alike & (failed >= FEW), failed, 0) * _lost_for_one(requests, usual)
-    part = np.minimum(lost / np.maximum(due, 1), 1.0)[call]
-    part = part / np.maximum(np.bincount(span, part)[span], 1.0)
+    lost_share = np.minimum(lost / np.maximum(due, 1), 1.0)
+    part = lost_share[call]
+    of_request = np.bincount(span, part)[span]
+    part = part / np.maximum(of_request, 1.0)
     row_of = np.zeros(which.size, dtype=np.int64)
     row_of[origin] = np.arange(origin.size)
     kept = part > 0
@@ -325,9 +342,11 @@ def _lost_for_one(requests: Requests, usual: UsualChildren) -> NDArray:
     node = requests.trees.node
     n = np.bincount(node[requests.good], minlength=node.max(initial=-1) + 2)
     good = n[np.minimum(usual.caller, n.size - 1)]
-    recorded = _by_call(_made(requests).groupby(["caller", "callee"]).size(), usual)
+    calls = _made(requests).groupby(["caller", "callee"])
+    recorded = _by_call(calls.size(), usual)
     now = (good - recorded) / np.maximum(recorded, 1)
-    before = np.where(usual.share < ALWAYS, 1 / usual.share - 1, requests.good.size)
+    usually = 1 / usual.share - 1
+    before = np.where(usual.share < ALWAYS, usually, requests.good.size)
     return np.where(good < FEW, before, now)
 
 

@@ -23,7 +23,7 @@ SELECT n.service, sum(t.n), min(t.first), max(t.last) FROM names n JOIN (
 
 _OF_SERVICE = ":service IS NULL OR op IN (SELECT id FROM names WHERE service = :service)"
 
-Limits = dict[str, object]
+DeletionLimits = dict[str, object]
 
 # How the moment of a row is called, in each table that holds spans.
 _MOMENTS = {"spans": "ended", "fresh": "ended", "open": "start"}
@@ -119,7 +119,10 @@ def prune_store(
         raise FieldError("service", f"must be one of {', '.join(known)}", service)
     file = as_path(path)
     size = _size(file)
-    limits: Limits = {"before": FOREVER if before_ns is None else before_ns, "service": service}
+    limits: DeletionLimits = {
+        "before": FOREVER if before_ns is None else before_ns,
+        "service": service,
+    }
     with closing(database.open_database(file)) as db:
         deleted = database.retry(lambda: _delete(db, limits), file)
         is_in_use = not _compact(db)
@@ -131,7 +134,7 @@ def _size(path: Path) -> int:
     return sum(each.stat().st_size for each in files if each.exists())
 
 
-def _delete(db: sqlite3.Connection, limits: Limits) -> int:
+def _delete(db: sqlite3.Connection, limits: DeletionLimits) -> int:
     """Delete rows and what belongs to them, in one transaction; return how many spans."""
     deleted = 0
     with database.transaction(db):

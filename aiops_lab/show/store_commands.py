@@ -15,7 +15,7 @@ EXPORT_FORMATS = ("csv", "parquet", "otlp", "otlp-protobuf", "jaeger", "zipkin")
 _AGES_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 _AGE = re.compile(rf"(\d+(?:\.\d+)?)({'|'.join(_AGES_S)})")
 
-EXAMPLES = """\
+STORE_EXAMPLES = """\
 examples:
   python -m aiops_lab store info my.sqlite
   python -m aiops_lab store export my.sqlite week.parquet

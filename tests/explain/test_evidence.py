@@ -134,8 +134,9 @@ def test_a_share_counts_from_the_upper_bound_of_before_to_the_lower_bound_of_now
     """20 of 20 now: at least 0.69 at 3 standard errors; 0 of 100 before: at most 0.083."""
 
     def share(n, k, usual_n, usual_k):
-        columns = {"n": [n], "k": [k], "usual_n": [usual_n], "usual_k": [usual_k]}
-        return deviations._with_share(pd.DataFrame(columns), RcaConfig())["share"].tolist()
+        counts = {"n": [n], "k": [k], "usual_n": [usual_n], "usual_k": [usual_k]}
+        items = pd.DataFrame(counts).assign(kind="shapes")
+        return deviations._with_share(items, RcaConfig())["share"].tolist()
 
     assert share(20, 20, 100, 0) == [pytest.approx(20 / 29 - 9 / 109)]
     assert share(20, 0, 100, 0) == [0.0]
