@@ -1,4 +1,8 @@
-"""How well is an endpoint? Its recent requests beside what is usual, as a score."""
+"""How well is an endpoint? Its recent requests beside what is usual, and its open incidents.
+
+The score is of five minutes: it falls slowly after a break, and rises slowly after it was mended.
+The status is of now, by one rule, which `status_now` states; it never contradicts the incidents.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +24,41 @@ def served_by_endpoint(frame: pd.DataFrame, spans: EncodedSpans) -> Any:
     return served.groupby(["service", "endpoint"], observed=True)
 
 
-def health_of(requests: pd.DataFrame, usual_ms: float | None) -> dict[str, Any]:
-    """Return count, latency, errors and health of some requests to one endpoint."""
+HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
+RECOVERING, LEARNING = "recovering", "learning"
+
+LATELY_S = 60.0
+"""Seconds without an anomaly, and with a healthy score, after which what was broken counts as
+recovering. Raising it shows a mend later; with much less a fault that flickers seems mended."""
+
+
+def health_of(
+    requests: pd.DataFrame,
+    usual_ms: float | None,
+    now: pd.Timestamp | None = None,
+    last_anomaly: pd.Timestamp | None = None,
+) -> dict[str, Any]:
+    """Return count, latency, errors and health of some requests to one endpoint.
+
+    Parameters
+    ----------
+    requests : DataFrame
+        Spans of the endpoint alone.
+    usual_ms : float, optional
+        Its baseline; None while that is learned.
+    now : Timestamp, optional
+        Tells which of the requests are of the last minute. Default: none is.
+    last_anomaly : Timestamp, optional
+        When an open incident was seen at the endpoint last. Default: no incident is open there.
+    """
     closed = requests[requests["duration_ms"].notna()]
-    average = None
-    error_rate = 0.0
-    if len(closed):
-        average = float(closed["duration_ms"].mean())
-        error_rate = float(is_failed(closed).mean())
+    average, error_rate = _figures(closed)
+    found = health(average, usual_ms, error_rate)
+    lately = None
+    if now is not None:
+        lately = health_lately(closed, usual_ms, now)
+        quiet_s = None if last_anomaly is None else (now - last_anomaly).total_seconds()
+        found["status"] = status_now(found["status"], lately, quiet_s)
     statuses = closed["status"].value_counts().sort_index()
     return {
         "request_count": len(closed),
@@ -36,8 +67,53 @@ def health_of(requests: pd.DataFrame, usual_ms: float | None) -> dict[str, Any]:
         "error_rate": error_rate,
         "baseline_latency_ms": usual_ms,
         "status_distribution": {str(k): int(v) for k, v in statuses.items()},
-        "health": health(average, usual_ms, error_rate),
+        "health": found,
     }
+
+
+def _figures(closed: pd.DataFrame) -> tuple[float | None, float]:
+    """Return mean ms and share of failures of some answers."""
+    if not len(closed):
+        return None, 0.0
+    return float(closed["duration_ms"].mean()), float(is_failed(closed).mean())
+
+
+def health_lately(closed: pd.DataFrame, usual_ms: float | None, now: pd.Timestamp) -> str | None:
+    """Return the band of the answers of the last minute, None where there are none."""
+    ended = closed["start"] + pd.to_timedelta(closed["duration_ms"], "ms")
+    recent = closed[ended > now - pd.Timedelta(LATELY_S, "s")]
+    if not len(recent):
+        return None
+    average, error_rate = _figures(recent)
+    return health(average, usual_ms, error_rate)["status"]
+
+
+def status_now(band: str, lately: str | None, quiet_s: float | None) -> str:
+    """Return how an endpoint is now: the rule of the pills on the page and of the JSON.
+
+    =====================================  ===================================================
+    an open incident, its last anomaly     at least degraded; unhealthy where `band` is
+    there younger than a minute
+    the last minute healthy, no anomaly    recovering where an incident is open or `band` is
+    in it                                  not healthy yet, else healthy
+    any other                              `band`; where an incident is open, at least degraded
+    =====================================  ===================================================
+
+    Parameters
+    ----------
+    band : str
+        That of the score of five minutes.
+    lately : str, optional
+        That of the last minute; None without an answer in it.
+    quiet_s : float, optional
+        Seconds since the last anomaly of an incident that is open there; None without one.
+    """
+    is_open = quiet_s is not None
+    if band == LEARNING and not is_open:
+        return band
+    if lately == HEALTHY and (quiet_s is None or quiet_s >= LATELY_S):
+        return RECOVERING if is_open or band != HEALTHY else HEALTHY
+    return DEGRADED if is_open and band != UNHEALTHY else band
 
 
 def health(average_ms: float | None, usual_ms: float | None, error_rate: float) -> dict[str, Any]:
@@ -52,8 +128,8 @@ def health(average_ms: float | None, usual_ms: float | None, error_rate: float) 
         slower = max(0.0, float(np.log2(average_ms / usual_ms)))
     loss = 100.0 * error_rate + 25.0 * slower
     score = round(min(100.0, max(0.0, 100.0 - loss)), 1)
-    band = "healthy" if score >= 90 else "degraded" if score >= 60 else "unhealthy"
-    return {"health_score": score, "status": "learning" if usual_ms is None else band}
+    band = HEALTHY if score >= 90 else DEGRADED if score >= 60 else UNHEALTHY
+    return {"health_score": score, "status": LEARNING if usual_ms is None else band}
 
 
 def timeline_of(requests: pd.DataFrame, every_s: float) -> pd.DataFrame:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from aiops_lab.acceptance import AcceptedLevels, RecordsByKind, accepted, taken_back
 from aiops_lab.checks import FieldError
 from aiops_lab.detect.baselines import from_rows, to_rows
 from aiops_lab.detect.detectors import DETECTORS, AnyDetector
-from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Incident
+from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Incident, last_anomalies
 from aiops_lab.detect.recording import Recording
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.diagnosis import LONGEST_REQUEST_NS, History, Rule
@@ -87,7 +88,6 @@ class Monitor:
     clock_changes: list[ClockChange]
     _pipeline: Pipeline
     _explained: dict[str, tuple[int, int, int]]  # by incident: since when, as of when, changes
-    _accepted: dict[str, Any]  # levels that this step has taken as normal, by incident
     _known: dict[str, Any]  # what the store says of endpoints
     _merged: dict[str, str]  # ... and of incidents that were merged
     _serial: int  # of the state that the store has
@@ -114,6 +114,7 @@ class Monitor:
         )
         self._lock = threading.RLock()
         self._shared = SharedState(store)
+        self._levels = AcceptedLevels(store)
         self._last_now: int | None = None
         self._load()
 
@@ -162,7 +163,7 @@ class Monitor:
             return []
         until = self._believed(frame, until)
         recording = Recording(frame, pipeline.keys, pipeline.methods, pipeline.addresses)
-        self._take_accepted()
+        self._levels.apply(pipeline)
         pipeline.learn_calls(recording)  # at the next step its spans may not be looked at again
         history = cache(self._history)
         _, _, touched = pipeline.advance(recording, until, history)
@@ -173,13 +174,6 @@ class Monitor:
         for incident in touched:
             _log.info("%s is %s: %s", incident.id, incident.status, incident.title)
         return touched
-
-    def _take_accepted(self) -> None:
-        """Let the levels be normal that were accepted since the last step."""
-        waiting = self.store.load("accepted")
-        self._accepted = {name: keys for name, keys in waiting.items() if keys}
-        for keys in self._accepted.values():
-            self._pipeline.accept_levels([tuple(key) for key in keys])
 
     # ---- clocks
 
@@ -302,28 +296,56 @@ class Monitor:
         abnormal, as after ``relearn_after_s``; those that are as before by then stay as they are. A
         replay of the same spans knows nothing of it. Raises as `resolve`.
         """
-        keys = [*map(list, sorted(self.incident(incident_id).keys))]
-        return self._move(incident_id, RESOLVED, now, {"accepted": {incident_id: keys}})
+        waiting = accepted(incident_id, self.incident(incident_id).keys)
 
-    def _move(
+        def move(moment: pd.Timestamp) -> Incident:
+            manager = self._pipeline.manager
+            return manager.move(incident_id, RESOLVED, moment, accepted=True)
+
+        return self._by_hand(move, now, waiting)
+
+    def undo_accept(self, incident_id: str, now: pd.Timestamp) -> Incident:
+        """Take back what `accept` did: the incident is open again, and from the next step on its
+        endpoints are compared with what was usual before.
+
+        That can be done for ``correlation_s``. Raises KeyError, and IllegalMoveError if it was not
+        accepted, or earlier.
+        """
+
+        def move(moment: pd.Timestamp) -> Incident:
+            return self._pipeline.manager.undo_accept(incident_id, moment)
+
+        return self._by_hand(move, now, taken_back(incident_id))
+
+    def may_undo(self, incident: Incident, now: pd.Timestamp) -> bool:
+        """Return whether `undo_accept` would do it."""
+        return self._pipeline.manager.may_undo(incident, to_utc(now))
+
+    def _move(self, incident_id: str, status: str, now: pd.Timestamp) -> Incident:
+        def move(moment: pd.Timestamp) -> Incident:
+            return self._pipeline.manager.move(incident_id, status, moment)
+
+        return self._by_hand(move, now)
+
+    def _by_hand(
         self,
-        incident_id: str,
-        status: str,
+        move: Callable[[pd.Timestamp], Incident],
         now: pd.Timestamp,
-        others: dict[str, dict[str, object]] | None = None,
+        others: RecordsByKind | None = None,
     ) -> Incident:
+        """Move an incident, and store it with other records; again, where others changed some."""
         moment = to_utc(now)
         with self._lock:
             while True:
                 self._refresh()
-                incident = self._pipeline.manager.move(incident_id, status, moment)
+                incident = move(moment)
                 if self._shared.move(incident.to_record(), others):
                     return incident
                 self._load()
 
     def metrics(self, now: pd.Timestamp) -> dict[str, dict[str, Any]]:
         """Return count, latency, errors and health of each endpoint over the last five minutes, by
-        name.
+        name. The status of the health agrees with the open incidents: see `health.status_now`.
         """
         with self._lock:
             found = self.metrics_by_key(now)
@@ -338,8 +360,13 @@ class Monitor:
         """Return the same by (service, endpoint), without the method."""
         with self._lock:
             groups, _ = self._served(now)
-            usual_ms = partial(self._pipeline.usual_ms, hour=to_utc(now).hour)
-            return {key: health_of(rows, usual_ms(key)) for key, rows in groups}
+            moment = to_utc(now)
+            usual_ms = partial(self._pipeline.usual_ms, hour=moment.hour)
+            seen = last_anomalies(self.incidents())
+            found = {}
+            for key, rows in groups:
+                found[key] = health_of(rows, usual_ms(key), moment, seen.get(key))
+            return found
 
     def timeline(self, now: pd.Timestamp, every_s: float = 10.0) -> dict[str, pd.DataFrame]:
         """Return what each endpoint answered over the last five minutes, by name: a row an interval
@@ -391,21 +418,21 @@ class Monitor:
             a: b for a, b in p.manager.merged.items() if a not in self._merged
         }
         baseline: dict[str, object] = {"rows": to_rows(p.state)}
-        taken: dict[str, object] = dict.fromkeys(self._accepted)
-        records = {"baseline": baseline, "merged": merged, "monitor": monitor, "accepted": taken}
+        records = {"baseline": baseline, "merged": merged, "monitor": monitor}
+        records |= self._levels.records()
         incidents = {incident.id: incident.to_record() for incident in touched}
         moved = self._shared.save(incidents, records)
         if moved is None:
             self._load()
             return False
         self._serial += 1
-        self._accepted = {}
+        self._levels.forget()
         self._judged_by = self._shared.identity
         self._known = known
         self._merged = dict(p.manager.merged)
-        for incident_id, life_cycle in moved.items():
-            if incident_id in p.manager.incidents:  # else it has just been merged
-                p.manager.find(incident_id).take_life_cycle(life_cycle)
+        for incident_id, what_was_done in moved.items():
+            if incident_id in p.manager.incidents:  # else it was merged meanwhile
+                p.manager.find(incident_id).take_life_cycle(what_was_done)
         return True
 
     def _refresh(self) -> list[Incident]:
@@ -432,7 +459,7 @@ class Monitor:
         """Take everything from the store."""
         self._pipeline = p = self._new_pipeline()
         self._explained = {}
-        self._accepted = {}
+        self._levels.forget()
         self._shared.news()
         stored = self.store.load("monitor")
         state = stored.get("state") or {}

@@ -22,13 +22,18 @@ SEVERITIES = ("low", "medium", "high", "critical")  # in rising order
 
 class AnomalyKind(NamedTuple):
     """What a type of anomaly is called, how its evidence reads, its colour and marker, and the
-    name of the evidence that says how large it is.
+    names of the evidence that says how large it is, the first that is there.
+
+    ``heading`` returns what an anomaly is called by its evidence, where that says more than
+    ``title``. ``is_faint``: of one severity, other types are told before it.
     """
 
     title: str
     describe: Callable[[dict[str, Any]], str]
     mark: tuple[str, str]
-    size: str | None = None
+    size: tuple[str, ...] = ()
+    heading: Callable[[dict[str, Any]], str] | None = None
+    is_faint: bool = False
 
 
 ANOMALY_KINDS: dict[str, AnomalyKind] = {}
@@ -86,16 +91,23 @@ class Anomaly:
 
     @property
     def title(self) -> str:
-        """What its type is called, such as "Latency spike"."""
+        """What it is called, such as "Latency spike"."""
         kind = kind_of(self.type)
-        return kind.title if kind else self.type
+        if kind is None:
+            return self.type
+        return kind.heading(self.evidence) if kind.heading else kind.title
 
     @property
     def description(self) -> str:
         """The anomaly in one line."""
+        return f"{self.title}: {self.details}" if kind_of(self.type) else self.details
+
+    @property
+    def details(self) -> str:
+        """Its evidence in one line."""
         kind = kind_of(self.type)
         if kind:
-            return f"{kind.title}: {kind.describe(self.evidence)}"
+            return kind.describe(self.evidence)
         return ", ".join(f"{name} {value}" for name, value in self.evidence.items())
 
     def to_dict(self) -> dict[str, Any]:
@@ -296,11 +308,15 @@ def what_is_worse(row: dict[str, Any]) -> str:
     """Return what an endpoint or entry answers slower or less often than usual: its ``now_ms``,
     ``usual_ms``, ``now_failed`` and ``usual_failed`` in words, "" where neither is worse.
     """
+    return ", ".join(worse_figures(row))
+
+
+def worse_figures(row: TableRow) -> list[str]:
+    """Return the same figure by figure."""
     slower = f"mean latency {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)"
     failing = f"{row['now_failed']:.0%} failed (usually {row['usual_failed']:.0%})"
     parts = [slower] if row["now_ms"] > row["usual_ms"] else []
-    parts += [failing] if row["now_failed"] > row["usual_failed"] else []
-    return ", ".join(parts)
+    return parts + ([failing] if row["now_failed"] > row["usual_failed"] else [])
 
 
 _MOST_ROWS = 12
@@ -351,6 +367,11 @@ class Step:
 
     __repr__ = __str__  # a console shows the text, too
 
+    @property
+    def tables(self) -> list[pd.DataFrame]:
+        """Its tables as people read them: the largest rows, plain headers, and text in cells."""
+        return [_shown(table).map(_cell) for table in self._tables()]
+
     def _repr_html_(self) -> str:
         # Names of endpoints and messages come from requests: all that is shown is escaped, by
         # pandas in the tables.
@@ -396,6 +417,12 @@ def _shown(rows: list[TableRow]) -> pd.DataFrame:
         hidden -= {"masked"}
     shown = table.drop(columns=list(hidden), errors="ignore")
     return shown.rename(columns=_HEADERS).head(_MOST_ROWS)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "–" if isnan(value) else _number(value)
+    return str(value)
 
 
 def _number(value: float) -> str:

@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from aiops_lab.detect.incidents import LIFE_CYCLE
+from aiops_lab.detect.incidents import life_cycle
 
 if TYPE_CHECKING:
     from aiops_lab.record.store import Load, SpanStore
@@ -94,7 +94,7 @@ class SharedState:
             changes = load("monitor", "changes") or []
             for revision, known in changes:
                 if revision > self._revision:
-                    moved[known] = _life_cycle(load("incident", known))
+                    moved[known] = life_cycle(load("incident", known), incidents.get(known))
             kept = {known: record | moved.get(known, {}) for known, record in incidents.items()}
             monitor = others["monitor"] | {"lease": None}
             monitor["changes"] = self._listed(changes, incidents)
@@ -135,10 +135,6 @@ class SharedState:
         if changes and changes[0][0] > known + 1:
             return None
         return list(dict.fromkeys(name for revision, name in changes if revision > known))
-
-
-def _life_cycle(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: record[name] for name in LIFE_CYCLE}
 
 
 def _last(changes: list[Any]) -> int:

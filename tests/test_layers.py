@@ -35,6 +35,7 @@ WINGS = (
     "diagnosis",
     "pipeline",
     "learned",
+    "acceptance",
     "shared_state",
     "watched_spans",
     "health",

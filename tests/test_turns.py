@@ -174,4 +174,5 @@ def test_what_is_done_by_hand_during_a_step_is_kept(path):
         pipeline.advance = slow
         monitor.step(at(171))
         assert monitor.incident(incident.id).status == "acknowledged"
+        assert "acknowledged" in [e.what for e in monitor.incident(incident.id).history]
         assert hand.incident(incident.id).to_record() == monitor.incident(incident.id).to_record()

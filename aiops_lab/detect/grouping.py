@@ -16,7 +16,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from aiops_lab.detect.incidents import ACKNOWLEDGED, ACTIVE, RESOLVED, Incident
+from aiops_lab.detect.incidents import ACKNOWLEDGED, ACTIVE, RESOLVED, Incident, Life
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.results import Anomaly
 from aiops_lab.spans import Key
@@ -33,6 +33,9 @@ CAUSES_COMPARED = 2
 MIN_SHARED_TRACES = 2
 """Traces that must show both of two anomalies to link them: a client may send everything it does
 under one. Raising it leaves what calls do not link apart."""
+
+_ACCEPTED = Life.ACCEPTED, "as normal"
+_BY_HAND = Life.RESOLVED, "by hand"
 
 Calls = Callable[[Key, Key], bool]  # (caller, called): has the one been seen calling the other?
 
@@ -106,6 +109,7 @@ class IncidentManager:
                 continue
             incident.status = RESOLVED
             incident.resolved_at = resolves_at
+            incident.add_event(resolves_at, Life.RESOLVED, "by itself")
             quiet.append(incident)
         return quiet
 
@@ -121,8 +125,10 @@ class IncidentManager:
             incident_id = self.merged[incident_id]
         return self.incidents[incident_id]
 
-    def move(self, incident_id: str, status: str, now: pd.Timestamp) -> Incident:
-        """Acknowledge or resolve an incident by hand.
+    def move(
+        self, incident_id: str, status: str, now: pd.Timestamp, *, accepted: bool = False
+    ) -> Incident:
+        """Acknowledge or resolve an incident by hand; `accepted` says that its level is meant.
 
         Raises
         ------
@@ -139,9 +145,40 @@ class IncidentManager:
         incident.status = status
         if status == ACKNOWLEDGED:
             incident.acknowledged_at = now
+            incident.add_event(now, Life.ACKNOWLEDGED)
         else:
             incident.resolved_at = now
+            incident.add_event(now, *(_ACCEPTED if accepted else _BY_HAND))
         return incident
+
+    def undo_accept(self, incident_id: str, now: pd.Timestamp) -> Incident:
+        """Take back that the level of an incident is meant: it is what it was before.
+
+        That holds for ``correlation_s`` after it was accepted: what comes back later is another
+        incident.
+
+        Raises
+        ------
+        KeyError
+            If there is no such incident.
+        IllegalMoveError
+            If it was not accepted, or too long ago.
+        """
+        incident = self.find(incident_id)
+        if not self.may_undo(incident, now):
+            raise IllegalMoveError(
+                f"incident {incident_id} was not accepted as normal in the last "
+                f"{self._correlation.total_seconds():g} s"
+            )
+        incident.status = ACTIVE if incident.acknowledged_at is None else ACKNOWLEDGED
+        incident.resolved_at = None
+        incident.add_event(now, Life.TAKEN_BACK)
+        return incident
+
+    def may_undo(self, incident: Incident, now: pd.Timestamp) -> bool:
+        """Return whether `undo_accept` would do it."""
+        last = incident.history[-1:]
+        return any(e.what == Life.ACCEPTED and now - e.time <= self._correlation for e in last)
 
     def _open(self) -> list[Incident]:
         """Return the incidents that are not resolved, the oldest first."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from enum import StrEnum
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pandas as pd
@@ -27,6 +29,35 @@ LIFE_CYCLE = "status", "acknowledged_at", "resolved_at"
 """The fields of an incident that a person changes."""
 
 
+class Life(StrEnum):
+    """What can become of an incident. The detail is given in brackets."""
+
+    OPENED = "opened"  # (its severity)
+    SEVERITY = "severity"  # (from which to which)
+    ACKNOWLEDGED = "acknowledged"
+    RECURRED = "recurred"  # while it was open
+    REOPENED = "reopened"  # after it had resolved
+    MERGED = "merged"  # (the id of the incident that became part of it)
+    ACCEPTED = "accepted"  # as normal, by hand
+    TAKEN_BACK = "acceptance taken back"
+    RESOLVED = "resolved"  # (by hand, or by itself)
+
+
+@dataclass(frozen=True)
+class LifeEvent:
+    """What became of an incident at a ``time`` (UTC): ``what`` happened, a value of `Life`, with
+    its ``detail``.
+    """
+
+    time: pd.Timestamp
+    what: str
+    detail: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the event as the HTTP interface shows it."""
+        return {"time": iso(self.time), "what": self.what, "detail": self.detail}
+
+
 @dataclass(repr=False)
 class Incident:
     """Anomalies that belong together, with their verdict.
@@ -37,7 +68,8 @@ class Incident:
     ``last_anomaly``. ``earlier`` holds these bounds of earlier episodes. ``beside`` names the
     incidents that were open nearby when it began, and whose causes did not explain it. ``seen``
     holds when each of ``anomalies`` was seen last: the end of the window. ``merged`` names the
-    younger incidents with the same cause that became part of it.
+    younger incidents with the same cause that became part of it. ``history`` tells what became of
+    it, the earliest first.
     """
 
     id: str
@@ -54,6 +86,7 @@ class Incident:
     beside: list[str] = field(default_factory=list)
     seen: list[pd.Timestamp] = field(default_factory=list)
     merged: list[str] = field(default_factory=list)
+    history: list[LifeEvent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         # a version before did not store them
@@ -111,11 +144,28 @@ class Incident:
         return dict(zip(kinds, self.seen, strict=True))
 
     @property
+    def last_at(self) -> dict[Key, pd.Timestamp]:
+        """When it was seen last at each endpoint that it concerns: at those with anomalies by
+        these, at its cause and at others that it made worse by all.
+        """
+        names = {*self.affected_endpoints}
+        rows = (row for row in self.verdict.endpoints if row["endpoint"] in names)
+        keys = {(row["service"], row["route"]) for row in rows}
+        cause = self.root_cause
+        found = dict.fromkeys(keys | ({cause.key} if cause else set()), self.last_anomaly)
+        for key in self.keys:
+            found[key] = max(seen for (_, at), seen in self.last_seen.items() if at == key)
+        return found
+
+    @property
     def main_anomaly(self) -> Anomaly:
-        """The anomaly to put first: the worst one at the root cause, else the worst of all."""
+        """The anomaly to put first: the worst one at the root cause, else the worst of all.
+
+        Of one severity, what stands out in a window comes before what shows in many windows only.
+        """
         cause = self.root_cause
         at_cause = [a for a in self.anomalies if cause and a.key == cause.key]
-        return max(at_cause or self.anomalies, key=lambda a: SEVERITIES.index(a.severity))
+        return max(at_cause or self.anomalies, key=_strength)
 
     @property
     def title(self) -> str:
@@ -127,6 +177,7 @@ class Incident:
         self.earlier.append((self.started, self.last_anomaly))
         self.started = started
         self.last_anomaly = end
+        self.add_event(end, Life.REOPENED if self.status == RESOLVED else Life.RECURRED)
         if self.status == RESOLVED:
             self.status = ACTIVE
             self.resolved_at = None
@@ -136,6 +187,7 @@ class Incident:
 
         There is one entry a type and endpoint, which keeps its first window and its worst numbers.
         """
+        before = self.severity if self.anomalies else ""
         self.last_anomaly = end
         place = {(a.type, a.key): n for n, a in enumerate(self.anomalies)}
         for anomaly in anomalies:
@@ -146,6 +198,20 @@ class Incident:
             else:
                 self.anomalies[n] = _worse(self.anomalies[n], anomaly)
                 self.seen[n] = end
+        if not before:
+            self.add_event(end, Life.OPENED, self.severity)
+        elif self.severity != before:
+            self.add_event(end, Life.SEVERITY, f"{before} to {self.severity}")
+
+    def add_event(self, time: pd.Timestamp, what: str, detail: str = "") -> None:
+        """Add to the history what happened at a time."""
+        self.history.append(LifeEvent(time, str(what), detail))
+
+    def take_life_cycle(self, record: dict[str, Any]) -> None:
+        """Take over what `life_cycle` returned: what people did to it meanwhile."""
+        hints = get_type_hints(Incident)
+        for name, value in record.items():
+            setattr(self, name, _read(hints[name], value))
 
     def merge(self, other: Incident, *, apart: bool) -> None:
         """Take in a younger incident, as an episode of its own if the two are `apart`.
@@ -157,12 +223,14 @@ class Incident:
             self.begin_episode(other.started, last)
         known = self.last_seen
         seen = other.last_seen
+        self.add_event(last, Life.MERGED, other.id)
         self.take_in(other.anomalies, last)
         self.seen = [_latest(known.get(kind), seen.get(kind)) for kind in self.last_seen]
         self.merged += [other.id, *other.merged]
         if other.status == ACKNOWLEDGED and self.status == ACTIVE:
             self.status = ACKNOWLEDGED
             self.acknowledged_at = other.acknowledged_at
+            self.add_event(last, Life.ACKNOWLEDGED, f"as {other.id} was")
 
     def explain(self) -> Explanation:
         """Return the steps that led to the root cause, each with the rows it used, the last with
@@ -190,6 +258,7 @@ class Incident:
             root_cause = cause.to_dict() | {"description": self.main_anomaly.description}
         suspects = [suspect.to_dict() for suspect in self.suspects]
         anomalies = [anomaly.to_dict() for anomaly in self.anomalies]
+        history = [event.to_dict() for event in self.history]
         return {
             "id": self.id,
             "severity": self.severity,
@@ -211,6 +280,7 @@ class Incident:
             "reopened": len(self.earlier),
             "recurrence_of": self.recurrence_of,
             "merged": list(self.merged),
+            "history": history,
         }
 
     def to_record(self) -> dict[str, Any]:
@@ -219,14 +289,52 @@ class Incident:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Incident:
-        """Return the incident that `to_record` wrote, also that of a version with other words."""
-        return _read(cls, record | {"verdict": _renamed(record["verdict"])})
+        """Return the incident that `to_record` wrote, also that of a version with other words, or
+        without a history.
+        """
+        incident = _read(cls, record | {"verdict": _renamed(record["verdict"])})
+        if "history" not in record:
+            incident.history = _known_history(incident)
+        return incident
 
-    def take_life_cycle(self, record: dict[str, Any]) -> None:
-        """Take the `LIFE_CYCLE` from a record; all else stays as it is."""
-        kinds = get_type_hints(Incident)
-        for name in LIFE_CYCLE:
-            setattr(self, name, _read(kinds[name], record[name]))
+
+def last_anomalies(incidents: Iterable[Incident]) -> dict[Key, pd.Timestamp]:
+    """Return when an incident that is not resolved was last seen at each endpoint: where it has
+    anomalies, at its cause, and at what that made worse.
+    """
+    found: dict[Key, pd.Timestamp] = {}
+    for incident in incidents:
+        if incident.status != RESOLVED:
+            for key, seen in incident.last_at.items():
+                found[key] = max(seen, found.get(key, seen))
+    return found
+
+
+def _known_history(incident: Incident) -> list[LifeEvent]:
+    """Return what the times of an incident tell of its history."""
+    known = [
+        LifeEvent(
+            incident.first_detected,
+            str(Life.OPENED),
+            incident.severity if incident.anomalies else "",
+        )
+    ]
+    begins = [begin for begin, _ in incident.episodes[1:]]
+    known += [LifeEvent(begin, str(Life.REOPENED)) for begin in begins]
+    moves = {ACKNOWLEDGED: incident.acknowledged_at, RESOLVED: incident.resolved_at}
+    known += [LifeEvent(time, what) for what, time in moves.items() if time is not None]
+    return sorted(known, key=lambda event: event.time)
+
+
+def life_cycle(stored: dict[str, Any], own: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return what people did to an incident, of a stored record of it: status, times, and history.
+
+    `own`, a record of the same incident that is not stored yet, adds its part of the history.
+    """
+    parts = [stored.get("history", []), [] if own is None else own["history"]]
+    history = [*parts[0], *(event for event in parts[1] if event not in parts[0])]
+    history.sort(key=lambda event: event["time"])
+    return {name: stored[name] for name in LIFE_CYCLE} | {"history": history}
 
 
 _OLD_WORDS = {"blames": "attributed_to", "handed": "reassigned"}
@@ -273,8 +381,16 @@ def _worse(known: Anomaly, new: Anomaly) -> Anomaly:
     return replace(new, window=known.window, end=known.end, since=known.since)
 
 
+def _strength(anomaly: Anomaly) -> tuple[int, bool]:
+    """Return how strong an anomaly is, compared with those of other types."""
+    kind = kind_of(anomaly.type)
+    is_clear = kind is None or not kind.is_faint
+    return SEVERITIES.index(anomaly.severity), is_clear
+
+
 def _badness(anomaly: Anomaly) -> tuple[int, float]:
     """Return how bad an anomaly is: its severity, then the size of its kind."""
     kind = kind_of(anomaly.type)
-    size = anomaly.evidence.get(kind.size) if kind and kind.size else None
-    return SEVERITIES.index(anomaly.severity), float(size or 0.0)
+    names = kind.size if kind else ()
+    sizes = (anomaly.evidence[name] for name in names if name in anomaly.evidence)
+    return SEVERITIES.index(anomaly.severity), float(next(sizes, 0.0))

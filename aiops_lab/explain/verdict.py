@@ -239,7 +239,7 @@ def _steps(
 def _entry_line(e: TableRow) -> str:
     still_open = f", {e['open_now']} of them still open" if e["open_now"] else ""
     return (
-        f"{e['entry']}: {e['now_ms']:.1f} ms instead of {e['usual_ms']:.1f} ms, "
+        f"{e['entry']}: mean latency {e['now_ms']:.1f} ms instead of {e['usual_ms']:.1f} ms, "
         f"{e['now_failed']:.1%} failed instead of {e['usual_failed']:.1%} "
         f"({e['n_now']} requests{still_open})."
     )

@@ -368,6 +368,11 @@ def aiops(
         move = monitor.accept if is_true("accept", given) else monitor.resolve
         return _of_incident(id, lambda id: move(id, clock()), shown)
 
+    @blueprint.post("/incidents/<id>/undo")
+    def undo_accept(id: str) -> ResponseReturnValue:
+        parameters()
+        return _of_incident(id, lambda id: monitor.undo_accept(id, clock()), shown)
+
     @blueprint.post("/incidents/<id>/acknowledge")
     def acknowledge(id: str) -> ResponseReturnValue:
         parameters()

@@ -23,7 +23,7 @@ def meaning_of(cause: Suspect) -> str:
     if cause.by == "deviations":
         such = "that rested, as this one, on what is unusual, with such a score"
     else:
-        such = "to which as large a share of the excess was attributed"
+        such = f"to which as large a share of the excess ({cause.share:.0%}) was attributed"
     return f"A confidence of {sure} means: of the {among} {such}, {sure} were right."
 
 
@@ -36,6 +36,7 @@ def limits_of(verdict: Verdict, faults: Sequence[ServiceFault] = ()) -> list[str
     if cause is None:
         return []
     limits = [
+        *([cause.caution] if cause.caution else []),
         *_whole_service(cause, faults),
         *_other_suspects(verdict.suspects),
         *_weak_support(cause),
@@ -45,7 +46,7 @@ def limits_of(verdict: Verdict, faults: Sequence[ServiceFault] = ()) -> list[str
     if limits:
         return limits
     return [
-        "Nothing in this recording speaks against it. What remains is that some answers as clear "
+        "Nothing that was recorded speaks against it. What remains is that some answers as clear "
         "as this one were wrong."
     ]
 

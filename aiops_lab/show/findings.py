@@ -13,7 +13,15 @@ from aiops_lab.explain.ranking import rank_suspects
 from aiops_lab.explain.reference import learn
 from aiops_lab.explain.verdict import build_verdict
 from aiops_lab.replaying import replay
-from aiops_lab.results import MORE_FAILURES, Anomaly, Step, Suspect, Verdict, what_is_worse
+from aiops_lab.results import (
+    MORE_FAILURES,
+    Anomaly,
+    Step,
+    Suspect,
+    Verdict,
+    what_is_worse,
+    worse_figures,
+)
 from aiops_lab.show.paths import worst_path
 from aiops_lab.spans import check
 from aiops_lab.traces.graph import service_graph
@@ -121,13 +129,14 @@ def shown_name(suspect: Suspect) -> str:
 
 
 def losses(verdict: Verdict) -> list[str]:
-    """Return what the entries lost in all, a sentence each, the worst first."""
+    """Return what the requests from outside lost in all, a sentence a figure, the worst first."""
     rows = verdict.steps[0].rows if verdict.steps else []
     worse = [row for row in rows if what_is_worse(row)]
     worse.sort(key=lambda row: (row["usual_failed"] - row["now_failed"], -row["now_ms"]))
     return [
-        f"{row['n_now']} requests of {row['entry']}: {what_is_worse(row)}."
+        f"{row['n_now']} requests of {row['entry']} from outside: {figure}."
         for row in worse[:MOST_ENTRIES]
+        for figure in worse_figures(row)
     ]
 
 

@@ -78,6 +78,7 @@ OPERATIONS = (
     ),
     Operation("POST", f"{_ONE}/acknowledge", "Somebody is at it.", "Incident", (), (404, 409)),
     Operation("POST", f"{_ONE}/resolve", "It is over.", "Incident", (_ACCEPT,), (404, 409)),
+    Operation("POST", f"{_ONE}/undo", "It is not normal after all.", "Incident", (), (404, 409)),
     Operation("POST", "/aiops/analyze", "Analyse what was recorded until now.", "Incidents"),
     Operation("GET", "/aiops/graph", "Who calls whom."),
     Operation("GET", "/aiops/changes", "What was deployed or set."),
@@ -165,6 +166,7 @@ SCHEMAS: dict[str, Schema] = {
         first_detected={"type": "string", "format": "date-time"},
         suspects={"type": "array"},
         anomalies={"type": "array"},
+        history={"type": "array"},
     ),
     "Incidents": _object(
         "incident_count",

@@ -128,7 +128,7 @@ def facts(case: Finding, findings: Findings) -> list[str]:
     """Return what happened when, what was lost, by which path and with which errors."""
     end = "over" if is_over(case, findings) else "not over when the recording ends"
     told = [f"{case.since:%Y-%m-%d %H:%M:%S} to {case.until:%H:%M:%S} UTC, {end}."]
-    told += losses(case.verdict)
+    told += [f"In all: {loss}" for loss in losses(case.verdict)]
     path = path_to_cause(case, findings.spans)
     if len(path) > 1:
         told.append(f"Path of a request: {' → '.join(path)}.")

@@ -142,7 +142,8 @@ Available endpoints:
     GET  /aiops/incidents/<id>              - View one
     GET  /aiops/incidents/<id>/explain      - Why? (?why_not=/health)
     POST /aiops/incidents/<id>/acknowledge  - Somebody is at it
-    POST /aiops/incidents/<id>/resolve      - It is over
+    POST /aiops/incidents/<id>/resolve      - It is over (?accept=true: it is normal now)
+    POST /aiops/incidents/<id>/undo         - It is not normal after all
     GET  /aiops/changes                     - What was deployed or set
     POST /aiops/changes                     - Note such a change (service, what)
     GET  /aiops/graph                       - Who calls whom

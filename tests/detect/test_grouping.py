@@ -327,6 +327,8 @@ def test_who_is_at_work_on_either_is_at_work_on_both():
     (incident,) = manager.incidents.values()
     assert (incident.status, incident.acknowledged_at) == ("acknowledged", at(15))
     assert manager.find(younger.id) is incident
+    told = [(event.what, event.detail) for event in incident.history[1:]]
+    assert told == [("merged", younger.id), ("acknowledged", f"as {younger.id} was")]
 
 
 def test_incidents_with_different_causes_stay_apart():

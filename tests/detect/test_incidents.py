@@ -9,7 +9,7 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.detect.grouping import IllegalMoveError, IncidentManager
-from aiops_lab.detect.incidents import Incident
+from aiops_lab.detect.incidents import Incident, life_cycle
 from aiops_lab.results import Step, Suspect, Verdict
 
 BEGIN = pd.Timestamp("2026-01-01", tz="UTC")
@@ -192,6 +192,103 @@ def test_an_incident_is_read_back_as_it_was_written():
     assert again.earlier == [(at(0), at(10))]
     assert again.acknowledged_at == at(15)
     assert again.resolved_at is None
+
+
+def history(incident):
+    return [
+        (int((event.time - at(0)).total_seconds()), event.what, event.detail)
+        for event in incident.history
+    ]
+
+
+def test_the_history_tells_when_it_became_what():
+    m = manager()
+    (incident,) = m.window(at(10), [anomaly("/payment", 10)], calls)
+    m.window(at(20), [anomaly("/payment", 20, severity="high")], calls)
+    m.window(at(30), [anomaly("/payment", 30)], calls)  # it keeps the worst
+    m.move(incident.id, "acknowledged", at(35))
+    m.move(incident.id, "resolved", at(40))
+    m.window(at(60), [anomaly("/payment", 60)], calls)
+    m.tick(at(660))
+    assert history(incident) == [
+        (10, "opened", "medium"),
+        (20, "severity", "medium to high"),
+        (35, "acknowledged", ""),
+        (40, "resolved", "by hand"),
+        (60, "reopened", ""),
+        (660, "resolved", "by itself"),
+    ]
+    assert incident.to_dict()["history"][1] == {
+        "time": "2026-01-01T00:00:20.000000Z",
+        "what": "severity",
+        "detail": "medium to high",
+    }
+
+
+def test_what_comes_back_before_it_has_resolved_is_in_the_history():
+    m = manager()
+    (incident,) = m.window(at(10), [anomaly("/payment", 10)], calls)
+    m.window(at(500), [anomaly("/payment", 500)], calls)
+    assert history(incident)[1:] == [(500, "recurred", "")]
+
+
+def test_what_is_accepted_can_be_taken_back_for_some_time():
+    m = manager()
+    (incident,) = m.window(at(10), [anomaly("/payment", 10)], calls)
+    with pytest.raises(IllegalMoveError, match="was not accepted as normal in the last 300 s"):
+        m.undo_accept(incident.id, at(19))
+    m.move(incident.id, "acknowledged", at(15))
+    m.move(incident.id, "resolved", at(20), accepted=True)
+    assert not m.may_undo(incident, at(321))
+    assert m.undo_accept(incident.id, at(320)) is incident
+    assert (incident.status, incident.resolved_at) == ("acknowledged", None)
+    assert history(incident)[2:] == [
+        (20, "accepted", "as normal"),
+        (320, "acceptance taken back", ""),
+    ]
+    with pytest.raises(IllegalMoveError):
+        m.undo_accept(incident.id, at(321))
+
+
+def test_an_incident_of_a_version_without_a_history_has_what_its_times_tell():
+    m = manager()
+    (incident,) = m.window(at(10), [anomaly("/payment", 10)], calls)
+    m.move(incident.id, "acknowledged", at(15))
+    m.move(incident.id, "resolved", at(20))
+    record = incident.to_record()
+    del record["history"]
+    again = history(Incident.from_record(record))
+    assert again == [(10, "opened", "medium"), (15, "acknowledged", ""), (20, "resolved", "")]
+
+
+def test_what_people_did_and_what_a_step_found_are_one_history():
+    m = manager()
+    (incident,) = m.window(at(10), [anomaly("/payment", 10)], calls)
+    stored = incident.to_record()
+    by_hand = Incident.from_record(stored)
+    by_hand.status = "acknowledged"
+    by_hand.add_event(at(15), "acknowledged")
+    m.window(at(20), [anomaly("/payment", 20, severity="high")], calls)
+    incident.take_life_cycle(life_cycle(by_hand.to_record(), incident.to_record()))
+    assert incident.status == "acknowledged"
+    assert [what for _, what, _ in history(incident)] == ["opened", "acknowledged", "severity"]
+
+
+def test_of_one_severity_a_spike_comes_before_a_lasting_shift():
+    (incident,) = manager().window(
+        at(10),
+        [anomaly("/payment", 10, "sustained_shift"), anomaly("/payment", 10, "error_spike")],
+        calls,
+    )
+    assert incident.title == "Error spike detected in /payment"
+
+
+def test_a_shift_of_failures_keeps_its_largest_share():
+    m = manager()
+    for end, rate in ((10, 0.06), (20, 0.19), (30, 0.1)):
+        shift = anomaly("/payment", end, "sustained_shift", error_rate=rate)
+        (incident,) = m.window(at(end), [shift], calls)
+    assert incident.anomalies[0].evidence["error_rate"] == 0.19
 
 
 BARE = """

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
@@ -457,11 +458,29 @@ def test_the_evidence_reads_as_a_small_shift_that_lasts() -> None:
     assert told == (
         "for 40 s, 60ms (baseline: 50ms, 1.20x slower), 2.0% of requests failed (baseline: 0.1%)"
     )
-    assert sustained_shift.title == "Small lasting shift"
     row.more_errors = False
     assert "error_rate" not in sustained_shift.evidence(row)
     usual.long_lived = True
     assert sustained_shift.evidence(row) == {"lasts_s": 40.0}
+
+
+@pytest.mark.parametrize(
+    ("found", "severity", "title"),
+    [
+        ({"deviation": 2.0}, "low", "Small lasting shift"),
+        ({"deviation": 2.01}, "medium", "Lasting rise of latency"),
+        ({"error_rate": 0.11, "baseline_error_rate": 0.02}, "low", "Small lasting shift"),
+        ({"error_rate": 0.13, "baseline_error_rate": 0.02}, "medium", "Lasting rise of failures"),
+        ({"error_rate": 0.19, "deviation": 3.0}, "medium", "Lasting rise of failures"),
+    ],
+)
+def test_what_has_risen_is_called_small_only_where_it_is(
+    found: dict[str, float], severity: str, title: str
+) -> None:
+    when = pd.Timestamp("2026-01-01", tz="UTC")
+    risen = lab.Anomaly("sustained_shift", "shop", "/payment", when, when, evidence=found)
+    assert risen.title == title
+    assert sustained_shift.severity(found) == severity
 
 
 def test_requests_nearer_to_the_new_level_show_it_and_failures_do() -> None:

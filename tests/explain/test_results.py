@@ -42,6 +42,13 @@ def incident():
     return found
 
 
+def test_tables_are_text_under_plain_headers() -> None:
+    row = {"endpoint": "/a", "usual_ms": 1.25, "now_ms": float("nan"), "n_now": 3, "cost": 1.0}
+    (table,) = Step("1. What", "was compared", [row]).tables
+    assert table.columns.tolist() == ["endpoint", "usual (ms)", "now (ms)", "requests now"]
+    assert table.to_numpy().tolist() == [["/a", "1.25", "–", "3"]]
+
+
 def test_an_explanation_is_a_list_of_steps(incident) -> None:
     said = incident.explain()
     assert isinstance(said, list)

@@ -227,6 +227,9 @@ def test_resolving_may_accept_the_level_as_the_new_normal(tmp_path, sent, accept
         answer = app.test_client().post(f"/aiops/incidents/{incident.id}/resolve", **sent)
         assert (answer.status_code, answer.get_json()["status"]) == (200, "resolved")
         assert (incident.id in store.load("accepted")) == accepted
+        undone = app.test_client().post(f"/aiops/incidents/{incident.id}/undo")
+        assert undone.status_code == (200 if accepted else 409)
+        assert monitor.incident(incident.id).status == ("active" if accepted else "resolved")
 
 
 # Methods.

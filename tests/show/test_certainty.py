@@ -30,14 +30,14 @@ def with_support(k, n):
 def test_a_confidence_is_a_share_of_answers_that_were_right():
     told = meaning_of(CAUSE)
     assert told.startswith("A confidence of 90% means")
-    assert "as large a share of the excess was attributed, 90% were right" in told
+    assert "as large a share of the excess (100%) was attributed, 90% were right" in told
     unusual = Suspect("pay", "/a", 0.5, confidence=0.6, by="deviations")
     assert "rested, as this one, on what is unusual" in meaning_of(unusual)
 
 
 def test_an_answer_that_nothing_speaks_against_says_so():
     (told,) = limits()
-    assert told.startswith("Nothing in this recording speaks against it.")
+    assert told.startswith("Nothing that was recorded speaks against it.")
 
 
 def test_without_a_cause_there_is_nothing_to_limit():
@@ -51,7 +51,7 @@ def test_without_a_cause_there_is_nothing_to_limit():
         ((0, 40), "Missing: no single request shows it."),
         ((19, 19), "Few requests: all 19 bad requests show it; of many, it may be 83% or more."),
         ((1, 1), "Few requests: the only bad request shows it; of many, it may be 21% or more."),
-        ((20, 20), "Nothing in this recording"),
+        ((20, 20), "Nothing that was recorded"),
     ],
 )
 def test_support_limits_where_it_is_not_whole_or_rests_on_few(support, told):

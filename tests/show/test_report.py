@@ -71,7 +71,8 @@ def test_the_facts_say_what_was_lost_by_which_path_and_with_which_errors():
     found = found_in.find_incidents(spans, "x", Sensitivity(window_s=5))
     told = report.facts(found.cases[0], found)
     assert told[0].endswith("UTC, over.")
-    assert told[1] == "55 requests of /order: 65% failed (usually 0%)."  # faster is not worse
+    lost = "In all: 55 requests of /order from outside: 65% failed (usually 0%)."
+    assert told[1] == lost  # faster is not worse
     assert told[2] == "Path of a request: /order (front) → /reserve (stock)."
     assert told[3].startswith("It fails fast: 10.9 ms instead of 29.7 ms.")
     assert told[4] == "What /reserve calls itself: /shelf 17.1 ms (usually 16.2 ms)."
@@ -140,7 +141,7 @@ def test_one_fault_of_a_service_that_two_incidents_show_is_told_in_every_form(
 
 def test_figures_and_words_are_labelled(processor_page, processor_text):
     for form in (processor_page, processor_text):
-        assert "47 requests of /home: mean latency 122.8 ms (usually 41.3 ms)." in form
+        assert "In all: 47 requests of /home from outside: mean latency 122.8 ms (us" in form
         assert "severity high" in form
         assert "A confidence of 99% means: of the answers" in form
     assert "<th>mean latency before</th><th>mean latency now</th>" in processor_page

@@ -54,9 +54,10 @@ class Detector:
         The evidence in one line.
     severity : function (evidence) -> str
         "low", "medium", "high" or "critical". Default: always "medium".
-    size : str, optional
-        The evidence that says how large an anomaly is. An incident keeps the largest one of a kind
-        and endpoint. Default: the first one is kept, unless a later one is more severe.
+    size : str or tuple of str, optional
+        The evidence that says how large an anomaly is, the first name that is there. An incident
+        keeps the largest one of a kind and endpoint. Default: the first one is kept, unless a later
+        one is more severe.
     lasts : str, optional
         The evidence that says for how many seconds it lasts at the end of the window. Default: as
         long as the window.
@@ -76,6 +77,10 @@ class Detector:
         Colour and marker in figures. Colours are grey, black, orange, sky, green, yellow, blue,
         vermillion and purple (Okabe and Ito's palette), or any of matplotlib's, as the markers. In
         use are ``[detector.mark for detector in DETECTORS]``.
+    heading : function (evidence) -> str, optional
+        What one anomaly is called. Default: ``title``.
+    is_faint : bool
+        Whether, of one severity, anomalies of other types are told before it. Default False.
 
     Examples
     --------
@@ -108,16 +113,24 @@ class Detector:
     evidence: Callable[[Any], dict[str, Any]]
     describe: Callable[[dict[str, Any]], str]
     severity: Callable[[dict[str, Any]], str] = lambda evidence: "medium"
-    size: str | None = None
+    size: str | tuple[str, ...] = ()
     lasts: str | None = None
     shows: Callable[[WindowRequests, dict[str, Any], Sensitivity], NDArray] = all_requests
     looks_at_open: bool = False
     with_messages: bool = False
     halts_shift_test: bool = True
     mark: tuple[str, str] = ("grey", "o")
+    heading: Callable[[dict[str, Any]], str] | None = None
+    is_faint: bool = False
 
     def __post_init__(self) -> None:
-        register_kind(self.name, AnomalyKind(self.title, self.describe, self.mark, self.size))
+        register_kind(self.name, self._kind)
+
+    @property
+    def _kind(self) -> AnomalyKind:
+        about = self.title, self.describe, self.mark
+        size = (self.size,) if isinstance(self.size, str) else self.size
+        return AnomalyKind(*about, size, self.heading, self.is_faint)
 
     def __call__(
         self, windows: pd.DataFrame, baselines: pd.DataFrame, sensitivity: Sensitivity

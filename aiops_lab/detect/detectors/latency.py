@@ -67,7 +67,7 @@ latency_anomaly = Detector(
     evidence=_evidence,
     severity=_severity,
     describe=_describe,
-    size="deviation",
+    size=("deviation",),
     shows=_shows,
     mark=("vermillion", "o"),
 )

@@ -17,6 +17,10 @@ SMALL_RATIO = 2.0
 """Up to this ratio a rise of the latency is small, and the severity low. Raising it makes more of
 them low."""
 
+SMALL_RISE = 0.1
+"""Up to this rise of the share of failures, of all requests, it is small, and the severity low.
+Raising it makes more of them low."""
+
 
 def _decide(windows: Columns, baselines: Columns, s: Sensitivity) -> NDArray:
     """Return where the sequential test reports that latency or failures have risen, to stay.
@@ -47,8 +51,23 @@ def _evidence(row: Any) -> dict[str, Any]:
 
 
 def _severity(found: dict[str, Any]) -> str:
-    """Return "low", or "medium" above `SMALL_RATIO`."""
-    return "medium" if found.get("deviation", 1.0) > SMALL_RATIO else "low"
+    """Return "low", or "medium" above `SMALL_RATIO` or `SMALL_RISE`."""
+    return "medium" if _is_slow(found) or _is_failing(found) else "low"
+
+
+def _is_slow(found: dict[str, Any]) -> bool:
+    return found.get("deviation", 1.0) > SMALL_RATIO
+
+
+def _is_failing(found: dict[str, Any]) -> bool:
+    return found.get("error_rate", 0.0) - found.get("baseline_error_rate", 0.0) > SMALL_RISE
+
+
+def _heading(found: dict[str, Any]) -> str:
+    """Return what has risen, where it is not small."""
+    if _is_failing(found):
+        return "Lasting rise of failures"
+    return "Lasting rise of latency" if _is_slow(found) else "Small lasting shift"
 
 
 def _describe(found: dict[str, Any]) -> str:
@@ -86,7 +105,9 @@ sustained_shift = Detector(
     evidence=_evidence,
     severity=_severity,
     describe=_describe,
-    size="deviation",
+    size=("deviation", "error_rate"),
+    heading=_heading,
+    is_faint=True,
     lasts="lasts_s",
     shows=_shows,
     with_messages=True,

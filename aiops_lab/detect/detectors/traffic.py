@@ -74,7 +74,7 @@ traffic_drop = Detector(
     decide=_decide,
     evidence=_evidence,
     describe=_describe,
-    size="expected_requests",
+    size=("expected_requests",),
     halts_shift_test=False,
     mark=("blue", "v"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 from flask import Blueprint, current_app, redirect, request
@@ -13,6 +13,7 @@ from werkzeug.exceptions import NotFound
 from aiops_lab.checks import FieldError
 from aiops_lab.explain.changes import Change, check_change
 from aiops_lab.record.faults import Fault, FaultInjector, Injected
+from aiops_lab.show.page.life import is_going_on
 from aiops_lab.show.page.rendering import path_of, refusal
 from aiops_lab.spans import Key
 
@@ -22,8 +23,24 @@ if TYPE_CHECKING:
 EXTENSION = "aiops_lab_simulate"
 """Where an app keeps what its simulation interface may break, once that is mounted."""
 
-# Kind of a fault: the field of `Fault` that the form's number sets, and what it is divided by.
-AMOUNTS = {"delay": ("duration_ms", 1.0), "error": ("rate", 100.0), "hang": (None, 1.0)}
+
+class Amount(NamedTuple):
+    """The number of the form: the field of `Fault` that it sets, what it is divided by, its unit,
+    and the rule for it.
+    """
+
+    field: str
+    scale: float
+    unit: str
+    rule: str
+
+
+AMOUNTS = {
+    "delay": Amount("duration_ms", 1.0, "ms", "must be between 0 and 60000 (ms)"),
+    "error": Amount("rate", 100.0, "%", "must be between 0 and 100 (% of requests)"),
+    "hang": None,
+}
+"""By kind of a fault; None where it needs no number."""
 
 BETWEEN = "\x1f"  # service and endpoint in the value of a choice
 
@@ -49,14 +66,28 @@ def add(
             return refusal(404, "Not found", f"There is no incident {id}.")
         return redirect(path_of("incident", id=id), 303)
 
+    def is_asked_first(id: str) -> bool:
+        """Return whether an incident is going on, so that resolving it needs a second thought."""
+        try:
+            return is_going_on(monitor.incident(id), clock())
+        except KeyError:
+            return False
+
     @blueprint.post("/page/incidents/<id>/acknowledge")
     def acknowledge(id: str) -> ResponseReturnValue:
         return move(id, monitor.acknowledge)
 
     @blueprint.post("/page/incidents/<id>/resolve")
     def resolve(id: str) -> ResponseReturnValue:
-        is_normal_now = request.form.get("accept") == "true"
-        return move(id, monitor.accept if is_normal_now else monitor.resolve)
+        if request.form.get("accept") == "true":
+            return move(id, monitor.accept)
+        if request.form.get("sure") != "true" and is_asked_first(id):
+            return redirect(path_of("ask_resolve", id=id), 303)
+        return move(id, monitor.resolve)
+
+    @blueprint.post("/page/incidents/<id>/undo")
+    def undo(id: str) -> ResponseReturnValue:
+        return move(id, monitor.undo_accept)
 
     @blueprint.post("/page/changes")
     def note() -> ResponseReturnValue:
@@ -109,15 +140,16 @@ def _fault(places: list[Key]) -> Fault:
     kind = form.get("kind", "")
     if kind not in AMOUNTS:
         raise FieldError("kind", f"must be one of {', '.join(AMOUNTS)}", kind)
-    field, scale = AMOUNTS[kind]
-    numbers: dict[str, Any] = (
-        {} if field is None else {field: _number(form.get("amount", "")) / scale}
-    )
-    return Fault(kind, *place, **numbers)
+    amount = AMOUNTS[kind]
+    if amount is None:
+        return Fault(kind, *place)
+    return _fault_of(kind, place, amount, form.get("amount", ""))
 
 
-def _number(text: str) -> float:
+def _fault_of(kind: str, place: Key, amount: Amount, text: str) -> Fault:
+    """Return the fault with the number that was typed; its rule speaks of what the form shows."""
     try:
-        return float(text)
+        value = float(text) / amount.scale
+        return Fault(kind, *place, **{amount.field: value})  # type: ignore[arg-type]
     except ValueError:
-        raise FieldError("amount", "must be a number", text) from None
+        raise FieldError("How much", amount.rule, text) from None

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from aiops_lab.results import Step, Suspect, TableRow, Verdict
+from aiops_lab.results import Anomaly, Step, Suspect, TableRow, Verdict
+from aiops_lab.show.certainty import limits_of, meaning_of
 from aiops_lab.show.findings import Finding, doubts, losses, path_to_cause, shown_name
 from aiops_lab.show.page.pictures import Share, Waterfall, shares, waterfall_picture
+from aiops_lab.spans import Key
 
 if TYPE_CHECKING:
     from aiops_lab.detect.incidents import Incident
@@ -21,6 +23,8 @@ Spans = Callable[[str], pd.DataFrame]  # of one trace
 # Of the first answer, so that it stays below 4 KB of text.
 MOST_NAME = 60  # characters of a name
 MOST_TOP_DOUBTS = 2
+MOST_TOP_LIMITS = 2
+MOST_TOP_LOSSES = 3
 MOST_SUSPECTS = 3
 MOST_TOP_ERRORS = 2
 MOST_SHARES = 4
@@ -42,15 +46,25 @@ class LedgerTable(NamedTuple):
     bars: list[Share]
 
 
+class WorstWindow(NamedTuple):
+    """What detection found where it was worst: how its figure was measured, and the figure."""
+
+    measure: str
+    endpoint: str
+    figure: str
+
+
 class TopAnswer(NamedTuple):
     """The first answer: what a page shows of an incident before anybody asks for more."""
 
     incident: Incident
     cause: Suspect | None
     certainty: str
+    worst: WorstWindow
     losses: list[str]
     errors: list[str]
     path: list[str]
+    limits: list[str]
     doubts: list[tuple[str, Step]]
     others: list[Suspect]
     ledger: LedgerTable | None
@@ -79,15 +93,30 @@ def answer_of(incident: Incident, spans: Spans) -> TopAnswer:
         incident=incident,
         cause=verdict.cause,
         certainty=_certainty(verdict.cause),
-        losses=losses(verdict),
+        worst=worst_window(incident.main_anomaly),
+        losses=losses(verdict)[:MOST_TOP_LOSSES],
         errors=_errors(incident),
         path=_path(case, trace) if has_spans else [],
+        limits=limits_of(verdict)[:MOST_TOP_LIMITS],
         doubts=_doubts(incident),
         others=[*verdict.suspects[1 : 1 + MOST_SUSPECTS]],
         ledger=ledger_of(incident, MOST_SHARES),
-        request=waterfall_picture(trace, MOST_TOP_BARS) if has_spans else None,
+        request=waterfall_picture(trace, MOST_TOP_BARS, cause_key(incident)) if has_spans else None,
         changes=[*verdict.changes[:MOST_TOP_CHANGES]],
     )
+
+
+def cause_key(incident: Incident) -> Key | None:
+    """Return the (service, endpoint) of the cause of an incident, None without one."""
+    return None if incident.root_cause is None else incident.root_cause.key
+
+
+def worst_window(anomaly: Anomaly) -> WorstWindow:
+    """Return the figure of an anomaly, and over which time it was measured."""
+    seconds = (anomaly.end - anomaly.window).total_seconds()
+    lasts = "lasts_s" in anomaly.evidence
+    measure = "Level of late" if lasts else f"Worst window ({seconds:g} s)"
+    return WorstWindow(measure, anomaly.name or anomaly.endpoint, anomaly.details)
 
 
 def spans_of(monitor: Monitor, incident: Incident, trace_id: str) -> pd.DataFrame:
@@ -102,7 +131,7 @@ def _certainty(cause: Suspect | None) -> str:
     """Return how sure a cause is, in a sentence."""
     if cause is None:
         return "Nothing exceeds the noise by enough to name a cause."
-    told = f"Verdicts that rest on as much were right in {cause.confidence:.0%} of simulated cases."
+    told = meaning_of(cause)
     if cause.confidence >= _SURE:
         return told
     if cause.confidence >= _LIKELY:
@@ -175,5 +204,5 @@ def facts_of(incident: Incident) -> dict[str, Any]:
         "status": incident.status,
         "severity": incident.severity,
         "cause": cause and shown_name(cause),
-        "episodes": len(incident.earlier),
+        "history": len(incident.history),
     }

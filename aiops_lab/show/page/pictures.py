@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from aiops_lab.endpoints import split_method
+from aiops_lab.spans import Key
+
 # ---- latency of an endpoint
 
 CHART = 300.0, 60.0
@@ -239,6 +242,8 @@ SCALE = 1000.0  # the length of a request in units of a waterfall
 class SpanBar(NamedTuple):
     """A span in a waterfall. ``x`` and ``width`` are in thousandths of the request; ``own`` holds
     (x, width) of the time in which it waited for no other span. ``ms`` is None while it is open.
+    ``is_cause``: it is of the cause of the incident; ``is_origin``: it failed, and nothing that it
+    called did.
     """
 
     name: str
@@ -251,6 +256,8 @@ class SpanBar(NamedTuple):
     status: int | None
     failed: bool
     error: str
+    is_cause: bool
+    is_origin: bool
 
 
 class Waterfall(NamedTuple):
@@ -261,9 +268,12 @@ class Waterfall(NamedTuple):
     left_out: int
 
 
-def waterfall_picture(trace: pd.DataFrame, most: int) -> Waterfall:
-    """Return one trace as bars, the `most` longest ones; a call and what it calls are one bar."""
-    rows = _Rows(trace)
+def waterfall_picture(trace: pd.DataFrame, most: int, cause: Key | None = None) -> Waterfall:
+    """Return one trace as bars, the `most` longest ones; a call and what it calls are one bar.
+
+    `cause` is the (service, endpoint) whose bars are marked.
+    """
+    rows = _Rows(trace, cause)
     bars = rows.bars()
     places = range(len(bars))
     longest = sorted(places, key=lambda n: -bars[n].width)[:most]
@@ -274,7 +284,8 @@ def waterfall_picture(trace: pd.DataFrame, most: int) -> Waterfall:
 class _Rows:
     """The spans of a trace by parent, with times in ms after its start."""
 
-    def __init__(self, trace: pd.DataFrame) -> None:
+    def __init__(self, trace: pd.DataFrame, cause: Key | None) -> None:
+        self._cause = cause
         since = trace["start"].min()
         begin = (trace["start"] - since).dt.total_seconds() * 1e3
         ends = begin + trace["duration_ms"].fillna(0.0)
@@ -316,12 +327,29 @@ class _Rows:
         width = (span.end - span.begin) * scale
         error = span.error if isinstance(span.error, str) else ""
         status = None if pd.isna(span.status) else int(span.status)
-        is_bad = status is not None and (status >= 500 or status == 0)
         is_open = pd.isna(span.duration_ms)
-        failed = not is_open and (is_bad or error != "")
         ms = None if is_open else float(span.duration_ms)
         place = span.endpoint, span.service, depth, span.begin * scale, width
-        return SpanBar(*place, own, ms, status, failed, error)
+        failed = _has_failed(span)
+        is_origin = failed and not any(map(_has_failed, self._below[span.span_id]))
+        return SpanBar(*place, own, ms, status, failed, error, _is_at(span, self._cause), is_origin)
+
+
+def _has_failed(span: Any) -> bool:
+    """Return whether a span has ended with an error, or without an answer."""
+    if pd.isna(span.duration_ms):
+        return False
+    is_bad = not pd.isna(span.status) and (span.status >= 500 or span.status == 0)
+    return bool(is_bad) or isinstance(span.error, str)
+
+
+def _is_at(span: Any, cause: Key | None) -> bool:
+    """Return whether a span is of a cause, or a call of it that recorded nothing itself."""
+    if cause is None:
+        return False
+    service, endpoint = cause
+    where = span.peer if span.kind == "client" else span.service
+    return where == service and span.endpoint in (endpoint, split_method(endpoint)[1])
 
 
 def _free(span: Any, below: list[Any]) -> list[tuple[float, float]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from aiops_lab.health import DEGRADED, HEALTHY, LEARNING, RECOVERING, UNHEALTHY
 from aiops_lab.show.page.pictures import Chart, chart
 from aiops_lab.show.trouble import trouble_text
 
@@ -24,7 +25,7 @@ KEEP_S = 2.0
 """Seconds for which figures are shown again before they are read anew. Raising it costs less, and
 shows older figures."""
 
-BANDS = "unhealthy", "degraded", "learning", "healthy"  # of an endpoint's health, the worst first
+BANDS = UNHEALTHY, DEGRADED, RECOVERING, LEARNING, HEALTHY  # the worst first
 
 
 class EndpointFigures(NamedTuple):

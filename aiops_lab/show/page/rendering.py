@@ -4,7 +4,6 @@ an application's templates nor its settings change what is escaped.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +64,6 @@ def moment(time: pd.Timestamp | None) -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(iso(time), text)
 
 
-def without_styles(html: str) -> Markup:
-    """Return the HTML of a step without pandas' styles, which the policy of the page forbids."""
-    return Markup(re.sub(r'(<t[rdh])( style="[^"<>]*")', r"\1", html))
-
-
 def path_of(route: str, /, **values: Any) -> str:
     """Return the path of a view of the page, or, with ``json.`` before it, of the interface."""
     page = request.blueprint or ""
@@ -93,7 +87,6 @@ def _environment() -> jinja2.Environment:
         "moment": moment,
         "clip": clip,
         "cause_line": cause_sentence,
-        "without_styles": without_styles,
     }
     made.globals |= {"path": path_of}
     return made

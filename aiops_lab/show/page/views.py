@@ -25,8 +25,16 @@ from aiops_lab.respond.responders import responses_of
 from aiops_lab.show.access import CHALLENGE, TokenError
 from aiops_lab.show.origin import RefusedError
 from aiops_lab.show.page import actions
-from aiops_lab.show.page.answer import TopAnswer, answer_of, facts_of, ledger_of, spans_of
+from aiops_lab.show.page.answer import (
+    TopAnswer,
+    answer_of,
+    cause_key,
+    facts_of,
+    ledger_of,
+    spans_of,
+)
 from aiops_lab.show.page.events import Listeners, TooManyError
+from aiops_lab.show.page.life import MOST_TOP_EVENTS, is_going_on, life_of
 from aiops_lab.show.page.pictures import graph, waterfall_picture
 from aiops_lab.show.page.recent import RecentFigures
 from aiops_lab.show.page.rendering import HEADERS, refusal, render
@@ -134,6 +142,7 @@ class _Views:
 
     def __init__(self, monitor: Monitor, clock: Callable[[], pd.Timestamp]) -> None:
         self._monitor = monitor
+        self._clock = clock
         self._recent = RecentFigures(monitor, clock)
         self._answers: dict[str, tuple[object, TopAnswer]] = {}
         self.simulation: actions.Simulation | None = None  # known from the first request on
@@ -146,6 +155,9 @@ class _Views:
             "/page/graph": self.service_graph,
             "/page/changes": self.changes,
             one: self.incident,
+            f"{one}/history": self.history,
+            f"{one}/resolve": self.ask_resolve,
+            f"{one}/accept": self.ask_accept,
             f"{one}/steps": self.steps,
             f"{one}/ledger": self.ledger,
             f"{one}/why-not": self.why_not,
@@ -188,6 +200,8 @@ class _Views:
             remedies=responses.get("remedies", []),
             faults=actions.faults_of(self.simulation),
             breakable=actions.breakable(self.simulation),
+            failing=self._monitor.failed_functions,
+            **self._going_on(unresolved),
         )
 
     def all_incidents(self) -> ResponseReturnValue:
@@ -239,16 +253,38 @@ class _Views:
 
     def incident(self, id: str) -> ResponseReturnValue:
         """Show the first answer: cause, path and doubt."""
-        return self._of(
-            id,
-            lambda found: self._page(
+
+        def show(found: Incident) -> ResponseReturnValue:
+            return self._page(
                 "incident.html",
                 "all_incidents",
                 incident=found,
                 answer=self._answer(found),
+                life=life_of(found, MOST_TOP_EVENTS),
+                may_undo=self._monitor.may_undo(found, self._clock()),
+                failing=self._monitor.failed_functions,
                 calls=calls_for(self._monitor.store, id)[-MOST_CALLS_NAMED:],
+                **self._going_on([found]),
+            )
+
+        return self._of(id, show)
+
+    def history(self, id: str) -> ResponseReturnValue:
+        """Show all that became of an incident, with times."""
+        return self._of(
+            id,
+            lambda found: self._page(
+                "history.html", "all_incidents", incident=found, life=life_of(found)
             ),
         )
+
+    def ask_resolve(self, id: str) -> ResponseReturnValue:
+        """Ask whether to resolve an incident that is going on."""
+        return self._ask("resolve.html", id)
+
+    def ask_accept(self, id: str) -> ResponseReturnValue:
+        """Ask whether the level of an incident is normal now, and say what that changes."""
+        return self._ask("accept.html", id)
 
     def steps(self, id: str) -> ResponseReturnValue:
         """Show all steps that led to the cause."""
@@ -320,7 +356,7 @@ class _Views:
             spans = spans_of(self._monitor, found, trace_id)
             if spans.empty:
                 return refusal(404, "Not found", f"The store has no spans of trace {trace_id}.")
-            fall = waterfall_picture(spans, MOST_TRACE_BARS)
+            fall = waterfall_picture(spans, MOST_TRACE_BARS, cause_key(found))
             return self._page(
                 "trace.html", "all_incidents", incident=found, request=fall, trace_id=trace_id
             )
@@ -328,6 +364,24 @@ class _Views:
         return self._of(id, show)
 
     # ---- parts
+
+    def _ask(self, template: str, id: str) -> ResponseReturnValue:
+        return self._of(
+            id,
+            lambda found: self._page(
+                template,
+                "all_incidents",
+                incident=found,
+                anomalies=found.anomalies[:MOST_OPEN],
+                undo_s=self._monitor.sensitivity.correlation_s,
+                **self._going_on([found]),
+            ),
+        )
+
+    def _going_on(self, incidents: list[Incident]) -> dict[str, Any]:
+        """Return for templates the ids of the incidents that are going on."""
+        now = self._clock()
+        return {"going_on": {each.id for each in incidents if is_going_on(each, now)}}
 
     def _of(self, id: str, show: Callable[[Incident], ResponseReturnValue]) -> ResponseReturnValue:
         try:

@@ -9,14 +9,23 @@ import pytest
 
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.results import Anomaly, Suspect, Verdict
-from aiops_lab.show.page.answer import answer_of, cause_sentence, clip, facts_of, ledger_of
+from aiops_lab.show.page.answer import (
+    answer_of,
+    cause_sentence,
+    clip,
+    facts_of,
+    ledger_of,
+    worst_window,
+)
 
 WHEN = pd.Timestamp("2026-01-01T00:02:00Z")
 
 
 def incident(*suspects):
     found = Incident("INC-1-1", WHEN, WHEN, WHEN, verdict=Verdict(suspects=suspects))
-    found.anomalies.append(Anomaly("error_spike", "shop", "/pay", WHEN, WHEN))
+    rates = {"error_rate": 0.53, "baseline_error_rate": 0.0}
+    end = WHEN + pd.Timedelta("10s")
+    found.anomalies.append(Anomaly("error_spike", "shop", "/pay", WHEN, end, evidence=rates))
     return found
 
 
@@ -40,8 +49,8 @@ def suspect(confidence, endpoint="/pay"):
 )
 def test_the_advice_follows_the_confidence(confidence, advice):
     told = answer_of(incident(suspect(confidence)), no_spans).certainty
-    assert told.startswith("Verdicts that rest on as much were right in ")
-    assert told.split("cases. ")[1:] == [] if not advice else advice in told
+    assert told.startswith(f"A confidence of {confidence:.0%} means: of the answers in simulated")
+    assert told.endswith("were right.") if not advice else advice in told
 
 
 def test_without_a_cause_nothing_is_made_up():
@@ -58,6 +67,23 @@ def test_the_messages_of_failures_are_two_at_most_and_those_of_failures_alone():
     slow = replace(found.anomalies[0], type="latency_spike")
     found.anomalies[:] = [slow]
     assert answer_of(found, no_spans).errors == []
+
+
+def test_the_figure_of_detection_says_over_which_time_it_was_measured():
+    found = incident()
+    (spike,) = found.anomalies
+    assert worst_window(spike) == (
+        "Worst window (10 s)",
+        "/pay",
+        "53% of requests failed (baseline: 0%)",
+    )
+    lasting = {"lasts_s": 60.0, "error_rate": 0.19, "baseline_error_rate": 0.001}
+    shift = replace(spike, type="sustained_shift", evidence=lasting)
+    assert worst_window(shift) == (
+        "Level of late",
+        "/pay",
+        "for 60 s, 19.0% of requests failed (baseline: 0.1%)",
+    )
 
 
 def test_next_suspects_are_three_at_most():

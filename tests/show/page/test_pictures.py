@@ -115,6 +115,35 @@ def test_a_waterfall_shows_call_and_callee_as_one_bar_and_own_time_apart():
     assert (drawn.total_ms, drawn.left_out) == (100, 0)
 
 
+def test_a_waterfall_marks_the_cause_and_where_a_failure_began_not_where_it_was_passed_on():
+    trace = lab.to_frame(
+        [
+            span("a", None, "/a", "server", 0, 100, 502, "HTTP 502"),
+            span("1", "a", "/b", "client", 10, 40, 500),
+            span("b", "1", "/b", "server", 10, 40, 500, "Boom: x"),
+            span("c", "b", "/c", "server", 20, 10),
+        ]
+    )
+    drawn = waterfall_picture(trace, 9, ("shop", "POST /b")).bars
+    assert [(bar.name, bar.is_cause) for bar in drawn] == [
+        ("/a", False),
+        ("/b", True),
+        ("/c", False),
+    ]
+    assert [(bar.failed, bar.is_origin) for bar in drawn] == [
+        (True, False),
+        (True, True),
+        (False, False),
+    ]
+    assert not any(bar.is_cause for bar in waterfall_picture(trace, 9, ("other", "/b")).bars)
+
+
+def test_a_call_that_nobody_answered_is_of_the_cause_that_was_called():
+    trace = [span("a", None, "/a", "server", 0, 100, 504), span("1", "a", "/x", "client", 9, 9, 0)]
+    drawn = waterfall_picture(lab.to_frame(trace), 9, ("p", "/x")).bars
+    assert [(bar.is_cause, bar.is_origin) for bar in drawn] == [(False, False), (True, True)]
+
+
 def test_a_long_waterfall_keeps_the_longest_spans():
     spans = [span("a", None, "/a", "server", 0, 100)]
     spans += [span(str(n), "a", f"/{n}", "server", 0, 10 * n) for n in range(1, 6)]

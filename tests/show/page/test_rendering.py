@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from aiops_lab.show.page.rendering import milliseconds, moment, percent_text, without_styles
+from aiops_lab.show.page.rendering import milliseconds, moment, percent_text
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,6 @@ def test_durations_have_units(value, told):
 )
 def test_shares_are_percent(share, told):
     assert percent_text(share) == told
-
-
-def test_tables_of_pandas_lose_their_styles_alone():
-    row = '<tr style="text-align: right;"><th>a</th></tr><td>&lt;tr style="x"&gt;</td>'
-    told = '<tr><th>a</th></tr><td>&lt;tr style="x"&gt;</td>'
-    assert without_styles(row) == told
 
 
 def test_times_are_utc_for_the_script_to_translate():

@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 import aiops_lab as lab
+from aiops_lab.detect.detectors import DETECTORS
 from aiops_lab.formats.writing import frame_spans
 from aiops_lab.record.faults import FaultInjector
 from aiops_lab.show.api import aiops, simulate
@@ -88,9 +89,11 @@ def test_an_incident_shows_cause_path_doubt_ledger_and_a_request(client, inciden
     for part in (
         "/payment service shop confidence 99%",
         "The largest part of the loss originated there in 227 of 227 bad requests",
-        "101 requests of /checkout: mean latency 465.7 ms (usually 71.7 ms).",
+        "Worst window (10 s), against the baseline /payment: 446ms (baseline: 46ms, ",
+        "Mean of the whole incident, against the minutes before 101 requests of /checkout from "
+        "outside: mean latency 465.7 ms (usually 71.7 ms).",
         "Path of a bad request: /checkout (shop) → /payment (shop)",
-        "Verdicts that rest on as much were right in 99% of simulated cases.",
+        "to which as large a share of the excess (100%) was attributed, 99% were right.",
         "Why not /checkout? /checkout is degraded",
         "/payment own time +395 ms",
         "a request of /checkout in all +394 ms",
@@ -215,7 +218,7 @@ def test_names_from_outside_stay_text(tmp_path):
         known = client.get("/aiops/incidents/latest").json
         trace = known["trace_correlation"]["sample_traces"][0]["trace_id"]
         one = f"/aiops/page/incidents/{known['id']}"
-        ends = ("", "/steps", "/ledger", "/why-not", "/traces", f"/traces/{trace}")
+        ends = ("", "/steps", "/ledger", "/why-not", "/traces", f"/traces/{trace}", "/accept")
         paths = ("/aiops/", "/aiops/page/graph", "/aiops/page/changes", *(one + e for e in ends))
         pages = [client.get(path) for path in paths]
         pages.append(client.get("/aiops/page/endpoint", query_string={"name": EVIL}))
@@ -263,6 +266,7 @@ def test_the_largest_incident_has_at_most_4_kb_of_text_too(analysed, tmp_path):
         step = {"title": "What was changed before?", "text": "y" * 2_000, "rows": [], "traces": []}
         verdict["changes"] = [step] * 9
         record["anomalies"][0]["name"] = long[0]
+        record["history"] += [record["history"][0] | {"what": "merged", "detail": id}] * 40
         store.save("incident", {id: record})
         chain = max(verdict["sample_traces"], key=lambda trace: len(trace["affected_chain"]))
         spans = store.spans(trace_id=chain["trace_id"])
@@ -272,7 +276,14 @@ def test_the_largest_incident_has_at_most_4_kb_of_text_too(analysed, tmp_path):
         store.flush()
         client = app_of(lab.Monitor(store)).test_client()
         told = words(client.get(f"/aiops/page/incidents/{id}"))
-    for part in ("Why not /", "Next suspects", "shorter spans are left out", "smaller", "yyy"):
+    for part in (
+        "Why not /",
+        "All 41 events",
+        "Next suspects",
+        "shorter spans are left out",
+        "smaller",
+        "yyy",
+    ):
         assert part in told
     assert len(told.encode()) <= 4_096
 
@@ -296,24 +307,123 @@ def own(analysed, tmp_path):
 def test_an_incident_is_acknowledged_and_resolved(own):
     path = f"/aiops/page/incidents/{own.get('/aiops/incidents/latest').json['id']}"
     assert own.post(f"{path}/acknowledge").location == path
-    assert "acknowledged 2026-01-01 00:02:52 UTC" in words(own.get(path))
+    assert "2026-01-01 00:02:52 UTC : acknowledged" in words(own.get(path))
     assert own.post(f"{path}/acknowledge").status_code == 409
-    assert own.post(f"{path}/resolve").location == path
+    assert own.post(f"{path}/resolve", data={"sure": "true"}).location == path
     told = words(own.get(path))
-    assert "resolved 2026-01-01 00:02:52 UTC" in told
+    assert "2026-01-01 00:02:52 UTC : resolved by hand" in told
     assert "Resolve " not in told
     assert "No open incident The last one: Latency spike" in words(own.get("/aiops/"))
     assert own.post("/aiops/page/incidents/INC-0-1/resolve").status_code == 404
 
 
-def test_what_is_normal_now_is_accepted(own):
+def test_what_is_going_on_is_resolved_after_a_warning_only(own):
+    id = own.get("/aiops/incidents/latest").json["id"]
+    path = f"/aiops/page/incidents/{id}"
+    assert "Still going on : last anomaly 2026-01-01 00:02:50 UTC" in words(own.get(path))
+    assert own.post(f"{path}/resolve").location == f"{path}/resolve"
+    assert own.get("/aiops/incidents/latest").json["status"] == "active"
+    told = words(own.get(f"{path}/resolve"))
+    assert "It is not over: the last anomaly was 2026-01-01 00:02:50 UTC" in told
+    assert 'name="sure" value="true"' in own.get(f"{path}/resolve").text
+    assert own.post(f"{path}/resolve", data={"sure": "true"}).location == path
+    assert "It is resolved already." in words(own.get(f"{path}/resolve"))
+
+
+def test_what_has_gone_quiet_is_resolved_without_a_question(analysed, tmp_path):
+    shutil.copy(analysed, tmp_path / "s.sqlite")
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        client = app_of(lab.Monitor(store), now=230).test_client()
+        path = f"/aiops/page/incidents/{client.get('/aiops/incidents/latest').json['id']}"
+        assert "No anomaly since 2026-01-01 00:02:50 UTC" in words(client.get(path))
+        assert client.post(f"{path}/resolve").location == path
+        assert client.get("/aiops/incidents/latest").json["status"] == "resolved"
+
+
+def test_what_is_normal_now_is_accepted_after_a_question_and_can_be_undone(own):
     known = own.get("/aiops/incidents/latest").json
     path = f"/aiops/page/incidents/{known['id']}"
-    assert "Resolve: this is normal now" in own.get(path).text
+    assert "This is normal now…” is for what was changed on purpose" in words(own.get(path))
+    told = words(own.get(f"{path}/accept"))
+    assert "/payment: 446ms (baseline: 46ms, 9.8x slower)" in told
+    assert "for 5 minutes" in told
     assert own.post(f"{path}/resolve", data={"accept": "true"}).location == path
-    assert "resolved" in words(own.get(path))
-    assert own.application.extensions["monitor"].store.load("accepted")[known["id"]]
-    assert "this is normal now" not in own.get(path).text
+    told = words(own.get(path))
+    assert "accepted as normal and resolved" in told
+    assert "You said that this is normal now. Undo: it is not normal" in told
+    assert "It is resolved already." in words(own.get(f"{path}/accept"))
+    store = own.application.extensions["monitor"].store
+    assert store.load("accepted")[known["id"]]
+    assert own.post(f"{path}/undo").location == path
+    assert store.load("accepted")[known["id"]] is None
+    assert "no longer accepted as normal: open again" in words(own.get(path))
+    assert own.post(f"{path}/undo").status_code == 409
+
+
+def test_the_history_has_a_page_and_its_last_events_are_on_that_of_the_incident(own):
+    id = own.get("/aiops/incidents/latest").json["id"]
+    path = f"/aiops/page/incidents/{id}"
+    for _ in range(3):
+        own.post(f"{path}/resolve", data={"accept": "true"})
+        own.post(f"{path}/undo")
+    told = words(own.get(path))
+    assert "opened, severity high" in told or "opened, severity medium" in told
+    events = own.get("/aiops/incidents/latest").json["history"]
+    assert f"All {len(events)} events" in told
+    assert told.count("accepted as normal and resolved") == 2
+    whole = words(own.get(f"{path}/history"))
+    assert whole.count("accepted as normal and resolved") == 3
+    assert own.get("/aiops/page/incidents/INC-0-1/history").status_code == 404
+
+
+def test_a_function_of_a_user_that_fails_is_told_on_the_page(analysed, tmp_path):
+    def broken(windows, baselines, sensitivity):
+        raise KeyError("<b>")
+
+    shutil.copy(analysed, tmp_path / "s.sqlite")
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        monitor = lab.Monitor(store, detectors=(*DETECTORS, broken))
+        client = app_of(monitor, now=182).test_client()
+        client.post("/aiops/analyze")
+        id = client.get("/aiops/incidents/latest").json["id"]
+        for path in ("/aiops/", f"/aiops/page/incidents/{id}"):
+            told = words(client.get(path))
+            assert re.search(
+                r"Your detectors\[\d+\] \(broken\) failed in 1 step and was left", told
+            )
+            assert "The last error: KeyError: '<b>'" in told
+
+
+def test_what_a_case_is_unlike_in_is_told_as_a_doubt(analysed, tmp_path):
+    shutil.copy(analysed, tmp_path / "s.sqlite")
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        ((id, record),) = store.load("incident").items()
+        record["verdict"]["suspects"][0]["caution"] = "unlike the cases learned from: 3 endpoints."
+        store.save("incident", {id: record})
+        client = app_of(lab.Monitor(store)).test_client()
+        assert "were right. unlike the cases learned" in words(
+            client.get(f"/aiops/page/incidents/{id}")
+        )
+
+
+def test_tables_have_a_label_in_each_cell_for_a_phone(client, incident):
+    path = f"/aiops/page/incidents/{incident['id']}"
+    for page in ("/aiops/page/incidents", f"{path}/why-not", f"{path}/steps", "/aiops/"):
+        rows = client.get(page).text
+        assert 'class="cards' in rows
+        cells = re.findall(r"<td(?: [^>]*)?>", rows)
+        unlabelled = [cell for cell in cells if "data-label" not in cell]
+        assert len(unlabelled) <= len(cells) / 3  # pictures, pills and sentences need none
+
+
+def test_colours_of_pills_are_for_pills_alone(client, incident):
+    """Else the buttons of a card with a low severity are as grey as if they were disabled."""
+    with client.get("/aiops/page/static/page.css") as file:
+        css = file.text
+    kinds = "healthy|degraded|unhealthy|low|medium|high|critical|active|resolved"
+    rules = re.findall(rf"([^{{}}\n]*\.(?:{kinds})\b[^{{}}]*){{([^}}]*)}}", css)
+    assert rules
+    assert all(".badge" in where for where, what in rules if re.search(r"(?<![\w-])color:", what))
 
 
 @pytest.mark.parametrize(
@@ -341,12 +451,27 @@ def test_an_endpoint_is_broken_and_mended(own, kind, amount, told):
         {"amount": "much"},
         {"amount": "-1"},
         {"amount": "nan"},
+        {"kind": "error", "amount": "101"},
     ],
 )
 def test_a_fault_that_breaks_a_rule_is_refused(own, wrong):
     form = {"endpoint": "shop\x1f/payment", "kind": "delay", "amount": "10"} | wrong
     assert own.post("/aiops/page/faults", data=form).status_code == 400
     assert own.get("/simulate/status").json["active"] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "amount", "told"),
+    [
+        ("error", "150", "How much must be between 0 and 100 (% of requests), got '150'"),
+        ("error", "-1", "How much must be between 0 and 100 (% of requests), got '-1'"),
+        ("delay", "60001", "How much must be between 0 and 60000 (ms), got '60001'"),
+        ("delay", "", "How much must be between 0 and 60000 (ms), got ''"),
+    ],
+)
+def test_a_refused_number_is_told_in_the_unit_of_the_form(own, kind, amount, told):
+    form = {"endpoint": "shop\x1f/payment", "kind": kind, "amount": amount}
+    assert told in " ".join(Words(own.post("/aiops/page/faults", data=form).text).parts)
 
 
 def test_a_change_is_noted_on_the_page(own):
@@ -368,7 +493,12 @@ def test_a_change_is_noted_on_the_page(own):
 )
 def test_a_form_of_another_site_changes_nothing(own, headers):
     path = f"/aiops/page/incidents/{own.get('/aiops/incidents/latest').json['id']}"
-    for to in (f"{path}/resolve", "/aiops/page/faults/clear", "/aiops/page/changes"):
+    for to in (
+        f"{path}/resolve",
+        f"{path}/undo",
+        "/aiops/page/faults/clear",
+        "/aiops/page/changes",
+    ):
         assert own.post(to, headers=headers).status_code == 403
     assert own.get("/aiops/incidents/latest").json["status"] == "active"
 
