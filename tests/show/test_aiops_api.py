@@ -1,6 +1,7 @@
 """The /aiops interface, over real HTTP against the store of a recording."""
 
 import contextlib
+import io
 import json
 import math
 import threading
@@ -14,8 +15,8 @@ from flask import Flask
 from werkzeug.test import create_environ, run_wsgi_app
 
 import aiops_lab as lab
-from aiops_lab.show.api import aiops, json_errors
-from aiops_lab.show.given import parameters
+from aiops_lab.show.api import BODY_MAX, aiops, json_errors
+from aiops_lab.show.given import OF_FORMS, parameters
 from tests.support.made import Shop, fault
 from tests.test_monitor import at, fill
 
@@ -230,6 +231,35 @@ def test_resolving_may_accept_the_level_as_the_new_normal(tmp_path, sent, accept
         undone = app.test_client().post(f"/aiops/incidents/{incident.id}/undo")
         assert undone.status_code == (200 if accepted else 409)
         assert monitor.incident(incident.id).status == ("active" if accepted else "resolved")
+
+
+class Endless(io.RawIOBase):
+    """A body that has no end; counts what is read of it."""
+
+    taken = 0
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        self.taken += len(buffer)
+        if self.taken > 3 * BODY_MAX:
+            raise AssertionError("more than the limit is read")
+        buffer[:] = b" " * len(buffer)
+        return len(buffer)
+
+
+@pytest.mark.parametrize("path", ["/aiops/analyze", "/aiops/page/changes"])
+def test_of_a_body_in_chunks_no_more_than_the_limit_is_read(tmp_path, path):
+    app = Flask(__name__, static_folder=None)
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        app.register_blueprint(aiops(lab.Monitor(store)))
+        chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+        kind = {} if path == "/aiops/analyze" else {"content_type": OF_FORMS[0]}
+        environ = create_environ(path, method="POST", **kind) | chunked
+        environ.pop("CONTENT_LENGTH", None)
+        _, status, _ = run_wsgi_app(app, environ | {"wsgi.input": Endless()})
+    assert int(status[:3]) < 500
 
 
 # Methods.
