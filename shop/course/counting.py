@@ -1,0 +1,146 @@
+"""What lesson 04 counts with: recordings with faults of graded size, rivals that know nothing, and
+tables that are pooled over recordings and priced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiops_lab.evaluate.scoring import score
+from aiops_lab.pipeline import Report
+from aiops_lab.record.faults import Fault
+from aiops_lab.results import Anomaly
+from shop.recordings import true_faults
+from shop.topology import SEED_SHOP, Topology
+from shop.virtual_time.scenario import Scenario
+from shop.virtual_time.simulate import virtual
+
+SIZES_MS = (10, 20, 30, 50, 80, 160)
+
+APART_S, FIRST_S, LENGTH_S = 1080, 900, 300
+"""Seconds from the start of one fault to that of the next; the first start; the length of each."""
+
+PLACE = ("payment", "/payment")
+
+Detector = Callable[[pd.DataFrame, Any, Any], list[Anomaly]]
+
+
+def graded(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return two hours of a /payment that scatters a lot, with six delays of graded size, and the
+    faults.
+
+    The seed shuffles the sizes and draws all times.
+    """
+    sizes = np.random.default_rng(seed).permutation(SIZES_MS).tolist()
+    starts = [FIRST_S + APART_S * n for n in range(len(sizes))]
+    faults = tuple(
+        Fault("delay", *PLACE, start_s, start_s + LENGTH_S, ms)
+        for start_s, ms in zip(starts, sizes, strict=True)
+    )
+    scenario = Scenario(
+        f"graded {seed}",
+        (PLACE,),
+        faults,
+        topology=Topology(tuple(map(_noisy, SEED_SHOP.endpoints))),
+        rate=1.5,
+        seconds=7380,
+        mix={"/payment": 2, "/checkout": 1},
+    )
+    return virtual(scenario, seed), true_faults(scenario)
+
+
+def _noisy(endpoint: Any) -> Any:
+    return replace(endpoint, sigma=0.7) if endpoint.place == PLACE else endpoint
+
+
+def alarm_where(which: Callable[[pd.DataFrame], Any]) -> Detector:
+    """Return a detector with an alarm in each window that `which` chooses from the windows."""
+
+    def detector(windows: pd.DataFrame, usual: Any, sensitivity: Any) -> list[Anomaly]:
+        chosen = windows[which(windows)].to_dict("records")
+        return [
+            Anomaly("alarm", w["service"], w["endpoint"], w["window"], w["end"]) for w in chosen
+        ]
+
+    return detector
+
+
+def dice(share: float) -> Detector:
+    """Return a detector with an alarm in this share of the windows, the same ones each time."""
+    return alarm_where(lambda windows: np.random.default_rng(0).random(len(windows)) < share)
+
+
+def listed_at(seconds: Sequence[float], begin: pd.Timestamp) -> Detector:
+    """Return a detector of /payment with alarms in the windows of 10 s that end at these seconds
+    after `begin`.
+    """
+
+    def detector(windows: pd.DataFrame, usual: Any, sensitivity: Any) -> list[Anomaly]:
+        ends = [begin + pd.Timedelta(s, "s") for s in seconds]
+        window = pd.Timedelta(10, "s")
+        return [Anomaly("listed", *PLACE, end - window, end) for end in ends]
+
+    return detector
+
+
+def points(report: Report, faults: pd.DataFrame) -> tuple[NDArray, NDArray]:
+    """Return for each window of /payment whether a fault was at work, and whether it alarmed."""
+    mine = report.windows.query("endpoint == '/payment'")
+    alarmed = [a.window for a in report.anomalies if a.endpoint == "/payment"]
+    broken = np.zeros(len(mine), dtype=bool)
+    for start, end in zip(faults["start"], faults["end"], strict=True):
+        broken |= ((mine["window"] < end) & (mine["end"] > start)).to_numpy()
+    return broken, mine["window"].isin(pd.DatetimeIndex(alarmed)).to_numpy()
+
+
+def event_f1(report: Report, faults: pd.DataFrame) -> float:
+    """Return F1, the harmonic mean of precision and recall, by events; 0 if nothing is found."""
+    event = score(report, faults)
+    if not event.recall:
+        return 0.0
+    return 2 * event.precision * event.recall / (event.precision + event.recall)
+
+
+def scored(
+    at: object, reports: Iterable[Report], recordings: Iterable[tuple[pd.DataFrame, pd.DataFrame]]
+) -> pd.DataFrame:
+    """Return a row a recording: `at`, and what `aiops_lab.score` counts there."""
+    pairs = zip(reports, recordings, strict=True)
+    return pd.DataFrame([{"at": at} | vars(score(r, faults)) for r, (_, faults) in pairs])
+
+
+COUNTED = ["faults", "incidents", "told", "found", "pages", "missed_minutes", "hours"]
+
+
+def pooled(tables: Iterable[pd.DataFrame], by: str | list[str] = "at") -> pd.DataFrame:
+    """Return one row for each value of `by`: what was counted on all recordings is added up, then
+    divided.
+    """
+    rows = pd.concat([_with_counts(table) for table in tables])
+    total = rows.groupby(by, as_index=False)[COUNTED].sum()
+    total["precision"] = total["told"] / total["incidents"].where(total["incidents"] > 0)
+    total["recall"] = total["found"] / total["faults"]
+    return total
+
+
+def _with_counts(table: pd.DataFrame) -> pd.DataFrame:
+    told = (table["precision"] * table["incidents"]).fillna(0)
+    return table.assign(told=told, found=table["recall"] * table["faults"])
+
+
+def priced(rows: pd.DataFrame, prices: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
+    """Return the rows with what a day costs, a column for each name in `prices`.
+
+    `prices` holds what a page and what a missed minute costs.
+    """
+    priced_rows = rows.copy()
+    for name, (page, minute) in prices.items():
+        cost = rows["pages"] * page + rows["missed_minutes"] * minute
+        priced_rows[name] = 24 / rows["hours"] * cost
+    return priced_rows
