@@ -24,8 +24,8 @@ def test_one_at_a_time_acts_until_it_gives_its_turn_back(store):
     assert not second.take()
     assert Turn(store, "mend").take()
     second.end()  # it has none
-    assert first.take()
     assert not second.take()
+    assert first.take()
     first.end()
     assert second.take()
     assert not first.take()
