@@ -58,6 +58,7 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
             if k not in ("execution", "collapsed", "scrolled")
         }
         _copy_alt(cell)
+        _drop_widgets(cell)
         cell["id"] = _own_id(cell, taken)
         taken.add(cell["id"])
 
@@ -69,6 +70,13 @@ def _copy_alt(cell: nbformat.NotebookNode) -> None:
         alt = output.get("metadata", {}).get("image/png", {}).get("alt")
         if alt:
             cell.metadata["mystnb"] = {"image": {"alt": alt}}
+
+
+def _drop_widgets(cell: nbformat.NotebookNode) -> None:
+    """Leave a widget's text alone: without its kernel a page can only show that."""
+    for output in cell.get("outputs", []):
+        if "text/plain" in output.get("data", {}):
+            output["data"].pop("application/vnd.jupyter.widget-view+json", None)
 
 
 def _own_id(cell: nbformat.NotebookNode, taken: set[str]) -> str:

@@ -191,6 +191,20 @@ def test_the_script_takes_out_what_an_editor_left() -> None:
     assert "version" not in notebook.metadata.language_info
 
 
+def test_of_a_widget_the_text_is_kept_and_of_a_figure_the_text_is_copied() -> None:
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "Guess"}
+    alt = {"image/png": {"alt": "A line."}}
+    outputs = [
+        nbformat.v4.new_output("display_data", widget),
+        nbformat.v4.new_output("display_data", {"image/png": "x"}, metadata=alt),
+    ]
+    notebook = new_notebook(cells=[new_code_cell("1", outputs=[each]) for each in outputs])
+    execute.tidy(notebook)
+    shown, drawn = notebook.cells
+    assert shown.outputs[0].data == {"text/plain": "Guess"}
+    assert drawn.metadata == {"mystnb": {"image": {"alt": "A line."}}}
+
+
 def test_what_may_differ_passes_nbval_and_one_corrupted_number_fails(
     saved: str, tmp_path: Path
 ) -> None:
