@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import secrets
 import sqlite3
 import tempfile
 import threading
@@ -16,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from operator import index, itemgetter
+from operator import itemgetter
 from pathlib import Path
 from time import sleep  # by name: the thread may be older than gevent's patches
 from typing import Any, TypeVar
@@ -27,7 +26,8 @@ from aiops_lab.record import database
 from aiops_lab.record.forking import WAIT_S, FairLock, abandoned, survive_forks
 from aiops_lab.record.moved import identity, open_anew, set_aside, size_of, wal_identity
 from aiops_lab.record.reader import FOREVER, SpanReader, as_path
-from aiops_lab.spans import Span, link_text
+from aiops_lab.record.rows import SpanRows
+from aiops_lab.spans import Span
 
 # Rows in ``fresh`` at which they are sealed. More would make a seal cheaper, and each query slower,
 # as it reads them all.
@@ -36,19 +36,11 @@ SEAL = 10_000
 MIRROR_NS = 1_000_000_000  # age at which an open span gets a row
 REST_S = 0.1  # between two writes at most, or as long as the write before took
 
-INSERT = "INSERT INTO fresh VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT_STACK = "INSERT OR REPLACE INTO stacks VALUES (?, ?)"
-INSERT_OPEN = "INSERT INTO open VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 UPSERT = "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 
 # The start of a span, Unix ns, by position: what instrumented apps put into `opened` can be read
 # like a tuple.
 start_of = itemgetter(Span._fields.index("start_ns"))
-
-# Of service, endpoint, kind, peer, method and instance.
-NAME_TYPES = str, str, str, str | None, str | None, str | None
-
-_UNKNOWN = None, None, None, None  # the last fields of a tuple that leaves them out
 
 _log = get_logger(__name__)
 
@@ -145,8 +137,7 @@ class SpanStore(SpanReader):
         self._drop_lock = threading.RLock()  # a finalizer may add a span anywhere
         self._write_lock = FairLock()
         self._read_lock = FairLock()
-        self._codes: dict[database.Row, int] = {}
-        self._writer = secrets.randbits(62)  # marks own open spans; a process id can come again
+        self._rows = SpanRows()
         self._mirrored = False
         self._wake = threading.Event()
         self._process = os.getpid()
@@ -406,7 +397,7 @@ class SpanStore(SpanReader):
             waiting = [span for span in opened.values() if start_of(span) < begun_before]
             if done or stacks or waiting or self._mirrored:
                 self._check_file()
-                self._drop(self._store(done, stacks, waiting))
+                self._drop(self._rows.write(self._db, done, stacks, waiting))
                 self._mirrored = bool(waiting)
             for key in ended:
                 # the request's thread may be about to do that; until then it is in both
@@ -439,69 +430,10 @@ class SpanStore(SpanReader):
                 connection.close()
             self._db = db
             self._reader = database.connect(self._file)
-        self._codes.clear()
+        self._rows.forget_names()
         self._note_file()
         self.remade += 1
         _log.warning("%s was deleted, renamed or cut off: it is made anew", self.path)
-
-    def _store(self, done: list[Span], stacks: list[tuple[str, str]], waiting: list[Span]) -> int:
-        """Insert all in one transaction; return how many ended spans were refused."""
-        try:
-            with database.transaction(self._db) as db:
-                db.execute("DELETE FROM open WHERE writer = ?", (self._writer,))
-                self._insert(INSERT_OPEN, self._open_row, waiting)
-                self._insert(INSERT_STACK, tuple, stacks)
-                return self._insert(INSERT, self._row, done)
-        except BaseException:
-            self._codes.clear()  # some may be of names that were rolled back
-            raise
-
-    def _insert(self, statement: str, row: Callable[[Any], database.Row], items: list[Any]) -> int:
-        """Insert all items; return how many were refused because no table can hold their values."""
-        refused = 0
-        self._db.execute("SAVEPOINT items")
-        try:
-            self._db.executemany(statement, list(map(row, items)))
-        except database.UNFIT:
-            self._db.execute("ROLLBACK TO items")
-            self._codes.clear()
-            refused = 1
-            if len(items) > 1:
-                refused = sum(self._insert(statement, row, [item]) for item in items)
-        self._db.execute("RELEASE items")
-        return refused
-
-    def _row(self, span: Span) -> database.Row:
-        ids, place, (start, duration, status, error) = span[:3], span[3:7], span[7:11]
-        method, instance, first_byte, links = span[11:] or _UNKNOWN
-        name = (*place, method, instance)
-        name_code = self._codes.get(name) or self._code(name)
-        # SQLite would keep a float, and whoever reads the file would fail
-        length = None if duration is None else index(duration)
-        first = None if first_byte is None else index(first_byte)
-        code = None if status is None else index(status)
-        ended = index(start) + (length or 0)
-        if error is not None and not isinstance(error, str):
-            raise TypeError("error")
-        packed = database.pack_ids(*ids)
-        link = link_text(links) if links else None
-        return name_code, ended, length, code, packed, error, first, link
-
-    def _open_row(self, span: Span) -> database.Row:
-        code, start, _, *rest = self._row(span)
-        return self._writer, code, start, *rest
-
-    def _code(self, name: database.Row) -> int:
-        """Return the number of a name, the same in all processes: the file is locked meanwhile."""
-        for part, right in zip(name, NAME_TYPES, strict=True):
-            if not isinstance(part, right):
-                raise TypeError("names")
-        new = self._db.execute("SELECT * FROM names WHERE id > ?", (len(self._codes),))
-        self._codes.update({tuple(other): code for code, *other in new})
-        if name not in self._codes:
-            cursor = self._db.execute("INSERT INTO names VALUES (NULL, ?, ?, ?, ?, ?, ?)", name)
-            self._codes[name] = cursor.lastrowid or 0
-        return self._codes[name]
 
     def _seal(self) -> None:
         """Sort ``fresh`` away once it is long enough; a failure leaves it for the next time."""

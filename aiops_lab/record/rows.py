@@ -1,0 +1,113 @@
+"""How does a span become a row? `SpanRows` writes spans of one process into the tables."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Callable
+from operator import index
+from typing import Any
+
+from aiops_lab.record import database
+from aiops_lab.spans import Span, link_text
+
+INSERT = "INSERT INTO fresh VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_STACK = "INSERT OR REPLACE INTO stacks VALUES (?, ?)"
+INSERT_OPEN = "INSERT INTO open VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_NAME = "INSERT INTO names VALUES (NULL, ?, ?, ?, ?, ?, ?)"
+
+# Of service, endpoint, kind, peer, method and instance.
+NAME_TYPES = str, str, str, str | None, str | None, str | None
+
+_UNKNOWN = None, None, None, None  # the last fields of a tuple that leaves them out
+
+
+class SpanRows:
+    """Rows of ended and of open spans, whose names are replaced by numbers.
+
+    The numbers of names are kept between two writes; `forget_names` has to be called when the file
+    is another one.
+    """
+
+    def __init__(self) -> None:
+        self._codes: dict[database.Row, int] = {}
+        self._writer = secrets.randbits(62)  # marks own open spans; a process id can come again
+
+    def write(
+        self,
+        connection: sqlite3.Connection,
+        done: list[Span],
+        stacks: list[tuple[str, str]],
+        waiting: list[Span],
+    ) -> int:
+        """Insert all in one transaction; return how many ended spans were refused."""
+        try:
+            with database.transaction(connection) as db:
+                db.execute("DELETE FROM open WHERE writer = ?", (self._writer,))
+                self._insert(db, INSERT_OPEN, self._open_row, waiting)
+                self._insert(db, INSERT_STACK, _same, stacks)
+                return self._insert(db, INSERT, self._row, done)
+        except BaseException:
+            self.forget_names()  # some may be of names that were rolled back
+            raise
+
+    def forget_names(self) -> None:
+        """Look the numbers of names up again in the file."""
+        self._codes.clear()
+
+    def _insert(
+        self,
+        db: sqlite3.Connection,
+        statement: str,
+        row: Callable[[sqlite3.Connection, Any], database.Row],
+        items: list[Any],
+    ) -> int:
+        """Insert all items; return how many were refused because no table can hold their values."""
+        refused = 0
+        db.execute("SAVEPOINT items")
+        try:
+            db.executemany(statement, [row(db, item) for item in items])
+        except database.UNFIT:
+            db.execute("ROLLBACK TO items")
+            self.forget_names()
+            refused = 1
+            if len(items) > 1:
+                refused = sum(self._insert(db, statement, row, [item]) for item in items)
+        db.execute("RELEASE items")
+        return refused
+
+    def _row(self, db: sqlite3.Connection, span: Span) -> database.Row:
+        ids, place, (start, duration, status, error) = span[:3], span[3:7], span[7:11]
+        method, instance, first_byte, links = span[11:] or _UNKNOWN
+        name = (*place, method, instance)
+        name_code = self._codes.get(name) or self._code(db, name)
+        # SQLite would keep a float, and whoever reads the file would fail
+        length = None if duration is None else index(duration)
+        first = None if first_byte is None else index(first_byte)
+        code = None if status is None else index(status)
+        ended = index(start) + (length or 0)
+        if error is not None and not isinstance(error, str):
+            raise TypeError("error")
+        packed = database.pack_ids(*ids)
+        link = link_text(links) if links else None
+        return name_code, ended, length, code, packed, error, first, link
+
+    def _open_row(self, db: sqlite3.Connection, span: Span) -> database.Row:
+        code, start, _, *rest = self._row(db, span)
+        return self._writer, code, start, *rest
+
+    def _code(self, db: sqlite3.Connection, name: database.Row) -> int:
+        """Return the number of a name, the same in all processes: the file is locked meanwhile."""
+        for part, right in zip(name, NAME_TYPES, strict=True):
+            if not isinstance(part, right):
+                raise TypeError("names")
+        new = db.execute("SELECT * FROM names WHERE id > ?", (len(self._codes),))
+        self._codes.update({tuple(other): code for code, *other in new})
+        if name not in self._codes:
+            cursor = db.execute(INSERT_NAME, name)
+            self._codes[name] = cursor.lastrowid or 0
+        return self._codes[name]
+
+
+def _same(_: sqlite3.Connection, stack: tuple[str, str]) -> database.Row:
+    return stack
