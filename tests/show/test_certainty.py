@@ -1,5 +1,7 @@
 """How sure is an answer? What its confidence means, and what limits it."""
 
+from dataclasses import replace
+
 import pytest
 
 from aiops_lab.results import Suspect, Verdict
@@ -38,6 +40,11 @@ def test_a_confidence_is_a_share_of_answers_that_were_right():
 def test_an_answer_that_nothing_speaks_against_says_so():
     (told,) = limits()
     assert told.startswith("Nothing that was recorded speaks against it.")
+
+
+def test_what_a_case_is_unlike_in_is_a_limit():
+    unlike = replace(CAUSE, caution="unlike the cases learned from.")
+    assert limits(unlike)[0] == "unlike the cases learned from."
 
 
 def test_without_a_cause_there_is_nothing_to_limit():
