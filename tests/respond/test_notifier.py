@@ -105,6 +105,8 @@ def test_a_receiver_that_hangs_delays_neither_steps_nor_other_receivers(store):
             monitor.resolve(arrived[0].incident_id, at(230))
             wait_for(lambda: len(arrived) == 2)
             wait_for(lambda: "has not returned" in (notifier.status()[0]["last_error"] or ""))
+            assert not notifier.flush(0.1)
+            assert notifier.status()[0]["failures"] == 1
             assert receiver.asked == 1  # not asked again meanwhile
             assert receiver.arrived == []
             receiver.mode = "works"
