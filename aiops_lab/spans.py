@@ -8,6 +8,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiops_lab.checks import FieldError, shorten
+from aiops_lab.columns import are_texts, text_column
 from aiops_lab.unchanged import while_unchanged
 
 if TYPE_CHECKING:
@@ -213,12 +214,17 @@ def _check_types(name: str, values: Sequence[Any], right: tuple[type, ...], rule
 
 
 def _text_column(name: str, values: Sequence[Any], rows: pd.Index) -> pd.Series:
+    """Return a column of texts; FieldError where something else is among them."""
     import pandas as pd
 
-    column = pd.Series([*values], rows, dtype=object, name=name)
-    if not _are_unicode(values):
-        _check_is_text(column)
-    return column
+    try:
+        if are_texts(values):
+            return text_column(values, rows)
+    except UnicodeEncodeError:
+        pass  # the check below says where
+    column = pd.Series([*values], dtype=object, name=name)
+    _check_is_text(column)
+    return text_column(column.where(column.notna(), None).tolist(), rows)
 
 
 def check(frame: pd.DataFrame) -> pd.DataFrame:
@@ -324,15 +330,9 @@ def _check_is_text(column: pd.Series) -> bool:
     return False
 
 
-def _are_unicode(values: Sequence[object]) -> bool:
-    """Return whether all values are None or text that UTF-8 can hold: the usual case, told soon."""
-    is_text = set(map(type, values)) <= {str, NoneType}
-    return is_text and _is_unicode("".join(filter(None, values)))  # type: ignore[arg-type]
-
-
 def _types_of_unicode(texts: pd.Series) -> set[type] | None:
-    """Return the types of some values that are None or text that UTF-8 can hold, None if others
-    are among them: the usual case, told soon.
+    """Return the types of some values that are None, NaN (as None) or text that UTF-8 can hold,
+    None if others are among them: the usual case, told soon.
     """
     found: set[type] = set()
     names: set[object] = set()
@@ -345,6 +345,9 @@ def _types_of_unicode(texts: pd.Series) -> set[type] | None:
                 return None
             names.update(values)
         types = set(map(type, values))
+        if float in types:
+            values = [None if value != value else value for value in values]
+            types = set(map(type, values))
         known = filter(None, values) if NoneType in types else values
         if not types <= {str, NoneType} or not _is_unicode("".join(known)):
             return None

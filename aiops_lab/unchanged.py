@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
+from aiops_lab.columns import is_in_arrow
+
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
@@ -63,7 +65,7 @@ def _values(column: pd.Series) -> Any:
     Of Arrow these are the values, which cannot be written to; of categories and of objects copies,
     so that no other object can come to lie where one of them does. None for other columns.
     """
-    if getattr(column.dtype, "storage", "") == "pyarrow":
+    if is_in_arrow(column):
         return column.array.__arrow_array__()  # type: ignore[attr-defined]
     if column.dtype == "category":
         return column.cat.categories, column.cat.codes.to_numpy().copy()
@@ -80,7 +82,7 @@ def _same(column: pd.Series, values: Any) -> bool:
     if isinstance(values, tuple):
         is_like = column.dtype == "category" and column.cat.categories.equals(values[0])
         return is_like and np.array_equal(column.cat.codes.to_numpy(), values[1])
-    return getattr(column.dtype, "storage", "") == "pyarrow" and _values(column) is values
+    return is_in_arrow(column) and _values(column) is values
 
 
 def _addresses(objects: NDArray) -> NDArray:

@@ -20,6 +20,7 @@ import pandas as pd
 
 import aiops_lab as lab
 import shop
+from aiops_lab.columns import text_column
 from aiops_lab.spans import TEXT_COLUMNS
 from benchmarks._pandas import self_time_and_graph
 
@@ -86,7 +87,7 @@ def cpu_s(work: Callable[[], object]) -> float:
 
 
 def with_random_ids(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Return a recording whose ids are drawn as those of a tracer are, as `to_frame` makes it."""
+    """Return a recording whose ids are drawn as those of a tracer are, its texts objects."""
     rng = np.random.default_rng(seed)
     ids = {}
     for column, width in (("trace_id", 32), ("span_id", 16)):
@@ -96,17 +97,18 @@ def with_random_ids(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         ids[column] = dict(zip(known, texts, strict=True))
     made = {column: frame[column].map(ids[column]) for column in ids}
     made["parent_id"] = frame["parent_id"].map(ids["span_id"])
-    made["parent_id"] = made["parent_id"].astype(object).where(frame["parent_id"].notna(), None)
     drawn_frame = frame.assign(**made)
-    texts = [name for name in TEXT_COLUMNS if name in drawn_frame]
-    return drawn_frame.astype(dict.fromkeys(texts, object))
+    for name in drawn_frame.columns.intersection([*TEXT_COLUMNS]):
+        texts = drawn_frame[name].astype(object)
+        drawn_frame[name] = texts.where(texts.notna(), None)
+    return drawn_frame
 
 
-def as_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame whose ids are Arrow strings and whose names are categories."""
-    ids = dict.fromkeys(("trace_id", "span_id", "parent_id"), "str")
-    names = dict.fromkeys(("service", "endpoint", "kind", "peer", "error"), "category")
-    return frame.astype(ids | names)
+def as_made(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame of objects as `to_frame` makes it."""
+    texts = frame.columns.intersection([*TEXT_COLUMNS])
+    made = {name: text_column(frame[name].tolist()) for name in texts}
+    return frame.assign(**made)
 
 
 def traces(spans: int) -> None:
@@ -114,7 +116,7 @@ def traces(spans: int) -> None:
     that has been looked at before.
     """
     plain = with_random_ids(recording(spans // 4, 200, 1000.0))
-    for what, made in (("objects", plain), ("columns", as_columns(plain))):
+    for what, made in (("objects", plain), ("to_frame", as_made(plain))):
         theirs = self_time_and_graph(made)
         np.testing.assert_allclose(lab.self_time(made), theirs[0], atol=1e-6)
         graph = lab.service_graph(made)

@@ -15,12 +15,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.checks import FieldError, missing_extra
+from aiops_lab.columns import text_column
 from aiops_lab.formats.sources import Limits, Source
 from aiops_lab.spans import COLUMNS, NAME_COLUMNS, OPTIONAL_COLUMNS, TEXT_COLUMNS, check
 
 MAX_WHOLE = 2.0**53  # beyond it a float is no exact whole number
 
 _BEFORE, _AFTER = pd.Timestamp("1700", tz="UTC"), pd.Timestamp("2200", tz="UTC")
+
+MAX_MEAN_LENGTH = 100  # characters of a text; longer ones stay objects, which rows can share
 
 MILLISECONDS = ("duration_ms", "first_byte_ms")
 
@@ -35,9 +38,9 @@ def columns_of(frame: pd.DataFrame) -> list[str]:
 def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
     """Return the parts of a table as one frame, its index 0..n-1."""
     if len(frames) == 1:
-        return frames[0].reset_index(drop=True)
+        return _with_texts(frames[0].reset_index(drop=True))
     frame = pd.concat(frames, ignore_index=True)
-    return frame.assign(status=_plain_status(frame["status"]))
+    return _with_texts(frame.assign(status=_plain_status(frame["status"])))
 
 
 def _plain_status(status: pd.Series) -> pd.Series:
@@ -50,6 +53,21 @@ def _plain_texts(frame: pd.DataFrame) -> pd.DataFrame:
     texts = frame.columns.intersection([*TEXT_COLUMNS])
     frame = frame.astype(dict.fromkeys(texts, object))
     return frame.where(frame.notna() | ~frame.columns.isin(texts), None)
+
+
+def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame of objects with its texts as `to_frame` makes them, but for long ones."""
+    made = {}
+    for name in frame.columns.intersection([*TEXT_COLUMNS]):
+        values = frame[name].tolist()
+        if _are_short(values):
+            made[name] = text_column(values)
+    return frame.assign(**made)
+
+
+def _are_short(values: list[str | None]) -> bool:
+    """Return whether texts may be copied: Parquet may hold a long one once for a million rows."""
+    return sum(map(len, filter(None, values))) <= MAX_MEAN_LENGTH * len(values)
 
 
 # ---- CSV

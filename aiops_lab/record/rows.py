@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import sqlite3
 from collections.abc import Callable
@@ -70,9 +71,13 @@ class SpanRows:
         except database.UNFIT:
             db.execute("ROLLBACK TO items")
             self.forget_names()
-            refused = 1
-            if len(items) > 1:
+            mended = [_without_nan(item) for item in items]
+            if mended != items:
+                refused = self._insert(db, statement, row, mended)
+            elif len(items) > 1:
                 refused = sum(self._insert(db, statement, row, [item]) for item in items)
+            else:
+                refused = 1
         db.execute("RELEASE items")
         return refused
 
@@ -111,3 +116,14 @@ class SpanRows:
 
 def _same(_: sqlite3.Connection, stack: tuple[str, str]) -> database.Row:
     return stack
+
+
+def _without_nan(item: Any) -> Any:
+    """Return a span with None in place of NaN, as a frame's row has it; all else as it is."""
+    if not isinstance(item, Span):
+        return item
+    return Span._make(None if _is_nan(value) else value for value in item)
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -302,7 +302,7 @@ def _placed(
     endpoint, endpoints = pd.factorize(frame["endpoint"])
     method, methods = _methods(frame)
     shape = len(_KINDS), len(owners), max(len(endpoints), 1), len(methods)
-    place = np.ravel_multi_index((called, owner, endpoint, method), shape)
+    place = _joint_code((called, owner, endpoint, method), shape)
     place, distinct = pd.factorize(place, sort=True)
     first = np.full(len(distinct), len(place))
     np.minimum.at(first, place, np.arange(len(place)))
@@ -311,6 +311,15 @@ def _placed(
         for kind, owner, endpoint, method in zip(*np.unravel_index(distinct, shape), strict=True)
     ]
     return _Placed(kind, service, services, has_peer, addresses, place, places, first)
+
+
+def _joint_code(codes: tuple[NDArray, ...], sizes: tuple[int, ...]) -> NDArray:
+    """Return one code for several, as `numpy.ravel_multi_index` does, but without its checks."""
+    joint = codes[0].astype(np.int64)
+    for code, size in zip(codes[1:], sizes[1:], strict=True):
+        joint *= size
+        joint += code
+    return joint
 
 
 def _whom(

@@ -77,7 +77,7 @@ def _encoded(frame: pd.DataFrame) -> EncodedSpans:
 def _per_pair(calls: pd.DataFrame) -> pd.DataFrame:
     """Return the calls of each pair of caller and callee in numbers: calls, errors, p50_ms, p95_ms.
 
-    The quantiles are read off one sorted array: pandas would sort for each of them.
+    The quantiles are read off the sorted calls: pandas would sort for each of them.
     """
     caller, callee = calls["caller"].to_numpy(), calls["callee"].to_numpy()
     nodes = max(caller.max(initial=0), callee.max(initial=0)) + 1
@@ -87,11 +87,12 @@ def _per_pair(calls: pd.DataFrame) -> pd.DataFrame:
         np.bincount(pair[of], minlength=distinct.size)
         for of in (slice(None), calls["failed"].to_numpy(), ~np.isnan(duration_ms))
     )
-    by_duration = np.argsort(duration_ms)
     if n.size <= np.iinfo(np.int16).max:
         pair = pair.astype(np.int16)  # numpy sorts these by counting
-    ordered = duration_ms[by_duration[np.argsort(pair[by_duration], kind="stable")]]
+    ordered = duration_ms[np.argsort(pair, kind="stable")]
     first = np.cumsum(n) - n
+    for begin, end in zip(first, first + n, strict=True):
+        ordered[begin:end].sort()
     return pd.DataFrame(
         {
             "caller": distinct // nodes,

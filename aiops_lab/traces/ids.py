@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from binascii import unhexlify
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiops_lab.columns import is_in_arrow
 from aiops_lab.numerics import compiled
 from aiops_lab.spans import COLUMNS, OPTIONAL_COLUMNS
 from aiops_lab.unchanged import while_unchanged
@@ -142,7 +144,7 @@ def _keys(frame: pd.DataFrame, has_parent: NDArray) -> tuple[NDArray, NDArray]:
     Equal numbers are spans of the same id in the same trace.
     """
     named = frame["parent_id"]
-    if not has_parent.all():
+    if not (has_parent.all() or is_in_arrow(named)):
         named = named[has_parent]
     span, above = _numbers(frame["span_id"], named)
     spread = _numbers(frame["trace_id"])
@@ -265,46 +267,60 @@ _BLOCK = 1 << 14
 
 
 def _numbers(*columns: pd.Series) -> Any:
-    """Return ids as 64 bits, an array a column: by value if all are hexadecimal, of one length of
-    16 or 32.
+    """Return ids as 64 bits, an array a column, without missing ones: by value if all are
+    hexadecimal, of one length of 16 or 32.
     """
-    parsed = [np.empty(len(ids), dtype=np.uint64) for ids in columns]
     try:
-        lengths = set()
-        for ids, numbers in zip(columns, parsed, strict=True):
-            lengths |= _parse(ids, numbers)
+        parsed = [_parse(ids) for ids in columns]
+        lengths = {length for _, length in parsed if length}
     except (ValueError, TypeError):
         lengths = {0}
-    if not (lengths <= {16} or lengths <= {32}):
-        texts = (ids.to_numpy(dtype=object) for ids in columns)
-        parsed = [pd.util.hash_array(text, categorize=False) for text in texts]
-    return parsed if len(columns) > 1 else parsed[0]
+    if lengths <= {16} or lengths <= {32}:
+        numbers = [values for values, _ in parsed]
+    else:
+        texts = (ids.dropna().to_numpy(dtype=object) for ids in columns)
+        numbers = [pd.util.hash_array(text, categorize=False) for text in texts]
+    return numbers if len(columns) > 1 else numbers[0]
 
 
-def _parse(ids: pd.Series, numbers: NDArray) -> set[int]:
-    """Fill in, in place, the numbers of hexadecimal ids; return which lengths these have."""
-    every: set[int] = set()
-    for first in range(0, len(ids), _BLOCK):
-        text, lengths = _joined(ids.iloc[first : first + _BLOCK])
-        every |= lengths
-        if not (every == {16} or every == {32}):
-            return {0}
+def _parse(ids: pd.Series) -> tuple[NDArray, int]:
+    """Return the numbers of ids that are not missing, and the length of each, 0 without ids.
+
+    Raises
+    ------
+    ValueError
+        They are not hexadecimal, or not of one length of 16 or 32.
+    """
+    blocks = _joined_in_arrow(ids) if is_in_arrow(ids) else _joined(ids)
+    parts, length = [np.empty(0, dtype=np.uint64)], 0
+    for text, lengths in blocks:
+        length = length or max(lengths)
+        if lengths != {length} or length not in (16, 32):
+            raise ValueError(f"ids must be of one length of 16 or 32, got {lengths}")
         words = np.frombuffer(unhexlify(text), dtype=">u8").astype(np.uint64)
-        if every == {32}:
+        if length == 32:
             high, low = words.reshape(-1, 2).T
             words = low ^ (high * _HASH + high)
-        numbers[first : first + _BLOCK] = words
-    return every
+        parts.append(words)
+    return np.concatenate(parts), length
 
 
-def _joined(ids: pd.Series) -> tuple[str | memoryview, set[int]]:
-    """Return some ids as one text (of Arrow strings the buffer), and what lengths they have."""
-    if getattr(ids.dtype, "storage", "") != "pyarrow":
-        texts = ids.tolist()
-        return "".join(texts), set(map(len, texts))
+def _joined(ids: pd.Series) -> Iterator[tuple[str, set[int]]]:
+    """Yield the ids of each block as one text, and what lengths they have."""
+    for first in range(0, len(ids), _BLOCK):
+        texts = ids.iloc[first : first + _BLOCK].tolist()
+        yield "".join(texts), set(map(len, texts))
+
+
+def _joined_in_arrow(ids: pd.Series) -> Iterator[tuple[memoryview, set[int]]]:
+    """Yield the ids of each block as a view of the buffer, and what lengths they have."""
     array = ids.array.__arrow_array__().combine_chunks().cast("large_string")
     _, offsets, data = array.buffers()
     bounds = np.frombuffer(offsets, np.int64)[array.offset :][: len(array) + 1]
-    lengths = np.diff(bounds)
-    text = memoryview(data)[bounds[0] : bounds[-1]]
-    return text, {lengths.min().item(), lengths.max().item()}
+    if array.null_count:  # these are empty, and lie between others
+        bounds = np.append(bounds[:-1][ids.notna().to_numpy()], bounds[-1])
+    text = memoryview(data or b"")
+    for first in range(0, len(bounds) - 1, _BLOCK):
+        ends = bounds[first : first + _BLOCK + 1]
+        lengths = np.diff(ends)
+        yield text[ends[0] : ends[-1]], {lengths.min().item(), lengths.max().item()}

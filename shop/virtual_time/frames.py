@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from numpy.typing import NDArray
 
+from aiops_lab.columns import text_column
 from aiops_lab.spans import COLUMNS
 from shop.virtual_time.keyed_random import key, mixed
 from shop.virtual_time.scenario import BEGIN_NS, Scenario
@@ -51,24 +52,28 @@ def frame_of(records: Records, scenario: Scenario, seed: int) -> pd.DataFrame:
     place = place[order]
     parents = legend.parents[code]
     parent_keys = _ids(request_key[place], legend.keys[parents])
-    parent_ids = np.array(_hexes(parent_keys, 16), dtype=object)
-    parent_ids[parents < 0] = None
-    trace_ids = trace_ids_of(requests, seed)
-    open_ = end[order] < 0
-    columns = {
-        "trace_id": np.array(trace_ids, dtype=object)[place],
-        "span_id": np.array(_hexes(ids, 16), dtype=object),
+    has_parent = parents >= 0
+    parent_ids = [
+        parent_id if named else None
+        for parent_id, named in zip(_hexes(parent_keys, 16), has_parent, strict=True)
+    ]
+    trace_ids = np.array(trace_ids_of(requests, seed), dtype=object)
+    errors = np.array([*records.errors, None], dtype=object)
+    texts = {
+        "trace_id": trace_ids[place],
+        "span_id": _hexes(ids, 16),
         "parent_id": parent_ids,
         **{name: texts[code] for name, texts in legend.texts.items()},
+        "error": errors[error[order]],
+    }
+    open_ = end[order] < 0
+    columns = {
+        **{name: text_column(values) for name, values in texts.items()},
         "start": pd.to_datetime(start_ns[order], unit="ns", utc=True),
         "duration_ms": np.where(open_, np.nan, (end - start)[order] / 1e3),
         "status": status[order],
-        "error": np.array([*records.errors, None], dtype=object)[error[order]],
     }
-    texts = set(COLUMNS) - {"start", "duration_ms", "status"}
-    return pd.DataFrame(
-        {c: pd.Series(columns[c], dtype=object if c in texts else None) for c in COLUMNS}
-    )
+    return pd.DataFrame({name: columns[name] for name in COLUMNS})
 
 
 class _Legend:

@@ -11,6 +11,7 @@ import pytest
 import aiops_lab as lab
 from aiops_lab.formats.conventions import ReportedSpan, attributes_of, to_span
 from aiops_lab.formats.statements import MAX_SHAPE, shape_of
+from tests.support.columnar import plain
 
 NS = 1_767_225_600_000_000_000  # 2026-01-01
 
@@ -260,7 +261,7 @@ def test_a_call_names_the_service_that_answered():
         ("c", None, "CLIENT", "shop", "10.0.0.1", "2"),  # its answer was not recorded
         ("d", None, "CLIENT", "mail", "10.0.0.1", "3"),  # of another service: not known
     )
-    assert frame.set_index("span_id")["peer"].str.strip("0").to_dict() == {
+    assert plain(frame).set_index("span_id")["peer"].str.strip("0").to_dict() == {
         f"{'a':0>16}": "pay",
         f"{'b':0>16}": None,
         f"{'c':0>16}": "pay",

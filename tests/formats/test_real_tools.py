@@ -20,6 +20,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Link, SpanKind, StatusCode
 
+from tests.support.columnar import plain
+
 
 def tracer(service, exporter):
     attributes = {"service.name": service, "service.instance.id": f"{service}-1"}
@@ -70,7 +72,7 @@ def frame(request_, tmp_path_factory):
 
 
 def test_services_endpoints_and_peers_are_named(frame):
-    named = frame[["service", "endpoint", "kind", "peer", "instance"]]
+    named = plain(frame[["service", "endpoint", "kind", "peer", "instance"]])
     assert named.to_numpy().tolist() == [
         ["shop", "/orders/{id}", "server", None, "shop-1"],
         ["shop", "/pay/<id>", "client", "pay", "shop-1"],

@@ -24,6 +24,11 @@ def columnar(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**made)
 
 
+def plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame of objects, None where a value is missing."""
+    return frame.astype(object).where(frame.notna(), None)
+
+
 def _ids(column: pd.Series) -> pd.Series:
     if find_spec("pyarrow") is None:
         return column

@@ -8,7 +8,7 @@ from aiops_lab import read_spans, write_spans
 from aiops_lab.traces import encode
 from tests.support.columnar import columnar
 from tests.support.made import Shop, fault
-from tests.traces.test_encode import COLUMNAR, arrays, needs, with_unused_categories
+from tests.traces.test_encode import COLUMNAR, arrays, needs, objects, with_unused_categories
 
 
 def incident():
@@ -28,7 +28,7 @@ def test_a_replay_of_any_text_type_says_the_same(stored):
     pd.testing.assert_series_equal(lab.self_time(stored(frame)), lab.self_time(frame))
 
 
-@pytest.mark.parametrize("before", [columnar, with_unused_categories, lambda frame: frame])
+@pytest.mark.parametrize("before", [columnar, with_unused_categories, objects, lambda frame: frame])
 def test_frames_with_different_categories_are_compared_as_plain_ones_are(before):
     usual, now = Shop(3).run(60), incident().tail(900).reset_index(drop=True)
     expected = lab.rank_root_causes(usual, now)

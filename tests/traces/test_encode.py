@@ -8,8 +8,9 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.endpoints import display_names
+from aiops_lab.spans import TEXT_COLUMNS
 from aiops_lab.traces import encode
-from tests.support.columnar import columnar
+from tests.support.columnar import columnar, plain
 from tests.support.made import BEGIN, Shop
 from tests.support.traces import span
 
@@ -40,7 +41,20 @@ def with_unused_categories(frame):
     return made
 
 
+def objects(frame):
+    """Return the frame as it was made before, its texts objects, None where one is missing."""
+    texts = frame.columns.intersection([*TEXT_COLUMNS])
+    return frame.assign(**dict(plain(frame)[texts].items()))
+
+
+def objects_with_nan(frame):
+    """Return the frame as pandas 2 makes it of a file."""
+    return frame.astype(dict.fromkeys(IDS + NAMES + ["error"], object))
+
+
 COLUMNAR = [
+    pytest.param(objects, id="objects"),
+    pytest.param(objects_with_nan, id="nan"),
     pytest.param(columnar, id="columnar"),
     pytest.param(with_unused_categories, id="unused"),
     pytest.param(plain_strings, id="strings"),
@@ -93,7 +107,8 @@ def test_columns_hold_no_python_objects_where_pyarrow_is_installed():
 
 
 def test_ids_that_arrow_cannot_hold_stay_as_they_are():
-    frame = Shop(3).run(5).replace({"span_id": {f"{2:016x}": "\ud800"}})
+    objects = Shop(3).run(5).astype({"span_id": object})
+    frame = objects.replace({"span_id": {f"{2:016x}": "\ud800"}})
     assert columnar(frame)["span_id"].tolist() == frame["span_id"].tolist()
 
 

@@ -99,7 +99,7 @@ def _clipped(frame):
     for row in frame.sort_values("span_id").itertuples():
         low = row.start.value
         high = np.inf if np.isnan(row.duration_ms) else low + round(row.duration_ms * 1e6)
-        if row.parent_id is not None:
+        if row.parent_id in start:
             p = start[row.parent_id]
             low = min(max(low, p[0]), p[1])
             high = min(max(high, low), p[1])

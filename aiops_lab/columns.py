@@ -1,0 +1,68 @@
+"""How are texts kept in a frame? As objects; in a large one as ``str``, in buffers of Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.util import find_spec
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ARROW = ("pyarrow", "pyarrow_numpy")  # the latter is what pandas 2 calls the former
+
+MANY = 100_000
+"""Rows from which on texts lie in buffers. Below, objects cost next to nothing, and show None where
+a text is missing, not NaN."""
+
+_FIRST_WITH_STR = 3  # the version of pandas whose texts are ``str`` unless one asks for another
+
+
+def text_column(values: Sequence[str | None], rows: pd.Index | None = None) -> pd.Series:
+    """Return texts, None for a missing one, as a column of a frame with these rows.
+
+    Of many texts, with pyarrow and pandas 3, its type is ``str``: ids are then decoded in one pass,
+    and no Python object is touched for each span. Else it is object.
+
+    Raises
+    ------
+    UnicodeEncodeError
+        There is a lone surrogate among them, which no file, store or terminal can take.
+    """
+    import pandas as pd
+
+    if len(values) < MANY or not _has_str():
+        "".join(filter(None, values)).encode()
+        return pd.Series([*values], rows, dtype=object)
+    import pyarrow as pa
+
+    dtype = _str_dtype()
+    return pd.Series(dtype.__from_arrow__(pa.array(values, pa.large_string())), rows)
+
+
+def are_texts(values: Iterable[object]) -> bool:
+    """Return whether all values are texts or None."""
+    return set(map(type, values)) <= {str, NoneType}
+
+
+def is_in_arrow(column: pd.Series) -> bool:
+    """Return whether the texts of a column lie in a buffer of Arrow, not each in an object."""
+    return getattr(column.dtype, "storage", "") in _ARROW
+
+
+@cache
+def _has_str() -> bool:
+    import pandas as pd
+
+    major = int(pd.__version__.partition(".")[0])
+    return major >= _FIRST_WITH_STR and find_spec("pyarrow") is not None
+
+
+@cache
+def _str_dtype() -> Any:
+    import numpy as np
+    import pandas as pd
+
+    return pd.StringDtype("pyarrow", na_value=np.nan)

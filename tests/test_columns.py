@@ -1,0 +1,141 @@
+"""Texts of a large frame lie in buffers of Arrow where they can; what they say is the same."""
+
+from importlib.util import find_spec
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import aiops_lab as lab
+from aiops_lab import columns
+from aiops_lab.columns import are_texts, is_in_arrow, text_column
+from aiops_lab.formats.files import read_batches
+from aiops_lab.spans import COLUMNS, TEXT_COLUMNS
+from tests.support.columnar import plain
+from tests.support.made import Shop
+
+has_str = pd.__version__ >= "3" and find_spec("pyarrow") is not None
+needs_str = pytest.mark.skipif(not has_str, reason="needs pandas 3 and pyarrow")
+
+SPAN = lab.Span("a" * 32, "b" * 16, None, "shop", "/a", "server", None, 10**18, 1, 200, None)
+
+
+@pytest.fixture
+def without_arrow(monkeypatch):
+    monkeypatch.setattr(columns, "_has_str", lambda: False)
+
+
+def texts_of(frame):
+    return frame[frame.columns.intersection([*TEXT_COLUMNS])]
+
+
+@pytest.fixture
+def many(monkeypatch):
+    monkeypatch.setattr(columns, "MANY", 1)
+
+
+def test_a_small_frame_holds_objects():
+    frame = lab.to_frame([SPAN])
+    assert set(map(str, texts_of(frame).dtypes)) == {"object"}
+    assert frame["parent_id"].tolist() == [None]
+    assert columns.MANY == 100_000
+
+
+@needs_str
+@pytest.mark.usefixtures("many")
+def test_a_frame_that_the_package_makes_holds_its_texts_in_arrow():
+    frame = lab.to_frame([SPAN])
+    assert set(map(str, texts_of(frame).dtypes)) == {"str"}
+    assert all(is_in_arrow(frame[name]) for name in texts_of(frame))
+    assert frame["parent_id"].isna().all()
+
+
+@needs_str
+@pytest.mark.usefixtures("many")
+def test_so_do_a_store_and_a_file(tmp_path):
+    frame = lab.to_frame([SPAN])
+    lab.write_spans(frame, tmp_path / "spans.csv")
+    lab.write_spans(frame, tmp_path / "spans.parquet")
+    with lab.SpanStore(tmp_path / "spans.sqlite") as store:
+        store.add(SPAN)
+        store.flush()
+        stored = store.spans()
+    for name in ("spans.csv", "spans.parquet"):
+        pd.testing.assert_frame_equal(lab.read_spans(tmp_path / name), frame)
+    pd.testing.assert_frame_equal(stored, frame)
+
+
+@needs_str
+@pytest.mark.usefixtures("many")
+def test_a_frame_can_be_written_to_and_joined_to_another():
+    frame = lab.to_frame([SPAN])
+    frame.loc[0, "endpoint"] = "/new"
+    frame.loc[0, "parent_id"] = None
+    both = pd.concat([frame, lab.to_frame([SPAN])], ignore_index=True)
+    assert both["endpoint"].tolist() == ["/new", "/a"]
+    assert set(map(str, texts_of(both).dtypes)) == {"str"}
+
+
+@pytest.mark.usefixtures("many", "without_arrow")
+def test_without_pyarrow_texts_are_objects_and_missing_ones_none():
+    frame = lab.to_frame([SPAN])
+    assert set(map(str, texts_of(frame).dtypes)) == {"object"}
+    assert frame["parent_id"].tolist() == [None]
+    with pytest.raises(ValueError, match="must be text that UTF-8 can hold"):
+        lab.to_frame([SPAN._replace(error="\ud800")])
+
+
+@pytest.mark.usefixtures("many", "without_arrow")
+def test_without_pyarrow_each_part_of_a_table_has_its_own_rows(tmp_path):
+    frame = Shop(3).run(20)
+    lab.write_spans(frame, tmp_path / "spans.csv")
+    parts = [*read_batches(tmp_path / "spans.csv", 7)]
+    assert len(parts) > 2
+    pd.testing.assert_frame_equal(
+        plain(pd.concat(parts)[[*COLUMNS]]), plain(frame[[*COLUMNS]]), check_dtype=False
+    )
+
+
+@pytest.mark.usefixtures("many")
+def test_with_and_without_pyarrow_a_frame_holds_the_same(monkeypatch):
+    frame = Shop(3).run(20)
+    monkeypatch.setattr(columns, "_has_str", lambda: False)
+    pd.testing.assert_frame_equal(plain(Shop(3).run(20)), plain(frame))
+
+
+@pytest.mark.usefixtures("many")
+def test_half_a_character_is_refused_by_its_row():
+    broken = SPAN._replace(error="\ud800", start_ns=SPAN.start_ns + 1)
+    with pytest.raises(ValueError, match="'error' must be text that UTF-8 can hold.* in row 1"):
+        lab.to_frame([SPAN, broken])
+
+
+@pytest.mark.usefixtures("many")
+def test_rows_of_a_frame_are_spans_again():
+    (row,) = lab.to_frame([SPAN]).itertuples(index=False)
+    again = SPAN._replace(parent_id=row.parent_id, peer=row.peer, error=row.error)
+    pd.testing.assert_frame_equal(lab.to_frame([again]), lab.to_frame([SPAN]))
+
+
+@pytest.mark.usefixtures("many")
+def test_texts_are_texts_or_none():
+    assert are_texts(["a", None])
+    assert not are_texts(["a", np.nan])
+    assert not are_texts([b"a"])
+    assert [*text_column(["a", "b"])] == ["a", "b"]
+
+
+@pytest.mark.usefixtures("many")
+def test_rows_of_a_frame_are_stored_like_spans(tmp_path):
+    frame = Shop(3).run(5)
+    rows = frame.assign(start=frame["start"].astype("int64"), ns=1_000)
+    columns = ["trace_id", "span_id", "parent_id", "service", "endpoint", "kind", "peer"]
+    columns += ["start", "ns", "status", "error"]
+    with lab.SpanStore(tmp_path / "spans.sqlite") as store:
+        for row in rows[columns].itertuples(index=False, name=None):
+            store.add(lab.Span(*row))
+        store.flush()
+        stored = store.spans()
+    assert store.dropped == 0
+    texts = ["span_id", "parent_id", "peer", "error"]
+    pd.testing.assert_frame_equal(plain(stored[texts]), plain(frame[texts]))
