@@ -192,6 +192,15 @@ def test_a_restart_neither_repeats_a_call_nor_forgets_the_limits(store):
     assert len(calls) == 1  # the second incident came within the cool-down
 
 
+def test_a_call_is_noted_before_it_is_made(store):
+    seen = []
+    remedy = Remedy("restart", lambda incident: seen.extend(outcomes(store)), dry_run=False)
+    with Healer(MadeMonitor(store, incident()), [remedy]) as healer:
+        assert healer.flush()
+    assert seen == [("begun", "")]
+    assert outcomes(store) == [("acted", "")]
+
+
 def test_a_call_that_cannot_be_noted_is_not_made(store, monkeypatch, caplog):
     def full(*_):
         raise OSError("disk full")
