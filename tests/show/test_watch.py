@@ -91,7 +91,8 @@ def _watch_and_move(path, options):
         latest = requests.get(f"{watching.url}/aiops/incidents/latest", timeout=30).json()
         assert page.endswith(latest["id"])
         for move in ("acknowledge", "resolve"):
-            requests.post(f"{page}/{move}", timeout=30).raise_for_status()
+            answer = requests.post(f"{page}/{move}", data={"sure": "true"}, timeout=30)
+            answer.raise_for_status()
             wait_for(lambda move=move: watching.has(f"{latest['id']} {move}"))
             _wait_for_notice(watching, move)
         front = requests.get(watching.url, timeout=30)
