@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import aiops_lab as lab
 from aiops_lab import numerics
+from aiops_lab.results import ANOMALY_KINDS
 from tests.support.made import Shop, fault
 
 # Longest first: with several workers none is left at the end with a long file. Any order is right.
@@ -58,3 +60,12 @@ def _compiled():
         patch.setattr(numerics, "_values_in", lambda arguments: MUCH)
         (incident,) = lab.replay(Shop(1, fault("/payment", 40, 60, status=500)).run(70)).incidents
     assert incident.root_cause.endpoint == "/payment"
+
+
+@pytest.fixture(autouse=True)
+def _own_kinds(_compiled: None) -> Iterator[None]:
+    """What a detector of a test registers is gone after it."""
+    before = dict(ANOMALY_KINDS)
+    yield
+    ANOMALY_KINDS.clear()
+    ANOMALY_KINDS.update(before)

@@ -14,7 +14,6 @@ from flask import Flask
 
 import aiops_lab as lab
 from aiops_lab.detect.detectors import DETECTORS, Detector
-from aiops_lab.results import ANOMALY_KINDS
 from aiops_lab.show.api import aiops
 from aiops_lab.user_code import UserCode, check_list, name_function
 from tests.support.made import Shop, fault
@@ -86,21 +85,15 @@ PARTS = {
 
 @pytest.mark.parametrize("part", ["decide", "evidence", "severity", "shows"])
 def test_no_part_of_a_detector_stops_the_others(store, part):
-    kinds = dict(ANOMALY_KINDS)
     own = Detector("busy", "Busy", "busy", **PARTS | {part: raises})
     monitor = step(store, detectors=(*DETECTORS, own))
-    ANOMALY_KINDS.clear()
-    ANOMALY_KINDS.update(kinds)
     assert any("/payment" in i.affected_endpoints for i in monitor.incidents())
     assert [*monitor.failed_functions] == ["detectors[5] (busy)"]
 
 
 def test_a_decision_of_the_wrong_shape_is_refused(store):
-    kinds = dict(ANOMALY_KINDS)
     own = Detector("busy", "Busy", "busy", **PARTS | {"decide": lambda *_: np.array(True)})
     monitor = step(store, detectors=(*DETECTORS, own))
-    ANOMALY_KINDS.clear()
-    ANOMALY_KINDS.update(kinds)
     (about,) = monitor.failed_functions.values()
     assert "decide must return a bool a window" in about["error"]
 

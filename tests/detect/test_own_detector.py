@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 
 import aiops_lab as lab
 from aiops_lab.detect.detectors import DETECTORS, Detector
 from aiops_lab.detect.recording import Recording
 from aiops_lab.pipeline import Pipeline
-from aiops_lab.results import ANOMALY_KINDS, Anomaly
+from aiops_lab.results import Anomaly
 from tests.support.made import Shop, fault
 
 ROOT = Path(__file__).parents[2]
 BROKEN = Shop(1, fault("/payment", 60, 120, status=500)).run(120)
 CALM = Shop(1).run(120)
-
-
-@pytest.fixture(autouse=True)
-def _kinds() -> Iterator[None]:
-    """What a test registers is gone after it."""
-    before = dict(ANOMALY_KINDS)
-    yield
-    ANOMALY_KINDS.clear()
-    ANOMALY_KINDS.update(before)
 
 
 def example() -> dict[str, object]:

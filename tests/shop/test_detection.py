@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +12,6 @@ import pytest
 
 import shop
 from aiops_lab.record.faults import Fault
-from aiops_lab.results import ANOMALY_KINDS
 from shop.__main__ import main
 from shop.experiments import detection, report
 from shop.experiments.detection import (
@@ -59,15 +58,6 @@ def wrong(windows, baselines, sensitivity):
 
 text = "no function"
 """
-
-
-@pytest.fixture(autouse=True)
-def _kinds() -> Iterator[None]:
-    """What a detector of a test registers is gone after it."""
-    before = dict(ANOMALY_KINDS)
-    yield
-    ANOMALY_KINDS.clear()
-    ANOMALY_KINDS.update(before)
 
 
 @pytest.fixture
