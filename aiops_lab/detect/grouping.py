@@ -170,7 +170,8 @@ class IncidentManager:
                 f"incident {incident_id} was not accepted as normal in the last "
                 f"{self._correlation.total_seconds():g} s"
             )
-        incident.status = ACTIVE if incident.acknowledged_at is None else ACKNOWLEDGED
+        moves = [e.what for e in incident.history if e.what in (Life.ACKNOWLEDGED, Life.REOPENED)]
+        incident.status = ACKNOWLEDGED if moves[-1:] == [Life.ACKNOWLEDGED] else ACTIVE
         incident.resolved_at = None
         incident.add_event(now, Life.TAKEN_BACK)
         return incident

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from numbers import Integral
 from operator import itemgetter
 from pathlib import Path
 from time import sleep  # by name: the thread may be older than gevent's patches
@@ -164,7 +165,10 @@ class SpanStore(SpanReader):
             raise FieldError("span", "must be a Span", span) from None
         if is_open:
             self._check_open()
-            self.opened[span.span_id] = span
+            if isinstance(span.start_ns, Integral):
+                self.opened[span.span_id] = span
+            else:
+                self._drop()  # no table can hold it
             return
         waiting = len(self._buffer)
         if waiting >= self._capacity:

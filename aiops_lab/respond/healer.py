@@ -155,6 +155,11 @@ class _Carer:
         decision = decide(self._remedy, incident, log, time.time_ns())
         if decision.call:
             decision = self._condition(incident)
+            if decision.call and not self._calls.turn.take():
+                return False  # it took so long that another process has its turn
+            log = self._calls.read()
+        if decision.call:
+            decision = decide(self._remedy, incident, log, time.time_ns())
         if decision.call and not self._isolated.is_busy:
             self._call(incident)
             return True
@@ -168,11 +173,12 @@ class _Carer:
         """Return what the condition of the remedy's own says."""
         if self._remedy.matches is None:
             return Decision(True)
-        matched, error = self._isolated.call(partial(self._remedy.matches, incident))
+        matches = self._remedy.matches
+        matched, error = self._isolated.call(lambda: bool(matches(incident)))
         if error:
             self._last_error = error
             return Decision(False, f"its condition failed: {error}")
-        return Decision(bool(matched))
+        return Decision(matched)
 
     def _call(self, incident: Incident) -> None:
         if self._remedy.dry_run:

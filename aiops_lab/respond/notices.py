@@ -99,8 +99,9 @@ def notice_of(incident: Incident, event: str, server: str = "") -> Notice:
 def merged_notice(id: str, other: Incident, server: str = "") -> Notice:
     """Return the notice that an incident is part of another one now."""
     told = notice_of(other, MERGED, server)
+    shown = _outside(other.title, MOST_TITLE)
     title = f"{id} is part of {other.id} now"
-    return told._replace(incident_id=id, title=title, body=f"{other.title}\n{told.body}")
+    return told._replace(incident_id=id, title=title, body=f"{shown}\n{told.body}")
 
 
 def summary_of(notices: Sequence[Notice], server: str = "") -> Notice:

@@ -132,13 +132,13 @@ def decide(remedy: Remedy, incident: Incident, log: Sequence[RemedyCall], now_ns
     counted = (*REAL_CALLS, WOULD_ACT) if remedy.dry_run else REAL_CALLS
     called = [row for row in log if row.outcome in counted]
     mine = [row for row in called if row.incident == incident.id]
-    if mine and mine[-1].as_of_ns >= unix_ns(incident.last_anomaly):
+    if any(row.as_of_ns >= unix_ns(incident.last_anomaly) for row in mine):
         return Decision(False)  # nothing has happened since
     if incident.root_cause is None:
         return Decision(False, "no cause was found")
     if incident.root_cause.confidence < remedy.min_confidence:
         return Decision(False, f"the confidence is below {remedy.min_confidence:.0%}")
-    if called and 0 <= now_ns - called[-1].ns < remedy.cooldown_s * 1e9:
+    if any(0 <= now_ns - row.ns < remedy.cooldown_s * 1e9 for row in called):
         return Decision(False)
     recent = [row for row in called if 0 <= now_ns - row.ns < remedy.per_s * 1e9]
     if len(recent) >= remedy.most:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiops_lab.numerics import to_timestamp
-from aiops_lab.respond.remedies import RemedyCall, shown_call
+from aiops_lab.respond.remedies import HELD_BACK, RemedyCall, shown_call
 from aiops_lab.respond.turns import Turn
 from aiops_lab.results import iso
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 REMEDY_CALLS = "remedy_calls"  # kind of records
 
 MOST_CALLS = 50
-"""Rows that are kept of a remedy for an incident, the last ones."""
+"""Rows that are kept of a remedy for an incident, the last ones; so many of calls, too."""
 
 
 class RemedyLog:
@@ -40,8 +40,10 @@ class RemedyLog:
         key = f"{call.incident}\n{self._remedy}"
         known = self._store.record(REMEDY_CALLS, key) or []
         others = [row for row in known if row[0] != call.ns]
-        rows = sorted([*others, [*call]])[-MOST_CALLS:]
-        self.turn.save({REMEDY_CALLS: {key: rows}})
+        rows = sorted([*others, [*call]])
+        held = [row for row in rows if row[3] == HELD_BACK][-MOST_CALLS:]
+        made = [row for row in rows if row[3] != HELD_BACK][-MOST_CALLS:]
+        self.turn.save({REMEDY_CALLS: {key: sorted(held + made)}})
 
     def _is_mine(self, key: str) -> bool:
         return key.partition("\n")[2] == self._remedy

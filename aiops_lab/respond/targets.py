@@ -103,7 +103,7 @@ def _target(receiver: Any) -> NoticeTarget:
     if isinstance(receiver, str):
         return _apprise_target(receiver)
     if not callable(receiver):
-        raise FieldError("notify", RULE, receiver)
+        raise FieldError("notify", RULE, type(receiver))  # it may hold a password
     return NoticeTarget(name_function("function", receiver), receiver)
 
 

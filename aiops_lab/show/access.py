@@ -102,7 +102,7 @@ def access_at(host: str, token: str | None = None, private: bool = False) -> Acc
     if given is None and not is_local:
         rule = f"must be 127.0.0.1 unless a token is given, by --token or {TOKEN_VARIABLE}"
         raise FieldError("host", rule, host)
-    return checked_access(Access(LOCAL_HOSTS if is_local else None, given, private))
+    return checked_access(Access((*LOCAL_HOSTS, host) if is_local else None, given, private))
 
 
 def is_loopback(host: str) -> bool:
@@ -146,6 +146,8 @@ def has_token(token: str) -> bool:
     sent = request.authorization
     if sent is None:
         return False
-    given = sent.password if sent.type == "basic" else sent.token
+    # not sent.token: a token with = in it would be taken for parameters
+    bearer = request.headers["Authorization"].partition(" ")[2]
+    given = sent.password if sent.type == "basic" else bearer
     is_equal = compare_digest((given or "").strip().encode(), token.encode())
     return is_equal and sent.type in ("basic", "bearer")

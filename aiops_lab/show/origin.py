@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from flask import current_app, request
+from werkzeug.sansio.utils import host_is_trusted
 
 from aiops_lab.checks import FieldError
 
@@ -21,8 +22,6 @@ OWN_SITES = ("same-origin", "none")  # of Sec-Fetch-Site: a page of ours, or typ
 
 PRIVATE_ENDINGS = (".localhost", ".local", ".internal")
 """How names end that nobody can register, and so point to a server that is not theirs."""
-
-NAMES_OF_APP = ("SERVER_NAME", "TRUSTED_HOSTS")  # settings by which Flask checks the name itself
 
 FROM_HERE = "open the page at the address of this server, or send the request from a program"
 
@@ -46,11 +45,11 @@ def check_host(hosts: Collection[str] | None = None) -> None:
     ----------
     hosts : collection of str, optional
         The names by which it may be called. Default: addresses, names without a dot, those that
-        nobody can register, and all where Flask's ``SERVER_NAME`` or ``TRUSTED_HOSTS`` is set.
+        nobody can register, and those of Flask's ``SERVER_NAME`` and ``TRUSTED_HOSTS``.
     """
     name = host_of(f"//{request.host}")
     if hosts is None:
-        if not _may_be_foreign(name) or any(map(current_app.config.get, NAMES_OF_APP)):
+        if not _may_be_foreign(name) or _is_name_of_app(name):
             return
         rule = "must be an address, or a name that the server was given as one of its hosts"
         raise SenderError("Host", rule, request.host)
@@ -83,6 +82,13 @@ def host_of(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
+
+
+def _is_name_of_app(host: str) -> bool:
+    """Return whether Flask was given a name; it checks that in some of its versions only."""
+    name, trusted = map(current_app.config.get, ("SERVER_NAME", "TRUSTED_HOSTS"))
+    names = [*(trusted or ()), *([f".{name.lower()}"] if name else [])]
+    return bool(names) and host_is_trusted(host, names)
 
 
 def _may_be_foreign(name: str) -> bool:

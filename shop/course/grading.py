@@ -80,7 +80,10 @@ def grade_folder(
         raise FieldError("folder", "must hold submissions, files that end in .json", str(folder))
     work = partial(grade_file, secret=secret)
     grades = _doubles(spread(work, files, jobs, unit="file", progress=progress))
-    with replacing(out) as part, part.open("w", encoding="utf-8", newline="") as file:
+    with (
+        replacing(out) as part,
+        part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         table = csv.writer(file)
         table.writerow(Grade._fields)
         table.writerows(grades)
@@ -123,7 +126,7 @@ def _read(path: Path) -> dict[str, Any]:
         answer = json.loads(path.read_text("utf-8"))
     except UnicodeDecodeError:
         raise FieldError("file", "must be UTF-8 text", path.name) from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise FieldError("file", f"must be JSON ({error})", path.name) from None
     if not isinstance(answer, dict):
         raise FieldError("file", "must hold one object with names and values", answer)
@@ -133,7 +136,7 @@ def _read(path: Path) -> dict[str, Any]:
     for name in ("seed", "cause", "kind", "began"):
         if not isinstance(answer[name], str) or not answer[name].strip():
             raise FieldError(name, "must be text", answer[name])
-    return answer
+    return answer | {"seed": answer["seed"].strip()}
 
 
 def grade(answer: Mapping[str, Any], truth: AssignedTruth) -> Grade:

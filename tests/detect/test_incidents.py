@@ -250,6 +250,16 @@ def test_what_is_accepted_can_be_taken_back_for_some_time():
         m.undo_accept(incident.id, at(321))
 
 
+def test_what_came_back_after_somebody_was_at_work_is_active_again_when_taken_back():
+    m = manager()
+    (incident,) = m.window(at(10), [anomaly("/payment", 10)], calls)
+    m.move(incident.id, "acknowledged", at(15))
+    m.move(incident.id, "resolved", at(20))
+    m.window(at(30), [anomaly("/payment", 30)], calls)
+    m.move(incident.id, "resolved", at(40), accepted=True)
+    assert m.undo_accept(incident.id, at(50)).status == "active"
+
+
 def test_an_incident_of_a_version_without_a_history_has_what_its_times_tell():
     m = manager()
     (incident,) = m.window(at(10), [anomaly("/payment", 10)], calls)

@@ -969,3 +969,13 @@ def test_a_parameter_out_of_its_range_is_refused(path: Path, wrong: dict[str, An
     with pytest.raises(ValueError, match=f"{name} must be .*, got {value}"):
         SpanStore(path, **wrong)
     assert not path.exists()
+
+
+def test_an_open_span_without_a_start_stops_no_other(tmp_path):
+    identity = "0" * 31 + "1", "0" * 15 + "1", None
+    place = "shop", "/a", "server", None
+    with SpanStore(tmp_path / "s.sqlite") as store:
+        store.add(Span(*identity, *place, None, None, None, None))
+        store.add(Span(*identity, *place, 10, 5, 200, None))
+        store.flush(1)
+        assert (store.dropped, len(store.spans())) == (1, 1)

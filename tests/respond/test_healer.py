@@ -12,8 +12,8 @@ from flask import Flask
 import aiops_lab as lab
 from aiops_lab.record.faults import Fault, FaultInjector
 from aiops_lab.respond.healer import Healer
-from aiops_lab.respond.remedies import Remedy
-from aiops_lab.respond.remedy_log import calls_for
+from aiops_lab.respond.remedies import Remedy, RemedyCall
+from aiops_lab.respond.remedy_log import RemedyLog, calls_for
 from aiops_lab.show.api import simulate
 from tests.support.incidents import LATER, MadeMonitor, incident
 from tests.support.made import BEGIN, Shop
@@ -227,6 +227,13 @@ def test_a_condition_of_ones_own_is_asked_and_may_fail(store, matches, expected)
     assert outcomes(store) == ([expected] if expected else [])
 
 
+def test_a_condition_that_is_neither_true_nor_false_failed(store):
+    remedy = Remedy("r", never, matches=lambda incident: pd.NA)
+    with Healer(MadeMonitor(store, incident()), [remedy]) as healer:
+        assert healer.flush()
+    assert outcomes(store)[0][1].startswith("its condition failed: TypeError")
+
+
 def test_what_a_remedy_returns_is_cut_and_holds_no_secret(store):
     def answer(incident):
         return "token=abcdef\n" + "x" * 900
@@ -270,3 +277,15 @@ def test_close_ends_the_threads_and_leaves_the_monitor(store):
 def test_what_is_no_list_of_remedies_is_refused(store, remedies, told):
     with pytest.raises(ValueError, match=told):
         Healer(MadeMonitor(store), remedies)
+
+
+def test_what_another_process_did_during_a_condition_is_not_done_again(store):
+    def matches(found):
+        row = RemedyCall(1, found.id, "r", "acted", "", LATER.value)
+        RemedyLog(store, "r").save(row)
+        return True
+
+    remedy = Remedy("r", never, dry_run=False, matches=matches)
+    with Healer(MadeMonitor(store, incident()), [remedy]) as healer:
+        healer.flush(1)
+    assert outcomes(store) == [("acted", "")]

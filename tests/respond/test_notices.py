@@ -125,6 +125,14 @@ def test_an_incident_that_became_part_of_another_names_it():
     assert notice.url.endswith("/INC-1")
 
 
+def test_the_notice_of_a_merge_mentions_nobody():
+    other = incident(1)
+    other.anomalies[0] = replace(other.anomalies[0], endpoint="/<!channel>" + "y" * 300)
+    (line, *_) = merged_notice("INC-2", other).body.splitlines()
+    assert "<!" not in line
+    assert len(line) < 140
+
+
 def test_a_summary_names_the_first_and_counts_the_rest():
     notices = [notice_of(incident(n, severity="low"), "opened") for n in range(25)]
     notices.append(notice_of(incident(99, severity="critical"), "opened"))

@@ -132,3 +132,10 @@ def test_that_it_was_held_back_is_noted_once():
 def test_a_remedy_that_breaks_a_rule_is_refused_by_name(wrong, told):
     with pytest.raises(ValueError, match=told):
         Remedy(**({"name": "restart", "act": print} | wrong))
+
+
+def test_a_call_of_a_clock_that_was_ahead_allows_no_second_one():
+    ahead = call(-3600, number=1, as_of=LATER - pd.Timedelta("1h"))
+    made = call(400, number=1)
+    assert decide(remedy(), incident(1), [made, ahead], NOW) == Decision(False)
+    assert decide(remedy(), incident(1), [call(1), ahead], NOW) == Decision(False)

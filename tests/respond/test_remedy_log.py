@@ -45,6 +45,14 @@ def test_the_last_rows_are_kept(store, monkeypatch):
     assert log.read() == [call(2), call(3)]
 
 
+def test_what_was_held_back_drops_no_call(store, monkeypatch):
+    monkeypatch.setattr(remedy_log, "MOST_CALLS", 1)
+    log = RemedyLog(store, "restart")
+    for ns in range(6):
+        log.save(call(ns, outcome="acted" if ns < 3 else "held back"))
+    assert [row.ns - AT for row in log.read()] == [2, 5]
+
+
 def test_an_incident_has_the_calls_of_all_remedies(store):
     RemedyLog(store, "restart").save(call(2_000_000_000))
     RemedyLog(store, "restart").save(call(3, "INC-11"))

@@ -32,7 +32,7 @@ def test_targets_are_named_by_scheme_or_function_and_numbered():
         ("nonsense://S3CRET", "'nonsense://***'"),
         ("slack://S3CRET", "'slack://***'"),
         ("S3CRET", r"'\*\*\*'"),
-        (7, "7"),
+        (7, "<class 'int'>"),
     ],
 )
 def test_what_is_no_receiver_is_refused_without_its_secrets(receiver, shown, caplog, capfd):
@@ -96,3 +96,10 @@ def test_urls_are_read_from_a_file(tmp_path):
     assert read_receivers(["mailto://x", f"@{file}"]) == ["mailto://x", "json://a", "slack://b"]
     with pytest.raises(OSError, match="none"):
         read_receivers([f"@{tmp_path / 'none'}"])
+
+
+@pytest.mark.parametrize("receiver", [b"json://u:S3CRET@h", ["json://u:S3CRET@h"]])
+def test_what_is_no_receiver_is_not_shown(receiver):
+    with pytest.raises(ValueError, match="notify must be a URL") as refused:
+        targets_of([receiver])
+    assert "S3CRET" not in str(refused.value)

@@ -22,7 +22,7 @@ from shop.course.assignment import (
     drawn,
     reasons_to_doubt,
 )
-from shop.course.grading import grade, grade_file, grade_folder
+from shop.course.grading import ANSWERED, grade, grade_file, grade_folder
 from shop.virtual_time.scenario import Scenario
 from shop.virtual_time.twins import twin
 
@@ -190,3 +190,12 @@ def test_an_empty_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
         grade_folder(tmp_path, tmp_path / "marks.csv")
     assert main(["grade", str(tmp_path)]) == 2
     assert "shop grade: FOLDER must hold submissions" in capsys.readouterr().err
+
+
+def test_no_file_keeps_the_others_from_their_marks(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    half = dict.fromkeys(ANSWERED, "\ud800")
+    (tmp_path / "half.json").write_text(json.dumps(half))
+    (tmp_path / "M\udcfcller.json").write_text("{}")
+    grade_folder(tmp_path, tmp_path / "marks.csv", jobs=1, progress=False)
+    assert len((tmp_path / "marks.csv").read_text("utf-8").splitlines()) == 4

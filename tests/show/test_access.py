@@ -52,6 +52,11 @@ def client_of(store):
         injector.close()
 
 
+def test_another_address_of_this_machine_is_a_name_of_the_server(client_of):
+    client = client_of(access_at("127.0.0.2"))
+    assert client.get("/aiops/incidents", headers={"Host": "127.0.0.2:5050"}).status_code == 200
+
+
 @pytest.mark.parametrize("access", [None, Access(LOCAL_HOSTS)])
 def test_no_page_of_another_site_changes_anything(client_of, access):
     client = client_of(access)
@@ -164,3 +169,11 @@ def test_loopback_addresses_are_those_of_this_machine(host, is_local):
 def test_a_wrong_setting_is_named(access, field):
     with pytest.raises(ValueError, match=f"^{field} must be "):
         checked_access(access)
+
+
+@pytest.mark.parametrize("token", ["a=b", "abc==", "a"])
+def test_a_token_may_hold_an_equals_sign(client_of, token):
+    client = client_of(Access(token=token))
+    headers = {"Authorization": f"Bearer {token}"}
+    assert client.post("/simulate/clear", headers=headers).status_code == 200
+    assert client.post("/simulate/clear", headers={"Authorization": "Bearer b"}).status_code == 401

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from flask import Flask
+from werkzeug.exceptions import BadRequest
 
 from aiops_lab.show.origin import LOCAL_HOSTS, SenderError, check_origin, host_of
 
@@ -69,6 +70,8 @@ def test_the_names_that_flask_checks_are_taken(names, monkeypatch):
     for setting, value in names.items():
         monkeypatch.setitem(app.config, setting, value)
     asked(None, "a.example")
+    with pytest.raises((SenderError, BadRequest)):
+        asked(None, "b.example")
 
 
 def test_what_is_no_url_has_no_host():
