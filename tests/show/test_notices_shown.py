@@ -7,12 +7,11 @@ from flask import Flask
 
 import aiops_lab as lab
 from aiops_lab.respond.notifier import NoticeLimits, Notifier
-from aiops_lab.show.api import aiops
 from aiops_lab.show.prometheus import metrics_page
 from shop.__main__ import main
-from tests.support.made import Shop, fault
 from tests.support.serving import wait_for
-from tests.test_monitor import at, fill
+from tests.support.watching import watching_payment
+from tests.test_monitor import at
 
 FAILING = NoticeLimits(first_retry_s=0.001, last_retry_s=1e3)
 
@@ -22,13 +21,7 @@ def fail(notice):
 
 
 def test_failures_are_shown_on_the_page_in_the_json_and_for_prometheus():
-    with lab.SpanStore(":memory:") as store:
-        fill(store, Shop(1, fault("/payment", 120, 180, status=500)).run(160))
-        monitor = lab.Monitor(store)
-        app = Flask(__name__, static_folder=None)
-        app.register_blueprint(aiops(monitor, now=lambda: at(160)))
-        app.register_blueprint(metrics_page(monitor, now=lambda: at(160)))
-        client = app.test_client()
+    with watching_payment() as (monitor, client):
         assert "Notices" not in client.get("/aiops/").text
         assert "aiops_notice" not in client.get("/metrics").text
         arrived = []

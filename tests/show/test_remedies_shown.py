@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from flask import Flask
-
-import aiops_lab as lab
 from aiops_lab.respond.healer import Healer
 from aiops_lab.respond.remedies import Remedy
-from aiops_lab.show.api import aiops
-from aiops_lab.show.prometheus import metrics_page
-from tests.support.made import Shop, fault
-from tests.test_monitor import at, fill
+from tests.support.watching import watching_payment
+from tests.test_monitor import at
 
 
 def fail(incident):
@@ -18,13 +13,7 @@ def fail(incident):
 
 
 def test_what_remedies_did_is_shown():
-    with lab.SpanStore(":memory:") as store:
-        fill(store, Shop(1, fault("/payment", 120, 180, status=500)).run(160))
-        monitor = lab.Monitor(store)
-        app = Flask(__name__, static_folder=None)
-        app.register_blueprint(aiops(monitor, now=lambda: at(160)))
-        app.register_blueprint(metrics_page(monitor, now=lambda: at(160)))
-        client = app.test_client()
+    with watching_payment() as (monitor, client):
         (found,) = monitor.step(at(160))
         page = f"/aiops/page/incidents/{found.id}"
         assert f"{page}/remedies" not in client.get(page).text
