@@ -15,8 +15,8 @@ from tests.support.made import Shop, fault
 # Longest first: with several workers none is left at the end with a long file. Any order is right.
 LONGEST = (
     "04_how_good_is_a_detector.ipynb",
-    "12_capstone.ipynb",
-    "11_confidence.ipynb",
+    "14_capstone.ipynb",
+    "13_confidence.ipynb",
     "07_root_cause_time_and_structure.ipynb",
     "test_live.py",
     "test_commands.py",

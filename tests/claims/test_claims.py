@@ -91,11 +91,11 @@ PLANTS = (
         "z_of(usual, now, lab.self_time(pd.concat([usual, now])))",
     ),
     Plant("08", "another clock", "(0, 24, 302, 322)", "(0, 24, 306, 326)"),
-    Plant("10", "another size", "slow(PAYMENT, 400), seed=1)", "slow(PAYMENT, 300), seed=1)"),
-    Plant("10", "other seeds", "for seed in range(40)", "for seed in range(40, 80)"),
-    Plant("11", "other deployments", "deployments=1 / 3", "deployments=1 / 4"),
-    Plant("12", "another threshold", "if score > 0.1]", "if score > 20]"),
-    Plant("12", "another scenario", '"B": "fhetr"', '"B": "qrynl"'),
+    Plant("12", "another size", "slow(PAYMENT, 400), seed=1)", "slow(PAYMENT, 300), seed=1)"),
+    Plant("12", "other seeds", "for seed in range(40)", "for seed in range(40, 80)"),
+    Plant("13", "other deployments", "deployments=1 / 3", "deployments=1 / 4"),
+    Plant("14", "another threshold", "if score > 0.1]", "if score > 20]"),
+    Plant("14", "another scenario", '"B": "fhetr"', '"B": "qrynl"'),
 )
 
 
