@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from aiops_lab.detect.incidents import life_cycle
+from aiops_lab.processes import is_alive, process_host
 
 if TYPE_CHECKING:
     from aiops_lab.record.store import Load, SpanStore
@@ -43,7 +43,7 @@ class SharedState:
     @property
     def identity(self) -> list[Any]:
         """Host, process and name: after a fork the child is another monitor."""
-        return [socket.gethostname(), os.getpid(), self._name]
+        return [process_host(), os.getpid(), self._name]
 
     def take_turn(self, now_ns: int) -> bool:
         """Return whether this monitor holds the lease now."""
@@ -71,7 +71,7 @@ class SharedState:
         host, process, name = identity
         if identity == self.identity:
             return True
-        if host != socket.gethostname():
+        if host != process_host():
             return False
         if process == os.getpid():
             other = _here.get(name)
@@ -145,16 +145,3 @@ def _last(changes: list[Any]) -> int:
 def _is_over(lease: dict[str, Any], now_ns: int) -> bool:
     """Return whether a lease is over, or of a clock that ran ahead."""
     return not 0 < lease["until"] - now_ns <= LEASE_S * 1e9
-
-
-def is_alive(process: int) -> bool:
-    """Return whether a process of this host runs; where that cannot be told, True."""
-    if os.name == "nt":  # signal 0 would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

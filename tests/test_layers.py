@@ -37,6 +37,7 @@ WINGS = (
     "pipeline",
     "learned",
     "acceptance",
+    "processes",
     "shared_state",
     "watched_spans",
     "health",

@@ -165,7 +165,7 @@ class SpanStore(SpanReader):
             raise FieldError("span", "must be a Span", span) from None
         if is_open:
             self._check_open()
-            if isinstance(span.start_ns, Integral):
+            if isinstance(span.start_ns, Integral) and isinstance(span.span_id, str):
                 self.opened[span.span_id] = span
             else:
                 self._drop()  # no table can hold it
@@ -395,7 +395,7 @@ class SpanStore(SpanReader):
             opened = self.opened.copy()
             done = list(self._buffer)
             stacks = list(self._stacks)
-            ended = {span.span_id for span in done} & opened.keys() if opened else set()
+            ended = _ids(done) & opened.keys() if opened else set()
             for key in ended:
                 del opened[key]
             waiting = [span for span in opened.values() if start_of(span) < begun_before]
@@ -457,6 +457,11 @@ class _WriterThread(threading.Thread):
     def _delete(self) -> None:
         with suppress(KeyError):
             super()._delete()  # type: ignore[misc]
+
+
+def _ids(spans: list[Span]) -> set[str]:
+    """Return the ids of spans that have one; the others have no row."""
+    return {span.span_id for span in spans if isinstance(span.span_id, str)}
 
 
 def _drop_first(queue: deque[Any], count: int) -> None:

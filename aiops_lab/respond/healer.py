@@ -140,6 +140,7 @@ class _Carer:
     def _look(self) -> float | None:
         """Call the remedy where it is to be called; return None where it is not."""
         if self._isolated.is_busy:
+            self._calls.turn.keep()
             return NOTICE_LOOK_S
         active = [each for each in self._monitor.incidents(ACTIVE) if is_meant(self._remedy, each)]
         if not active:
@@ -174,7 +175,8 @@ class _Carer:
         if self._remedy.matches is None:
             return Decision(True)
         matches = self._remedy.matches
-        matched, error = self._isolated.call(lambda: bool(matches(incident)))
+        keep = self._calls.turn.keep
+        matched, error = self._isolated.call(lambda: bool(matches(incident)), keep)
         if error:
             self._last_error = error
             return Decision(False, f"its condition failed: {error}")
@@ -186,7 +188,8 @@ class _Carer:
             return
         begun = self._row(incident, BEGUN, "")
         self._calls.save(begun)  # or it is not called: the limits would not know
-        told, error = self._isolated.call(partial(_act, self._remedy, incident))
+        keep = self._calls.turn.keep
+        told, error = self._isolated.call(partial(_act, self._remedy, incident), keep)
         if error:
             self._last_error = error
             self._note(begun._replace(outcome=FAILED, about=error))

@@ -45,8 +45,13 @@ class Isolated:
         """Whether a call has not returned yet, such as one that was given up."""
         return self._thread is not None and self._thread.is_alive()
 
-    def call(self, work: Callable[[], object]) -> Outcome:
-        """Return what became of ``work()``: its value, or its error as text without secrets."""
+    def call(
+        self, work: Callable[[], object], meanwhile: Callable[[], object] = lambda: None
+    ) -> Outcome:
+        """Return what became of ``work()``: its value, or its error as text without secrets.
+
+        `meanwhile` is called again and again while it works, default nothing.
+        """
         if self.is_busy:
             return Outcome(None, "not called, as the call before has not returned")
         outcomes: list[Outcome] = []
@@ -56,6 +61,7 @@ class Isolated:
         thread.start()
         deadline = time.monotonic() + self._timeout_s
         while thread.is_alive() and not self._stop.is_set() and time.monotonic() < deadline:
+            meanwhile()
             thread.join(min(OUTCOME_POLL_S, self._timeout_s))
         if outcomes:
             return outcomes[0]

@@ -288,7 +288,7 @@ class _Channel:
 
     def _send(self, due: _Due) -> bool:
         self._tries[due.notice.incident_id] += 1
-        outcome = self._isolated.call(partial(self._deliver, due))
+        outcome = self._isolated.call(partial(self._deliver, due), self._records.turn.keep)
         if not outcome.error:
             return True
         if not self.looker.ended.is_set():

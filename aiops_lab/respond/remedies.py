@@ -23,6 +23,9 @@ WOULD_ACT, ACTED, FAILED, HELD_BACK, BEGUN = (
 
 REAL_CALLS = ACTED, FAILED, BEGUN  # what counts for the limits, in a dry run beside would-haves
 
+MOST_CALLS = 50
+"""Rows that the log keeps of a remedy for an incident, the last ones; so many of calls, too."""
+
 
 @dataclass(frozen=True)
 class Remedy:
@@ -47,7 +50,8 @@ class Remedy:
         The least confidence of the cause, 0 to 1. Default 0.8: of five such causes four are right.
     most, per_s
         It is called at most `most` times in `per_s` seconds, for all incidents together. Default 3
-        in 3,600 s: what three calls have not mended needs a person.
+        in 3,600 s: what three calls have not mended needs a person. At most `MOST_CALLS`, as many
+        as the log keeps.
     cooldown_s : float
         Seconds between two calls, default 300: what it did needs time to show. A second call for
         one incident needs a new anomaly after the first.
@@ -84,7 +88,7 @@ class Remedy:
         if isinstance(self.kinds, str):
             raise FieldError("kinds", "must be a list of types of anomaly", self.kinds)
         check_number("min_confidence", self.min_confidence, 0, 1)
-        check_number("most", self.most, 1, 1_000_000, whole=True)
+        check_number("most", self.most, 1, MOST_CALLS, whole=True)
         check_number("per_s", self.per_s, 0, 1e9)
         check_number("cooldown_s", self.cooldown_s, 0, 1e9)
         check_number("timeout_s", self.timeout_s, 0.001, 86_400)

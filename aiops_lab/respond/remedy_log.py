@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiops_lab.numerics import to_timestamp
-from aiops_lab.respond.remedies import HELD_BACK, RemedyCall, shown_call
+from aiops_lab.respond.remedies import HELD_BACK, MOST_CALLS, RemedyCall, shown_call
 from aiops_lab.respond.turns import Turn
 from aiops_lab.results import iso
 
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from aiops_lab.record.store import SpanStore
 
 REMEDY_CALLS = "remedy_calls"  # kind of records
-
-MOST_CALLS = 50
-"""Rows that are kept of a remedy for an incident, the last ones; so many of calls, too."""
 
 
 class RemedyLog:

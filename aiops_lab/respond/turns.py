@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aiops_lab.shared_state import is_alive
+from aiops_lab import processes
 
 if TYPE_CHECKING:
     from aiops_lab.record.store import Load, SpanStore
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 TURN_S = 60.0
 """Seconds after which another process acts in place of one that is gone from another host. A
 process that is alive renews it with what it does."""
+
+RENEW_SHARE = 1 / 3
+"""Of `TURN_S`, after which `Turn.keep` renews a turn."""
 
 TURN = "turn"  # kind of records
 
@@ -35,11 +38,21 @@ class Turn:
     def __init__(self, store: SpanStore, name: str) -> None:
         self._store = store
         self._name = name
-        self._identity = [socket.gethostname(), os.getpid(), secrets.token_hex(4)]
+        self._identity = [processes.process_host(), os.getpid(), secrets.token_hex(4)]
+        self._renewed_s = time.monotonic()
 
     def take(self) -> bool:
         """Return whether this process acts now; another one may be at it."""
         return self._store.update(self._taken)
+
+    def keep(self) -> None:
+        """Renew the turn in good time, while something takes long: to be called again and again.
+
+        Where the store cannot be used, the next call tries it again.
+        """
+        if time.monotonic() - self._renewed_s >= RENEW_SHARE * TURN_S:
+            with suppress(OSError, ValueError):
+                self.take()
 
     def save(self, records: TurnRecords) -> None:
         """Store records, and stay the one who acts."""
@@ -60,11 +73,12 @@ class Turn:
         return holder is not None and holder["holder"] == self._identity
 
     def _lease(self) -> TurnRecords:
+        self._renewed_s = time.monotonic()
         return {TURN: {self._name: {"holder": self._identity, "since": time.time()}}}
 
 
 def _is_over(turn: dict[str, Any]) -> bool:
     """Return whether a holder has ended, is late, or of a clock that ran ahead."""
     host, process, _ = turn["holder"]
-    is_gone = host == socket.gethostname() and not is_alive(process)
+    is_gone = host == processes.process_host() and not processes.is_alive(process)
     return is_gone or not 0 <= time.time() - turn["since"] < TURN_S

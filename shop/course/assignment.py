@@ -101,7 +101,8 @@ class Assignment(NamedTuple):
         began : Timestamp or str
             When it began, in UTC.
         affected : iterable of str
-            All endpoints that were degraded, the cause among them, as "service route".
+            All endpoints that were degraded, the cause among them, as "service route". A text is
+            one endpoint.
         folder : str or Path
             An existing folder; default the current one.
 
@@ -109,6 +110,11 @@ class Assignment(NamedTuple):
         -------
         Path
             The file.
+
+        Raises
+        ------
+        ValueError
+            `affected` holds what is no text.
         """
         name = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.seed)
         answer = {
@@ -116,12 +122,20 @@ class Assignment(NamedTuple):
             "cause": cause,
             "kind": kind,
             "began": str(began),
-            "affected": sorted(affected),
+            "affected": _endpoint_texts(affected),
         }
         path = Path(folder) / f"{name}.json"
         with replacing(path) as part:
             part.write_text(json.dumps(answer, indent=1) + "\n", "utf-8")
         return path
+
+
+def _endpoint_texts(affected: object) -> list[str]:
+    given = [affected] if isinstance(affected, str) else affected
+    texts: list[Any] = list(given) if isinstance(given, Iterable) else [given]
+    if not all(isinstance(text, str) for text in texts):
+        raise FieldError("affected", "must be a list of texts", affected)
+    return sorted(texts)
 
 
 def assignment(seed: str, secret: str = "") -> Assignment:

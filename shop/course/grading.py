@@ -35,6 +35,9 @@ AFFECTED = 3.0
 """Points for the affected endpoints, times the share that named and true ones have in common."""
 
 
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # for a spreadsheet
+
+
 class Grade(NamedTuple):
     """A row of the table: the points in all and for each field, or what is wrong with the file."""
 
@@ -62,7 +65,8 @@ def grade_folder(
     folder : str or Path
         A submission a file, as `Assignment.submit` writes it.
     out : str or Path
-        The table; a row a file, in the order of their names.
+        The table; a row a file, in the order of their names. Texts that begin as a formula does
+        have a quote before them, so that a spreadsheet runs none.
     secret : str
         That of the assignments.
     jobs : int, optional
@@ -86,8 +90,14 @@ def grade_folder(
     ):
         table = csv.writer(file)
         table.writerow(Grade._fields)
-        table.writerows(grades)
+        table.writerows([_cell(value) for value in grade] for grade in grades)
     return grades
+
+
+def _cell(value: object) -> object:
+    """Return a value of the table; a text that a spreadsheet would run gets a quote before it."""
+    is_formula = isinstance(value, str) and value.startswith(_FORMULA_STARTS)
+    return f"'{value}" if is_formula else value
 
 
 def _doubles(grades: list[Grade]) -> list[Grade]:

@@ -979,3 +979,16 @@ def test_an_open_span_without_a_start_stops_no_other(tmp_path):
         store.add(Span(*identity, *place, 10, 5, 200, None))
         store.flush(1)
         assert (store.dropped, len(store.spans())) == (1, 1)
+
+
+@pytest.mark.parametrize("duration_ns", [None, 5])
+@pytest.mark.parametrize("span_id", [["01"], None, 7])
+def test_a_span_whose_id_is_no_text_stops_no_other(
+    store: SpanStore, span_id: Any, duration_ns: int | None
+) -> None:
+    store.opened["02"] = span(duration_ns=None, span_id="02")
+    store.add(span(1)._replace(span_id=span_id, duration_ns=duration_ns))
+    store.add(span(2))
+    store.flush()
+    assert store.dropped == 1
+    assert set(store.spans().span_id) == {"02", span(2).span_id}

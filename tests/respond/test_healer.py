@@ -11,6 +11,7 @@ from flask import Flask
 
 import aiops_lab as lab
 from aiops_lab.record.faults import Fault, FaultInjector
+from aiops_lab.respond import turns
 from aiops_lab.respond.healer import Healer
 from aiops_lab.respond.remedies import Remedy, RemedyCall
 from aiops_lab.respond.remedy_log import RemedyLog, calls_for
@@ -289,3 +290,24 @@ def test_what_another_process_did_during_a_condition_is_not_done_again(store):
     with Healer(MadeMonitor(store, incident()), [remedy]) as healer:
         healer.flush(1)
     assert outcomes(store) == [("acted", "")]
+
+
+@pytest.mark.parametrize("timeout_s", [60.0, 0.01], ids=["in time", "late"])
+def test_the_turn_is_kept_until_a_remedy_has_returned(store, monkeypatch, timeout_s):
+    monkeypatch.setattr(turns, "RENEW_SHARE", 0.0)
+    called, go = threading.Event(), threading.Event()
+
+    def slow(found):
+        called.set()
+        go.wait(60)
+
+    def is_late():
+        return [row["failed"] for row in healer.status()] == [1]
+
+    remedy = Remedy("restart", slow, dry_run=False, timeout_s=timeout_s)
+    with Healer(MadeMonitor(store, incident(1)), [remedy]) as healer:
+        called.wait(60)
+        wait_for(lambda: timeout_s > 1 or is_late())
+        since = store.record(turns.TURN, "remedy restart")["since"]
+        wait_for(lambda: store.record(turns.TURN, "remedy restart")["since"] > since)
+        go.set()

@@ -63,3 +63,9 @@ def test_at_the_end_of_the_program_nothing_is_waited_for():
     threading.Timer(0.01, stop.set).start()
     assert calls.call(lambda: go.wait(60)) == (None, "given up, as the program ends")
     go.set()
+
+
+def test_while_it_waits_it_does_what_is_to_be_done_meanwhile():
+    calls, _ = isolated()
+    go = threading.Event()
+    assert calls.call(go.wait, meanwhile=go.set) == (True, "")

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
+from aiops_lab.respond import turns
 from aiops_lab.respond.notifier import NoticeLimits, Notifier
 from tests.support.incidents import LATER, MadeMonitor, incident
 from tests.support.made import BEGIN, Shop, fault
@@ -241,6 +242,7 @@ def test_a_program_ends_although_a_receiver_hangs(tmp_path):
     code = f"""
 import threading
 import aiops_lab as lab
+from aiops_lab.respond import turns
 from aiops_lab.respond.notifier import Notifier
 from tests.support.incidents import MadeMonitor, incident
 asked = threading.Event()
@@ -271,3 +273,20 @@ print("ends")
 def test_a_limit_that_breaks_its_rule_is_refused_by_name(wrong, told):
     with pytest.raises(ValueError, match=told):
         NoticeLimits(**wrong)
+
+
+def test_the_turn_is_kept_while_a_receiver_is_told(store, monkeypatch):
+    monkeypatch.setattr(turns, "RENEW_SHARE", 0.0)
+    monitor = MadeMonitor(store, incident(1))
+    asked, go = threading.Event(), threading.Event()
+
+    def slow(notice):
+        asked.set()
+        go.wait(60)
+
+    with Notifier(monitor, [slow]):
+        asked.wait(60)
+        name = "notices to function (slow)"
+        since = store.record(turns.TURN, name)["since"]
+        wait_for(lambda: store.record(turns.TURN, name)["since"] > since)
+        go.set()

@@ -124,6 +124,7 @@ def test_that_it_was_held_back_is_noted_once():
         ({"kinds": "timeout"}, "kinds must be a list of types of anomaly, got 'timeout'"),
         ({"min_confidence": 80}, "min_confidence must be a number between 0 and 1, got 80"),
         ({"most": 0}, "most must be"),
+        ({"most": 51}, "most must be a whole number between 1 and 50, got 51"),
         ({"per_s": -1}, "per_s must be"),
         ({"cooldown_s": -1}, "cooldown_s must be"),
         ({"timeout_s": 0}, "timeout_s must be"),

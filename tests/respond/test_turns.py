@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 import aiops_lab as lab
+from aiops_lab import processes
 from aiops_lab.respond import turns
 from aiops_lab.respond.turns import TURN, Turn
 
@@ -55,3 +57,43 @@ def test_a_process_that_was_killed_is_replaced_at_once(store):
     host, _, name = holder["holder"]
     store.save(TURN, {"tell": holder | {"holder": [host, process.pid, name]}})
     assert Turn(store, "tell").take()
+
+
+def test_processes_of_two_containers_with_one_host_name_are_not_mistaken(store, monkeypatch):
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    with monkeypatch.context() as there:
+        there.setattr(processes, "process_host", lambda: "shop pid:[7]")
+        there.setattr(os, "getpid", lambda: process.pid)  # its number means nothing here
+        assert Turn(store, "tell").take()
+    assert not Turn(store, "tell").take()
+
+
+def test_a_turn_is_renewed_in_good_time_and_not_more_often(store, monkeypatch):
+    first = Turn(store, "tell")
+    first.take()
+    taken = store.record(TURN, "tell")
+    first.keep()
+    assert store.record(TURN, "tell") == taken
+    monkeypatch.setattr(turns, "TURN_S", 0.0)
+    first.keep()
+    assert store.record(TURN, "tell")["since"] > taken["since"]
+
+
+def test_a_turn_that_another_process_has_is_not_kept(store, monkeypatch):
+    first, second = Turn(store, "tell"), Turn(store, "tell")
+    first.take()
+    first.end()
+    second.take()
+    monkeypatch.setattr(turns, "RENEW_SHARE", 0.0)
+    first.keep()
+    first.end()
+    assert not first.take()
+
+
+def test_a_store_that_cannot_be_written_ends_no_wait(store, monkeypatch):
+    first = Turn(store, "tell")
+    first.take()
+    monkeypatch.setattr(turns, "RENEW_SHARE", 0.0)
+    store.close()
+    first.keep()

@@ -199,3 +199,32 @@ def test_no_file_keeps_the_others_from_their_marks(tmp_path: Path) -> None:
     (tmp_path / "M\udcfcller.json").write_text("{}")
     grade_folder(tmp_path, tmp_path / "marks.csv", jobs=1, progress=False)
     assert len((tmp_path / "marks.csv").read_text("utf-8").splitlines()) == 4
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
+def test_no_cell_of_the_table_is_a_formula(start: str, tmp_path: Path) -> None:
+    formula = f"{start}cmd|' /C calc'!A0"
+    answer = dict.fromkeys(ANSWERED, formula)
+    (tmp_path / "=1+1.json").write_text(json.dumps(answer))
+    out = tmp_path / "marks.csv"
+    (row,) = grade_folder(tmp_path, out, jobs=1, progress=False)
+    assert row.seed == formula.strip()
+    with out.open(encoding="utf-8", newline="") as file:
+        cells = list(csv.DictReader(file))[0]
+    assert cells["file"] == "'=1+1.json"
+    assert cells["seed"].lstrip("'") == formula.strip()
+    assert not [cell for cell in cells.values() if cell.startswith(tuple("=+-@\t\r"))]
+
+
+def test_a_text_is_one_affected_endpoint(tmp_path: Path) -> None:
+    mine = shop.course.assignment.Assignment("ann", pd.DataFrame())
+    path = mine.submit("a /b", "slow", "now", "a /b", folder=tmp_path)
+    assert json.loads(path.read_text())["affected"] == ["a /b"]
+
+
+@pytest.mark.parametrize("wrong", [None, 7, [("a", "/b")], ["a /b", 7]])
+def test_affected_endpoints_are_given_as_texts(wrong: Any, tmp_path: Path) -> None:
+    mine = shop.course.assignment.Assignment("ann", pd.DataFrame())
+    with pytest.raises(ValueError, match="affected must be a list of texts, got"):
+        mine.submit("a /b", "slow", "now", wrong, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
