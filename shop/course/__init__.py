@@ -4,6 +4,9 @@ questions    the questions of the lessons, and what an answer shows
 guesses      the file of the reader's guesses
 prompts      predict(), check_answer(), my_guesses()
 drawing      spans drawn by hand, and small tables and figures of the lessons
+cases        root-cause cases: recorded or played, and whom rules name
+figures      figures of the lessons on traces that lie, twins and confidence
+waiting      a bar for whoever waits for a cell
 assignment   assignment(): an incident for each student
 grading      python -m shop grade: submissions against the twins
 """

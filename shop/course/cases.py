@@ -1,0 +1,128 @@
+"""Cases of root-cause analysis for the lessons: what was usual, what happened, and who caused it.
+
+A case is read from a recording or played in virtual time; rules are asked whom they would mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from aiops_lab.explain.ledger import excess_ledger
+from aiops_lab.explain.reference import Reference, learn
+from aiops_lab.explain.rules import RULES
+from aiops_lab.formats.files import read_spans
+from shop.recordings import read_truth
+from shop.virtual_time.scenario import BEGIN_NS, Scenario
+from shop.virtual_time.simulate import virtual
+from shop.virtual_time.twins import as_of, windows_of
+
+SILENT = "silent"
+"""What stands for a rule that names nobody."""
+
+_NEVER_MS = 1e9  # until when a span that is open lasts: beyond every recording
+
+
+class Case(NamedTuple):
+    """What is `usual`, the spans of the incident as a store holds them at its end (`now`: what
+    still goes on is open), and the endpoint that is the true `cause`.
+    """
+
+    usual: Reference
+    now: pd.DataFrame
+    cause: str
+
+
+def recording(path: str | Path) -> Case:
+    """Return the case of a recording in virtual time; what was over before the fault is usual."""
+    spans, truth = read_spans(path), read_truth(path)
+    begin = pd.Timestamp(BEGIN_NS, tz="UTC")
+    window_s = [(moment - begin).total_seconds() for moment in truth.attrs["window"]]
+    lasted = pd.to_timedelta(spans["duration_ms"].fillna(_NEVER_MS), unit="ms")
+    over = (spans["start"] + lasted).groupby(spans["trace_id"]).transform("max")
+    usual = learn(spans[over < truth["start"].min()])
+    return Case(usual, as_of(spans, *window_s), truth.attrs["causes"][0][1])
+
+
+def played(scenario: Scenario, seed: int = 1) -> Case:
+    """Return the case of a scenario in virtual time; without a fault the cause is `SILENT`."""
+    usual, now = windows_of(scenario, virtual(scenario, seed))
+    cause = scenario.causes[0][1] if scenario.causes else SILENT
+    return Case(learn(usual), now, cause)
+
+
+def without(case: Case, service: str, calls: bool = True) -> Case:
+    """Return the case as it is recorded if a service sends no spans of its own.
+
+    `calls`: whether those who call it record their calls.
+    """
+
+    def seen(frame: pd.DataFrame) -> pd.DataFrame:
+        known = frame["service"] != service
+        if not calls:
+            known &= frame["peer"] != service
+        return frame[known].reset_index(drop=True)
+
+    return Case(learn(seen(case.usual.frame)), seen(case.now), case.cause)
+
+
+def answers(case: Case, rules: Iterable[str]) -> dict[str, str]:
+    """Return whom each rule names first, by its name."""
+    return {name: _first(name, case) for name in rules}
+
+
+def _first(rule: str, case: Case) -> str:
+    suspects = RULES[rule](case.usual, case.now)
+    return suspects[0].name if suspects else SILENT
+
+
+def ticked(named: Mapping[str, Mapping[str, str]], causes: Mapping[str, str]) -> pd.DataFrame:
+    """Return a table of whom each rule names in each case, ticked or crossed, and how many are
+    right.
+
+    Parameters
+    ----------
+    named : mapping of case to (mapping of rule to answer)
+        As `answers` returns them.
+    causes : mapping of case to endpoint
+        The truth.
+    """
+    table = pd.DataFrame(named)
+    right = table == pd.Series(causes)
+    marks = right.replace({True: " ✓", False: " ✗"}).mask(table == SILENT, "")
+    return (table + marks).assign(right=right.sum(axis=1))
+
+
+def failed_request(case: Case, entry: str, which: int = 0) -> pd.DataFrame:
+    """Return the spans of one failed request at an entry: the first one, or a later one."""
+    failed = case.now.query("endpoint == @entry and kind == 'server' and status >= 500")
+    return case.now[case.now["trace_id"] == failed["trace_id"].iloc[which]]
+
+
+def accounts(case: Case, entry: str, spans: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return the rows of the ledger of time at an entry, by account, in ms a request.
+
+    `spans`: what is compared with the usual; default the whole case.
+    """
+    rows = excess_ledger(case.usual, case.now if spans is None else spans).rows
+    return rows[(rows["entry"] == entry) & (rows["unit"] == "ms")].set_index("account")
+
+
+def served_calls(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a call that arrived: the client span, and with `_served` the server span."""
+    client, server = (frame[frame["kind"] == kind] for kind in ("client", "server"))
+    served = server.add_suffix("_served")
+    calls = client.merge(served, left_on="span_id", right_on="parent_id_served")
+    return calls.drop(columns="parent_id_served")
+
+
+def edge_gaps(frame: pd.DataFrame) -> pd.Series:
+    """Return the median of client span less server span in ms, by "caller → callee"."""
+    calls = served_calls(frame)
+    caller = calls["parent_id"].map(frame.set_index("span_id")["endpoint"])
+    edge = caller.astype(str) + " → " + calls["endpoint"].astype(str)
+    gap_ms = calls["duration_ms"] - calls["duration_ms_served"]
+    return gap_ms.groupby(edge).median()

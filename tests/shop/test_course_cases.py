@@ -1,0 +1,121 @@
+"""Cases of the lessons: what is hidden is gone, who waits gets a bar, figures hold the rows."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import aiops_lab as lab
+import shop
+from shop.course import cases, figures
+from shop.course.drawing import drawn_spans
+from shop.course.waiting import somebody_waits, steps
+
+plt = pytest.importorskip("matplotlib.pyplot")
+
+
+@pytest.fixture(scope="module")
+def slow() -> cases.Case:
+    fault = lab.Fault("delay", "payment", "/payment", start_s=20, end_s=30, duration_ms=300)
+    return cases.played(shop.Scenario("slow", (("payment", "/payment"),), (fault,), seconds=30))
+
+
+def test_of_a_service_without_spans_the_calls_stay_unless_they_are_lost_too(
+    slow: cases.Case,
+) -> None:
+    silent, lost = (cases.without(slow, "payment", calls) for calls in (True, False))
+    assert "payment" not in {*silent.now["service"], *silent.usual.frame["service"]}
+    assert "payment" in set(silent.now["peer"])
+    assert "payment" not in {*lost.now["peer"], *lost.usual.frame["peer"]}
+    assert slow.cause == silent.cause == "/payment"
+
+
+def test_rules_are_asked_whom_they_name_first(slow: cases.Case) -> None:
+    assert cases.answers(slow, ["ledger", "deepest error"]) == {
+        "ledger": "/payment",
+        "deepest error": cases.SILENT,
+    }
+    calm = cases.played(shop.Scenario("calm", seconds=30, window=(20, 30)))
+    assert calm.cause == cases.SILENT
+
+
+def test_the_table_ticks_what_is_right() -> None:
+    named = {"one": {"a": "/x", "b": "/y"}, "two": {"a": "/z", "b": cases.SILENT}}
+    table = cases.ticked(named, {"one": "/x", "two": "/y"})
+    assert table.loc["a"].tolist() == ["/x ✓", "/z ✗", 1]
+    assert table.loc["b"].tolist() == ["/y ✗", "silent", 0]
+
+
+def test_a_silence_that_is_right_is_counted() -> None:
+    table = cases.ticked({"calm": {"a": cases.SILENT}}, {"calm": cases.SILENT})
+    assert table.loc["a"].tolist() == ["silent", 1]
+
+
+def test_the_excess_of_a_case_is_in_the_account_of_its_cause(slow: cases.Case) -> None:
+    excess = cases.accounts(slow, "/checkout")["excess"]
+    assert excess.idxmax() == "/payment own time"
+    few = cases.accounts(slow, "/checkout", slow.now.head(40))
+    assert few["now"].sum() != pytest.approx(cases.accounts(slow, "/checkout")["now"].sum())
+
+
+def test_a_failed_request_is_whole() -> None:
+    case = cases.recording("data/skew.csv.gz")
+    failed = cases.failed_request(case, "/checkout")
+    assert failed["trace_id"].nunique() == 1
+    assert failed["status"].iloc[0] == 502
+    other = cases.failed_request(case, "/checkout", 1)
+    assert other["trace_id"].iloc[0] != failed["trace_id"].iloc[0]
+
+
+def test_an_edge_gap_is_the_call_less_what_was_called() -> None:
+    spans = drawn_spans(
+        [
+            ("a", None, "server", "/order", 0, 100),
+            ("b", "a", "client", "/price", 10, 60),
+            ("c", "b", "server", "/price", 25, 45),
+        ]
+    )
+    assert cases.edge_gaps(spans).to_dict() == {"/order → /price": 30.0}
+
+
+def test_both_ledgers_add_up_to_the_same_total() -> None:
+    rows = pd.DataFrame({"account": ["a", "b"], "excess": [1.0, 9.0], "reassigned": [-8.0, 8.0]})
+    figures.two_ledgers(rows, "/order")
+    above, below = plt.gcf().axes
+    assert [ax.patches[-1].get_width() for ax in (above, below)] == [10.0, 10.0]
+    assert [ax.patches[0].get_width() for ax in (above, below)] == [9.0, 9.0]
+    assert above.get_title("left") == "as the spans say"
+    plt.close()
+
+
+def test_gaps_are_drawn_edge_by_edge() -> None:
+    figures.gaps(pd.DataFrame({"usual": [2.0, 2.0], "now": [2.0, 400.0]}, index=["a → b", "a → c"]))
+    assert [line.get_label() for line in plt.gca().lines] == ["usual", "now"]
+    plt.close()
+
+
+# ---- waiting
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_person_gets_a_bar_and_a_program_none(
+    asks: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = {"content": {"allow_stdin": asks}}
+    shell = SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda: request))
+    ipython: Any = SimpleNamespace(get_ipython=lambda: shell)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    assert somebody_waits() is asks
+    assert list(steps([1, 2], "case")) == [1, 2]
+    assert ("0/2" in capsys.readouterr().err) is asks
+
+
+def test_without_a_notebook_a_terminal_says_whether_somebody_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    assert not somebody_waits()
