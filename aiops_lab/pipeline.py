@@ -343,7 +343,8 @@ class Pipeline:
         told = replace(verdict, changes=(step,))
         if change_behind(replace(incident, verdict=told)) is None:
             return told
-        return replace(told, changes=(replace(step, text=step.text + OFFER),))
+        offer = replace(step, text=step.text + OFFER)
+        return replace(told, changes=(offer,), is_offered=True)
 
     def _first_seen(self, incident: Incident) -> pd.Timestamp:
         """Return the end of the first window with an anomaly, of its present episode.

@@ -17,7 +17,13 @@ from aiops_lab.spans import Key
 TableRow = dict[Any, Any]
 """A row of a table as plain data, by column."""
 
-SEVERITIES = ("low", "medium", "high", "critical")  # in rising order
+SEVERITIES = ("low", "medium", "high", "critical")  # of anomalies, in rising order
+
+INFO = "info"
+"""Severity of an incident that shows only a small lasting shift which began at a noted change: its
+level is offered as the new normal, and nobody is called."""
+
+INCIDENT_SEVERITIES = (INFO, *SEVERITIES)
 
 
 class AnomalyKind(NamedTuple):
@@ -173,7 +179,8 @@ class Verdict:
     ``affected``: the degraded endpoints that the cause explains. ``steps``: how it was found.
     ``ledger`` and ``endpoints``: the rows that it rests on. ``sample_traces``: a few traces in
     detail; ``traces``: the trace_ids of the first of the ``total_traces`` bad ones. ``changes``:
-    the step that tells what was changed before, where changes are known.
+    the step that tells what was changed before, where changes are known. ``is_offered``: whether
+    nothing was seen but a small lasting shift that began at a noted change of the cause's service.
     """
 
     suspects: tuple[Suspect, ...] = ()
@@ -185,6 +192,7 @@ class Verdict:
     total_traces: int = 0
     traces: tuple[str, ...] = ()
     changes: tuple[Step, ...] = ()
+    is_offered: bool = False
 
     @property
     def cause(self) -> Suspect | None:

@@ -199,10 +199,9 @@ def print_matching(day: Day, report: Report) -> None:
     matching = match(report, day.truth())
     by_id = {i.id: i for i in report.incidents}
     print(fault_table(day, matching, report.incidents).to_string(index=False))
-    false = [name for name in matching.false if name not in matching.changed]
     groups = {
-        "without a fault": false,
-        "low, after a noted change": matching.changed,
+        "without a fault": matching.false,
+        "info, after a noted change": matching.info,
         "beside the match": matching.extra,
     }
     for title, ids in groups.items():
@@ -210,8 +209,9 @@ def print_matching(day: Day, report: Report) -> None:
             print(f"incident {title}: {_told(by_id[name])}")
     matched = sum(m.incident is not None for m in matching.matches)
     print(f"faults matched: {_share(matched, len(matching.matches))} (goal >= 95 %)")
-    print(f"incidents without a fault: {_share(len(matching.false), len(by_id))} (goal <= 5 %)")
-    print(f"of these, low ones that tell of a noted change: {len(matching.changed)}")
+    calling = len(by_id) - len(matching.info)
+    print(f"incidents without a fault: {_share(len(matching.false), calling)} (goal <= 5 %)")
+    print(f"beside them, offers of a new normal after a noted change: {len(matching.info)}")
     delays = [m.detect_s for m in matching.matches if m.incident] or [np.nan]
     print(f"time to detect, of the matched: median {np.nanmedian(delays):.0f} s")
     print(f"events that are no fault: {_events(day)}")

@@ -9,6 +9,7 @@ import aiops_lab as lab
 from aiops_lab.detect.incidents import Incident, last_anomalies
 from aiops_lab.health import status_now
 from aiops_lab.results import Anomaly, Suspect, Verdict
+from tests.support.incidents import offered
 from tests.support.made import Shop, fault
 from tests.test_monitor import at, fill
 
@@ -87,9 +88,13 @@ def test_an_incident_concerns_where_it_was_seen_its_cause_and_what_that_made_wor
     }
     assert last_anomalies([incident]) == seen
     later = Incident("INC-2-1", at(95), at(90), at(100), verdict=Verdict(verdict.suspects))
+    later.anomalies.append(Anomaly("timeout", "shop", "/orders", at(90), at(100)))
+    later.seen.append(at(100))
     assert last_anomalies([later, incident])["pay", "/payment"] == at(100)
     incident.status = "resolved"
     assert last_anomalies([incident]) == {}
+    assert last_anomalies([offered()]) == {}
+    assert last_anomalies([offered("medium")]) != {}
 
 
 def test_without_an_answer_in_the_last_minute_nothing_recovers(monitor):

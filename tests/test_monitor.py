@@ -10,7 +10,7 @@ import aiops_lab as lab
 from aiops_lab.detect.grouping import IllegalMoveError
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.health import health
-from tests.support.made import Shop, fault
+from tests.support.made import Shop, fault, small_shift
 from tests.support.played import at, play, to_spans
 
 FAULTS = {
@@ -538,11 +538,22 @@ def test_only_what_is_not_resolved_can_be_accepted(tmp_path):
 
 
 def test_a_small_shift_after_a_change_is_offered_as_the_new_normal():
-    def leak(endpoint, second):
-        return (max(0.0, second - 200) * 0.25, 200) if endpoint == "/payment" else (0.0, 200)
-
-    frame = Shop(3, leak).run(400)
-    seen = lab.replay(frame).incidents[0].first_detected
-    changes = [lab.Change(seen - pd.Timedelta("5s"), "shop", "deployment 8")]
-    (incident, *_) = lab.replay(frame, changes=changes).incidents
+    frame, change = small_shift()
+    incident = lab.replay(frame, changes=[change]).incidents[0]
     assert f"{incident.explain()[-1]}".count("Monitor.accept(id, now)") == 1
+    assert incident.severity == "info"
+    assert incident.verdict.is_offered
+    bare = lab.replay(frame).incidents[0]
+    assert (bare.severity, bare.verdict.is_offered) == ("low", False)
+
+
+def test_a_level_that_is_offered_leaves_its_endpoint_healthy_and_is_read_back(tmp_path):
+    frame, change = small_shift()
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, frame)
+        monitor = lab.Monitor(store)
+        monitor.note(change)
+        monitor.step(at(400))
+        assert {incident.severity for incident in monitor.incidents()} == {"info"}
+        assert monitor.metrics(at(400))["/payment"]["health"]["status"] == "healthy"
+        assert {incident.severity for incident in lab.Monitor(store).incidents()} == {"info"}

@@ -12,6 +12,7 @@ import pandas as pd
 
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.results import (
+    INFO,
     SEVERITIES,
     Anomaly,
     Explanation,
@@ -99,8 +100,12 @@ class Incident:
 
     @property
     def severity(self) -> str:
-        """The worst severity of its anomalies."""
-        return max((a.severity for a in self.anomalies), key=SEVERITIES.index)
+        """The worst severity of its anomalies; of a level that is offered as the new normal,
+        "info".
+        """
+        worst = max((a.severity for a in self.anomalies), key=SEVERITIES.index)
+        is_low = worst == SEVERITIES[0]
+        return INFO if is_low and self.verdict.is_offered else worst
 
     @property
     def suspects(self) -> list[Suspect]:
@@ -300,11 +305,11 @@ class Incident:
 
 def last_anomalies(incidents: Iterable[Incident]) -> dict[Key, pd.Timestamp]:
     """Return when an incident that is not resolved was last seen at each endpoint: where it has
-    anomalies, at its cause, and at what that made worse.
+    anomalies, at its cause, and at what that made worse. One of severity "info" is left out.
     """
     found: dict[Key, pd.Timestamp] = {}
     for incident in incidents:
-        if incident.status != RESOLVED:
+        if incident.status != RESOLVED and incident.severity != INFO:
             for key, seen in incident.last_at.items():
                 found[key] = max(seen, found.get(key, seen))
     return found

@@ -10,10 +10,18 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from aiops_lab.detect.incidents import Incident
-from aiops_lab.evaluate.scoring import SLACK_S, KnownFault, Score, rank_of, score_truth, truth_of
-from aiops_lab.explain.changes import change_behind
+from aiops_lab.evaluate.scoring import (
+    SLACK_S,
+    KnownFault,
+    Score,
+    rank_of,
+    score_truth,
+    truth_of,
+    without_info,
+)
 from aiops_lab.numerics import unix_ns
 from aiops_lab.pipeline import Report
+from aiops_lab.results import INFO
 
 
 class Match(NamedTuple):
@@ -38,15 +46,14 @@ class Matching(NamedTuple):
     """The matches, one for each origin; ids of the incidents that show no fault (``false``), and of
     those that show one but are no match (``extra``).
 
-    ``changed``: those of ``false`` that show nothing but a small lasting shift after a change of
-    its service that was noted (`explain.changes.change_behind`): no fault, and no false alarm
-    either where the change did shift it.
+    ``info``: ids of the incidents of severity "info", which are none of these: they show nothing
+    but a small lasting shift that began at a noted change of its service, and call nobody.
     """
 
     matches: tuple[Match, ...]
     false: tuple[str, ...]
     extra: tuple[str, ...]
-    changed: tuple[str, ...] = ()
+    info: tuple[str, ...] = ()
 
 
 def match(
@@ -81,6 +88,8 @@ def match(
     """
     truth = truth_of(faults)
     slack_ns = int(slack_s * 1e9)
+    info = tuple(i.id for i in report.incidents if i.severity == INFO)
+    report = without_info(report)
     score = score_truth(report, truth, slack_ns)
     taken: set[tuple[str, int]] = set()
     matches = []
@@ -100,8 +109,7 @@ def match(
     ids = [i.id for i in report.incidents]
     false = tuple(name for name in ids if name not in telling | matched)
     extra = tuple(name for name in ids if name in telling - matched)
-    changed = tuple(i.id for i in report.incidents if i.id in false and change_behind(i))
-    return Matching(tuple(matches), false, extra, changed)
+    return Matching(tuple(matches), false, extra, info)
 
 
 def _origins(truth: Sequence[KnownFault]) -> list[tuple[int, ...]]:

@@ -17,7 +17,7 @@ from aiops_lab.checks import FieldError, plain_number
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.pipeline import Report
-from aiops_lab.results import Suspect
+from aiops_lab.results import INFO, Suspect
 from aiops_lab.spans import Key
 from aiops_lab.traces.encode import NEVER
 
@@ -208,12 +208,18 @@ def score(report: Report, faults: pd.DataFrame, *, slack_s: float = SLACK_S) -> 
     that was the latest to start when the anomaly began, for as long as it lasts. What began before
     every fault shows none, so an incident before its fault is a false one. A fault counts once,
     however many windows it lasts: there is no point adjustment, which lets a lucky point stand for
-    a whole fault (Kim et al. 2022, arXiv 2109.05257).
+    a whole fault (Kim et al. 2022, arXiv 2109.05257). Incidents of severity "info" do not count:
+    they offer a level as the new normal, and call nobody.
     """
     slack = plain_number("slack_s", slack_s)
     if slack < 0:
         raise FieldError("slack_s", "must be >= 0", slack_s)
     return score_truth(report, truth_of(faults), int(slack * 1e9))
+
+
+def without_info(report: Report) -> Report:
+    """Return a report without the incidents of severity "info", of which nobody is told."""
+    return report._replace(incidents=[i for i in report.incidents if i.severity != INFO])
 
 
 class KnownFault(NamedTuple):
@@ -262,6 +268,7 @@ def _unix_ns(time: Any) -> int:
 
 def score_truth(report: Report, truth: list[KnownFault], slack_ns: int) -> Score:
     """Return the score of a replay; `truth` as `truth_of` makes it."""
+    report = without_info(report)
     shown = _shown(report, truth, slack_ns)
     end, hours = _length(report.windows)
     events = [_event(fault, n, shown) for n, fault in enumerate(truth)]

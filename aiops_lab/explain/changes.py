@@ -17,7 +17,7 @@ from aiops_lab.checks import FieldError
 from aiops_lab.detect.detectors import sustained_shift
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.numerics import to_timestamp, to_utc, unix_ns
-from aiops_lab.results import Step, TableRow, iso
+from aiops_lab.results import SEVERITIES, Anomaly, Step, TableRow, iso
 
 LOOK_BACK_S = 1800.0
 """Seconds before the first anomaly in which a change is told, half an hour: what breaks later than
@@ -27,6 +27,10 @@ in it."""
 RARE = 0.05
 """By chance a change comes so close at most this often, where it counts as a reason to look there
 first: the usual level of a test. Raising it points at more innocent changes."""
+
+MEANT_RATIO = 1.5
+"""Up to this ratio a higher latency may be meant. Raising it offers more levels as the new normal,
+with regressions among them."""
 
 OFFER = (
     " If this small shift is meant, accept its level as the new normal: Monitor.accept(id, now), or"
@@ -120,18 +124,24 @@ def changes_before(
 def change_behind(incident: Incident) -> TableRow | None:
     """Return the change after which the level of an incident began, None where there is none.
 
-    That is asked only where nothing but a small lasting shift was seen. It is then the newest
-    change of the cause's service, if one comes so close by chance in few cases (`RARE`): a level
-    that somebody may have meant, and may accept as the new normal.
+    That is asked only where nothing but a small lasting rise of the latency was seen. It is then
+    the newest change of the cause's service, if one comes so close by chance in few cases (`RARE`):
+    a level that somebody may have meant, and may accept as the new normal.
     """
     cause = incident.root_cause
-    kinds = {anomaly.type for anomaly in incident.anomalies}
-    small = incident.severity == "low" and kinds == {sustained_shift.name}
-    if cause is None or not small:
+    if cause is None or not all(map(_may_be_meant, incident.anomalies)):
         return None
     rows = [row for step in incident.verdict.changes for row in step.rows]
     own = [row for row in rows if row["service"] == cause.service]
     return own[0] if own and own[0]["by_chance"] <= RARE else None
+
+
+def _may_be_meant(anomaly: Anomaly) -> bool:
+    """Return whether an anomaly is a small lasting rise of the latency, and not of the failures."""
+    if anomaly.type != sustained_shift.name or anomaly.severity != SEVERITIES[0]:
+        return False
+    evidence = anomaly.evidence
+    return "error_rate" not in evidence and evidence.get("deviation", 1.0) <= MEANT_RATIO
 
 
 def _by_chance(number: int, before_s: float, observed_s: float) -> float:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from aiops_lab.detect.incidents import ACKNOWLEDGED, ACTIVE, RESOLVED, Incident
 from aiops_lab.endpoints import printable
-from aiops_lab.results import SEVERITIES
+from aiops_lab.results import INCIDENT_SEVERITIES, INFO
 
 OPENED, REOPENED, CHANGED, MERGED, SUMMED_UP = "opened", "reopened", "changed", "merged", "summary"
 """Events beside ``acknowledged`` and ``resolved``. Changed: more severe, or its first cause."""
@@ -49,16 +49,19 @@ class Told(NamedTuple):
 
 def rank(severity: str) -> int:
     """Return how bad a severity is, from 0."""
-    return SEVERITIES.index(severity)
+    return INCIDENT_SEVERITIES.index(severity)
 
 
 def event_of(incident: Incident, told: Told | None, now_ns: int, quiet_ns: int) -> str | None:
     """Return what is to be told of an incident now, None for nothing.
 
     Once it was told that an incident came back, its further ends and returns are told `quiet_ns`
-    later at the earliest, and only what is true then; that it is worse is told at once.
+    later at the earliest, and only what is true then; that it is worse is told at once. Of a level
+    that is offered as the new normal nothing is told, unless it was more before.
     """
     status = incident.status
+    if told is None and incident.severity == INFO:
+        return None
     if told is None:
         return OPENED if status == ACTIVE else status
     if status != told.status:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from aiops_lab.checks import FieldError, check_number
 from aiops_lab.detect.incidents import ACTIVE, Incident
 from aiops_lab.numerics import unix_ns
+from aiops_lab.results import INFO
 from aiops_lab.spans import Key
 from aiops_lab.user_functions import load_named
 
@@ -133,6 +134,8 @@ def decide(remedy: Remedy, incident: Incident, log: Sequence[RemedyCall], now_ns
     """
     if incident.status != ACTIVE:
         return Decision(False)  # over, or a person is at work
+    if incident.severity == INFO:
+        return Decision(False, "its level may be meant: it began at a noted change")
     counted = (*REAL_CALLS, WOULD_ACT) if remedy.dry_run else REAL_CALLS
     called = [row for row in log if row.outcome in counted]
     mine = [row for row in called if row.incident == incident.id]

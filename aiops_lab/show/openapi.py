@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from aiops_lab.detect.incidents import STATUSES
-from aiops_lab.results import SEVERITIES
+from aiops_lab.results import INCIDENT_SEVERITIES
 
 Schema = dict[str, Any]
 
@@ -161,7 +161,7 @@ SCHEMAS: dict[str, Schema] = {
         *("id", "status", "severity", "title", "first_detected", "suspects", "anomalies"),
         id=_TEXT,
         status=_choice(STATUSES),
-        severity=_choice(SEVERITIES),
+        severity=_choice(INCIDENT_SEVERITIES),
         title=_TEXT,
         first_detected={"type": "string", "format": "date-time"},
         suspects={"type": "array"},

@@ -20,7 +20,7 @@ from aiops_lab.detect.incidents import RESOLVED
 from aiops_lab.endpoints import split_method
 from aiops_lab.record.counting import EndpointName, RequestCounter, RequestCounts
 from aiops_lab.respond.responders import responses_of
-from aiops_lab.results import SEVERITIES
+from aiops_lab.results import INCIDENT_SEVERITIES
 from aiops_lab.show.trouble import trouble_text
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class _Collector:
         by_severity = Counter(each.severity for each in unresolved)
         text = "Incidents that are not resolved."
         incidents = GaugeMetricFamily("aiops_open_incidents", text, labels=["severity"])
-        for severity in SEVERITIES:
+        for severity in INCIDENT_SEVERITIES:
             incidents.add_metric([severity], by_severity[severity])
         yield incidents
         text = "Spans that this process could not write. Those of other writers are not known here."

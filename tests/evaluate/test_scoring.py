@@ -1,5 +1,6 @@
 import math
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -466,3 +467,11 @@ def test_an_empty_recording_sweeps_to_nothing_found():
     rows = sweep(lab.to_frame([]), TRUTH, {"z": [2, 3]}, progress=False)
     assert rows["incidents"].tolist() == [0, 0]
     assert rows["recall"].tolist() == [0.0, 0.0]
+
+
+def test_an_incident_that_calls_nobody_counts_for_nothing():
+    one = incident("I", seen("/payment", 110, 120), ["/payment"])
+    one.anomalies = [replace(each, severity="low") for each in one.anomalies]
+    one.verdict = replace(one.verdict, is_offered=True)
+    found = score(report(one), faults(("/payment", 100, 200)))
+    assert (found.incidents, found.pages, found.recall) == (0, 0, 0.0)

@@ -122,9 +122,10 @@ def test_what_holds_no_changes_is_refused(changes):
         check_changes(changes)
 
 
-def incident(*kinds, severity="low", cause="shop", changes=()):
+def incident(*kinds, severity="low", cause="shop", changes=(), **evidence):
     """Return an incident that is seen after an hour, with a cause in a service or without one."""
-    anomalies = [Anomaly(kind, "shop", "/a", at(3590), at(3600), severity) for kind in kinds]
+    where = "shop", "/a", at(3590), at(3600)
+    anomalies = [Anomaly(kind, *where, severity, evidence) for kind in kinds]
     suspects = () if cause is None else (Suspect(cause, "/a", 1.0),)
     verdict = Verdict(suspects, changes=(before(changes),))
     return Incident("I", at(3600), at(3500), at(3600), anomalies=anomalies, verdict=verdict)
@@ -132,7 +133,7 @@ def incident(*kinds, severity="low", cause="shop", changes=()):
 
 def test_a_small_lasting_shift_after_a_change_of_its_service_has_that_change_behind_it():
     changes = [deployed(3500, what="old"), deployed(3550, what="new"), deployed(3590, "payment")]
-    found = change_behind(incident("sustained_shift", changes=changes))
+    found = change_behind(incident("sustained_shift", changes=changes, deviation=1.5))
     assert found is not None
     assert found["what"] == "new"
 
@@ -147,8 +148,13 @@ def test_a_small_lasting_shift_after_a_change_of_its_service_has_that_change_beh
         incident("sustained_shift", changes=[deployed(3590)], severity="medium"),
         incident("sustained_shift", "latency_anomaly", changes=[deployed(3590)]),
         incident("latency_anomaly", changes=[deployed(3590)]),
+        incident("sustained_shift", changes=[deployed(3590)], deviation=1.51),
+        incident("sustained_shift", changes=[deployed(3590)], error_rate=0.02),
     ],
-    ids=["none", "elsewhere", "no cause", "another cause", "not small", "more", "no shift"],
+    ids=[
+        *("none", "elsewhere", "no cause", "another cause", "not small", "more", "no shift"),
+        *("too slow", "failures"),
+    ],
 )
 def test_what_is_more_than_that_or_was_not_changed_has_no_change_behind_it(other):
     assert change_behind(other) is None

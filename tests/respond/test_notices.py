@@ -15,7 +15,7 @@ from aiops_lab.respond.notices import (
     summary_of,
     told_of,
 )
-from tests.support.incidents import LATER, WHEN, incident
+from tests.support.incidents import LATER, WHEN, incident, offered
 
 QUIET_NS = 900
 TOLD = Told("active", "high", True)
@@ -36,6 +36,11 @@ TOLD = Told("active", "high", True)
         (incident(status="resolved"), TOLD, "resolved"),
         (incident(status="resolved"), TOLD._replace(status="resolved", has_cause=False), None),
         (incident(), TOLD._replace(status="resolved"), "reopened"),
+        (offered(), None, None),
+        (offered(), TOLD, None),
+        (offered("medium"), None, "opened"),
+        (offered("low"), Told("active", "info", True), None),
+        (incident(severity="low"), Told("active", "info", True), "changed"),
     ],
 )
 def test_a_state_is_told_once(found, told, event):

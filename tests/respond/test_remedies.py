@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from aiops_lab.respond.remedies import Decision, Remedy, RemedyCall, decide, is_meant, is_new
-from tests.support.incidents import LATER, incident
+from tests.support.incidents import LATER, incident, offered
 
 S = 1_000_000_000
 NOW = 10_000 * S
@@ -46,6 +46,12 @@ def test_the_kind_is_that_of_the_cause():
 
 def test_an_active_incident_with_a_certain_cause_is_mended():
     assert decide(remedy(), incident(), [], NOW) == Decision(True)
+
+
+def test_a_level_that_may_be_meant_is_left_alone():
+    about = "its level may be meant: it began at a noted change"
+    assert decide(remedy(), offered(), [], NOW) == Decision(False, about)
+    assert decide(remedy(), offered("medium"), [], NOW) == Decision(True)
 
 
 @pytest.mark.parametrize("status", ["acknowledged", "resolved"])

@@ -72,7 +72,7 @@ def test_health_baseline_incidents_and_the_time_of_judging_are_told(broken):
     (incident,) = broken.incidents()
     by_severity = {
         severity: found["aiops_open_incidents", ("severity", severity)]
-        for severity in ("low", "medium", "high", "critical")
+        for severity in ("info", "low", "medium", "high", "critical")
     }
     assert by_severity == dict.fromkeys(by_severity, 0.0) | {incident.severity: 1.0}
     judged_until = broken.judged_until.timestamp()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +29,14 @@ def incident(
     verdict = Verdict(suspects=suspects, affected=("/pay", "/checkout"))
     found = Incident(f"INC-{number}", WHEN, WHEN, LATER, status, verdict=verdict, **fields)
     found.anomalies.append(Anomaly("error_spike", "shop", "/pay", WHEN, WHEN, severity))
+    found.seen.append(LATER)
+    return found
+
+
+def offered(severity: str = "low") -> Incident:
+    """An incident that a verdict offers as the new normal."""
+    found = incident(severity=severity)
+    found.verdict = replace(found.verdict, is_offered=True)
     return found
 
 

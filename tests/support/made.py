@@ -7,12 +7,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
 import aiops_lab as lab
 
 BEGIN = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
 MS = 1_000_000
 USUAL_MS = {"/health": 2.0, "/inventory": 20.0, "/payment": 45.0, "/checkout": 4.0}
+
+
+def small_shift() -> tuple[pd.DataFrame, lab.Change]:
+    """Return spans of 400 s in which /payment is slower by a third from half of them on, and a
+    change just before that can be seen.
+    """
+    frame = Shop(3, fault("/payment", 200, 400, added_ms=15)).run(400)
+    seen = lab.replay(frame).incidents[0].first_detected
+    return frame, lab.Change(seen - pd.Timedelta("5s"), "shop", "deployment 8")
 
 
 @dataclass

@@ -22,6 +22,7 @@ from aiops_lab.detect.incidents import RESOLVED, STATUSES, Incident
 from aiops_lab.numerics import to_utc
 from aiops_lab.respond.remedy_log import calls_for
 from aiops_lab.respond.responders import responses_of
+from aiops_lab.results import INFO
 from aiops_lab.show.access import CHALLENGE, TokenError
 from aiops_lab.show.origin import RefusedError
 from aiops_lab.show.page import actions
@@ -183,13 +184,16 @@ class _Views:
         recent = self._recent.read()
         incidents = self._monitor.incidents()
         unresolved = [each for each in incidents if each.status != RESOLVED]
+        open_ones = [each for each in unresolved if each.severity != INFO]
+        offers = [each for each in unresolved if each.severity == INFO]
         edges = recent.edges
         responses = responses_of(self._monitor)
         return self._page(
             "overview.html",
             "overview",
-            open=unresolved[::-1][:MOST_OPEN],
-            open_count=len(unresolved),
+            open=open_ones[::-1][:MOST_OPEN],
+            open_count=len(open_ones),
+            offers=offers[::-1][:MOST_OPEN],
             last=incidents[-1] if incidents else None,
             recent=recent,
             endpoints=recent.endpoints[:_MOST_SHOWN],

@@ -37,6 +37,7 @@ from aiops_lab.show.plots.style import (
 )
 
 SEVERITY_LOOKS: dict[str, Look] = {
+    "info": {"fc": "white", "hatch": ""},
     "low": {"fc": GREY, "hatch": ""},
     "medium": {"fc": SKY, "hatch": ""},
     "high": {"fc": ORANGE, "hatch": "//"},

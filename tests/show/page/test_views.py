@@ -15,7 +15,7 @@ from aiops_lab.formats.writing import frame_spans
 from aiops_lab.record.faults import FaultInjector
 from aiops_lab.show.api import aiops, simulate
 from aiops_lab.show.page.views import front_page
-from tests.support.made import Shop, fault
+from tests.support.made import Shop, fault, small_shift
 from tests.test_monitor import at, fill
 
 EVIL = "/<script>alert(1)</script>&\"'"
@@ -514,3 +514,18 @@ def test_the_front_of_a_server_of_this_package_leads_to_the_page(own):
 
 def test_an_application_keeps_its_own_front(client):
     assert client.get("/").status_code == 404
+
+
+def test_a_level_that_moved_a_little_after_a_change_is_no_open_incident_but_an_offer(tmp_path):
+    frame, change = small_shift()
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, frame)
+        monitor = lab.Monitor(store)
+        monitor.note(change)
+        monitor.step(at(400))
+        client = app_of(monitor, now=400).test_client()
+        told = words(client.get("/aiops/"))
+        assert "No open incident" in told
+        assert "Levels that moved after a change Small lasting shift detected in /payment" in told
+        one = words(client.get(f"/aiops/page/incidents/{monitor.incidents()[0].id}"))
+        assert "A small shift that began at a change which was noted." in one
