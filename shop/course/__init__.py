@@ -6,6 +6,8 @@ prompts      predict(), check_answer(), my_guesses()
 drawing      spans drawn by hand, and small tables and figures of the lessons
 cases        root-cause cases: recorded or played, and whom rules name
 figures      figures of the lessons on traces that lie, twins and confidence
+verdicts     sixty incidents whose truth is known, and what rules say of them
+own          the reader's own calibration
 waiting      a bar for whoever waits for a cell
 assignment   assignment(): an incident for each student
 grading      python -m shop grade: submissions against the twins

@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.explain.ledger import excess_ledger
 from aiops_lab.explain.reference import Reference, learn
 from aiops_lab.explain.rules import RULES
 from aiops_lab.formats.files import read_spans
+from aiops_lab.replaying import replay
 from shop.recordings import read_truth
 from shop.virtual_time.scenario import BEGIN_NS, Scenario
 from shop.virtual_time.simulate import virtual
@@ -41,10 +43,27 @@ def recording(path: str | Path) -> Case:
     spans, truth = read_spans(path), read_truth(path)
     begin = pd.Timestamp(BEGIN_NS, tz="UTC")
     window_s = [(moment - begin).total_seconds() for moment in truth.attrs["window"]]
-    lasted = pd.to_timedelta(spans["duration_ms"].fillna(_NEVER_MS), unit="ms")
-    over = (spans["start"] + lasted).groupby(spans["trace_id"]).transform("max")
-    usual = learn(spans[over < truth["start"].min()])
+    usual = learn(spans[_over(spans) < truth["start"].min()])
     return Case(usual, as_of(spans, *window_s), truth.attrs["causes"][0][1])
+
+
+def around_first_incident(spans: pd.DataFrame, window_s: float) -> tuple[Reference, pd.DataFrame]:
+    """Return what was usual before the first incident of a recording, and the traces since then.
+
+    `window_s` is that of the detectors; traces that ended within it before the incident are in
+    neither part.
+    """
+    watched = replay(spans, Sensitivity(window_s=window_s), causes=False)
+    began = watched.incidents[0].started
+    over = _over(spans)
+    calm = over < began - pd.Timedelta(window_s, "s")
+    return learn(spans[calm]), spans[over >= began]
+
+
+def _over(spans: pd.DataFrame) -> pd.Series:
+    """Return when the trace of each span was over."""
+    lasted = pd.to_timedelta(spans["duration_ms"].fillna(_NEVER_MS), unit="ms")
+    return (spans["start"] + lasted).groupby(spans["trace_id"]).transform("max")
 
 
 def played(scenario: Scenario, seed: int = 1) -> Case:

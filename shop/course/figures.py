@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from itertools import cycle
+
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aiops_lab.checks import missing_extra
-from aiops_lab.show.plots.scores import ledger
-from aiops_lab.show.plots.style import BLUE, VERMILLION, Look
+from aiops_lab.evaluate.calibration import Calibration
+from aiops_lab.show.plots.scores import ledger, reliability
+from aiops_lab.show.plots.style import BLACK, BLUE, GREEN, SERIES, SKY, VERMILLION, Look
 
 try:
     import matplotlib.pyplot as plt
 except ModuleNotFoundError as error:
     raise missing_extra(error) from error
+
+CURVE_LOOKS = ((BLUE, "-"), (VERMILLION, "--"))
+
+KIND_LOOKS = {"slow": ("o", GREEN), "errors": ("s", SKY), "deployment": ("X", BLACK)}
 
 
 def gaps(table: pd.DataFrame) -> None:
@@ -39,3 +49,51 @@ def two_ledgers(rows: pd.DataFrame, entry: str) -> None:
     for ax, (title, shown) in zip(axes, titled.items(), strict=True):
         shown.attrs = {"entry": entry, "unit": "ms a request"}
         ledger(shown, ax=ax, most=3).set_title(title, loc="left")
+
+
+def reliabilities(found: Mapping[str, Calibration]) -> None:
+    """Draw reliability diagrams side by side, with the numbers of each above it."""
+    _, axes = plt.subplots(1, len(found), figsize=(4.6 * len(found), 5), layout="constrained")
+    for ax, (title, each) in zip(np.atleast_1d(axes), found.items(), strict=True):
+        reliability(each, ax)
+        diagonal, numbers = ax.texts[0], ax.texts[-1]
+        diagonal.set(position=(0.68, 0.73), fontsize=10)  # where whiskers are rare
+        text = numbers.get_text().replace("\n", ", ")
+        numbers.remove()
+        ax.set_title(f"{title}\n{text}", fontsize=11, loc="left")
+        ax.set_xlabel("how sure it said it was", fontsize=11)
+        ax.set_ylabel("how often it was right", fontsize=11)
+        ax.tick_params(labelsize=10)
+
+
+def curves_and_answers(
+    answers: pd.DataFrame, curves: Mapping[str, Callable[[NDArray, NDArray], NDArray]]
+) -> None:
+    """Draw curves of confidence over the score, and each answer at 1 (right) or 0 (wrong).
+
+    `answers` has score (a multiple of the least), kind and right; curves take scores and shares.
+    """
+    _, ax = plt.subplots(figsize=(9, 4), layout="constrained")
+    grid = np.geomspace(1, 200, 100)
+    for (name, curve), (colour, style) in zip(curves.items(), CURVE_LOOKS, strict=False):
+        ax.semilogx(grid, curve(grid, np.ones(100)), color=colour, ls=style, label=name)
+    for kind, (marker, colour) in KIND_LOOKS.items():
+        at = answers[answers["kind"] == kind]
+        look: Look = {"ms": 8, "mfc": "none", "color": colour}
+        ax.plot(at["score"], at["right"], marker, label=f"{kind}: right (1) or wrong (0)", **look)
+    ax.set_xlabel("score, as a multiple of the least one (log scale)")
+    ax.set_ylabel("probability of being right")
+    ax.set_ylim(-0.06, 1.06)
+    ax.legend(loc="center right")
+
+
+def risks(curves: Mapping[str, pd.DataFrame]) -> None:
+    """Draw the risk of each rule over its coverage, as `risk_coverage` returns them."""
+    _, ax = plt.subplots(figsize=(10, 4), layout="constrained")
+    for (name, curve), (colour, marker, style) in zip(curves.items(), cycle(SERIES)):
+        look: Look = {"color": colour, "marker": marker[0], "ls": style, "ms": 4}
+        ax.plot(curve["coverage"], curve["risk"], label=name, **look)
+    ax.set_xlabel("coverage: share of the runs that get an answer, the surest first")
+    ax.set_ylabel("risk: share of wrong answers")
+    ax.set(xlim=(0, 1.02), ylim=(-0.03, 1.03))
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))

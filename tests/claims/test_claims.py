@@ -93,7 +93,8 @@ PLANTS = (
     Plant("08", "another clock", "(0, 24, 302, 322)", "(0, 24, 306, 326)"),
     Plant("12", "another size", "slow(PAYMENT, 400), seed=1)", "slow(PAYMENT, 300), seed=1)"),
     Plant("12", "other seeds", "for seed in range(40)", "for seed in range(40, 80)"),
-    Plant("13", "other deployments", "deployments=1 / 3", "deployments=1 / 4"),
+    Plant("13", "other runs to learn from", 'mine["seed"] < 30]', 'mine["seed"] < 40]'),
+    Plant("13", "another limit", "least = 1 - SILENT / WRONG", "least = SILENT / WRONG"),
     Plant("14", "another threshold", "if score > 0.1]", "if score > 20]"),
     Plant("14", "another scenario", '"B": "fhetr"', '"B": "qrynl"'),
 )

@@ -1,0 +1,53 @@
+"""How good is the reader's own confidence? From all guesses of all lessons that gave one."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from aiops_lab.evaluate.calibration import Calibration, calibration
+from shop.course.guesses import read_guesses
+from shop.course.prompts import Reply
+
+FEWEST = 5
+"""Guesses with a probability, below which nothing can be said."""
+
+
+def sure_guesses() -> pd.DataFrame:
+    """Return the guesses for which the reader said how sure he or she was: said and right, by id.
+
+    No rows where there are none.
+    """
+    told = {name: g for name, g in read_guesses().items() if g.sure is not None}
+    rows = [(g.sure, g.right) for g in told.values()]
+    return pd.DataFrame(rows, index=list(told), columns=["said", "right"])
+
+
+def own_calibration() -> Reply:
+    """Draw the reader's reliability diagram and return what it says in words.
+
+    Below `FEWEST` guesses with a probability there is only the text.
+    """
+    mine = sure_guesses()
+    if len(mine) < FEWEST:
+        return Reply(
+            f"{len(mine)} of your guesses say how sure you were; from {FEWEST} on there is a "
+            "picture here. Choose a probability in the prompts, or write predict(…, sure=0.7)."
+        )
+    found = calibration(mine["said"], mine["right"], bins=5)
+    _draw(found)
+    said, share = mine["said"].mean(), float(mine["right"].astype(float).mean())
+    lean = "too sure" if said > share else "too modest, or just right"
+    return Reply(
+        f"{found.n} guesses: {said:.0%} sure on average, {share:.0%} right ({lean}).\n"
+        f"Calibration error {found.ece:.2f}; a perfect reader would show {found.ece_perfect:.2f}, "
+        f"and in one case of twenty more than {found.ece_perfect_high:.2f}.\n"
+        f"Brier score {found.brier:.2f}; always saying {share:.0%}: {share * (1 - share):.2f}."
+    )
+
+
+def _draw(found: Calibration) -> None:
+    from shop.course.drawing import show  # needs the extra "plots", the text does not
+    from shop.course.figures import reliabilities
+
+    reliabilities({"your guesses": found})
+    show("Your guesses: how often they were right, over how sure you were.")
