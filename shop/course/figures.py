@@ -1,4 +1,4 @@
-"""Figures of the lessons on traces that lie, on twins and on confidence."""
+"""Figures of the lessons on root causes, from traces that lie on."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from aiops_lab.checks import missing_extra
 from aiops_lab.evaluate.calibration import Calibration
 from aiops_lab.show.plots.scores import ledger, reliability
 from aiops_lab.show.plots.style import BLACK, BLUE, GREEN, SERIES, SKY, VERMILLION, Look
+from aiops_lab.numerics import wilson
+from aiops_lab.show.plots.scores import ledger
+from aiops_lab.show.plots.style import BLUE, VERMILLION, Look
 
 try:
     import matplotlib.pyplot as plt
@@ -97,3 +100,24 @@ def risks(curves: Mapping[str, pd.DataFrame]) -> None:
     ax.set_ylabel("risk: share of wrong answers")
     ax.set(xlim=(0, 1.02), ylim=(-0.03, 1.03))
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+def shares_over_size(says: pd.DataFrame) -> None:
+    """Draw the share of right answers over the size of a fault, rule by rule, with 95 % Wilson
+    intervals.
+
+    `says`: ms, rule and said, as `shop.course.rivals.by_size` returns them, of at most two rules.
+    """
+    _, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    looks = zip(("o-", "X--"), (BLUE, VERMILLION), strict=True)
+    for n, (rule, rows) in enumerate(says.groupby("rule", sort=False)):
+        groups = rows["said"].eq("right").groupby(rows["ms"])
+        share = groups.mean()
+        low, high = wilson(groups.sum(), groups.size(), 1.96)
+        reach = [share - low, high - share]
+        style, colour = next(looks)
+        aside = share.index * 1.07**n  # so that no interval covers another
+        ax.errorbar(aside, share, reach, fmt=style, color=colour, capsize=3, label=rule)
+    ax.set(xscale="log", xlabel="added delay (ms, log scale)", ylabel="share of right answers")
+    sizes = sorted(says["ms"].unique())
+    ax.set_xticks(sizes, [f"{ms:g}" for ms in sizes])
+    ax.minorticks_off()
+    ax.legend()
