@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from aiops_lab.checks import missing_extra
 from aiops_lab.evaluate.calibration import Calibration
+from aiops_lab.numerics import wilson
 from aiops_lab.show.plots.scores import ledger, reliability
 from aiops_lab.show.plots.style import BLACK, BLUE, GREEN, SERIES, SKY, VERMILLION, Look
-from aiops_lab.numerics import wilson
-from aiops_lab.show.plots.scores import ledger
-from aiops_lab.show.plots.style import BLUE, VERMILLION, Look
 
 try:
     import matplotlib.pyplot as plt
@@ -100,6 +98,8 @@ def risks(curves: Mapping[str, pd.DataFrame]) -> None:
     ax.set_ylabel("risk: share of wrong answers")
     ax.set(xlim=(0, 1.02), ylim=(-0.03, 1.03))
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
 def shares_over_size(says: pd.DataFrame) -> None:
     """Draw the share of right answers over the size of a fault, rule by rule, with 95 % Wilson
     intervals.
