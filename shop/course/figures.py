@@ -121,3 +121,21 @@ def shares_over_size(says: pd.DataFrame) -> None:
     ax.set_xticks(sizes, [f"{ms:g}" for ms in sizes])
     ax.minorticks_off()
     ax.legend()
+
+
+def sure_growth(before: tuple[int, int], now: tuple[int, int], z: float = 3.0) -> None:
+    """Draw what k of n prove before and now, as intervals at `z` standard errors, and the gap
+    between them.
+    """
+    _, ax = plt.subplots(figsize=(7, 2), layout="constrained")
+    shown = {"before": (before, BLUE, "o"), "now": (now, VERMILLION, "X")}
+    ends = {}
+    for y, (name, ((k, n), colour, marker)) in enumerate(shown.items()):
+        ends[name] = low, high = wilson(k, n, z)
+        ax.plot([low, high], [y, y], color=colour, lw=3)
+        ax.plot(k / n, y, marker, color=colour, ms=9)
+    ax.axvspan(ends["before"][1], ends["now"][0], color=GREEN, alpha=0.3, label="grown for sure")
+    labels = [f"{name}: {k} of {n}" for name, ((k, n), *_) in shown.items()]
+    ax.set_yticks([0, 1], labels)
+    ax.set(xlabel="share of orders that stop", xlim=(-0.02, 1), ylim=(-0.6, 1.6))
+    ax.legend()

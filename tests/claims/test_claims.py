@@ -93,6 +93,7 @@ PLANTS = (
     Plant("08", "another clock", "(0, 24, 302, 322)", "(0, 24, 306, 326)"),
     Plant("09", "another size", "(80, 72, 70, 50)", "(80, 72, 68, 50)"),
     Plant("09", "other seeds", "(11, 12)", "(13, 14)"),
+    Plant("10", "another count", "sixty(stopping=24)", "sixty(stopping=26)"),
     Plant("12", "another size", "slow(PAYMENT, 400), seed=1)", "slow(PAYMENT, 300), seed=1)"),
     Plant("12", "other seeds", "for seed in range(40)", "for seed in range(40, 80)"),
     Plant("13", "other runs to learn from", 'mine["seed"] < 30]', 'mine["seed"] < 40]'),
