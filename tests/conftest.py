@@ -16,7 +16,7 @@ from tests.support.made import Shop, fault
 LONGEST = (
     "04_how_good_is_a_detector.ipynb",
     "14_capstone.ipynb",
-    "13_confidence.ipynb",
+    "12_twins.ipynb",
     "07_root_cause_time_and_structure.ipynb",
     "test_live.py",
     "test_commands.py",

@@ -8,6 +8,7 @@ cases        root-cause cases: recorded or played, and whom rules name
 figures      figures of the lessons on traces that lie, twins and confidence
 verdicts     sixty incidents whose truth is known, and what rules say of them
 own          the reader's own calibration
+twinned      scenarios of the lesson on twins
 waiting      a bar for whoever waits for a cell
 assignment   assignment(): an incident for each student
 grading      python -m shop grade: submissions against the twins

@@ -13,7 +13,17 @@ from aiops_lab.checks import missing_extra
 from aiops_lab.evaluate.calibration import Calibration
 from aiops_lab.numerics import wilson
 from aiops_lab.show.plots.scores import ledger, reliability
-from aiops_lab.show.plots.style import BLACK, BLUE, GREEN, SERIES, SKY, VERMILLION, Look
+from aiops_lab.show.plots.style import (
+    BLACK,
+    BLUE,
+    FAULT_LOOK,
+    GREEN,
+    GREY,
+    SERIES,
+    SKY,
+    VERMILLION,
+    Look,
+)
 
 try:
     import matplotlib.pyplot as plt
@@ -138,4 +148,42 @@ def sure_growth(before: tuple[int, int], now: tuple[int, int], z: float = 3.0) -
     labels = [f"{name}: {k} of {n}" for name, ((k, n), *_) in shown.items()]
     ax.set_yticks([0, 1], labels)
     ax.set(xlabel="share of orders that stop", xlim=(-0.02, 1), ylim=(-0.6, 1.6))
+    ax.legend()
+
+
+def effects(effect: pd.DataFrame, seconds: pd.Series, fault_s: tuple[float, float]) -> None:
+    """Draw the extra time of each request over the second in which it began, entry by entry."""
+    entries = effect.groupby("entry")
+    _, axes = plt.subplots(1, len(entries), figsize=(10, 2.8), sharey=True, layout="constrained")
+    for ax, (entry, rows) in zip(axes, entries, strict=True):
+        ax.axvspan(*fault_s, alpha=0.3, **FAULT_LOOK)
+        colour = VERMILLION if rows["changed"].any() else BLUE
+        ax.plot(seconds[rows.index], rows["extra_ms"], ".", color=colour, ms=4)
+        ax.set(title=entry, xlabel="began in second", xticks=(0, 20, 40, 60))
+    axes[0].set_ylabel("extra time (ms)")
+
+
+def estimates(table: pd.DataFrame, truth: float) -> None:
+    """Draw estimates of an effect in ms, a row of points for each column, and the truth."""
+    _, ax = plt.subplots(figsize=(8, 2), layout="constrained")
+    for y, (name, (colour, marker, _)) in enumerate(zip(table, SERIES, strict=False)):
+        ax.plot(table[name], [y] * len(table), marker, color=colour, alpha=0.6)
+    ax.axvline(truth, color=GREY, ls="--")
+    ax.set_yticks(range(table.shape[1]), table.columns)
+    ax.set_ylim(-0.6, table.shape[1] - 0.4)
+    ax.set_xlabel(f"estimated effect (ms); the truth is {truth:g}")
+
+
+def passed_on(curves: pd.DataFrame) -> None:
+    """Draw which part of a delay reaches the entry: an index of delays in ms, a column a path."""
+    _, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    sizes = curves.index.to_numpy()
+    for name, (colour, marker, style) in zip(curves, SERIES, strict=False):
+        look: Look = {"color": colour, "marker": marker, "ls": style, "label": name}
+        ax.semilogx(sizes, curves[name] / sizes, **look)
+    ax.set_xlabel("delay at the callee (ms, log scale)")
+    ax.set_ylabel("ms at the entry per ms of delay")
+    ax.set_xticks(sizes, [f"{size:,g}" for size in sizes])
+    ax.set_ylim(0, 1.1)
+    ax.minorticks_off()
     ax.legend()
