@@ -19,8 +19,8 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-demo: $(VENV)/set-up-demo  ## start the shop, break /payment, watch the incident and its cause (1 minute)
-	@$(PY) -m shop demo
+demo: $(VENV)/set-up-demo  ## start the shop, break /payment, see the incident and its cause (1 minute; OPEN=1: in a browser, too)
+	@$(PY) -m shop demo $(if $(OPEN),--open)
 
 lab: $(VENV)/set-up-lab  ## open the map of the course in JupyterLab, with copies of the lessons in my_lessons/
 	@$(PY) notebooks/copies.py lab

@@ -21,9 +21,10 @@ detect     What is unusual? Windows, baselines, detectors, incidents, sensitivit
 explain    Why? Reference, cost attribution, ledger, deviations, ranking, confidence.
 diagnosis  Which requests is an incident made of, and what is their cause?
 pipeline   What is known as time passes? Baselines, known calls, incidents and verdicts.
-health     How well is an endpoint? A score from 0 to 100 and its band.
+health     How well is an endpoint? A score, its band, and when it will be slow.
 learned    What has a pipeline learned of the system? Its calls and endpoints, and back.
 acceptance  Which levels were taken as normal by hand, and which were taken back?
+processes  Which processes know each other by number, and is one still alive?
 shared_state  What do several monitors of one store share? Their state, one at a time.
 watched_spans  Which spans of a store are judged? Those whose values can be, none twice.
 monitor    Who watches? Monitor.step on a live store.

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from aiops_lab.detect.forecast import COVERAGE, forecast_crossing
+from aiops_lab.results import iso
 from aiops_lab.traces.encode import EncodedSpans, is_failed
 
 
@@ -30,6 +32,12 @@ RECOVERING, LEARNING = "recovering", "learning"
 LATELY_S = 60.0
 """Seconds without an anomaly, and with a healthy score, after which what was broken counts as
 recovering. Raising it shows a mend later; with much less a fault that flickers seems mended."""
+
+FORECAST_SPAN_S = 300.0
+"""Seconds of traffic that a forecast looks back on. Raising it sees slower leaks."""
+
+FORECAST_EVERY_S = 10.0
+"""Seconds of each mean latency of a forecast."""
 
 
 def health_of(
@@ -141,3 +149,48 @@ def timeline_of(requests: pd.DataFrame, every_s: float) -> pd.DataFrame:
     answers = pd.DataFrame({"ms": closed["duration_ms"], "failed": is_failed(closed)})
     intervals = answers.groupby(ended.dt.floor(f"{every_s}s").rename("time"))
     return intervals.agg(requests=("ms", "size"), mean_ms=("ms", "mean"), failed=("failed", "mean"))
+
+
+def latency_forecast(
+    requests: pd.DataFrame, usual_ms: float | None, ratio: float
+) -> dict[str, Any] | None:
+    """Return when the mean latency of an endpoint crosses its threshold, if it rises steadily.
+
+    That is ``threshold_ms`` (`ratio` times the usual), ``crosses_at``, ``earliest`` and ``latest``
+    (times in UTC; None: perhaps not at all), ``coverage`` of that interval, and ``per_minute_ms``,
+    how much it rises. None where no such rise is seen, as by `forecast_crossing`.
+
+    Parameters
+    ----------
+    requests : DataFrame
+        Spans of the endpoint alone, of the last `FORECAST_SPAN_S` seconds.
+    usual_ms : float, optional
+        Its baseline; None while that is learned.
+    ratio : float
+        Of the threshold to the baseline.
+    """
+    if usual_ms is None:
+        return None
+    closed = requests[requests["duration_ms"].notna()]
+    ended = closed["start"] + pd.to_timedelta(closed["duration_ms"], "ms")
+    ended_s = ended.to_numpy("datetime64[ns]").astype(np.int64) / 1e9
+    answers = pd.DataFrame({"s": ended_s, "ms": closed["duration_ms"].to_numpy()})
+    intervals = answers.groupby(answers["s"] // FORECAST_EVERY_S)
+    rows = intervals.agg(s=("s", "mean"), ms=("ms", "mean"), n=("ms", "size"))
+    threshold_ms = ratio * usual_ms
+    found = forecast_crossing(rows["s"], rows["ms"], threshold_ms, weights=rows["n"])
+    if found is None:
+        return None
+    is_bounded = np.isfinite(found.latest_s)
+    return {
+        "threshold_ms": threshold_ms,
+        "crosses_at": _iso_of(found.crosses_s),
+        "earliest": _iso_of(found.earliest_s),
+        "latest": _iso_of(found.latest_s) if is_bounded else None,
+        "coverage": COVERAGE,
+        "per_minute_ms": 60 * found.per_s,
+    }
+
+
+def _iso_of(seconds: float) -> str | None:
+    return iso(pd.Timestamp(round(seconds), unit="s", tz="UTC"))

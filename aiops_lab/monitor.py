@@ -22,7 +22,13 @@ from aiops_lab.diagnosis import LONGEST_REQUEST_NS, History, Rule
 from aiops_lab.endpoints import display_names, split_method
 from aiops_lab.explain.changes import Change, check_change
 from aiops_lab.explain.config import RcaConfig
-from aiops_lab.health import health_of, served_by_endpoint, timeline_of
+from aiops_lab.health import (
+    FORECAST_EVERY_S,
+    health_of,
+    latency_forecast,
+    served_by_endpoint,
+    timeline_of,
+)
 from aiops_lab.learned import LEARNED_TABLES, learned_to_record, take_learned
 from aiops_lab.logs import get_logger
 from aiops_lab.numerics import to_timestamp, to_utc, unix_ns
@@ -40,6 +46,8 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 _MOST_CLOCK_CHANGES = 20
+
+Forecasts = tuple[pd.Timestamp, dict[Key, dict[str, Any] | None]]  # as of a moment
 
 _METRICS_S = 300.0  # what /aiops/metrics looks back on
 
@@ -116,6 +124,7 @@ class Monitor:
         self._shared = SharedState(store)
         self._levels = AcceptedLevels(store)
         self._last_now: int | None = None
+        self._forecasts: Forecasts = (to_timestamp(0), {})
         self._load()
 
     def step(self, now: pd.Timestamp) -> list[Incident]:
@@ -345,7 +354,8 @@ class Monitor:
 
     def metrics(self, now: pd.Timestamp) -> dict[str, dict[str, Any]]:
         """Return count, latency, errors and health of each endpoint over the last five minutes, by
-        name. The status of the health agrees with the open incidents: see `health.status_now`.
+        name. The status of the health agrees with the open incidents: see `health.status_now`. The
+        ``forecast`` is None where the latency does not rise: see `health.latency_forecast`.
         """
         with self._lock:
             found = self.metrics_by_key(now)
@@ -365,8 +375,25 @@ class Monitor:
             seen = last_anomalies(self.incidents())
             found = {}
             for key, rows in groups:
-                found[key] = health_of(rows, usual_ms(key), moment, seen.get(key))
+                row = health_of(rows, usual_ms(key), moment, seen.get(key))
+                row["forecast"] = latency_forecast(rows, usual_ms(key), self.sensitivity.ratio)
+                found[key] = row
+            self._forecasts = moment, {key: row["forecast"] for key, row in found.items()}
             return found
+
+    def forecasts(self, incident: Incident, now: pd.Timestamp) -> dict[str, dict[str, Any]]:
+        """Return when the endpoints of an incident will be slow, if their latency rises steadily,
+        by name; as of at most ten seconds ago. See `health.latency_forecast`.
+        """
+        with self._lock:
+            moment, latest = self._forecasts
+            age_s = abs((to_utc(now) - moment).total_seconds())
+            if age_s >= FORECAST_EVERY_S:
+                self.metrics_by_key(now)
+                _, latest = self._forecasts
+            names = display_names(latest)
+            found = {names[key]: latest.get(key) for key in latest if key in incident.keys}
+            return {name: forecast for name, forecast in found.items() if forecast is not None}
 
     def timeline(self, now: pd.Timestamp, every_s: float = 10.0) -> dict[str, pd.DataFrame]:
         """Return what each endpoint answered over the last five minutes, by name: a row an interval

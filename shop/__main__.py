@@ -19,6 +19,7 @@ AS_TYPED = (
     | {
         "otlp_token": "--otlp-token",
         "notify": "--notify",
+        "public_url": "--public-url",
         "remedy": "--remedy",
         "remedies": "--remedy",
     }
@@ -88,6 +89,7 @@ def _serve(options: argparse.Namespace, stop: Stop) -> int:
         host=options.host,
         token=options.token,
         private=options.private,
+        public_url=options.public_url,
         notify=options.notify,
         remedies=options.remedy,
         stop=stop,
@@ -98,7 +100,8 @@ def _demo(options: argparse.Namespace, stop: Stop) -> int:
     from shop.live.demo import demo
 
     stop.interrupt()
-    return demo(options.fault, options.services, options.seed, options.rate, options.out)
+    given = options.fault, options.services, options.seed, options.rate, options.out
+    return demo(*given, open_page=options.open)
 
 
 def _check(options: argparse.Namespace, stop: Stop) -> int:

@@ -130,20 +130,22 @@ def _add_demo(add: Callable[..., ArgumentParser]) -> ArgumentParser:
         help="see detection and root-cause analysis at work, in less than a minute",
         description="Start the shop, send normal traffic, inject a fault at /payment, detect the\n"
         "incident, and print its root cause with the evidence.\n\n"
-        "Writes timeline.png and ledger.png into the folder --out.",
-        epilog="example:\n  python -m shop demo --fault delay --out pictures",
+        "Writes incident.png into the folder --out: what rose, when it was noticed, and where\n"
+        "it came from.",
+        epilog="example:\n  python -m shop demo --fault error --open",
     )
     option = command.add_argument
     option(
         "--fault",
-        choices=("error", "delay", "hang"),
-        default="error",
-        help="fault at /payment: all requests fail, take about 1 s longer, or never return",
+        choices=("delay", "error", "hang"),
+        default="delay",
+        help="fault at /payment: all requests take about 1 s longer, fail, or never return",
     )
     _add_services(option)
     _add_seed(option)
     _add_rate(option)
-    option("--out", default="demo", metavar="FOLDER", help="folder of the two pictures")
+    option("--out", default="demo", metavar="FOLDER", help="folder of the picture")
+    option("--open", action="store_true", help="show the incident in a browser, until Ctrl-C")
     return command
 
 

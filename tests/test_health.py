@@ -7,7 +7,7 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.detect.incidents import Incident, last_anomalies
-from aiops_lab.health import status_now
+from aiops_lab.health import latency_forecast, status_now
 from aiops_lab.results import Anomaly, Suspect, Verdict
 from tests.support.incidents import offered
 from tests.support.made import Shop, fault
@@ -101,3 +101,31 @@ def test_without_an_answer_in_the_last_minute_nothing_recovers(monitor):
     monitor.step(at(262))
     now = at(262) + pd.Timedelta("270s")
     assert monitor.metrics(now)["/payment"]["health"]["status"] == "degraded"
+
+
+def leak(endpoint, second):
+    return max(0.0, 0.1 * (second - 120)) if endpoint == "/payment" else 0.0, 200
+
+
+def test_a_latency_that_rises_steadily_has_a_forecast_and_others_have_none(tmp_path):
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, Shop(3, leak).run(400, rate=20))
+        monitor = lab.Monitor(store)
+        monitor.step(at(400))
+        metrics = monitor.metrics(at(400))
+        assert metrics["/health"]["forecast"] is metrics["/inventory"]["forecast"] is None
+        found = metrics["/payment"]["forecast"]
+        assert found["threshold_ms"] == pytest.approx(
+            3 * metrics["/payment"]["baseline_latency_ms"]
+        )
+        true_s = 120 + (found["threshold_ms"] - 46) / 0.1
+        assert pd.Timestamp(found["earliest"]) < at(true_s) < pd.Timestamp(found["latest"])
+        assert abs(pd.Timestamp(found["crosses_at"]) - at(true_s)) < pd.Timedelta("150s")
+        assert found["per_minute_ms"] == pytest.approx(6, rel=0.2)
+        (incident,) = monitor.incidents()
+        assert monitor.forecasts(incident, at(405))["/payment"] == found
+        assert monitor.forecasts(incident, at(900)) == {}  # of late it has answered nothing
+
+
+def test_an_endpoint_whose_baseline_is_learned_has_no_forecast():
+    assert latency_forecast(pd.DataFrame(), None, 3.0) is None

@@ -7,11 +7,21 @@ from collections.abc import Collection
 from hmac import compare_digest
 from ipaddress import ip_address
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, request
 
 from aiops_lab.checks import FieldError
-from aiops_lab.show.origin import LOCAL_HOSTS, RefusedError, check_host, check_origin
+from aiops_lab.record.redaction import redact_secrets
+from aiops_lab.show.attempts import MOST_REQUESTS, MOST_WRONG, Attempts
+from aiops_lab.show.origin import (
+    LOCAL_HOSTS,
+    OWN_NAMES,
+    RefusedError,
+    check_host,
+    check_origin,
+    host_of,
+)
 
 READING = ("GET", "HEAD", "OPTIONS")  # methods that change nothing
 
@@ -78,7 +88,9 @@ def checked_token(token: str | None) -> str | None:
     return token.strip()
 
 
-def access_at(host: str, token: str | None = None, private: bool = False) -> Access:
+def access_at(
+    host: str, token: str | None = None, private: bool = False, public_url: str = ""
+) -> Access:
     """Return who is admitted to a server that listens on an address.
 
     Without a token it must be an address of this machine alone.
@@ -91,6 +103,9 @@ def access_at(host: str, token: str | None = None, private: bool = False) -> Acc
         Default: that of the environment, if any.
     private : bool
         Whether reading needs it, too.
+    public_url : str
+        Where a proxy or a name leads to the server, as of `checked_url`; it may be called by that
+        name, too. Default: nowhere.
 
     Raises
     ------
@@ -99,10 +114,38 @@ def access_at(host: str, token: str | None = None, private: bool = False) -> Acc
     """
     given = os.environ.get(TOKEN_VARIABLE) if token is None else token
     is_local = is_loopback(host)
+    public = host_of(public_url)
+    unless = f"unless a token is given, by --token or {TOKEN_VARIABLE}"
     if given is None and not is_local:
-        rule = f"must be 127.0.0.1 unless a token is given, by --token or {TOKEN_VARIABLE}"
-        raise FieldError("host", rule, host)
-    return checked_access(Access((*LOCAL_HOSTS, host) if is_local else None, given, private))
+        raise FieldError("host", f"must be 127.0.0.1 {unless}", host)
+    if given is None and public and not is_loopback(public):
+        raise FieldError("public_url", f"must be of this machine {unless}", public_url)
+    names = [public] * bool(public)
+    if is_local:
+        return checked_access(Access([*LOCAL_HOSTS, host, *names], given, private))
+    return checked_access(Access([OWN_NAMES, *names] if names else None, given, private))
+
+
+def checked_url(public_url: str) -> str:
+    """Return the address under which people reach a page, without a slash at its end.
+
+    Raises
+    ------
+    ValueError
+        It is no URL with http or https and a host, or holds more than a path after that.
+    """
+    if public_url and not (public_url.isprintable() and _is_web_address(public_url)):
+        rule = "must be a URL such as https://shop.example.com/lab"
+        raise FieldError("public_url", rule, redact_secrets(public_url))
+    return public_url.rstrip("/")
+
+
+def _is_web_address(url: str) -> bool:
+    if not host_of(url):  # which also refuses what is no URL
+        return False
+    parts = urlsplit(url)
+    has_more = parts.query or parts.fragment or parts.username is not None
+    return parts.scheme in ("http", "https") and not has_more
 
 
 def is_loopback(host: str) -> bool:
@@ -116,22 +159,38 @@ def is_loopback(host: str) -> bool:
 
 
 def guard(owner: Flask | Blueprint, access: Access) -> None:
-    """Refuse what may not be asked of an app or a blueprint.
+    """Refuse what may not be asked of an app or a blueprint, or is asked too often.
 
     The answers are those of its handler of `FieldError`, such as `aiops_lab.show.api.json_errors`.
     """
     hosts, token, private = checked_access(access)
+    requests = Attempts("requests", MOST_REQUESTS)
+    wrong = Attempts("wrong tokens", MOST_WRONG)
 
     def refuse() -> None:
+        if not is_loopback(request.remote_addr or ""):
+            requests.check()
+            requests.note()
         is_change = request.method not in READING
         if is_change:
             check_origin(hosts)
         elif hosts is not None:
             check_host(hosts)
         if token is not None and (is_change or private):
-            check_token(token)
+            _check_attempt(token, wrong)
 
     owner.before_request(refuse)
+
+
+def _check_attempt(token: str, wrong: Attempts) -> None:
+    """Check the token, unless the address has sent too many that are wrong."""
+    wrong.check()
+    try:
+        check_token(token)
+    except TokenError:
+        if request.authorization is not None:  # a browser asks without one first
+            wrong.note()
+        raise
 
 
 def check_token(token: str) -> None:

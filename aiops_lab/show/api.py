@@ -285,7 +285,7 @@ def aiops(
     json_errors(blueprint)
     guard(blueprint, Access(hosts, token, private))
     clock = now or partial(pd.Timestamp.now, "UTC")
-    shown = partial(_whole_incident, monitor)
+    shown = partial(_whole_incident, monitor, clock)
     blueprint.register_error_handler(OSError, _store_problem)
     shown_to_people = page(monitor, clock, listeners=listeners, stopping=stopping)
     blueprint.register_blueprint(shown_to_people)
@@ -426,10 +426,17 @@ def _listed(name: str, incidents: list[Incident], monitor: Monitor) -> Data:
     return {"incident_count": len(incidents), name: shown}
 
 
-def _whole_incident(monitor: Monitor, incident: Incident) -> Data:
-    """Return an incident, and what remedies did about it, if there were any."""
-    calls = calls_for(monitor.store, incident.id)
-    return _shown_incident(monitor, incident) | ({"remedies": calls} if calls else {})
+def _whole_incident(
+    monitor: Monitor, clock: Callable[[], pd.Timestamp], incident: Incident
+) -> Data:
+    """Return an incident, what remedies did about it, if there were any, and while it is open which
+    of its endpoints will be slow.
+    """
+    is_open = incident.status != RESOLVED
+    forecasts = monitor.forecasts(incident, clock()) if is_open else {}
+    more = {"forecasts": forecasts, "remedies": calls_for(monitor.store, incident.id)}
+    known = {name: value for name, value in more.items() if value}
+    return _shown_incident(monitor, incident) | known
 
 
 def _shown_incident(monitor: Monitor, incident: Incident) -> Data:

@@ -153,10 +153,32 @@ _LIST_OF_INCIDENTS: Schema = {
     "items": {"$ref": "#/components/schemas/Incident"},
 }
 
+_MOMENT: Schema = {"type": "string", "format": "date-time"}
+_FORECAST = _object(
+    *("threshold_ms", "crosses_at", "earliest", "latest", "coverage", "per_minute_ms"),
+    threshold_ms=_NUMBER,
+    crosses_at=_MOMENT,
+    earliest=_MOMENT,
+    latest={"anyOf": [_MOMENT, {"type": "null"}]},
+    coverage=_SHARE,
+    per_minute_ms=_NUMBER,
+)
+_ENDPOINT_METRICS = _object(
+    *("request_count", "health", "forecast"),
+    request_count=_WHOLE,
+    health=OBJECT,
+    forecast={"anyOf": [_FORECAST, {"type": "null"}]},
+)
+
 SCHEMAS: dict[str, Schema] = {
     "Answer": OBJECT,
     "Problem": _object("error", error=_TEXT, field=_TEXT, rule=_TEXT, value={}),
-    "Metrics": _object("timestamp", "metrics", timestamp=_WHOLE, metrics=OBJECT),
+    "Metrics": _object(
+        "timestamp",
+        "metrics",
+        timestamp=_WHOLE,
+        metrics={"type": "object", "additionalProperties": _ENDPOINT_METRICS},
+    ),
     "Incident": _object(
         *("id", "status", "severity", "title", "first_detected", "suspects", "anomalies"),
         id=_TEXT,
@@ -167,6 +189,7 @@ SCHEMAS: dict[str, Schema] = {
         suspects={"type": "array"},
         anomalies={"type": "array"},
         history={"type": "array"},
+        forecasts={"type": "object", "additionalProperties": _FORECAST},
     ),
     "Incidents": _object(
         "incident_count",

@@ -8,7 +8,7 @@ from functools import partial
 
 
 def add_access(option: Callable[..., Action]) -> None:
-    """Add ``--host``, ``--token`` and ``--private``."""
+    """Add ``--host``, ``--token``, ``--private`` and ``--public-url``."""
     option(
         "--host",
         default="127.0.0.1",
@@ -21,6 +21,13 @@ def add_access(option: Callable[..., Action]) -> None:
         " any name; AIOPS_LAB_TOKEN in the environment gives it unseen",
     )
     option("--private", action="store_true", help="looking needs the token, too")
+    option(
+        "--public-url",
+        default="",
+        metavar="URL",
+        help="where people reach the page, by a name or through a proxy: notices and printed lines"
+        " link to it; needs a token",
+    )
 
 
 def add_response(option: Callable[..., Action]) -> None:

@@ -18,6 +18,9 @@ from aiops_lab.checks import FieldError
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 """The names of this machine, for servers that are published to it only."""
 
+OWN_NAMES = "(addresses of this server)"
+"""Among the hosts of `check_host`: those of its default, too."""
+
 OWN_SITES = ("same-origin", "none")  # of Sec-Fetch-Site: a page of ours, or typed by the user
 
 PRIVATE_ENDINGS = (".localhost", ".local", ".internal")
@@ -45,11 +48,12 @@ def check_host(hosts: Collection[str] | None = None) -> None:
     ----------
     hosts : collection of str, optional
         The names by which it may be called. Default: addresses, names without a dot, those that
-        nobody can register, and those of Flask's ``SERVER_NAME`` and ``TRUSTED_HOSTS``.
+        nobody can register, and those of Flask's ``SERVER_NAME`` and ``TRUSTED_HOSTS``. With
+        `OWN_NAMES` among them these as well.
     """
     name = host_of(f"//{request.host}")
-    if hosts is None:
-        if not _may_be_foreign(name) or _is_name_of_app(name):
+    if hosts is None or OWN_NAMES in hosts:
+        if not _may_be_foreign(name) or _is_name_of_app(name) or name in (hosts or ()):
             return
         rule = "must be an address, or a name that the server was given as one of its hosts"
         raise SenderError("Host", rule, request.host)

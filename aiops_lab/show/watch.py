@@ -21,7 +21,7 @@ from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.monitor import Monitor
 from aiops_lab.record.store import SpanStore
 from aiops_lab.respond.commands import responding, typed_response
-from aiops_lab.show.access import Access, access_at, guard, is_loopback
+from aiops_lab.show.access import Access, access_at, checked_url, guard, is_loopback
 from aiops_lab.show.api import aiops, json_errors
 from aiops_lab.show.news import tell_until
 from aiops_lab.show.page.views import front_page
@@ -52,6 +52,7 @@ def watch(
     host: str = HOST,
     token: str | None = None,
     private: bool = False,
+    public_url: str = "",
     interval_s: float = 10.0,
     window_s: float = 10.0,
     notify: Iterable[str] = (),
@@ -69,6 +70,8 @@ def watch(
     host, token, private
         The address that is listened on, and who is admitted, as for
         `aiops_lab.show.access.access_at`.
+    public_url : str
+        Where people reach the page; notices and printed lines link to it. Default: here.
     interval_s, window_s : float
         Seconds between two steps of the monitor, and of a window.
     notify : iterable of str
@@ -86,7 +89,8 @@ def watch(
     check_number("port", port, 0, 65_535, whole=True)
     check_number("interval_s", interval_s, 0.1, 86_400)
     sensitivity = Sensitivity(window_s=window_s)
-    access = access_at(host, token, private)
+    public_url = checked_url(public_url)
+    access = access_at(host, token, private, public_url)
     response = typed_response(notify, remedies)
     check_port(port, host)
     with ExitStack() as stack:
@@ -98,10 +102,11 @@ def watch(
         step = partial(_step, monitor)
         stack.enter_context(stepping(step, interval_s, sensitivity.grace_s))
         _say(_banner(store, url, interval_s, window_s))
-        stack.enter_context(responding(monitor, response, url))
+        shown_url = public_url or url
+        stack.enter_context(responding(monitor, response, shown_url))
         for line in response.lines():
             _say(line)
-        tell_until(stop, monitor, url, _say)
+        tell_until(stop, monitor, shown_url, _say)
     _say("Stopped.")
     return 0
 

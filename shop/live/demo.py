@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+import webbrowser
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ from shop.topology import SEED_SHOP
 
 if TYPE_CHECKING:
     from aiops_lab.detect.incidents import Incident
+    from aiops_lab.record.faults import Fault
 
 DEMO_WINDOW_S = 5.0
 
@@ -32,9 +35,16 @@ WARMUP_S, DEMO_FAULT_S = 15.0, 12.0
 
 ENTRY = "/checkout"
 
+PAGE_POLL_S = 1.0  # seconds between two looks at whether the demo is to stop
 
-def demo(fault: str, services: str, seed: int, rate: float, out: str) -> int:
-    """Run the demo; return 0 if every incident has a root cause and there is one, else 1."""
+
+def demo(
+    fault: str, services: str, seed: int, rate: float, out: str, *, open_page: bool = False
+) -> int:
+    """Run the demo; return 0 if every incident has a root cause and there is one, else 1.
+
+    With `open_page` the incident is shown in a browser, and the shop goes on until Ctrl-C.
+    """
     check_number("rate", rate, 0.001, 1e5)
     check_out(Path(out))
     begin = time.monotonic()
@@ -44,31 +54,44 @@ def demo(fault: str, services: str, seed: int, rate: float, out: str) -> int:
     print(f"A shop with {count} endpoints; {ENTRY} calls /payment, then /inventory.")
     print(f"Windows of {DEMO_WINDOW_S:g} s, to save time; `serve` uses {usual_s:g} s.\n")
     with running(services, sensitivity=knobs, seed=seed, interval_s=1.0) as shop:
-        say(f"1. Warm-up: {rate:g} requests/s for {WARMUP_S:g} s, to learn the baselines")
-        _drive(shop, WARMUP_S, rate, seed)
-        say(f"2. Inject a fault at /payment: {fault}")
-        injected = fault_of(fault, services)
-        assert injected is not None
-        shop.inject(injected)
-        answers = _drive(shop, DEMO_FAULT_S, rate, seed + 1)
-        say(f"   Customers got {_outcome(answers)}")
-        since_window_began = time.time() % DEMO_WINDOW_S
-        time.sleep(max(0.0, DEMO_WINDOW_S + knobs.grace_s - since_window_began))
-        shop.step()
-        shop.clear()
+        _break(shop, fault_of(fault, services), rate, seed)
         incidents = shop.monitor.incidents()
-        spans = shop.store.spans()
-        faults = shop.truth.faults()
-    if not incidents:
-        print("No incident was detected, although there is a fault.", file=sys.stderr)
-        return 1
-    for incident in incidents:
-        say("\n3. " + verdict(incident))
-        if incident.root_cause is not None:
-            say(ledger_text(incident))
-    draw(incidents[0], spans, faults, knobs, Path(out))
-    say(f"\n{time.monotonic() - begin:.0f} s in all.")
+        if not incidents:
+            print("No incident was detected, although there is a fault.", file=sys.stderr)
+            return 1
+        for incident in incidents:
+            say("\n3. " + verdict(incident))
+            if incident.root_cause is not None:
+                say(ledger_text(incident))
+        draw(incidents[0], shop.store.spans(), shop.truth.faults(), knobs, Path(out))
+        say(f"\n{time.monotonic() - begin:.0f} s in all.")
+        if open_page:
+            _open_page(f"{shop.url}/aiops/page/incidents/{incidents[0].id}")
     return 0 if all(incident.root_cause for incident in incidents) else 1
+
+
+def _break(shop: Shop, fault: Fault | None, rate: float, seed: int) -> None:
+    """Send normal traffic, then traffic with a fault, and let the monitor judge it."""
+    assert fault is not None
+    say(f"1. Warm-up: {rate:g} requests/s for {WARMUP_S:g} s, to learn the baselines")
+    _drive(shop, WARMUP_S, rate, seed)
+    say(f"2. Inject a fault at /payment: {fault.kind}")
+    shop.inject(fault)
+    answers = _drive(shop, DEMO_FAULT_S, rate, seed + 1)
+    say(f"   Customers got {_outcome(answers)}")
+    since_window_began = time.time() % DEMO_WINDOW_S
+    time.sleep(max(0.0, DEMO_WINDOW_S + shop.monitor.sensitivity.grace_s - since_window_began))
+    shop.step()
+    shop.clear()
+
+
+def _open_page(url: str) -> None:
+    """Show a page in a browser until Ctrl-C."""
+    say(f"The incident, in a browser: {url}\nCtrl-C stops it.")
+    with suppress(KeyboardInterrupt):
+        webbrowser.open(url)
+        while True:
+            time.sleep(PAGE_POLL_S)
 
 
 def check_out(out: Path) -> None:
@@ -130,20 +153,16 @@ def _ledger_line(name: Any, excess: Any) -> str:
 def draw(
     incident: Incident, spans: pd.DataFrame, faults: pd.DataFrame, knobs: Sensitivity, out: Path
 ) -> None:
-    """Write timeline.png, and ledger.png if a root cause was found, into the folder `out`."""
+    """Write incident.png into the folder `out`."""
     import matplotlib
 
     matplotlib.use("Agg")
 
     report = replay(spans, knobs, causes=False)
     out.mkdir(parents=True, exist_ok=True)
-    pictures: dict[str, Any] = {
-        "timeline": plots.overview(report.windows, report.anomalies, faults),
-    }
-    if incident.root_cause is not None:
-        pictures["ledger"] = plots.ledger(incident.verdict.ledger_table(ENTRY))
-    for name, drawn in pictures.items():
-        figure = getattr(drawn, "figure", drawn)
-        with replacing(out / f"{name}.png") as part:
-            figure.savefig(part, format="png", dpi=120, bbox_inches="tight")
-        say(f"   Drew {out / f'{name}.png'}")
+    has_cause = incident.root_cause is not None
+    ledger = incident.verdict.ledger_table(ENTRY) if has_cause else None
+    figure = plots.story(report.windows, incident, report.anomalies, faults, ledger)
+    with replacing(out / "incident.png") as part:
+        figure.savefig(part, format="png", dpi=120, bbox_inches="tight")
+    say(f"   Drew {out / 'incident.png'}")

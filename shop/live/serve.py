@@ -11,7 +11,7 @@ from aiops_lab.checks import FieldError, check_number
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.record.store import SpanStore
 from aiops_lab.respond.commands import responding, typed_response
-from aiops_lab.show.access import Access, access_at
+from aiops_lab.show.access import Access, access_at, checked_url
 from aiops_lab.show.news import tell_until
 from aiops_lab.show.otlp import otlp_receiver
 from aiops_lab.show.ports import HOST, check_port
@@ -45,6 +45,7 @@ def serve(
     host: str = HOST,
     token: str | None = None,
     private: bool = False,
+    public_url: str = "",
     notify: Iterable[str] = (),
     remedies: Iterable[str] = (),
     stop: Stop,
@@ -53,7 +54,7 @@ def serve(
 
     With `otlp` it takes traces of other services, too, from those who have the `otlp_token`, if
     any, or else the `token`. `host`, `token` and `private` are as for
-    `aiops_lab.show.access.access_at`. `notify` and `remedies` are as for
+    `aiops_lab.show.access.access_at`. `notify`, `remedies` and `public_url` are as for
     `aiops_lab.show.watch.watch`.
     """
     check_number("port", port, 0, 65_535)
@@ -62,7 +63,8 @@ def serve(
     if otlp_token is not None and not otlp:
         raise FieldError("otlp_token", "must not be given without --otlp", "***")
     sensitivity = Sensitivity(window_s=window_s)
-    access = access_at(host, token, private)
+    public_url = checked_url(public_url)
+    access = access_at(host, token, private, public_url)
     receiver = _receiver(access, otlp_token) if otlp else None
     response = typed_response(notify, remedies)
     check_port(port, host)
@@ -86,10 +88,11 @@ def serve(
         if not stop.asked and traffic > 0:
             stack.enter_context(background(shop, traffic, seed))
         if not stop.asked:
-            stack.enter_context(responding(shop.monitor, response, _address(shop)))
+            shown_url = public_url or _address(shop)
+            stack.enter_context(responding(shop.monitor, response, shown_url))
             print(banner(shop, db, interval_s, window_s, traffic, otlp=otlp), flush=True)
             print("\n".join(response.lines()), flush=True)
-            tell_until(stop, shop.monitor, _address(shop), partial(print, flush=True))
+            tell_until(stop, shop.monitor, shown_url, partial(print, flush=True))
     print("Stopped.", flush=True)
     return 0
 

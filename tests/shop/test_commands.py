@@ -553,26 +553,31 @@ def test_check_stops_within_seconds_on_ctrl_c_in_the_middle_of_its_scenarios(
 # ---- demo and check, with shorter windows
 
 
-def test_the_demo_names_the_cause_with_its_ledger_and_draws_two_pictures(
+def test_the_demo_names_the_cause_with_its_ledger_draws_it_and_opens_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in (("DEMO_WINDOW_S", 1.0), ("WARMUP_S", 2.5), ("DEMO_FAULT_S", 1.5)):
         monkeypatch.setattr(demo, name, value)
-    assert main(["demo", "--rate", "60", "--out", str(tmp_path / "out")]) == 0
+    shown: list[str] = []
+
+    def browse(url: str) -> None:
+        shown.append(requests.get(url, timeout=30).text)
+        raise KeyboardInterrupt  # as Ctrl-C does
+
+    monkeypatch.setattr(demo.webbrowser, "open", browse)
+    assert main(["demo", "--rate", "60", "--open", "--out", str(tmp_path / "out")]) == 0
+    assert "/payment" in shown[0]
     told = capsys.readouterr().out
-    line = re.search(
-        r"Incident INC-\d+-1 critical: root cause /payment, confidence (\d\.\d+)", told
-    )
+    line = re.search(r"Incident INC-\d+-1 high: root cause /payment, confidence (\d\.\d+)", told)
     assert line, told
     assert float(line[1]) > 0.9
     assert "Affected: /payment, /checkout\n" in told
     assert re.search(r"Support: .* in (\d+) of (\d+) bad requests", told)
     originated, excess = re.findall(
-        r"(?:originated inside, in all|excess at /checkout) +\+(\d\.\d{3})", told
+        r"(?:originated inside, in all|excess at /checkout) +\+(\d+\.\d{3})", told
     )
     assert originated == excess
-    for picture in ("timeline.png", "ledger.png"):
-        assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out" / "incident.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_check_passes_against_a_server_by_http_alone(

@@ -7,7 +7,15 @@ from flask import Flask
 
 from aiops_lab import Monitor, SpanStore
 from aiops_lab.record.faults import FaultInjector
-from aiops_lab.show.access import TOKEN_VARIABLE, Access, access_at, checked_access, is_loopback
+from aiops_lab.show import access, attempts
+from aiops_lab.show.access import (
+    TOKEN_VARIABLE,
+    Access,
+    access_at,
+    checked_access,
+    checked_url,
+    is_loopback,
+)
 from aiops_lab.show.api import aiops, json_errors, simulate
 from aiops_lab.show.origin import LOCAL_HOSTS
 
@@ -177,3 +185,68 @@ def test_a_token_may_hold_an_equals_sign(client_of, token):
     headers = {"Authorization": f"Bearer {token}"}
     assert client.post("/simulate/clear", headers=headers).status_code == 200
     assert client.post("/simulate/clear", headers={"Authorization": "Bearer b"}).status_code == 401
+
+
+def test_too_many_wrong_tokens_of_one_address_are_refused_also_when_the_last_is_right(client_of):
+    client = client_of(Access(token="word"))
+    here = {"environ_base": {"REMOTE_ADDR": "127.0.0.1"}}
+
+    def ask(token, **more):
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return client.post("/simulate/clear", headers=headers, **here | more).status_code
+
+    assert {ask("") for _ in range(attempts.MOST_WRONG + 1)} == {401}  # none was sent
+    assert {ask("wrong") for _ in range(attempts.MOST_WRONG)} == {401}
+    assert ask("word") == 429
+    assert ask("word", environ_base={"REMOTE_ADDR": "10.0.0.7"}) == 200
+    assert client.get("/simulate/status", **here).status_code == 200
+
+
+def test_a_machine_that_asks_too_often_is_refused_and_others_are_not(client_of, monkeypatch):
+    monkeypatch.setattr(access, "MOST_REQUESTS", 3)
+    client = client_of()
+
+    def ask(address):
+        answer = client.get("/aiops/changes", environ_base={"REMOTE_ADDR": address})
+        return answer.status_code
+
+    assert [ask("10.0.0.7") for _ in range(5)] == [200, 200, 200, 429, 429]
+    assert ask("10.0.0.8") == 200
+    assert {ask("127.0.0.1") for _ in range(5)} == {200}
+
+
+def test_a_public_name_is_one_of_the_server(client_of):
+    admitted = access_at("127.0.0.1", "word", public_url="https://Shop.example.com:8443/lab")
+    client = client_of(admitted)
+    for host, status in (("shop.example.com:8443", 200), ("localhost", 200), ("b.example", 403)):
+        assert client.get("/aiops/changes", headers={"Host": host}).status_code == status
+    everywhere = client_of(access_at("0.0.0.0", "word", public_url="https://shop.example.com"))
+    token = {"Authorization": "Bearer word"}
+    for host, status in (("shop.example.com", 200), ("10.0.0.1", 200), ("b.example", 403)):
+        headers = token | {"Host": host}
+        assert everywhere.post("/simulate/clear", headers=headers).status_code == status
+
+
+def test_a_public_name_needs_a_token_unless_it_is_of_this_machine(monkeypatch):
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    with pytest.raises(ValueError, match="public_url must be of this machine unless a token"):
+        access_at("127.0.0.1", public_url="https://shop.example.com")
+    assert access_at("127.0.0.1", public_url="http://localhost:80").token is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("shop.example.com", "ftp://a.example", "http://", "http://[", "https://a/?q=1"),
+        *("https://ann:pw@a.example", "https://a/#b", "https://a/\n", "/lab"),
+    ],
+)
+def test_what_is_no_public_address_is_refused(wrong):
+    with pytest.raises(ValueError, match="public_url must be a URL such as https://shop") as told:
+        checked_url(wrong)
+    assert "pw" not in str(told.value)
+
+
+def test_a_public_address_has_no_slash_at_its_end():
+    assert checked_url("https://a.example/lab/") == "https://a.example/lab"
+    assert checked_url("") == ""

@@ -752,3 +752,43 @@ def test_no_incidents_give_an_empty_timeline_of_incidents() -> None:
 
 def test_an_overview_of_nothing_is_an_empty_figure() -> None:
     assert plots.overview(windows().iloc[:0]).axes == []
+
+
+def told(kind: str) -> SimpleNamespace:
+    """Return an incident at /payment, which makes /checkout worse."""
+    return SimpleNamespace(
+        affected_endpoints=["/payment", "/checkout"],
+        main_anomaly=anomaly(kind, 30),
+        root_cause=SimpleNamespace(name="/payment", endpoint="/payment"),
+        first_detected=second(40),
+    )
+
+
+def test_the_story_of_an_incident_has_a_panel_for_each_affected_endpoint_and_its_ledger() -> None:
+    rows = windows(("/checkout", "/health", "/payment"))
+    ledger = pd.DataFrame({"account": ["/payment own time"], "excess": [800.0]})
+    ledger.attrs.update(entry="/checkout", unit="ms per request")
+    marks = [anomaly("latency_anomaly", 30)]
+    fig = plots.story(rows, told("latency_anomaly"), marks, FAULTS, ledger)
+    cause, worse, waterfall = fig.axes
+    assert cause.get_title(loc="left") == "Latency of /payment (shop)"
+    assert worse.get_title(loc="left") == "Latency of /checkout (shop)"
+    assert [each.get_text() for each in cause.texts] == ["incident, cause: /payment"]
+    assert [each.get_text() for each in worse.texts] == ["incident"]
+    for panel in (cause, worse):
+        (mark,) = [line for line in panel.lines if line.get_label() == "incident detected"]
+        assert mark.get_xdata()[0] == second(40)
+    assert [each.get_text() for each in waterfall.get_yticklabels()][-1] == "total at /checkout"
+
+
+def test_the_story_of_failures_shows_the_share_that_failed_and_no_ledger_without_one() -> None:
+    fig = plots.story(windows(), told("error_spike"), [anomaly("error_spike", 30)])
+    assert len(fig.axes) == 2
+    (line,) = [each for each in fig.axes[0].lines if each.get_label() == "failed share"]
+    assert list(line.get_ydata()) == [0, 0, 0, 0.5, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["error_spike", "latency_anomaly"])
+def test_a_story_of_an_endpoint_without_windows_is_refused(kind: str) -> None:
+    with pytest.raises(ValueError, match="must"):
+        plots.story(windows(("/payment",)), told(kind))

@@ -37,6 +37,11 @@ class EndpointFigures(NamedTuple):
     per_minute: float
 
     @property
+    def forecast(self) -> dict[str, Any] | None:
+        """When its latency crosses the threshold, None where it does not rise steadily."""
+        return self.metrics["forecast"]
+
+    @property
     def band(self) -> str:
         """Its health in a word."""
         return self.metrics["health"]["status"]

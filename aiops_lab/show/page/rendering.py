@@ -12,6 +12,7 @@ import pandas as pd
 from flask import Response, request, url_for
 from markupsafe import Markup
 
+from aiops_lab.numerics import to_utc
 from aiops_lab.results import iso
 from aiops_lab.show.page.answer import cause_sentence, clip
 
@@ -64,6 +65,11 @@ def moment(time: pd.Timestamp | None) -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(iso(time), text)
 
 
+def later(time: str) -> Markup:
+    """Return a time in ISO 8601 as `moment` does."""
+    return moment(to_utc(pd.Timestamp(time)))
+
+
 def path_of(route: str, /, **values: Any) -> str:
     """Return the path of a view of the page, or, with ``json.`` before it, of the interface."""
     page = request.blueprint or ""
@@ -85,6 +91,7 @@ def _environment() -> jinja2.Environment:
         "ms": milliseconds,
         "percent": percent_text,
         "moment": moment,
+        "later": later,
         "clip": clip,
         "cause_line": cause_sentence,
     }

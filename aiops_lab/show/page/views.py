@@ -52,6 +52,7 @@ _MOST_SHOWN = 20  # endpoints of the overview, the worst first
 MOST_TRACE_BARS = 200  # spans of a waterfall on a page of its own
 MOST_ACCOUNTS = 60  # of a ledger on a page of its own
 MOST_CALLS_NAMED = 2  # of remedies, the last ones of the first answer
+MOST_AHEAD = 2  # forecasts of the first answer
 MOST_KEPT = 64  # first answers that are kept, each until its incident changes
 
 
@@ -197,6 +198,7 @@ class _Views:
             last=incidents[-1] if incidents else None,
             recent=recent,
             endpoints=recent.endpoints[:_MOST_SHOWN],
+            rising=[each for each in recent.endpoints if each.forecast][:MOST_OPEN],
             graph=graph(edges, [each.name for each in recent.endpoints]),
             marks=_marks(unresolved),
             changes=self._monitor.changes()[::-1][:MOST_OPEN],
@@ -268,6 +270,7 @@ class _Views:
                 may_undo=self._monitor.may_undo(found, self._clock()),
                 failing=self._monitor.failed_functions,
                 calls=calls_for(self._monitor.store, id)[-MOST_CALLS_NAMED:],
+                ahead=self._ahead(found),
                 **self._going_on([found]),
             )
 
@@ -381,6 +384,15 @@ class _Views:
                 **self._going_on([found]),
             ),
         )
+
+    def _ahead(self, incident: Incident) -> list[tuple[str, dict[str, Any]]]:
+        """Return which endpoints of an open incident will be slow, the cause first."""
+        if incident.status == RESOLVED:
+            return []
+        names = incident.affected_endpoints
+        found = self._recent.read().endpoints
+        forecasts = {each.name: each.forecast for each in found if each.forecast}
+        return [(name, forecasts[name]) for name in names if name in forecasts][:MOST_AHEAD]
 
     def _going_on(self, incidents: list[Incident]) -> dict[str, Any]:
         """Return for templates the ids of the incidents that are going on."""

@@ -14,6 +14,7 @@ try:
         reliability,
         size_curve,
     )
+    from aiops_lab.show.plots.story import story
     from aiops_lab.show.plots.style import (
         BLACK,
         BLUE,
@@ -53,6 +54,7 @@ __all__ = [
     "precision_recall",
     "reliability",
     "size_curve",
+    "story",
     "timeline",
     "waterfall",
 ]

@@ -130,7 +130,7 @@ def overview(windows: pd.DataFrame, anomalies: Iterable[Any] = (), faults: Any =
         latency.set_title(literal(_name(rows)), loc="left")
         latency.set_xlabel("")
         latency.tick_params(labelbottom=False)
-        _error_share(rows.sort_values("window"), spikes[True], faults, errors)
+        error_share(rows.sort_values("window"), spikes[True], faults, errors)
         if place < len(groups) - columns:
             errors.set_xlabel("")
     if groups:
@@ -205,7 +205,8 @@ def _rows_of(windows: pd.DataFrame, anomalies: list[Any], endpoint: str | None) 
     return rows.sort_values("window")
 
 
-def _error_share(rows: pd.DataFrame, spikes: list[Any], faults: Any, ax: Axes) -> None:
+def error_share(rows: pd.DataFrame, spikes: list[Any], faults: Any, ax: Axes) -> None:
+    """Draw into `ax` the share of an endpoint's requests that failed; `rows` are its windows."""
     dress(ax, (9, 2), "", "time (UTC)", "errors")
     times = interval_ends(rows)
     ax.plot(times, rows["error_rate"], color=VERMILLION, marker=".", lw=1.2, label="failed share")

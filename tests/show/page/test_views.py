@@ -529,3 +529,28 @@ def test_a_level_that_moved_a_little_after_a_change_is_no_open_incident_but_an_o
         assert "Levels that moved after a change Small lasting shift detected in /payment" in told
         one = words(client.get(f"/aiops/page/incidents/{monitor.incidents()[0].id}"))
         assert "A small shift that began at a change which was noted." in one
+
+
+def leak(endpoint, second):
+    return max(0.0, 0.1 * (second - 120)) if endpoint == "/payment" else 0.0, 200
+
+
+def test_a_leak_is_looked_ahead_on_every_page_and_in_the_json(tmp_path):
+    ahead = re.compile(r"rises by [\d.]+ ms a minute and reaches 1\d\d ms at about 2026-01-01 00:1")
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, Shop(3, leak).run(400, rate=20))
+        lab.Monitor(store).step(at(400))
+        client = app_of(lab.Monitor(store), now=400).test_client()
+        overview = words(client.get("/aiops/"))
+        assert len(ahead.findall(overview)) >= 1
+        assert re.search(r"/payment \w+ rising", overview)
+        assert ahead.search(words(client.get("/aiops/page/endpoint?name=/payment")))
+        calm = words(client.get("/aiops/page/endpoint?name=/health"))
+        assert "Looking ahead: no steady rise, so no forecast." in calm
+        shown = client.get("/aiops/incidents/latest").json
+        assert shown["forecasts"]["/payment"]["coverage"] == 0.8
+        path = f"/aiops/page/incidents/{shown['id']}"
+        assert re.search(f"Looking ahead: /payment {ahead.pattern}", words(client.get(path)))
+        client.post(f"/aiops/incidents/{shown['id']}/resolve")
+        assert "forecasts" not in client.get(f"/aiops/incidents/{shown['id']}").json
+        assert "Looking ahead" not in words(client.get(path))
