@@ -6,7 +6,7 @@ ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
 endif
 PY := $(BIN)/python
-NBVAL := --nbval --nbval-current-env --nbval-sanitize-with=notebooks/sanitize.cfg --nbval-cell-timeout=300
+NBVAL := -p tests.support.nbval_start --nbval --nbval-current-env --nbval-sanitize-with=notebooks/sanitize.cfg --nbval-cell-timeout=300
 # Three for two cores, as some tests wait for servers: make test WORKERS=5 for four cores.
 WORKERS ?= 3
 
@@ -33,7 +33,8 @@ students: $(VENV)/set-up-lab  ## copy the lessons into students/, without their 
 test: $(VENV)/set-up-test  ## run all tests, docstring examples and lessons with their solutions, and compare what they print
 	@rm -rf solved
 	@$(PY) notebooks/copies.py solved
-	@$(PY) -m pytest $(NBVAL) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE) tests aiops_lab shop solved
+	@$(PY) -m tests.support.compiled & \
+	  $(PY) -m pytest $(NBVAL) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE) tests aiops_lab shop solved
 
 test-lessons: $(VENV)/set-up-test  ## run every lesson with its solutions, and compare what it prints
 	@rm -rf solved

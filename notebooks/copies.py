@@ -23,8 +23,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import nbformat
-from nbformat import NotebookNode
+# jsonschema would compile a grammar of IRIs for two seconds; no schema of notebooks asks for it
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+import nbformat  # noqa: E402
+from nbformat import NotebookNode  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 SOLUTION = re.compile(r"\n*<details><summary>Solution</summary>(.*?)</details>", re.DOTALL)
