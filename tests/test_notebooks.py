@@ -230,7 +230,7 @@ ROW = re.compile(
 )
 RUNS_ON = {
     "live": r"shop\.running\(",
-    "virtual": r"\b(?:virtual|twin|stream|played)\(",
+    "virtual": r"\b(?:virtual|twin|stream|played|five_weeks)\(",
     "data": r"\.\./data/",
 }
 

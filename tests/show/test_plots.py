@@ -722,6 +722,21 @@ def test_an_incident_is_a_bar_below_the_faults(wrapped: bool) -> None:
     assert line(ax, "timeout") == ([50], [1])
 
 
+SIZES = {
+    "delay of 400 ms at /a": {"kind": "delay", "duration_ms": 400.0, "rate": 1.0},
+    "error of 80 % at /a": {"kind": "error", "duration_ms": 0.0, "rate": 0.8},
+    "error at /a": {"kind": "error", "duration_ms": float("nan"), "rate": 1.0},
+    "slow of 1.4 times at /a": {"kind": "slow", "duration_ms": 0.0, "factor": 1.4},
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_fault_above_the_incidents_carries_its_size(name: str) -> None:
+    fault = SimpleNamespace(endpoint="/a", start=second(31), end=second(50), **SIZES[name])
+    ax = plots.incidents([incident()], [fault])
+    assert ax.get_yticklabels()[0].get_text() == name
+
+
 def bar_s(bar: Any) -> tuple[float, ...]:
     left, width = bar.get_x(), bar.get_width()
     return tuple(round((num2date(x) - START).total_seconds(), 3) for x in (left, left + width))

@@ -149,13 +149,27 @@ def interval_ends(rows: pd.DataFrame) -> pd.Series:
     return rows["window"] + (starts.diff().min() if len(starts) > 1 else pd.Timedelta(0))
 
 
-def known_ends(faults: Any, last: pd.Timestamp) -> list[tuple[str, Any, Any]]:
-    """Return what each fault is, its start and its end, `last` where it has none."""
+def known_ends(faults: Any, last: pd.Timestamp, sizes: bool = False) -> list[tuple[str, Any, Any]]:
+    """Return what each fault is, with `sizes` also how large, its start and its end, `last` where
+    it has none.
+    """
     told = []
     for fault in plain_rows(faults):
         end = last if pd.isna(fault.end) else fault.end
-        told.append((literal(f"{fault.kind} at {fault.endpoint}"), fault.start, end))
+        size = size_of(fault) if sizes else ""
+        told.append((literal(f"{fault.kind}{size} at {fault.endpoint}"), fault.start, end))
     return told
+
+
+def size_of(fault: Any) -> str:
+    """Return how large a fault is, such as " of 400 ms" or " of 80 %"; "" where it has no size."""
+    if getattr(fault, "duration_ms", 0) > 0:
+        return f" of {fault.duration_ms:g} ms"
+    if getattr(fault, "factor", 1) > 1:
+        return f" of {fault.factor:g} times"
+    if fault.kind == "error" and 0 < getattr(fault, "rate", 0) < 1:
+        return f" of {100 * fault.rate:g} %"
+    return ""
 
 
 def shade_faults(ax: Axes, faults: Any, times: pd.Series) -> None:

@@ -158,7 +158,7 @@ def incidents(incidents: Any, faults: Any = (), ax: Axes | None = None) -> Axes:
     """
     found = list(getattr(incidents, "incidents", incidents))
     times = _times(found, plain_rows(faults))
-    true = known_ends(faults, times.max())
+    true = known_ends(faults, times.max(), sizes=True)
     ax = dress(ax, (9, 1.4 + 0.45 * (len(found) + len(true))), "Incidents", "time (UTC)")
     if times.empty:
         return ax

@@ -1,0 +1,231 @@
+"""What lesson 05 works with: shops whose normal moves, a ridge regression, and their figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from aiops_lab.pipeline import Report
+from aiops_lab.show.plots.style import BLACK, BLUE, GREEN, GREY, SKY, YELLOW
+from aiops_lab.show.plots.timeline import timeline
+from aiops_lab.spans import Span, to_frame
+from shop.course.waiting import somebody_waits
+from shop.topology import Endpoint, Topology
+from shop.virtual_time.scenario import BEGIN_NS, Scenario, VirtualFault
+from shop.virtual_time.simulate import stream, virtual
+
+BEGIN = pd.Timestamp(BEGIN_NS, tz="UTC")
+
+DAY_S, HOUR_S = 86400, 3600
+
+A_DAY = 96
+"""Windows of 15 minutes in a day."""
+
+DAYS = 35
+
+PAYMENT = ("payment", "/payment")
+
+
+class Slow(NamedTuple):
+    """A fault of the fifth week: own work takes `factor` times as long, from hour to hour."""
+
+    day: int
+    since: int
+    until: int
+    factor: float
+
+    @property
+    def windows(self) -> slice:
+        """The windows of 15 minutes in which it is at work."""
+        return slice(self.day * A_DAY + 4 * self.since, self.day * A_DAY + 4 * self.until)
+
+    @property
+    def name(self) -> str:
+        """When it begins, and how large it is."""
+        return f"{self.since} h, x{self.factor}"
+
+
+WRONG = (
+    Slow(28, 3, 5, 1.4),
+    Slow(29, 14, 16, 1.4),
+    Slow(30, 2, 4, 1.8),
+    Slow(31, 10, 12, 1.25),
+    Slow(32, 22, 24, 1.4),
+    Slow(33, 4, 6, 1.25),
+)
+
+
+def hourly(ms: Sequence[float], an_hour: int = 20) -> pd.DataFrame:
+    """Return spans of an endpoint whose requests take `ms[h]` ms in hour h, `an_hour` each hour."""
+    took_ms = np.repeat(np.asarray(ms), an_hour)
+    apart_ns = HOUR_S * 10**9 // an_hour
+    return to_frame(_span(n, BEGIN_NS + n * apart_ns, took) for n, took in enumerate(took_ms))
+
+
+def _span(n: int, start_ns: int, took_ms: float) -> Span:
+    ids = f"{n:032x}", f"{n:016x}", None
+    return Span(*ids, "shop", "/a", "server", None, start_ns, int(took_ms * 1e6), 200, None)
+
+
+def five_weeks(seed: int = 1) -> pd.DataFrame:
+    """Return five weeks of /export, a row each 15 minutes: n, its requests, and log_ms, the mean of
+    the logs of their latency.
+
+    /export makes a report in 4 s, one at a time, and most customers come by day. In week 5 it is
+    slower six times (`WRONG`).
+    """
+    export = Endpoint("export", "/export", median_ms=4000, sigma=0.4)
+    scenario = Scenario(
+        "five weeks",
+        (("export", "/export"),),
+        tuple(map(_fault, WRONG)),
+        topology=Topology((export,), front="export"),
+        rate=0.1,
+        daily=0.7,
+        seconds=DAYS * DAY_S,
+        workers={"export": 1},
+    )
+    parts = [_sums(part) for part in stream(scenario, seed, somebody_waits())]
+    times = pd.date_range(BEGIN, periods=DAYS * A_DAY, freq="15min")
+    total = pd.concat(parts).groupby(level=0).sum().reindex(times)
+    return total.assign(log_ms=total["log_ms"] / total["n"])
+
+
+def _fault(slow: Slow) -> VirtualFault:
+    since_s = slow.day * DAY_S + HOUR_S * slow.since
+    until_s = slow.day * DAY_S + HOUR_S * slow.until
+    return VirtualFault("slow", "export", "/export", since_s, until_s, factor=slow.factor)
+
+
+def _sums(spans: pd.DataFrame) -> pd.DataFrame:
+    ended = spans.dropna(subset="duration_ms")
+    end = ended["start"] + pd.to_timedelta(ended["duration_ms"], unit="ms")
+    values = pd.DataFrame({"n": 1, "log_ms": np.log(ended["duration_ms"])})
+    return values.groupby(end.dt.floor("15min")).sum()
+
+
+def is_broken() -> NDArray[np.bool_]:
+    """Return for each window of the five weeks whether a fault was at work."""
+    broken = np.zeros(DAYS * A_DAY, dtype=bool)
+    for slow in WRONG:
+        broken[slow.windows] = True
+    return broken
+
+
+def ridge(x: NDArray, y: NDArray, fit: NDArray[np.bool_], penalty: float = 1.0) -> NDArray:
+    """Return the forecast of a ridge regression of y on the columns of x, fitted to the rows `fit`.
+
+    A linear regression that is charged for large weights: `penalty` times the sum of their squares,
+    for columns in standard deviations.
+    """
+    level = y[fit].mean()
+    scaled = (x - x[fit].mean(axis=0)) / x[fit].std(axis=0)
+    known = scaled[fit]
+    products = known.T @ known + penalty * np.eye(x.shape[1])
+    return level + scaled @ np.linalg.solve(products, known.T @ (y[fit] - level))
+
+
+def standardised(residual: NDArray, past: NDArray[np.bool_]) -> NDArray:
+    """Return residuals divided by the standard deviation that the past ones of that hour had."""
+    hour = np.arange(len(residual)) % A_DAY // 4
+    spreads = [np.nanstd(residual[past & (hour == h)]) for h in range(24)]
+    return residual / np.array(spreads)[hour]
+
+
+def judge(z: NDArray, limit: float, judged: NDArray[np.bool_]) -> dict[str, int]:
+    """Return in how many windows of each fault z exceeds its limit, how many faults were found, and
+    how many alarms were false.
+
+    An alarm up to an hour after a fault is not false: the queue has to empty first.
+    """
+    alarmed = judged & (z > limit)
+    hits = {slow.name: int(alarmed[slow.windows].sum()) for slow in WRONG}
+    broken = is_broken()
+    false = alarmed & ~(broken | np.roll(broken, 4))
+    begun = false & ~np.roll(false, 1)
+    found = sum(n > 0 for n in hits.values())
+    return hits | {"found": found, "false": int(begun.sum())}
+
+
+def payments(
+    seconds: float, faults: Sequence[VirtualFault] = (), changes: Sequence[VirtualFault] = ()
+) -> pd.DataFrame:
+    """Return spans of /payment, a request each second, with faults or harmless changes."""
+    causes = (PAYMENT,) if faults else ()
+    scenario = Scenario(
+        "moves",
+        causes,
+        tuple(faults),
+        changes=tuple(changes),
+        rate=1,
+        seconds=seconds,
+        mix={"/payment": 1},
+    )
+    return virtual(scenario, 1)
+
+
+# ---- figures
+
+
+def day_figure(days: NDArray, mean: NDArray) -> None:
+    """Draw the latency of single days (a row a day, log ms) and their mean over the hours."""
+    hours = np.arange(A_DAY) / 4
+    _, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    ax.plot(hours, np.exp(days.T) / 1000, color=SKY, lw=0.7)
+    ax.plot(hours, np.exp(mean) / 1000, color=BLACK, lw=2.5, label="mean, weeks 1 to 3")
+    ax.plot([], [], color=SKY, lw=0.7, label="single days of week 1")
+    ax.set(xlabel="hour of the day (UTC)", ylabel="latency (s)", title="A day at /export")
+    ax.set(xlim=(0, 24), xticks=range(0, 25, 4))
+    ax.legend()
+
+
+def residual_figure(
+    z: Mapping[str, NDArray], limits: Mapping[str, float], with_faults: bool = False
+) -> None:
+    """Draw the residuals of week 5 by each forecaster with its limit; the true faults if asked."""
+    week = slice(28 * A_DAY, DAYS * A_DAY)
+    times = pd.date_range(BEGIN, periods=DAYS * A_DAY, freq="15min")[week]
+    _, axes = plt.subplots(len(z), 1, figsize=(9, 4.6), sharex=True, layout="constrained")
+    for ax, colour, (name, values) in zip(axes, (BLUE, GREEN), z.items(), strict=False):
+        ax.plot(times, values[week], color=colour, lw=0.9)
+        ax.axhline(limits[name], color=GREY, ls="--")
+        ax.set_title(f"residuals by {name}; dashed: the limit from week 4", loc="left", fontsize=10)
+        ax.set_ylabel("standard deviations")
+        if with_faults:
+            _shade(ax)
+    axes[-1].set_xlabel("time (UTC)")
+
+
+def _shade(ax: Axes) -> None:
+    top = ax.get_ylim()[1]
+    ax.set_ylim(top=top * 1.25)
+    for slow in WRONG:
+        begin = BEGIN + pd.Timedelta(slow.day * 24 + slow.since, "h")
+        middle: Any = begin + pd.Timedelta("1h")
+        shaded: Any = begin, begin + pd.Timedelta("2h")
+        ax.axvspan(*shaded, color=YELLOW, alpha=0.5, zorder=0)
+        side = "right" if slow.until == 24 else "center"  # the next one begins soon
+        ax.text(middle, top * 1.2, f"×{slow.factor}", ha=side, va="top", fontsize=8)
+
+
+def leak_figure(reports: Mapping[str, Report], since: pd.Timestamp, leak: str) -> None:
+    """Draw the latency of /payment in each replay beside each other, from `since` on, a point each
+    two minutes.
+    """
+    _, axes = plt.subplots(1, len(reports), figsize=(11, 3.4), sharey=True, layout="constrained")
+    for ax, (name, report) in zip(axes, reports.items(), strict=True):
+        rows = report.windows[report.windows["window"] >= since]
+        timeline(rows[::12], report.anomalies, ax=ax, endpoint="/payment", legend=False)
+        ax.set_title(f"{leak}, {name}", loc="left")
+
+
+def minutes_to_alarm(report: Report, begin_s: float) -> float:
+    """Return how many minutes after `begin_s` the first alarm came, NaN where there was none."""
+    ends = [(anomaly.end - BEGIN).total_seconds() for anomaly in report.anomalies]
+    return (min(ends) - begin_s) / 60 if ends else float("nan")
