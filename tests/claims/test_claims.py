@@ -75,8 +75,8 @@ PLANTS = (
     Plant(
         "06",
         "another correlation window",
-        "ring[0] - group[-1][0] <= 300",
-        "ring[0] - group[-1][0] <= 500",
+        "found[0] - group[-1][0] <= 300",
+        "found[0] - group[-1][0] <= 500",
     ),
     Plant(
         "06",

@@ -725,7 +725,8 @@ def test_an_incident_is_a_bar_below_the_faults(wrapped: bool) -> None:
 SIZES = {
     "delay of 400 ms at /a": {"kind": "delay", "duration_ms": 400.0, "rate": 1.0},
     "error of 80 % at /a": {"kind": "error", "duration_ms": 0.0, "rate": 0.8},
-    "error at /a": {"kind": "error", "duration_ms": float("nan"), "rate": 1.0},
+    "error of 100 % at /a": {"kind": "error", "duration_ms": float("nan"), "rate": 1.0},
+    "hang at /a": {"kind": "hang", "duration_ms": 0.0, "rate": 1.0},
     "slow of 1.4 times at /a": {"kind": "slow", "duration_ms": 0.0, "factor": 1.4},
 }
 

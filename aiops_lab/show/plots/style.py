@@ -167,7 +167,7 @@ def size_of(fault: Any) -> str:
         return f" of {fault.duration_ms:g} ms"
     if getattr(fault, "factor", 1) > 1:
         return f" of {fault.factor:g} times"
-    if fault.kind == "error" and 0 < getattr(fault, "rate", 0) < 1:
+    if fault.kind == "error" and getattr(fault, "rate", 0) > 0:
         return f" of {100 * fault.rate:g} %"
     return ""
 
