@@ -7,6 +7,7 @@ drawing      spans drawn by hand, and small tables and figures of the lessons
 cases        root-cause cases: recorded or played, and whom rules name
 seasons      lesson 05: shops whose normal moves, and their figures
 troubles     lesson 06: anomalies by hand, and a shop that is broken twice
+outages      lesson 07: recorded outages, requests drawn by hand
 figures      figures of the lessons on traces that lie, twins and confidence
 verdicts     sixty incidents whose truth is known, and what rules say of them
 own          the reader's own calibration

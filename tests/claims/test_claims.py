@@ -87,8 +87,8 @@ PLANTS = (
     Plant(
         "07",
         "a swapped rule",
-        'z_of(usual, now, pd.concat([usual, now])["duration_ms"])',
-        "z_of(usual, now, lab.self_time(pd.concat([usual, now])))",
+        'z_of(usual, now, lambda frame: frame["duration_ms"])',
+        "z_of(usual, now, lab.self_time)",
     ),
     Plant("08", "another clock", "(0, 24, 302, 322)", "(0, 24, 306, 326)"),
     Plant("09", "another size", "(80, 72, 70, 50)", "(80, 72, 68, 50)"),

@@ -1,0 +1,126 @@
+"""What lesson 07 works with: recorded outages, requests drawn by hand, an impatient shop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aiops_lab.detect.sensitivity import Sensitivity
+from aiops_lab.explain.ledger import excess_ledger
+from aiops_lab.explain.reference import learn
+from aiops_lab.formats.files import read_spans
+from aiops_lab.replaying import replay
+from aiops_lab.spans import Span, to_frame
+from shop.recordings import read_truth
+from shop.topology import SEED_SHOP, Endpoint, Topology
+from shop.virtual_time.scenario import BEGIN_NS
+
+SILENT = "silent"
+"""What stands for a rule that names nobody."""
+
+NS_IN_MS = 1_000_000
+
+LONG_MS = 1e9  # how long a request lasts that has not ended: beyond every recording
+
+SETTLE = pd.Timedelta(5, "s")
+"""What ended less than this before the first anomaly is neither usual nor part of the incident."""
+
+DrawnSpan = tuple[int, int | None, str, str, str, str | None, float, float]
+"""id, id of the caller, kind, service, endpoint, called service, start and end in ms."""
+
+
+def recorded(path: str | Path, sensitivity: Sensitivity) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the spans of a recording from before its incident, and those that belong to it.
+
+    The detectors say when it began. Whole traces are sorted by when they ended; what still hangs
+    belongs to the incident.
+    """
+    spans = read_spans(path)
+    began = replay(spans, sensitivity, causes=False).incidents[0].started
+    lasted = pd.to_timedelta(spans["duration_ms"].fillna(LONG_MS), unit="ms")
+    ended = (spans["start"] + lasted).groupby(spans["trace_id"]).transform("max")
+    return spans[ended < began - SETTLE], spans[ended >= began]
+
+
+def true_cause(path: str | Path) -> str:
+    """Return the endpoint that was broken in a recording."""
+    return str(read_truth(path)["endpoint"].iloc[0])
+
+
+def drawn(rows: Iterable[DrawnSpan], trace: int = 1) -> pd.DataFrame:
+    """Return the spans frame of one trace of several services that was drawn by hand."""
+    return to_frame(_span(row, trace) for row in rows)
+
+
+def _span(row: DrawnSpan, trace: int) -> Span:
+    number, caller, kind, service, endpoint, peer, start_ms, end_ms = row
+    return Span(
+        f"{trace:032x}",
+        f"{number:016x}",
+        None if caller is None else f"{caller:016x}",
+        service,
+        endpoint,
+        kind,
+        peer,
+        BEGIN_NS + round(start_ms * NS_IN_MS),
+        round((end_ms - start_ms) * NS_IN_MS),
+        200,
+        None,
+    )
+
+
+def payments(n: int, added_ms: float, seed: int) -> pd.DataFrame:
+    """Return n requests of /payment of about 50 ms (sd of the logarithm 0.25), each with `added_ms`
+    on top.
+    """
+    took_ms = 50 * np.random.default_rng(seed).lognormal(0, 0.25, n) + added_ms
+    rows = [(1, None, "server", "payment", "/payment", None, 0.0, ms) for ms in took_ms.tolist()]
+    return to_frame(_span(row, trace) for trace, row in enumerate(rows, 1))
+
+
+def impatient(timeout_s: float) -> Topology:
+    """Return the seed's shop, whose callers give up after `timeout_s`."""
+    return Topology(tuple(_impatient(endpoint, timeout_s) for endpoint in SEED_SHOP.endpoints))
+
+
+def _impatient(endpoint: Endpoint, timeout_s: float) -> Endpoint:
+    return replace(endpoint, calls=_hurried(endpoint.calls, timeout_s))
+
+
+def _hurried(calls: Any, timeout_s: float) -> Any:
+    """Return calls, also those made in parallel (a tuple in the tuple), with this timeout."""
+    if isinstance(calls, tuple):
+        return tuple(_hurried(call, timeout_s) for call in calls)
+    return replace(calls, timeout_s=timeout_s)
+
+
+def ticked(named: Mapping[str, Mapping[str, str]], causes: Mapping[str, str]) -> pd.DataFrame:
+    """Return a table of whom each rule (row) names in each case (column), ticked or crossed, with
+    the truth below.
+    """
+    table = pd.DataFrame(named)
+    right = table == pd.Series(causes)
+    marks = right.replace({True: " ✓", False: " ✗"}).mask(table == SILENT, "")
+    shown = table + marks
+    shown.loc["(true cause)"] = pd.Series(causes)
+    return shown
+
+
+def is_conserved(usual: pd.DataFrame, now: pd.DataFrame) -> bool:
+    """Return whether the accounts of a ledger add up, in ms and failures, at every entry."""
+    found = excess_ledger(learn(usual), now)
+    rows = found.rows[~found.rows["masked"]]
+    sums = rows.pivot_table("excess", "entry", "unit", "sum", fill_value=0.0)
+    entries = found.entries.set_index("entry").reindex(sums.index)
+    rise = {"ms": entries["now_ms"] - entries["usual_ms"]}
+    rise["failures"] = entries["now_failed"] - entries["usual_failed"]
+    return all(_alike(sums.get(unit, 0.0), rise[unit]) for unit in rise)
+
+
+def _alike(sums: Any, rise: Any) -> bool:
+    return bool(np.allclose(sums, rise))
