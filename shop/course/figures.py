@@ -187,3 +187,27 @@ def passed_on(curves: pd.DataFrame) -> None:
     ax.set_ylim(0, 1.1)
     ax.minorticks_off()
     ax.legend()
+def excess_and_own(table: pd.DataFrame) -> None:
+    """Draw the excess and the own excess of each node: the columns excess and own."""
+    _, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
+    hollow: Look = {"mfc": "none", "ms": 10, "mew": 1.5}
+    ax.plot(table["excess"], table.index, "o", color=BLUE, label="excess", **hollow)
+    ax.plot(table["own"], table.index, "X", color=VERMILLION, ms=6, label="own excess")
+    ax.set_xlabel("request-seconds more than usual")
+    ax.grid(axis="x", color="#dddddd")
+    ax.invert_yaxis()
+    ax.legend()
+
+
+def metric_lines(latency: pd.DataFrame, fault_s: float) -> None:
+    """Draw the latency of nodes over time, and where the fault begins.
+
+    `latency` in s: a row an interval of a second from second 0 on, a column a node.
+    """
+    _, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    looks = zip(latency.columns, (BLUE, VERMILLION), ("-", "--"), strict=True)
+    for node, colour, style in looks:
+        ax.plot(range(len(latency)), latency[node] * 1e3, style, color=colour, label=node)
+    ax.axvline(fault_s, color=BLACK, ls=":", label="the network gets slow")
+    ax.set(xlabel="second", ylabel="mean latency (ms)", ylim=(0, None))
+    ax.legend(loc="upper left")
