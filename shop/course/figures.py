@@ -187,6 +187,8 @@ def passed_on(curves: pd.DataFrame) -> None:
     ax.set_ylim(0, 1.1)
     ax.minorticks_off()
     ax.legend()
+
+
 def excess_and_own(table: pd.DataFrame) -> None:
     """Draw the excess and the own excess of each node: the columns excess and own."""
     _, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
