@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.torture import clients, code, files, fuzz, processes
+from tests.torture import clients, code, files, fuzz, processes, respond, virtual
 from tests.torture.soak import soak
 from tests.torture.table import HEADER, Row, line_of, summary
 
@@ -22,6 +22,8 @@ ALL: tuple[Trouble, ...] = (
     *files.ALL,
     *clients.ALL,
     *code.ALL,
+    *respond.ALL,
+    *virtual.ALL,
     *fuzz.ALL,
 )
 SOAK_MINUTES = 3.0

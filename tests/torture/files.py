@@ -76,6 +76,32 @@ def database_locked(folder: Path) -> Row:
     return waited(folder, f"database locked for {HARM_S:g} s", locked)
 
 
+@contextmanager
+def read_only(path: Path) -> Iterator[None]:
+    """Let no store write to the file, as where its file system is mounted anew: root may always."""
+    check = SpanStore._check_file
+    refused = set()
+
+    def refuse(self: SpanStore) -> None:
+        check(self)
+        self._db.execute("PRAGMA query_only = ON")
+        refused.add(self)
+
+    SpanStore._check_file = refuse  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        SpanStore._check_file = check  # type: ignore[method-assign]
+        for store in refused:
+            with store._write_lock:
+                store._db.execute("PRAGMA query_only = OFF")
+
+
+def file_read_only(folder: Path) -> Row:
+    """Let the file be read-only for some seconds."""
+    return waited(folder, f"file read-only for {HARM_S:g} s", read_only)
+
+
 def deleted_in_use(folder: Path) -> Row:
     """Rename the file again and again, as logrotate does."""
     path = folder / "s.sqlite"
@@ -153,4 +179,4 @@ def _row(thrown: str, times: int, clients: Load, seen: str, lost: int) -> Row:
     return Row(thrown, times, seen, len(clients.sent), clients.unanswered, lost)
 
 
-ALL = (disk_full, database_locked, deleted_in_use, truncated, refused)
+ALL = (disk_full, database_locked, file_read_only, deleted_in_use, truncated, refused)
