@@ -63,8 +63,9 @@ bench: $(VENV)/set-up-bench  ## measure this project and its peers side by side
 	@for file in $(filter-out benchmarks/mutants.py,$(wildcard benchmarks/[a-z]*.py)); do \
 	  echo "== $$file"; $(PY) -m benchmarks.$$(basename $$file .py) || [ $$? -eq 2 ] || exit 1; done  # 2: no data at hand
 
-peers: $(VENV)-peers/set-up  ## run this package inside RCAEval's evaluation, beside its BARO (its own environment)
+peers: $(VENV)-peers/set-up  ## run this package inside RCAEval's evaluation, and VUS on its scores (their own environment)
 	@PYTHONPATH=. $(VENV)-peers/bin/python -m benchmarks.rcaeval
+	@PYTHONPATH=. $(VENV)-peers/bin/python -m benchmarks.vus
 
 docs: $(VENV)/set-up-docs  ## build the documentation site into docs/_build/html
 	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
@@ -92,7 +93,10 @@ $(VENV)/set-up-%: pyproject.toml
 	@touch $@
 
 # RCAEval asks for nothing by itself; its extras ask for old versions of all that any of its methods needs.
+# vus asks for TensorFlow, which VUS itself does not use: what it imports is named instead.
 $(VENV)-peers/set-up: pyproject.toml
 	@test -d $(VENV)-peers || $(PYTHON) -m venv $(VENV)-peers
-	@$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check ".[fast]" RCAEval fse-baro networkx
+	@$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check ".[fast]" RCAEval fse-baro networkx \
+	  matplotlib tqdm arch scikit-learn scipy statsmodels
+	@$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps vus
 	@touch $@

@@ -18,6 +18,7 @@ import pandas as pd
 from aiops_lab.explain.rules import RULES
 from benchmarks import _groups, accuracy
 from benchmarks._data import FOLDERS, data_folder_or_hint, data_parser
+from benchmarks._expected import expected
 from benchmarks._tables import Grid, Shown, Table, markdown
 from shop.catalogue import BY_SIZE
 from shop.experiments.detection_report import detection_sections
@@ -87,7 +88,9 @@ def between(page: str, made: str) -> str:
 
 def text_of(tables: Sequence[Table], virtual: Iterable[Shown]) -> str:
     """Return all tables as markdown, one level below the headings of the page."""
-    told: list[Shown] = [*accuracy.grids(tables)[::-1], *(t for t in tables if not t.right)]
+    held = expected(tables)
+    told: list[Shown] = [held] if held else []
+    told += [*accuracy.grids(tables)[::-1], *(t for t in tables if not t.right)]
     told += virtual
     text = markdown(told, "Made by `python -m benchmarks.results`; shares with Wilson's 95 %.")
     return text.replace("\n## ", "\n### ")

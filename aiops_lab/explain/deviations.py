@@ -276,17 +276,24 @@ def _mixed(key: NDArray) -> NDArray:
     return z ^ (z >> np.uint64(31))
 
 
-def _odd_shapes(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataFrame:
-    """Return the odd shapes by account, without those of traces in which something failed."""
+def odd_spans(profile: ReferenceProfile, traces: AttributedTraces) -> NDArray:
+    """Return which spans call an odd set of children, without those of traces in which something
+    failed.
+    """
     trees = traces.trees
-    account = pd.Series(traces.costs.span_account)
     open_now = traces.spans.end > traces.until_ns
     refused = trees.status >= 400
     failing = (trees.failed | refused | open_now) & ~trees.log
     failed_traces = np.isin(trees.root, trees.root[failing])
-    is_odd = _is_odd(profile, traces) & ~failed_traces & ~traces.costs.lacks_calls
+    return _is_odd(profile, traces) & ~failed_traces & ~traces.costs.lacks_calls
+
+
+def _odd_shapes(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataFrame:
+    """Return the odd shapes by account."""
+    account = pd.Series(traces.costs.span_account)
+    is_odd = odd_spans(profile, traces)
     odd = account[is_odd].value_counts().sort_index()
-    observed = account[trees.root >= 0].value_counts()
+    observed = account[traces.trees.root >= 0].value_counts()
     usual = profile.accounts
     return _items(
         traces.costs.accounts,

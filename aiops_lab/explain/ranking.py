@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from aiops_lab.explain.confidence import shipped
 from aiops_lab.explain.config import RcaConfig
+from aiops_lab.explain.deviation_confidence import cautious
 from aiops_lab.explain.deviations import DEVIATION_KINDS, rank_services
 from aiops_lab.explain.ledger import Comparison, Ledger, compare
 from aiops_lab.explain.reference import Reference, learn
@@ -56,7 +57,8 @@ def rank_root_causes(
     requests and failures times 5. A slow edge counts to the called endpoint, unless all calls of a
     service became slow: then it counts to the caller. Where no score reaches the `min_score` of the
     config, deviations decide: services by how unusual they are (0 to 1), each by its most unusual
-    endpoint.
+    endpoint. Their confidence is lowered, with a ``caution``, where the evidence is unlike what it
+    was learned from (`deviation_confidence`).
     """
     if not isinstance(normal, Reference):
         normal = learn(normal, resources, config=config)
@@ -65,7 +67,8 @@ def rank_root_causes(
 
 def rank_suspects(comparison: Comparison) -> list[Suspect]:
     """Return the suspects of a comparison, best first."""
-    return rank_by_ledger(comparison) or rank_by_deviations(comparison)
+    by_excess = rank_by_ledger(comparison)
+    return by_excess or cautious(comparison, rank_by_deviations(comparison))
 
 
 # ---- by excess

@@ -74,6 +74,7 @@ def test_one_command_writes_a_table_and_a_picture_of_each_set(out: Path) -> None
         "## Nezha: traces alone, by system and kind",
         "## Nezha: traces, logs and metrics, by system and kind",
         "## Root causes, all sets and systems",
+        "## What is expected of cases that were never looked at",
     ]
     for row in (
         "| **aiops_lab** | this package | 100.0 (51.0–100.0)",
@@ -109,7 +110,10 @@ def headings(folder: Path) -> list[str]:
 def test_only_the_set_that_is_asked_for(data: Path, tmp_path: Path) -> None:
     asked = ["--data", str(data), "--out", str(tmp_path), "--only", "wsd", "--quick"]
     assert accuracy.main(asked) == 0
-    assert headings(tmp_path) == ["## WSD: series of web services"]
+    assert headings(tmp_path) == [
+        "## WSD: series of web services",
+        "## What is expected of cases that were never looked at",
+    ]
 
 
 def test_what_was_seen_while_tuning_is_told_apart(data: Path) -> None:

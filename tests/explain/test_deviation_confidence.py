@@ -1,0 +1,70 @@
+"""A suspect by deviations says less where the evidence is unlike what the confidence was learned
+from.
+"""
+
+from math import inf
+
+import numpy as np
+import pytest
+
+import aiops_lab as lab
+from aiops_lab.explain import ranking
+from aiops_lab.explain.deviation_confidence import _odd_above, lowered_by, terms_of
+from aiops_lab.explain.ledger import compare
+from aiops_lab.results import Suspect
+from tests.explain.test_deviations import always, hosts, logging, mute, run
+
+
+@pytest.fixture(scope="module")
+def gave_up():
+    """Spans in which /payment swallows a failure, and its caller does not ask /inventory then."""
+    effect = always("/payment", status=500, rate=0.5)
+    return hosts(mute(run(effect=effect)))
+
+
+def both(normal, now):
+    """Return the first suspect of a case, and the same before its confidence was lowered."""
+    comparison = compare(lab.learn(normal), now)
+    return ranking.rank_suspects(comparison)[0], ranking.rank_by_deviations(comparison)[0]
+
+
+def row(kind="self", share=0.09, account="/a"):
+    return {"kind": kind, "share": share, "account": account}
+
+
+def test_who_gave_up_may_have_been_answered_otherwise(gave_up):
+    first, plain = both(hosts(run(1, seconds=200)), gave_up)
+    assert first.key == plain.key == ("shop", "/checkout")
+    assert first.terms == {"requests": inf, "alone": 0.5}  # /payment was asked before
+    assert first.confidence == pytest.approx(plain.confidence / 2)
+    assert first.caution.endswith("that no other service explains is 0.5, at least 1 there.")
+
+
+def test_a_callee_that_writes_log_lines_would_have_shown_it(gave_up):
+    normal = logging(hosts(run(1, seconds=200)), "Ledger#12")
+    first, plain = both(normal, logging(gave_up, "Ledger#12"))
+    assert first.key == ("shop", "/checkout")
+    assert first.terms["alone"] == 1
+    assert (first.confidence, first.caution) == (plain.confidence, "")
+
+
+@pytest.mark.parametrize(("requests", "part"), [(300, 1.0), (150, 0.5), (75, 0.25), (600, 1.0)])
+def test_a_slight_deviation_in_few_requests_is_less_sure(requests, part):
+    suspect = Suspect("s", "/a", 0.1, confidence=0.8, evidence=(row(),), by="deviations")
+    first = lowered_by(suspect, terms_of(suspect.evidence, (), requests))
+    assert first.confidence == pytest.approx(0.8 * part)
+    assert bool(first.caution) == (part < 1)
+    plain = terms_of([row(), row(share=0.11)], (), requests)
+    assert plain["requests"] == inf
+
+
+def test_only_an_odd_set_of_calls_is_explained_by_others():
+    rows = [row("shape", 0.3, "/a"), row("self", 0.2, "/a"), row("shape", 0.1, "/b")]
+    assert terms_of(rows, {"/a"}, 60)["alone"] == pytest.approx(0.45 / 0.6)
+    assert terms_of(rows[1:], {"/a"}, 60)["alone"] == 1
+
+
+def test_each_span_is_below_the_nearest_odd_one():
+    parent = np.array([-1, 0, 1, 2, 0, 5])  # 5: hangs on no root
+    odd = np.array([True, False, True, False, False, True])
+    assert _odd_above(odd, parent, np.arange(5)).tolist() == [-1, 0, 0, 2, 0, -1]
