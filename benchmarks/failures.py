@@ -166,7 +166,7 @@ FAILURES = (
     Failure(
         "A wrong return value, by traces alone (Nezha, TrainTicket, fault 0)",
         "A method returns a wrong value: no span is slower and none fails, so chance decides among "
-        "small deviations, at a confidence that was learned where deviations mean something.",
+        "small deviations. As they are slight, in few requests, the confidence is lowered.",
         partial(in_traces, 0),
     ),
     Failure(
