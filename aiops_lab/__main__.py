@@ -157,6 +157,11 @@ def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     seconds = partial(option, metavar="SECONDS", type=float, default=10.0)
     seconds("--interval", help="between two looks at the traffic; default: 10")
     seconds("--window", help="length of the windows in which traffic is judged; default: 10")
+    option(
+        "--otlp",
+        action="store_true",
+        help="take traces of OpenTelemetry, OTLP over HTTP, at /v1/traces of the same port",
+    )
     add_response(option)
     option("--verbose", action="store_true", help="print more log messages")
 
@@ -195,6 +200,7 @@ def _watch(options: argparse.Namespace, stop: Stop) -> int:
         token=options.token,
         private=options.private,
         public_url=options.public_url,
+        otlp=options.otlp,
         interval_s=options.interval,
         window_s=options.window,
         notify=options.notify,

@@ -25,7 +25,7 @@ from aiops_lab.formats.conventions import ReportedSpan
 from aiops_lab.formats.fields import listed, mapping
 from aiops_lab.show.access import checked_token, has_token
 from aiops_lab.show.api import DRAIN_MAX, RECEIVER
-from aiops_lab.show.origin import LOCAL_HOSTS, OWN_SITES, host_of
+from aiops_lab.show.origin import LOCAL_HOSTS, OWN_NAMES, OWN_SITES, host_of
 from aiops_lab.spans import Span
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ def otlp_receiver(
         OpenTelemetry collector has it; raising it costs some ten times as much memory a request.
     hosts : iterable of str
         The names by which the receiver may be called. Default: those of this machine, so that no
-        page in a browser can reach it through a name of its own (DNS rebinding). None: all, for
-        a receiver with a token, which such a page does not have.
+        page in a browser can reach it through a name of its own (DNS rebinding). None, or with
+        `OWN_NAMES` among them: all, for a receiver with a token, which such a page does not have.
 
     Raises
     ------
@@ -107,6 +107,8 @@ def otlp_receiver(
     check_number("limit_bytes", limit_bytes, 1, 1 << 30, whole=True)
     if isinstance(hosts, str):
         raise FieldError("hosts", "must be several names", hosts)
+    if hosts is not None and OWN_NAMES in hosts:
+        hosts = None
     if hosts is None and token is None:
         raise FieldError("hosts", "must be several names where there is no token", hosts)
     names = None if hosts is None else frozenset(host.lower() for host in hosts)

@@ -24,6 +24,7 @@ from aiops_lab.respond.commands import responding, typed_response
 from aiops_lab.show.access import Access, access_at, checked_url, guard, is_loopback
 from aiops_lab.show.api import aiops, json_errors
 from aiops_lab.show.news import tell_until
+from aiops_lab.show.otlp import otlp_receiver
 from aiops_lab.show.page.views import front_page
 from aiops_lab.show.ports import HOST, check_port
 from aiops_lab.show.prometheus import metrics_page_or_hint
@@ -53,6 +54,7 @@ def watch(
     token: str | None = None,
     private: bool = False,
     public_url: str = "",
+    otlp: bool = False,
     interval_s: float = 10.0,
     window_s: float = 10.0,
     notify: Iterable[str] = (),
@@ -72,6 +74,8 @@ def watch(
         `aiops_lab.show.access.access_at`.
     public_url : str
         Where people reach the page; notices and printed lines link to it. Default: here.
+    otlp : bool
+        Whether traces of OpenTelemetry are taken at /v1/traces, with the token, if there is one.
     interval_s, window_s : float
         Seconds between two steps of the monitor, and of a window.
     notify : iterable of str
@@ -97,10 +101,13 @@ def watch(
         store = stack.enter_context(SpanStore(path))
         monitor = Monitor(store, sensitivity)
         stopping = threading.Event()
-        url = stack.enter_context(_serving(_app(monitor, stopping, access), host, port))
+        app = _app(monitor, stopping, access, otlp)
+        url = stack.enter_context(_serving(app, host, port))
         stack.callback(stopping.set)
         step = partial(_step, monitor)
         stack.enter_context(stepping(step, interval_s, sensitivity.grace_s))
+        if otlp:
+            _say(f"Traces of OpenTelemetry (OTLP over HTTP): {url}/v1/traces")
         _say(_banner(store, url, interval_s, window_s))
         shown_url = public_url or url
         stack.enter_context(responding(monitor, response, shown_url))
@@ -132,11 +139,14 @@ def _banner(store: SpanStore, url: str, interval_s: float, window_s: float) -> s
     return "\n".join(lines)
 
 
-def _app(monitor: Monitor, stopping: threading.Event, access: Access) -> Flask:
+def _app(monitor: Monitor, stopping: threading.Event, access: Access, otlp: bool) -> Flask:
     app = Flask("aiops_lab.watch", static_folder=None)
     json_errors(app)
     guard(app, access)
     app.register_blueprint(front_page())
+    if otlp:
+        receiver = otlp_receiver(monitor.store, token=access.token, hosts=access.hosts)
+        app.register_blueprint(receiver)
     app.register_blueprint(metrics_page_or_hint(monitor))
     shown = aiops(monitor, listeners=WATCH_LISTENERS, stopping=stopping, **access._asdict())
     app.register_blueprint(shown)

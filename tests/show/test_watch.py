@@ -160,3 +160,24 @@ def test_the_version_is_that_of_the_package(capsys):
         main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"aiops-lab {lab.__version__}\n"
+
+
+def test_traces_of_opentelemetry_are_taken_and_links_lead_to_the_public_address(tmp_path):
+    recorded = Shop(1, fault("/payment", 120, 180, added_ms=400))
+    recorded.run(220)
+    late_ns = pd.Timestamp.now("UTC").value - BEGIN - 230_000_000_000
+    moved = [span._replace(start_ns=span.start_ns + late_ns) for span in recorded.spans]
+    file = tmp_path / "traces.json"
+    lab.write_spans(lab.to_frame(moved), file, "otlp")
+    public = "http://localhost:81/lab"
+    options = "--otlp", "--interval", "0.5", "--public-url", f"{public}/"
+    with receiving() as receiver:
+        given = (*options, "--notify", receiver.url)
+        with Watching(tmp_path / "s.sqlite", *given) as watching:
+            headers = {"Content-Type": "application/json"}
+            url = f"{watching.url}/v1/traces"
+            assert requests.post(url, file.read_bytes(), headers=headers, timeout=60).ok
+            wait_for(lambda: watching.has("cause /payment") and receiver.arrived)
+            assert f" {public}/aiops/page/incidents/INC-" in watching.printed
+            assert "/v1/traces\nWatching " in watching.printed
+    assert f"{public}/aiops/page/incidents/INC-" in receiver.arrived[0]["message"]
