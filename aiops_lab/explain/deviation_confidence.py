@@ -110,15 +110,14 @@ def explained_by_others(comparison: Comparison) -> set[str]:
 
 
 def _accounts_that_call(comparison: Comparison) -> NDArray:
-    trees, spans = comparison.trees, comparison.spans
+    trees = comparison.trees
     service = pd.factorize(comparison.services)[0][trees.node]
     logs = np.isin(service, service[trees.log])
     odd = odd_spans(comparison.reference.profile, comparison)
     above = _odd_above(odd, trees.parent, trees.order)
     below = np.flatnonzero((above >= 0) & ~logs)
-    unnamed = (spans.client & ~spans.has_peer)[below]
-    called = unnamed | (service[below] != service[above[below]])
-    return np.unique(comparison.costs.span_account[above[below[called]]])
+    called = below[service[below] != service[above[below]]]  # also those without a name
+    return np.unique(comparison.costs.span_account[above[called]])
 
 
 @compiled

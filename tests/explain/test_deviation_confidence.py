@@ -40,6 +40,18 @@ def test_who_gave_up_may_have_been_answered_otherwise(gave_up):
     assert first.caution.endswith("that no other service explains is 0.5, at least 1 there.")
 
 
+def unseen(frame):
+    """Return the spans as recorded where the called services record nothing and have no name."""
+    called = (frame["kind"] == "server") & frame["endpoint"].isin(["/payment", "/inventory"])
+    return frame[~called].assign(peer=None).reset_index(drop=True)
+
+
+def test_a_callee_without_a_name_may_have_answered_otherwise(gave_up):
+    first, _ = both(unseen(hosts(run(1, seconds=200))), unseen(gave_up))
+    assert first.key == ("shop", "/checkout")
+    assert first.terms["alone"] == 0.5
+
+
 def test_a_callee_that_writes_log_lines_would_have_shown_it(gave_up):
     normal = logging(hosts(run(1, seconds=200)), "Ledger#12")
     first, plain = both(normal, logging(gave_up, "Ledger#12"))
