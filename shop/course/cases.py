@@ -68,7 +68,12 @@ def _over(spans: pd.DataFrame) -> pd.Series:
 
 def played(scenario: Scenario, seed: int = 1) -> Case:
     """Return the case of a scenario in virtual time; without a fault the cause is `SILENT`."""
-    usual, now = windows_of(scenario, virtual(scenario, seed))
+    return explained(scenario, virtual(scenario, seed))
+
+
+def explained(scenario: Scenario, spans: pd.DataFrame) -> Case:
+    """Return the case of a scenario that was played before: `spans` is the recording."""
+    usual, now = windows_of(scenario, spans)
     cause = scenario.causes[0][1] if scenario.causes else SILENT
     return Case(learn(usual), now, cause)
 
