@@ -70,6 +70,12 @@ def later(time: str) -> Markup:
     return moment(to_utc(pd.Timestamp(time)))
 
 
+def apart(time: str, earlier: str) -> str:
+    """Return how far two times in ISO 8601 are apart, in s or min."""
+    seconds = (pd.Timestamp(time) - pd.Timestamp(earlier)).total_seconds()
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
 def path_of(route: str, /, **values: Any) -> str:
     """Return the path of a view of the page, or, with ``json.`` before it, of the interface."""
     page = request.blueprint or ""
@@ -92,6 +98,7 @@ def _environment() -> jinja2.Environment:
         "percent": percent_text,
         "moment": moment,
         "later": later,
+        "apart": apart,
         "clip": clip,
         "cause_line": cause_sentence,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from aiops_lab.show.page.rendering import milliseconds, moment, percent_text
+from aiops_lab.show.page.rendering import apart, milliseconds, moment, percent_text
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,12 @@ def test_times_are_utc_for_the_script_to_translate():
     told = '<time datetime="2026-01-01T12:00:00.500000Z">2026-01-01 12:00:00 UTC</time>'
     assert moment(time) == told
     assert moment(None) == "–"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0, "0 s"), (89.4, "89 s"), (90, "2 min"), (600, "10 min")]
+)
+def test_how_far_times_are_apart_is_told_in_seconds_or_minutes(seconds, told):
+    begin = pd.Timestamp("2026-01-01T00:00:00Z")
+    later = begin + pd.Timedelta(seconds, "s")
+    assert apart(later.isoformat(), begin.isoformat()) == told

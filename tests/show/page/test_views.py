@@ -543,6 +543,9 @@ def test_a_leak_is_looked_ahead_on_every_page_and_in_the_json(tmp_path):
         client = app_of(lab.Monitor(store), now=400).test_client()
         overview = words(client.get("/aiops/"))
         assert len(ahead.findall(overview)) >= 1
+        assert re.search(
+            r"with 80% at most [\d.]+ (s|min) earlier or [\d.]+ (s|min) later", overview
+        )
         assert re.search(r"/payment \w+ rising", overview)
         assert ahead.search(words(client.get("/aiops/page/endpoint?name=/payment")))
         calm = words(client.get("/aiops/page/endpoint?name=/health"))
