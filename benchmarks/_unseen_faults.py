@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from aiops_lab.checks import FieldError
 from aiops_lab.record.faults import Fault
 from shop.topology import Endpoint, Topology
 from shop.virtual_time.random_topology import entry_mix, layered
@@ -232,7 +233,10 @@ def _stays(scenario: Scenario, seed: int) -> bool:
     """Return whether a tenth of the requests in the last half of the window still suffer, and
     nothing does without the trigger.
     """
-    effect = twin(scenario, seed, progress=False).effect
+    try:
+        effect = twin(scenario, seed, progress=False).effect
+    except FieldError:  # the trigger met no request
+        return False
     if effect["failed_without"].mean() > 0.005:
         return False
     since, until = scenario.interval()

@@ -11,6 +11,8 @@ shape
     spans that call a set of children which was rare for such a span, and none below them does. As
     many would do so anyhow as usually had a set that was seen only once (Good 1953, doi
     10.1093/biomet/40.3-4.237)
+calls
+    requests that make more calls to one endpoint than usual (`aiops_lab.explain.more_calls`)
 resources
     values of a service's metric far beyond 95 % of the usual ones
 
@@ -31,10 +33,12 @@ from numpy.typing import NDArray
 
 from aiops_lab.explain.attribution import OWN, AccountTable, AttributedTraces
 from aiops_lab.explain.config import RcaConfig
+from aiops_lab.explain.more_calls import CallCounts, call_items, count_calls
+from aiops_lab.explain.slower import certainly_slower, log_times
 from aiops_lab.numerics import compiled, wilson
 from aiops_lab.spans import Key
 
-DEVIATION_KINDS = ("errors", "self", "shape", "resources")
+DEVIATION_KINDS = ("errors", "self", "shape", "calls", "resources")
 
 
 class ReferenceProfile(NamedTuple):
@@ -43,12 +47,15 @@ class ReferenceProfile(NamedTuple):
     ``accounts``: by account n (spans that take time), failed (failures that began there), limit
     (the quantile of their self times, ns), spans (all of them) and once (those whose set of
     children was seen once). ``shapes``: how often each key of a column of `_shapes` was seen.
-    ``resources``: by service and metric the limit of its values, how many there are (n) and how
-    many of them lie beyond (k).
+    ``times``: of the self times of each account (`log_times`). ``calls``: how many calls requests
+    make. ``resources``: by service and metric the limit of its values, how many there are (n) and
+    how many of them lie beyond (k).
     """
 
     accounts: pd.DataFrame
+    times: pd.DataFrame
     shapes: dict[str, pd.Series]
+    calls: CallCounts
     resources: pd.DataFrame
 
 
@@ -71,7 +78,13 @@ def reference_profile(
         "once": keys["account"][once].value_counts(),
     }
     accounts = pd.DataFrame(columns).fillna(0.0)
-    return ReferenceProfile(accounts, shapes, _resource_limits(resources, traces.config))
+    return ReferenceProfile(
+        accounts,
+        log_times(traces.self_ns, traces.config),
+        shapes,
+        count_calls(traces),
+        _resource_limits(resources, traces.config),
+    )
 
 
 def _look_up(counts: pd.Series, keys: pd.Series) -> NDArray:
@@ -104,11 +117,14 @@ def find_deviations(
         "errors": _errors(profile, traces),
         "self": _slow_spans(profile, traces),
         "shape": _odd_shapes(profile, traces),
+        "calls": call_items(profile.calls, count_calls(traces)),
         "resources": _resources(profile, traces, resources),
     }
     items = pd.concat(tables, names=["kind"]).reset_index("kind")
     items = items.astype({"caller": int, "endpoint": int, "attributed_to": int})
-    return _with_share(items, traces.config)
+    items = _with_share(items, traces.config)
+    slower = items.pop("slower").fillna(0.0)
+    return items if items["share"].any() else items.assign(share=slower)
 
 
 def _with_share(items: pd.DataFrame, config: RcaConfig) -> pd.DataFrame:
@@ -189,13 +205,15 @@ def _slow_spans(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataF
     config = traces.config
     limit = usual["limit"].reindex(self_ns.index, fill_value=0.0) + config.min_self_ms * 1e6
     slow = self_ns.index[self_ns > limit].value_counts()
-    return _items(
+    now = log_times(self_ns, config)
+    items = _items(
         traces.costs.accounts,
         n=_observed(traces),
         k=slow,
         usual_n=usual["n"],
         usual_k=(1 - config.quantile) * usual["n"],
     )
+    return items.assign(slower=certainly_slower(profile.times, now, config))
 
 
 # ---- resources

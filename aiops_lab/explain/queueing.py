@@ -30,6 +30,7 @@ from aiops_lab.traces.trees import TraceTrees, build_trees
 
 EXTRA = "extra_of"
 REPEATED = "repeated_of"
+CALLER = "asked_by"
 NEEDED = -1  # instead of an account: the request is usually made
 
 
@@ -55,8 +56,9 @@ class ServiceRequests(NamedTuple):
     ``each``: a row a request, in the order in which they came: account (its endpoint's own), start,
     end, own (own time, and what the call took longer than the request), room (time before the first
     call), all in ns, failed (by itself), and of a request that is usually not made the account that
-    is the reason, else `NEEDED`: extra_of (its caller's own) or repeated_of (its own). ``away``:
-    mean ns of a request by account outside of the service.
+    is the reason, else `NEEDED`: extra_of (its caller's own) or repeated_of (its own), and asked_by
+    (the position of the request that called it). ``away``: mean ns of a request by account outside
+    of the service.
     """
 
     each: pd.DataFrame
@@ -81,10 +83,11 @@ def find_contention(
     away = after.away.sub(before.away, fill_value=0.0).clip(lower=0.0)
     held = pd.concat([away, _more_work(now, usual_own)[~waits]])  # its own work holds workers, too
     usual_hold = (usual["end"] - usual["start"]).mean()
-    least = (config.contention_ratio - 1) * usual_hold
+    least = _least_growth(usual_hold, wait, config)
     needless = _more_needless(usual, now, EXTRA)
     if held.sum() + needless.sum() <= least:  # who waits asks again: rarely is that the cause
-        needless = _sum_by_account([needless, _more_needless(usual, now, REPEATED)])
+        again = _by_attempts(_more_needless(usual, now, REPEATED), now)
+        needless = _sum_by_account([needless, again])
     more = _sum_by_account([held, needless])
     if usual_hold == 0 or more.sum() <= least:
         return None
@@ -99,6 +102,14 @@ def find_contention(
         full=np.array(full, dtype=np.int64),
         given_up=np.setdiff1d(waiting, by_itself),
     )
+
+
+def _least_growth(usual_hold: float, wait: NDArray, config: RcaConfig) -> float:
+    """Return from which growth (ns) of the time that a request keeps a worker a service is
+    contended: close to the limit of what it carries, a little more makes a long queue.
+    """
+    queues = wait.mean() > config.contention_ratio * usual_hold
+    return (config.degraded_ratio if queues else config.contention_ratio - 1) * usual_hold
 
 
 def _more_work(now: pd.DataFrame, usual_own: pd.Series) -> pd.Series:
@@ -123,6 +134,18 @@ def _more_needless(usual: pd.DataFrame, now: pd.DataFrame, why: str) -> pd.Serie
     ns = (usual["end"] - usual["start"]).groupby(usual["account"]).mean()
     before = _needless(usual, ns, why)
     return _needless(now, ns, why).sub(before, fill_value=0.0).clip(lower=0.0)
+
+
+def _by_attempts(needless: pd.Series, now: pd.DataFrame) -> pd.Series:
+    """Return the times that repeated calls keep workers busy, shared anew so that each also counts
+    by how often a caller repeats it: who asks once more at most doubles the work, who asks again
+    and again would keep it up alone.
+    """
+    repeated = now[now[REPEATED] != NEEDED].groupby(REPEATED)[CALLER]
+    weighted = needless * (repeated.size() / repeated.nunique()).reindex(
+        needless.index, fill_value=1.0
+    )
+    return weighted * (needless.sum() / weighted.sum()) if weighted.sum() > 0 else needless
 
 
 def _needless(requests: pd.DataFrame, usual_ns: pd.Series, why: str) -> pd.Series:
@@ -150,6 +173,9 @@ def _is_full(now: pd.DataFrame, account: int, config: RcaConfig) -> bool:
     work = mine[~mine["failed"]]
     if failed.empty or len(work) < config.min_requests:
         return False
+    # until then requests may be in hand that came before the first one here
+    later = failed[failed["start"] >= work["end"].min()]
+    failed = failed if later.empty else later
     most = _in_hand(work["start"], work).max()
     then = _in_hand(failed["start"], work)
     most = max(most, then.max())
@@ -193,6 +219,7 @@ def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests 
         "failed": (trees.failed & (np.diff(trees.first) == 0))[served],
         EXTRA: extra_of[row][served],
         REPEATED: repeated_of[row][served],
+        CALLER: _requests_above(traces.trees)[row][served],
     }
     each = pd.DataFrame(columns)
     abroad = pd.DataFrame({"account": account[span], "ns": ns})[~at_home]
@@ -212,11 +239,21 @@ def _needless_by(traces: AttributedTraces) -> tuple[NDArray, NDArray]:
     costs = traces.costs
     trees = traces.trees
     account = costs.span_account
-    by_call = (trees.parent >= 0) & ~trees.server[trees.parent]
-    call = np.where(by_call, trees.parent, np.arange(trees.parent.size))
+    call = _calls_of(trees)
     extra_of = np.where(costs.extra[call], account[trees.parent[call]], NEEDED)
     repeated_of = np.where(costs.repeats[call], account, NEEDED)
     return extra_of, repeated_of
+
+
+def _calls_of(trees: TraceTrees) -> NDArray:
+    """Return the span that stands for the call of each span: its client span, else itself."""
+    by_call = (trees.parent >= 0) & ~trees.server[trees.parent]
+    return np.where(by_call, trees.parent, np.arange(trees.parent.size))
+
+
+def _requests_above(trees: TraceTrees) -> NDArray:
+    """Return the position of the request that called each span, -1 for none."""
+    return trees.parent[_calls_of(trees)]
 
 
 def _first_call(trees: TraceTrees) -> NDArray:

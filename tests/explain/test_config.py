@@ -211,7 +211,8 @@ def call_quantile(config: RcaConfig) -> object:
 def requests(waiting: dict[str, Any], away_ns: float) -> ServiceRequests:
     """Return requests of one endpoint that keep a worker for 100 ns."""
     columns = {"account": 0, "start": [0, 200], "end": [100, 300], "own": 10.0, "room": 0.0}
-    each = pd.DataFrame(columns | {"failed": False, "extra_of": -1, "repeated_of": -1} | waiting)
+    needed = {"extra_of": -1, "repeated_of": -1, "asked_by": -1}
+    each = pd.DataFrame(columns | {"failed": False} | needed | waiting)
     return ServiceRequests(each, pd.Series([away_ns], index=[1]))
 
 

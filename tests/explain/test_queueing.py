@@ -91,6 +91,13 @@ def test_the_wait_for_a_worker_is_handed_on_to_what_holds_the_workers(queue_in_s
     assert [s.endpoint for s in lab.rank_root_causes(usual, now)] == ["/payment"]
 
 
+def test_close_to_the_limit_a_little_more_work_explains_a_long_queue():
+    usual = lab.learn(shop(150, n=200))
+    now = shop(205, first=1000)
+    assert now["duration_ms"].mean() > 2 * 205  # customers wait longer than they are served
+    assert [s.endpoint for s in lab.rank_root_causes(usual, now)] == ["/payment"]
+
+
 def test_own_slowness_is_no_wait_though_the_called_is_slow_too():
     now = shop(300, first=1000, workers=100, own_ms=300)
     assert (ledger.excess_ledger(USUAL, now).rows["reassigned"] == 0).all()
