@@ -53,11 +53,12 @@ def tuner(
     detectors: Sequence[AnyDetector] = DETECTORS,
     *,
     slack_s: float = SLACK_S,
+    keep: str = "",
     **start: float,
 ) -> Any:
     """Show sliders for the sensitivity, the timeline of a recording and its score.
 
-    Each move of a slider replays the recording.
+    Each move of a slider replays the recording, also while it is dragged.
 
     Parameters
     ----------
@@ -74,6 +75,9 @@ def tuner(
         govern.
     slack_s : float
         As for `aiops_lab.score`: how late an anomaly may still tell of a fault.
+    keep : str
+        A name: sliders that are made again under it, with the same `start`, stand as they were
+        left. A cell may so be run again without losing what was found. Default: nothing is kept.
     **start : float
         Where the sliders begin, and other knobs of `Sensitivity`; default its defaults.
 
@@ -92,7 +96,14 @@ def tuner(
     bench = _Bench(Recording(check(frame), {}), faults, endpoint, detectors, slack_s)
     if widgets is None:
         return Text(_lines(bench.figures(bench.replay(sensitivity))))
-    return Tuner(bench, sensitivity)
+    if not keep:
+        return Tuner(bench, sensitivity)
+    left = _LEFT.setdefault((keep, sensitivity), {})
+    return Tuner(bench, sensitivity, left)
+
+
+_LEFT: dict[tuple[str, Sensitivity], dict[str, float]] = {}
+"""The values of sliders, by the name under which they are kept and where they began."""
 
 
 def grid(
@@ -180,6 +191,9 @@ class Text(str):
 
 _Box: Any = widgets.VBox if widgets else object
 
+READY, WORKING = "ready", "replaying …"
+"""What stands below the sliders: whether work is going on."""
+
 
 class Tuner(_Box):
     """The sliders, below them the picture and its figures.
@@ -187,24 +201,32 @@ class Tuner(_Box):
     The repr names the knobs, so that it changes only with them.
     """
 
-    def __init__(self, bench: _Bench, start: Sensitivity) -> None:
+    def __init__(
+        self, bench: _Bench, start: Sensitivity, left: dict[str, float] | None = None
+    ) -> None:
         self._bench = bench
         self._start = start
+        self._left = {} if left is None else left
         self.image = widgets.Image(format="png")
         self.label = widgets.HTML()
-        self.sliders = {knob: _slider(knob, getattr(start, knob)) for knob in SLIDERS}
-        super().__init__([*self.sliders.values(), widgets.HBox([self.image, self.label])])
+        self.work = widgets.Label(READY)
+        begin = vars(start) | self._left
+        self.sliders = {knob: _slider(knob, begin[knob]) for knob in SLIDERS}
+        shown = [*self.sliders.values(), self.work, widgets.HBox([self.image, self.label])]
+        super().__init__(shown)
         for slider in self.sliders.values():
             slider.observe(self.redraw, "value")
         self.redraw()
 
     def redraw(self, _change: object = None) -> None:
         """Replay the recording with the knobs as they stand."""
-        knobs = vars(self._start) | {knob: slider.value for knob, slider in self.sliders.items()}
-        report = self._bench.replay(Sensitivity(**knobs))
+        self._left |= {knob: slider.value for knob, slider in self.sliders.items()}
+        self.work.value = WORKING
+        report = self._bench.replay(Sensitivity(**vars(self._start) | self._left))
         self.figures = self._bench.figures(report)
         self.image.value = self._picture(report)
         self.label.value = f'<pre style="white-space: pre">{_lines(self.figures)}</pre>'
+        self.work.value = READY
 
     def _picture(self, report: Report) -> bytes:
         fig = Figure(figsize=(7.8, 3.4), dpi=80)
@@ -230,7 +252,7 @@ def _slider(knob: str, value: float) -> Any:
         max=max(high, value),
         step=step,
         description=text,
-        continuous_update=False,
+        continuous_update=True,  # the browser waits for each picture before it asks for the next
         layout={"width": "500px"},
         style={"description_width": "180px"},
     )

@@ -12,6 +12,7 @@ figures      figures of the lessons on traces that lie, twins and confidence
 verdicts     sixty incidents whose truth is known, and what rules say of them
 own          the reader's own calibration
 twinned      scenarios of the lesson on twins
+order        which cell is missing where a name is, and a short word on what was stopped
 waiting      a bar for whoever waits for a cell
 assignment   assignment(): an incident for each student
 grading      python -m shop grade: submissions against the twins

@@ -63,6 +63,31 @@ def test_moving_a_slider_changes_picture_and_figures(made) -> None:
     assert bytes(made.image.value) == picture
 
 
+def test_while_it_replays_it_says_so(made, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = module._Bench.replay
+    told: list[str] = []
+    monkeypatch.setattr(
+        module._Bench, "replay", lambda bench, s: (told.append(made.work.value), there(bench, s))[1]
+    )
+    made.sliders["z"].value = 4.0
+    assert told == [module.WORKING]
+    assert made.work.value == module.READY
+
+
+def test_sliders_that_are_kept_stand_as_they_were_left() -> None:
+    def again(keep: str, **start: float) -> float:
+        return module.tuner(FRAME, FAULTS, detectors=ONLY, keep=keep, **start).sliders["z"].value
+
+    moved = module.tuner(FRAME, FAULTS, detectors=ONLY, keep="a lesson")
+    moved.sliders["z"].value = 7.0
+    assert [again("a lesson"), again("another"), again(""), again("a lesson", z=2.0)] == [
+        7,
+        3,
+        3,
+        2,
+    ]
+
+
 @pytest.mark.parametrize("knob", module.SLIDERS)
 def test_each_slider_governs_its_own_knob(knob: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Sensitivity] = []
@@ -82,13 +107,14 @@ def test_a_slider_that_is_not_moved_replays_nothing(made, monkeypatch: pytest.Mo
 
 
 def test_slider_picture_and_figures_are_one_widget(made) -> None:
-    *sliders, below = made.children
+    *sliders, work, below = made.children
+    assert work is made.work
     assert sliders == list(made.sliders.values())
     assert below.children == (made.image, made.label)
 
 
-def test_the_sliders_wait_until_the_mouse_is_released(made) -> None:
-    assert not any(slider.continuous_update for slider in made.sliders.values())
+def test_the_picture_follows_the_mouse(made) -> None:
+    assert all(slider.continuous_update for slider in made.sliders.values())
 
 
 def test_the_repr_names_the_knobs_and_nothing_that_changes_by_itself(made) -> None:
