@@ -112,8 +112,9 @@ def copy_lessons(
 
 
 def copy_map(out: Path) -> None:
-    """Copy the map of the course and its pictures, whose links lead to the lessons beside it."""
-    shutil.copy(HERE / "README.md", out)
+    """Copy the map of the course, its glossary and pictures; their links lead to the lessons."""
+    for name in ("README.md", "GLOSSARY.md"):
+        shutil.copy(HERE / name, out)
     shutil.copytree(HERE / "images", out / "images", dirs_exist_ok=True)
 
 

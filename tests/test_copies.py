@@ -139,7 +139,8 @@ def test_the_lab_gets_the_map_and_lessons_without_outputs_and_keeps_what_somebod
     assert "<summary>Solution" in other.read_text("utf-8")
     code = [cell for cell in nbformat.read(other, 4).cells if cell.cell_type == "code"]
     assert not any(cell.outputs for cell in code)
-    links = re.findall(r"\]\((\d\d_[^)]+)\)", (tmp_path / "README.md").read_text("utf-8"))
+    links = re.findall(r"\]\(((?:\d\d_|GLOSS)[^)]+)\)", (tmp_path / "README.md").read_text("utf-8"))
+    assert "GLOSSARY.md" in links
     assert all((tmp_path / link).exists() for link in links)
 
 

@@ -264,3 +264,22 @@ def test_what_the_map_links_to_exists() -> None:
     links = re.findall(r"\]\(([^)]+)\)", MAP.read_text("utf-8"))
     assert len(links) > len(LESSONS)
     assert all((MAP.parent / link).exists() for link in links)
+
+
+GLOSSARY = ROOT / "notebooks" / "GLOSSARY.md"
+
+
+def test_each_term_of_the_glossary_is_one_sentence_with_a_lesson_that_has_the_word() -> None:
+    lines = [line for line in GLOSSARY.read_text("utf-8").splitlines() if line.startswith("- **")]
+    assert len(lines) > 30
+    for line in lines:
+        assert re.fullmatch(r"- \*\*[^*]+\*\*: [^.]*( \(\[\d\d\]\([^)]+\)\))?\.", line), line
+        term = re.findall(r"\*\*(.+?)\*\*", line)[0].split(",")[0]
+        for name in re.findall(r"\]\(([^)]+)\)", line):
+            assert term.lower() in words_of(GLOSSARY.parent / name), line
+
+
+def words_of(path: Path) -> str:
+    """The text of a lesson in small letters, without marks and line breaks."""
+    text = " ".join(cell.source for cell in nbformat.read(path, 4).cells)
+    return " ".join(text.replace("*", "").lower().split())
