@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -54,6 +55,7 @@ class Evidence:
         self._sensitivity = sensitivity
         self._names_at = cache(names_at)
         self._ends = recording.requests.end[recording.by_end]
+        self._between = cache(self._find_between)  # many anomalies have the same window
         # Of pooled windows only: all others are as long as the knob says.
         pooled = windows[windows["seconds"] != sensitivity.window_s]
         by_place = pooled.set_index(["window", "service", "endpoint"])
@@ -61,24 +63,47 @@ class Evidence:
 
     def attach_all(self, by_detector: Sequence[tuple[AnyDetector, Anomaly]]) -> list[Anomaly]:
         """Return the anomalies with their names, their traces and, for failures, some messages."""
+        if not by_detector:
+            return []
         ends = pd.DatetimeIndex([anomaly.end for _, anomaly in by_detector])
         ends_ns = ends.as_unit("ns").asi8.tolist()
         pairs = zip(by_detector, ends_ns, strict=True)
-        return [self._attach(detector, anomaly, until) for (detector, anomaly), until in pairs]
+        rows = [self._rows(detector, anomaly, until) for (detector, anomaly), until in pairs]
+        all_told = zip(by_detector, ends_ns, self._traces(rows), strict=True)
+        named = [self._named(anomaly, until, told) for (_, anomaly), until, told in all_told]
+        failing = [n for n, (detector, _) in enumerate(by_detector) if _tells_messages(detector)]
+        for n, messages in zip(failing, self._messages([rows[n] for n in failing]), strict=True):
+            told_too = named[n].evidence | {"sample_errors": messages}
+            named[n] = replace(named[n], evidence=told_too)
+        return named
 
-    def _attach(self, detector: AnyDetector, anomaly: Anomaly, until: int) -> Anomaly:
-        row = np.sort(self._recording.requests.row[self._shows(detector, anomaly, until)])
-        number = Counter(self._frame["trace_id"].iloc[row[:_MOST_TRACES]].tolist())
+    def _rows(self, detector: AnyDetector, anomaly: Anomaly, until: int) -> NDArray:
+        """Return the rows of the frame that show an anomaly, in order."""
+        return np.sort(self._recording.requests.row[self._shows(detector, anomaly, until)])
+
+    def _traces(self, rows: list[NDArray]) -> list[list[str]]:
+        """Return the trace of each of the first rows of each anomaly, all looked up at once."""
+        first = [row[:_MOST_TRACES] for row in rows]
+        return _split(self._frame["trace_id"].iloc[np.concatenate(first)], first)
+
+    def _messages(self, rows: list[NDArray]) -> list[list[str]]:
+        """Return the first different errors of each anomaly; "HTTP 503" where no text was
+        recorded.
+        """
+        if not rows:
+            return []
+        requests = self._frame[["status", "error"]].iloc[np.concatenate(rows)]
+        status = "HTTP " + requests["status"].astype(str)
+        messages = _split(requests["error"].astype(object).fillna(status), rows)
+        return [list(dict.fromkeys(texts))[:_MOST_MESSAGES] for texts in messages]
+
+    def _named(self, anomaly: Anomaly, until: int, traces: list[str]) -> Anomaly:
+        """Return an anomaly with its name and the traces that show it, one entry a request."""
+        number = Counter(traces)
         crowded = sorted(trace for trace, n in number.items() if n > _MOST_IN_A_TRACE)
-        evidence = anomaly.evidence
-        if isinstance(detector, Detector) and detector.with_messages:
-            requests = self._frame[["status", "error"]].iloc[row]
-            evidence = evidence | {"sample_errors": _messages(requests)}
-        names = self._names_at(until)
         return replace(
             anomaly,
-            evidence=evidence,
-            name=names.get(anomaly.key, anomaly.endpoint),
+            name=self._names_at(until).get(anomaly.key, anomaly.endpoint),
             traces=anomaly.traces or tuple(number),
             crowded=tuple(crowded),
         )
@@ -103,13 +128,20 @@ class Evidence:
         place = anomaly.window, anomaly.service, anomaly.endpoint
         seconds = min(self._seconds.get(place, s.window_s), s.correlation_s)
         since = until - int(seconds * 1e9)
-        low, high = np.searchsorted(self._ends, [since, until])
-        mine = self._recording.by_end[low:high]
+        mine = self._recording.by_end[self._between(since, until)]
         return mine[self._recording.requests.node[mine] == node]
 
+    def _find_between(self, since: int, until: int) -> slice:
+        """Return where the requests lie, in the order of their ends, that ended between."""
+        low, high = np.searchsorted(self._ends, [since, until])
+        return slice(low, high)
 
-def _messages(requests: pd.DataFrame) -> list[str]:
-    """Return the first different errors of some requests; "HTTP 503" where no text was recorded."""
-    status = "HTTP " + requests["status"].astype(str)
-    messages = requests["error"].astype(object).fillna(status)
-    return list(messages.unique()[:_MOST_MESSAGES])
+
+def _tells_messages(detector: AnyDetector) -> bool:
+    return isinstance(detector, Detector) and detector.with_messages
+
+
+def _split(values: pd.Series, rows: list[NDArray]) -> list[list[str]]:
+    """Return the values that were looked up for several arrays of rows, a list for each."""
+    each = iter(values.tolist())
+    return [list(islice(each, row.size)) for row in rows]
