@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from functools import cache, wraps
 from math import erfc, log, pi, sqrt
 from numbers import Real
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -43,6 +45,10 @@ SOON = 1_500_000
 or two seconds of work, if each takes a microsecond. Compiling all that a replay needs takes ten.
 Higher: long recordings take longer."""
 
+SOONER = 5
+"""What lies compiled on disk is used after so much less work: loading it takes a second.
+Higher: small recordings load what would not have saved that second."""
+
 _parts: list[Callable[..., Any]] = []  # not yet known to the compiler
 
 
@@ -61,7 +67,9 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def compiled_after(values: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile a function as `compiled` does, once it has taken so many values."""
+    """Compile a function as `compiled` does, once it has taken so many values; what an earlier run
+    has compiled is used sooner.
+    """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         taken = 0
@@ -71,11 +79,21 @@ def compiled_after(values: int) -> Callable[[Callable[..., Any]], Callable[..., 
             nonlocal taken
             if taken < values:
                 taken += _values_in(arguments)
-            return (function if taken < values else _njit(function))(*arguments)
+            sooner = taken >= values / SOONER and _is_on_disk(function)
+            return (_njit(function) if sooner or taken >= values else function)(*arguments)
 
         return run
 
     return decorate
+
+
+@cache
+def _is_on_disk(function: Callable[..., Any]) -> bool:
+    """Return whether an earlier run has compiled a function and kept it beside its module."""
+    code = function.__code__
+    path = Path(code.co_filename)
+    name = f"{path.stem}.{function.__qualname__}-{code.co_firstlineno}"
+    return any((path.parent / "__pycache__").glob(f"{glob.escape(name)}.*.nbi"))
 
 
 def _values_in(arguments: Any) -> int:

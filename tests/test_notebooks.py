@@ -55,6 +55,7 @@ def _cell_complaints(cell: NotebookNode) -> list[str]:
 def nbval(*paths: Path) -> subprocess.CompletedProcess[str]:
     """Compare some notebooks with what they print, in one process, as a start takes seconds."""
     flags = [
+        *("-p", "tests.support.nbval_start"),
         "--nbval",
         "--nbval-current-env",
         "-q",

@@ -1,6 +1,8 @@
 """Little work is done as plain Python, much by the compiler, and both say the same to the bit."""
 
 import math
+from importlib.util import module_from_spec, spec_from_file_location
+from unittest.mock import ANY
 
 import numpy as np
 import pandas as pd
@@ -28,8 +30,30 @@ def test_a_function_is_plain_until_it_has_taken_so_many_values(monkeypatch):
 
 def test_one_call_with_much_is_compiled_at_once(monkeypatch):
     monkeypatch.setattr(numerics, "_njit", lambda function: lambda *arguments: "compiled")
-    assert compiled_after(10)(len)(np.zeros(10)) == "compiled"
-    assert compiled_after(10)(len)(np.zeros(9)) == 9
+    assert compiled_after(10)(lambda array: array.size)(np.zeros(10)) == "compiled"
+    assert compiled_after(10)(lambda array: array.size)(np.zeros(9)) == 9
+
+
+def test_what_an_earlier_run_has_compiled_is_used_after_a_fifth_of_the_work(tmp_path):
+    from numba import njit
+
+    for kept, said in ((False, None), (True, "compiled")):
+        kernel = made_kernel(tmp_path / "kernels.py")
+        assert list(tmp_path.rglob("*.nbi")) == ([ANY] if kept else [])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(numerics, "_njit", lambda function: lambda *arguments: "compiled")
+            assert [compiled_after(10)(kernel)(np.zeros(1)) for _ in range(2)] == [None, None]
+            assert compiled_after(10)(kernel)(np.zeros(2)) == said
+        njit(cache=True)(kernel)(np.zeros(1))
+
+
+def made_kernel(path):
+    """Return a function of a module that has been written and loaded."""
+    path.write_text("def kernel(array):\n    return None\n")
+    spec = spec_from_file_location(path.stem, path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.kernel
 
 
 def test_log_gamma_is_that_of_the_standard_library():

@@ -31,7 +31,7 @@ def outcomes_of(
     ``usual_of`` has a row an endpoint: columns ns, failed, refused and long.
     """
     usual = usual_of.reindex(trees.node, fill_value=0.0)
-    usual_ns = usual["ns"].to_numpy()
+    usual_ns = usual["ns"].to_numpy(copy=True)  # contiguous, so that `origins` is compiled once
     usually_fails = usual["failed"].to_numpy() > config.usual_failure_share
     usually_refuses = usual["refused"].to_numpy() > config.usual_failure_share
     duration = trees.end - trees.start

@@ -60,7 +60,7 @@ def made_counts(
         window_ns=window_ns,
         stuck_ptr=np.searchsorted(window, np.arange(len(n) + 1)),
         stuck_code=code.astype(np.int64),
-        stuck_age_s=age_s,
+        stuck_age_s=age_s.copy(),  # contiguous, as windows has them: compiled once for both
         **zeros | follows | given,
     )
 
