@@ -26,6 +26,7 @@ from itertools import chain
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDING = ROOT / "data" / "cause_latency.csv.gz"
@@ -476,14 +477,22 @@ class Watch:
 
 
 def watched(modules: list[Source], recording: Path = RECORDING) -> Watch:
-    """Return what a second replay of a recording showed; the first one compiles and imports."""
-    import aiops_lab as lab
+    """Return what a second replay of a recording showed; the first one compiles and imports.
 
-    replay: Any = lab.replay
-    frame = lab.read_spans(recording)
+    A short recording is not worth compiling, so kernels would run as plain Python and each helper
+    that they call would be counted: here all are compiled, as in a long one.
+    """
+    import aiops_lab as lab
+    from aiops_lab import numerics
+
+    with patch.object(numerics, "_values_in", lambda arguments: sys.maxsize):
+        return _watched(modules, lab.replay, lab.read_spans(recording), recording.name)
+
+
+def _watched(modules: list[Source], replay: Any, frame: Any, name: str) -> Watch:
     incidents = len(replay(frame).incidents)
     if incidents != 1:
-        raise ValueError(f"{recording.name} must hold 1 incident, got {incidents}")
+        raise ValueError(f"{name} must hold 1 incident, got {incidents}")
     watch = Watch({module.path: module.name for module in modules})
     sys.setprofile(watch)
     try:

@@ -9,9 +9,10 @@ the tests take longer than a minute; one that no test notices *survives*.
 - A comparison is negated: < and >=, <= and >, == and !=.
 
 The tests of ``aiops_lab/explain/metrics.py`` are those that `TESTS` names, else
-``tests/explain/test_metrics.py``, else all of ``tests/explain``. numba's compiler is switched off:
-it does not notice that a function was changed which lies in another file than its caller, and
-compiling takes longer than the tests do without.
+``tests/explain/test_metrics.py``, else all of ``tests/explain``. numba's compiler is switched off,
+as compiling takes longer than most tests do without. Those of `COMPILED` take minutes without: they
+have it, and for each mutant an empty cache, because numba does not notice that a function was
+changed which lies in another file than its caller.
 
 Survivors that nobody needs to mend stand in ``mutants_survivors.toml`` beside this file, each with
 its reason.
@@ -89,6 +90,7 @@ ENVIRONMENT = {
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # saves two seconds a mutant
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+COMPILED = ("tests/detect/test_shape.py",)
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "solved", "students")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -304,9 +306,18 @@ class Workshop:
 
     def _run(self, copy: Path, tests: tuple[str, ...], **more: str) -> tuple[int | None, str]:
         """Return the exit code of pytest, None after the time limit, and what it printed."""
-        environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(copy)} | more
         if self.closed:
             return None, ""
+        if set(tests).isdisjoint(COMPILED):
+            return self._finished(copy, tests, more)
+        with tempfile.TemporaryDirectory(prefix="kernels") as kernels:
+            compiler = {"NUMBA_DISABLE_JIT": "0", "NUMBA_CACHE_DIR": kernels}
+            return self._finished(copy, tests, more | compiler)
+
+    def _finished(
+        self, copy: Path, tests: tuple[str, ...], more: dict[str, str]
+    ) -> tuple[int | None, str]:
+        environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(copy)} | more
         process = subprocess.Popen(
             [*PYTEST, *tests],
             cwd=copy,
