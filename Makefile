@@ -25,7 +25,7 @@ demo: $(VENV)/set-up-demo  ## start the shop, break /payment, see the incident a
 lab: $(VENV)/set-up-lab  ## open the map of the course in JupyterLab, with copies of the lessons in my_lessons/
 	@$(PY) notebooks/copies.py lab
 	@mkdir -p $(VENV)/share/jupyter/lab/settings && cp notebooks/overrides.json $(VENV)/share/jupyter/lab/settings
-	@$(PY) -m jupyterlab my_lessons/README.md
+	@$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) my_lessons/README.md
 
 students: $(VENV)/set-up-lab  ## copy the lessons into students/, without their solutions
 	@$(PY) notebooks/copies.py students

@@ -112,8 +112,11 @@ def _njit(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
     while _parts:
         register_jitable(_parts.pop())
-    options: dict[str, Any] = {"cache": True, "no_cfunc_wrapper": True}  # nothing calls it from C
-    return njit(**options)(function)
+    options: dict[str, Any] = {"no_cfunc_wrapper": True}  # nothing calls it from C
+    try:
+        return njit(**options, cache=True)(function)
+    except RuntimeError:  # no folder can be written to, as in a container: for this process alone
+        return njit(**options)(function)
 
 
 def log_gamma(x: float) -> float:

@@ -87,3 +87,16 @@ def test_scores_of_series_are_the_same_to_the_bit(method, monkeypatch):
     fast, plain = both_ways(lambda: lab.anomaly_scores(values, method=method), monkeypatch)
     assert fast.any()
     np.testing.assert_array_equal(fast, plain)
+
+
+def test_where_no_folder_can_be_written_functions_are_compiled_none_the_less(monkeypatch):
+    caching = pytest.importorskip("numba.core.caching")
+    for kind in vars(caching).values():
+        if hasattr(kind, "_locator_classes"):
+            monkeypatch.setattr(kind, "_locator_classes", [])
+
+    @compiled_after(0)
+    def double(values):
+        return 2 * values.sum()
+
+    assert double(np.arange(4)) == 12
