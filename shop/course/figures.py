@@ -213,3 +213,46 @@ def metric_lines(latency: pd.DataFrame, fault_s: float) -> None:
     ax.axvline(fault_s, color=BLACK, ls=":", label="the network gets slow")
     ax.set(xlabel="second", ylabel="mean latency (ms)", ylim=(0, None))
     ax.legend(loc="upper left")
+
+
+def requests_of_customers(
+    frames: Mapping[str, pd.DataFrame], to_explain_s: Mapping[str, tuple[float, float]]
+) -> None:
+    """Draw each request of a customer by when it began, how long it took, and whether it failed;
+    four recordings, with the time that is to be explained.
+    """
+    fig = plt.figure(figsize=(11, 5.5), layout="constrained")
+    axes = fig.subplots(2, 2, sharex=True, sharey=True)
+    for ax, (name, frame) in zip(axes.flat, frames.items(), strict=True):
+        asked = frame[frame["parent_id"].isna() & frame["duration_ms"].notna()]
+        second = (asked["start"] - frame["start"].min()).dt.total_seconds()
+        bad = asked["status"] >= 500
+        ms = asked["duration_ms"]
+        ax.semilogy(second[~bad], ms[~bad], ".", ms=2, color=BLUE, label="answered")
+        ax.semilogy(second[bad], ms[bad], "x", ms=4, color=VERMILLION, label="failed")
+        ax.axvspan(*to_explain_s[name], color=GREY, alpha=0.15, label="to be explained")
+        ax.set_title(name, loc="left")
+    for ax in axes[1]:
+        ax.set_xlabel("second of the run")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("request (ms, log scale)")
+    axes[0, 0].legend(loc="upper left", markerscale=2)
+
+
+def lost_share(effect: pd.DataFrame, entry: str, fault_s: tuple[float, float]) -> pd.Series:
+    """Draw which share of an entry's requests failed only because of the fault, every 10 s; return
+    the shares.
+
+    `effect`: of a twin.
+    """
+    second = (effect["start"] - effect["start"].min()).dt.total_seconds()
+    lost = effect["failed_with"] & ~effect["failed_without"]
+    mine = effect["entry"] == entry
+    share = lost[mine].groupby(second[mine] // 10 * 10).mean()
+    _, ax = plt.subplots(figsize=(9, 3.2), layout="constrained")
+    ax.step(share.index, share, where="post", color=VERMILLION, marker="o", ms=4)
+    ax.axvspan(*fault_s, label="the fault is there", **FAULT_LOOK)
+    ax.set(xlabel="second of the run", ylabel="share that failed\nonly because of the fault")
+    ax.set_ylim(-0.03, 1.03)
+    ax.legend(loc="upper left")
+    return share

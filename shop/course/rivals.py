@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from aiops_lab.progress import Bar
 from shop.catalogue import SCENARIOS
 from shop.course.cases import SILENT, Case, answers, played
+from shop.course.waiting import steps
 from shop.virtual_time.scenario import Scenario
 
 BEGIN_S, END_S, LENGTH_S = 40.0, 70.0, 80.0
@@ -60,7 +60,7 @@ def side_by_side(names: Iterable[str], seeds: Sequence[int], rules: Iterable[str
     pairs = [(name, seed) for name in names for seed in seeds]
     asked = list(rules)
     tables = []
-    for name, seed in Bar(pairs, unit="incident", leave=False):
+    for name, seed in steps(pairs, "incident"):
         said = _said(played(shorter(name), seed), asked)
         tables.append(said.assign(scenario=name, seed=seed))
     return pd.concat(tables, ignore_index=True)
@@ -97,7 +97,7 @@ def by_size(sizes: Iterable[float], seeds: Sequence[int], rules: Sequence[str]) 
     """
     pairs = [(ms, seed) for ms in sizes for seed in seeds]
     tables = []
-    for ms, seed in Bar(pairs, unit="incident", leave=False):
+    for ms, seed in steps(pairs, "incident"):
         said = _said(played(shorter("delay", duration_ms=ms), seed), rules)
         tables.append(said.assign(ms=ms, seed=seed))
     table = pd.concat(tables, ignore_index=True)
