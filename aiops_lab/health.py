@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiops_lab.detect.forecast import COVERAGE, forecast_crossing
+from aiops_lab.detect.forecast import COVERAGE, MIN_POINTS, forecast_crossing
 from aiops_lab.results import iso
 from aiops_lab.traces.encode import EncodedSpans, is_failed
 
@@ -172,13 +172,19 @@ def latency_forecast(
     if usual_ms is None:
         return None
     closed = requests[requests["duration_ms"].notna()]
-    ended = closed["start"] + pd.to_timedelta(closed["duration_ms"], "ms")
-    ended_s = ended.to_numpy("datetime64[ns]").astype(np.int64) / 1e9
-    answers = pd.DataFrame({"s": ended_s, "ms": closed["duration_ms"].to_numpy()})
-    intervals = answers.groupby(answers["s"] // FORECAST_EVERY_S)
-    rows = intervals.agg(s=("s", "mean"), ms=("ms", "mean"), n=("ms", "size"))
+    if len(closed) < MIN_POINTS:
+        return None
+    ms = closed["duration_ms"].to_numpy(float)
+    ended_s = closed["start"].to_numpy("datetime64[ns]").astype(np.int64) / 1e9 + ms / 1e3
+    begin_s = FORECAST_EVERY_S * np.floor(ended_s.min() / FORECAST_EVERY_S)
+    interval = ((ended_s - begin_s) // FORECAST_EVERY_S).astype(np.int64)
+    n = np.bincount(interval)
+    some = np.maximum(n, 1)  # an interval without answers has no weight
+    means_s = np.bincount(interval, ended_s - begin_s) / some
+    at_s = begin_s + np.where(n > 0, means_s, FORECAST_EVERY_S * (np.arange(len(n)) + 0.5))
+    means_ms = np.bincount(interval, ms) / some
     threshold_ms = ratio * usual_ms
-    found = forecast_crossing(rows["s"], rows["ms"], threshold_ms, weights=rows["n"])
+    found = forecast_crossing(at_s, means_ms, threshold_ms, weights=n)
     if found is None:
         return None
     is_bounded = np.isfinite(found.latest_s)
