@@ -67,8 +67,8 @@ PLANTS = (
     Plant(
         "04",
         "another seed",
-        "graded(seed) for seed in (1, 2, 3)",
-        "graded(seed) for seed in (4, 2, 3)",
+        "graded(seed) for seed in steps((1, 2, 3)",
+        "graded(seed) for seed in steps((4, 2, 3)",
     ),
     Plant("04", "another rule", '{"detectors": (latency_anomaly,)}', '{"detectors": (above(60),)}'),
     Plant("05", "another season", "**hourly, seasonal=seasonal)", "**hourly, seasonal=False)"),
