@@ -173,9 +173,6 @@ def _is_full(now: pd.DataFrame, account: int, config: RcaConfig) -> bool:
     work = mine[~mine["failed"]]
     if failed.empty or len(work) < config.min_requests:
         return False
-    # until then requests may be in hand that came before the first one here
-    later = failed[failed["start"] >= work["end"].min()]
-    failed = failed if later.empty else later
     most = _in_hand(work["start"], work).max()
     then = _in_hand(failed["start"], work)
     most = max(most, then.max())

@@ -167,12 +167,3 @@ def test_repeated_calls_count_by_how_often_each_caller_repeats_them() -> None:
     assert again.to_dict() == {7: 150.0, 8: 150.0}
     nobody = times.iloc[:0]
     assert queueing._by_attempts(nobody, now).empty
-
-
-def test_a_house_is_full_though_the_first_who_are_turned_away_find_few_that_are_known() -> None:
-    work = pd.DataFrame({"start": [0, 1, 2, 3, 4], "end": [10, 20, 21, 22, 23], "failed": False})
-    work = pd.concat([work, work + 10], ignore_index=True).assign(failed=False)
-    early = pd.DataFrame({"start": [1.5, 15.0], "end": [2.0, 15.5], "failed": True})
-    mine = pd.concat([work, early]).assign(account=0)
-    assert queueing._is_full(mine, 0, lab.RcaConfig())
-    assert not queueing._is_full(mine[mine["start"] != 15.0], 0, lab.RcaConfig())
