@@ -375,9 +375,9 @@ class Monitor:
             seen = last_anomalies(self.incidents())
             found = {}
             for key, rows in groups:
-                row = health_of(rows, usual_ms(key), moment, seen.get(key))
-                row["forecast"] = latency_forecast(rows, usual_ms(key), self.sensitivity.ratio)
-                found[key] = row
+                found[key] = health_of(rows, usual_ms(key), moment, seen.get(key))
+                ahead = latency_forecast(rows, usual_ms(key), self.sensitivity.ratio)
+                found[key]["forecast"] = ahead
             self._forecasts = moment, {key: row["forecast"] for key, row in found.items()}
             return found
 
@@ -386,14 +386,12 @@ class Monitor:
         by name; as of at most ten seconds ago. See `health.latency_forecast`.
         """
         with self._lock:
-            moment, latest = self._forecasts
-            age_s = abs((to_utc(now) - moment).total_seconds())
-            if age_s >= FORECAST_EVERY_S:
+            age = to_utc(now) - self._forecasts[0]
+            if abs(age.total_seconds()) >= FORECAST_EVERY_S:
                 self.metrics_by_key(now)
-                _, latest = self._forecasts
-            names = display_names(latest)
-            found = {names[key]: latest.get(key) for key in latest if key in incident.keys}
-            return {name: forecast for name, forecast in found.items() if forecast is not None}
+            names = display_names(latest := self._forecasts[1])
+            mine = incident.keys & latest.keys()
+            return {names[key]: found for key in sorted(mine) if (found := latest[key])}
 
     def timeline(self, now: pd.Timestamp, every_s: float = 10.0) -> dict[str, pd.DataFrame]:
         """Return what each endpoint answered over the last five minutes, by name: a row an interval
