@@ -30,7 +30,8 @@ def end_with_body(span: OpenSpan, response: requests.Response, streams: bool) ->
         Whether the caller goes on with the headers, before the body has come.
     """
     raw = response.raw
-    if not isinstance(raw, HTTPResponse) or _is_empty(raw):
+    # (isinstance of another class is slow: this one is an abstract base class by its parent)
+    if raw is None or not isinstance(raw, HTTPResponse) or _is_empty(raw):
         span.end()
         return
     if streams:

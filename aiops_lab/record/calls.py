@@ -33,10 +33,12 @@ def begin_call(
     context
         Where the call belongs. Default: below the current request, else a new trace.
     """
-    url = _split(address)
-    host = _host(url.scheme, url.netloc)
-    peer = _name_peer(recorder, peers, f"{url.scheme}://{host}{url.path}", host)
-    endpoint = recorder.names.limit(peer, fold(url.path or "/"))
+    url, host, endpoint = _place(address)
+    peer = _name_peer(peers, url) if peers else None
+    names = recorder.names
+    if peer is None:
+        peer = names.limit_service(host)
+    endpoint = names.limit(peer, endpoint)
     context = context_of_call() if context is None else context
     span = OpenSpan(recorder, endpoint, context, "client", peer)
     span.method = known_method(method)
@@ -47,18 +49,28 @@ def inject(span: OpenSpan, headers: Any) -> str:
     """Write the trace context into the headers of a call and return the traceparent."""
     traceparent = format_traceparent(span.trace_id, span.span_id, span.flags)
     headers["traceparent"] = traceparent
-    headers.pop("tracestate", None)  # a copied header would belong to another trace
     if span.tracestate:
         headers["tracestate"] = span.tracestate
+        return traceparent
+    try:  # noqa: SIM105  # suppress() costs more than all else here
+        del headers["tracestate"]  # a copied header would belong to another trace
+    except KeyError:
+        pass
     return traceparent
 
 
-def _name_peer(recorder: Recorder, peers: Peers, address: str, host: str) -> str:
-    """Return the name of the service at an address, as `_normal` writes it."""
+def _name_peer(peers: Peers, address: str) -> str | None:
+    """Return the name of the service at an address, as `_place` writes it; None without one."""
     bases = [base for base in peers if _is_below(address, _normal(base))]
-    if bases:
-        return peers[max(bases, key=len)]
-    return recorder.names.limit_service(host)
+    return peers[max(bases, key=len)] if bases else None
+
+
+@lru_cache(maxsize=512)
+def _place(address: str) -> tuple[str, str, str]:
+    """Return where a call goes: the URL without what is private, host:port, the folded path."""
+    url = _split(address)
+    host = _host(url.scheme, url.netloc)
+    return f"{url.scheme}://{host}{url.path}", host, fold(url.path or "/")
 
 
 def _split(url: str) -> SplitResult:

@@ -307,16 +307,18 @@ def last_rows(db: sqlite3.Connection) -> tuple[int, int]:
     return spans, fresh
 
 
-def pack_ids(trace: str, span: str, parent: str | None) -> bytes | str:
+def pack_ids(trace: str, span: str, parent: str | None) -> bytearray | str:
     """Return the three ids of a span as their bytes; as JSON text where they are of another kind.
+
+    Not as `bytes`: for those the module sqlite3 looks for an adapter each time.
 
     The usual ids are lower-case hexadecimal of 32, 16 and 16 digits; the parent may be missing.
     """
-    digits = trace + span + (parent or "")
-    lengths = len(trace), len(span), 16 if parent is None else len(parent)
-    if lengths == (32, 16, 16):
+    digits = trace + span if parent is None else trace + span + parent
+    is_usual = parent is None or len(parent) == 16
+    if is_usual and len(trace) == 32 and len(span) == 16:
         try:
-            ids = bytes.fromhex(digits)
+            ids = bytearray.fromhex(digits)
         except ValueError:
             pass
         else:
@@ -326,10 +328,10 @@ def pack_ids(trace: str, span: str, parent: str | None) -> bytes | str:
     return json.dumps([trace, span, parent], ensure_ascii=False)
 
 
-def pack_trace(trace: str) -> bytes | str:
+def pack_trace(trace: str) -> bytearray | str:
     """Return how what `pack_ids` returns begins for the spans of a trace."""
     packed = pack_ids(trace, "0" * 16, None)
-    return packed[:16] if isinstance(packed, bytes) else packed[: packed.index('", "0') + 2]
+    return packed[:16] if isinstance(packed, bytearray) else packed[: packed.index('", "0') + 2]
 
 
 def unpack_ids(ids: bytes | str) -> tuple[str, str, str | None]:

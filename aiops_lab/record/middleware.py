@@ -336,5 +336,6 @@ def _context_of_request(environ: WSGIEnvironment) -> Context:
     came = parse_traceparent(environ.get("HTTP_TRACEPARENT", ""))
     if came is None:
         return new_trace_id(), None, KNOWN_FLAGS, ""
-    state = environ.get("HTTP_TRACESTATE", "")
-    return *came, state and parse_tracestate(state)
+    trace_id, parent_id, flags = came
+    state = environ.get("HTTP_TRACESTATE")
+    return trace_id, parent_id, flags, parse_tracestate(state) if state else ""

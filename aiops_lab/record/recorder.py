@@ -282,7 +282,11 @@ class ServerSpan(OpenSpan):
             self.endpoint = UNMATCHED
         if exc_info and exc_info[0]:
             self.reported = exc_info[0][1]
-        kept = [header for header in headers if header[0].lower() != "x-trace-id"]
+        kept = list(headers)
+        for header in headers:
+            name = header[0]
+            if len(name) == 10 and name.lower() == "x-trace-id":  # one from further inside
+                kept.remove(header)
         kept.append(("X-Trace-Id", self.trace_id))
         self._write = self.server(status, kept, *exc_info)
         return self.write
@@ -346,7 +350,9 @@ current_call: ContextVar[Any] = ContextVar("aiops_lab_calling", default=None)
 
 def context_of_call() -> Context:
     """Return the context of a call that is made now: below the current request, or a new trace."""
-    caller = current_span.get() or _span_of_flask()
+    caller = current_span.get()
+    if caller is None:
+        caller = _span_of_flask()
     if caller is None:
         return new_trace_id(), None, KNOWN_FLAGS, ""
     return caller.trace_id, caller.span_id, caller.flags, caller.tracestate

@@ -6,20 +6,27 @@ import math
 import secrets
 import sqlite3
 from collections.abc import Callable
+from itertools import groupby
 from operator import index
 from typing import Any
 
 from aiops_lab.record import database
 from aiops_lab.spans import Span, link_text
 
-INSERT = "INSERT INTO fresh VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT_STACK = "INSERT OR REPLACE INTO stacks VALUES (?, ?)"
-INSERT_OPEN = "INSERT INTO open VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+# By the length of a row. What most spans do not have is left out, because for None the module
+# sqlite3 looks for an adapter each time.
+INSERT = {
+    5: "INSERT INTO fresh (op, ended, duration, status, ids) VALUES (?, ?, ?, ?, ?)",
+    8: "INSERT INTO fresh VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+}
+INSERT_STACK = {2: "INSERT OR REPLACE INTO stacks VALUES (?, ?)"}
+INSERT_OPEN = {8: "INSERT INTO open VALUES (?, ?, ?, ?, ?, ?, ?, ?)"}
 INSERT_NAME = "INSERT INTO names VALUES (NULL, ?, ?, ?, ?, ?, ?)"
 
 # Of service, endpoint, kind, peer, method and instance.
 NAME_TYPES = str, str, str, str | None, str | None, str | None
 
+_WIDTH = len(Span._fields)
 _UNKNOWN = None, None, None, None  # the last fields of a tuple that leaves them out
 
 
@@ -59,7 +66,7 @@ class SpanRows:
     def _insert(
         self,
         db: sqlite3.Connection,
-        statement: str,
+        statements: dict[int, str],
         row: Callable[[sqlite3.Connection, Any], database.Row],
         items: list[Any],
     ) -> int:
@@ -67,39 +74,48 @@ class SpanRows:
         refused = 0
         db.execute("SAVEPOINT items")
         try:
-            db.executemany(statement, [row(db, item) for item in items])
+            rows = [row(db, item) for item in items]
+            for length, alike in groupby(rows, len):
+                db.executemany(statements[length], alike)
         except database.UNFIT:
             db.execute("ROLLBACK TO items")
             self.forget_names()
             mended = [_without_nan(item) for item in items]
             if mended != items:
-                refused = self._insert(db, statement, row, mended)
+                refused = self._insert(db, statements, row, mended)
             elif len(items) > 1:
-                refused = sum(self._insert(db, statement, row, [item]) for item in items)
+                refused = sum(self._insert(db, statements, row, [item]) for item in items)
             else:
                 refused = 1
         db.execute("RELEASE items")
         return refused
 
     def _row(self, db: sqlite3.Connection, span: Span) -> database.Row:
-        ids, place, (start, duration, status, error) = span[:3], span[3:7], span[7:11]
-        method, instance, first_byte, links = span[11:] or _UNKNOWN
-        name = (*place, method, instance)
+        if len(span) != _WIDTH:
+            span = (*span, *_UNKNOWN)  # type: ignore[assignment]
+        trace, own, parent, service, endpoint, kind, peer = span[:7]
+        start, length, code, error, method, instance, first, links = span[7:]
+        name = service, endpoint, kind, peer, method, instance
         name_code = self._codes.get(name) or self._code(db, name)
         # SQLite would keep a float, and whoever reads the file would fail
-        length = None if duration is None else index(duration)
-        first = None if first_byte is None else index(first_byte)
-        code = None if status is None else index(status)
+        if type(length) is not int:
+            length = _whole(length)
+        if type(code) is not int:
+            code = _whole(code)
+        first = None if first is None else index(first)
         ended = index(start) + (length or 0)
         if error is not None and not isinstance(error, str):
             raise TypeError("error")
-        packed = database.pack_ids(*ids)
+        packed = database.pack_ids(trace, own, parent)
+        if error is None and first is None and not links:
+            return name_code, ended, length, code, packed
         link = link_text(links) if links else None
         return name_code, ended, length, code, packed, error, first, link
 
     def _open_row(self, db: sqlite3.Connection, span: Span) -> database.Row:
         code, start, _, *rest = self._row(db, span)
-        return self._writer, code, start, *rest
+        missing = [None] * (5 - len(rest))
+        return self._writer, code, start, *rest, *missing
 
     def _code(self, db: sqlite3.Connection, name: database.Row) -> int:
         """Return the number of a name, the same in all processes: the file is locked meanwhile."""
@@ -112,6 +128,11 @@ class SpanRows:
             cursor = db.execute(INSERT_NAME, name)
             self._codes[name] = cursor.lastrowid or 0
         return self._codes[name]
+
+
+def _whole(value: Any) -> int | None:
+    """Return a whole number as Python's own, None as it is; TypeError for all else."""
+    return None if value is None else index(value)
 
 
 def _same(_: sqlite3.Connection, stack: tuple[str, str]) -> database.Row:

@@ -53,6 +53,9 @@ class Session(requests.Session):
 
     __attrs__ = [*requests.Session.__attrs__, "recorder", "peers"]
 
+    # The last one that was used. It does not refer to its session: that would be a cycle.
+    _recording: _RecordingAdapter | None = None
+
     def __init__(
         self,
         sink: Sink,
@@ -81,7 +84,10 @@ class Session(requests.Session):
         adapter = super().get_adapter(url)  # type: ignore[arg-type]
         if current_call.get() is None:
             return adapter
-        return _RecordingAdapter(adapter, self)
+        known = self._recording
+        if known is None or known._adapter is not adapter or known._peers is not self.peers:
+            known = self._recording = _RecordingAdapter(adapter, self.recorder, self.peers)
+        return known
 
 
 class SentCall(NamedTuple):
@@ -99,14 +105,16 @@ class SentCall(NamedTuple):
 
 
 _NOT_SENT = SentCall("", None)
+_make_sent = tuple.__new__  # a third of the time of SentCall(...)
 
 
 class _RecordingAdapter(BaseAdapter):
     """An adapter whose calls are client spans; in all else the adapter that it stands for."""
 
-    def __init__(self, adapter: BaseAdapter, session: Session) -> None:
+    def __init__(self, adapter: BaseAdapter, recorder: Recorder, peers: Peers) -> None:
         self._adapter = adapter
-        self._session = session
+        self._recorder = recorder
+        self._peers = peers
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._adapter, name)
@@ -135,14 +143,14 @@ class _RecordingAdapter(BaseAdapter):
         self._adapter.close()
 
     def _begin(self, request: requests.PreparedRequest) -> OpenSpan:
-        session = self._session
         call = current_call.get()
-        follows = call is not None and call.is_carried_by(request)
-        context = call.context if follows else None  # type: ignore[union-attr]
+        context = None
+        if call is not None and call is not _NOT_SENT and call.is_carried_by(request):
+            context = call.context
         if context is None:
             context = context_of_call()
         method, url = request.method or "GET", request.url or ""
-        span = begin_call(session.recorder, session.peers, method, url, context)
-        current_call.set(SentCall(inject(span, request.headers), context))
+        span = begin_call(self._recorder, self._peers, method, url, context)
+        current_call.set(_make_sent(SentCall, (inject(span, request.headers), context)))
         span.show()
         return span

@@ -25,27 +25,63 @@ _TRACEPARENT = re.compile(
     r"(?(1)(?:-[^,]*)?)[ \t]*"
 )
 
+# What nearly all callers send, at a third of the time.
+_USUAL = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_FLAGS = {f"{flags:02x}": flags & KNOWN_FLAGS for flags in range(256)}
+_FLAG_DIGITS = [f"{flags:02x}" for flags in range(256)]
+
 # In level 2, @ is an ordinary letter of a key and a key may begin with a digit, unlike in level 1.
 _MEMBER = re.compile(
     r"([a-z0-9][a-z0-9_*/@-]{0,255})="
     r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 )
 
+NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
+
 # A generator of its own: random.seed(0) in a lesson must not repeat trace ids.
 _rng = random.Random()
-_getrandbits = _rng.getrandbits
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_rng.seed)
+
+# Ids are made many at a time: within a request, a number that becomes text costs as much as the
+# rest of the span.
+_BLOCK = 256
+_trace_ids: list[str] = []
+_span_ids: list[str] = []
 
 
 def new_trace_id() -> str:
     """Return 32 random hex digits, not all zero."""
-    return "%032x" % (_getrandbits(128) or 1)  # faster than an f-string
+    try:
+        return _trace_ids.pop()
+    except IndexError:
+        return _make_ids(_trace_ids, NO_TRACE)
 
 
 def new_span_id() -> str:
     """Return 16 random hex digits, not all zero."""
-    return "%016x" % (_getrandbits(64) or 1)
+    try:
+        return _span_ids.pop()
+    except IndexError:
+        return _make_ids(_span_ids, NO_SPAN)
+
+
+def _make_ids(spare: list[str], zero: str) -> str:
+    """Return an id as long as `zero`, and add more to those that are spare."""
+    size = len(zero) // 2
+    made = _rng.randbytes(_BLOCK * size).hex(" ", size).split()
+    mine, *others = filter(zero.__ne__, made)
+    spare += others
+    return mine
+
+
+def _begin_in_child() -> None:
+    """Make other ids than the parent: what it has left over is its own."""
+    _rng.seed()
+    _trace_ids.clear()
+    _span_ids.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def parse_traceparent(text: str) -> tuple[str, str, int] | None:
@@ -62,6 +98,11 @@ def parse_traceparent(text: str) -> tuple[str, str, int] | None:
     >>> parse_traceparent("00-4BF9-1-01") is None
     True
     """
+    usual = _USUAL.fullmatch(text)
+    if usual is not None:
+        trace_id, span_id, flags = usual.groups()
+        is_empty = trace_id == NO_TRACE or span_id == NO_SPAN
+        return None if is_empty else (trace_id, span_id, _FLAGS[flags])
     match = _TRACEPARENT.fullmatch(text)
     if match is None:
         return None
@@ -77,7 +118,7 @@ def format_traceparent(trace_id: str, span_id: str, flags: int = KNOWN_FLAGS) ->
     >>> format_traceparent("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
     '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03'
     """
-    return f"00-{trace_id}-{span_id}-{flags:02x}"
+    return f"00-{trace_id}-{span_id}-{_FLAG_DIGITS[flags]}"
 
 
 def parse_tracestate(text: str) -> str:
