@@ -154,8 +154,7 @@ class AsgiSpan(ServerSpan):
 
     def __init__(self, instrumented: InstrumentedAsgi, scope: Scope, outer: Any) -> None:
         context = _context_of(scope) if outer is None else _context_below(outer)
-        super().__init__(instrumented.recorder, UNMATCHED, context)
-        self.begin(scope.get("method"), None)  # type: ignore[arg-type]
+        super().__init__(instrumented.recorder, context, scope.get("method"))
         self.instrumented = instrumented
         self.scope = scope
         self.is_started = self.is_disconnected = False

@@ -7,11 +7,13 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from aiops_lab.endpoints import fold, known_method
-from aiops_lab.record.recorder import Context, OpenSpan, Recorder, context_of_call
+from aiops_lab.endpoints import OVERFLOW, fold, known_method
+from aiops_lab.record.recorder import Context, OpenSpan, Place, Recorder, context_of_call
 from aiops_lab.record.trace_context import format_traceparent
 
 PORTS = {"http": 80, "https": 443}
+
+MAX_PLACES = 512  # that are remembered: with an id in each URL, those of the last seconds
 
 Peers = Mapping[str, str]
 """The names of called services, by their base urls."""
@@ -33,12 +35,8 @@ def begin_call(
     context
         Where the call belongs. Default: below the current request, else a new trace.
     """
-    url, host, endpoint = _place(address)
-    peer = _name_peer(peers, url) if peers else None
-    names = recorder.names
-    if peer is None:
-        peer = names.limit_service(host)
-    endpoint = names.limit(peer, endpoint)
+    known = None if peers else recorder.places.get(address)
+    peer, endpoint = known or _find_place(recorder, peers, address)
     context = context_of_call() if context is None else context
     span = OpenSpan(recorder, endpoint, context, "client", peer)
     span.method = known_method(method)
@@ -59,14 +57,28 @@ def inject(span: OpenSpan, headers: Any) -> str:
     return traceparent
 
 
+def _find_place(recorder: Recorder, peers: Peers, address: str) -> Place:
+    """Return whom a call reaches and where; keep that for the next call, where it cannot change."""
+    url, host, route = _split_place(address)
+    named = _name_peer(peers, url) if peers else None
+    names = recorder.names
+    peer = names.limit_service(host) if named is None else named
+    place = peer, names.limit(peer, route)
+    if not peers and OVERFLOW not in place:  # what is too many is counted each time
+        if len(recorder.places) >= MAX_PLACES:
+            recorder.places.clear()
+        recorder.places[address] = place
+    return place
+
+
 def _name_peer(peers: Peers, address: str) -> str | None:
-    """Return the name of the service at an address, as `_place` writes it; None without one."""
+    """Return the name of the service at an address of `_split_place`; None without one."""
     bases = [base for base in peers if _is_below(address, _normal(base))]
     return peers[max(bases, key=len)] if bases else None
 
 
-@lru_cache(maxsize=512)
-def _place(address: str) -> tuple[str, str, str]:
+@lru_cache(maxsize=MAX_PLACES)
+def _split_place(address: str) -> tuple[str, str, str]:
     """Return where a call goes: the URL without what is private, host:port, the folded path."""
     url = _split(address)
     host = _host(url.scheme, url.netloc)

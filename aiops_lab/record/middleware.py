@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from aiops_lab.endpoints import UNMATCHED
 from aiops_lab.record.asgi import instrument_asgi
 from aiops_lab.record.recorder import (
     SPAN,
@@ -205,8 +204,7 @@ class _Instrumented:
             return self.app(environ, start_response)  # mounted in an app that records already
         else:
             context = _context_below(outer[0])
-        request = ServerSpan(recorder, UNMATCHED, context)
-        request.begin(environ.get("REQUEST_METHOD"), start_response)
+        request = ServerSpan(recorder, context, environ.get("REQUEST_METHOD"), start_response)
         routes = self._routes
         mounted = environ.get("SCRIPT_NAME")
         if routes is None:

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, ismethod
 from socket import gethostname
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,6 +39,8 @@ Context = tuple[str, str | None, int, str]  # trace_id, parent_id, flags, traces
 # The stack holds the whole text of an error; a message may contain the body of a request.
 MAX_ERROR = 1000
 
+Place = tuple[str, str]  # the service that a call reaches, and its endpoint
+
 _log = get_logger(__name__)
 
 _make_span = tuple.__new__  # half the time of Span(...)
@@ -59,6 +61,8 @@ class Recorder:
         How many requests were not recorded, by route.
     names : EndpointNames
         The endpoints of paths that no route explains; counts what was too many.
+    places : dict
+        What the last calls reached, by URL.
     instance : str
         The host: spans of different ones may disagree about the time.
     """
@@ -75,12 +79,13 @@ class Recorder:
         self.sink = sink
         self.service = service
         self.redact = redact
-        self.give = sink if hasattr(sink, "opened") else PatientSink(sink)
+        self.give = _direct(sink) if hasattr(sink, "opened") else PatientSink(sink)
         self.opened: dict[str, Any] = getattr(sink, "opened", {})
         self.stack: Callable[..., object] = getattr(sink, "stack", lambda span_id, text: None)
         self.failed = 0
         self.left_out: dict[str, int] = {}
         self.names = EndpointNames()
+        self.places: dict[str, Place] = {}
         self.instance = gethostname()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -135,6 +140,12 @@ class Recorder:
         if self.failed == 1:
             message = "%s of service %r failed; requests go on"
             _log.warning(message, what, self.service, exc_info=True)
+
+
+def _direct(sink: Sink) -> Sink:
+    """Return what calls a sink at the least cost: a method costs less than its object."""
+    call = sink.__call__  # type: ignore[operator]
+    return call if ismethod(call) else sink
 
 
 class OpenSpan:
@@ -264,12 +275,22 @@ class ServerSpan(OpenSpan):
     reported: BaseException | None  # what the framework caught; a failure if the answer is one
     _write: Callable[[bytes], object]
 
-    def begin(self, method: str | None, server: StartResponse) -> None:
-        """Take what is known before the application works."""
+    def __init__(
+        self, recorder: Recorder, context: Context, method: str | None, server: Any = None
+    ) -> None:
+        # what OpenSpan does, without a second call
+        self.recorder = recorder
+        self.endpoint = UNMATCHED
+        self.kind = "server"
+        self.peer = self.error = self.first_byte_ns = self.reported = None
+        self.trace_id, self.parent_id, self.flags, self.tracestate = context
+        self.span_id = new_span_id()
+        self.status = 0
         self.method = method if method in METHODS or method is None else OTHER_METHOD
         self.server = server
-        self.named = self.by_path = self.complete = self.left_out = False
-        self.reported = None
+        self.ended = self.named = self.by_path = self.complete = self.left_out = False
+        self.start_ns = time_ns()
+        self.begun = perf_counter_ns()
 
     def start_response(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
         """Take the status, and add ``X-Trace-Id`` to the headers of the answer."""

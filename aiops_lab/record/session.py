@@ -6,7 +6,7 @@ one call        once a hop        begins the span         retries       read, cl
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import requests
 from requests.adapters import BaseAdapter
@@ -73,7 +73,7 @@ class Session(requests.Session):
         current = current_call.get()
         if current is not None and current.is_carried_by(request):  # a redirect
             return super().send(request, **kwargs)
-        token = current_call.set(_NOT_SENT)
+        token = current_call.set(SentCall())  # once a call: a context variable is slow to set
         try:
             return super().send(request, **kwargs)
         finally:
@@ -90,11 +90,11 @@ class Session(requests.Session):
         return known
 
 
-class SentCall(NamedTuple):
+class SentCall:
     """What the hops of one call share: the traceparent that the last one sent, and the context."""
 
-    traceparent: str
-    context: Context | None
+    traceparent = ""
+    context: Context | None = None  # nothing was sent yet
 
     def is_carried_by(self, request: Any) -> bool:
         """Return whether a request was copied from the last hop, as redirects are."""
@@ -102,10 +102,6 @@ class SentCall(NamedTuple):
             return False
         headers = getattr(request, "headers", None) or {}
         return headers.get("traceparent") == self.traceparent
-
-
-_NOT_SENT = SentCall("", None)
-_make_sent = tuple.__new__  # a third of the time of SentCall(...)
 
 
 class _RecordingAdapter(BaseAdapter):
@@ -143,14 +139,12 @@ class _RecordingAdapter(BaseAdapter):
         self._adapter.close()
 
     def _begin(self, request: requests.PreparedRequest) -> OpenSpan:
-        call = current_call.get()
-        context = None
-        if call is not None and call is not _NOT_SENT and call.is_carried_by(request):
-            context = call.context
-        if context is None:
-            context = context_of_call()
+        call = current_call.get() or SentCall()
+        follows = call.context is not None and call.is_carried_by(request)
+        context = call.context if follows else context_of_call()
         method, url = request.method or "GET", request.url or ""
         span = begin_call(self._recorder, self._peers, method, url, context)
-        current_call.set(_make_sent(SentCall, (inject(span, request.headers), context)))
+        call.traceparent = inject(span, request.headers)
+        call.context = context
         span.show()
         return span
