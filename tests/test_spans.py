@@ -256,13 +256,16 @@ def test_a_seed_set_for_a_lesson_does_not_repeat_ids():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_makes_ids_of_its_own():
+    new_trace_id(), new_span_id()  # then others are made already
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writing, new_trace_id().encode())
+        os.write(writing, (new_trace_id() + new_span_id()).encode())
         os._exit(0)
     os.waitpid(child, 0)
-    assert os.read(reading, 32).decode() != new_trace_id()
+    made = os.read(reading, 48).decode()
+    assert made[:32] != new_trace_id()
+    assert made[32:] != new_span_id()
     os.close(reading)
     os.close(writing)
 

@@ -41,6 +41,12 @@ def test_a_span_that_fits_no_column_is_counted_and_the_others_are_stored(connect
     assert len(written(connection, "fresh")) == 2
 
 
+def test_spans_with_an_error_and_without_stay_in_their_order(connection):
+    errors = [None, "late", None, None, "broken"]
+    SpanRows().write(connection, [span("/a", error=error) for error in errors], [], [])
+    assert [row[5] for row in written(connection, "fresh")] == errors
+
+
 def test_open_spans_of_a_writer_are_replaced_and_those_of_another_stay(connection):
     one, other = SpanRows(), SpanRows()
     one.write(connection, [], [], [span("/a")])

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import socket
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
@@ -19,6 +20,7 @@ from requests.auth import HTTPDigestAuth
 from urllib3.util import Retry
 
 from aiops_lab import Session, Span, instrument
+from aiops_lab.endpoints import MAX_ENDPOINTS, OVERFLOW
 from tests.support.serving import serving, wait_for
 
 SPANS: list[Span] = []
@@ -225,6 +227,44 @@ def test_a_mounted_adapter_is_the_one_that_is_found(session):
     mine = HTTPAdapter()
     session.mount("http://peer/", mine)
     assert session.get_adapter("http://peer/x") is mine
+
+
+def test_an_adapter_mounted_between_two_calls_makes_the_second(session, spans):
+    for body in (b"first", b"second"):
+        session.mount("http://", Memory(status_code=200, raw=BytesIO(body)))
+        assert session.get("http://peer/").content == body
+
+
+def test_a_session_that_is_dropped_is_gone_at_once():
+    session = Session(keep)
+    session.mount("http://", Memory(status_code=200))
+    session.get("http://peer/")
+    gone = weakref.ref(session)
+    del session
+    assert gone() is None
+
+
+def test_a_peer_that_gets_a_name_between_two_calls_has_it_in_the_second(spans):
+    with Session(keep) as session:
+        session.mount("http://", Memory(status_code=200))
+        session.get("http://peer/")
+        session.peers["http://peer"] = "payment"  # type: ignore[index]
+        session.get("http://peer/")
+        session.peers = {"http://peer": "bank"}
+        session.get("http://peer/")
+    assert [span.peer for span in spans] == ["peer:80", "payment", "bank"]
+
+
+def test_calls_beyond_the_most_of_endpoints_are_counted_each_time(spans):
+    with Session(keep) as session:
+        session.mount("http://", Memory(status_code=200))
+        names = session.recorder.names
+        for letters in range(MAX_ENDPOINTS):
+            names.limit("peer:80", f"/{letters}")
+        session.get("http://peer/new")
+        session.get("http://peer/new")
+    assert [span.endpoint for span in spans] == [OVERFLOW, OVERFLOW]
+    assert names.overflowed == 2
 
 
 def test_an_adapter_without_a_body_of_urllib3_ends_at_once(session, spans):
