@@ -7,6 +7,7 @@ argument.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import EllipsisType
 from typing import Any
 
@@ -25,6 +26,7 @@ _SURE = {"I do not say": None} | {f"{n} %": n / 100 for n in (50, 60, 70, 80, 90
 
 RIGHT = "Right."
 WRONG = "No, it is something else. Run the next cell, and see where your picture of it differs."
+WRONG_ANSWER = "No, it is something else. The hint of the exercise may help."
 
 
 class Reply(str):
@@ -55,13 +57,13 @@ def predict(name: str, guess: object = ..., sure: float | None = None) -> Any:
     Returns
     -------
     Reply or widget
-        ``right`` is True, False, or None without a guess; its text is what a notebook shows.
+        ``right`` is True, False, or None without a guess or with one of another kind than asked
+        for, which is not stored; its text is what a notebook shows.
 
     Raises
     ------
     ValueError
-        There is no such question, the guess is of another kind than asked for, or `sure` is not a
-        probability.
+        There is no such question, or `sure` is not a probability.
 
     Examples
     --------
@@ -72,7 +74,7 @@ def predict(name: str, guess: object = ..., sure: float | None = None) -> Any:
     if sure is not None:
         check_number("sure", sure, 0, 1)
     if not isinstance(guess, EllipsisType):
-        return _stored(asked, guess, sure)
+        return _told_or_refused(lambda: _stored(asked, guess, sure))
     before = read_guesses().get(name)
     if before is not None:
         return _reply(_again(asked, before), before.right)
@@ -87,22 +89,23 @@ def check_answer(name: str, answer: object = ...) -> Reply:
     name : str
         The question, such as ``"00.7"``.
     answer : number, str or list
-        The answer; ``...`` stands for none yet.
+        The answer; ``...`` stands for none yet: the question and its choices are shown.
 
     Returns
     -------
     Reply
-        ``right`` is True, False, or None without an answer; its text is what a notebook shows.
+        ``right`` is True, False, or None without an answer or with one of another kind than asked
+        for; its text is what a notebook shows.
 
     Raises
     ------
     ValueError
-        There is no such question, or the answer is of another kind than asked for.
+        There is no such question.
     """
     asked = question(name)
     if isinstance(answer, EllipsisType):
-        return _reply(f"{name}: put your answer in place of the dots.")
-    return _told(mark(asked, answer))
+        return _reply(_as_text(asked, "Answer in place of the dots", "check_answer"))
+    return _told_or_refused(lambda: _told(mark(asked, answer), WRONG_ANSWER))
 
 
 def my_guesses(lesson: str = "") -> Reply:
@@ -113,11 +116,12 @@ def my_guesses(lesson: str = "") -> Reply:
     lesson : str
         Its number, such as ``"00"``; default all lessons.
     """
+    stored = read_guesses()
     ids = [name for name in questions() if name.startswith(lesson)]
-    made = {name: guess for name, guess in read_guesses().items() if name in ids}
+    made = {name: stored[name] for name in ids if name in stored}
     if not made:
         return _reply("No guesses are stored yet: each `predict` cell takes one.")
-    lines = [f"{name}  {_line(guess)}" for name, guess in sorted(made.items())]
+    lines = [f"{name}  {_line(guess)}" for name, guess in made.items()]
     right = sum(guess.right for guess in made.values())
     head = f"{right} of {len(made)} guesses were right ({guesses_file()})."
     return _reply("\n".join([head, *lines, *_calibration(list(made.values()))]))
@@ -142,6 +146,14 @@ def _calibration(made: list[Guess]) -> list[str]:
 # ---- what is told
 
 
+def _told_or_refused(told: Callable[[], Reply]) -> Reply:
+    """Return what is told, or in one line why an answer cannot be marked."""
+    try:
+        return told()
+    except FieldError as error:
+        return _reply(str(error))
+
+
 def _stored(asked: Question, guess: object, sure: float | None) -> Reply:
     found = mark(asked, guess)
     text = canonical(asked, guess)
@@ -149,11 +161,11 @@ def _stored(asked: Question, guess: object, sure: float | None) -> Reply:
     return _told(found)
 
 
-def _told(found: Mark) -> Reply:
+def _told(found: Mark, wrong: str = WRONG) -> Reply:
     if found.right:
         return _reply(RIGHT, True)
     if not found.misconception:
-        return _reply(WRONG, False)
+        return _reply(wrong, False)
     return _reply(f"No. This answer is known as “{found.misconception}”: {found.hint}", False)
 
 
@@ -163,11 +175,14 @@ def _again(asked: Question, before: Guess) -> str:
     return f"{asked.id}: {asked.asks}\nYour guess was: {shown} ({verdict})."
 
 
-def _as_text(asked: Question) -> str:
+def _as_text(
+    asked: Question, how: str = "Guess before you go on", function: str = "predict"
+) -> str:
     choices = [f"  {letter}) {choice}" for letter, choice in asked.lettered.items()]
     example = '"a"' if choices else "[1, 2]" if asked.several else "1"
-    how = f'Guess before you go on, for example: predict("{asked.id}", {example}, sure=0.7)'
-    return "\n".join([f"{asked.id}: {asked.asks}", *choices, how])
+    sure = ", sure=0.7" if function == "predict" else ""
+    last = f'{how}, for example: {function}("{asked.id}", {example}{sure})'
+    return "\n".join([f"{asked.id}: {asked.asks}", *choices, last])
 
 
 def _reply(text: str, right: bool | None = None) -> Reply:

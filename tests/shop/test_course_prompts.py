@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from shop.course import check_answer, my_guesses, predict, prompts
+from shop.course.prompts import Reply
 from shop.course.questions import question
 
 
@@ -61,8 +63,41 @@ def test_an_answer_is_checked_and_not_stored(file: Path) -> None:
     told = check_answer("00.6", [-15, 5, 45, 6, 24])
     assert told.right is False
     assert "summed overlapping children" in told
-    assert check_answer("00.6", ...).right is None
     assert not file.exists()
+
+
+def test_without_an_answer_the_question_is_shown() -> None:
+    shown = check_answer("08.16", ...)
+    assert shown.right is None
+    assert shown.splitlines() == [
+        "08.16: What ends the failure?",
+        "  a) the end of the trigger at second 45",
+        "  b) time: it wears off",
+        "  c) a /checkout that does not try again",
+        'Answer in place of the dots, for example: check_answer("08.16", "a")',
+    ]
+
+
+@pytest.mark.parametrize("asks", [predict, check_answer])
+@pytest.mark.parametrize(
+    ("name", "answer", "says"),
+    [
+        ("08.16", "the retries", "answer must be one of a, b, c, got 'the retries'"),
+        ("08.14", [1015, 1025], "answer must be a number or text, got [1015, 1025]"),
+        ("00.6", 15, "answer must be a list, got 15"),
+    ],
+)
+def test_an_answer_of_another_kind_gets_one_line_and_is_not_stored(
+    file: Path, asks: Callable[[str, object], Reply], name: str, answer: object, says: str
+) -> None:
+    told = asks(name, answer)
+    assert (told, told.right) == (says, None)
+    assert not file.exists()
+
+
+def test_a_wrong_answer_does_not_send_on_to_a_next_cell() -> None:
+    assert check_answer("08.14", 17) == prompts.WRONG_ANSWER
+    assert "next cell" not in prompts.WRONG_ANSWER
 
 
 def test_the_reader_sees_how_good_and_how_sure_the_guesses_were() -> None:
@@ -80,6 +115,13 @@ def test_the_reader_sees_how_good_and_how_sure_the_guesses_were() -> None:
     ]
     assert lines[4] == "You were 80% sure on average, and 50% of those were right."
     assert my_guesses().startswith("1 of 4")
+
+
+def test_guesses_are_listed_in_the_order_of_the_questions() -> None:
+    for name in ("08.10", "08.2", "00.1"):
+        predict(name, 498)
+    listed = [line.split()[0] for line in my_guesses().splitlines()[1:]]
+    assert listed == ["00.1", "08.2", "08.10"]
 
 
 def test_no_opinion_is_no_calibration() -> None:
