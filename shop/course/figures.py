@@ -45,6 +45,10 @@ def gaps(table: pd.DataFrame) -> None:
     ax.set_title("Time on the way, edge by edge", loc="left")
     ax.set_xticks([2, 10, 50, 400], ["2", "10", "50", "400"])
     ax.minorticks_off()
+    longest_ms = table["now"].max()
+    row = int(table["now"].argmax())
+    ax.text(longest_ms, row, f"  {longest_ms:.0f} ms", va="center")
+    ax.set_xlim(right=3 * longest_ms)  # room for the label
     ax.grid(axis="x", color="#dddddd")
     ax.legend()
 

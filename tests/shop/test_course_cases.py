@@ -94,7 +94,9 @@ def test_both_ledgers_add_up_to_the_same_total() -> None:
 
 def test_gaps_are_drawn_edge_by_edge() -> None:
     figures.gaps(pd.DataFrame({"usual": [2.0, 2.0], "now": [2.0, 400.0]}, index=["a → b", "a → c"]))
-    assert [line.get_label() for line in plt.gca().lines] == ["usual", "now"]
+    axes = plt.gca()
+    assert [line.get_label() for line in axes.lines] == ["usual", "now"]
+    assert [text.get_text().strip() for text in axes.texts] == ["400 ms"]
     plt.close()
 
 
