@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiops_lab as lab
-from shop.course.assignment import Assignment, assigned_truth, drawn
+from shop.course.assignment import Assignment, assigned_truth, clear_incident
 from shop.course.grading import grade_folder
 from shop.experiments.parallel import spread
 from shop.virtual_time.twins import windows_of
@@ -40,7 +40,7 @@ class Trial(NamedTuple):
 
 def trial(seed: str) -> Trial:
     truth = assigned_truth(seed)
-    scenario, pair = drawn(seed, "")
+    scenario, pair = clear_incident(seed, "")
     suspects = lab.rank_root_causes(*windows_of(scenario, pair.with_fault))
     incidents = lab.replay(pair.with_fault).incidents
     causes = [incident.root_cause for incident in incidents]

@@ -33,7 +33,7 @@ from aiops_lab.explain.ledger import Comparison
 from aiops_lab.numerics import compiled
 from aiops_lab.results import Suspect, TableRow
 
-LEARNED = Learned(
+_LEARNED = Learned(
     0.0,
     {
         "requests": Range("it is a slight deviation, and the requests are", 300),
@@ -65,8 +65,8 @@ def cautious(comparison: Comparison, suspects: Iterable[Suspect]) -> list[Suspec
 
 def lowered_by(suspect: Suspect, terms: TableRow) -> Suspect:
     """Return a suspect with the confidence that holds for such terms."""
-    confidence = float(lowered(np.array(suspect.confidence), terms, LEARNED))
-    told = caution(terms, LEARNED)
+    confidence = float(lowered(np.array(suspect.confidence), terms, _LEARNED))
+    told = caution(terms, _LEARNED)
     return replace(suspect, confidence=confidence, terms=terms, caution=told)
 
 

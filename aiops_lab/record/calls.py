@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from aiops_lab.endpoints import OVERFLOW, fold, known_method
-from aiops_lab.record.recorder import Context, OpenSpan, Place, Recorder, context_of_call
+from aiops_lab.record.recorder import Callee, Context, OpenSpan, Recorder, context_of_call
 from aiops_lab.record.trace_context import format_traceparent
 
 PORTS = {"http": 80, "https": 443}
@@ -57,7 +57,7 @@ def inject(span: OpenSpan, headers: Any) -> str:
     return traceparent
 
 
-def _find_place(recorder: Recorder, peers: Peers, address: str) -> Place:
+def _find_place(recorder: Recorder, peers: Peers, address: str) -> Callee:
     """Return whom a call reaches and where; keep that for the next call, where it cannot change."""
     url, host, route = _split_place(address)
     named = _name_peer(peers, url) if peers else None

@@ -15,7 +15,7 @@ SINK_PATIENCE_S = 0.5
 """Seconds after which a call counts as one that hangs: while there are `MOST_AT_ONCE`, spans are
 left out. Raising it delays requests longer before that is noticed."""
 
-POLL_S = 0.001
+_POLL_S = 0.001
 
 
 class SinkHangsError(RuntimeError):
@@ -59,4 +59,4 @@ class PatientSink:
             if time.monotonic() - min(oldest, since) >= SINK_PATIENCE_S:
                 told = f"{MOST_AT_ONCE} calls of the sink have not returned: a span is left out"
                 raise SinkHangsError(told)
-            time.sleep(POLL_S)
+            time.sleep(_POLL_S)

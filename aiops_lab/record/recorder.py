@@ -39,7 +39,7 @@ Context = tuple[str, str | None, int, str]  # trace_id, parent_id, flags, traces
 # The stack holds the whole text of an error; a message may contain the body of a request.
 MAX_ERROR = 1000
 
-Place = tuple[str, str]  # the service that a call reaches, and its endpoint
+Callee = tuple[str, str]  # the service that a call reaches, and its endpoint
 
 _log = get_logger(__name__)
 
@@ -85,7 +85,7 @@ class Recorder:
         self.failed = 0
         self.left_out: dict[str, int] = {}
         self.names = EndpointNames()
-        self.places: dict[str, Place] = {}
+        self.places: dict[str, Callee] = {}
         self.instance = gethostname()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -104,7 +104,7 @@ def certainty(case: Finding, findings: Findings) -> list[str]:
     return [meaning_of(cause), *limits_of(case.verdict, faults)]
 
 
-def steps(verdict: Verdict) -> Explanation:
+def steps_to_cause(verdict: Verdict) -> Explanation:
     """Return the steps to the cause; each says the words that its table holds."""
     return Explanation(_with_words(step) for step in verdict.explain())
 
@@ -152,7 +152,7 @@ def to_text(findings: Findings) -> str:
             *facts(case, findings),
         ]
         lines += [step.text for step in doubts(verdict)]
-        parts += ["\n".join(lines), str(steps(verdict))]
+        parts += ["\n".join(lines), str(steps_to_cause(verdict))]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -230,7 +230,7 @@ def _page_part(case: Finding, findings: Findings) -> dict[str, Any]:
         "victims": victims,
         "facts": facts(case, findings),
         "differences": differences(case, findings.spans),
-        "steps": steps(verdict),
+        "steps": steps_to_cause(verdict),
         "doubts": doubts(verdict),
         "pictures": _pictures(_figures(case, findings)),
         "traces": traces,

@@ -33,7 +33,7 @@ SEEN_KINDS = ("slow", "errors", "hangs")
 _RATE, _SECONDS = 6.0, 330.0
 """Requests/s and length of a run in s: some 15,000 spans, drawn in a second."""
 
-START_S, LENGTH_S = (120.0, 220.0), (60.0, 100.0)
+_START_S, _LENGTH_S = (120.0, 220.0), (60.0, 100.0)
 """When a fault starts, after two minutes of normal traffic at least, and its length, in s."""
 
 SIZES = (10, 18)
@@ -154,13 +154,13 @@ def assignment(seed: str, secret: str = "") -> Assignment:
     ValueError
         `seed` is not text, or empty.
     """
-    _, pair = drawn(_text(seed), secret)
+    _, pair = clear_incident(_text(seed), secret)
     return Assignment(seed, pair.with_fault.copy())
 
 
 def assigned_truth(seed: str, secret: str = "") -> AssignedTruth:
     """Return the truth of a student's assignment."""
-    scenario, pair = drawn(_text(seed), secret)
+    scenario, pair = clear_incident(_text(seed), secret)
     (fault,) = scenario.faults
     since, until = scenario.interval()
     return AssignedTruth(
@@ -180,7 +180,7 @@ def _text(seed: object) -> str:
 
 
 @lru_cache(maxsize=4)
-def drawn(seed: str, secret: str) -> tuple[Scenario, Twin]:
+def clear_incident(seed: str, secret: str) -> tuple[Scenario, Twin]:
     """Return the first scenario of this seed that cannot be mistaken, and its twin."""
     for n in range(MOST_DRAWS):
         rng = random.Random(f"{secret}/{seed}/{n}/assignment")
@@ -216,8 +216,11 @@ def _shop(rng: random.Random) -> tuple[Topology, dict[str, float]]:
 
 
 def _fault(rng: random.Random, place: Place) -> Fault:
-    start_s = float(rng.randint(*map(int, START_S)))
-    when: dict[str, Any] = {"start_s": start_s, "end_s": start_s + rng.randint(*map(int, LENGTH_S))}
+    start_s = float(rng.randint(*map(int, _START_S)))
+    when: dict[str, Any] = {
+        "start_s": start_s,
+        "end_s": start_s + rng.randint(*map(int, _LENGTH_S)),
+    }
     draws = {
         "delay": lambda: Fault("delay", *place, **when, duration_ms=rng.uniform(80, 600)),
         "error": lambda: Fault("error", *place, **when, rate=rng.uniform(0.4, 1.0)),

@@ -18,7 +18,7 @@ from aiops_lab.explain.rules import RULES
 from aiops_lab.formats.files import read_spans
 from aiops_lab.replaying import replay
 from shop.recordings import read_truth
-from shop.virtual_time.scenario import BEGIN_NS, Scenario
+from shop.virtual_time.scenario import BEGIN, Scenario
 from shop.virtual_time.simulate import virtual
 from shop.virtual_time.twins import as_of, windows_of
 
@@ -28,7 +28,7 @@ SILENT = "silent"
 _NEVER_MS = 1e9  # until when a span that is open lasts: beyond every recording
 
 
-class Case(NamedTuple):
+class LessonCase(NamedTuple):
     """What is `usual`, the spans of the incident as a store holds them at its end (`now`: what
     still goes on is open), and the endpoint that is the true `cause`.
     """
@@ -38,13 +38,12 @@ class Case(NamedTuple):
     cause: str
 
 
-def recording(path: str | Path) -> Case:
+def recording(path: str | Path) -> LessonCase:
     """Return the case of a recording in virtual time; what was over before the fault is usual."""
     spans, truth = read_spans(path), read_truth(path)
-    begin = pd.Timestamp(BEGIN_NS, tz="UTC")
-    window_s = [(moment - begin).total_seconds() for moment in truth.attrs["window"]]
-    usual = learn(spans[_over(spans) < truth["start"].min()])
-    return Case(usual, as_of(spans, *window_s), truth.attrs["causes"][0][1])
+    window_s = [(moment - BEGIN).total_seconds() for moment in truth.attrs["window"]]
+    usual = learn(spans[trace_ends(spans) < truth["start"].min()])
+    return LessonCase(usual, as_of(spans, *window_s), truth.attrs["causes"][0][1])
 
 
 def around_first_incident(spans: pd.DataFrame, window_s: float) -> tuple[Reference, pd.DataFrame]:
@@ -55,30 +54,30 @@ def around_first_incident(spans: pd.DataFrame, window_s: float) -> tuple[Referen
     """
     watched = replay(spans, Sensitivity(window_s=window_s), causes=False)
     began = watched.incidents[0].started
-    over = _over(spans)
+    over = trace_ends(spans)
     calm = over < began - pd.Timedelta(window_s, "s")
     return learn(spans[calm]), spans[over >= began]
 
 
-def _over(spans: pd.DataFrame) -> pd.Series:
-    """Return when the trace of each span was over."""
+def trace_ends(spans: pd.DataFrame) -> pd.Series:
+    """Return for each span when its trace was over; what is open lasts beyond every recording."""
     lasted = pd.to_timedelta(spans["duration_ms"].fillna(_NEVER_MS), unit="ms")
     return (spans["start"] + lasted).groupby(spans["trace_id"]).transform("max")
 
 
-def played(scenario: Scenario, seed: int = 1) -> Case:
+def played(scenario: Scenario, seed: int = 1) -> LessonCase:
     """Return the case of a scenario in virtual time; without a fault the cause is `SILENT`."""
     return explained(scenario, virtual(scenario, seed))
 
 
-def explained(scenario: Scenario, spans: pd.DataFrame) -> Case:
+def explained(scenario: Scenario, spans: pd.DataFrame) -> LessonCase:
     """Return the case of a scenario that was played before: `spans` is the recording."""
     usual, now = windows_of(scenario, spans)
     cause = scenario.causes[0][1] if scenario.causes else SILENT
-    return Case(learn(usual), now, cause)
+    return LessonCase(learn(usual), now, cause)
 
 
-def without(case: Case, service: str, calls: bool = True) -> Case:
+def without(case: LessonCase, service: str, calls: bool = True) -> LessonCase:
     """Return the case as it is recorded if a service sends no spans of its own.
 
     `calls`: whether those who call it record their calls.
@@ -90,22 +89,23 @@ def without(case: Case, service: str, calls: bool = True) -> Case:
             known &= frame["peer"] != service
         return frame[known].reset_index(drop=True)
 
-    return Case(learn(seen(case.usual.frame)), seen(case.now), case.cause)
+    return LessonCase(learn(seen(case.usual.frame)), seen(case.now), case.cause)
 
 
-def answers(case: Case, rules: Iterable[str]) -> dict[str, str]:
+def answers(case: LessonCase, rules: Iterable[str]) -> dict[str, str]:
     """Return whom each rule names first, by its name."""
     return {name: _first(name, case) for name in rules}
 
 
-def _first(rule: str, case: Case) -> str:
+def _first(rule: str, case: LessonCase) -> str:
     suspects = RULES[rule](case.usual, case.now)
     return suspects[0].name if suspects else SILENT
 
 
-def ticked(named: Mapping[str, Mapping[str, str]], causes: Mapping[str, str]) -> pd.DataFrame:
-    """Return a table of whom each rule names in each case, ticked or crossed, and how many are
-    right.
+def ticked(
+    named: Mapping[str, Mapping[str, str]], causes: Mapping[str, str], count: bool = True
+) -> pd.DataFrame:
+    """Return a table of whom each rule (row) names in each case (column), ticked or crossed.
 
     Parameters
     ----------
@@ -113,20 +113,23 @@ def ticked(named: Mapping[str, Mapping[str, str]], causes: Mapping[str, str]) ->
         As `answers` returns them.
     causes : mapping of case to endpoint
         The truth.
+    count : bool
+        Whether a last column says how many answers of a rule are right; default it does.
     """
     table = pd.DataFrame(named)
     right = table == pd.Series(causes)
     marks = right.replace({True: " ✓", False: " ✗"}).mask(table == SILENT, "")
-    return (table + marks).assign(right=right.sum(axis=1))
+    shown = table + marks
+    return shown.assign(right=right.sum(axis=1)) if count else shown
 
 
-def failed_request(case: Case, entry: str, which: int = 0) -> pd.DataFrame:
+def failed_request(case: LessonCase, entry: str, which: int = 0) -> pd.DataFrame:
     """Return the spans of one failed request at an entry: the first one, or a later one."""
     failed = case.now.query("endpoint == @entry and kind == 'server' and status >= 500")
     return case.now[case.now["trace_id"] == failed["trace_id"].iloc[which]]
 
 
-def accounts(case: Case, entry: str, spans: pd.DataFrame | None = None) -> pd.DataFrame:
+def accounts(case: LessonCase, entry: str, spans: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the rows of the ledger of time at an entry, by account, in ms a request.
 
     `spans`: what is compared with the usual; default the whole case.

@@ -9,33 +9,24 @@ from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
-from aiops_lab.explain.reference import learn
 from aiops_lab.explain.rules import RULES, RankingRule
 from aiops_lab.results import Suspect
 from aiops_lab.traces.trees import self_time
 from shop.catalogue import SCENARIOS
-from shop.course.cases import SILENT, Case
+from shop.course.cases import LessonCase
 from shop.course.guesses import read_guesses
 from shop.course.waiting import somebody_waits
 from shop.experiments import leaderboard
 from shop.virtual_time.scenario import Scenario
-from shop.virtual_time.twins import windows_of
 
 KEY = ["service", "endpoint"]
 
-MEANS = {"duration_ms": "ms", "own_ms": "own_ms", "failed": "failed", "calls": "calls"}
+_MEANS = {"duration_ms": "ms", "own_ms": "own_ms", "failed": "failed", "calls": "calls"}
 
 
 def deciphered(names: Mapping[str, str]) -> dict[str, Scenario]:
     """Return scenarios whose names are written in rot13."""
     return {letter: SCENARIOS[decode(name, "rot13")] for letter, name in names.items()}
-
-
-def case_of(scenario: Scenario, spans: pd.DataFrame) -> Case:
-    """Return what was usual and what is to be explained in the spans of a scenario."""
-    usual, now = windows_of(scenario, spans)
-    cause = scenario.causes[0][1] if scenario.causes else SILENT
-    return Case(learn(usual), now, cause)
 
 
 def by_endpoint(frame: pd.DataFrame) -> pd.DataFrame:
@@ -47,13 +38,13 @@ def by_endpoint(frame: pd.DataFrame) -> pd.DataFrame:
     columns = {"own_ms": self_time(frame), "failed": served["status"] >= 500}
     calls = served["span_id"].map(made).fillna(0)
     groups = served.assign(**columns, calls=calls).groupby(KEY, observed=True)
-    means = groups[[*MEANS]].mean().rename(columns=MEANS)
+    means = groups[[*_MEANS]].mean().rename(columns=_MEANS)
     seconds = (frame["start"].max() - frame["start"].min()).total_seconds()
     means.insert(0, "per_s", groups.size() / seconds)
     return means
 
 
-def beside(case: Case) -> pd.DataFrame:
+def usual_and_now(case: LessonCase) -> pd.DataFrame:
     """Return the table by endpoint: each column as usual, and now."""
     tables = {"usual": by_endpoint(case.usual.frame), "now": by_endpoint(case.now)}
     both = pd.concat(tables, axis=1).swaplevel(axis=1)
@@ -61,18 +52,22 @@ def beside(case: Case) -> pd.DataFrame:
 
 
 def marks(
-    cases: Mapping[str, Case], hidden: Mapping[str, Scenario], rules: Iterable[str]
+    cases: Mapping[str, LessonCase], hidden: Mapping[str, Scenario], rules: Iterable[str]
 ) -> pd.DataFrame:
     """Return what rules make of incidents: a row a rule, a column an incident.
 
     "all": exactly the true causes are named, or where there is none, nobody; "first": the first
     suspect is a true cause, but others are named or missing; "wrong" and "silent".
     """
-    rows = {
-        rule: {letter: _mark(RULES[rule](*case[:2]), hidden[letter]) for letter, case in named}
-        for rule, named in ((rule, cases.items()) for rule in rules)
-    }
+    rows = {rule: _marks(rule, cases, hidden) for rule in rules}
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _marks(
+    rule: str, cases: Mapping[str, LessonCase], hidden: Mapping[str, Scenario]
+) -> dict[str, str]:
+    named = {letter: RULES[rule](case.usual, case.now) for letter, case in cases.items()}
+    return {letter: _mark(suspects, hidden[letter]) for letter, suspects in named.items()}
 
 
 def _mark(suspects: list[Suspect], scenario: Scenario) -> str:
@@ -95,7 +90,7 @@ def my_marks(asked: Mapping[str, str]) -> pd.Series:
     return pd.Series({k: words[guess.right] if guess else "?" for k, guess in found.items()})
 
 
-def play(
+def runs_of(
     rules: Mapping[str, RankingRule | Callable], names: Iterable[str], seeds: Iterable[int]
 ) -> pd.DataFrame:
     """Return the runs of rules on scenarios of the catalogue: a row a rule and run, as the

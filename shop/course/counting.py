@@ -17,18 +17,17 @@ from aiops_lab.pipeline import Report
 from aiops_lab.record.faults import Fault
 from aiops_lab.results import Anomaly
 from shop.recordings import true_faults
+from shop.shops import PAYMENT
 from shop.topology import SEED_SHOP, Topology
 from shop.virtual_time.scenario import Scenario
 from shop.virtual_time.simulate import virtual
 
 SIZES_MS = (10, 20, 30, 50, 80, 160)
 
-APART_S, FIRST_S, LENGTH_S = 1080, 900, 300
+_APART_S, _FIRST_S, _LENGTH_S = 1080, 900, 300
 """Seconds from the start of one fault to that of the next; the first start; the length of each."""
 
-PLACE = ("payment", "/payment")
-
-Detector = Callable[[pd.DataFrame, Any, Any], list[Anomaly]]
+DetectorFunction = Callable[[pd.DataFrame, Any, Any], list[Anomaly]]
 
 
 def graded(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -38,14 +37,14 @@ def graded(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     The seed shuffles the sizes and draws all times.
     """
     sizes = np.random.default_rng(seed).permutation(SIZES_MS).tolist()
-    starts = [FIRST_S + APART_S * n for n in range(len(sizes))]
+    starts = [_FIRST_S + _APART_S * n for n in range(len(sizes))]
     faults = tuple(
-        Fault("delay", *PLACE, start_s, start_s + LENGTH_S, ms)
+        Fault("delay", *PAYMENT, start_s, start_s + _LENGTH_S, ms)
         for start_s, ms in zip(starts, sizes, strict=True)
     )
     scenario = Scenario(
         f"graded {seed}",
-        (PLACE,),
+        (PAYMENT,),
         faults,
         topology=Topology(tuple(map(_noisy, SEED_SHOP.endpoints))),
         rate=1.5,
@@ -56,10 +55,10 @@ def graded(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _noisy(endpoint: Any) -> Any:
-    return replace(endpoint, sigma=0.7) if endpoint.place == PLACE else endpoint
+    return replace(endpoint, sigma=0.7) if endpoint.place == PAYMENT else endpoint
 
 
-def alarm_where(which: Callable[[pd.DataFrame], Any]) -> Detector:
+def alarm_where(which: Callable[[pd.DataFrame], Any]) -> DetectorFunction:
     """Return a detector with an alarm in each window that `which` chooses from the windows."""
 
     def detector(windows: pd.DataFrame, usual: Any, sensitivity: Any) -> list[Anomaly]:
@@ -71,12 +70,12 @@ def alarm_where(which: Callable[[pd.DataFrame], Any]) -> Detector:
     return detector
 
 
-def dice(share: float) -> Detector:
+def dice(share: float) -> DetectorFunction:
     """Return a detector with an alarm in this share of the windows, the same ones each time."""
     return alarm_where(lambda windows: np.random.default_rng(0).random(len(windows)) < share)
 
 
-def listed_at(seconds: Sequence[float], begin: pd.Timestamp) -> Detector:
+def listed_at(seconds: Sequence[float], begin: pd.Timestamp) -> DetectorFunction:
     """Return a detector of /payment with alarms in the windows of 10 s that end at these seconds
     after `begin`.
     """
@@ -84,7 +83,7 @@ def listed_at(seconds: Sequence[float], begin: pd.Timestamp) -> Detector:
     def detector(windows: pd.DataFrame, usual: Any, sensitivity: Any) -> list[Anomaly]:
         ends = [begin + pd.Timedelta(s, "s") for s in seconds]
         window = pd.Timedelta(10, "s")
-        return [Anomaly("listed", *PLACE, end - window, end) for end in ends]
+        return [Anomaly("listed", *PAYMENT, end - window, end) for end in ends]
 
     return detector
 

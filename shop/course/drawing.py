@@ -24,7 +24,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing_extra(error) from error
 
-NS_IN_MS = 1_000_000
+_NS_IN_MS = 1_000_000
 
 DrawnSpan = tuple[str, str | None, str, str, float, float]
 
@@ -56,11 +56,18 @@ def _drawn(row: DrawnSpan, service: str, trace_id: str) -> Span:
         endpoint,
         kind,
         service if kind == "client" else None,
-        BEGIN_NS + round(start * NS_IN_MS),
-        round((end - start) * NS_IN_MS),
+        *start_and_duration(start, end),
         200,
         None,
     )
+
+
+def start_and_duration(start_ms: float, end_ms: float) -> tuple[int, int]:
+    """Return when a span begins that was drawn by hand, in Unix ns, and how long it lasts, in ns.
+
+    Both times are given in ms since virtual second 0.
+    """
+    return BEGIN_NS + round(start_ms * _NS_IN_MS), round((end_ms - start_ms) * _NS_IN_MS)
 
 
 def step_medians(frame: pd.DataFrame) -> pd.DataFrame:

@@ -118,7 +118,8 @@ def shares_over_size(says: pd.DataFrame) -> None:
     """Draw the share of right answers over the size of a fault, rule by rule, with 95 % Wilson
     intervals.
 
-    `says`: ms, rule and said, as `shop.course.rivals.by_size` returns them, of at most two rules.
+    `says`: ms, rule and said, as `shop.course.rivals.said_by_size` returns them, of at most two
+    rules.
     """
     _, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
     looks = zip(("o-", "X--"), (BLUE, VERMILLION), strict=True)

@@ -90,7 +90,8 @@ def grade_folder(
     ):
         table = csv.writer(file)
         table.writerow(Grade._fields)
-        table.writerows([_cell(value) for value in grade] for grade in grades)
+        for grade in grades:
+            table.writerow([_cell(value) for value in grade])
     return grades
 
 

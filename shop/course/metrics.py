@@ -16,16 +16,16 @@ from shop.course.rivals import BEGIN_S, shorter
 from shop.virtual_time.scenario import BEGIN_NS
 from shop.virtual_time.simulate import virtual
 
-BEGIN = BEGIN_NS // 10**9
+SECOND_0 = BEGIN_NS // 10**9
 """Second 0 of virtual time, in Unix seconds."""
 
-ALARM_S, BEFORE_S, AFTER_S = 2, 1, 14
+_ALARM_S, _BEFORE_S, _AFTER_S = 2, 1, 14
 """An alarm comes this long after the fault begins; an incident is told from this long before the
 fault begins until this long after; all in s."""
 
 STATISTICS = {"latency": "Average", "requests": "Sum", "availability": "Average"}
 
-Rule = Callable[[MetricsCase], str]
+MetricsRule = Callable[[MetricsCase], str]
 
 
 def per_interval(spans: pd.DataFrame, every_s: int = 10) -> pd.DataFrame:
@@ -71,23 +71,23 @@ def incident(name: str, alarmed: str, seed: int = 5) -> MetricsCase:
     spans = virtual(scenario, seed)
     table = per_interval(spans, every_s=1)
     fails = scenario.faults[0].kind in ("error", "shed")
-    begin = BEGIN + int(BEGIN_S)
+    begin = SECOND_0 + int(BEGIN_S)
     alarm = {"node": alarmed, "metric": "availability" if fails else "latency"}
-    alarm["timestamp"] = float(begin + ALARM_S)  # type: ignore[assignment]
-    normal = table.loc[: begin - BEFORE_S - 1]
-    abnormal = table.loc[begin - BEFORE_S : begin + AFTER_S]
+    alarm["timestamp"] = float(begin + _ALARM_S)  # type: ignore[assignment]
+    normal = table.loc[: begin - _BEFORE_S - 1]
+    abnormal = table.loc[begin - _BEFORE_S : begin + _AFTER_S]
     cause = scenario.causes[0][1]
     return MetricsCase(name, "virtual", cause, normal, abnormal, called_edges(spans), alarm)
 
 
-def answers(cases: Sequence[MetricsCase], rules: Mapping[str, Rule]) -> pd.DataFrame:
+def named_causes(cases: Sequence[MetricsCase], rules: Mapping[str, MetricsRule]) -> pd.DataFrame:
     """Return whom each rule names, by case, beside the truth."""
-    named = {name: [rule(case) for case in cases] for name, rule in rules.items()}
+    named = {name: list(map(rule, cases)) for name, rule in rules.items()}
     truth = [str(case.truth) for case in cases]
     return pd.DataFrame({"truth": truth, **named}, index=[case.name for case in cases])
 
 
-def counted(table: pd.DataFrame) -> pd.DataFrame:
+def proven_shares(table: pd.DataFrame) -> pd.DataFrame:
     """Return how many answers of each rule are right, of how many, and what share that proves: the
     ends of Wilson's interval of 95 %.
     """

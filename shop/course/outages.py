@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,15 @@ from aiops_lab.explain.reference import learn
 from aiops_lab.formats.files import read_spans
 from aiops_lab.replaying import replay
 from aiops_lab.spans import Span, to_frame
+from shop.course.cases import trace_ends
+from shop.course.drawing import start_and_duration
 from shop.recordings import read_truth
 from shop.topology import SEED_SHOP, Endpoint, Topology
-from shop.virtual_time.scenario import BEGIN_NS
-
-SILENT = "silent"
-"""What stands for a rule that names nobody."""
-
-NS_IN_MS = 1_000_000
-
-LONG_MS = 1e9  # how long a request lasts that has not ended: beyond every recording
 
 SETTLE = pd.Timedelta(5, "s")
 """What ended less than this before the first anomaly is neither usual nor part of the incident."""
 
-DrawnSpan = tuple[int, int | None, str, str, str, str | None, float, float]
+DrawnCall = tuple[int, int | None, str, str, str, str | None, float, float]
 """id, id of the caller, kind, service, endpoint, called service, start and end in ms."""
 
 
@@ -42,8 +36,7 @@ def recorded(path: str | Path, sensitivity: Sensitivity) -> tuple[pd.DataFrame, 
     """
     spans = read_spans(path)
     began = replay(spans, sensitivity, causes=False).incidents[0].started
-    lasted = pd.to_timedelta(spans["duration_ms"].fillna(LONG_MS), unit="ms")
-    ended = (spans["start"] + lasted).groupby(spans["trace_id"]).transform("max")
+    ended = trace_ends(spans)
     return spans[ended < began - SETTLE], spans[ended >= began]
 
 
@@ -52,12 +45,12 @@ def true_cause(path: str | Path) -> str:
     return str(read_truth(path)["endpoint"].iloc[0])
 
 
-def drawn(rows: Iterable[DrawnSpan], trace: int = 1) -> pd.DataFrame:
+def drawn_trace(rows: Iterable[DrawnCall], trace: int = 1) -> pd.DataFrame:
     """Return the spans frame of one trace of several services that was drawn by hand."""
     return to_frame(_span(row, trace) for row in rows)
 
 
-def _span(row: DrawnSpan, trace: int) -> Span:
+def _span(row: DrawnCall, trace: int) -> Span:
     number, caller, kind, service, endpoint, peer, start_ms, end_ms = row
     return Span(
         f"{trace:032x}",
@@ -67,14 +60,13 @@ def _span(row: DrawnSpan, trace: int) -> Span:
         endpoint,
         kind,
         peer,
-        BEGIN_NS + round(start_ms * NS_IN_MS),
-        round((end_ms - start_ms) * NS_IN_MS),
+        *start_and_duration(start_ms, end_ms),
         200,
         None,
     )
 
 
-def payments(n: int, added_ms: float, seed: int) -> pd.DataFrame:
+def payment_requests(n: int, added_ms: float, seed: int) -> pd.DataFrame:
     """Return n requests of /payment of about 50 ms (sd of the logarithm 0.25), each with `added_ms`
     on top.
     """
@@ -97,18 +89,6 @@ def _hurried(calls: Any, timeout_s: float) -> Any:
     if isinstance(calls, tuple):
         return tuple(_hurried(call, timeout_s) for call in calls)
     return replace(calls, timeout_s=timeout_s)
-
-
-def ticked(named: Mapping[str, Mapping[str, str]], causes: Mapping[str, str]) -> pd.DataFrame:
-    """Return a table of whom each rule (row) names in each case (column), ticked or crossed, with
-    the truth below.
-    """
-    table = pd.DataFrame(named)
-    right = table == pd.Series(causes)
-    marks = right.replace({True: " ✓", False: " ✗"}).mask(table == SILENT, "")
-    shown = table + marks
-    shown.loc["(true cause)"] = pd.Series(causes)
-    return shown
 
 
 def is_conserved(usual: pd.DataFrame, now: pd.DataFrame) -> bool:

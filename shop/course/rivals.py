@@ -11,14 +11,14 @@ from typing import Any
 import pandas as pd
 
 from shop.catalogue import SCENARIOS
-from shop.course.cases import SILENT, Case, answers, played
+from shop.course.cases import SILENT, LessonCase, answers, played
 from shop.course.waiting import steps
 from shop.virtual_time.scenario import Scenario
 
-BEGIN_S, END_S, LENGTH_S = 40.0, 70.0, 80.0
+BEGIN_S, END_S, _LENGTH_S = 40.0, 70.0, 80.0
 """When the fault of a short incident begins and ends, and how long it is recorded, in s."""
 
-RATE = 10.0
+_RATE = 10.0
 """Requests a second of a short incident."""
 
 
@@ -36,7 +36,7 @@ def shorter(name: str, **changed: Any) -> Scenario:
     faults = [replace(f, start_s=BEGIN_S, end_s=END_S, **changed) for f in told.faults]
     changes = [replace(c, start_s=BEGIN_S, end_s=None) for c in told.changes]
     short = replace(told, faults=tuple(faults), changes=tuple(changes))
-    return replace(short, seconds=LENGTH_S, rate=RATE)
+    return replace(short, seconds=_LENGTH_S, rate=_RATE)
 
 
 def side_by_side(names: Iterable[str], seeds: Sequence[int], rules: Iterable[str]) -> pd.DataFrame:
@@ -66,7 +66,7 @@ def side_by_side(names: Iterable[str], seeds: Sequence[int], rules: Iterable[str
     return pd.concat(tables, ignore_index=True)
 
 
-def _said(case: Case, rules: Iterable[str]) -> pd.DataFrame:
+def _said(case: LessonCase, rules: Iterable[str]) -> pd.DataFrame:
     said = pd.DataFrame(answers(case, rules).items(), columns=["rule", "named"])
     return said.assign(right=said["named"] == case.cause)
 
@@ -76,12 +76,15 @@ def constant(table: pd.DataFrame, endpoint: str) -> pd.DataFrame:
     `side_by_side`.
     """
     rows = table.drop_duplicates(["scenario", "seed"])[["scenario", "seed"]]
-    causes = {name: [at for _, at in SCENARIOS[name].causes] for name in rows["scenario"]}
-    right = [endpoint in causes[name] for name in rows["scenario"]]
+    right = [_is_cause(endpoint, name) for name in rows["scenario"]]
     return rows.assign(rule=f"always {endpoint}", named=endpoint, right=right)
 
 
-def counted(table: pd.DataFrame) -> pd.DataFrame:
+def _is_cause(endpoint: str, scenario: str) -> bool:
+    return any(at == endpoint for _, at in SCENARIOS[scenario].causes)
+
+
+def right_by_scenario(table: pd.DataFrame) -> pd.DataFrame:
     """Return how often each rule was right, by scenario in the order of the rows and in all; the
     worst rule first.
     """
@@ -91,7 +94,9 @@ def counted(table: pd.DataFrame) -> pd.DataFrame:
     return right.sort_values("all", kind="stable")
 
 
-def by_size(sizes: Iterable[float], seeds: Sequence[int], rules: Sequence[str]) -> pd.DataFrame:
+def said_by_size(
+    sizes: Iterable[float], seeds: Sequence[int], rules: Sequence[str]
+) -> pd.DataFrame:
     """Return what rules say of delays of /payment: ms, seed, rule, and said ("right", "wrong" or
     "silent").
     """
@@ -115,7 +120,7 @@ def latency_by_interval(frame: pd.DataFrame, every: str = "10s") -> pd.DataFrame
     return served.groupby([interval, "endpoint"])["duration_ms"].mean().unstack()
 
 
-def slow_traces(case: Case, entry: str) -> pd.Index:
+def slow_traces(case: LessonCase, entry: str) -> pd.Index:
     """Return the ids of the requests of an entry that took longer than 99 % of the usual ones."""
     limit = _served(case.usual.frame, entry)["duration_ms"].quantile(0.99)
     now = _served(case.now, entry)

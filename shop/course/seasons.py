@@ -12,24 +12,22 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from aiops_lab.pipeline import Report
+from aiops_lab.record.faults import DAY_S
 from aiops_lab.show.plots.style import BLACK, BLUE, GREEN, GREY, SKY, YELLOW
 from aiops_lab.show.plots.timeline import timeline
 from aiops_lab.spans import Span, to_frame
 from shop.course.waiting import somebody_waits
+from shop.shops import PAYMENT
 from shop.topology import Endpoint, Topology
-from shop.virtual_time.scenario import BEGIN_NS, Scenario, VirtualFault
+from shop.virtual_time.scenario import BEGIN, BEGIN_NS, Scenario, VirtualFault
 from shop.virtual_time.simulate import stream, virtual
 
-BEGIN = pd.Timestamp(BEGIN_NS, tz="UTC")
-
-DAY_S, HOUR_S = 86400, 3600
+HOUR_S = 3600
 
 A_DAY = 96
 """Windows of 15 minutes in a day."""
 
 DAYS = 35
-
-PAYMENT = ("payment", "/payment")
 
 
 class Slow(NamedTuple):
@@ -51,7 +49,7 @@ class Slow(NamedTuple):
         return f"{self.since} h, x{self.factor}"
 
 
-WRONG = (
+SLOWDOWNS = (
     Slow(28, 3, 5, 1.4),
     Slow(29, 14, 16, 1.4),
     Slow(30, 2, 4, 1.8),
@@ -78,13 +76,13 @@ def five_weeks(seed: int = 1) -> pd.DataFrame:
     the logs of their latency.
 
     /export makes a report in 4 s, one at a time, and most customers come by day. In week 5 it is
-    slower six times (`WRONG`).
+    slower six times (`SLOWDOWNS`).
     """
     export = Endpoint("export", "/export", median_ms=4000, sigma=0.4)
     scenario = Scenario(
         "five weeks",
         (("export", "/export"),),
-        tuple(map(_fault, WRONG)),
+        tuple(map(_fault, SLOWDOWNS)),
         topology=Topology((export,), front="export"),
         rate=0.1,
         daily=0.7,
@@ -113,7 +111,7 @@ def _sums(spans: pd.DataFrame) -> pd.DataFrame:
 def is_broken() -> NDArray[np.bool_]:
     """Return for each window of the five weeks whether a fault was at work."""
     broken = np.zeros(DAYS * A_DAY, dtype=bool)
-    for slow in WRONG:
+    for slow in SLOWDOWNS:
         broken[slow.windows] = True
     return broken
 
@@ -138,14 +136,14 @@ def standardised(residual: NDArray, past: NDArray[np.bool_]) -> NDArray:
     return residual / np.array(spreads)[hour]
 
 
-def judge(z: NDArray, limit: float, judged: NDArray[np.bool_]) -> dict[str, int]:
+def alarms_by_fault(z: NDArray, limit: float, judged: NDArray[np.bool_]) -> dict[str, int]:
     """Return in how many windows of each fault z exceeds its limit, how many faults were found, and
     how many alarms were false.
 
     An alarm up to an hour after a fault is not false: the queue has to empty first.
     """
     alarmed = judged & (z > limit)
-    hits = {slow.name: int(alarmed[slow.windows].sum()) for slow in WRONG}
+    hits = {slow.name: int(alarmed[slow.windows].sum()) for slow in SLOWDOWNS}
     broken = is_broken()
     false = alarmed & ~(broken | np.roll(broken, 4))
     begun = false & ~np.roll(false, 1)
@@ -205,7 +203,7 @@ def residual_figure(
 def _shade(ax: Axes) -> None:
     top = ax.get_ylim()[1]
     ax.set_ylim(top=top * 1.25)
-    for slow in WRONG:
+    for slow in SLOWDOWNS:
         begin = BEGIN + pd.Timedelta(slow.day * 24 + slow.since, "h")
         middle: Any = begin + pd.Timedelta("1h")
         shaded: Any = begin, begin + pd.Timedelta("2h")

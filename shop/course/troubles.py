@@ -19,13 +19,11 @@ from aiops_lab.results import Anomaly
 from aiops_lab.show.plots.timeline import incidents
 from shop.course.waiting import somebody_waits
 from shop.live.traffic import drive
-from shop.virtual_time.scenario import BEGIN_NS
-
-BEGIN = pd.Timestamp(BEGIN_NS, tz="UTC")
+from shop.virtual_time.scenario import BEGIN
 
 WINDOW_S = 10
 
-RATE = 40.0
+_RATE = 40.0
 """Requests a second of the live shop: enough for windows of one second."""
 
 
@@ -39,7 +37,7 @@ def anomaly(at_s: float, kind: str, endpoint: str, severity: str = "medium") -> 
     return Anomaly(kind, "shop", endpoint, second(at_s - WINDOW_S), second(at_s), severity)
 
 
-def opened(sensitivity: Sensitivity | None = None) -> tuple[IncidentManager, Incident]:
+def managed(sensitivity: Sensitivity | None = None) -> tuple[IncidentManager, Incident]:
     """Return a manager and its one incident: a timeout of /payment at second 10."""
     manager = IncidentManager(sensitivity or Sensitivity())
     found = [anomaly(10, "timeout", "/payment")]
@@ -59,7 +57,7 @@ def _no_calls(caller: object, called: object) -> bool:
 
 def may_move(start: str, end: str) -> bool:
     """Return whether an incident may be moved by hand from one status to another."""
-    manager, incident = opened()
+    manager, incident = managed()
     incident.status = start
     try:
         manager.move(incident.id, end, second(20))
@@ -78,7 +76,7 @@ def post(shop: Any, path: str, **parameters: str | float) -> requests.Response:
 
 def traffic(shop: Any, seconds: float) -> list[dict[str, Any]]:
     """Send customers to the live shop for some seconds; return what is open then."""
-    drive(shop, seconds, RATE, progress=somebody_waits())
+    drive(shop, seconds, _RATE, progress=somebody_waits())
     return post(shop, "/aiops/analyze").json()["active_incidents"]
 
 

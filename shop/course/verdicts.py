@@ -14,16 +14,16 @@ from typing import Any
 import pandas as pd
 
 from aiops_lab.explain.rules import RULES
-from shop.course.cases import SILENT, Case, played
+from shop.course.cases import SILENT, LessonCase, played
 from shop.course.waiting import steps
 from shop.virtual_time.scenario import Scenario, VirtualFault
 
 RUNS = 60
 """Enough to see what a bag of incidents does to a confidence, few enough to be played anew."""
 
-PLACES = [("payment", "/payment"), ("inventory", "/inventory"), ("checkout", "/checkout")]
+_PLACES = [("payment", "/payment"), ("inventory", "/inventory"), ("checkout", "/checkout")]
 
-ASKED = ("random", "first by end", "self-time z", "ledger")
+ASKED_RULES = ("random", "first by end", "self-time z", "ledger")
 """The rules that are asked."""
 
 DRAWS = "lesson 11"
@@ -35,7 +35,7 @@ BROKEN_S = (45, 65)
 DECIMALS = 6
 
 
-def drawn(seed: int, deployments: float = 1 / 3) -> Scenario:
+def drawn_scenario(seed: int, deployments: float = 1 / 3) -> Scenario:
     """Return the scenario of a run: a slow endpoint, one that fails, or a deployment.
 
     An endpoint takes from a thirtieth of its usual time up to twice that time longer, or half of
@@ -50,7 +50,7 @@ def drawn(seed: int, deployments: float = 1 / 3) -> Scenario:
     """
     rng = random.Random(f"{seed}/{DRAWS}")
     kind = "deployment" if rng.random() < deployments else rng.choice(("slow", "errors"))
-    place, size = rng.choice(PLACES), 10 ** rng.uniform(-1.5, 0.3)
+    place, size = rng.choice(_PLACES), 10 ** rng.uniform(-1.5, 0.3)
     start_s, end_s = BROKEN_S
     if kind == "errors":
         happens = VirtualFault("shed", *place, start_s, end_s, rate=size / 2)
@@ -61,7 +61,7 @@ def drawn(seed: int, deployments: float = 1 / 3) -> Scenario:
     return Scenario(kind, (place,), (happens,), rate=15, seconds=70)
 
 
-def verdicts(case: Case, rules: Sequence[str] = ASKED) -> pd.DataFrame:
+def verdicts(case: LessonCase, rules: Sequence[str] = ASKED_RULES) -> pd.DataFrame:
     """Return what rules say of a case, a row a rule.
 
     Columns: rule, by (what the ledger goes by, or silence), score, share (of all suspects' scores),
@@ -71,7 +71,7 @@ def verdicts(case: Case, rules: Sequence[str] = ASKED) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _verdict(rule: str, case: Case) -> dict[str, Any]:
+def _verdict(rule: str, case: LessonCase) -> dict[str, Any]:
     suspects = RULES[rule](case.usual, case.now)
     if not suspects:
         return {"by": "silence"}
@@ -85,7 +85,7 @@ def answered(seeds: Iterable[int]) -> pd.DataFrame:
     """Return what the rules say in each of these runs, with its seed and kind."""
     tables = []
     for seed in steps(seeds, "run"):
-        scenario = drawn(seed)
+        scenario = drawn_scenario(seed)
         table = verdicts(played(scenario, seed))
         table.insert(0, "kind", scenario.name)
         table.insert(0, "seed", seed)

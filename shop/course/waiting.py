@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from aiops_lab.progress import Bar
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
-def steps(items: Iterable[Item], unit: str) -> Iterator[Item]:
+def steps(items: Iterable[_Item], unit: str) -> Iterator[_Item]:
     """Yield the items, with a bar on stderr if somebody is watching.
 
     Parameters

@@ -17,19 +17,19 @@ from tqdm import tqdm
 from aiops_lab.checks import FieldError
 from aiops_lab.progress import Bar
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 def spread(
-    work: Callable[[Item], Result],
-    items: Sequence[Item],
+    work: Callable[[_Item], _Result],
+    items: Sequence[_Item],
     jobs: int | None = None,
     *,
     unit: str,
     progress: bool = True,
-) -> list[Result]:
+) -> list[_Result]:
     """Return ``[work(item) for item in items]``, done by several processes.
 
     Parameters
@@ -72,7 +72,7 @@ def check_jobs(jobs: int | None) -> None:
         raise FieldError("jobs", "must be a whole number above 0", jobs)
 
 
-def _counted(bar: tqdm, result: Result) -> Result:
+def _counted(bar: tqdm, result: _Result) -> _Result:
     bar.update()
     return result
 

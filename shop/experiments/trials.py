@@ -24,11 +24,8 @@ from aiops_lab.replaying import replay
 from aiops_lab.results import Suspect
 from aiops_lab.user_functions import raised
 from shop.recordings import true_faults
-from shop.virtual_time.scenario import BEGIN_NS, Scenario
+from shop.virtual_time.scenario import BEGIN, Scenario
 from shop.virtual_time.twins import Twin, affected, affected_by_each, display_name, windows_of
-
-BEGIN = pd.Timestamp(BEGIN_NS, unit="ns", tz="UTC")
-
 
 # ---- the rules, with the windows given
 

@@ -19,6 +19,10 @@ BEGIN_NS = 1_767_225_600_000_000_000
 
 """Unix time of virtual second 0, in ns: 2026-01-01T00:00:00Z."""
 
+BEGIN = pd.Timestamp(BEGIN_NS, tz="UTC")
+
+"""The same moment as a timestamp."""
+
 Place = tuple[str, str]  # (service, endpoint)
 
 EVERYWHERE = "*"
@@ -339,7 +343,7 @@ def _shown(place: Place) -> str:
     return " ".join(place)
 
 
-REPEATED = ("times", "callee", "at_once")
+_REPEATED = ("times", "callee", "at_once")
 """Fields of a fault that makes calls again."""
 
 
@@ -353,7 +357,7 @@ def fault_facts(fault: Fault, scenario: Scenario) -> dict[str, Any]:
     facts = {"start": start, "end": end} | asdict(fault)
     del facts["start_s"], facts["end_s"]
     if fault.kind != "repeat":  # of others they say nothing
-        facts = {name: value for name, value in facts.items() if name not in REPEATED}
+        facts = {name: value for name, value in facts.items() if name not in _REPEATED}
     endpoint = None if fault.endpoint == EVERYWHERE else fault.endpoint
     return facts | {"endpoint": endpoint}
 

@@ -19,7 +19,7 @@ from shop.course.assignment import (
     SEEN_KINDS,
     AssignedTruth,
     assigned_truth,
-    drawn,
+    clear_incident,
     reasons_to_doubt,
 )
 from shop.course.grading import ANSWERED, grade, grade_file, grade_folder
@@ -48,7 +48,7 @@ def test_the_same_text_gives_the_same_incident_and_another_text_another(
     truth: AssignedTruth,
 ) -> None:
     mine = shop.assignment(SEEDS[0])
-    drawn.cache_clear()
+    clear_incident.cache_clear()
     again = shop.assignment(f" {SEEDS[0]} ")
     pd.testing.assert_frame_equal(mine.spans, again.spans)
     assert truth.kind in SEEN_KINDS

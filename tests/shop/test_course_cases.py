@@ -19,13 +19,13 @@ plt = pytest.importorskip("matplotlib.pyplot")
 
 
 @pytest.fixture(scope="module")
-def slow() -> cases.Case:
+def slow() -> cases.LessonCase:
     fault = lab.Fault("delay", "payment", "/payment", start_s=20, end_s=30, duration_ms=300)
     return cases.played(shop.Scenario("slow", (("payment", "/payment"),), (fault,), seconds=30))
 
 
 def test_of_a_service_without_spans_the_calls_stay_unless_they_are_lost_too(
-    slow: cases.Case,
+    slow: cases.LessonCase,
 ) -> None:
     silent, lost = (cases.without(slow, "payment", calls) for calls in (True, False))
     assert "payment" not in {*silent.now["service"], *silent.usual.frame["service"]}
@@ -34,7 +34,7 @@ def test_of_a_service_without_spans_the_calls_stay_unless_they_are_lost_too(
     assert slow.cause == silent.cause == "/payment"
 
 
-def test_rules_are_asked_whom_they_name_first(slow: cases.Case) -> None:
+def test_rules_are_asked_whom_they_name_first(slow: cases.LessonCase) -> None:
     assert cases.answers(slow, ["ledger", "deepest error"]) == {
         "ledger": "/payment",
         "deepest error": cases.SILENT,
@@ -55,7 +55,7 @@ def test_a_silence_that_is_right_is_counted() -> None:
     assert table.loc["a"].tolist() == ["silent", 1]
 
 
-def test_the_excess_of_a_case_is_in_the_account_of_its_cause(slow: cases.Case) -> None:
+def test_the_excess_of_a_case_is_in_the_account_of_its_cause(slow: cases.LessonCase) -> None:
     excess = cases.accounts(slow, "/checkout")["excess"]
     assert excess.idxmax() == "/payment own time"
     few = cases.accounts(slow, "/checkout", slow.now.head(40))

@@ -10,7 +10,7 @@ import pytest
 
 from aiops_lab.evaluate.calibration import calibration
 from shop.course import figures, verdicts
-from shop.course.cases import SILENT, Case
+from shop.course.cases import SILENT, LessonCase
 from shop.course.guesses import Guess, write_guess
 from shop.course.own import FEWEST, own_calibration, sure_guesses
 
@@ -27,10 +27,10 @@ def _own_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 
 def test_the_recording_holds_every_run_and_rule_once() -> None:
-    pairs = [(seed, rule) for seed in range(verdicts.RUNS) for rule in verdicts.ASKED]
+    pairs = [(seed, rule) for seed in range(verdicts.RUNS) for rule in verdicts.ASKED_RULES]
     assert list(zip(RECORDED["seed"], RECORDED["rule"], strict=True)) == pairs
     kinds = RECORDED.drop_duplicates("seed")["kind"]
-    assert kinds.tolist() == [verdicts.drawn(seed).name for seed in range(verdicts.RUNS)]
+    assert kinds.tolist() == [verdicts.drawn_scenario(seed).name for seed in range(verdicts.RUNS)]
 
 
 def test_a_run_that_is_played_anew_says_what_was_recorded() -> None:
@@ -43,15 +43,15 @@ def test_a_run_that_is_played_anew_says_what_was_recorded() -> None:
 
 
 def test_a_deployment_is_no_fault_and_its_right_answer_is_silence() -> None:
-    scenario = verdicts.drawn(3)
+    scenario = verdicts.drawn_scenario(3)
     assert (scenario.name, scenario.faults, scenario.causes) == ("deployment", (), ())
     assert not RECORDED.loc[RECORDED["kind"] == "deployment", "right"].eq(1).any()
-    assert verdicts.drawn(3, deployments=0).causes
+    assert verdicts.drawn_scenario(3, deployments=0).causes
 
 
 def test_a_rule_that_names_nobody_is_silent() -> None:
-    case = verdicts.played(verdicts.drawn(0), 0)
-    table = verdicts.verdicts(Case(case.usual, case.now.head(0), SILENT), ["first by end"])
+    case = verdicts.played(verdicts.drawn_scenario(0), 0)
+    table = verdicts.verdicts(LessonCase(case.usual, case.now.head(0), SILENT), ["first by end"])
     assert table.to_dict("records") == [{"rule": "first by end", "by": "silence"}]
 
 

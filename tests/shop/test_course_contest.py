@@ -8,13 +8,13 @@ import pytest
 
 from shop.catalogue import SCENARIOS
 from shop.course import contest, drawing
-from shop.course.cases import Case, played
+from shop.course.cases import LessonCase, played
 from shop.course.prompts import predict
 from shop.course.rivals import shorter
 
 
 @pytest.fixture(scope="module")
-def cases() -> dict[str, Case]:
+def cases() -> dict[str, LessonCase]:
     return {name: played(shorter(name)) for name in ("delay", "calm")}
 
 
@@ -37,12 +37,12 @@ def test_the_table_by_endpoint_has_own_time_failures_and_calls() -> None:
     assert table.loc["/b", ["per_s", "ms", "calls"]].tolist() == [2, 18, 0]
 
 
-def test_usual_stands_beside_now(cases: dict[str, Case]) -> None:
-    table = contest.beside(cases["delay"])
+def test_usual_stands_beside_now(cases: dict[str, LessonCase]) -> None:
+    table = contest.usual_and_now(cases["delay"])
     assert table.loc["/payment", ("own_ms", "now")] > 8 * table.loc["/payment", ("own_ms", "usual")]
 
 
-def test_rules_are_marked_by_all_true_causes_and_by_the_first(cases: dict[str, Case]) -> None:
+def test_rules_are_marked_by_all_true_causes_and_by_the_first(cases: dict[str, LessonCase]) -> None:
     hidden = {name: SCENARIOS[name] for name in cases}
     table = contest.marks(cases, hidden, ("walk down", "self-time z", "ledger"))
     assert table.loc["ledger"].to_dict() == {"delay": "all", "calm": "all"}

@@ -30,13 +30,13 @@ def test_silence_is_right_where_nothing_is_broken(two: pd.DataFrame) -> None:
 
 
 def test_a_constant_answer_is_right_where_it_is_a_cause(two: pd.DataFrame) -> None:
-    table = rivals.counted(pd.concat([two, rivals.constant(two, "/payment")]))
+    table = rivals.right_by_scenario(pd.concat([two, rivals.constant(two, "/payment")]))
     assert table.loc["always /payment"].to_dict() == {"delay": 1, "calm": 0, "all": 1}
     assert table["all"].tolist() == sorted(table["all"])
 
 
 def test_a_delay_in_the_noise_is_met_with_silence_and_a_large_one_is_found() -> None:
-    said = rivals.by_size((1, 32), (20,), ["ledger"]).set_index("ms")["said"]
+    said = rivals.said_by_size((1, 32), (20,), ["ledger"]).set_index("ms")["said"]
     assert said.to_dict() == {1: "silent", 32: "right"}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from shop.course import seasons
+from shop.virtual_time.scenario import BEGIN
 
 DAY = seasons.A_DAY
 WINDOWS = np.arange(seasons.DAYS * DAY)
@@ -43,16 +44,16 @@ def test_residuals_are_divided_by_the_scatter_of_their_hour() -> None:
 
 def test_alarms_outside_faults_are_false_but_for_the_hour_in_which_the_queue_empties() -> None:
     z = np.zeros(len(WINDOWS))
-    first = seasons.WRONG[0].windows
+    first = seasons.SLOWDOWNS[0].windows
     z[[first.start, first.stop + 3, first.stop + 4, first.stop + 5]] = 9
     judged = WINDOWS >= 28 * DAY
-    told = seasons.judge(z, 5, judged)
-    assert (told[seasons.WRONG[0].name], told["found"], told["false"]) == (1, 1, 1)
-    assert seasons.judge(z, 9, judged)["found"] == 0
+    told = seasons.alarms_by_fault(z, 5, judged)
+    assert (told[seasons.SLOWDOWNS[0].name], told["found"], told["false"]) == (1, 1, 1)
+    assert seasons.alarms_by_fault(z, 9, judged)["found"] == 0
 
 
 def test_the_first_alarm_is_the_one_that_ended_first() -> None:
-    ends = [seasons.BEGIN + pd.Timedelta(s, "s") for s in (180, 120)]
+    ends = [BEGIN + pd.Timedelta(s, "s") for s in (180, 120)]
     report = SimpleNamespace(anomalies=[SimpleNamespace(end=end) for end in ends])
     assert seasons.minutes_to_alarm(report, 60) == 1  # type: ignore[arg-type]
     none = SimpleNamespace(anomalies=[])

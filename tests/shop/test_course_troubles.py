@@ -29,12 +29,12 @@ def test_three_of_nine_moves_are_allowed() -> None:
 
 @pytest.mark.parametrize(("at_s", "same"), [(400, True), (700, False)])
 def test_what_returns_while_the_incident_is_open_is_the_same(at_s: float, same: bool) -> None:
-    manager, incident = troubles.opened(KNOBS)
+    manager, incident = troubles.managed(KNOBS)
     assert (troubles.returned(manager, at_s) is incident) == same
 
 
 def test_incidents_are_drawn_below_each_other_with_one_axis_of_time() -> None:
-    _, incident = troubles.opened()
+    _, incident = troubles.managed()
     report: Report = [incident]  # type: ignore[assignment]
     troubles.incidents_figure({"one": report, "two": report}, true_faults(Scenario("calm")))
     above, below = plt.gcf().axes

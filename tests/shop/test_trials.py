@@ -18,7 +18,7 @@ from shop.catalogue import SCENARIOS
 from shop.experiments import trials
 from shop.experiments.trials import RuleResult, pipeline_result, truth
 from shop.shops import CHECKOUT, INVENTORY, PAYMENT
-from shop.virtual_time.scenario import Scenario
+from shop.virtual_time.scenario import BEGIN, Scenario
 from shop.virtual_time.twins import Twin
 
 SLOW = Fault("delay", *PAYMENT, start_s=60.0, end_s=80.0, duration_ms=400)
@@ -107,7 +107,7 @@ def test_every_rule_gets_the_same_windows_and_what_is_usual_is_learned_once(
     for usual, now in seen:
         pd.testing.assert_frame_equal(usual.frame, learned[0].frame)
         pd.testing.assert_frame_equal(now, seen[0][1])
-    start = (seen[0][1]["start"].min() - trials.BEGIN).total_seconds()
+    start = (seen[0][1]["start"].min() - BEGIN).total_seconds()
     assert 55 < start < 80
 
 
@@ -257,9 +257,10 @@ def test_affected_are_held_against_the_twin(too_much: tuple[str, ...], jaccard: 
 def test_the_truth_has_a_row_a_fault_and_a_whole_service_where_all_of_it_is_struck() -> None:
     both = truth(BOTH, 1, twins("both"))
     assert both["endpoint"].tolist() == ["/payment", "/inventory"]
-    assert [
-        (moment - trials.BEGIN).total_seconds() for moment in both.loc[0, ["start", "end"]]
-    ] == [60, 80]
+    assert [(moment - BEGIN).total_seconds() for moment in both.loc[0, ["start", "end"]]] == [
+        60,
+        80,
+    ]
     assert both["affected"].tolist() == [[CHECKOUT, PAYMENT], [CHECKOUT, INVENTORY]]
     network = SCENARIOS["host network"]
     wide = truth(network, 1, twins("both"))

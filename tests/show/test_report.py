@@ -162,7 +162,7 @@ def test_figures_and_words_are_labelled(processor_page, processor_text):
     ],
 )
 def test_the_words_of_a_table_are_explained_above_it(rows, words):
-    (step,) = report.steps(Verdict(steps=(Step("1.", "Text.", rows),)))
+    (step,) = report.steps_to_cause(Verdict(steps=(Step("1.", "Text.", rows),)))
     assert step.text.splitlines() == ["Text.", *(report.WORDS[word] for word in words)]
 
 

@@ -187,7 +187,8 @@ class _Views:
         unresolved = [each for each in incidents if each.status != RESOLVED]
         open_ones = [each for each in unresolved if each.severity != INFO]
         offers = [each for each in unresolved if each.severity == INFO]
-        edges = recent.edges
+        edges, names = recent.edges, [each.name for each in recent.endpoints]
+        rising = [each for each in recent.endpoints if each.forecast]
         responses = responses_of(self._monitor)
         return self._page(
             "overview.html",
@@ -198,8 +199,8 @@ class _Views:
             last=incidents[-1] if incidents else None,
             recent=recent,
             endpoints=recent.endpoints[:_MOST_SHOWN],
-            rising=[each for each in recent.endpoints if each.forecast][:MOST_OPEN],
-            graph=graph(edges, [each.name for each in recent.endpoints]),
+            rising=rising[:MOST_OPEN],
+            graph=graph(edges, names),
             marks=_marks(unresolved),
             changes=self._monitor.changes()[::-1][:MOST_OPEN],
             notices=responses.get("notices", []),

@@ -156,12 +156,12 @@ def known_ends(faults: Any, last: pd.Timestamp, sizes: bool = False) -> list[tup
     told = []
     for fault in plain_rows(faults):
         end = last if pd.isna(fault.end) else fault.end
-        size = size_of(fault) if sizes else ""
+        size = _size_of(fault) if sizes else ""
         told.append((literal(f"{fault.kind}{size} at {fault.endpoint}"), fault.start, end))
     return told
 
 
-def size_of(fault: Any) -> str:
+def _size_of(fault: Any) -> str:
     """Return how large a fault is, such as " of 400 ms" or " of 80 %"; "" where it has no size."""
     if getattr(fault, "duration_ms", 0) > 0:
         return f" of {fault.duration_ms:g} ms"
