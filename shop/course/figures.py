@@ -67,12 +67,16 @@ def two_ledgers(rows: pd.DataFrame, entry: str) -> None:
 
 
 def reliabilities(found: Mapping[str, Calibration]) -> None:
-    """Draw reliability diagrams side by side, with the numbers of each above it."""
-    _, axes = plt.subplots(1, len(found), figsize=(4.6 * len(found), 5), layout="constrained")
-    for ax, (title, each) in zip(np.atleast_1d(axes), found.items(), strict=True):
+    """Draw reliability diagrams, two in a row, with the numbers of each above it."""
+    columns = min(len(found), 2)
+    rows = -(-len(found) // columns)
+    size = (4.6 * columns, 4.6 * rows)
+    figure = plt.figure(figsize=size, layout="constrained")
+    for n, (title, each) in enumerate(found.items(), start=1):
+        ax = figure.add_subplot(rows, columns, n)
         reliability(each, ax)
         diagonal, numbers = ax.texts[0], ax.texts[-1]
-        diagonal.set(position=(0.68, 0.73), fontsize=10)  # where whiskers are rare
+        diagonal.set(position=(0.01, 0.06), fontsize=10)  # where whiskers are rare
         text = numbers.get_text().replace("\n", ", ")
         numbers.remove()
         ax.set_title(f"{title}\n{text}", fontsize=11, loc="left")

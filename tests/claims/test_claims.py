@@ -98,7 +98,7 @@ PLANTS = (
     Plant("12", "another size", "slow(PAYMENT, 400), seed=1)", "slow(PAYMENT, 300), seed=1)"),
     Plant("12", "other seeds", "steps(range(40),", "steps(range(40, 80),"),
     Plant("13", "other runs to learn from", 'mine["seed"] < 30]', 'mine["seed"] < 40]'),
-    Plant("13", "another limit", "least = 1 - SILENT / WRONG", "least = SILENT / WRONG"),
+    Plant("13", "another limit", "speak_from = 1 - SILENT / WRONG", "speak_from = SILENT / WRONG"),
     Plant("14", "another threshold", "if score > 0.1]", "if score > 20]"),
     Plant("14", "another scenario", '"B": "fhetr"', '"B": "qrynl"'),
 )
