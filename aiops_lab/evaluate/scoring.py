@@ -209,7 +209,8 @@ def score(report: Report, faults: pd.DataFrame, *, slack_s: float = SLACK_S) -> 
     every fault shows none, so an incident before its fault is a false one. A fault counts once,
     however many windows it lasts: there is no point adjustment, which lets a lucky point stand for
     a whole fault (Kim et al. 2022, arXiv 2109.05257). Incidents of severity "info" do not count:
-    they offer a level as the new normal, and call nobody.
+    they offer a level as the new normal, and call nobody. One that was "info" at first and became
+    more counts from its first anomaly: a report does not hold when it changed.
     """
     slack = plain_number("slack_s", slack_s)
     if slack < 0:
