@@ -42,7 +42,10 @@ wider."""
 
 _HORIZON_SPANS = 6.0  # times the length of the series; further ahead a line is a guess
 _FARTHEST = 20.0  # times the horizon: an interval that reaches so far has no end
-_TIMES = 160  # crossing times that are tried, 6 % apart from each other
+_TIMES = 160  # crossing times that are tried at first, 6 % apart from each other
+_FINER = 16  # that are tried between the neighbours of the best one, each time
+_ROUNDS = 6  # how often: the last ones are less than a millionth of the time ahead apart
+_LEAST_NOISE = 1e-6  # of the way to the threshold, so that rounding is not taken for noise
 
 
 class Forecast(NamedTuple):
@@ -111,10 +114,11 @@ def forecast_crossing(
         return None
     ahead_s = _HORIZON_SPANS * (at[-1] - at[0]) if horizon_s is None else horizon_s
     check_number("horizon_s", ahead_s, 0.001, 1e10)
-    crossings = at[-1] + ahead_s * np.geomspace(1e-3, _FARTHEST, _TIMES)
-    losses, residuals = _fits(at, y, w, threshold, crossings)
+    tried = at[-1] + ahead_s * np.geomspace(1e-3, _FARTHEST, _TIMES)
+    crossings, losses, residuals = _profile(at, threshold - y, w, tried)
     best = int(losses.argmin())
-    noise = losses[best] / (len(at) - 3)
+    least = _LEAST_NOISE * (threshold - y.min())
+    noise = max(losses[best] / (len(at) - 3), least**2)
     follow = _widening(residuals)
     gain = _level_loss(y, w) - losses[best]
     than_jump = _jump_loss(y, w) - losses[best]
@@ -156,24 +160,61 @@ def _may_rise(at: NDArray, y: NDArray, w: NDArray) -> bool:
     return bool(together > 0 and share * (len(at) - 2) > 4 * (1 - share))
 
 
-def _fits(
-    at: NDArray, y: NDArray, w: NDArray, threshold: float, crossings: NDArray
-) -> tuple[NDArray, NDArray]:
+def _profile(
+    at: NDArray, gaps: NDArray, w: NDArray, crossings: NDArray
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Return crossing times, those given and ever more around the best one, the squared error of
+    the best rise to each, and the weighted residuals of the best of all.
+
+    The gaps are what the values lack to the threshold.
+    """
+    losses, _ = _fits(at, gaps, w, crossings)
+    for _ in range(_ROUNDS):
+        best = int(losses.argmin())
+        beside = crossings[max(best - 1, 0) : best + 2]
+        finer = np.linspace(beside[0], beside[-1], _FINER + 2)[1:-1]
+        crossings = np.concatenate([crossings, finer])
+        losses = np.concatenate([losses, _fits(at, gaps, w, finer)[0]])
+        order = crossings.argsort()
+        crossings, losses = crossings[order], losses[order]
+    best = int(losses.argmin())
+    return crossings, losses, _fits(at, gaps, w, crossings[[best]])[1]
+
+
+def _fits(at: NDArray, gaps: NDArray, w: NDArray, crossings: NDArray) -> tuple[NDArray, NDArray]:
     """Return the squared error of the best rise to each crossing time, and the weighted residuals
     of the best of all.
 
-    A rise is a level up to one of the times, then a line that is at the threshold at the crossing
-    time. With the share h of the way to the threshold it is level (1 - h) + threshold h.
+    A rise is a level up to its begin, then a line that is at the threshold at the crossing time:
+    the gap is that of the level, times the share of the way that is left.
     """
-    begins = at[:-MIN_RISING]
-    lengths = crossings[None, :, None] - begins[:, None, None]
-    h = np.maximum(0.0, at - begins[:, None, None]) / lengths  # by begin, crossing and time
-    rest = y - threshold * h
-    level = (w * (1 - h) * rest).sum(axis=2) / (w * (1 - h) ** 2).sum(axis=2)
-    residuals = np.sqrt(w) * (rest - level[:, :, None] * (1 - h))
-    errors = (residuals**2).sum(axis=2)
-    begin, crossing = np.unravel_index(errors.argmin(), errors.shape)
-    return errors.min(axis=0), residuals[begin, crossing]
+    begins = _begins(at, gaps, w, crossings)
+    shares = np.maximum(at, begins[:, :, None])  # by begin, crossing and time
+    shares = (crossings[:, None] - shares) / (crossings - begins)[:, :, None]
+    level_gap = shares @ (w * gaps) / (shares**2 @ w)
+    errors = (w * gaps**2).sum() - level_gap * (shares @ (w * gaps))
+    best = np.unravel_index(errors.argmin(), errors.shape)
+    residuals = np.sqrt(w) * (level_gap[best] * shares[best] - gaps)
+    return np.maximum(errors.min(axis=0), 0.0), residuals
+
+
+def _begins(at: NDArray, gaps: NDArray, w: NDArray, crossings: NDArray) -> NDArray:
+    """Return the begins of which one is the best for a crossing time, in a column for each.
+
+    They are the times, and between each two of them the place where the mean of the values before
+    meets the line of the values after, as long as it lies there.
+    """
+    splits = len(at) - MIN_RISING - 1
+    samples = np.repeat(at[: splits + 1, None], len(crossings), axis=1)
+    level_gap = (w * gaps).cumsum()[:splits] / w.cumsum()[:splits]
+    left_s = crossings[:, None] - at
+    rises = (w * left_s * gaps)[:, ::-1].cumsum(axis=1)[:, ::-1]
+    squares = (w * left_s**2)[:, ::-1].cumsum(axis=1)[:, ::-1]
+    per_s = np.maximum(rises / squares, 1e-300)[:, 1 : splits + 1]
+    with np.errstate(over="ignore"):  # a line that hardly rises begins long ago
+        meets = crossings[:, None] - level_gap / per_s
+    between = np.clip(meets, at[:splits], at[1 : splits + 1])
+    return np.concatenate([samples, between.T])
 
 
 def _level_loss(y: NDArray, w: NDArray) -> float:
@@ -195,16 +236,22 @@ def _widening(residuals: NDArray) -> float:
 
 
 def _where_below(crossings: NDArray, losses: NDArray, limit: float) -> tuple[float, float]:
-    """Return between which crossing times the loss is below a limit; infinite where it stays so."""
-    inside = np.flatnonzero(losses <= limit)
+    """Return between which crossing times the loss is below a limit; infinite where it stays so.
+
+    Between two of them the root of what it exceeds the least by is taken for a line, as it is one
+    where the loss is a parabola.
+    """
+    least = losses.min()
+    roots, limit_root = np.sqrt(losses - least), np.sqrt(limit - least)
+    inside = np.flatnonzero(roots <= limit_root)
     first, last = inside[0], inside[-1]
     earliest_s, latest_s = crossings[first], np.inf
     if first > 0:
         pair = slice(first - 1, first + 1)
-        earliest_s = np.interp(limit, losses[pair][::-1], crossings[pair][::-1])
-    if last < _TIMES - 1:
+        earliest_s = np.interp(limit_root, roots[pair][::-1], crossings[pair][::-1])
+    if last < len(crossings) - 1:
         pair = slice(last, last + 2)
-        latest_s = np.interp(limit, losses[pair], crossings[pair])
+        latest_s = np.interp(limit_root, roots[pair], crossings[pair])
     return float(earliest_s), float(latest_s)
 
 

@@ -22,7 +22,7 @@ def crossing(values, threshold=100.0, **more):
 
 @pytest.mark.parametrize("begins_s", [0, 100, 200])
 def test_a_rise_from_any_time_crosses_where_its_line_does(begins_s):
-    found = crossing(rise(begins_s) + 0.3 * NOISE)
+    found = crossing(rise(begins_s) + 0.3 * NOISE, coverage=0.95)
     true_s = begins_s + 50 / 0.1
     assert found.crosses_s == pytest.approx(true_s, rel=0.1)
     assert found.earliest_s < found.crosses_s < found.latest_s
@@ -37,6 +37,25 @@ def test_more_noise_makes_the_interval_wider_and_then_there_is_no_forecast():
         widths.append(found.latest_s - found.earliest_s)
     assert widths == sorted(widths)
     assert crossing(rise(0) + 20 * NOISE) is None
+
+
+@pytest.mark.parametrize("noise", [0.03, 0.1, 0.3, 1.0])
+def test_intervals_hold_the_true_time_as_often_as_said_however_little_noise(noise):
+    rng, draws, held = np.random.default_rng(1), 25, 0
+    for true_s in rng.uniform(350, 1200, draws):
+        begins_s = rng.uniform(0, 100)
+        values = rise(begins_s) + noise * rng.normal(size=30)
+        found = crossing(values, 50 + 0.1 * (true_s - begins_s))
+        assert found is not None
+        held += found.earliest_s <= true_s <= found.latest_s
+    assert 0.6 * draws <= held < draws
+
+
+def test_the_crossing_of_a_line_without_noise_is_exact():
+    for begins_s in (0.0, 87.3):
+        found = crossing(rise(begins_s))
+        assert found.crosses_s == pytest.approx(begins_s + 500, abs=0.01)
+        assert found.earliest_s < begins_s + 500 < found.latest_s < found.earliest_s + 0.1
 
 
 def test_a_higher_coverage_makes_the_interval_wider():
