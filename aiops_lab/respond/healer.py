@@ -12,6 +12,7 @@ from aiops_lab.checks import FieldError
 from aiops_lab.detect.incidents import ACTIVE, Incident
 from aiops_lab.logs import get_logger
 from aiops_lab.numerics import unix_ns
+from aiops_lab.respond import turns
 from aiops_lab.respond.isolated import Isolated, shown_text
 from aiops_lab.respond.looker import NOTICE_LOOK_S, Looker
 from aiops_lab.respond.remedies import (
@@ -140,7 +141,7 @@ class _Carer:
     def _look(self) -> float | None:
         """Call the remedy where it is to be called; return None where it is not."""
         if self._isolated.is_busy:
-            self._calls.turn.keep()
+            self._keep_turn()
             return NOTICE_LOOK_S
         active = [each for each in self._monitor.incidents(ACTIVE) if is_meant(self._remedy, each)]
         if not active:
@@ -149,6 +150,15 @@ class _Carer:
             return NOTICE_LOOK_S
         has_acted = [self._care(each) for each in active]
         return 0.0 if any(has_acted) else None
+
+    def _keep_turn(self) -> None:
+        """Keep the turn while a call that was given up may return soon, and then no more.
+
+        A call that never returns is to stop the remedy in this process alone: another one finds
+        the call in the log, and its limits.
+        """
+        if self._isolated.busy_s < self._remedy.timeout_s + turns.TURN_S:
+            self._calls.turn.keep()
 
     def _care(self, incident: Incident) -> bool:
         """Return whether the remedy was called for an incident."""

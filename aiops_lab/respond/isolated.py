@@ -39,11 +39,17 @@ class Isolated:
         self._timeout_s = timeout_s
         self._stop = stop
         self._thread: threading.Thread | None = None
+        self._began_s = 0.0
 
     @property
     def is_busy(self) -> bool:
         """Whether a call has not returned yet, such as one that was given up."""
         return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds since the call began that has not returned yet; 0 where there is none."""
+        return time.monotonic() - self._began_s if self.is_busy else 0.0
 
     def call(
         self, work: Callable[[], object], meanwhile: Callable[[], object] = lambda: None
@@ -58,8 +64,9 @@ class Isolated:
         self._thread = thread = threading.Thread(
             target=lambda: outcomes.append(_outcome(work)), name="user code", daemon=True
         )
+        self._began_s = time.monotonic()
         thread.start()
-        deadline = time.monotonic() + self._timeout_s
+        deadline = self._began_s + self._timeout_s
         while thread.is_alive() and not self._stop.is_set() and time.monotonic() < deadline:
             meanwhile()
             thread.join(min(OUTCOME_POLL_S, self._timeout_s))

@@ -57,8 +57,8 @@ class Remedy:
         Seconds between two calls, default 300: what it did needs time to show. A second call for
         one incident needs a new anomaly after the first.
     timeout_s : float
-        Seconds after which it counts as failed, default 30. It is not called again before it has
-        returned.
+        Seconds after which it counts as failed, default 30. Its process does not call it again
+        before it has returned; another one may, some two minutes later, within the limits.
 
     Raises
     ------

@@ -45,18 +45,23 @@ class Turn:
         """Return whether this process acts now; another one may be at it."""
         return self._store.update(self._taken)
 
-    def keep(self) -> None:
+    def keep(self) -> bool:
         """Renew the turn in good time, while something takes long: to be called again and again.
 
-        Where the store cannot be used, the next call tries it again.
+        Return False where this call found that another process has the turn. Where the store
+        cannot be used, it is tried again after `RENEW_SHARE` of `TURN_S`.
         """
-        if time.monotonic() - self._renewed_s >= RENEW_SHARE * TURN_S:
-            with suppress(OSError, ValueError):
-                self.take()
+        now_s = time.monotonic()
+        if now_s - self._renewed_s < RENEW_SHARE * TURN_S:
+            return True
+        self._renewed_s = now_s  # also where it fails: not each call is to write
+        with suppress(OSError, ValueError):
+            return self.take()
+        return True
 
     def save(self, records: TurnRecords) -> None:
-        """Store records, and stay the one who acts."""
-        self._store.update(lambda load: records | self._lease())
+        """Store records, and stay the one who acts unless another process does by now."""
+        self._store.update(lambda load: records | (self._taken(load) or {}))
 
     def end(self) -> None:
         """Let another process act at once."""

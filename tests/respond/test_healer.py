@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from flask import Flask
 
 import aiops_lab as lab
 from aiops_lab.record.faults import Fault, FaultInjector
+from aiops_lab.respond import healer as healer_module
 from aiops_lab.respond import turns
 from aiops_lab.respond.healer import Healer
 from aiops_lab.respond.remedies import Remedy, RemedyCall
@@ -293,21 +295,34 @@ def test_what_another_process_did_during_a_condition_is_not_done_again(store):
 
 
 @pytest.mark.parametrize("timeout_s", [60.0, 0.01], ids=["in time", "late"])
-def test_the_turn_is_kept_until_a_remedy_has_returned(store, monkeypatch, timeout_s):
+def test_the_turn_is_kept_while_a_remedy_may_return_soon(store, monkeypatch, timeout_s):
     monkeypatch.setattr(turns, "RENEW_SHARE", 0.0)
+    monkeypatch.setattr(healer_module, "NOTICE_LOOK_S", 0.01)
+    with hanging(store, timeout_s) as is_late:
+        wait_for(lambda: timeout_s > 1 or is_late())
+        since = store.record(turns.TURN, "remedy restart")["since"]
+        wait_for(lambda: store.record(turns.TURN, "remedy restart")["since"] > since)
+
+
+def test_a_call_that_never_returns_leaves_the_turn_to_another_process(store, monkeypatch):
+    monkeypatch.setattr(turns, "TURN_S", 0.1)
+    monkeypatch.setattr(healer_module, "NOTICE_LOOK_S", 0.01)
+    with hanging(store, 0.01):
+        other = turns.Turn(store, "remedy restart")
+        wait_for(other.take)
+
+
+@contextmanager
+def hanging(store, timeout_s):
+    """Yield whether a remedy counts as failed, which returns when the block ends."""
     called, go = threading.Event(), threading.Event()
 
     def slow(found):
         called.set()
         go.wait(60)
 
-    def is_late():
-        return [row["failed"] for row in healer.status()] == [1]
-
     remedy = Remedy("restart", slow, dry_run=False, timeout_s=timeout_s)
     with Healer(MadeMonitor(store, incident(1)), [remedy]) as healer:
         called.wait(60)
-        wait_for(lambda: timeout_s > 1 or is_late())
-        since = store.record(turns.TURN, "remedy restart")["since"]
-        wait_for(lambda: store.record(turns.TURN, "remedy restart")["since"] > since)
+        yield lambda: [row["failed"] for row in healer.status()] == [1]
         go.set()

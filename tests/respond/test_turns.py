@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -86,9 +88,38 @@ def test_a_turn_that_another_process_has_is_not_kept(store, monkeypatch):
     first.end()
     second.take()
     monkeypatch.setattr(turns, "RENEW_SHARE", 0.0)
-    first.keep()
+    assert not first.keep()
     first.end()
     assert not first.take()
+
+
+def test_a_turn_that_was_lost_is_asked_for_no_more_often_than_it_is_renewed(store, monkeypatch):
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], time=time.time)
+    monkeypatch.setattr(turns, "time", clock)
+    first = Turn(store, "tell")
+    Turn(store, "tell").take()
+    now[0] = turns.TURN_S
+    asked = []
+    monkeypatch.setattr(store, "update", asked.append)
+    for _ in range(5):
+        first.keep()
+    assert len(asked) == 1
+
+
+def test_records_are_saved_without_taking_the_turn_of_another_process(store):
+    first, second = Turn(store, "tell"), Turn(store, "tell")
+    first.take()
+    second.save({"told": {"INC-1": "late"}})
+    assert store.record("told", "INC-1") == "late"
+    assert first.take()
+    assert not second.take()
+
+
+def test_who_saves_records_stays_the_one_who_acts(store):
+    first, second = Turn(store, "tell"), Turn(store, "tell")
+    first.save({"told": {"INC-1": "now"}})
+    assert not second.take()
 
 
 def test_a_store_that_cannot_be_written_ends_no_wait(store, monkeypatch):
