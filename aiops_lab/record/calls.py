@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -14,6 +15,8 @@ from aiops_lab.record.trace_context import format_traceparent
 PORTS = {"http": 80, "https": 443}
 
 MAX_PLACES = 512  # that are remembered: with an id in each URL, those of the last seconds
+
+_USER = re.compile(r"^(\s*(?:[a-zA-Z][\w+.-]*:)?//)[^/]*@")  # at the begin of an address
 
 Peers = Mapping[str, str]
 """The names of called services, by their base urls."""
@@ -35,6 +38,7 @@ def begin_call(
     context
         Where the call belongs. Default: below the current request, else a new trace.
     """
+    address = _without_private(address)
     known = None if peers else recorder.places.get(address)
     peer, endpoint = known or _find_place(recorder, peers, address)
     context = context_of_call() if context is None else context
@@ -71,6 +75,12 @@ def _find_place(recorder: Recorder, peers: Peers, address: str) -> Callee:
     return place
 
 
+def _without_private(address: str) -> str:
+    """Return a URL without user, password, query and fragment: it is remembered."""
+    bare = address.partition("#")[0].partition("?")[0]
+    return _USER.sub(r"\1", bare) if "@" in bare else bare
+
+
 def _name_peer(peers: Peers, address: str) -> str | None:
     """Return the name of the service at an address of `_split_place`; None without one."""
     bases = [base for base in peers if _is_below(address, _normal(base))]
@@ -79,7 +89,10 @@ def _name_peer(peers: Peers, address: str) -> str | None:
 
 @lru_cache(maxsize=MAX_PLACES)
 def _split_place(address: str) -> tuple[str, str, str]:
-    """Return where a call goes: the URL without what is private, host:port, the folded path."""
+    """Return where a call goes: its URL with the port, host:port, the folded path.
+
+    The arguments are kept, so an address comes from `_without_private`.
+    """
     url = _split(address)
     host = _host(url.scheme, url.netloc)
     return f"{url.scheme}://{host}{url.path}", host, fold(url.path or "/")

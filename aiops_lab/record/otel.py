@@ -147,7 +147,7 @@ class SinkSpanExporter(SpanExporter):
         try:
             made = self.convert(span)
             if made is not None:
-                self.recorder.sink(made)
+                self.recorder.give(made)
         except Exception:
             self.recorder.count_failure("the sink")
             return False

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
+from types import BuiltinMethodType, MethodType
 from typing import Any
+from weakref import WeakValueDictionary
 
 MOST_AT_ONCE = 2
 """Calls of a sink in progress at once; small servers have four threads. Raising it lets a slow sink
@@ -16,6 +19,45 @@ SINK_PATIENCE_S = 0.5
 left out. Raising it delays requests longer before that is noticed."""
 
 _POLL_S = 0.001
+
+
+_known: WeakValueDictionary[tuple[int, object], PatientSink] = WeakValueDictionary()
+
+_lock = threading.RLock()  # one that a finalizer may take again
+
+
+def patient_sink(sink: Callable[[Any], object]) -> PatientSink:
+    """Return what calls a sink, the same for all that record into it: they share its limit.
+
+    It is known by identity, a method by its object and its function. A function that is made anew
+    for each caller is another sink each time.
+    """
+    key = _identity(sink)
+    with _lock:
+        known = _known.get(key)
+        if known is None:
+            known = _known[key] = PatientSink(sink)
+        return known
+
+
+def _identity(sink: Callable[[Any], object]) -> tuple[int, object]:
+    """Return the key of a sink, unique while the sink lives; it holds no reference to it."""
+    owner = getattr(sink, "__self__", None)
+    if isinstance(sink, MethodType):
+        return id(owner), id(sink.__func__)
+    if isinstance(sink, BuiltinMethodType) and owner is not None:
+        return id(owner), sink.__name__
+    return id(sink), None
+
+
+def _renew_lock() -> None:
+    """Make a lock that no thread of the parent holds."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class SinkHangsError(RuntimeError):

@@ -22,7 +22,7 @@ from aiops_lab.endpoints import (
     fold,
 )
 from aiops_lab.logs import get_logger
-from aiops_lab.record.own_sink import PatientSink
+from aiops_lab.record.own_sink import patient_sink
 from aiops_lab.record.redaction import Redact, redact_secrets
 from aiops_lab.record.trace_context import KNOWN_FLAGS, new_span_id, new_trace_id
 from aiops_lab.spans import Span
@@ -56,13 +56,13 @@ class Recorder:
     failed : int
         How often the sink raised.
     give : function (Span)
-        The sink; one of a user's own is left out while it hangs.
+        The sink; one of a user's own is left out while it hangs, by all that record into it.
     left_out : dict
         How many requests were not recorded, by route.
     names : EndpointNames
         The endpoints of paths that no route explains; counts what was too many.
     places : dict
-        What the last calls reached, by URL.
+        What the last calls reached, by URL without user, password, query and fragment.
     instance : str
         The host: spans of different ones may disagree about the time.
     """
@@ -79,7 +79,7 @@ class Recorder:
         self.sink = sink
         self.service = service
         self.redact = redact
-        self.give = _direct(sink) if hasattr(sink, "opened") else PatientSink(sink)
+        self.give = _direct(sink) if hasattr(sink, "opened") else patient_sink(sink)
         self.opened: dict[str, Any] = getattr(sink, "opened", {})
         self.stack: Callable[..., object] = getattr(sink, "stack", lambda span_id, text: None)
         self.failed = 0

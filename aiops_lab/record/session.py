@@ -84,9 +84,10 @@ class Session(requests.Session):
         adapter = super().get_adapter(url)  # type: ignore[arg-type]
         if current_call.get() is None:
             return adapter
+        parts = adapter, self.recorder, self.peers
         known = self._recording
-        if known is None or known._adapter is not adapter or known._peers is not self.peers:
-            known = self._recording = _RecordingAdapter(adapter, self.recorder, self.peers)
+        if known is None or not known.is_made_of(*parts):
+            known = self._recording = _RecordingAdapter(*parts)
         return known
 
 
@@ -111,6 +112,12 @@ class _RecordingAdapter(BaseAdapter):
         self._adapter = adapter
         self._recorder = recorder
         self._peers = peers
+
+    def is_made_of(self, adapter: BaseAdapter, recorder: Recorder, peers: Peers) -> bool:
+        """Return whether it stands for an adapter, records there and names peers so."""
+        if self._adapter is not adapter or self._recorder is not recorder:
+            return False
+        return self._peers is peers
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._adapter, name)

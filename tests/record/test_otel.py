@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
+from aiops_lab.record import own_sink
 from tests.support.serving import wait_for
 
 pytest.importorskip("opentelemetry.sdk")
@@ -228,6 +229,26 @@ def test_a_sink_that_fails_harms_nobody():
     with providing(processor).get_tracer("test").start_as_current_span("job"):
         pass
     assert processor.exporter.recorder.failed == 1
+
+
+def test_a_sink_that_hangs_holds_few_threads(monkeypatch):
+    monkeypatch.setattr(own_sink, "SINK_PATIENCE_S", 0.01)
+    go, asked = threading.Event(), []
+
+    def hang(span):
+        asked.append(span)
+        go.wait(60)
+
+    processor = SinkSpanProcessor(hang)
+    tracer = providing(processor).get_tracer("test")
+    threads = [threading.Thread(target=lambda: tracer.start_span("job").end()) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: processor.exporter.recorder.failed == 3)
+    assert len(asked) == own_sink.MOST_AT_ONCE
+    go.set()
+    for thread in threads:
+        thread.join(60)
 
 
 def test_a_failed_export_is_reported(spans):

@@ -21,6 +21,8 @@ from urllib3.util import Retry
 
 from aiops_lab import Session, Span, instrument
 from aiops_lab.endpoints import MAX_ENDPOINTS, OVERFLOW
+from aiops_lab.record import calls
+from aiops_lab.record.recorder import Recorder
 from tests.support.serving import serving, wait_for
 
 SPANS: list[Span] = []
@@ -253,6 +255,47 @@ def test_a_peer_that_gets_a_name_between_two_calls_has_it_in_the_second(spans):
         session.peers = {"http://peer": "bank"}
         session.get("http://peer/")
     assert [span.peer for span in spans] == ["peer:80", "payment", "bank"]
+
+
+def test_a_recorder_that_is_replaced_between_two_calls_records_the_second(spans):
+    own: list[Span] = []
+    with Session(keep, "caller") as session:
+        session.mount("http://", Memory(status_code=200))
+        session.get("http://peer/")
+        session.recorder = Recorder(own.append, "other")
+        session.get("http://peer/")
+    assert [span.service for span in spans] == ["caller"]
+    assert [span.service for span in own] == ["other"]
+
+
+SECRET_URLS = (
+    "http://me:s3cret@peer/a/b",
+    "http://peer/a/b?key=s3cret",
+    "http://peer/a/b#s3cret",
+    "HTTP://me:a@s3cret@peer/a/b?at=me@s3cret#s3cret",
+)
+
+
+@pytest.mark.parametrize("url", SECRET_URLS)
+@pytest.mark.parametrize("peers", [{}, {"http://peer": "payment"}])
+def test_what_is_private_in_a_url_is_not_remembered(monkeypatch, spans, url, peers):
+    asked: list[str] = []
+    split = calls._split_place
+    monkeypatch.setattr(calls, "_split_place", lambda url: asked.append(url) or split(url))
+    with Session(keep, peers=peers) as session:
+        session.mount("http://", Memory(status_code=200))
+        session.get(url)
+        kept = [*session.recorder.places, *asked]
+    assert kept
+    assert {address.lower() for address in kept} == {"http://peer/a/b"}
+    assert spans[0].endpoint == "/a/b"
+
+
+def test_an_at_sign_in_a_path_stays(spans):
+    with Session(keep) as session:
+        session.mount("http://", Memory(status_code=200))
+        session.get("http://peer/x//a@b/list")
+    assert (spans[0].peer, spans[0].endpoint) == ("peer:80", "/x//<id>/list")
 
 
 def test_calls_beyond_the_most_of_endpoints_are_counted_each_time(spans):
