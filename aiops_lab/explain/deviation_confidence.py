@@ -2,12 +2,16 @@
 
 It was learned from the virtual shop. What is unusual there is how long spans take and how often
 they fail, in hundreds of requests, and a fault does not hide. Elsewhere it may be unlike that in
-two ways:
+three ways:
 
 a slight deviation in few requests
     Self times of a minute with 60 requests differ from those of other minutes, fault or no fault.
     Where the most unusual account grew by less than a tenth of its spans, the confidence is lowered
     by the ratio of the requests to the fewest there.
+few observations
+    Of what was seldom observed, only how far a few self times exceed the usual ones can tell
+    (`aiops_lab.explain.slower`). The confidence is lowered by the ratio of their number to
+    `OBSERVATIONS`, however far they exceed them.
 answers of others
     A span that makes other calls than usual may have been answered otherwise by a service that it
     called. A wrong return value and a swallowed exception show in no span of the service that is at
@@ -27,16 +31,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.deviations import odd_spans
 from aiops_lab.explain.familiarity import Learned, Range, caution, lowered
 from aiops_lab.explain.ledger import Comparison
+from aiops_lab.explain.slower import are_few
 from aiops_lab.numerics import compiled
 from aiops_lab.results import Suspect, TableRow
+
+OBSERVATIONS = 9
+"""Slow spans of an account that was seldom observed from which the confidence holds in full. When
+all of nine are slow, at least half of all are, at three standard errors (Wilson). Higher: less
+confidence in a few slow spans.
+"""
 
 _LEARNED = Learned(
     0.0,
     {
         "requests": Range("it is a slight deviation, and the requests are", 300),
+        "observations": Range("the account was seldom observed, its spans are", OBSERVATIONS),
         "alone": Range("the part of the evidence that no other service explains is", 1.0),
     },
 )
@@ -58,9 +71,21 @@ def cautious(comparison: Comparison, suspects: Iterable[Suspect]) -> list[Suspec
     """Return suspects by deviations with the confidence that holds for such evidence."""
     shared = explained_by_others(comparison)
     requests = len(comparison.costs.requests)
-    return [
-        lowered_by(suspect, terms_of(suspect.evidence, shared, requests)) for suspect in suspects
-    ]
+    found = []
+    for suspect in suspects:
+        rows = suspect.evidence
+        few = few_observations(rows, comparison.config)
+        found.append(lowered_by(suspect, terms_of(rows, shared, requests, few)))
+    return found
+
+
+def few_observations(evidence: Iterable[TableRow], config: RcaConfig) -> float:
+    """Return how many self times the most unusual row rests on, infinite if not on a few: if
+    counting could tell.
+    """
+    row = max(evidence, key=lambda row: row["share"])
+    few = row["kind"] == "self" and are_few(row["n"], row["usual_n"], config)
+    return row["n"] if few else inf
 
 
 def lowered_by(suspect: Suspect, terms: TableRow) -> Suspect:
@@ -70,9 +95,12 @@ def lowered_by(suspect: Suspect, terms: TableRow) -> Suspect:
     return replace(suspect, confidence=confidence, terms=terms, caution=told)
 
 
-def terms_of(evidence: Iterable[TableRow], shared: Collection[str], requests: int) -> TableRow:
+def terms_of(
+    evidence: Iterable[TableRow], shared: Collection[str], requests: int, few: float = inf
+) -> TableRow:
     """Return what the confidence depends on: the requests, infinite where the deviation is not
-    slight, and the part of the evidence that no other service explains.
+    slight, the observations where they are few, and the part of the evidence that no other service
+    explains.
 
     Parameters
     ----------
@@ -80,18 +108,23 @@ def terms_of(evidence: Iterable[TableRow], shared: Collection[str], requests: in
         kind, account and share.
     shared : collection of str
         The accounts whose odd sets of calls other services may explain.
+    requests : int
+        Those of the incident.
+    few : float
+        `few_observations` of the evidence; the default is infinite, as counting can tell of most.
 
     Examples
     --------
     >>> terms_of([{"kind": "shape", "account": "/pay", "share": 0.4}], ["/pay"], 60)
-    {'requests': inf, 'alone': 0.5}
+    {'requests': inf, 'observations': inf, 'alone': 0.5}
     """
     rows = list(evidence)
     share = np.array([row["share"] for row in rows])
     is_shared = [row["kind"] == "shape" and row["account"] in shared for row in rows]
     alone = share * np.where(is_shared, OTHERS, 1.0)
     counted = requests if share.max() < SLIGHT else inf
-    return {"requests": counted, "alone": float(alone.sum() / share.sum())}
+    part = float(alone.sum() / share.sum())
+    return {"requests": counted, "observations": few, "alone": part}
 
 
 def explained_by_others(comparison: Comparison) -> set[str]:

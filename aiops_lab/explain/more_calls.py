@@ -7,6 +7,9 @@ Calls made at once prolong a request by no more than the slowest of them, so the
 to nothing; what is unusual is their number. How many are usual is learned for each pair of
 endpoints (`aiops_lab.explain.attribution.UsualCalls`). A call that repeats a failed one was not the
 caller's choice, and does not count.
+
+Limit: a call counts to the server span directly above it. Where another span lies between them, as
+with OpenTelemetry an internal one often does, there is no evidence of it.
 """
 
 from __future__ import annotations

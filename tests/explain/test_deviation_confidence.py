@@ -9,7 +9,13 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.explain import ranking
-from aiops_lab.explain.deviation_confidence import _odd_above, lowered_by, terms_of
+from aiops_lab.explain.config import RcaConfig
+from aiops_lab.explain.deviation_confidence import (
+    _odd_above,
+    few_observations,
+    lowered_by,
+    terms_of,
+)
 from aiops_lab.explain.ledger import compare
 from aiops_lab.results import Suspect
 from tests.explain.test_deviations import always, hosts, logging, mute, run
@@ -35,7 +41,11 @@ def row(kind="self", share=0.09, account="/a"):
 def test_who_gave_up_may_have_been_answered_otherwise(gave_up):
     first, plain = both(hosts(run(1, seconds=200)), gave_up)
     assert first.key == plain.key == ("shop", "/checkout")
-    assert first.terms == {"requests": inf, "alone": 0.5}  # /payment was asked before
+    assert first.terms == {
+        "requests": inf,
+        "observations": inf,
+        "alone": 0.5,
+    }  # /payment was asked before
     assert first.confidence == pytest.approx(plain.confidence / 2)
     assert first.caution.endswith("that no other service explains is 0.5, at least 1 there.")
 
@@ -68,6 +78,22 @@ def test_a_slight_deviation_in_few_requests_is_less_sure(requests, part):
     assert bool(first.caution) == (part < 1)
     plain = terms_of([row(), row(share=0.11)], (), requests)
     assert plain["requests"] == inf
+
+
+@pytest.mark.parametrize(("few", "part"), [(9, 1.0), (6, 2 / 3), (4, 4 / 9)])
+def test_a_few_slow_spans_are_less_sure_however_slow(few, part):
+    suspect = Suspect("s", "/a", 0.1, confidence=0.9, evidence=(row(share=0.8),), by="deviations")
+    first = lowered_by(suspect, terms_of(suspect.evidence, (), 1000, few))
+    assert first.confidence == pytest.approx(0.9 * part)
+    assert bool(first.caution) == (part < 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "n", "few"), [("self", 4, 4), ("self", 40, inf), ("shape", 4, inf)]
+)
+def test_only_self_times_that_counting_cannot_tell_are_few(kind, n, few):
+    rows = [row(kind, 0.5) | {"n": n, "usual_n": 20}, row(share=0.1) | {"n": 3, "usual_n": 20}]
+    assert few_observations(rows, RcaConfig()) == few
 
 
 def test_only_an_odd_set_of_calls_is_explained_by_others():
