@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 Clock = Callable[[], float]  # seconds that never go back
@@ -16,18 +16,25 @@ class RateLimit:
         self._most = most
         self._per_s = per_s
         self._clock = clock
-        self._taken: deque[float] = deque()
+        self._taken: OrderedDict[object, float] = OrderedDict()
 
     def room(self) -> int:
         """Return how often it may be done now."""
         before = self._clock() - self._per_s
-        while self._taken and self._taken[0] <= before:
-            self._taken.popleft()
+        while self._taken and self._first_s() <= before:
+            self._taken.popitem(last=False)
         return max(0, self._most - len(self._taken))
 
-    def take(self) -> None:
-        """Note that it was done."""
-        self._taken.append(self._clock())
+    def wait_s(self) -> float:
+        """Return the seconds until it may be done again; 0 where it may be done now."""
+        return 0.0 if self.room() else self._first_s() + self._per_s - self._clock()
+
+    def take(self, what: object = None) -> None:
+        """Note that it was done; the same `what` counts once in `per_s`, by default each time."""
+        self._taken.setdefault(object() if what is None else what, self._clock())
+
+    def _first_s(self) -> float:
+        return next(iter(self._taken.values()))
 
 
 class Backoff:

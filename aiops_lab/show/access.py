@@ -13,7 +13,7 @@ from flask import Blueprint, Flask, request
 
 from aiops_lab.checks import FieldError
 from aiops_lab.record.redaction import redact_secrets
-from aiops_lab.show.attempts import MOST_REQUESTS, MOST_WRONG, Attempts
+from aiops_lab.show.attempts import MOST_REQUESTS, MOST_WRONG, RECEIVER, Attempts
 from aiops_lab.show.origin import (
     LOCAL_HOSTS,
     OWN_NAMES,
@@ -39,6 +39,7 @@ class TokenError(RefusedError):
     """A request without the token that it needs."""
 
     status = 401
+    headers = CHALLENGE
 
 
 class Access(NamedTuple):
@@ -54,11 +55,15 @@ class Access(NamedTuple):
         nobody is asked.
     private : bool
         Whether reading needs the token, too.
+    public_url : str
+        Where people reach the pages, as of `checked_url`: changes are taken from there, too.
+        Default: where the server is called.
     """
 
     hosts: Collection[str] | None = None
     token: str | None = None
     private: bool = False
+    public_url: str = ""
 
 
 def checked_access(access: Access) -> Access:
@@ -67,16 +72,17 @@ def checked_access(access: Access) -> Access:
     Raises
     ------
     ValueError
-        ``hosts`` is one text, the token is empty, or reading is closed without one.
+        ``hosts`` is one text, the token is empty, reading is closed without one, or the URL is no
+        address of a server.
     """
-    hosts, token, private = access
+    hosts, token, private, public_url = access
     if isinstance(hosts, str):
         raise FieldError("hosts", "must be several names", hosts)
     names = None if hosts is None else frozenset(host.lower() for host in hosts)
     token = checked_token(token)
     if private and token is None:
         raise FieldError("private", "must be False without a token", private)
-    return Access(names, token, private)
+    return Access(names, token, private, checked_url(public_url))
 
 
 def checked_token(token: str | None) -> str | None:
@@ -110,10 +116,11 @@ def access_at(
     Raises
     ------
     ValueError
-        The token is missing or empty.
+        The token is missing or empty, or the URL is no address of a server.
     """
     given = os.environ.get(TOKEN_VARIABLE) if token is None else token
     is_local = is_loopback(host)
+    public_url = checked_url(public_url)
     public = host_of(public_url)
     unless = f"unless a token is given, by --token or {TOKEN_VARIABLE}"
     if given is None and not is_local:
@@ -122,8 +129,9 @@ def access_at(
         raise FieldError("public_url", f"must be of this machine {unless}", public_url)
     names = [public] * bool(public)
     if is_local:
-        return checked_access(Access([*LOCAL_HOSTS, host, *names], given, private))
-    return checked_access(Access([OWN_NAMES, *names] if names else None, given, private))
+        return checked_access(Access([*LOCAL_HOSTS, host, *names], given, private, public_url))
+    hosts = [OWN_NAMES, *names] if names else None
+    return checked_access(Access(hosts, given, private, public_url))
 
 
 def checked_url(public_url: str) -> str:
@@ -132,12 +140,16 @@ def checked_url(public_url: str) -> str:
     Raises
     ------
     ValueError
-        It is no URL with http or https and a host, or holds more than a path after that.
+        It is no URL with http or https and a host, or holds more than that.
     """
     if public_url and not (public_url.isprintable() and _is_web_address(public_url)):
-        rule = "must be a URL such as https://shop.example.com/lab"
+        rule = "must be a URL such as https://shop.example.com"
         raise FieldError("public_url", rule, redact_secrets(public_url))
-    return public_url.rstrip("/")
+    url = public_url.rstrip("/")
+    if urlsplit(url).path:
+        rule = "must have no path, such as https://shop.example.com: links of the page begin at /"
+        raise FieldError("public_url", rule, redact_secrets(public_url))
+    return url
 
 
 def _is_web_address(url: str) -> bool:
@@ -163,34 +175,33 @@ def guard(owner: Flask | Blueprint, access: Access) -> None:
 
     The answers are those of its handler of `FieldError`, such as `aiops_lab.show.api.json_errors`.
     """
-    hosts, token, private = checked_access(access)
+    hosts, token, private, public_url = checked_access(access)
     requests = Attempts("requests", MOST_REQUESTS)
     wrong = Attempts("wrong tokens", MOST_WRONG)
 
     def refuse() -> None:
-        if not is_loopback(request.remote_addr or ""):
+        is_known = token is not None and has_token(token)
+        is_near = is_loopback(request.remote_addr or "")
+        if not (is_near or is_known or request.blueprint == RECEIVER):
             requests.check()
             requests.note()
         is_change = request.method not in READING
         if is_change:
-            check_origin(hosts)
+            check_origin(hosts, public_url)
         elif hosts is not None:
             check_host(hosts)
-        if token is not None and (is_change or private):
-            _check_attempt(token, wrong)
+        if token is not None and not is_known and (is_change or private):
+            _refuse_attempt(token, wrong)
 
     owner.before_request(refuse)
 
 
-def _check_attempt(token: str, wrong: Attempts) -> None:
-    """Check the token, unless the address has sent too many that are wrong."""
-    wrong.check()
-    try:
-        check_token(token)
-    except TokenError:
-        if request.authorization is not None:  # a browser asks without one first
-            wrong.note()
-        raise
+def _refuse_attempt(token: str, wrong: Attempts) -> None:
+    """Refuse a request without the token, as too many where its address has sent many others."""
+    if request.authorization is not None:  # a browser asks without one first
+        wrong.check()
+        wrong.note(request.headers["Authorization"])
+    check_token(token)
 
 
 def check_token(token: str) -> None:

@@ -36,7 +36,8 @@ from aiops_lab.record.faults import Fault, FaultInjector, Injected
 from aiops_lab.respond.remedy_log import calls_for
 from aiops_lab.respond.responders import responses_of
 from aiops_lab.results import iso
-from aiops_lab.show.access import CHALLENGE, Access, TokenError, guard
+from aiops_lab.show.access import Access, guard
+from aiops_lab.show.attempts import RECEIVER
 from aiops_lab.show.given import Data, is_true, number, one_of, parameters, required, whole
 from aiops_lab.show.openapi import describe
 from aiops_lab.show.origin import RefusedError
@@ -53,7 +54,6 @@ Answer = tuple[Data, int]  # JSON and status
 QUERY_MAX = 8_192  # bytes; no call of this interface needs a tenth of it
 BODY_MAX = 65_536  # bytes
 EVERYBODY = Access()
-RECEIVER = "otlp"  # the blueprint of `aiops_lab.show.otlp`, which has a limit of its own
 DRAIN_MAX = 16_000_000  # bytes of a refused body that are still read: a client that is sending
 # does not read the refusal
 
@@ -83,7 +83,6 @@ def json_errors(app: Flask | Blueprint) -> None:
     """
     app.register_error_handler(FieldError, partial(problem, 400))
     app.register_error_handler(RefusedError, _refused)
-    app.register_error_handler(TokenError, _token_missing)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(BackendError, _backend_problem)
     app.before_request(_refuse_oversize)
@@ -102,12 +101,8 @@ def _http_problem(error: HTTPException) -> ResponseReturnValue | HTTPException:
     return {"error": error.description or error.name}, status
 
 
-def _refused(error: RefusedError) -> Answer:
-    return problem(error.status, error)
-
-
-def _token_missing(error: TokenError) -> ResponseReturnValue:
-    return *_refused(error), CHALLENGE
+def _refused(error: RefusedError) -> ResponseReturnValue:
+    return *problem(error.status, error), {**error.headers}
 
 
 def _refuse_oversize() -> Answer | None:
@@ -261,6 +256,7 @@ def aiops(
     hosts: Collection[str] | None = None,
     token: str | None = None,
     private: bool = False,
+    public_url: str = "",
 ) -> Blueprint:
     """Return the blueprint that shows the state of a monitor.
 
@@ -277,13 +273,13 @@ def aiops(
         more get a 503 and ask again. Default 0: no thread is held, pages ask every five seconds.
     stopping : Event, optional
         Set when the server stops, so that these threads end.
-    hosts, token, private
+    hosts, token, private, public_url
         Who may look, and who may change something: see `aiops_lab.show.access.Access`. Default:
         everybody may look, and programs and pages of this server may change something.
     """
     blueprint = Blueprint("aiops", __name__, url_prefix="/aiops")
     json_errors(blueprint)
-    guard(blueprint, Access(hosts, token, private))
+    guard(blueprint, Access(hosts, token, private, public_url))
     clock = now or partial(pd.Timestamp.now, "UTC")
     shown = partial(_whole_incident, monitor, clock)
     blueprint.register_error_handler(OSError, _store_problem)

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections import OrderedDict
+from math import ceil
 
 from flask import request
 
 from aiops_lab.respond.limits import Clock, RateLimit
 from aiops_lab.show.origin import RefusedError
 
+PER_S = 60.0
+
 MOST_WRONG = 20
-"""Wrong tokens of an address in a minute. Raising it lets more of them be tried."""
+"""Different wrong tokens of an address in a minute, before all wrong ones are refused as too many.
+The right one is let in all the same, so that nobody behind the same proxy can lock out its holder:
+what protects a token is its length. Raising it answers 401 to more guesses."""
 
 MOST_REQUESTS = 600
-"""Requests of another machine in a minute, ten a second: pages ask every two seconds. Raising it
-lets one machine keep this one busier."""
+"""Requests of another machine in a minute, ten a second: pages ask every two seconds. Those with
+the right token, and those with traces, are not counted. Raising it lets one machine keep this one
+busier, and guess more tokens."""
 
-PER_S = 60.0
+RECEIVER = "otlp"
+"""The blueprint of `aiops_lab.show.otlp`, which has limits of its own: what is refused there is
+lost, as not each exporter sends it again."""
 
 MOST_ADDRESSES = 1_000  # that are remembered; the one that was silent longest is forgotten
 
@@ -27,6 +36,10 @@ class TooOftenError(RefusedError):
     """A request of an address that asked too often."""
 
     status = 429
+
+    def __init__(self, field: str, rule: str, value: object, wait_s: float = PER_S) -> None:
+        super().__init__(field, rule, value)
+        self.headers = {"Retry-After": str(max(1, ceil(wait_s)))}
 
 
 class Attempts:
@@ -52,14 +65,16 @@ class Attempts:
     def check(self) -> None:
         """Raise `TooOftenError` where the address of this request has no more room."""
         with self._lock:
-            if self._limit().room() == 0:
-                rule = f"must be at most {self._most} in {PER_S:g} s from one address"
-                raise TooOftenError(self._what, rule, request.remote_addr)
+            wait_s = self._limit().wait_s()
+        if wait_s > 0:
+            rule = f"must be at most {self._most} in {PER_S:g} s from one address"
+            raise TooOftenError(self._what, rule, request.remote_addr, wait_s)
 
-    def note(self) -> None:
-        """Count one of the address of this request."""
+    def note(self, sent: str | None = None) -> None:
+        """Count one of the address of this request; the same text counts once, default each."""
+        what = None if sent is None else hashlib.sha256(sent.encode()).digest()  # keep no secret
         with self._lock:
-            self._limit().take()
+            self._limit().take(what)
 
     def _limit(self) -> RateLimit:
         address = request.remote_addr or ""

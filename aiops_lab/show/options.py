@@ -26,7 +26,7 @@ def add_access(option: Callable[..., Action]) -> None:
         default="",
         metavar="URL",
         help="where people reach the page, by a name or through a proxy: notices and printed lines"
-        " link to it; needs a token",
+        " link to it; without a path; needs a token",
     )
 
 

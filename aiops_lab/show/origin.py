@@ -6,8 +6,9 @@ is refused, and so is what reaches this server under a name that is not its own 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import ip_address
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from flask import current_app, request
@@ -30,9 +31,10 @@ FROM_HERE = "open the page at the address of this server, or send the request fr
 
 
 class RefusedError(FieldError):
-    """A request that is refused for how it was sent; `status` is the status of the answer."""
+    """A request that is refused for how it was sent, with status and headers of the answer."""
 
     status = 400
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class SenderError(RefusedError):
@@ -62,17 +64,20 @@ def check_host(hosts: Collection[str] | None = None) -> None:
         raise SenderError("Host", rule, request.host)
 
 
-def check_origin(hosts: Iterable[str] | None = None) -> None:
+def check_origin(hosts: Iterable[str] | None = None, public_url: str = "") -> None:
     """Raise `SenderError` where the request comes from a page of another site.
 
     Parameters
     ----------
     hosts : iterable of str, optional
         As for `check_host`.
+    public_url : str
+        Where people reach the pages of this server: behind a proxy they are of this origin, while
+        ``Host`` may be the address that the proxy calls. Default: where the request was sent.
     """
     check_host(None if hosts is None else frozenset(hosts))
     origin = request.headers.get("Origin")
-    if origin is not None and _place_of(origin) != _place_of(f"//{request.host}"):
+    if origin is not None and not _is_own(origin, public_url):
         raise SenderError("Origin", f"must be this server: {FROM_HERE}", origin)
     site = request.headers.get("Sec-Fetch-Site", "none")
     if site not in OWN_SITES:
@@ -105,6 +110,15 @@ def _may_be_foreign(name: str) -> bool:
     except ValueError:
         return True
     return False
+
+
+def _is_own(origin: str, public_url: str) -> bool:
+    """Return whether pages of an origin are pages of this server."""
+    place = _place_of(origin)
+    if place == _place_of(f"//{request.host}"):
+        return True
+    is_public = bool(public_url) and place == _place_of(public_url)
+    return is_public and urlsplit(origin).scheme == urlsplit(public_url).scheme
 
 
 def _place_of(url: str) -> tuple[str, int | None]:

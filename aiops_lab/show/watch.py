@@ -101,7 +101,7 @@ def watch(
         store = stack.enter_context(SpanStore(path))
         monitor = Monitor(store, sensitivity)
         stopping = threading.Event()
-        app = _app(monitor, stopping, access, otlp)
+        app = watch_app(monitor, stopping, access, otlp)
         url = stack.enter_context(_serving(app, host, port))
         stack.callback(stopping.set)
         step = partial(_step, monitor)
@@ -139,7 +139,8 @@ def _banner(store: SpanStore, url: str, interval_s: float, window_s: float) -> s
     return "\n".join(lines)
 
 
-def _app(monitor: Monitor, stopping: threading.Event, access: Access, otlp: bool) -> Flask:
+def watch_app(monitor: Monitor, stopping: threading.Event, access: Access, otlp: bool) -> Flask:
+    """Return the app that shows a monitor, and with `otlp` takes traces into its store."""
     app = Flask("aiops_lab.watch", static_folder=None)
     json_errors(app)
     guard(app, access)

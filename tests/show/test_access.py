@@ -187,19 +187,34 @@ def test_a_token_may_hold_an_equals_sign(client_of, token):
     assert client.post("/simulate/clear", headers={"Authorization": "Bearer b"}).status_code == 401
 
 
-def test_too_many_wrong_tokens_of_one_address_are_refused_also_when_the_last_is_right(client_of):
-    client = client_of(Access(token="word"))
-    here = {"environ_base": {"REMOTE_ADDR": "127.0.0.1"}}
+def asking(client, address="127.0.0.1"):
+    """Return a function that sends a change with a token, and returns the answer."""
 
-    def ask(token, **more):
+    def ask(token):
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return client.post("/simulate/clear", headers=headers, **here | more).status_code
+        here = {"REMOTE_ADDR": address}
+        return client.post("/simulate/clear", headers=headers, environ_base=here)
 
-    assert {ask("") for _ in range(attempts.MOST_WRONG + 1)} == {401}  # none was sent
-    assert {ask("wrong") for _ in range(attempts.MOST_WRONG)} == {401}
-    assert ask("word") == 429
-    assert ask("word", environ_base={"REMOTE_ADDR": "10.0.0.7"}) == 200
-    assert client.get("/simulate/status", **here).status_code == 200
+    return ask
+
+
+def test_many_wrong_tokens_of_one_address_are_too_many_and_the_right_one_is_let_in(client_of):
+    client = client_of(Access(token="word"))
+    ask = asking(client)
+    guesses = [f"wrong {n}" for n in range(attempts.MOST_WRONG)]
+    assert {ask(guess).status_code for guess in guesses} == {401}
+    refused = ask("another")
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["Retry-After"]) <= attempts.PER_S
+    assert ask("word").status_code == 200
+    assert ask("").status_code == 401  # so that a browser asks for it
+    assert asking(client, "10.0.0.7")("wrong").status_code == 401
+
+
+def test_a_page_that_sends_an_old_token_again_and_again_counts_once(client_of):
+    ask = asking(client_of(Access(token="word")))
+    assert {ask("old").status_code for _ in range(attempts.MOST_WRONG + 1)} == {401}
+    assert ask("another").status_code == 401
 
 
 def test_a_machine_that_asks_too_often_is_refused_and_others_are_not(client_of, monkeypatch):
@@ -207,16 +222,26 @@ def test_a_machine_that_asks_too_often_is_refused_and_others_are_not(client_of, 
     client = client_of()
 
     def ask(address):
-        answer = client.get("/aiops/changes", environ_base={"REMOTE_ADDR": address})
-        return answer.status_code
+        return client.get("/aiops/changes", environ_base={"REMOTE_ADDR": address})
 
-    assert [ask("10.0.0.7") for _ in range(5)] == [200, 200, 200, 429, 429]
-    assert ask("10.0.0.8") == 200
-    assert {ask("127.0.0.1") for _ in range(5)} == {200}
+    assert [ask("10.0.0.7").status_code for _ in range(4)] == [200, 200, 200, 429]
+    assert 1 <= int(ask("10.0.0.7").headers["Retry-After"]) <= attempts.PER_S
+    page = client.get("/aiops/", environ_base={"REMOTE_ADDR": "10.0.0.7"})
+    assert (page.status_code, "Retry-After" in page.headers) == (429, True)
+    assert ask("10.0.0.8").status_code == 200
+    assert {ask("127.0.0.1").status_code for _ in range(5)} == {200}
+
+
+def test_requests_with_the_right_token_are_not_counted(client_of, monkeypatch):
+    monkeypatch.setattr(access, "MOST_REQUESTS", 3)
+    ask = asking(client_of(Access(token="word")), "10.0.0.7")
+    assert {ask("word").status_code for _ in range(5)} == {200}
+    assert [ask("wrong").status_code for _ in range(4)] == [401, 401, 401, 429]
+    assert ask("word").status_code == 200
 
 
 def test_a_public_name_is_one_of_the_server(client_of):
-    admitted = access_at("127.0.0.1", "word", public_url="https://Shop.example.com:8443/lab")
+    admitted = access_at("127.0.0.1", "word", public_url="https://Shop.example.com:8443")
     client = client_of(admitted)
     for host, status in (("shop.example.com:8443", 200), ("localhost", 200), ("b.example", 403)):
         assert client.get("/aiops/changes", headers={"Host": host}).status_code == status
@@ -225,6 +250,20 @@ def test_a_public_name_is_one_of_the_server(client_of):
     for host, status in (("shop.example.com", 200), ("10.0.0.1", 200), ("b.example", 403)):
         headers = token | {"Host": host}
         assert everywhere.post("/simulate/clear", headers=headers).status_code == status
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_pages_of_the_public_address_may_change_behind_a_proxy_with_its_own_host(client_of, host):
+    client = client_of(access_at(host, "word", public_url="https://shop.example.com/"))
+
+    def ask(origin):
+        headers = {"Authorization": "Bearer word", "Host": "127.0.0.1:8000", "Origin": origin}
+        statuses = [client.post(path, headers=headers).status_code for path in CHANGES[3:5]]
+        return set(statuses)
+
+    assert ask("https://shop.example.com") == {200}
+    for other in ("https://b.example", "http://shop.example.com", "https://shop.example.com:444"):
+        assert ask(other) == {403}
 
 
 def test_a_public_name_needs_a_token_unless_it_is_of_this_machine(monkeypatch):
@@ -247,6 +286,11 @@ def test_what_is_no_public_address_is_refused(wrong):
     assert "pw" not in str(told.value)
 
 
-def test_a_public_address_has_no_slash_at_its_end():
-    assert checked_url("https://a.example/lab/") == "https://a.example/lab"
+def test_a_public_address_is_that_of_a_server_without_a_path():
+    assert checked_url("https://a.example/") == "https://a.example"
     assert checked_url("") == ""
+    for url in ("https://a.example/lab", "https://a.example/lab/"):
+        with pytest.raises(ValueError, match=r"^public_url must have no path, such as https://sh"):
+            checked_url(url)
+        with pytest.raises(ValueError, match="public_url must have no path"):
+            access_at("127.0.0.1", "word", public_url=url)

@@ -18,8 +18,22 @@ def test_an_address_has_room_again_after_a_minute():
             counted.note()
         with pytest.raises(TooOftenError, match="requests must be at most 2 in 60 s from one"):
             counted.check()
+        now[0] = attempts.PER_S - 9.5
+        with pytest.raises(TooOftenError) as refused:
+            counted.check()
+        assert refused.value.headers == {"Retry-After": "10"}
         now[0] = attempts.PER_S
         counted.check()
+
+
+def test_the_same_text_counts_once():
+    counted = Attempts("wrong tokens", 2)
+    with Flask("x").test_request_context():
+        for text in "aaab":
+            counted.check()
+            counted.note(text)
+        with pytest.raises(TooOftenError):
+            counted.check()
 
 
 def test_no_more_addresses_are_remembered_than_fit(monkeypatch):

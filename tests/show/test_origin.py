@@ -74,5 +74,14 @@ def test_the_names_that_flask_checks_are_taken(names, monkeypatch):
         asked(None, "b.example")
 
 
+def test_a_page_of_the_public_address_is_one_of_this_server():
+    headers = {"Host": "127.0.0.1:8000", "Origin": "https://Shop.example"}
+    with app.test_request_context("/", headers=headers):
+        check_origin(LOCAL_HOSTS, "https://shop.example:443")
+        for url in ("", "http://shop.example", "https://shop.example:444", "https://b.example"):
+            with pytest.raises(SenderError, match="^Origin must be this server"):
+                check_origin(LOCAL_HOSTS, url)
+
+
 def test_what_is_no_url_has_no_host():
     assert host_of("http://[::1") == host_of("null") == ""

@@ -17,7 +17,9 @@ import requests
 
 import aiops_lab as lab
 from aiops_lab.__main__ import main
-from aiops_lab.show.watch import watch
+from aiops_lab.show import access
+from aiops_lab.show.access import access_at
+from aiops_lab.show.watch import watch, watch_app
 from tests.support.made import BEGIN, Shop, fault
 from tests.support.receiver import receiving
 from tests.support.serving import wait_for
@@ -133,6 +135,10 @@ def test_an_empty_store_is_watched_and_said_to_be_empty(tmp_path, capsys):
         (["--port", "-1"], "--port must be a whole number between 0 and 65535, got -1"),
         (["--window", "-1"], "--window must be"),
         (["--host", "0.0.0.0"], "--host must be 127.0.0.1 unless a token is given"),
+        (
+            ["--public-url", "http://localhost/a"],
+            "--public-url must have no path, such as https://",
+        ),
         (["--private"], "--private must be False without a token"),
         (["--notify", "nonsense://S3CRET"], "--notify must be a URL that Apprise knows, such as"),
         (["--remedy", "no.py:restart"], "--remedy must be importable (FileNotFoundError"),
@@ -169,7 +175,7 @@ def test_traces_of_opentelemetry_are_taken_and_links_lead_to_the_public_address(
     moved = [span._replace(start_ns=span.start_ns + late_ns) for span in recorded.spans]
     file = tmp_path / "traces.json"
     lab.write_spans(lab.to_frame(moved), file, "otlp")
-    public = "http://localhost:81/lab"
+    public = "http://localhost:81"
     options = "--otlp", "--interval", "0.5", "--public-url", f"{public}/"
     with receiving() as receiver:
         given = (*options, "--notify", receiver.url)
@@ -181,3 +187,21 @@ def test_traces_of_opentelemetry_are_taken_and_links_lead_to_the_public_address(
             assert f" {public}/aiops/page/incidents/INC-" in watching.printed
             assert "/v1/traces\nWatching " in watching.printed
     assert f"{public}/aiops/page/incidents/INC-" in receiver.arrived[0]["message"]
+
+
+def test_traces_are_taken_from_a_machine_that_asks_too_often(monkeypatch):
+    monkeypatch.setattr(access, "MOST_REQUESTS", 3)
+    with lab.SpanStore(":memory:") as store:
+        admitted = access_at("0.0.0.0", "word")
+        app = watch_app(lab.Monitor(store), threading.Event(), admitted, otlp=True)
+        client = app.test_client()
+        client.environ_base["REMOTE_ADDR"] = "10.0.0.5"
+        statuses = [client.get("/aiops/changes").status_code for _ in range(4)]
+        assert statuses == [200, 200, 200, 429]
+
+        def send(**headers):
+            answer = client.post("/v1/traces", json={"resourceSpans": []}, headers=headers)
+            return answer.status_code
+
+        assert {send(Authorization="Bearer word") for _ in range(5)} == {200}
+        assert send() == 401

@@ -23,7 +23,6 @@ from aiops_lab.numerics import to_utc
 from aiops_lab.respond.remedy_log import calls_for
 from aiops_lab.respond.responders import responses_of
 from aiops_lab.results import INFO
-from aiops_lab.show.access import CHALLENGE, TokenError
 from aiops_lab.show.origin import RefusedError
 from aiops_lab.show.page import actions
 from aiops_lab.show.page.answer import (
@@ -115,9 +114,10 @@ def front_page() -> Blueprint:
 
 
 def _bad_input(error: FieldError) -> Response:
-    status = error.status if isinstance(error, RefusedError) else 400
-    answer = refusal(status, "Not done", str(error))
-    answer.headers.update(CHALLENGE if isinstance(error, TokenError) else {})
+    if not isinstance(error, RefusedError):
+        return refusal(400, "Not done", str(error))
+    answer = refusal(error.status, "Not done", str(error))
+    answer.headers.update(error.headers)
     return answer
 
 
