@@ -11,7 +11,7 @@ from aiops_lab.detect.grouping import IllegalMoveError
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.health import health
 from tests.support.made import Shop, fault, small_shift
-from tests.support.played import at, play, to_spans
+from tests.support.played import at, offering, play, to_spans
 
 FAULTS = {
     "latency": (fault, ("/payment", 120, 180, 3000.0)),
@@ -548,12 +548,8 @@ def test_a_small_shift_after_a_change_is_offered_as_the_new_normal():
 
 
 def test_a_level_that_is_offered_leaves_its_endpoint_healthy_and_is_read_back(tmp_path):
-    frame, change = small_shift()
-    with lab.SpanStore(tmp_path / "s.sqlite") as store:
-        fill(store, frame)
-        monitor = lab.Monitor(store)
-        monitor.note(change)
-        monitor.step(at(400))
+    with offering(tmp_path / "s.sqlite") as monitor:
         assert {incident.severity for incident in monitor.incidents()} == {"info"}
         assert monitor.metrics(at(400))["/payment"]["health"]["status"] == "healthy"
-        assert {incident.severity for incident in lab.Monitor(store).incidents()} == {"info"}
+        again = lab.Monitor(monitor.store).incidents()
+        assert {incident.severity for incident in again} == {"info"}

@@ -154,10 +154,13 @@ def _series(
 
 def _may_rise(at: NDArray, y: NDArray, w: NDArray) -> bool:
     """Return whether values and times go together at all, by two standard errors: it is quick."""
-    t, v = at - np.average(at, weights=w), y - np.average(y, weights=w)
+    t = at - np.average(at, weights=w)
+    v = y - np.average(y, weights=w)
     together = (w * t * v).sum()
-    share = together**2 / max((w * t**2).sum() * (w * v**2).sum(), 1e-300)
-    return bool(together > 0 and share * (len(at) - 2) > 4 * (1 - share))
+    apart = (w * t**2).sum() * (w * v**2).sum()
+    share = together**2 / max(apart, 1e-300)
+    is_clear = share * (len(at) - 2) > 4 * (1 - share)
+    return bool(together > 0 and is_clear)
 
 
 def _profile(
@@ -208,18 +211,27 @@ def _begins(at: NDArray, gaps: NDArray, w: NDArray, crossings: NDArray) -> NDArr
     samples = np.repeat(at[: splits + 1, None], len(crossings), axis=1)
     level_gap = (w * gaps).cumsum()[:splits] / w.cumsum()[:splits]
     left_s = crossings[:, None] - at
-    rises = (w * left_s * gaps)[:, ::-1].cumsum(axis=1)[:, ::-1]
-    squares = (w * left_s**2)[:, ::-1].cumsum(axis=1)[:, ::-1]
-    per_s = np.maximum(rises / squares, 1e-300)[:, 1 : splits + 1]
+    rises = _sums_to_the_end(w * left_s * gaps)
+    squares = _sums_to_the_end(w * left_s**2)
+    per_s = np.maximum(rises / squares, 1e-300)
+    per_s = per_s[:, 1 : splits + 1]
     with np.errstate(over="ignore"):  # a line that hardly rises begins long ago
         meets = crossings[:, None] - level_gap / per_s
     between = np.clip(meets, at[:splits], at[1 : splits + 1])
     return np.concatenate([samples, between.T])
 
 
+def _sums_to_the_end(values: NDArray) -> NDArray:
+    """Return for each value of each row the sum of it and of all after it."""
+    backwards = values[:, ::-1]
+    sums = backwards.cumsum(axis=1)
+    return sums[:, ::-1]
+
+
 def _level_loss(y: NDArray, w: NDArray) -> float:
     """Return the squared error of one level."""
-    return float((w * (y - np.average(y, weights=w)) ** 2).sum())
+    apart = y - np.average(y, weights=w)
+    return float((w * apart**2).sum())
 
 
 def _jump_loss(y: NDArray, w: NDArray) -> float:
@@ -230,7 +242,8 @@ def _jump_loss(y: NDArray, w: NDArray) -> float:
 
 def _widening(residuals: NDArray) -> float:
     """Return by how much the variance of a mean grows as neighbours are alike, 1 or more."""
-    alike = (residuals[1:] * residuals[:-1]).sum() / max((residuals**2).sum(), 1e-300)
+    neighbours = (residuals[1:] * residuals[:-1]).sum()
+    alike = neighbours / max((residuals**2).sum(), 1e-300)
     rho = min(max(alike, 0.0), 0.9)
     return float((1 + rho) / (1 - rho))
 
@@ -258,4 +271,5 @@ def _where_below(crossings: NDArray, losses: NDArray, limit: float) -> tuple[flo
 def _has_ended(residuals: NDArray, noise: float) -> bool:
     """Return whether the last values lie below the rise: it goes on no more."""
     last = residuals[-MIN_RISING:]
-    return bool(last.mean() < -2 * np.sqrt(noise / len(last)))
+    error = np.sqrt(noise / len(last))
+    return bool(last.mean() < -2 * error)

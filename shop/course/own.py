@@ -8,7 +8,7 @@ from aiops_lab.evaluate.calibration import Calibration, calibration
 from shop.course.guesses import read_guesses
 from shop.course.prompts import Reply
 
-FEWEST = 5
+LEAST_SURE = 5
 """Guesses with a probability, below which nothing can be said."""
 
 
@@ -25,13 +25,13 @@ def sure_guesses() -> pd.DataFrame:
 def own_calibration() -> Reply:
     """Draw the reader's reliability diagram and return what it says in words.
 
-    Below `FEWEST` guesses with a probability there is only the text.
+    Below `LEAST_SURE` guesses with a probability there is only the text.
     """
     mine = sure_guesses()
-    if len(mine) < FEWEST:
+    if len(mine) < LEAST_SURE:
         return Reply(
-            f"{len(mine)} of your guesses say how sure you were; from {FEWEST} on there is a "
-            "picture here. Choose a probability in the prompts, or write predict(…, sure=0.7)."
+            f"{len(mine)} of your guesses say how sure you were; from {LEAST_SURE} on there is a "
+            "picture here. Choose a probability with your guess, or write predict(…, sure=0.7)."
         )
     found = calibration(mine["said"], mine["right"], bins=5)
     _draw(found)

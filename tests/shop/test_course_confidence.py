@@ -12,7 +12,7 @@ from aiops_lab.evaluate.calibration import calibration
 from shop.course import figures, verdicts
 from shop.course.cases import SILENT, LessonCase
 from shop.course.guesses import Guess, write_guess
-from shop.course.own import FEWEST, own_calibration, sure_guesses
+from shop.course.own import LEAST_SURE, own_calibration, sure_guesses
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
@@ -69,16 +69,16 @@ def test_only_guesses_with_a_probability_count() -> None:
 
 
 def test_few_guesses_draw_nothing() -> None:
-    for n in range(FEWEST - 1):
+    for n in range(LEAST_SURE - 1):
         guess(0.7, True, n)
-    assert own_calibration().startswith(f"{FEWEST - 1} of your guesses say how sure you were")
+    assert own_calibration().startswith(f"{LEAST_SURE - 1} of your guesses say how sure you were")
     assert plt.get_fignums() == []
 
 
 def test_enough_guesses_are_drawn_and_read(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
     monkeypatch.setattr("shop.course.drawing.show", shown.append)
-    for n in range(FEWEST):
+    for n in range(LEAST_SURE):
         guess(0.9, n < 3, n)
     told = own_calibration().splitlines()
     assert told[0] == "5 guesses: 90% sure on average, 60% right (too sure)."

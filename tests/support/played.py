@@ -1,10 +1,12 @@
 """A recording, played to a live monitor: spans reach the store when they end."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pandas as pd
 
 import aiops_lab as lab
-from tests.support.made import BEGIN
+from tests.support.made import BEGIN, small_shift
 
 
 def at(second: float) -> pd.Timestamp:
@@ -45,3 +47,16 @@ def to_spans(frame):
             row.status,
             row.error,
         )
+
+
+@contextmanager
+def offering(path):
+    """Give a monitor that offers a level of /payment as the new normal, at second 400."""
+    frame, change = small_shift()
+    with lab.SpanStore(path) as store:
+        for row in to_spans(frame):
+            store.add(lab.Span(*row))
+        monitor = lab.Monitor(store)
+        monitor.note(change)
+        monitor.step(at(400))
+        yield monitor

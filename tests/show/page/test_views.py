@@ -15,7 +15,8 @@ from aiops_lab.formats.writing import frame_spans
 from aiops_lab.record.faults import FaultInjector
 from aiops_lab.show.api import aiops, simulate
 from aiops_lab.show.page.views import front_page
-from tests.support.made import Shop, fault, small_shift
+from tests.support.made import Shop, fault
+from tests.support.played import offering
 from tests.test_monitor import at, fill
 
 EVIL = "/<script>alert(1)</script>&\"'"
@@ -517,12 +518,7 @@ def test_an_application_keeps_its_own_front(client):
 
 
 def test_a_level_that_moved_a_little_after_a_change_is_no_open_incident_but_an_offer(tmp_path):
-    frame, change = small_shift()
-    with lab.SpanStore(tmp_path / "s.sqlite") as store:
-        fill(store, frame)
-        monitor = lab.Monitor(store)
-        monitor.note(change)
-        monitor.step(at(400))
+    with offering(tmp_path / "s.sqlite") as monitor:
         client = app_of(monitor, now=400).test_client()
         told = words(client.get("/aiops/"))
         assert "No open incident" in told
