@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -25,6 +24,8 @@ except ModuleNotFoundError as error:
     raise missing_extra(error) from error
 
 _NS_IN_MS = 1_000_000
+
+_NS_IN_S = 1_000_000_000
 
 DrawnSpan = tuple[str, str | None, str, str, float, float]
 
@@ -67,7 +68,15 @@ def start_and_duration(start_ms: float, end_ms: float) -> tuple[int, int]:
 
     Both times are given in ms since virtual second 0.
     """
-    return BEGIN_NS + round(start_ms * _NS_IN_MS), round((end_ms - start_ms) * _NS_IN_MS)
+    start_ns = round(start_ms * _NS_IN_MS)
+    lasted_ns = round((end_ms - start_ms) * _NS_IN_MS)
+    return BEGIN_NS + start_ns, lasted_ns
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """Return the axes of a new figure of this size in inches."""
+    _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    return ax
 
 
 def step_medians(frame: pd.DataFrame) -> pd.DataFrame:
@@ -76,9 +85,14 @@ def step_medians(frame: pd.DataFrame) -> pd.DataFrame:
     A step is an endpoint, or with an arrow a call of one.
     """
     arrow = np.where(frame["kind"] == "client", "→ ", "")
-    step = arrow + frame["endpoint"].astype(str)
-    times = {"duration": frame["duration_ms"], "self": self_time(frame)}
-    return pd.DataFrame({"step": step, **times}).groupby("step").median()
+    times = pd.DataFrame(
+        {
+            "step": arrow + frame["endpoint"].astype(str),
+            "duration": frame["duration_ms"],
+            "self": self_time(frame),
+        }
+    )
+    return times.groupby("step").median()
 
 
 def waterfalls(traces: Mapping[str, tuple[pd.DataFrame, str]], until_ms: float = 0.0) -> None:
@@ -91,21 +105,27 @@ def waterfalls(traces: Mapping[str, tuple[pd.DataFrame, str]], until_ms: float =
     until_ms : float
         Where the axis ends; default 0: where the longest trace does.
     """
-    spans = [max(2, int((frame["trace_id"] == name).sum())) for frame, name in traces.values()]
-    fig, axes = plt.subplots(
+    heights = [_rows_of(*trace) for trace in traces.values()]
+    _, axes = plt.subplots(
         len(traces),
-        figsize=(9, 1.2 + 0.32 * sum(spans)),
-        height_ratios=spans,
+        figsize=(9, 1.2 + 0.32 * sum(heights)),
+        height_ratios=heights,
         sharex=True,
         layout="constrained",
     )
-    for ax, (title, (frame, trace_id)) in zip(axes, traces.items(), strict=True):
-        waterfall(frame, trace_id, ax=ax).set_title(title, loc="left")
+    for ax, (title, trace) in zip(axes, traces.items(), strict=True):
+        waterfall(*trace, ax=ax).set_title(title, loc="left")
     for ax in axes[:-1]:
         ax.set_xlabel("")
         ax.get_legend().remove()  # one is enough
     if until_ms:
         axes[-1].set_xlim(0, until_ms)
+
+
+def _rows_of(frame: pd.DataFrame, trace_id: str) -> int:
+    """Return for how many spans a waterfall has room: those of the trace, and at least two."""
+    is_shown = frame["trace_id"] == trace_id
+    return max(2, int(is_shown.sum()))
 
 
 def show(alt: str, figure: Figure | None = None) -> None:
@@ -140,13 +160,22 @@ def looks(seconds: Sequence[float], finished: Sequence[int], ages_s: Sequence[fl
     ages_s : sequence of float
         The age of the oldest open span in s; 0 = none is open.
     """
-    at, age = np.asarray(seconds), np.asarray(ages_s)
-    fig, (above, below) = plt.subplots(2, 1, figsize=(7, 4), sharex=True, layout="constrained")
-    above.step(at, finished, "o-", where="post", color=BLUE)
-    below.plot(at[age > 0], age[age > 0], "o-", color=VERMILLION, label="one is open")
-    below.plot(at[age == 0], age[age == 0], "s", color=BLUE, label="none is open")
-    above.set(ylabel="finished\n(spans)")
-    below.set(ylabel="age of the\noldest open (s)", xlabel="seconds since the order came in")
+    _, (above, below) = plt.subplots(
+        2,
+        1,
+        figsize=(7, 4),
+        sharex=True,
+        layout="constrained",
+    )
+    above.step(seconds, finished, "o-", where="post", color=BLUE)
+    above.set_ylabel("finished\n(spans)")
+    ages = pd.Series(list(ages_s), index=list(seconds))
+    some = ages[ages > 0]
+    none = ages[ages == 0]
+    below.plot(some.index, some, "o-", color=VERMILLION, label="one is open")
+    below.plot(none.index, none, "s", color=BLUE, label="none is open")
+    below.set_ylabel("age of the\noldest open (s)")
+    below.set_xlabel("seconds since the order came in")
     below.legend()
 
 
@@ -171,15 +200,30 @@ def calls(
     begins = np.arange(0, until_s, every_s)
     noise = np.exp(0.25 * rng.standard_normal(len(begins)))
     first = crc32(endpoint.encode()) << 32
-    numbered = enumerate(zip(begins, noise, strict=True), first)
-    return [_call(n, endpoint, at, ms_at(at), times) for n, (at, times) in numbered]
+    spans = []
+    for n, (at_s, times) in enumerate(zip(begins, noise, strict=True), first):
+        ms = ms_at(at_s)
+        took_ns = None if ms is None else int(ms * times * _NS_IN_MS)
+        begin_ns = BEGIN_NS + int(at_s * _NS_IN_S)
+        spans.append(lone_span(n, endpoint, begin_ns, took_ns))
+    return spans
 
 
-def _call(n: int, endpoint: str, at_s: float, ms: float | None, times: float) -> Span:
-    took_ns = None if ms is None else int(ms * times * 1e6)
-    begin_ns = BEGIN_NS + int(at_s * 1e9)
-    ids = f"{n:032x}", f"{n:016x}", None
-    return Span(*ids, "shop", endpoint, "server", None, begin_ns, took_ns, 200, None)
+def lone_span(n: int, endpoint: str, begin_ns: int, took_ns: int | None) -> Span:
+    """Return the one span of trace number `n`: an endpoint of the shop that answers 200."""
+    return Span(
+        f"{n:032x}",
+        f"{n:016x}",
+        None,
+        "shop",
+        endpoint,
+        "server",
+        None,
+        begin_ns,
+        took_ns,
+        200,
+        None,
+    )
 
 
 def first_alarms(anomalies: Iterable[Anomaly], since_s: float) -> pd.DataFrame:
@@ -187,35 +231,57 @@ def first_alarms(anomalies: Iterable[Anomaly], since_s: float) -> pd.DataFrame:
     virtual clock, and how many requests were due.
     """
     rows = [
-        (a.endpoint, a.type, _second(a.end) - since_s, a.evidence.get("expected_requests"))
-        for a in anomalies
+        (
+            each.endpoint,
+            each.type,
+            _second(each.end) - since_s,
+            each.evidence.get("expected_requests"),
+        )
+        for each in anomalies
     ]
-    columns = ["endpoint", "alarm", "after_s", "due"]
-    return pd.DataFrame(rows, columns=columns).groupby(["endpoint", "alarm"]).min()
+    alarms = pd.DataFrame(rows, columns=["endpoint", "alarm", "after_s", "due"])
+    return alarms.groupby(["endpoint", "alarm"]).min()
 
 
 def _second(time: pd.Timestamp) -> float:
-    return (time.value - BEGIN_NS) / 1e9
+    return (time.value - BEGIN_NS) / _NS_IN_S
 
 
 def label_sizes(ax: Axes, faults: pd.DataFrame) -> None:
     """Write the size of each delay above it: `faults` has start, end and duration_ms."""
-    where: Any = {"transform": ax.get_xaxis_transform(), "ha": "center", "va": "top"}
-    rows: list[dict[str, Any]] = faults.to_dict("records")  # type: ignore[assignment]
-    for fault in rows:
-        middle = fault["start"] + (fault["end"] - fault["start"]) / 2
-        ax.text(middle, 0.98, f"{fault['duration_ms']:g} ms", fontsize=8, **where)
+    half = (faults["end"] - faults["start"]) / 2
+    middles = faults["start"] + half
+    for middle, ms in zip(middles, faults["duration_ms"], strict=True):
+        ax.text(
+            middle,
+            0.98,
+            f"{ms:g} ms",
+            fontsize=8,
+            transform=ax.get_xaxis_transform(),
+            ha="center",
+            va="top",
+        )
 
 
 def effect_and_significance(calm: pd.DataFrame, broken: pd.DataFrame) -> None:
     """Draw windows by their ratio and z: those in which nothing was broken, and the others."""
-    fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-    ax.semilogx(calm["ratio"], calm["z"], "o", color=BLUE, label="nothing broken")
-    ax.semilogx(broken["ratio"], broken["z"], "X", color=VERMILLION, label="true fault")
+    ax = new_axes(7, 4)
+    drawn = (
+        ("nothing broken", calm, BLUE, "o"),
+        ("true fault", broken, VERMILLION, "X"),
+    )
+    for label, windows, colour, marker in drawn:
+        ax.semilogx(windows["ratio"], windows["z"], marker, color=colour, label=label)
     ax.axvline(3, color=GREY, ls="--")
     ax.axhline(3, color=GREY, ls="--")
     ax.set_xlabel("effect size: ratio to the baseline (log scale)")
     ax.set_ylabel("significance: z (standard errors)")
-    ax.set_xticks([0.5, 1, 2, 3, 8], ["0.5", "1", "2", "3", "8"])
-    ax.minorticks_off()
+    plain_ticks(ax, (0.5, 1, 2, 3, 8))
     ax.legend()
+
+
+def plain_ticks(ax: Axes, numbers: Iterable[float]) -> None:
+    """Mark these numbers on the axis x, written out, and nothing between them."""
+    told = {number: f"{number:,g}" for number in numbers}
+    ax.set_xticks(list(told), list(told.values()))
+    ax.minorticks_off()

@@ -12,7 +12,7 @@ import pandas as pd
 from aiops_lab.datasets.cases import MetricsCase
 from aiops_lab.numerics import wilson
 from aiops_lab.traces.graph import service_graph
-from shop.course.rivals import BEGIN_S, shorter
+from shop.course.rivals import BEGIN_S, answered, shorter
 from shop.virtual_time.scenario import BEGIN_NS
 from shop.virtual_time.simulate import virtual
 
@@ -23,7 +23,11 @@ _ALARM_S, _BEFORE_S, _AFTER_S = 2, 1, 14
 """An alarm comes this long after the fault begins; an incident is told from this long before the
 fault begins until this long after; all in s."""
 
-STATISTICS = {"latency": "Average", "requests": "Sum", "availability": "Average"}
+STATISTICS = {
+    "latency": "Average",
+    "requests": "Sum",
+    "availability": "Average",
+}
 
 MetricsRule = Callable[[MetricsCase], str]
 
@@ -37,22 +41,33 @@ def per_interval(spans: pd.DataFrame, every_s: int = 10) -> pd.DataFrame:
         Index: start of the interval (Unix s). Columns: (node, metric, statistic), as PetShop has
         them; a node is an endpoint.
     """
-    served = spans[(spans["kind"] == "server") & spans["duration_ms"].notna()]
+    served = answered(spans)
     second = served["start"].astype("int64") // 10**9
-    up = (served["status"] < 500) * 100.0
-    start = (second // every_s * every_s).rename("start")
-    node = served["endpoint"].astype(str).rename("node")
-    groups = served.assign(up=up, s=served["duration_ms"] / 1e3).groupby([start, node])
-    tables = {"latency": groups["s"].mean(), "requests": groups.size()}
-    tables["availability"] = groups["up"].mean()
+    requests = pd.DataFrame(
+        {
+            "start": second // every_s * every_s,
+            "node": served["endpoint"].astype(str),
+            "s": served["duration_ms"] / 1e3,
+            "up": (served["status"] < 500) * 100.0,
+        }
+    )
+    groups = requests.groupby(["start", "node"])
+    tables = {
+        "latency": groups["s"].mean(),
+        "requests": groups.size(),
+        "availability": groups["up"].mean(),
+    }
     wide = {(name, STATISTICS[name]): table.unstack() for name, table in tables.items()}
-    return pd.concat(wide, axis=1).reorder_levels([2, 0, 1], axis=1)
+    by_metric = pd.concat(wide, axis=1)
+    return by_metric.reorder_levels([2, 0, 1], axis=1)
 
 
 def called_edges(spans: pd.DataFrame) -> list[tuple[str, str]]:
     """Return who calls whom, as pairs (caller, callee)."""
     graph = service_graph(spans)
-    return [(str(a), str(b)) for a, b in zip(graph["caller"], graph["callee"], strict=True)]
+    callers = graph["caller"].astype(str)
+    callees = graph["callee"].astype(str)
+    return list(zip(callers, callees, strict=True))
 
 
 def incident(name: str, alarmed: str, seed: int = 5) -> MetricsCase:
@@ -72,19 +87,31 @@ def incident(name: str, alarmed: str, seed: int = 5) -> MetricsCase:
     table = per_interval(spans, every_s=1)
     fails = scenario.faults[0].kind in ("error", "shed")
     begin = SECOND_0 + int(BEGIN_S)
-    alarm = {"node": alarmed, "metric": "availability" if fails else "latency"}
-    alarm["timestamp"] = float(begin + _ALARM_S)  # type: ignore[assignment]
-    normal = table.loc[: begin - _BEFORE_S - 1]
-    abnormal = table.loc[begin - _BEFORE_S : begin + _AFTER_S]
-    cause = scenario.causes[0][1]
-    return MetricsCase(name, "virtual", cause, normal, abnormal, called_edges(spans), alarm)
+    told_from = begin - _BEFORE_S
+    told_until = begin + _AFTER_S
+    alarm = {
+        "node": alarmed,
+        "metric": "availability" if fails else "latency",
+        "timestamp": float(begin + _ALARM_S),
+    }
+    return MetricsCase(
+        name,
+        "virtual",
+        scenario.causes[0][1],
+        table.loc[: told_from - 1],
+        table.loc[told_from:told_until],
+        called_edges(spans),
+        alarm,
+    )
 
 
 def named_causes(cases: Sequence[MetricsCase], rules: Mapping[str, MetricsRule]) -> pd.DataFrame:
     """Return whom each rule names, by case, beside the truth."""
-    named = {name: list(map(rule, cases)) for name, rule in rules.items()}
-    truth = [str(case.truth) for case in cases]
-    return pd.DataFrame({"truth": truth, **named}, index=[case.name for case in cases])
+    names = [case.name for case in cases]
+    table = pd.DataFrame({"truth": [str(case.truth) for case in cases]}, index=names)
+    for name, rule in rules.items():
+        table[name] = list(map(rule, cases))
+    return table
 
 
 def proven_shares(table: pd.DataFrame) -> pd.DataFrame:
@@ -93,7 +120,13 @@ def proven_shares(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows: dict[str, dict[str, Any]] = {}
     for rule in table.columns.drop("truth"):
-        right = int((table[rule] == table["truth"]).sum())
+        is_right = table[rule] == table["truth"]
+        right = int(is_right.sum())
         low, high = wilson(right, len(table), 1.96)
-        rows[str(rule)] = {"right": right, "of": len(table), "from": low, "to": high}
+        rows[str(rule)] = {
+            "right": right,
+            "of": len(table),
+            "from": low,
+            "to": high,
+        }
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -35,11 +36,19 @@ def shorter(name: str, **changed: Any) -> Scenario:
     told = SCENARIOS[name]
     faults = [replace(f, start_s=BEGIN_S, end_s=END_S, **changed) for f in told.faults]
     changes = [replace(c, start_s=BEGIN_S, end_s=None) for c in told.changes]
-    short = replace(told, faults=tuple(faults), changes=tuple(changes))
+    short = replace(
+        told,
+        faults=tuple(faults),
+        changes=tuple(changes),
+    )
     return replace(short, seconds=_LENGTH_S, rate=_RATE)
 
 
-def side_by_side(names: Iterable[str], seeds: Sequence[int], rules: Iterable[str]) -> pd.DataFrame:
+def side_by_side(
+    names: Iterable[str],
+    seeds: Sequence[int],
+    rules: Iterable[str],
+) -> pd.DataFrame:
     """Return what rules say of short incidents.
 
     Parameters
@@ -57,78 +66,117 @@ def side_by_side(names: Iterable[str], seeds: Sequence[int], rules: Iterable[str
         rule, scenario, seed, named (the first suspect, or "silent") and right (that is the first
         cause; of what is no fault: silence).
     """
-    pairs = [(name, seed) for name in names for seed in seeds]
+    pairs = list(product(names, seeds))
     asked = list(rules)
     tables = []
     for name, seed in steps(pairs, "incident"):
-        said = _said(played(shorter(name), seed), asked)
-        tables.append(said.assign(scenario=name, seed=seed))
+        case = played(shorter(name), seed)
+        said = _said(case, asked)
+        said["scenario"] = name
+        said["seed"] = seed
+        tables.append(said)
     return pd.concat(tables, ignore_index=True)
 
 
 def _said(case: LessonCase, rules: Iterable[str]) -> pd.DataFrame:
-    said = pd.DataFrame(answers(case, rules).items(), columns=["rule", "named"])
-    return said.assign(right=said["named"] == case.cause)
+    """Return a row a rule: whom it names, and whether that is right."""
+    said = pd.DataFrame(
+        answers(case, rules).items(),
+        columns=["rule", "named"],
+    )
+    said["right"] = said["named"] == case.cause
+    return said
 
 
 def constant(table: pd.DataFrame, endpoint: str) -> pd.DataFrame:
     """Return what a rule would say that always names the same endpoint: rows as those of
     `side_by_side`.
     """
-    rows = table.drop_duplicates(["scenario", "seed"])[["scenario", "seed"]]
-    right = [_is_cause(endpoint, name) for name in rows["scenario"]]
-    return rows.assign(rule=f"always {endpoint}", named=endpoint, right=right)
+    rows = table[["scenario", "seed"]].drop_duplicates()
+    return rows.assign(
+        rule=f"always {endpoint}",
+        named=endpoint,
+        right=[_is_cause(endpoint, name) for name in rows["scenario"]],
+    )
 
 
 def _is_cause(endpoint: str, scenario: str) -> bool:
-    return any(at == endpoint for _, at in SCENARIOS[scenario].causes)
+    causes = [at for _, at in SCENARIOS[scenario].causes]
+    return endpoint in causes
 
 
 def right_by_scenario(table: pd.DataFrame) -> pd.DataFrame:
     """Return how often each rule was right, by scenario in the order of the rows and in all; the
     worst rule first.
     """
+    sums = table.pivot_table(
+        "right",
+        index="rule",
+        columns="scenario",
+        aggfunc="sum",
+    )
     order = table["scenario"].unique()
-    right = table.pivot_table("right", "rule", "scenario", "sum")[order].astype(int)
+    right = sums[order].astype(int)
     right["all"] = right.sum(axis=1)
     return right.sort_values("all", kind="stable")
 
 
 def said_by_size(
-    sizes: Iterable[float], seeds: Sequence[int], rules: Sequence[str]
+    sizes: Iterable[float],
+    seeds: Sequence[int],
+    rules: Sequence[str],
 ) -> pd.DataFrame:
     """Return what rules say of delays of /payment: ms, seed, rule, and said ("right", "wrong" or
     "silent").
     """
-    pairs = [(ms, seed) for ms in sizes for seed in seeds]
+    pairs = list(product(sizes, seeds))
     tables = []
     for ms, seed in steps(pairs, "incident"):
-        said = _said(played(shorter("delay", duration_ms=ms), seed), rules)
-        tables.append(said.assign(ms=ms, seed=seed))
+        case = played(shorter("delay", duration_ms=ms), seed)
+        said = _said(case, rules)
+        said["ms"] = ms
+        said["seed"] = seed
+        tables.append(said)
     table = pd.concat(tables, ignore_index=True)
     verdict = table["right"].map({True: "right", False: "wrong"})
-    return table.assign(said=verdict.mask(table["named"] == SILENT, SILENT))
+    is_silent = table["named"] == SILENT
+    table["said"] = verdict.mask(is_silent, SILENT)
+    return table
 
 
 def latency_by_interval(frame: pd.DataFrame, every: str = "10s") -> pd.DataFrame:
     """Return the mean latency in ms, a row an interval (in which requests ended), a column an
     endpoint.
     """
-    served = frame[(frame["kind"] == "server") & frame["duration_ms"].notna()]
-    end = served["start"] + pd.to_timedelta(served["duration_ms"], unit="ms")
+    served = answered(frame)
+    took = pd.to_timedelta(served["duration_ms"], unit="ms")
+    end = served["start"] + took
     interval = end.dt.floor(every).rename("interval")
-    return served.groupby([interval, "endpoint"])["duration_ms"].mean().unstack()
+    groups = served.groupby([interval, "endpoint"])
+    mean_ms = groups["duration_ms"].mean()
+    return mean_ms.unstack()
+
+
+def answered(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the server spans that have ended."""
+    is_server = frame["kind"] == "server"
+    has_ended = frame["duration_ms"].notna()
+    return frame[is_server & has_ended]
 
 
 def slow_traces(case: LessonCase, entry: str) -> pd.Index:
     """Return the ids of the requests of an entry that took longer than 99 % of the usual ones."""
-    limit = _served(case.usual.frame, entry)["duration_ms"].quantile(0.99)
+    usual = _served(case.usual.frame, entry)
     now = _served(case.now, entry)
-    return pd.Index(now.loc[now["duration_ms"] > limit, "trace_id"])
+    limit = usual["duration_ms"].quantile(0.99)
+    slow = now[now["duration_ms"] > limit]
+    return pd.Index(slow["trace_id"])
 
 
 def _served(frame: pd.DataFrame, endpoint: str) -> pd.DataFrame:
-    return frame[(frame["kind"] == "server") & (frame["endpoint"] == endpoint)]
+    is_server = frame["kind"] == "server"
+    is_at_endpoint = frame["endpoint"] == endpoint
+    return frame[is_server & is_at_endpoint]
 
 
 def who_was_called(frame: pd.DataFrame) -> pd.DataFrame:
@@ -136,7 +184,11 @@ def who_was_called(frame: pd.DataFrame) -> pd.DataFrame:
 
     Traces whose entry is not recorded are left out.
     """
-    entered = frame.loc[frame["parent_id"].isna(), "trace_id"]
-    served = frame[(frame["kind"] == "server") & frame["trace_id"].isin(entered)]
-    calls = pd.crosstab(served["trace_id"].astype(str), served["endpoint"].astype(str))
+    is_root = frame["parent_id"].isna()
+    entered = frame.loc[is_root, "trace_id"]
+    served = frame[frame["kind"] == "server"]
+    counted = served[served["trace_id"].isin(entered)]
+    traces = counted["trace_id"].astype(str)
+    endpoints = counted["endpoint"].astype(str)
+    calls = pd.crosstab(traces, endpoints)
     return calls.clip(upper=1)

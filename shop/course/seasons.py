@@ -15,7 +15,8 @@ from aiops_lab.pipeline import Report
 from aiops_lab.record.faults import DAY_S
 from aiops_lab.show.plots.style import BLACK, BLUE, GREEN, GREY, SKY, YELLOW
 from aiops_lab.show.plots.timeline import timeline
-from aiops_lab.spans import Span, to_frame
+from aiops_lab.spans import to_frame
+from shop.course.drawing import lone_span, new_axes
 from shop.course.waiting import somebody_waits
 from shop.shops import PAYMENT
 from shop.topology import Endpoint, Topology
@@ -24,7 +25,10 @@ from shop.virtual_time.simulate import stream, virtual
 
 HOUR_S = 3600
 
-A_DAY = 96
+AN_HOUR = 4
+"""Windows of 15 minutes in an hour."""
+
+A_DAY = 24 * AN_HOUR
 """Windows of 15 minutes in a day."""
 
 DAYS = 35
@@ -41,7 +45,10 @@ class Slow(NamedTuple):
     @property
     def windows(self) -> slice:
         """The windows of 15 minutes in which it is at work."""
-        return slice(self.day * A_DAY + 4 * self.since, self.day * A_DAY + 4 * self.until)
+        midnight = self.day * A_DAY
+        first = midnight + self.since * AN_HOUR
+        end = midnight + self.until * AN_HOUR
+        return slice(first, end)
 
     @property
     def name(self) -> str:
@@ -63,12 +70,12 @@ def hourly(ms: Sequence[float], an_hour: int = 20) -> pd.DataFrame:
     """Return spans of an endpoint whose requests take `ms[h]` ms in hour h, `an_hour` each hour."""
     took_ms = np.repeat(np.asarray(ms), an_hour)
     apart_ns = HOUR_S * 10**9 // an_hour
-    return to_frame(_span(n, BEGIN_NS + n * apart_ns, took) for n, took in enumerate(took_ms))
-
-
-def _span(n: int, start_ns: int, took_ms: float) -> Span:
-    ids = f"{n:032x}", f"{n:016x}", None
-    return Span(*ids, "shop", "/a", "server", None, start_ns, int(took_ms * 1e6), 200, None)
+    spans = []
+    for n, each_ms in enumerate(took_ms):
+        start_ns = BEGIN_NS + n * apart_ns
+        took_ns = int(each_ms * 1e6)
+        spans.append(lone_span(n, "/a", start_ns, took_ns))
+    return to_frame(spans)
 
 
 def five_weeks(seed: int = 1) -> pd.DataFrame:
@@ -90,22 +97,37 @@ def five_weeks(seed: int = 1) -> pd.DataFrame:
         workers={"export": 1},
     )
     parts = [_sums(part) for part in stream(scenario, seed, somebody_waits())]
-    times = pd.date_range(BEGIN, periods=DAYS * A_DAY, freq="15min")
-    total = pd.concat(parts).groupby(level=0).sum().reindex(times)
+    rows = pd.concat(parts)
+    sums = rows.groupby(level=0).sum()
+    total = sums.reindex(_times())
     return total.assign(log_ms=total["log_ms"] / total["n"])
 
 
+def _times() -> pd.DatetimeIndex:
+    """Return when the windows of the five weeks begin."""
+    return pd.date_range(BEGIN, periods=DAYS * A_DAY, freq="15min")
+
+
 def _fault(slow: Slow) -> VirtualFault:
-    since_s = slow.day * DAY_S + HOUR_S * slow.since
-    until_s = slow.day * DAY_S + HOUR_S * slow.until
-    return VirtualFault("slow", "export", "/export", since_s, until_s, factor=slow.factor)
+    midnight_s = slow.day * DAY_S
+    return VirtualFault(
+        "slow",
+        "export",
+        "/export",
+        midnight_s + slow.since * HOUR_S,
+        midnight_s + slow.until * HOUR_S,
+        factor=slow.factor,
+    )
 
 
 def _sums(spans: pd.DataFrame) -> pd.DataFrame:
+    """Return the number of requests and the sum of log ms by the window in which they ended."""
     ended = spans.dropna(subset="duration_ms")
-    end = ended["start"] + pd.to_timedelta(ended["duration_ms"], unit="ms")
-    values = pd.DataFrame({"n": 1, "log_ms": np.log(ended["duration_ms"])})
-    return values.groupby(end.dt.floor("15min")).sum()
+    duration_ms = ended["duration_ms"]
+    end = ended["start"] + pd.to_timedelta(duration_ms, unit="ms")
+    window = end.dt.floor("15min")
+    values = pd.DataFrame({"n": 1, "log_ms": np.log(duration_ms)})
+    return values.groupby(window).sum()
 
 
 def is_broken() -> NDArray[np.bool_]:
@@ -123,17 +145,26 @@ def ridge(x: NDArray, y: NDArray, fit: NDArray[np.bool_], penalty: float = 1.0) 
     for columns in standard deviations.
     """
     level = y[fit].mean()
-    scaled = (x - x[fit].mean(axis=0)) / x[fit].std(axis=0)
+    mean = x[fit].mean(axis=0)
+    deviation = x[fit].std(axis=0)
+    scaled = (x - mean) / deviation
     known = scaled[fit]
-    products = known.T @ known + penalty * np.eye(x.shape[1])
-    return level + scaled @ np.linalg.solve(products, known.T @ (y[fit] - level))
+    charge = penalty * np.eye(x.shape[1])
+    products = known.T @ known + charge
+    together = known.T @ (y[fit] - level)
+    weights = np.linalg.solve(products, together)
+    return level + scaled @ weights
 
 
 def standardised(residual: NDArray, past: NDArray[np.bool_]) -> NDArray:
     """Return residuals divided by the standard deviation that the past ones of that hour had."""
-    hour = np.arange(len(residual)) % A_DAY // 4
-    spreads = [np.nanstd(residual[past & (hour == h)]) for h in range(24)]
-    return residual / np.array(spreads)[hour]
+    window = np.arange(len(residual))
+    hour = window % A_DAY // AN_HOUR
+    spreads = np.empty(24)
+    for h in range(24):
+        same_hour = past & (hour == h)
+        spreads[h] = np.nanstd(residual[same_hour])
+    return residual / spreads[hour]
 
 
 def alarms_by_fault(z: NDArray, limit: float, judged: NDArray[np.bool_]) -> dict[str, int]:
@@ -145,7 +176,8 @@ def alarms_by_fault(z: NDArray, limit: float, judged: NDArray[np.bool_]) -> dict
     alarmed = judged & (z > limit)
     hits = {slow.name: int(alarmed[slow.windows].sum()) for slow in SLOWDOWNS}
     broken = is_broken()
-    false = alarmed & ~(broken | np.roll(broken, 4))
+    an_hour_after = np.roll(broken, AN_HOUR)
+    false = alarmed & ~(broken | an_hour_after)
     begun = false & ~np.roll(false, 1)
     found = sum(n > 0 for n in hits.values())
     return hits | {"found": found, "false": int(begun.sum())}
@@ -173,13 +205,18 @@ def payments(
 
 def day_figure(days: NDArray, mean: NDArray) -> None:
     """Draw the latency of single days (a row a day, log ms) and their mean over the hours."""
-    hours = np.arange(A_DAY) / 4
-    _, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    ax.plot(hours, np.exp(days.T) / 1000, color=SKY, lw=0.7)
-    ax.plot(hours, np.exp(mean) / 1000, color=BLACK, lw=2.5, label="mean, weeks 1 to 3")
+    hours = np.arange(A_DAY) / AN_HOUR
+    days_s = np.exp(days.T) / 1000
+    mean_s = np.exp(mean) / 1000
+    ax = new_axes(8, 3.6)
+    ax.plot(hours, days_s, color=SKY, lw=0.7)
+    ax.plot(hours, mean_s, color=BLACK, lw=2.5, label="mean, weeks 1 to 3")
     ax.plot([], [], color=SKY, lw=0.7, label="single days of week 1")
-    ax.set(xlabel="hour of the day (UTC)", ylabel="latency (s)", title="A day at /export")
-    ax.set(xlim=(0, 24), xticks=range(0, 25, 4))
+    ax.set_xlabel("hour of the day (UTC)")
+    ax.set_ylabel("latency (s)")
+    ax.set_title("A day at /export")
+    ax.set_xlim(0, 24)
+    ax.set_xticks(range(0, 25, 4))
     ax.legend()
 
 
@@ -188,12 +225,19 @@ def residual_figure(
 ) -> None:
     """Draw the residuals of week 5 by each forecaster with its limit; the true faults if asked."""
     week = slice(28 * A_DAY, DAYS * A_DAY)
-    times = pd.date_range(BEGIN, periods=DAYS * A_DAY, freq="15min")[week]
-    _, axes = plt.subplots(len(z), 1, figsize=(9, 4.6), sharex=True, layout="constrained")
+    times = _times()[week]
+    _, axes = plt.subplots(
+        len(z),
+        1,
+        figsize=(9, 4.6),
+        sharex=True,
+        layout="constrained",
+    )
     for ax, colour, (name, values) in zip(axes, (BLUE, GREEN), z.items(), strict=False):
         ax.plot(times, values[week], color=colour, lw=0.9)
         ax.axhline(limits[name], color=GREY, ls="--")
-        ax.set_title(f"residuals by {name}; dashed: the limit from week 4", loc="left", fontsize=10)
+        title = f"residuals by {name}; dashed: the limit from week 4"
+        ax.set_title(title, loc="left", fontsize=10)
         ax.set_ylabel("standard deviations")
         if with_faults:
             _shade(ax)
@@ -201,29 +245,53 @@ def residual_figure(
 
 
 def _shade(ax: Axes) -> None:
+    """Shade the slowdowns, each with its factor above it."""
     top = ax.get_ylim()[1]
     ax.set_ylim(top=top * 1.25)
     for slow in SLOWDOWNS:
-        begin = BEGIN + pd.Timedelta(slow.day * 24 + slow.since, "h")
-        middle: Any = begin + pd.Timedelta("1h")
-        shaded: Any = begin, begin + pd.Timedelta("2h")
-        ax.axvspan(*shaded, color=YELLOW, alpha=0.5, zorder=0)
-        side = "right" if slow.until == 24 else "center"  # the next one begins soon
-        ax.text(middle, top * 1.2, f"×{slow.factor}", ha=side, va="top", fontsize=8)
+        hours = slow.day * 24 + slow.since
+        begin: Any = BEGIN + pd.Timedelta(hours, "h")
+        middle = begin + pd.Timedelta("1h")
+        end = begin + pd.Timedelta("2h")
+        ax.axvspan(begin, end, color=YELLOW, alpha=0.5, zorder=0)
+        ax.text(
+            middle,
+            top * 1.2,
+            f"×{slow.factor}",
+            ha="right" if slow.until == 24 else "center",  # the next one begins soon
+            va="top",
+            fontsize=8,
+        )
 
 
 def leak_figure(reports: Mapping[str, Report], since: pd.Timestamp, leak: str) -> None:
     """Draw the latency of /payment in each replay beside each other, from `since` on, a point each
     two minutes.
     """
-    _, axes = plt.subplots(1, len(reports), figsize=(11, 3.4), sharey=True, layout="constrained")
+    _, axes = plt.subplots(
+        1,
+        len(reports),
+        figsize=(11, 3.4),
+        sharey=True,
+        layout="constrained",
+    )
     for ax, (name, report) in zip(axes, reports.items(), strict=True):
-        rows = report.windows[report.windows["window"] >= since]
-        timeline(rows[::12], report.anomalies, ax=ax, endpoint="/payment", legend=False)
+        is_shown = report.windows["window"] >= since
+        rows = report.windows[is_shown]
+        timeline(
+            rows[::12],
+            report.anomalies,
+            ax=ax,
+            endpoint="/payment",
+            legend=False,
+        )
         ax.set_title(f"{leak}, {name}", loc="left")
 
 
 def minutes_to_alarm(report: Report, begin_s: float) -> float:
     """Return how many minutes after `begin_s` the first alarm came, NaN where there was none."""
-    ends = [(anomaly.end - BEGIN).total_seconds() for anomaly in report.anomalies]
-    return (min(ends) - begin_s) / 60 if ends else float("nan")
+    if not report.anomalies:
+        return float("nan")
+    first_end = min(anomaly.end for anomaly in report.anomalies)
+    first_s = (first_end - BEGIN).total_seconds()
+    return (first_s - begin_s) / 60
