@@ -145,10 +145,7 @@ class Pipeline:
     def accept_levels(self, keys: Iterable[Key]) -> None:
         """Take what is abnormal at some endpoints now as normal; all else stays as it is."""
         hours = self.sensitivity.hours
-        codes = np.array(
-            [self.keys[key] for key in keys if key in self.keys],
-            dtype=np.int64,
-        )
+        codes = np.array([self.keys[key] for key in keys if key in self.keys], dtype=np.int64)
         rows = codes[:, np.newaxis] * hours + np.arange(hours)
         accept_levels(self.state, rows.ravel())
 
@@ -170,11 +167,7 @@ class Pipeline:
         return sorted(by_number, key=attrgetter("first_detected"))
 
     def replay(
-        self,
-        recording: Recording,
-        until_ns: int | None = None,
-        *,
-        causes: bool = False,
+        self, recording: Recording, until_ns: int | None = None, *, causes: bool = False
     ) -> Report:
         """Judge a whole recording: to the window in which it ended, or all windows up to
         `until_ns`. `causes` says whether causes decide what belongs together; there are no verdicts
@@ -188,10 +181,7 @@ class Pipeline:
         return Report(windows, found, self.incidents)
 
     def advance(
-        self,
-        recording: Recording,
-        until_ns: int,
-        history: History | None = None,
+        self, recording: Recording, until_ns: int, history: History | None = None
     ) -> tuple[pd.DataFrame, list[Anomaly], list[Incident]]:
         """Judge the windows up to `until_ns`; return them, their anomalies, and the incidents that
         changed.
@@ -231,12 +221,7 @@ class Pipeline:
         earliest = int(requests.start.min(initial=until_ns))
         return floor_to(earliest, self.window_ns)
 
-    def _judge(
-        self,
-        recording: Recording,
-        since: int,
-        until: int,
-    ) -> list[pd.DataFrame]:
+    def _judge(self, recording: Recording, since: int, until: int) -> list[pd.DataFrame]:
         """Judge the windows in pieces, so that the grid after a month of traffic does not fill the
         memory, and without those in gaps that change nothing.
         """
@@ -250,11 +235,7 @@ class Pipeline:
             until = grid.since_ns + int(rest[0]) * grid.window_ns if rest.size else grid.until_ns
             begin = self.state.copy(), self.system.copy()
             frames = self._judge_piece(recording, grid._replace(until_ns=until), piece)
-            wrong = self._wrongly_skipped(
-                frames[0],
-                grid,
-                todo[: piece.size + 1],
-            )
+            wrong = self._wrongly_skipped(frames[0], grid, todo[: piece.size + 1])
             if wrong.size:
                 self.state, self.system = begin
                 todo = _with_more(todo, wrong, more, grid.windows)
@@ -280,10 +261,7 @@ class Pipeline:
         )
 
     def _judge_piece(
-        self,
-        recording: Recording,
-        grid: Grid,
-        walked: NDArray,
+        self, recording: Recording, grid: Grid, walked: NDArray
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         counts = count_windows(
             recording.requests,
@@ -329,10 +307,7 @@ class Pipeline:
             self.edges[edge] = min(self.edges.get(edge, NEVER), first)
 
     def _group(
-        self,
-        found: list[Anomaly],
-        until_ns: int,
-        history: History | None,
+        self, found: list[Anomaly], until_ns: int, history: History | None
     ) -> list[Incident]:
         changed: list[Incident] = []
         causes = None if history is None else _Causes(self, history)
@@ -351,10 +326,7 @@ class Pipeline:
         return lambda caller, called: self.edges.get((caller, called), NEVER) < now
 
     def verdict(
-        self,
-        incident: Incident,
-        history: History,
-        changes: Sequence[Change] = (),
+        self, incident: Incident, history: History, changes: Sequence[Change] = ()
     ) -> Verdict:
         """Return the verdict on an incident as of its last anomaly; with what was changed before,
         if any change came before.

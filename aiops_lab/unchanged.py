@@ -53,11 +53,7 @@ def _remember(frame: pd.DataFrame, columns: list[pd.Series]) -> _Known:
     """Begin to keep what is found out about a frame, if changes of its columns can be told."""
     number = id(frame)
     values = [_values(column) for column in columns]
-    known = _Known(
-        ref(frame, lambda _: _known.pop(number, None)),
-        values,
-        {},
-    )
+    known = _Known(ref(frame, lambda _: _known.pop(number, None)), values, {})
     if all(value is not None for value in values):
         _known[number] = known
     return known

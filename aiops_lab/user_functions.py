@@ -29,11 +29,7 @@ def load_function(argument: str, spec: str) -> Any:
     return found
 
 
-def load_named(
-    argument: str,
-    spec: str,
-    what: str,
-) -> tuple[str, Any]:
+def load_named(argument: str, spec: str, what: str) -> tuple[str, Any]:
     """Return the file or module of ``file.py:name`` or ``module:name``, and what has that name in
     it, None for nothing.
 

@@ -73,11 +73,7 @@ class DelayRecording:
         self.tree = tree
         columns = {node.column for node in tree}
         self.requests = csv_table(path)
-        check_rows(
-            path,
-            self.requests,
-            dict.fromkeys(sorted(columns), NUMBERS),
-        )
+        check_rows(path, self.requests, dict.fromkeys(sorted(columns), NUMBERS))
         check_rows(path, self.requests, {"anomaly": WHOLE})
 
     def rows_of(self, number: int) -> np.ndarray:
@@ -91,12 +87,7 @@ class DelayRecording:
         """The spans of the requests without a delay."""
         return self.spans(self.rows_of(0))
 
-    def spans(
-        self,
-        rows: np.ndarray,
-        first: int = 0,
-        rate: float = RATE,
-    ) -> pd.DataFrame:
+    def spans(self, rows: np.ndarray, first: int = 0, rate: float = RATE) -> pd.DataFrame:
         """Return the spans frame of some requests, one after the other.
 
         Parameters
@@ -167,11 +158,7 @@ class DelayRecording:
         )
 
 
-def _ids(
-    number: np.ndarray,
-    place: int,
-    digits: int,
-) -> list[str]:
+def _ids(number: np.ndarray, place: int, digits: int) -> list[str]:
     """Return an id for each request and one place in the tree."""
     return [f"{(each + 1) << 8 | place:0{digits}x}" for each in number.tolist()]
 
@@ -210,15 +197,7 @@ def read_delag(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
             truth = _truth(labels_path, name, labels[name][number])
             case = f"{directory.name}/{name}/{number}"
             if recording.rows_of(int(number)).size:
-                cases.append(
-                    DelayCase(
-                        case,
-                        directory.name,
-                        truth,
-                        int(number),
-                        recording,
-                    )
-                )
+                cases.append(DelayCase(case, directory.name, truth, int(number), recording))
             else:
                 left_out.append(case)
     return cases, left_out
@@ -237,11 +216,7 @@ def _tree(path: Path) -> list[CallNode]:
     return tree
 
 
-def _truth(
-    path: Path,
-    name: str,
-    delayed: Any,
-) -> tuple[tuple[str, str], ...]:
+def _truth(path: Path, name: str, delayed: Any) -> tuple[tuple[str, str], ...]:
     try:
         return tuple((call["service"], call["endpoint"]) for call in delayed)
     except (TypeError, KeyError) as error:

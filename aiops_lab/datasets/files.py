@@ -76,11 +76,7 @@ def parquet_table(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
     return frame
 
 
-def check_rows(
-    path: Path,
-    frame: pd.DataFrame,
-    kinds: Mapping[str, str],
-) -> None:
+def check_rows(path: Path, frame: pd.DataFrame, kinds: Mapping[str, str]) -> None:
     """Refuse a table of `path` that has no rows, lacks a column or breaks the rule of its kind."""
     _check_columns(path, frame, kinds)
     check_kinds(path, frame, kinds)
@@ -88,11 +84,7 @@ def check_rows(
         raise wrong(path, "has no rows")
 
 
-def check_kinds(
-    path: Path,
-    frame: pd.DataFrame,
-    kinds: Mapping[Any, str],
-) -> None:
+def check_kinds(path: Path, frame: pd.DataFrame, kinds: Mapping[Any, str]) -> None:
     """Refuse a column of `path` that holds something else than its kind.
 
     A kind is a key of `DTYPE_KINDS`. In a table without rows every column passes.
@@ -104,11 +96,7 @@ def check_kinds(
             raise wrong(path, f"column {column!r} must be {kind}, got {values.dtype}")
 
 
-def _check_columns(
-    path: Path,
-    frame: pd.DataFrame,
-    columns: Iterable[str],
-) -> None:
+def _check_columns(path: Path, frame: pd.DataFrame, columns: Iterable[str]) -> None:
     missing = [column for column in columns if column not in frame.columns]
     if missing:
         raise wrong(path, f"lacks the column {missing[0]!r}, has {list(frame.columns)[:12]}")

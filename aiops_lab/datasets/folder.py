@@ -61,12 +61,7 @@ def read_folder(directory: str | Path) -> Dataset:
     cases = [read.case(number, row) for number, row in enumerate(rows, 1)]
     _check_unique(path, cases)
     licence, source = (str(told.get(key, "not stated")) for key in ("licence", "source"))
-    return Dataset(
-        str(name),
-        licence,
-        source,
-        tuple(cases),
-    )
+    return Dataset(str(name), licence, source, tuple(cases))
 
 
 def _manifest(directory: Path) -> Path:
@@ -125,24 +120,12 @@ class _Reader:
         if ("spans" in row) == ("metrics" in row):
             raise wrong(self.path, f"{place} must have 'spans' or 'metrics', and not both")
 
-    def _refuse(
-        self,
-        number: int,
-        row: dict[str, Any],
-        key: str,
-        rule: str,
-    ) -> ValueError:
+    def _refuse(self, number: int, row: dict[str, Any], key: str, rule: str) -> ValueError:
         got = shorten(row[key])
-        return wrong(
-            self.path,
-            f"case {number} ({row['name']}): {key} must be {rule}, got {got}",
-        )
+        return wrong(self.path, f"case {number} ({row['name']}): {key} must be {rule}, got {got}")
 
     def _window(
-        self,
-        number: int,
-        row: dict[str, Any],
-        key: str,
+        self, number: int, row: dict[str, Any], key: str
     ) -> tuple[pd.Timestamp, pd.Timestamp]:
         rule = "a start and a later end"
         value = row[key]
@@ -175,14 +158,7 @@ class _Reader:
 
         name, system, kind = self._names(row)
         truth = self._truth(number, row)
-        return SpansCase(
-            name,
-            system,
-            truth,
-            cut("normal"),
-            cut("abnormal"),
-            kind,
-        )
+        return SpansCase(name, system, truth, cut("normal"), cut("abnormal"), kind)
 
     def _metrics_case(self, number: int, row: dict[str, Any]) -> MetricsCase:
         frame = self._metrics(str(row["metrics"]))

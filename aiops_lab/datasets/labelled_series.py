@@ -26,11 +26,7 @@ def reader(name: str) -> Callable[[Path, bool], tuple[list[Case], list[str]]]:
     return partial(_read, name)
 
 
-def _read(
-    name: str,
-    directory: Path,
-    logs: bool,
-) -> tuple[list[Case], list[str]]:
+def _read(name: str, directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
     folders = {path.parent for path in directory.glob("*/train.npy")}
     paths = sorted(folders | set(directory.glob("*.npz")))
     return [_case(name, path) for path in paths], []

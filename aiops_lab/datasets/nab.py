@@ -33,15 +33,7 @@ def read_nab(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
     for name in sorted(files):
         times, values = _series(data / name)
         windows = _windows(path, name, labels[name], times)
-        cases.append(
-            SeriesCase(
-                name,
-                name.partition("/")[0],
-                windows,
-                values,
-                times,
-            )
-        )
+        cases.append(SeriesCase(name, name.partition("/")[0], windows, values, times))
     return cases, []
 
 
@@ -68,10 +60,7 @@ def _series(path: Path) -> tuple[pd.DatetimeIndex, np.ndarray]:
 
 
 def _windows(
-    path: Path,
-    name: str,
-    spans: Any,
-    times: pd.DatetimeIndex,
+    path: Path, name: str, spans: Any, times: pd.DatetimeIndex
 ) -> tuple[tuple[int, int], ...]:
     """Return (first row, last row) of each labelled window."""
     import numpy as np

@@ -78,16 +78,7 @@ def read_nezha(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
             name = f"{group}/{fault.id}"
             if fault.abnormal_traces:
                 kind = fault.fault_type
-                cases.append(
-                    TracesCase(
-                        name,
-                        group,
-                        fault.service,
-                        kind,
-                        fault.id,
-                        day,
-                    )
-                )
+                cases.append(TracesCase(name, group, fault.service, kind, fault.id, day))
             else:
                 left_out.append(name)
     return cases, left_out

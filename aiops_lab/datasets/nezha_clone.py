@@ -115,10 +115,7 @@ def convert(source: Path, out: Path) -> None:
 
 
 def _tables(
-    folders: Iterable[Path],
-    pattern: str,
-    kinds: dict[str, str],
-    text: Iterable[str] = (),
+    folders: Iterable[Path], pattern: str, kinds: dict[str, str], text: Iterable[str] = ()
 ) -> Iterator[pd.DataFrame]:
     """Yield the table of each file, checked by `kinds`; columns of `text` may have gaps."""
     from tqdm.auto import tqdm
@@ -202,9 +199,7 @@ def _service(pod: str) -> str:
 
 
 def compact_spans(
-    day: Path,
-    separate: Path,
-    faults: pd.DataFrame,
+    day: Path, separate: Path, faults: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the compact table of spans, and (TraceID, SpanID) of its rows.
 
@@ -253,9 +248,7 @@ def compact_spans(
 
 
 def _windows(
-    begin: pd.Series,
-    alone: pd.Series,
-    faults: pd.DataFrame,
+    begin: pd.Series, alone: pd.Series, faults: pd.DataFrame
 ) -> tuple[pd.Series, pd.Series]:
     """Return for each span the fault that its trace belongs to (-1: none) and whether it started
     during it.

@@ -109,11 +109,7 @@ def _metric_problems(frame: pd.DataFrame) -> Iterator[str]:
         yield "requests must not be missing (0 where there was no traffic)"
 
 
-def _target(
-    path: Path,
-    abnormal: pd.DataFrame,
-    nodes: set[str],
-) -> tuple[dict[str, Any], str]:
+def _target(path: Path, abnormal: pd.DataFrame, nodes: set[str]) -> tuple[dict[str, Any], str]:
     """Return the alarm and the node that is its cause."""
     issue = read_json(path)
     try:

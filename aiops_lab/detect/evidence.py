@@ -119,11 +119,7 @@ class Evidence:
         else:
             mine = self._ended(anomaly, node, until)
         age_s = (until - requests.start[mine]) / 1e9
-        seen = WindowRequests(
-            requests.failed[mine],
-            self._recording.log_ms[mine],
-            age_s,
-        )
+        seen = WindowRequests(requests.failed[mine], self._recording.log_ms[mine], age_s)
         return mine[self._calls.shows(detector, seen, anomaly.evidence, self._sensitivity)]
 
     def _ended(self, anomaly: Anomaly, node: int, until: int) -> NDArray:

@@ -135,9 +135,7 @@ def forecast_crossing(
 
 
 def _series(
-    times_s: ArrayLike,
-    values: ArrayLike,
-    weights: ArrayLike | None,
+    times_s: ArrayLike, values: ArrayLike, weights: ArrayLike | None
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Return times, values and weights without gaps, the weights 1 on average."""
     at, y = np.asarray(times_s, float), np.asarray(values, float)
@@ -166,10 +164,7 @@ def _may_rise(at: NDArray, y: NDArray, w: NDArray) -> bool:
 
 
 def _profile(
-    at: NDArray,
-    gaps: NDArray,
-    w: NDArray,
-    crossings: NDArray,
+    at: NDArray, gaps: NDArray, w: NDArray, crossings: NDArray
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Return crossing times, those given and ever more around the best one, the squared error of
     the best rise to each, and the weighted residuals of the best of all.
@@ -189,12 +184,7 @@ def _profile(
     return crossings, losses, _fits(at, gaps, w, crossings[[best]])[1]
 
 
-def _fits(
-    at: NDArray,
-    gaps: NDArray,
-    w: NDArray,
-    crossings: NDArray,
-) -> tuple[NDArray, NDArray]:
+def _fits(at: NDArray, gaps: NDArray, w: NDArray, crossings: NDArray) -> tuple[NDArray, NDArray]:
     """Return the squared error of the best rise to each crossing time, and the weighted residuals
     of the best of all.
 
@@ -258,11 +248,7 @@ def _widening(residuals: NDArray) -> float:
     return float((1 + rho) / (1 - rho))
 
 
-def _where_below(
-    crossings: NDArray,
-    losses: NDArray,
-    limit: float,
-) -> tuple[float, float]:
+def _where_below(crossings: NDArray, losses: NDArray, limit: float) -> tuple[float, float]:
     """Return between which crossing times the loss is below a limit; infinite where it stays so.
 
     Between two of them the root of what it exceeds the least by is taken for a line, as it is one
@@ -275,11 +261,7 @@ def _where_below(
     earliest_s, latest_s = crossings[first], np.inf
     if first > 0:
         pair = slice(first - 1, first + 1)
-        earliest_s = np.interp(
-            limit_root,
-            roots[pair][::-1],
-            crossings[pair][::-1],
-        )
+        earliest_s = np.interp(limit_root, roots[pair][::-1], crossings[pair][::-1])
     if last < len(crossings) - 1:
         pair = slice(last, last + 2)
         latest_s = np.interp(limit_root, roots[pair], crossings[pair])

@@ -126,12 +126,7 @@ class IncidentManager:
         return self.incidents[incident_id]
 
     def move(
-        self,
-        incident_id: str,
-        status: str,
-        now: pd.Timestamp,
-        *,
-        accepted: bool = False,
+        self, incident_id: str, status: str, now: pd.Timestamp, *, accepted: bool = False
     ) -> Incident:
         """Acknowledge or resolve an incident by hand; `accepted` says that its level is meant.
 
@@ -196,11 +191,7 @@ class IncidentManager:
         return pd.Timedelta(0) <= end - incident.last_anomaly <= self._correlation
 
     def _sorted(
-        self,
-        group: list[Anomaly],
-        end: pd.Timestamp,
-        calls: Calls,
-        causes: Causes | None,
+        self, group: list[Anomaly], end: pd.Timestamp, calls: Calls, causes: Causes | None
     ) -> list[tuple[Incident, list[Anomaly]]]:
         """Return to which incidents the anomalies of a linked group go."""
         parts: dict[str, list[Anomaly]] = defaultdict(list)
@@ -252,11 +243,7 @@ class IncidentManager:
         return self._recent(incident, end) or anomaly.key in _origin_keys(incident, calls)
 
     def _goes_on(
-        self,
-        incident: Incident,
-        anomaly: Anomaly,
-        group: list[Anomaly],
-        calls: Calls,
+        self, incident: Incident, anomaly: Anomaly, group: list[Anomaly], calls: Calls
     ) -> bool:
         """Return whether an incident had the same anomaly shortly before, and still has a part in
         it: an origin that was abnormal shortly before, too, or nothing else is abnormal nearby.
@@ -339,24 +326,14 @@ class IncidentManager:
                 return incident
         return next(iter(together), None)
 
-    def _new(
-        self,
-        group: list[Anomaly],
-        end: pd.Timestamp,
-        linked: list[Incident],
-    ) -> Incident:
+    def _new(self, group: list[Anomaly], end: pd.Timestamp, linked: list[Incident]) -> Incident:
         second = int(end.timestamp())
         taken = [*self.incidents, *self.merged]
         number = 1 + sum(known.startswith(f"INC-{second}-") for known in taken)
         keys = {a.key for a in group}
         earlier = [i for i in self.incidents.values() if i.keys & keys]
         last = max(earlier, key=lambda i: (i.last_anomaly, i.id), default=None)
-        incident = Incident(
-            f"INC-{second}-{number}",
-            end,
-            min(a.began for a in group),
-            end,
-        )
+        incident = Incident(f"INC-{second}-{number}", end, min(a.began for a in group), end)
         incident.recurrence_of = last.id if last else None
         incident.beside = [other.id for other in linked]
         self.incidents[incident.id] = incident
@@ -432,11 +409,7 @@ def _share_traces(a: Anomaly, b: Anomaly) -> bool:
     return len(shared) >= MIN_SHARED_TRACES
 
 
-def _any_linked(
-    some: list[Anomaly],
-    others: list[Anomaly],
-    calls: Calls,
-) -> bool:
+def _any_linked(some: list[Anomaly], others: list[Anomaly], calls: Calls) -> bool:
     return any(_linked(a, b, calls) for a, b in product(some, others))
 
 

@@ -56,11 +56,7 @@ class LifeEvent:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the event as the HTTP interface shows it."""
-        return {
-            "time": iso(self.time),
-            "what": self.what,
-            "detail": self.detail,
-        }
+        return {"time": iso(self.time), "what": self.what, "detail": self.detail}
 
 
 @dataclass(repr=False)
@@ -210,11 +206,7 @@ class Incident:
         if not before:
             self.add_event(end, Life.OPENED, self.severity)
         elif self.severity != before:
-            self.add_event(
-                end,
-                Life.SEVERITY,
-                f"{before} to {self.severity}",
-            )
+            self.add_event(end, Life.SEVERITY, f"{before} to {self.severity}")
 
     def add_event(self, time: pd.Timestamp, what: str, detail: str = "") -> None:
         """Add to the history what happened at a time."""

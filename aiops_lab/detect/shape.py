@@ -76,12 +76,7 @@ def _scores(values: NDArray) -> NDArray:
         begin = end
     rounding = ROUNDING * np.maximum.accumulate(np.abs(values))
     far = squares > rounding**2
-    return np.divide(
-        squares,
-        squares + _variances(values),
-        out=np.zeros_like(values),
-        where=far,
-    )
+    return np.divide(squares, squares + _variances(values), out=np.zeros_like(values), where=far)
 
 
 def _variances(values: NDArray) -> NDArray:
@@ -164,10 +159,7 @@ def _profile(
         last = min(i - reach[0], lags)
         if i < begin or last <= period:
             continue
-        best = _nearest(
-            covariances[period:last],
-            variances[here + period : here + last],
-        )
+        best = _nearest(covariances[period:last], variances[here + period : here + last])
         squares[i - begin] = max(variances[here] - best, 0.0)
 
 

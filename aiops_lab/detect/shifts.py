@@ -101,10 +101,7 @@ def limit_of(run_length_weeks: float, window_s: float) -> float:
 def shift_size(baseline: Any, knobs: Any) -> float:
     """Return the rise of log milliseconds that is looked for."""
     least_ms = SMALL_MS * knobs.min_ms
-    return max(
-        log(knobs.shift),
-        np.log1p(least_ms * np.exp(-baseline["steady"])),
-    )
+    return max(log(knobs.shift), np.log1p(least_ms * np.exp(-baseline["steady"])))
 
 
 @compiled_part
@@ -175,16 +172,8 @@ def _score_latency(baseline: Any, score: Any, knobs: Any, limit: float) -> None:
     least = shift_size(baseline, knobs)
     lag = max(baseline["steady"] - baseline["steady_lagged"], 0.0)
     size = max(least, baseline["rise_sum"] / max(baseline["rise_n"], 1.0) - lag)
-    rise = _added(
-        baseline["rise"],
-        size * n * (gap - lag - size / 2) / var,
-        limit,
-    )
-    score["fall"] = _added(
-        baseline["fall"],
-        least * n * (-gap - least / 2) / var,
-        limit,
-    )
+    rise = _added(baseline["rise"], size * n * (gap - lag - size / 2) / var, limit)
+    score["fall"] = _added(baseline["fall"], least * n * (-gap - least / 2) / var, limit)
     compared = baseline["rise_n"] + n
     mean_gap = (baseline["rise_sum"] + n * gap) / compared
     both = 1.0 / (1.0 / compared + 1.0 / baseline["steady_n"])
@@ -205,11 +194,7 @@ def _score_failures(baseline: Any, score: Any, knobs: Any, limit: float) -> None
     more = min(usual + max(knobs.error_shift, WORSE * usual), HIGHEST_RATE)
     if more <= usual:
         return
-    surplus = _added(
-        baseline["surplus"],
-        _ratio(errors, n, usual, more),
-        limit,
-    )
+    surplus = _added(baseline["surplus"], _ratio(errors, n, usual, more), limit)
     compared = baseline["surplus_n"] + n
     every = baseline["surplus_errors"] + errors
     evidence = _ratio(every, compared, usual, more) * known / (known + compared)

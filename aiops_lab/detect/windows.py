@@ -208,11 +208,7 @@ def count_windows(
     windows = numbers.size
     since_ns = grid.since_ns + int(numbers[:1].sum()) * grid.window_ns
 
-    def table(
-        node: NDArray,
-        moment: NDArray,
-        weight: NDArray | None = None,
-    ) -> NDArray:
+    def table(node: NDArray, moment: NDArray, weight: NDArray | None = None) -> NDArray:
         inside = (moment >= since_ns) & (moment < grid.until_ns)
         row = np.searchsorted(numbers, grid.number(moment[inside]))
         cell = row * width + node[inside]
@@ -234,11 +230,7 @@ def count_windows(
         total=table(requests.node, requests.end, logs),
         squares=table(requests.node, requests.end, logs * logs),
         ok_n=table(requests.node, requests.end, answered),
-        ok_total=table(
-            requests.node,
-            requests.end,
-            np.where(answered, logs, 0.0),
-        ),
+        ok_total=table(requests.node, requests.end, np.where(answered, logs, 0.0)),
         long=table(requests.node, aged_at, age_at_end > stuck_ns),
         aged=table(requests.node, aged_at),
         arrivals=table(requests.node, requests.start),
@@ -255,10 +247,7 @@ def _aged_at(requests: EncodedSpans, stuck_ns: int) -> NDArray:
 
 
 def _stuck_windows(
-    requests: EncodedSpans,
-    grid: Grid,
-    stuck_ns: int,
-    lost_ns: int,
+    requests: EncodedSpans, grid: Grid, stuck_ns: int, lost_ns: int
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Return at the ends of which windows, first to before the last, requests are stuck; and which.
 
@@ -279,11 +268,7 @@ def _stuck_windows(
 
 
 def _stuck(
-    requests: EncodedSpans,
-    grid: Grid,
-    numbers: NDArray,
-    stuck_ns: int,
-    lost_ns: int,
+    requests: EncodedSpans, grid: Grid, numbers: NDArray, stuck_ns: int, lost_ns: int
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Return the stuck requests at the end of each window, as a table in compressed rows (ptr,
     code, age).

@@ -33,12 +33,7 @@ class Calibration:
 
 
 def calibration(
-    confidence: ArrayLike,
-    right: ArrayLike,
-    *,
-    bins: int = 10,
-    times: int = 500,
-    seed: int = 0,
+    confidence: ArrayLike, right: ArrayLike, *, bins: int = 10, times: int = 500, seed: int = 0
 ) -> Calibration:
     """Compare the confidences of answers with the shares of right ones (Guo et al. 2017, arXiv
     1706.04599).

@@ -57,11 +57,7 @@ class Matching(NamedTuple):
 
 
 def match(
-    report: Report,
-    faults: pd.DataFrame,
-    *,
-    first: int = 2,
-    slack_s: float = SLACK_S,
+    report: Report, faults: pd.DataFrame, *, first: int = 2, slack_s: float = SLACK_S
 ) -> Matching:
     """Return for each origin of faults the incident that names its cause.
 
@@ -142,24 +138,12 @@ def _preferred(found: tuple[int, Incident]) -> tuple[int, pd.Timestamp, str]:
     return rank, incident.first_detected, incident.id
 
 
-def _match(
-    positions: tuple[int, ...],
-    best: Incident | None,
-    rank: int,
-    score: Score,
-) -> Match:
+def _match(positions: tuple[int, ...], best: Incident | None, rank: int, score: Score) -> Match:
     events = [score.events[n] for n in positions]
     shown = tuple(sorted({name for event in events for name in event.incidents}))
     ends = [e.start + pd.Timedelta(e.detect_s, unit="s") for e in events if e.incidents]
     seconds = (min(ends) - events[0].start).total_seconds() if ends else nan
-    return Match(
-        positions,
-        best.id if best else None,
-        rank,
-        seconds,
-        shown,
-        "",
-    )
+    return Match(positions, best.id if best else None, rank, seconds, shown, "")
 
 
 class _Reasons:
@@ -182,10 +166,7 @@ class _Reasons:
         return f"{self._reason(best, positions, faults)} in {best.id}"
 
     def _reason(
-        self,
-        incident: Incident,
-        positions: tuple[int, ...],
-        faults: Sequence[KnownFault],
+        self, incident: Incident, positions: tuple[int, ...], faults: Sequence[KnownFault]
     ) -> str:
         rank = _rank(incident, faults)
         if self._older(incident, faults):

@@ -40,11 +40,7 @@ class Estimate:
 
 
 def estimate(
-    values: ArrayLike,
-    clusters: ArrayLike | None = None,
-    *,
-    times: int = 1000,
-    seed: int = 0,
+    values: ArrayLike, clusters: ArrayLike | None = None, *, times: int = 1000, seed: int = 0
 ) -> Estimate:
     """Return the mean of values between 0 and 1, such as shares, with bootstrap bounds.
 
@@ -96,19 +92,10 @@ def estimate(
     added = sizes.mean()
     sums = np.append(sums, [0, added])
     sizes = np.append(sizes, [added, added])
-    draws = np.random.default_rng(seed).integers(
-        0,
-        sums.size,
-        (times, sums.size),
-    )
+    draws = np.random.default_rng(seed).integers(0, sums.size, (times, sums.size))
     means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(
-        float(values.mean()),
-        float(low),
-        float(high),
-        values.size,
-    )
+    return Estimate(float(values.mean()), float(low), float(high), values.size)
 
 
 # ---- incidents against faults
@@ -318,11 +305,7 @@ def _is_at(place: FaultPlace, key: Key) -> bool:
     return place in (key, (key[0], None))
 
 
-def _shown(
-    report: Report,
-    truth: list[KnownFault],
-    slack_ns: int,
-) -> list[_Shown]:
+def _shown(report: Report, truth: list[KnownFault], slack_ns: int) -> list[_Shown]:
     """Return the anomalies that show a fault, each with its incident."""
     shown = []
     homes = _homes(report.incidents)
@@ -344,12 +327,7 @@ def _shown(
     return shown
 
 
-def _in_force(
-    truth: list[KnownFault],
-    key: Key,
-    since: int,
-    until: int,
-) -> list[int]:
+def _in_force(truth: list[KnownFault], key: Key, since: int, until: int) -> list[int]:
     """Return the positions of the faults that may affect an endpoint in a time."""
     possible = []
     for n, fault in enumerate(truth):
@@ -375,12 +353,7 @@ def _event(fault: KnownFault, position: int, shown: list[_Shown]) -> Event:
     own = [s for s in shown if s.fault == position]
     detect_s = (min(s.end for s in own) - fault.start) / 1e9 if own else nan
     incidents = tuple(sorted({s.incident for s in own}))
-    return Event(
-        *fault.place,
-        to_timestamp(fault.start),
-        detect_s,
-        incidents,
-    )
+    return Event(*fault.place, to_timestamp(fault.start), detect_s, incidents)
 
 
 def _false_incident_minutes(incidents: list[Incident], truth: list[KnownFault]) -> float:

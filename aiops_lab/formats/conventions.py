@@ -92,14 +92,7 @@ EXCEPTION_TYPE, EXCEPTION_MESSAGE = "exception.type", "exception.message"
 _OWN_FIELDS = ("endpoint", "kind", "peer", "status", "error", "method", "first_byte_ns", "open")
 _OWN_NAMES = {f"{OWN_PREFIX}{field}": field for field in _OWN_FIELDS}
 
-_OF_HTTP = (
-    *METHOD,
-    *HTTP_STATUS,
-    *ROUTE,
-    *TEMPLATE,
-    *PATH,
-    *URL,
-)
+_OF_HTTP = (*METHOD, *HTTP_STATUS, *ROUTE, *TEMPLATE, *PATH, *URL)
 _OF_DATABASES = (*DATABASE, *STATEMENT, *SUMMARY, *OPERATION, *COLLECTION)
 _OF_SPANS = (
     *_OF_HTTP,

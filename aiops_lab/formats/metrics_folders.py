@@ -106,11 +106,7 @@ def read_metrics(
     return CaseMetrics(values[start < since], values[is_abnormal], truth)
 
 
-def _window(
-    truth: pd.DataFrame,
-    since: float | None,
-    until: float | None,
-) -> tuple[float, float]:
+def _window(truth: pd.DataFrame, since: float | None, until: float | None) -> tuple[float, float]:
     starts = truth["start"].astype("int64").to_numpy() / 1e9
     if since is None:
         if starts.size == 0:
@@ -245,11 +241,7 @@ def _long(file: Path) -> Iterator[pd.DataFrame]:
         yield pd.DataFrame(columns).dropna(subset=["time"])
 
 
-def _first(
-    file: Path,
-    table: pd.DataFrame,
-    names: tuple[str, ...],
-) -> str:
+def _first(file: Path, table: pd.DataFrame, names: tuple[str, ...]) -> str:
     for name in names:
         if name in table:
             return name

@@ -168,10 +168,7 @@ def documents(spans: Iterable[ReportedSpan]) -> Iterator[dict[str, Any]]:
         by_resource.setdefault((span.service, span.instance), []).append(span)
     for (service, instance), rows in by_resource.items():
         resource = {"service.name": service, "service.instance.id": instance}
-        scope = {
-            "scope": {"name": "aiops_lab"},
-            "spans": [_written(span) for span in rows],
-        }
+        scope = {"scope": {"name": "aiops_lab"}, "spans": [_written(span) for span in rows]}
         attributes = _written_attributes(resource)
         element = {"resource": {"attributes": attributes}, "scopeSpans": [scope]}
         yield {"resourceSpans": [element]}

@@ -182,11 +182,7 @@ def csv_bytes(frame: pd.DataFrame) -> bytes:
 # ---- Parquet
 
 
-def parquet_frames(
-    source: Source,
-    size: int,
-    limits: Limits,
-) -> Iterator[pd.DataFrame]:
+def parquet_frames(source: Source, size: int, limits: Limits) -> Iterator[pd.DataFrame]:
     """Yield the frames of a Parquet file, at most `size` rows each.
 
     Raises

@@ -52,12 +52,7 @@ def rank(severity: str) -> int:
     return INCIDENT_SEVERITIES.index(severity)
 
 
-def event_of(
-    incident: Incident,
-    told: Told | None,
-    now_ns: int,
-    quiet_ns: int,
-) -> str | None:
+def event_of(incident: Incident, told: Told | None, now_ns: int, quiet_ns: int) -> str | None:
     """Return what is to be told of an incident now, None for nothing.
 
     Once it was told that an incident came back, its further ends and returns are told `quiet_ns`
@@ -80,12 +75,7 @@ def event_of(
     return CHANGED if has_first_cause or told.is_worse(incident) else None
 
 
-def told_of(
-    incident: Incident,
-    event: str,
-    told: Told | None,
-    now_ns: int,
-) -> Told:
+def told_of(incident: Incident, event: str, told: Told | None, now_ns: int) -> Told:
     """Return what was told once a notice has arrived."""
     before_ns = 0 if told is None else told.reopened_ns
     reopened_ns = now_ns if event == REOPENED else before_ns
@@ -106,14 +96,7 @@ def notice_of(incident: Incident, event: str, server: str = "") -> Notice:
         f"Incident: {incident.id}",
         *([f"Page: {url}"] if url else []),
     ]
-    return Notice(
-        incident.id,
-        event,
-        incident.severity,
-        shown,
-        "\n".join(lines),
-        url,
-    )
+    return Notice(incident.id, event, incident.severity, shown, "\n".join(lines), url)
 
 
 def merged_notice(id: str, other: Incident, server: str = "") -> Notice:

@@ -127,12 +127,7 @@ def is_meant(remedy: Remedy, incident: Incident) -> bool:
     return remedy.endpoint in (None, *names) and remedy.service in (None, service)
 
 
-def decide(
-    remedy: Remedy,
-    incident: Incident,
-    log: Sequence[RemedyCall],
-    now_ns: int,
-) -> Decision:
+def decide(remedy: Remedy, incident: Incident, log: Sequence[RemedyCall], now_ns: int) -> Decision:
     """Return whether a remedy is to be called for an incident of its kind.
 
     `log` holds the rows of this remedy, of all incidents, in the order of time.

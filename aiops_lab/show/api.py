@@ -61,11 +61,7 @@ _MEDIA = "application/json", "text/html"  # of the latest incident; the first wh
 PACKAGE = str(Path(__file__).parents[1])  # the folder of all modules of this package
 
 # The parameters of each kind of fault besides endpoint, service and ttl_s; the first is required.
-SIMULATIONS = {
-    "delay": ("duration", "jitter"),
-    "error": ("rate", "status"),
-    "hang": (),
-}
+SIMULATIONS = {"delay": ("duration", "jitter"), "error": ("rate", "status"), "hang": ()}
 
 # Fields of `Fault` with another name over HTTP, where a time without a unit is milliseconds.
 FIELD_NAMES = {"duration": "duration_ms", "jitter": "jitter_ms"}
@@ -78,12 +74,7 @@ def problem(status: int, error: FieldError) -> Answer:
     text = shorten(value)
     if len(text) >= 80 or not isinstance(value, str | int | None):
         value = text
-    return {
-        "error": str(error),
-        "field": error.field,
-        "rule": error.rule,
-        "value": value,
-    }, status
+    return {"error": str(error), "field": error.field, "rule": error.rule, "value": value}, status
 
 
 def json_errors(app: Flask | Blueprint) -> None:
@@ -166,9 +157,7 @@ def _outside(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def simulate(
-    injector: FaultInjector,
-    endpoints: Iterable[Key],
-    access: Access = EVERYBODY,
+    injector: FaultInjector, endpoints: Iterable[Key], access: Access = EVERYBODY
 ) -> Blueprint:
     """Return the blueprint that breaks endpoints on purpose.
 
@@ -197,12 +186,7 @@ def simulate(
         return {"fault": _shown(in_force[id]) if id in in_force else None}
 
     for kind in SIMULATIONS:
-        blueprint.add_url_rule(
-            f"/{kind}",
-            kind,
-            partial(inject, kind),
-            methods=["POST"],
-        )
+        blueprint.add_url_rule(f"/{kind}", kind, partial(inject, kind), methods=["POST"])
 
     @blueprint.post("/clear")
     def clear() -> ResponseReturnValue:
@@ -310,10 +294,7 @@ def aiops(
     def metrics() -> ResponseReturnValue:
         parameters()
         moment = clock()
-        answer = {
-            "timestamp": int(moment.timestamp()),
-            "metrics": monitor.metrics(moment),
-        }
+        answer = {"timestamp": int(moment.timestamp()), "metrics": monitor.metrics(moment)}
         if monitor.passed_over:
             answer["passed_over"] = monitor.passed_over
         if monitor.store.remade:
@@ -380,11 +361,7 @@ def aiops(
     @blueprint.get("/incidents/<id>/explain")
     def explain(id: str) -> ResponseReturnValue:
         given = parameters(("why_not",))
-        return _of_incident(
-            id,
-            monitor.incident,
-            partial(_explained, why_not=given.get("why_not")),
-        )
+        return _of_incident(id, monitor.incident, partial(_explained, why_not=given.get("why_not")))
 
     @blueprint.post("/incidents/<id>/resolve")
     def resolve(id: str) -> ResponseReturnValue:
@@ -446,9 +423,7 @@ def _listed(name: str, incidents: list[Incident], monitor: Monitor) -> Data:
 
 
 def _whole_incident(
-    monitor: Monitor,
-    clock: Callable[[], pd.Timestamp],
-    incident: Incident,
+    monitor: Monitor, clock: Callable[[], pd.Timestamp], incident: Incident
 ) -> Data:
     """Return an incident, what remedies did about it, if there were any, and while it is open which
     of its endpoints will be slow.
@@ -481,9 +456,7 @@ def _active(monitor: Monitor) -> Data:
 
 
 def _of_incident(
-    id: str,
-    find: Callable[[str], Incident],
-    answer: Callable[[Incident], Data],
+    id: str, find: Callable[[str], Incident], answer: Callable[[Incident], Data]
 ) -> ResponseReturnValue:
     try:
         found = find(id)

@@ -82,11 +82,7 @@ class IncidentNews:
         return f"{when:%H:%M:%S} UTC {printable(told, MOST_LINE)} {page}"
 
 
-def tell(
-    monitor: Monitor,
-    news: IncidentNews,
-    say: Callable[[str], None],
-) -> None:
+def tell(monitor: Monitor, news: IncidentNews, say: Callable[[str], None]) -> None:
     """Say what is new; where the store cannot be read at present, it is said later."""
     try:
         lines = news.lines(monitor.incidents())
@@ -97,12 +93,7 @@ def tell(
         say(line)
 
 
-def tell_until(
-    stop: Stop,
-    monitor: Monitor,
-    url: str,
-    say: Callable[[str], None],
-) -> None:
+def tell_until(stop: Stop, monitor: Monitor, url: str, say: Callable[[str], None]) -> None:
     """Say what is new about incidents, until `stop` is asked for."""
     news = IncidentNews(url)
     looked_at = float("-inf")

@@ -20,10 +20,7 @@ Path = tuple[str, ...]
 
 
 def worst_path(
-    cause: Suspect,
-    spans: pd.DataFrame,
-    bad: Collection[str],
-    since: pd.Timestamp,
+    cause: Suspect, spans: pd.DataFrame, bad: Collection[str], since: pd.Timestamp
 ) -> Path:
     """Return the path to the cause with the most excess in bad requests; () where none reached it.
 
@@ -110,11 +107,7 @@ def _paths(at: NDArray, spans: EncodedSpans, cause: Suspect) -> list[Path]:
 
 
 def _path(
-    position: int,
-    last: str,
-    parent: list[int],
-    named: list[str],
-    is_call: list[bool],
+    position: int, last: str, parent: list[int], named: list[str], is_call: list[bool]
 ) -> Path:
     """Return the path to the span at a position, whose endpoint is named `last`."""
     path = {last: None}

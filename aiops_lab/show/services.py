@@ -73,11 +73,7 @@ def _overlapping(places: list[int], cases: list[Finding]) -> Iterator[list[int]]
     yield group
 
 
-def _fault(
-    service: str,
-    places: list[int],
-    cases: list[Finding],
-) -> ServiceFault:
+def _fault(service: str, places: list[int], cases: list[Finding]) -> ServiceFault:
     verdicts = [cases[place].verdict for place in places]
     suspects = [suspect for verdict in verdicts for suspect in verdict.suspects]
     mine = [suspect for suspect in suspects if suspect.service == service]
@@ -87,12 +83,7 @@ def _fault(
     worse = {row["endpoint"] for row in reached if row["degraded"]}
     others = dict.fromkeys(row["endpoint"] for row in reached)
     as_usual = tuple(name for name in others if name not in worse and name not in names)
-    return ServiceFault(
-        service,
-        tuple(names),
-        tuple(sorted(places)),
-        as_usual,
-    )
+    return ServiceFault(service, tuple(names), tuple(sorted(places)), as_usual)
 
 
 def in_a_row(names: Sequence[str]) -> str:

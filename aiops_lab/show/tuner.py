@@ -123,13 +123,7 @@ def grid(
     """
     bench = _Bench(Recording(check(frame), {}), faults, endpoint, detectors, slack_s)
     fig = figure((3.4 * len(ratio), 2.1 * len(z) + 0.3), dpi=72)
-    axes = fig.subplots(
-        len(z),
-        len(ratio),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-    )
+    axes = fig.subplots(len(z), len(ratio), sharex=True, sharey=True, squeeze=False)
     for ax, (z_here, ratio_here) in zip(axes.flat, product(z, ratio), strict=True):
         sensitivity = Sensitivity(z=z_here, ratio=ratio_here, **others)  # type: ignore[arg-type]
         report = bench.replay(sensitivity)
@@ -164,21 +158,11 @@ class _Bench:
         places = [*faults["endpoint"], *(a.endpoint for a in report.anomalies)]
         # the endpoint stays: a slider must not change which one is shown
         self.endpoint = self.endpoint or next(iter(places), None)
-        timeline(
-            report.windows,
-            report.anomalies,
-            faults,
-            self.endpoint,
-            ax,
-            legend=legend,
-        )
+        timeline(report.windows, report.anomalies, faults, self.endpoint, ax, legend=legend)
 
     def figures(self, report: Report) -> dict[str, str]:
         """Return what to read beside the picture, by name, as text."""
-        shown = {
-            "anomalies": f"{len(report.anomalies)}",
-            "incidents": f"{len(report.incidents)}",
-        }
+        shown = {"anomalies": f"{len(report.anomalies)}", "incidents": f"{len(report.incidents)}"}
         if self.faults is None:
             return shown
         s = score(report, self.faults, slack_s=self.slack_s)
@@ -218,10 +202,7 @@ class Tuner(_Box):
     """
 
     def __init__(
-        self,
-        bench: _Bench,
-        start: Sensitivity,
-        left: dict[str, float] | None = None,
+        self, bench: _Bench, start: Sensitivity, left: dict[str, float] | None = None
     ) -> None:
         self._bench = bench
         self._start = start
@@ -231,11 +212,7 @@ class Tuner(_Box):
         self.work = widgets.Label(READY)
         begin = vars(start) | self._left
         self.sliders = {knob: _slider(knob, begin[knob]) for knob in SLIDERS}
-        shown = [
-            *self.sliders.values(),
-            self.work,
-            widgets.HBox([self.image, self.label]),
-        ]
+        shown = [*self.sliders.values(), self.work, widgets.HBox([self.image, self.label])]
         super().__init__(shown)
         for slider in self.sliders.values():
             slider.observe(self.redraw, "value")

@@ -40,10 +40,7 @@ class Chart(NamedTuple):
 
 
 def chart(
-    timeline: pd.DataFrame,
-    usual_ms: float | None,
-    until: pd.Timestamp,
-    every_s: float,
+    timeline: pd.DataFrame, usual_ms: float | None, until: pd.Timestamp, every_s: float
 ) -> Chart:
     """Return the chart of the rows of `Monitor.timeline`, for the 300 s before `until`."""
     width, height = CHART
@@ -63,11 +60,7 @@ def chart(
     return Chart(line, usual, failed, top, width, height, every_s)
 
 
-def _line(
-    x: Iterable[float],
-    y: Iterable[float],
-    longest: float,
-) -> str:
+def _line(x: Iterable[float], y: Iterable[float], longest: float) -> str:
     """Return an SVG path through some points, with a gap where two are far apart."""
     parts = []
     before = float("-inf")
@@ -148,13 +141,7 @@ def graph(edges: Iterable[GraphEdge], names: Iterable[str]) -> GraphPicture:
     if any(_leads_back(edge, by_name) for edge in edges):
         low += ROW_HEIGHT
     left_out = len(calls) - len(chosen)
-    return GraphPicture(
-        boxes,
-        arrows,
-        right + MARGIN,
-        low + MARGIN,
-        left_out,
-    )
+    return GraphPicture(boxes, arrows, right + MARGIN, low + MARGIN, left_out)
 
 
 def _ends(edge: GraphEdge) -> set[str]:
@@ -172,12 +159,7 @@ def _boxes(names: list[str], edges: list[GraphEdge]) -> dict[str, Box]:
         y = MARGIN
         for name in sorted(inside, key=lambda name: (_height(callers[name], boxes), name)):
             size = ROW_HEIGHT * max(1, len(callers[name] & boxes.keys()))
-            boxes[name] = Box(
-                name,
-                MARGIN + COLUMN_WIDTH * column,
-                y,
-                size - 10,
-            )
+            boxes[name] = Box(name, MARGIN + COLUMN_WIDTH * column, y, size - 10)
             y += size
     return boxes
 
@@ -233,12 +215,7 @@ def _arrow(caller: Box, callee: Box, end: float, edge: GraphEdge) -> Arrow:
     level = callee.x - (COLUMN_WIDTH - BOX) + 22
     bend = _points((level, middle), (start, end), (level, end))
     path = f"M{_points((start, middle))}C{bend}L{_points((callee.x - 3, end))}"
-    return Arrow(
-        path,
-        callee.x - 10,
-        end - 5,
-        edge,
-    )
+    return Arrow(path, callee.x - 10, end - 5, edge)
 
 
 def _arrow_back(caller: Box, callee: Box, edge: GraphEdge) -> Arrow:
@@ -249,12 +226,7 @@ def _arrow_back(caller: Box, callee: Box, edge: GraphEdge) -> Arrow:
     bend = _points((start, low), (end, low), (end, callee.bottom + 3))
     path = f"M{_points((start, caller.bottom))}C{bend}"
     middle = (start + end) / 2
-    return Arrow(
-        path,
-        middle + BOX / 4,
-        low - 10,
-        edge,
-    )
+    return Arrow(path, middle + BOX / 4, low - 10, edge)
 
 
 def _points(*points: tuple[float, float]) -> str:
@@ -296,11 +268,7 @@ class Waterfall(NamedTuple):
     left_out: int
 
 
-def waterfall_picture(
-    trace: pd.DataFrame,
-    most: int,
-    cause: Key | None = None,
-) -> Waterfall:
+def waterfall_picture(trace: pd.DataFrame, most: int, cause: Key | None = None) -> Waterfall:
     """Return one trace as bars, the `most` longest ones; a call and what it calls are one bar.
 
     `cause` is the (service, endpoint) whose bars are marked.
@@ -364,16 +332,7 @@ class _Rows:
         place = span.endpoint, span.service, depth, span.begin * scale, width
         failed = _has_failed(span)
         is_origin = failed and not any(map(_has_failed, self._below[span.span_id]))
-        return SpanBar(
-            *place,
-            own,
-            ms,
-            status,
-            failed,
-            error,
-            _is_at(span, self._cause),
-            is_origin,
-        )
+        return SpanBar(*place, own, ms, status, failed, error, _is_at(span, self._cause), is_origin)
 
 
 def _has_failed(span: Any) -> bool:
@@ -447,9 +406,4 @@ def shares(values: Mapping[str, float], most: int) -> list[Share]:
 def _share(name: str, value: float, low: float, scale: float) -> Share:
     """Return the bar of a value; `low` is at the left edge."""
     left = min(value, 0.0)
-    return Share(
-        name,
-        value,
-        (left - low) * scale,
-        abs(value) * scale,
-    )
+    return Share(name, value, (left - low) * scale, abs(value) * scale)

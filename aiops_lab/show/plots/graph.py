@@ -54,10 +54,7 @@ def call_graph(graph: pd.DataFrame, ax: Axes | None = None) -> Axes:
         else:
             lane -= LANE
             _draw_back(ax, boxes[caller], boxes[callee], lane, edge)
-    ax.set(
-        xlim=(-0.6, right + (1.4 if back else 0.6)),
-        ylim=(bottom, rows / 2),
-    )
+    ax.set(xlim=(-0.6, right + (1.4 if back else 0.6)), ylim=(bottom, rows / 2))
     return ax
 
 
@@ -131,12 +128,7 @@ def _draw_box(ax: Axes, name: str, box: _Box) -> None:
     )
 
 
-def _draw_ahead(
-    ax: Axes,
-    caller: _Box,
-    path: list[Point],
-    edge: Any,
-) -> None:
+def _draw_ahead(ax: Axes, caller: _Box, path: list[Point], edge: Any) -> None:
     """Draw a call from column to column.
 
     Its last stretch runs level and carries the label, so that no two labels meet.
@@ -158,24 +150,10 @@ def _draw_back(ax: Axes, caller: _Box, callee: _Box, lane: float, edge: Any) -> 
     _label(ax, start + 0.1, lane, edge, "left")
 
 
-def _draw_line(
-    ax: Axes,
-    points: list[Point],
-    head: str,
-    edge: Any,
-) -> None:
+def _draw_line(ax: Axes, points: list[Point], head: str, edge: Any) -> None:
     x, y = zip(*points, strict=True)
     style = "--" if edge.errors else "-"
-    ax.plot(
-        x,
-        y,
-        color=_colour(edge),
-        ls=style,
-        lw=1.3,
-        marker=head,
-        ms=7,
-        markevery=[-1],
-    )
+    ax.plot(x, y, color=_colour(edge), ls=style, lw=1.3, marker=head, ms=7, markevery=[-1])
 
 
 def _label(ax: Axes, x: float, y: float, edge: Any, side: str) -> None:

@@ -36,11 +36,7 @@ EXCESS_LOOK: Look = {"color": VERMILLION}
 SAVING_LOOK: Look = {"fc": "white", "ec": GREEN, "hatch": "////"}
 
 
-def ledger(
-    ledger: pd.DataFrame,
-    ax: Axes | None = None,
-    most: int = 9,
-) -> Axes:
+def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
     """Draw where the excess at the entry originated, as a waterfall of bars.
 
     Each bar starts where the one above it ended.
@@ -76,29 +72,14 @@ def ledger(
         look = EXCESS_LOOK if value >= 0 else SAVING_LOOK
         ax.barh(y, value, left=end - value, height=0.6, **look)
         ax.plot([end, end], [y - 0.3, y + 1.3], color=GREY, lw=0.8)
-        note(
-            ax,
-            f"{value:+,.{digits}f}",
-            (max(end, end - value), y),
-            (5, 0),
-            fontsize=10,
-        )
+        note(ax, f"{value:+,.{digits}f}", (max(end, end - value), y), (5, 0), fontsize=10)
     ax.barh(n, total, height=0.6, color=BLUE)
-    note(
-        ax,
-        f"{total:+,.{digits}f}",
-        (max(total, 0), n),
-        (5, 0),
-        fontsize=10,
-    )
+    note(ax, f"{total:+,.{digits}f}", (max(total, 0), n), (5, 0), fontsize=10)
     names = [*map(str, excess.index), f"total at {entry}"]
     ax.set_yticks(range(n + 1), map(_label, names))
     ax.set_ylim(n + 0.6, -0.6)
     ax.axvline(0, color=BLACK, lw=0.8)
-    ax.set_xlim(
-        1.15 * min([0.0, *ends]),
-        1.15 * max([0.0, *ends]) or 1.0,
-    )
+    ax.set_xlim(1.15 * min([0.0, *ends]), 1.15 * max([0.0, *ends]) or 1.0)
     return ax
 
 
@@ -133,23 +114,12 @@ def leaderboard(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         for (place, rule), share in np.ndenumerate(part.to_numpy()):
             if not np.isnan(share):
                 colour = "white" if share > 0.6 else BLACK
-                _write_cell(
-                    ax,
-                    middles[place],
-                    rule,
-                    f"{100 * share:.0f}",
-                    colour,
-                    12,
-                )
+                _write_cell(ax, middles[place], rule, f"{100 * share:.0f}", colour, 12)
         ticks += middles
         left = x[-1] + 0.5
     scenarios = map(_label, table.index.get_level_values(1).map(str))
     ax.set_xticks(ticks, scenarios, fontsize=14, rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(
-        range(rules),
-        map(_label, table.columns.map(str)),
-        fontsize=16,
-    )
+    ax.set_yticks(range(rules), map(_label, table.columns.map(str)), fontsize=16)
     ax.set(xlim=(-0.1, left - 0.4), ylim=(rules - 0.5, -1.5))
     ax.tick_params(length=0)
     ax.grid(visible=False)
@@ -162,14 +132,7 @@ def _label(name: str) -> str:
     return literal(name, MAX_LABEL)
 
 
-def _write_cell(
-    ax: Axes,
-    x: float,
-    y: float,
-    text: str,
-    colour: str,
-    size: int,
-) -> None:
+def _write_cell(ax: Axes, x: float, y: float, text: str, colour: str, size: int) -> None:
     ax.text(x, y, text, ha="center", va="center", color=colour, fontsize=size)
 
 
@@ -184,14 +147,7 @@ RIVALS: tuple[Look, ...] = (
 RIVAL_LOOK = {"lw": 2.2, "ms": 7, "zorder": 3}
 BOLD_LOOKS: tuple[Look, ...] = (
     {"color": VERMILLION, "ls": "-", "lw": 4.5, "ms": 9, "marker": "o", "zorder": 4},
-    {
-        "color": BLACK,
-        "ls": (0, (3, 1)),
-        "lw": 2.5,
-        "ms": 5,
-        "marker": "o",
-        "zorder": 4,
-    },
+    {"color": BLACK, "ls": (0, (3, 1)), "lw": 2.5, "ms": 5, "marker": "o", "zorder": 4},
 )
 GREY_LOOK: Look = {"color": "#cfcfcf", "lw": 1.2, "zorder": 2}
 
@@ -232,13 +188,7 @@ def size_curve(
     for rule, rows in table.groupby("rule", sort=False):
         name = str(rule)
         look = looks.get(name, GREY_LOOK)
-        ax.plot(
-            rows["size"],
-            rows[value],
-            label=_label(name),
-            clip_on=False,
-            **look,
-        )
+        ax.plot(rows["size"], rows[value], label=_label(name), clip_on=False, **look)
         if name in bold:
             alpha = 0.18 if name == bold[0] else 0.07
             low, high = rows[f"{value}_low"], rows[f"{value}_high"]
@@ -252,11 +202,7 @@ def size_curve(
     ax.set_xticks(sizes, [f"{100 * size:,.3g}%" for size in sizes], fontsize=13)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_ylim(-0.02, 1.02)
-    ax.set_yticks(
-        [0, 0.25, 0.5, 0.75, 1],
-        ["0%", "", "50%", "", "100%"],
-        fontsize=13,
-    )
+    ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0%", "", "50%", "", "100%"], fontsize=13)
     for name, height in _apart(ends, bold).items():
         note(
             ax,
@@ -271,11 +217,7 @@ def size_curve(
     return ax
 
 
-def _apart(
-    ends: dict[str, float],
-    bold: Sequence[str],
-    gap: float = 0.075,
-) -> dict[str, float]:
+def _apart(ends: dict[str, float], bold: Sequence[str], gap: float = 0.075) -> dict[str, float]:
     """Return a height for the name of each line, near its end, `gap` apart and inside the axes.
 
     Of equal ends those in bold come at the margin, at their lines.
@@ -320,16 +262,7 @@ def reliability(calibration: Any, ax: Axes | None = None) -> Axes:
     bounds = np.clip([y - rows["right_low"], rows["right_high"] - y], 0, None)
     ax.errorbar(x, y, bounds, clip_on=False, color=BLUE, marker="o", ms=10, lw=2, capsize=5)
     for n, left, top in zip(rows["n"], x, y, strict=True):
-        note(
-            ax,
-            f"{n:,}",
-            (left, top),
-            (-12, -6),
-            ha="right",
-            va="top",
-            fontsize=13,
-            color=BLUE,
-        )
+        note(ax, f"{n:,}", (left, top), (-12, -6), ha="right", va="top", fontsize=13, color=BLUE)
     text = "no answers"
     if calibration.n:
         perfect = f"of a perfect model {calibration.ece_perfect:.2f}"
@@ -367,12 +300,7 @@ def precision_recall(sweeps: Mapping[str, pd.DataFrame], ax: Axes | None = None)
     labels = "recall: share of the faults found", "precision: share of the incidents that are true"
     ax = dress(ax, (6.5, 4.6), "Precision against recall", *labels)
     for (name, rows), (colour, marker, _) in zip(sweeps.items(), cycle(SERIES)):
-        look: Look = {
-            "color": colour,
-            "ms": 8,
-            "alpha": 0.8,
-            "label": _label(str(name)),
-        }
+        look: Look = {"color": colour, "ms": 8, "alpha": 0.8, "label": _label(str(name))}
         ax.plot(rows["recall"], rows["precision"], marker, **look)
     ax.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
     _percent_axes(ax)
@@ -381,10 +309,7 @@ def precision_recall(sweeps: Mapping[str, pd.DataFrame], ax: Axes | None = None)
 
 
 def cost_curve(
-    sweep: pd.DataFrame,
-    knob: str,
-    costs: Sequence[str],
-    ax: Axes | None = None,
+    sweep: pd.DataFrame, knob: str, costs: Sequence[str], ax: Axes | None = None
 ) -> Axes:
     """Draw what each setting of a knob costs, for several prices, and ring the cheapest of each.
 
@@ -409,36 +334,14 @@ def cost_curve(
     rows = sweep.sort_values(knob, kind="stable")
     for name, (colour, marker, style) in zip(costs, cycle(SERIES)):
         label = _label(str(name))
-        ax.plot(
-            rows[knob],
-            rows[name],
-            marker,
-            color=colour,
-            ls=style,
-            ms=6,
-            label=label,
-        )
+        ax.plot(rows[knob], rows[name], marker, color=colour, ls=style, ms=6, label=label)
         least = rows.nsmallest(1, name)
-        ax.plot(
-            least[knob],
-            least[name],
-            "o",
-            mfc="none",
-            mec=colour,
-            ms=15,
-            mew=2,
-        )
+        ax.plot(least[knob], least[name], "o", mfc="none", mec=colour, ms=15, mew=2)
     ax.legend(fontsize=10)
     return ax
 
 
-def heat_map(
-    sweep: pd.DataFrame,
-    x: str,
-    y: str,
-    value: str,
-    ax: Axes | None = None,
-) -> Axes:
+def heat_map(sweep: pd.DataFrame, x: str, y: str, value: str, ax: Axes | None = None) -> Axes:
     """Draw a sweep over two knobs as a table of shades, with the number in each cell.
 
     Parameters
@@ -459,13 +362,7 @@ def heat_map(
     rows, columns = table.shape
     numbers = table.to_numpy()
     middle = (sweep[value].min() + sweep[value].max()) / 2
-    ax = dress(
-        ax,
-        (1.2 + 0.75 * columns, 1 + 0.5 * rows),
-        value.replace("_", " "),
-        x,
-        y,
-    )
+    ax = dress(ax, (1.2 + 0.75 * columns, 1 + 0.5 * rows), value.replace("_", " "), x, y)
     ax.grid(False)
     ax.imshow(numbers, cmap="cividis", origin="lower", aspect="auto")
     for (row, column), number in np.ndenumerate(numbers):

@@ -63,11 +63,7 @@ def figure(size: tuple[float, float], dpi: float = 100) -> Figure:
 
 
 def dress(
-    ax: Axes | None,
-    size: tuple[float, float],
-    title: str = "",
-    x: str = "",
-    y: str = "",
+    ax: Axes | None, size: tuple[float, float], title: str = "", x: str = "", y: str = ""
 ) -> Axes:
     """Return `ax`, or that of a new figure of `size` inches, with its title, labels and grid."""
     ax = ax or plt.subplots(figsize=size, layout="constrained")[1]
@@ -128,12 +124,7 @@ def _kinds_in_order(anomalies: list[Any]) -> list[str]:
     return [*known, *sorted(types.keys() - known)]
 
 
-def draw_marks(
-    ax: Axes,
-    rows: pd.DataFrame,
-    anomalies: list[Any],
-    heights: pd.Series,
-) -> None:
+def draw_marks(ax: Axes, rows: pd.DataFrame, anomalies: list[Any], heights: pd.Series) -> None:
     """Mark the windows of anomalies, each at its height."""
     at = rows.assign(x=interval_ends(rows), y=heights)
     at = at.set_index(["service", "endpoint", "window"])[["x", "y"]]
@@ -147,15 +138,7 @@ def draw_marks(
         if marker == "o":  # a ring, so that a second mark on the same window shows inside it
             look = {"mfc": "none", "mew": 2, "ms": 12}
         label = kind.replace("_", " ")
-        ax.plot(
-            marked["x"],
-            marked["y"],
-            marker,
-            color=colour,
-            label=label,
-            zorder=5,
-            **look,
-        )
+        ax.plot(marked["x"], marked["y"], marker, color=colour, label=label, zorder=5, **look)
 
 
 def interval_ends(rows: pd.DataFrame) -> pd.Series:
@@ -166,11 +149,7 @@ def interval_ends(rows: pd.DataFrame) -> pd.Series:
     return rows["window"] + (starts.diff().min() if len(starts) > 1 else pd.Timedelta(0))
 
 
-def known_ends(
-    faults: Any,
-    last: pd.Timestamp,
-    sizes: bool = False,
-) -> list[tuple[str, Any, Any]]:
+def known_ends(faults: Any, last: pd.Timestamp, sizes: bool = False) -> list[tuple[str, Any, Any]]:
     """Return what each fault is, with `sizes` also how large, its start and its end, `last` where
     it has none.
     """
@@ -178,13 +157,7 @@ def known_ends(
     for fault in plain_rows(faults):
         end = last if pd.isna(fault.end) else fault.end
         size = _size_of(fault) if sizes else ""
-        told.append(
-            (
-                literal(f"{fault.kind}{size} at {fault.endpoint}"),
-                fault.start,
-                end,
-            )
-        )
+        told.append((literal(f"{fault.kind}{size} at {fault.endpoint}"), fault.start, end))
     return told
 
 
@@ -228,18 +201,9 @@ def signs(*axes: Axes) -> dict[str, Any]:
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    return {
-        "handles": list(handles.values()),
-        "labels": list(handles),
-    }
+    return {"handles": list(handles.values()), "labels": list(handles)}
 
 
 def legend_beside(ax: Axes) -> None:
     """Explain the signs of `ax` to its right."""
-    ax.legend(
-        **signs(ax),
-        loc="upper left",
-        bbox_to_anchor=(1, 1),
-        fontsize=9,
-        frameon=False,
-    )
+    ax.legend(**signs(ax), loc="upper left", bbox_to_anchor=(1, 1), fontsize=9, frameon=False)

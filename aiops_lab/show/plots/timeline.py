@@ -80,13 +80,7 @@ def timeline(
     """
     anomalies = list(anomalies)
     rows = _rows_of(windows, anomalies, endpoint)
-    ax = dress(
-        ax,
-        (9, 3.6),
-        f"Latency of {_name(rows)}",
-        "time (UTC)",
-        "latency (ms)",
-    )
+    ax = dress(ax, (9, 3.6), f"Latency of {_name(rows)}", "time (UTC)", "latency (ms)")
     if rows.empty:
         return ax
     log_axis(ax)
@@ -107,11 +101,7 @@ def timeline(
     return ax
 
 
-def overview(
-    windows: pd.DataFrame,
-    anomalies: Iterable[Any] = (),
-    faults: Any = (),
-) -> Figure:
+def overview(windows: pd.DataFrame, anomalies: Iterable[Any] = (), faults: Any = ()) -> Figure:
     """Draw every endpoint: its `timeline` and below it the share of its requests that failed.
 
     Error spikes are marked below only: on the latency, which often falls while requests fail, they
@@ -130,33 +120,17 @@ def overview(
     columns = 1 if len(groups) == 1 else 2
     blocks = max(1, -(-len(groups) // columns))
     fig = figure((6.5 * columns, 3.4 * blocks + 0.6))
-    grid = fig.add_gridspec(
-        2 * blocks,
-        columns,
-        height_ratios=[2.2, 1] * blocks,
-    )
+    grid = fig.add_gridspec(2 * blocks, columns, height_ratios=[2.2, 1] * blocks)
     latency: Axes | None = None
     for place, (key, rows) in enumerate(groups):
         block, column = divmod(place, columns)
         latency = fig.add_subplot(grid[2 * block, column], sharex=latency, sharey=latency)
         errors = fig.add_subplot(grid[2 * block + 1, column], sharex=latency)
-        timeline(
-            rows,
-            spikes[False],
-            faults,
-            str(key[1]),
-            latency,
-            legend=False,
-        )
+        timeline(rows, spikes[False], faults, str(key[1]), latency, legend=False)
         latency.set_title(literal(_name(rows)), loc="left")
         latency.set_xlabel("")
         latency.tick_params(labelbottom=False)
-        error_share(
-            rows.sort_values("window"),
-            spikes[True],
-            faults,
-            errors,
-        )
+        error_share(rows.sort_values("window"), spikes[True], faults, errors)
         if place < len(groups) - columns:
             errors.set_xlabel("")
     if groups:
@@ -164,11 +138,7 @@ def overview(
     return fig
 
 
-def incidents(
-    incidents: Any,
-    faults: Any = (),
-    ax: Axes | None = None,
-) -> Axes:
+def incidents(incidents: Any, faults: Any = (), ax: Axes | None = None) -> Axes:
     """Draw incidents over time, a row each; above them the faults, if they are given.
 
     Parameters
@@ -222,11 +192,7 @@ def _name(rows: pd.DataFrame) -> str:
     return " and ".join(f"{endpoint} ({service})" for service, endpoint in pairs) or "nothing"
 
 
-def _rows_of(
-    windows: pd.DataFrame,
-    anomalies: list[Any],
-    endpoint: str | None,
-) -> pd.DataFrame:
+def _rows_of(windows: pd.DataFrame, anomalies: list[Any], endpoint: str | None) -> pd.DataFrame:
     if windows.empty:
         return windows
     if endpoint is None:
@@ -239,12 +205,7 @@ def _rows_of(
     return rows.sort_values("window")
 
 
-def error_share(
-    rows: pd.DataFrame,
-    spikes: list[Any],
-    faults: Any,
-    ax: Axes,
-) -> None:
+def error_share(rows: pd.DataFrame, spikes: list[Any], faults: Any, ax: Axes) -> None:
     """Draw into `ax` the share of an endpoint's requests that failed; `rows` are its windows."""
     dress(ax, (9, 2), "", "time (UTC)", "errors")
     times = interval_ends(rows)
@@ -272,13 +233,7 @@ def _draw_incident(ax: Axes, y: int, incident: Any) -> None:
         )
     resolved, acknowledged = incident.resolved_at, incident.acknowledged_at
     if resolved is not None:
-        ax.plot(
-            [incident.last_anomaly, resolved],
-            [y, y],
-            ":",
-            color=GREY,
-            lw=1.5,
-        )
+        ax.plot([incident.last_anomaly, resolved], [y, y], ":", color=GREY, lw=1.5)
         ax.plot(resolved, y, "|", color=BLACK, ms=14, mew=2, label="resolved")
     if acknowledged is not None:
         ax.plot(acknowledged, y, "d", mfc="white", mec=BLACK, ms=9, label="acknowledged")

@@ -36,10 +36,7 @@ SERVICE_COLOURS = (BLUE, GREEN, ORANGE, PURPLE, SKY)
 
 
 def waterfall(
-    frame: pd.DataFrame,
-    trace_id: str,
-    ax: Axes | None = None,
-    now: pd.Timestamp | None = None,
+    frame: pd.DataFrame, trace_id: str, ax: Axes | None = None, now: pd.Timestamp | None = None
 ) -> Axes:
     """Draw the spans of one trace: their calls, their durations and their self times.
 
