@@ -13,7 +13,8 @@ verdicts     sixty incidents whose truth is known, and what rules say of them
 own          the reader's own calibration
 twinned      scenarios of the lesson on twins
 order        which cell is missing where a name is, and a short word on what was stopped
-waiting      a bar for whoever waits for a cell
+waiting      a bar, or seconds that count up, for whoever waits for a cell
+start        begin(): the lesson's first cell switches on the two before
 assignment   assignment(): an incident for each student
 grading      python -m shop grade: submissions against the twins
 """
@@ -25,6 +26,7 @@ _HOMES = {
     "predict": "prompts",
     "check_answer": "prompts",
     "my_guesses": "prompts",
+    "begin": "start",
     "assignment": "assignment",
 }
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from aiops_lab.checks import FieldError, check_number
 from shop.course.guesses import Guess, guesses_file, read_guesses, write_guess
-from shop.course.order import tell_in
 from shop.course.questions import Mark, Question, canonical, mark, question, questions
+from shop.course.start import begin
 
 try:
     import ipywidgets as widgets
@@ -257,5 +257,4 @@ def _answer_field(asked: Question) -> Any:
     return widgets.Text(placeholder=hint)
 
 
-if _in_a_kernel():  # a lesson imports this in its first cells
-    tell_in(sys.modules["IPython"].get_ipython())
+begin()  # for notebooks of one's own, whose first cell does not do so

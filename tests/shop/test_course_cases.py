@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +13,10 @@ import pytest
 
 import aiops_lab as lab
 import shop
+from aiops_lab.progress import Bar
 from shop.course import cases, figures
 from shop.course.drawing import drawn_spans
-from shop.course.waiting import somebody_waits, steps
+from shop.course.waiting import Clock, somebody_waits, steps
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
@@ -114,6 +117,54 @@ def test_a_person_gets_a_bar_and_a_program_none(
     assert somebody_waits() is asks
     assert list(steps([1, 2], "case")) == [1, 2]
     assert ("0/2" in capsys.readouterr().err) is asks
+
+
+class Heard(io.StringIO):
+    """A screen that tells when something was written on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = threading.Event()
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        self.written.set()
+        return written
+
+
+def screen_of_a_person(monkeypatch: pytest.MonkeyPatch) -> Heard:
+    """Put a screen before a person who waits: in a test, as pytest sets stderr after fixtures."""
+    screen = Heard()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    monkeypatch.setattr(sys, "stderr", screen)
+    return screen
+
+
+def test_seconds_count_up_and_are_wiped_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = screen_of_a_person(monkeypatch)
+    clock = Clock(tick_s=0.001)
+    clock.begin()
+    assert screen.written.wait(30)
+    clock.end()
+    told = screen.getvalue()
+    assert told.startswith("\rworking … 0 s\r")
+    assert told.endswith(f"\r{' ' * len('working … 0 s')}\r")
+
+
+def test_no_seconds_beside_a_bar_and_none_where_nobody_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = screen_of_a_person(monkeypatch)
+    clock = Clock(tick_s=0.001)
+    with Bar(total=2, file=io.StringIO()):
+        clock.begin()
+        assert not screen.written.wait(0.05)
+        clock.end()
+    monkeypatch.setattr(screen, "isatty", lambda: False)
+    clock.begin()
+    assert clock._thread is None
+    clock.end()
 
 
 def test_without_a_notebook_a_terminal_says_whether_somebody_waits(

@@ -11,6 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from shop.course.order import ABOVE, STOPPED, missing_cell, names_of, tell_in
+from shop.course.waiting import count_in
 
 IMPORTS, MAKES, USES = "import math", "def half(x):\n    return x / 2", "half(math.pi)"
 
@@ -87,3 +88,10 @@ def test_what_was_stopped_is_told_in_a_line(
     result = shell.run_cell("raise KeyboardInterrupt", store_history=True)
     assert isinstance(result.error_in_exec, KeyboardInterrupt)
     assert capsys.readouterr() == ("", STOPPED + "\n")
+
+
+def test_a_lesson_that_is_begun_twice_counts_its_seconds_once(shell: InteractiveShell) -> None:
+    before = len(shell.events.callbacks["pre_run_cell"])
+    count_in(shell)
+    count_in(shell)
+    assert len(shell.events.callbacks["pre_run_cell"]) == before + 1
