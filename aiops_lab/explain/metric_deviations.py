@@ -37,35 +37,49 @@ def deviations(usual: Metrics, now: Metrics, before: int, config: MetricsConfig)
     before : int
         How many intervals of `now` show the time before the alarm; they are left out.
     """
-    both = usual.values.columns.intersection(now.values.columns, sort=False)
+    measured = usual.values.columns
+    both = measured.intersection(now.values.columns, sort=False)
     normal = usual.values[both]
+    since = now.values[both].iloc[before:]
     middle = normal.median()
-    median_now = now.values[both].iloc[before:].median()
+    median_now = since.median()
     scale = _scales(normal, median_now, config)
-    distance = ((median_now - middle) / scale.where(scale > 0)).fillna(0.0)
-    beyond = np.maximum(distance.abs() / config.min_deviation, 1.0)
-    columns = {"usual": middle, "now": median_now, "scales": distance, "deviation": np.log(beyond)}
+    distance = (median_now - middle) / scale.where(scale > 0)
+    distance = distance.fillna(0.0)
+    times = distance.abs() / config.min_deviation
+    columns = {
+        "usual": middle,
+        "now": median_now,
+        "scales": distance,
+        "deviation": np.log(np.maximum(times, 1.0)),
+    }
     return pd.DataFrame(columns)
 
 
 def by_node(table: pd.DataFrame, nodes: Iterable[str]) -> pd.Series:
     """Return the deviation of each of `nodes`; 0 for what is not measured."""
-    total = table["deviation"].groupby(level=0).sum()
+    of_node = table["deviation"].groupby(level=0)
+    total = of_node.sum()
     return total.reindex(list(nodes), fill_value=0.0)
 
 
 def _scales(normal: pd.DataFrame, median_now: pd.Series, config: MetricsConfig) -> pd.Series:
     """Return the usual scatter of each metric, with a least one from its level."""
-    quartiles = normal.quantile([0.25, 0.75])
-    scatter = quartiles.diff().iloc[-1] / IQR_OF_NORMAL * _width(normal.count().to_numpy())
+    low = normal.quantile(0.25)
+    high = normal.quantile(0.75)
+    count = normal.count()
+    width = _width(count.to_numpy())
+    scatter = (high - low) / IQR_OF_NORMAL * width
     least = config.relative_noise * _levels(normal, median_now)
     return (scatter**2 + least**2) ** 0.5
 
 
 def _width(count: NDArray) -> NDArray:
     """Return by how much wider t is than the normal distribution, for so many intervals."""
-    normal = student_quantile(TAIL, np.array([np.inf]))
-    return student_quantile(TAIL, np.maximum(count - 1, 1)) / normal
+    freedom = np.maximum(count - 1, 1)
+    unlimited = np.array([np.inf])
+    normal = student_quantile(TAIL, unlimited)
+    return student_quantile(TAIL, freedom) / normal
 
 
 def _levels(normal: pd.DataFrame, median_now: pd.Series) -> pd.Series:
@@ -73,7 +87,12 @@ def _levels(normal: pd.DataFrame, median_now: pd.Series) -> pd.Series:
     if that is more; of a metric that is 0 everywhere, its largest median now.
     """
     own = normal.abs().median()
-    kinds = [own.index.get_level_values(1), own.index.get_level_values(2)]
-    level = own.clip(lower=own.groupby(kinds).transform("median"))
-    largest = median_now.abs().groupby(kinds).transform("max")
+    metric = own.index.get_level_values(1)
+    statistic = own.index.get_level_values(2)
+    kinds = [metric, statistic]
+    of_kind = own.groupby(kinds)
+    elsewhere = of_kind.transform("median")
+    level = own.clip(lower=elsewhere)
+    now_of_kind = median_now.abs().groupby(kinds)
+    largest = now_of_kind.transform("max")
     return level.where(level > 0, largest)

@@ -48,9 +48,16 @@ _NEXT = re.compile("|".join(words for _, words in _WORDS) + "|" + _BESIDE)
 _SEPARATOR = re.compile(r"[-_]")
 _QUANTILE = re.compile(r"(?:^|_)(?:p|q)?(\d\d)(?:th)?(?:latency)?(?:_|$)|(?:^|_)p(\d\d)latency")
 _PERCENT = 100.0
+_ROUNDED = 1e-9  # 100 % may be a little more, as a quotient
+_NANOSECONDS = 1e9  # of a second
+_WORD = re.compile(r"[a-z0-9]+")
 _PER_SECOND = re.compile(r"(?:^|_)(?:rps|qps|per_second|per_s|rate)(?:_|$)")
 _MILLISECONDS = re.compile(r"(?:^|_)(?:ms|millis|milliseconds)(?:_|$)")
 MEANS = ("average", "mean", "avg", "value", "sum", "")
+
+_UNTOLD = "value"  # the statistic of a metric that tells none
+_LEVELS = ("node", "metric", "statistic")
+_COLUMNS_RULE = "must have columns (node, metric[, statistic]) or names node_metric"
 
 MetricColumn = tuple[str, str, str]
 
@@ -79,16 +86,24 @@ class Metrics(NamedTuple):
     @property
     def columns(self) -> list[MetricColumn]:
         """The columns, in their order."""
-        return [column for columns in self.by_node.values() for column in columns]
+        found: list[MetricColumn] = []
+        for columns in self.by_node.values():
+            found.extend(columns)
+        return found
 
     @property
     def step_s(self) -> float:
         """The usual length of an interval (s); 1 where there is one row."""
-        return float(np.median(np.diff(self.starts))) if len(self.starts) > 1 else 1.0
+        if len(self.starts) < 2:
+            return 1.0
+        steps = np.diff(self.starts)
+        return float(np.median(steps))
 
     def columns_of(self, node: str, kinds: Iterable[str]) -> list[MetricColumn]:
         """Return the columns of a node that measure one of these kinds."""
-        return [column for column in self.by_node.get(node, ()) if self.roles[column].kind in kinds]
+        wanted = set(kinds)
+        columns = self.by_node.get(node, ())
+        return [column for column in columns if self.roles[column].kind in wanted]
 
 
 def read_frame(
@@ -103,43 +118,69 @@ def read_frame(
     roles : mapping
         Of columns or metrics, where the names mislead: what each measures, one of `ROLES`.
     """
-    if not isinstance(frame, pd.DataFrame):
-        raise ValueError(f"{name} must be a DataFrame, got {type(frame).__name__}")
+    _check_frame(name, frame, rows)
     settled = _checked_roles(roles)
-    if not frame.columns.is_unique:
-        twice = frame.columns[frame.columns.duplicated()][0]
-        raise ValueError(f"{name} must have each column once, got {twice} twice")
-    if len(frame) < rows:
-        raise ValueError(f"{name} must have at least {rows} interval(s), got {len(frame)}")
     starts = seconds(name, frame.index)
-    late = np.flatnonzero(np.diff(starts) <= 0)
-    if late.size:
-        at, after = frame.index[late[0]], frame.index[late[0] + 1]
-        raise ValueError(f"{name} index must increase, got {at} before {after}")
+    _check_increases(name, frame.index, starts)
     columns = _columns(name, frame.columns, settled)
-    told = {
-        column: _settled_role(label, column, settled)
-        for label, column in zip(frame.columns, columns, strict=True)
-    }
     values = _numbers(name, frame, columns)
+    told: dict[MetricColumn, Role] = {}
+    by_node: dict[str, list[MetricColumn]] = {}
+    for label, column in zip(frame.columns, columns, strict=True):
+        role = _settled_role(label, column, settled)
+        told[column] = role
+        of_node = by_node.setdefault(column[0], [])
+        if role.kind != IGNORE:
+            of_node.append(column)
     kept = [column for column in columns if told[column].kind != IGNORE]
-    by_node: dict[str, list[MetricColumn]] = {column[0]: [] for column in columns}
-    for column in kept:
-        by_node[column[0]].append(column)
     arrays = dict(zip(columns, values.to_numpy().T, strict=True))
-    metrics = Metrics(name, starts, values[kept], told, by_node, arrays)
+    metrics = Metrics(
+        name,
+        starts,
+        values[kept],
+        told,
+        by_node,
+        arrays,
+    )
     _check_ranges(metrics)
     return metrics
+
+
+def _check_frame(name: str, frame: pd.DataFrame, rows: int) -> None:
+    """Refuse what is no table of at least so many rows, each column once."""
+    if not isinstance(frame, pd.DataFrame):
+        given = type(frame).__name__
+        raise ValueError(f"{name} must be a DataFrame, got {given}")
+    labels = frame.columns
+    if not labels.is_unique:
+        twice = labels[labels.duplicated()][0]
+        raise ValueError(f"{name} must have each column once, got {twice} twice")
+    count = len(frame)
+    if count < rows:
+        rule = f"must have at least {rows} interval(s)"
+        raise ValueError(f"{name} {rule}, got {count}")
+
+
+def _check_increases(name: str, index: pd.Index, starts: NDArray) -> None:
+    is_late = np.diff(starts) <= 0
+    if not is_late.any():
+        return
+    first = int(is_late.argmax())
+    earlier, later = index[first], index[first + 1]
+    raise ValueError(f"{name} index must increase, got {earlier} before {later}")
 
 
 def seconds(name: str, index: pd.Index) -> NDArray:
     """Return the starts of the intervals as Unix s; times without a zone are taken for UTC."""
     if isinstance(index, pd.DatetimeIndex) and not index.hasnans:
-        moments = index.tz_localize("UTC") if index.tz is None else index
-        return moments.as_unit("ns").asi8 / 1e9
-    is_number = pd.api.types.is_numeric_dtype(index.dtype)
-    if is_number and np.isfinite(index.to_numpy(dtype=float)).all():
-        return index.to_numpy(dtype=float)
+        is_without_zone = index.tz is None
+        moments = index.tz_localize("UTC") if is_without_zone else index
+        nanoseconds = moments.as_unit("ns").asi8
+        return nanoseconds / _NANOSECONDS
+    if pd.api.types.is_numeric_dtype(index.dtype):
+        numbers = index.to_numpy(dtype=float)
+        if np.isfinite(numbers).all():
+            return numbers
     rule = "must be indexed by Unix seconds or times"
     raise ValueError(f"{name} {rule}, got {index.dtype} from {index[0]}")
 
@@ -149,17 +190,37 @@ def seconds(name: str, index: pd.Index) -> NDArray:
 
 def _columns(name: str, labels: pd.Index, settled: Mapping[Any, str]) -> list[MetricColumn]:
     """Return (node, metric, statistic) of each column."""
-    if labels.nlevels == 3:
-        return [(str(a), str(b), str(c)) for a, b, c in labels]
-    if labels.nlevels == 2:
-        return [(str(a), str(b), "value") for a, b in labels]
-    if labels.nlevels > 3:
-        rule = "must have columns (node, metric[, statistic]) or names node_metric"
-        raise ValueError(f"{name} {rule}, got {labels.nlevels} levels")
-    flat = [str(label) for label in labels]
-    split = {label: _split(label, settled) for label in flat}
-    nodes = sorted({parts[0] for parts in split.values() if parts}, key=len, reverse=True)
-    return [(*(split[label] or _split_by_node(name, label, nodes)), "value") for label in flat]
+    levels = labels.nlevels
+    if levels == 1:
+        return _of_flat_names(name, list(map(str, labels)), settled)
+    if levels > len(_LEVELS):
+        raise ValueError(f"{name} {_COLUMNS_RULE}, got {levels} levels")
+    columns: list[MetricColumn] = []
+    for label in labels:
+        node, metric, *rest = map(str, label)
+        statistic = rest[0] if rest else _UNTOLD
+        columns.append((node, metric, statistic))
+    return columns
+
+
+def _of_flat_names(
+    name: str,
+    labels: list[str],
+    settled: Mapping[Any, str],
+) -> list[MetricColumn]:
+    """Return (node, metric, statistic) of names ``node_metric``."""
+    split = {label: _split(label, settled) for label in labels}
+    known = {parts[0] for parts in split.values() if parts}
+    longest_first = sorted(known)
+    longest_first.sort(key=len, reverse=True)
+    columns: list[MetricColumn] = []
+    for label in labels:
+        parts = split[label]
+        if parts is None:
+            parts = _split_by_node(name, label, longest_first)
+        node, metric = parts
+        columns.append((node, metric, _UNTOLD))
+    return columns
 
 
 def _split(label: str, settled: Mapping[Any, str]) -> tuple[str, str] | None:
@@ -167,15 +228,20 @@ def _split(label: str, settled: Mapping[Any, str]) -> tuple[str, str] | None:
     end.
     """
     for found in _SEPARATOR.finditer(label):
-        node, metric = label[: found.start()], label[found.end() :]
-        if node and (metric in settled or _is_metric(metric)):
+        node = label[: found.start()]
+        metric = label[found.end() :]
+        if not node:
+            continue
+        if metric in settled or _is_metric(metric):
             return node, metric
     return None
 
 
 def _is_metric(name: str) -> bool:
     first, *others = _SEPARATOR.split(name.lower())
-    return bool(_FIRST.fullmatch(first)) and all(_NEXT.fullmatch(word) for word in others)
+    if not _FIRST.fullmatch(first):
+        return False
+    return all(map(_NEXT.fullmatch, others))
 
 
 def _split_by_node(name: str, label: str, nodes: Iterable[str]) -> tuple[str, str]:
@@ -183,12 +249,17 @@ def _split_by_node(name: str, label: str, nodes: Iterable[str]) -> tuple[str, st
     first underscore, else at the last hyphen.
     """
     for node in nodes:
-        if label.startswith(node) and _SEPARATOR.match(label[len(node) :]):
-            return node, label[len(node) + 1 :]
-    node, _, metric = label.partition("_") if "_" in label else label.rpartition("-")
+        if not label.startswith(node):
+            continue
+        rest = label[len(node) :]
+        if _SEPARATOR.match(rest):
+            return node, rest[1:]
+    if "_" in label:
+        node, _, metric = label.partition("_")
+    else:
+        node, _, metric = label.rpartition("-")
     if not node or not metric:
-        rule = "must have columns (node, metric[, statistic]) or names node_metric"
-        raise ValueError(f"{name} {rule}, got {label!r}")
+        raise ValueError(f"{name} {_COLUMNS_RULE}, got {label!r}")
     return node, metric
 
 
@@ -199,16 +270,27 @@ def _checked_roles(roles: Mapping[Any, str] | None) -> Mapping[Any, str]:
     if roles is None:
         return {}
     if not isinstance(roles, Mapping):
-        raise ValueError(f"roles must be a mapping, got {type(roles).__name__}")
+        given = type(roles).__name__
+        raise ValueError(f"roles must be a mapping, got {given}")
     for column, role in roles.items():
         if role not in ROLES:
-            raise ValueError(f"roles[{column!r}] must be one of {list(ROLES)}, got {role!r}")
+            rule = f"must be one of {list(ROLES)}"
+            raise ValueError(f"roles[{column!r}] {rule}, got {role!r}")
     return roles
 
 
 def _settled_role(label: Any, column: MetricColumn, settled: Mapping[Any, str]) -> Role:
-    told = role_of(column[1], column[2])
-    for key in (label, column, column[:2], column[1:], column[1]):
+    """Return the role that the user settled for a column or its metric, else that of its name."""
+    node, metric, statistic = column
+    told = role_of(metric, statistic)
+    keys = (
+        label,
+        column,
+        (node, metric),
+        (metric, statistic),
+        metric,
+    )
+    for key in keys:
         if key in settled:
             return told._replace(kind=settled[key])
     return told
@@ -226,16 +308,35 @@ def role_of(metric: str, statistic: str = "value") -> Role:
     >>> role_of("rps").per_second
     True
     """
-    name = "_".join(re.findall(r"[a-z0-9]+", metric.lower()))
-    whole = "_".join([name, *re.findall(r"[a-z0-9]+", statistic.lower())])
-    kind = next((role for role, word in _ROLE_OF if word.search(name)), OTHER)
+    name = _plain(metric)
+    whole = f"{name}_{_plain(statistic)}"
+    kind = _kind_of(name)
+    factor = _factor(whole)
+    if kind == REQUESTS:
+        is_rate = bool(_PER_SECOND.search(name))
+        return Role(kind, None, factor, is_rate)
+    if kind != LATENCY:
+        return Role(kind, None, factor)
     found = _QUANTILE.search(whole)
-    if kind == LATENCY and found:
-        quantile = int(found[1] or found[2]) / _PERCENT
-        return Role(kind, quantile, _factor(whole))
-    if kind == LATENCY and statistic.lower() not in MEANS:
-        return Role(OTHER)  # a maximum is no cost of a request
-    return Role(kind, None, _factor(whole), kind == REQUESTS and bool(_PER_SECOND.search(name)))
+    if found:
+        percent = int(found[1] or found[2])
+        return Role(kind, percent / _PERCENT, factor)
+    if statistic.lower() in MEANS:
+        return Role(kind, None, factor)
+    return Role(OTHER)  # a maximum is no cost of a request
+
+
+def _plain(name: str) -> str:
+    """Return the words of a name in small letters, joined by underscores."""
+    words = _WORD.findall(name.lower())
+    return "_".join(words)
+
+
+def _kind_of(name: str) -> str:
+    for role, word in _ROLE_OF:
+        if word.search(name):
+            return role
+    return OTHER
 
 
 def _factor(name: str) -> float:
@@ -246,16 +347,24 @@ def _factor(name: str) -> float:
 
 
 def _numbers(name: str, frame: pd.DataFrame, columns: list[MetricColumn]) -> pd.DataFrame:
-    labels = pd.MultiIndex.from_tuples(columns, names=["node", "metric", "statistic"])
+    """Return the table as numbers, with columns (node, metric, statistic)."""
+    labels = pd.MultiIndex.from_tuples(columns, names=_LEVELS)
     if not labels.is_unique:
         twice = labels[labels.duplicated()][0]
         raise ValueError(f"{name} must have each column once, got {twice} twice")
     try:
         table = frame.to_numpy(dtype=float, na_value=np.nan)
     except (TypeError, ValueError):
-        wrong = next(k for k, column in enumerate(columns) if not _is_numeric(frame.iloc[:, k]))
-        raise ValueError(f"{name} must hold numbers in the column {columns[wrong]}") from None
+        wrong = _first_without_numbers(frame, columns)
+        rule = "must hold numbers in the column"
+        raise ValueError(f"{name} {rule} {wrong}") from None
     return pd.DataFrame(table, columns=labels)
+
+
+def _first_without_numbers(frame: pd.DataFrame, columns: list[MetricColumn]) -> MetricColumn:
+    given = zip(columns, frame.items(), strict=True)
+    wrong = [column for column, (_, values) in given if not _is_numeric(values)]
+    return wrong[0]
 
 
 def _is_numeric(values: pd.Series) -> bool:
@@ -270,13 +379,14 @@ def _check_ranges(metrics: Metrics) -> None:
     """Refuse impossible costs and requests. Other metrics may hold anything."""
     for column in metrics.columns:
         kind = metrics.roles[column].kind
-        values = metrics.arrays[column]
         if kind not in (LATENCY, REQUESTS, *FAILURES):
             continue
-        highest = _PERCENT if kind in (SUCCESS, ERROR_RATE) else np.inf
-        rounded = highest * (1 + 1e-9)  # 100 % may be a little more, as a quotient
-        wrong = np.flatnonzero((values < 0) | (values > rounded) | np.isinf(values))
-        if wrong.size:
+        is_share = kind in (SUCCESS, ERROR_RATE)
+        highest = _PERCENT if is_share else np.inf
+        rounded = highest * (1 + _ROUNDED)
+        values = metrics.arrays[column]
+        is_wrong = (values < 0) | (values > rounded) | np.isinf(values)
+        if is_wrong.any():
+            got = values[is_wrong][0]
             rule = f"must be finite, from 0 to {highest:g}"
-            got = values[wrong[0]]
             raise ValueError(f"{metrics.name} column {column} {rule}, got {got}")

@@ -96,14 +96,27 @@ def account(
     """
     typical = pd.DataFrame(usual.cost).median().to_numpy()
     level = pd.DataFrame(usual.requests).median().to_numpy()
-    rule = SharingRule(config.max_call_ratio if is_estimated else 1.0, config.min_served)
+    call_ratio = config.max_call_ratio if is_estimated else 1.0
+    rule = SharingRule(call_ratio, config.min_served)
+    interval = Window(1, 0, True)
     costs = _costs(now, typical, level, graph, window, rule)
     known = _costs(usual, typical, level, graph, window, rule)
-    single = _costs(usual, typical, level, graph, Window(1, 0, True), rule)
-    noise = _noise(known, single, costs, typical, is_latency, window, config=config)
+    single = _costs(usual, typical, level, graph, interval, rule)
+    noise = _noise(
+        known,
+        single,
+        costs,
+        typical,
+        is_latency,
+        window,
+        config=config,
+    )
     bridged = _bridged(costs, graph, target, noise, config)
-    before = window.before
-    cost_now = _mean_cost(now.cost[None, before:], now.requests[None, before:])
+    since = slice(window.before, None)
+    cost_now = _mean_cost(
+        now.cost[None, since],
+        now.requests[None, since],
+    )
     columns = {
         "usual": costs.reference[0],
         "now": cost_now[0],
@@ -128,34 +141,42 @@ def graph_between(calls: Iterable[tuple[str, str]], nodes: list[str]) -> Graph:
     named = callees.keys() | set[str]().union(*callees.values())
     if named and position.keys().isdisjoint(named):
         first = next(iter(callees))
-        raise ValueError(f"calls must name nodes of abnormal, got only others, such as {first!r}")
-    edges = np.zeros((len(nodes), len(nodes)), dtype=bool)
+        rule = "calls must name nodes of abnormal"
+        raise ValueError(f"{rule}, got only others, such as {first!r}")
+    size = len(nodes)
+    edges = np.zeros((size, size), dtype=bool)
     for node, k in position.items():
-        nearest = [position[callee] for callee in _nearest(node, callees, position)]
-        edges[k, nearest] = True
+        for callee in _nearest(node, callees, position):
+            edges[k, position[callee]] = True
     np.fill_diagonal(edges, False)
     edges &= ~_back(edges)
-    caller, callee = np.nonzero(edges)
-    return Graph(caller, callee, _reach(edges))
+    callers, called = np.nonzero(edges)
+    return Graph(callers, called, _reach(edges))
 
 
 def checked_calls(calls: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the calls as a list of pairs of names; raise ValueError about the first that is
     none.
     """
+    rule = "calls must be pairs (caller, callee)"
     if isinstance(calls, str) or not isinstance(calls, Iterable):
-        raise ValueError(f"calls must be pairs (caller, callee), got {calls!r}")
-    pairs = list(calls)
-    for call in pairs:
-        if not isinstance(call, (tuple, list)) or list(map(type, call)) != [str, str]:
-            raise ValueError(f"calls must be pairs (caller, callee), got {call!r}")
-    return [(caller, callee) for caller, callee in pairs]
+        raise ValueError(f"{rule}, got {calls!r}")
+    pairs: list[tuple[str, str]] = []
+    for call in calls:
+        if not isinstance(call, (tuple, list)):
+            raise ValueError(f"{rule}, got {call!r}")
+        if list(map(type, call)) != [str, str]:
+            raise ValueError(f"{rule}, got {call!r}")
+        caller, callee = call
+        pairs.append((caller, callee))
+    return pairs
 
 
 def _callees(calls: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
     callees: dict[str, set[str]] = {}
     for caller, callee in calls:
-        callees.setdefault(caller, set()).add(callee)
+        of_caller = callees.setdefault(caller, set())
+        of_caller.add(callee)
     return callees
 
 
@@ -165,7 +186,8 @@ def _nearest(node: str, callees: dict[str, set[str]], position: dict[str, int]) 
     seen = {node}
     waiting = [node]
     while waiting:
-        for callee in callees.get(waiting.pop(), set()) - seen:
+        passed = waiting.pop()
+        for callee in callees.get(passed, set()) - seen:
             seen.add(callee)
             if callee in position:
                 found.add(callee)
@@ -181,14 +203,18 @@ def _back(edges: NDArray) -> NDArray:
     if not in_cycle.any():
         return in_cycle
     depth = _depths(edges)
-    return in_cycle & (depth[None, :] <= depth[:, None])
+    of_callee = depth[None, :]
+    of_caller = depth[:, None]
+    return in_cycle & (of_callee <= of_caller)
 
 
 def _reach(edges: NDArray) -> NDArray:
     """Return which node reaches which, itself included."""
-    reach = edges | np.eye(len(edges), dtype=bool)
-    for _ in range(len(edges).bit_length()):
-        reach = (reach.astype(float) @ reach) > 0
+    size = len(edges)
+    reach = edges | np.eye(size, dtype=bool)
+    for _ in range(size.bit_length()):
+        paths = reach.astype(float) @ reach
+        reach = paths > 0
     return reach
 
 
@@ -196,13 +222,17 @@ def _depths(edges: NDArray) -> NDArray:
     """Return the least number of calls from a node without callers; where every node has one, from
     that with the most callees.
     """
-    depth = np.full(len(edges), np.inf)
-    level = np.array(~edges.any(axis=0))
-    if not level.any():
-        level[edges.sum(axis=1).argmax()] = True
-    for step in range(len(edges)):
+    size = len(edges)
+    depth = np.full(size, np.inf)
+    is_called = edges.any(axis=0)
+    level = np.array(~is_called)
+    if is_called.all():
+        callees = edges.sum(axis=1)
+        level[callees.argmax()] = True
+    for step in range(size):
         depth[level & np.isinf(depth)] = step
-        level = edges[level].any(axis=0) & np.isinf(depth)
+        is_next = edges[level].any(axis=0)
+        level = is_next & np.isinf(depth)
     return depth
 
 
@@ -218,30 +248,52 @@ def _costs(
     rule: SharingRule,
 ) -> MetricCosts:
     """Return the costs of every window, of whose rows the first `before` show the time before."""
-    cost, requests = (_windows(table, window.rows) for table in metrics)
-    before = window.before
-    earlier = _mean_cost(cost[:, :before], requests[:, :before])
-    reference = np.broadcast_to(typical, earlier.shape)
+    costs = _windows(metrics.cost, window.rows)
+    requests = _windows(metrics.requests, window.rows)
+    earlier = requests[:, : window.before]
+    served = requests[:, window.before :]
+    cost = costs[:, window.before :]
+    cost_earlier = _mean_cost(costs[:, : window.before], earlier)
+    reference = np.broadcast_to(typical, cost_earlier.shape)
     if not window.adjoins:  # levels drift between the two
-        reference = np.fmax(earlier, typical)
-    served = requests[:, before:]
-    expected = _level(requests[:, :before], level, window)
-    due = np.where(np.isfinite(cost[:, before:]), _due(served, expected, rule.min_served), 0.0)
-    excess = np.nan_to_num((cost[:, before:] - reference[:, None]) * due)
+        reference = np.fmax(cost_earlier, typical)
+    expected = _level(earlier, level, window)
+    due = _due(served, expected, rule.min_served)
+    due[~np.isfinite(cost)] = 0.0
+    excess = np.nan_to_num((cost - reference[:, None]) * due)
     total = excess.sum(axis=1)
+    requests_due = due.sum(axis=1)
+    absorbed, measured = _passed(total, requests_due, graph)
+    return MetricCosts(
+        reference,
+        served.sum(axis=1),
+        requests_due,
+        excess,
+        absorbed,
+        passed_on=np.clip(total, measured, rule.call_ratio * measured),
+    )
+
+
+def _passed(total: NDArray, due: NDArray, graph: Graph) -> tuple[NDArray, NDArray]:
+    """Return what of each call's excess appears in its caller's, shape (windows, edges), and what
+    the callees of each node measure for it, shape (windows, nodes).
+    """
     positive = np.maximum(total, 0)
-    passed_up = _shares(due.sum(axis=1), graph) * positive[:, graph.callee]
-    absorbed = np.minimum(passed_up, positive[:, graph.caller])
-    measured = _sums(passed_up, graph.caller, len(typical))
-    passed_on = np.clip(total, measured, rule.call_ratio * measured)
-    return MetricCosts(reference, served.sum(axis=1), due.sum(axis=1), excess, absorbed, passed_on)
+    of_callee = positive[:, graph.callee]
+    of_caller = positive[:, graph.caller]
+    passed_up = _shares(due, graph) * of_callee
+    absorbed = np.minimum(passed_up, of_caller)
+    nodes = total.shape[1]
+    return absorbed, _sums(passed_up, graph.caller, nodes)
 
 
 def _due(served: NDArray, expected: NDArray, min_served: float) -> NDArray:
     """Return the requests that were served, and where much fewer were than `expected`, those."""
     rows = served.shape[1]
-    has_fallen = served.sum(axis=1) < min_served * rows * expected
-    return np.where(has_fallen[:, None], np.maximum(served, expected[:, None]), served)
+    least = min_served * rows * expected
+    has_fallen = served.sum(axis=1) < least
+    at_least_expected = np.maximum(served, expected[:, None])
+    return np.where(has_fallen[:, None], at_least_expected, served)
 
 
 def _level(before: NDArray, level: NDArray, window: Window) -> NDArray:
@@ -249,31 +301,43 @@ def _level(before: NDArray, level: NDArray, window: Window) -> NDArray:
     before the alarm, or usually.
     """
     if window.before == 0 or window.adjoins:
-        return np.broadcast_to(level, (len(before), level.size))
+        shape = (len(before), level.size)
+        return np.broadcast_to(level, shape)
     return before.mean(axis=1)
 
 
 def _windows(table: NDArray, rows: int) -> NDArray:
+    """Return all runs of so many rows, shape (windows, rows, nodes)."""
     if len(table) < rows:
-        return np.empty((0, rows, table.shape[1]))
-    return np.moveaxis(sliding_window_view(table, rows, axis=0), -1, 1)
+        nodes = table.shape[1]
+        return np.empty((0, rows, nodes))
+    views = sliding_window_view(table, rows, axis=0)
+    return np.moveaxis(views, -1, 1)
 
 
 def _mean_cost(cost: NDArray, requests: NDArray) -> NDArray:
     """Return the mean cost of a request over the rows (the second axis), NaN without requests."""
     measured = np.where(np.isfinite(cost), requests, 0.0)
+    spent = np.nan_to_num(cost) * measured
     total = measured.sum(axis=1)
-    spent = (np.nan_to_num(cost) * measured).sum(axis=1)
-    return np.divide(spent, total, out=np.full(total.shape, np.nan), where=total > 0)
+    mean = np.full(total.shape, np.nan)
+    np.divide(spent.sum(axis=1), total, out=mean, where=total > 0)
+    return mean
 
 
 def _shares(served: NDArray, graph: Graph) -> NDArray:
     """Return the part of the callee's requests that comes from this caller; a call has at most as
     many as either serves.
     """
-    traffic = np.minimum(served[:, graph.caller], served[:, graph.callee])
-    total = _sums(traffic, graph.callee, served.shape[1])[:, graph.callee]
-    return np.divide(traffic, total, out=np.zeros_like(traffic), where=total > 0)
+    by_caller = served[:, graph.caller]
+    by_callee = served[:, graph.callee]
+    traffic = np.minimum(by_caller, by_callee)
+    nodes = served.shape[1]
+    of_node = _sums(traffic, graph.callee, nodes)
+    total = of_node[:, graph.callee]
+    share = np.zeros_like(traffic)
+    np.divide(traffic, total, out=share, where=total > 0)
+    return share
 
 
 def _sums(values: NDArray, nodes: NDArray, size: int) -> NDArray:
@@ -296,23 +360,37 @@ def _noise(
     Of few normal windows: the quantile of Student's t over the normal intervals, as if all
     intervals of the window deviated alike.
     """
-    spent = np.nan_to_num(costs.reference[0]) * costs.due[0]
-    least = config.min_latency_share * spent if is_latency else config.min_failures
+    reference = np.nan_to_num(costs.reference[0])
+    spent = reference * costs.due[0]
+    is_known = np.isfinite(typical)
+    least = np.full(spent.shape, config.min_failures)
+    if is_latency:
+        least = config.min_latency_share * spent
     noise = np.maximum(config.unknown_share * spent, least)
-    count = (intervals.requests > 0).sum(axis=0)
-    some = np.isfinite(typical) & (count >= max(config.min_intervals, 2))
+
+    is_active = intervals.requests > 0
+    some = is_known & (is_active.sum(axis=0) >= max(config.min_intervals, 2))
     if some.any():
-        spread = np.where(intervals.requests > 0, intervals.own, np.nan)[:, some].T
-        deviation = np.array([np.nanstd(row, ddof=1) for row in spread])
-        times = student_quantile(config.quantile, count[some] - 1)
         rows = window.rows - window.before
-        smallest = np.broadcast_to(least, noise.shape)[some]
-        noise[some] = np.maximum(times * deviation * rows, smallest)
-    known = np.isfinite(typical) & ((windows.requests > 0).sum(axis=0) >= config.min_windows)
-    if known.any():
+        noisy = _noise_of_few(intervals, some, config.quantile) * rows
+        noise[some] = np.maximum(noisy, least[some])
+
+    with_requests = (windows.requests > 0).sum(axis=0)
+    many = is_known & (with_requests >= config.min_windows)
+    if many.any():
         noisy = np.quantile(windows.own, config.quantile, axis=0)
-        noise = np.where(known, np.maximum(noisy, least), noise)
+        noise = np.where(many, np.maximum(noisy, least), noise)
     return noise
+
+
+def _noise_of_few(intervals: MetricCosts, nodes: NDArray, quantile: float) -> NDArray:
+    """Return the quantile of Student's t of the own excess of an interval, of the chosen nodes."""
+    is_active = intervals.requests[:, nodes] > 0
+    count = is_active.sum(axis=0)
+    own = np.where(is_active, intervals.own[:, nodes], np.nan)
+    deviation = np.array([np.nanstd(of_node, ddof=1) for of_node in own.T])
+    times = student_quantile(quantile, count - 1)
+    return times * deviation
 
 
 def _bridged(
@@ -326,15 +404,21 @@ def _bridged(
     total = costs.total[0]
     own = costs.own[0].copy()
     reach = graph.reach.copy()
-    lost = np.maximum(total, 0) - _sums(costs.absorbed, graph.callee, total.size)[0]
-    lost[target if target is not None else _entries(graph)] = 0.0
+    found_at_callers = _sums(costs.absorbed, graph.callee, total.size)[0]
+    lost = np.maximum(total, 0) - found_at_callers
+    where_it_leaves = _entries(graph) if target is None else target
+    lost[where_it_leaves] = 0.0
     similar = _cosines(costs.excess[0]) >= config.min_cosine
     bridged = np.zeros_like(own)
     for node in np.argsort(-lost, kind="stable"):
-        possible = similar[node] & (lost[node] >= config.min_size_ratio * own)
-        callers = np.flatnonzero(possible & (own > noise) & ~reach[node])
-        if lost[node] <= noise[node] or callers.size == 0:
+        if lost[node] <= noise[node]:
             continue
+        is_large = lost[node] >= config.min_size_ratio * own
+        is_beyond = own > noise
+        possible = similar[node] & is_large & is_beyond & ~reach[node]
+        if not possible.any():
+            continue
+        callers = np.flatnonzero(possible)
         caller = callers[np.argmax(own[callers])]
         part = min(lost[node], own[caller])
         bridged[caller] += part
@@ -352,6 +436,8 @@ def _entries(graph: Graph) -> NDArray:
 
 def _cosines(excess: NDArray) -> NDArray:
     """Return the cosine between the courses of any two nodes: 1 for one course, 0 for disjoint."""
-    length = np.sqrt((excess**2).sum(axis=0))
-    unit = np.divide(excess, length, out=np.zeros_like(excess), where=length > 0)
+    squares = excess**2
+    length = np.sqrt(squares.sum(axis=0))
+    unit = np.zeros_like(excess)
+    np.divide(excess, length, out=unit, where=length > 0)
     return unit.T @ unit

@@ -42,6 +42,7 @@ from aiops_lab.results import Suspect
 __all__ = ["MetricsConfig", "rank_from_metrics"]
 
 ADJOINING = 2  # steps between two recordings that were one
+SAME_STEP = 1.01  # by how many times lengths of intervals may differ
 
 
 class Alarm(NamedTuple):
@@ -153,20 +154,29 @@ def rank_from_metrics(
     """
     config = config or MetricsConfig()
     alarm = None if target is None else _checked_target(target)
-    now = read_frame("abnormal", abnormal, 1 if alarm is None else 2, roles)
+    least_rows = 1 if alarm is None else 2
+    now = read_frame("abnormal", abnormal, least_rows, roles)
     usual = read_frame("normal", normal, 1, roles)
     _check_steps(normal=usual, abnormal=now)
     _check_target(now, alarm)
     window = _window(usual, now, alarm)
     hosts = _checked_hosts(placed)
-    pairs = None if calls is None else checked_calls(calls)
-    ledgers = [] if pairs is None else _ledgers(usual, now, pairs, alarm, window, config)
-    if ledgers and not hosts and alarm is not None and _is_exact(now):
-        return by_ledger(ledgers, alarm is not None, config)
-    unusual = deviations(usual, now, window.before, config)
-    intervals = len(usual.starts)
+    pairs: list[tuple[str, str]] = []
+    ledgers: list[MetricLedger] = []
+    if calls is not None:
+        pairs = checked_calls(calls)
+        ledgers = _ledgers(usual, now, pairs, alarm, window, config)
+    is_ledger_alone = alarm is not None and not hosts and _is_exact(now)
+    if ledgers and is_ledger_alone:
+        return by_ledger(ledgers, True, config)
     return by_both(
-        ledgers, unusual, now, pairs or [], hosts=hosts, intervals=intervals, config=config
+        ledgers,
+        deviations(usual, now, window.before, config),
+        now,
+        pairs,
+        hosts=hosts,
+        intervals=len(usual.starts),
+        config=config,
     )
 
 
@@ -175,36 +185,55 @@ def rank_from_metrics(
 
 def _checked_target(target: Mapping[str, Any]) -> Alarm:
     if not isinstance(target, Mapping):
-        raise ValueError(f"target must be a mapping, got {type(target).__name__}")
+        given = type(target).__name__
+        raise ValueError(f"target must be a mapping, got {given}")
     for key in ("node", "metric", "timestamp"):
         if key not in target:
             raise ValueError(f"target must have {key!r}, got {sorted(target)}")
     metric = target["metric"]
     if not isinstance(metric, str):
         raise ValueError(f"target metric must be a name, got {metric!r}")
+    return Alarm(
+        target["node"],
+        metric,
+        _moment(target["timestamp"]),
+        _cost_of(metric),
+    )
+
+
+def _cost_of(metric: str) -> str | None:
+    """Return the cost that a metric tells, one of `COSTS`, or None."""
     kind = role_of(metric).kind
-    costs = [cost for cost in COSTS if kind in kinds_of(cost)]
-    return Alarm(target["node"], metric, _moment(target["timestamp"]), costs[0] if costs else None)
+    for cost in COSTS:
+        if kind in kinds_of(cost):
+            return cost
+    return None
 
 
 def _moment(moment: Any) -> float:
     """Return a time as Unix s."""
-    if isinstance(moment, (pd.Timestamp, np.datetime64, datetime)) and not pd.isna(moment):
-        return float(seconds("target timestamp", pd.DatetimeIndex([moment]))[0])
-    is_number = isinstance(moment, (int, float, np.number)) and not isinstance(moment, bool)
-    if not is_number or not np.isfinite(moment):
-        raise ValueError(f"target timestamp must be a time or a number of seconds, got {moment!r}")
-    return float(moment)
+    is_time = isinstance(moment, (pd.Timestamp, np.datetime64, datetime))
+    if is_time and not pd.isna(moment):
+        index = pd.DatetimeIndex([moment])
+        (start,) = seconds("target timestamp", index)
+        return float(start)
+    is_number = isinstance(moment, (int, float, np.number))
+    is_truth = isinstance(moment, bool)
+    if is_number and not is_truth and np.isfinite(moment):
+        return float(moment)
+    rule = "must be a time or a number of seconds"
+    raise ValueError(f"target timestamp {rule}, got {moment!r}")
 
 
 def _check_steps(normal: Metrics, abnormal: Metrics) -> None:
     """Refuse intervals of two lengths: costs of a minute and of an hour scatter differently."""
     if len(normal.starts) == 1 or len(abnormal.starts) == 1:
         return
-    steps = (normal.step_s, abnormal.step_s)
-    if max(steps) > 1.01 * min(steps):
+    usual, now = normal.step_s, abnormal.step_s
+    longer, shorter = max(usual, now), min(usual, now)
+    if longer > SAME_STEP * shorter:
         rule = "normal and abnormal must have intervals of one length"
-        raise ValueError(f"{rule}, got {steps[0]:g} s and {steps[1]:g} s")
+        raise ValueError(f"{rule}, got {usual:g} s and {now:g} s")
 
 
 def _check_target(now: Metrics, alarm: Alarm | None) -> None:
@@ -212,7 +241,8 @@ def _check_target(now: Metrics, alarm: Alarm | None) -> None:
         return
     nodes = now.values.columns.unique(0)
     if alarm.node not in nodes:
-        rule = f"must be one of abnormal's {len(nodes)} nodes"
+        count = len(nodes)
+        rule = f"must be one of abnormal's {count} nodes"
         raise ValueError(f"target node {rule}, got {alarm.node!r}")
 
 
@@ -220,10 +250,12 @@ def _checked_hosts(placed: Mapping[str, str] | None) -> dict[str, str]:
     if placed is None:
         return {}
     if not isinstance(placed, Mapping):
-        raise ValueError(f"placed must be a mapping, got {type(placed).__name__}")
+        given = type(placed).__name__
+        raise ValueError(f"placed must be a mapping, got {given}")
     for node, host in placed.items():
         if not isinstance(host, str):
-            raise ValueError(f"placed[{node!r}] must be the name of a host, got {host!r}")
+            rule = "must be the name of a host"
+            raise ValueError(f"placed[{node!r}] {rule}, got {host!r}")
     return dict(placed)
 
 
@@ -232,14 +264,18 @@ def _window(usual: Metrics, now: Metrics, alarm: Alarm | None) -> Window:
     its alarm.
     """
     rows = len(now.starts)
-    gap = now.starts[0] - (usual.starts[-1] + usual.step_s)
+    end_of_usual = usual.starts[-1] + usual.step_s
+    gap = now.starts[0] - end_of_usual
     adjoins = abs(gap) <= ADJOINING * now.step_s
     if alarm is None:
         return Window(rows, 0, adjoins)
     shortest = np.diff(now.starts).min()
-    ended = int((now.starts + shortest <= alarm.time_s).sum())
-    before = 0 if ended == 0 else min(max(1, ended - 1), rows - 1)
-    return Window(rows, before, adjoins)
+    ends = now.starts + shortest
+    ended = int((ends <= alarm.time_s).sum())
+    if ended == 0:
+        return Window(rows, 0, adjoins)
+    before = max(1, ended - 1)
+    return Window(rows, min(before, rows - 1), adjoins)
 
 
 # ---- which evidence is there
@@ -247,8 +283,10 @@ def _window(usual: Metrics, now: Metrics, alarm: Alarm | None) -> Window:
 
 def _is_exact(now: Metrics) -> bool:
     """Return whether nothing but means of costs and requests is measured."""
-    kinds = {now.roles[column].kind for column in now.columns}
-    return kinds.isdisjoint(RESOURCE_KINDS) and not has_estimates(now)
+    roles = [now.roles[column] for column in now.columns]
+    kinds = {role.kind for role in roles}
+    has_resources = not kinds.isdisjoint(RESOURCE_KINDS)
+    return not has_resources and not has_estimates(now)
 
 
 def _ledgers(
@@ -268,7 +306,10 @@ def _ledgers(
         if not nodes or not _is_covered(nodes, now, calls):
             continue
         graph = graph_between(calls, nodes)
-        entry = nodes.index(alarm.node) if alarm and alarm.node in nodes else None
+        entry = None
+        if alarm is not None and alarm.node in nodes:
+            entry = nodes.index(alarm.node)
+        is_latency = metric == LATENCY
         table = account(
             tables(now, nodes, metric, percent),
             tables(usual, nodes, metric, percent),
@@ -276,8 +317,8 @@ def _ledgers(
             graph,
             window,
             entry,
-            is_latency=metric == LATENCY,
-            is_estimated=metric == LATENCY and has_estimates(now),
+            is_latency=is_latency,
+            is_estimated=is_latency and has_estimates(now),
             config=config,
         )
         found.append(MetricLedger(metric, table))
@@ -290,13 +331,20 @@ def _accountable(usual: Metrics, now: Metrics, metric: str, alarm: Alarm | None)
     if alarm is not None and alarm.cost == metric and alarm.node not in nodes:
         rule = f"abnormal must measure the {metric} and the requests of the target's node"
         raise ValueError(f"{rule}, got neither or one of them of {alarm.node!r}")
-    if nodes and not set(nodes) & set(measured_nodes(usual, metric)):
-        raise ValueError(f"normal must measure the {metric} of a node of abnormal, got none")
+    usually = measured_nodes(usual, metric)
+    if nodes and set(nodes).isdisjoint(usually):
+        rule = f"normal must measure the {metric} of a node of abnormal"
+        raise ValueError(f"{rule}, got none")
     served = served_nodes(now) | served_nodes(usual)
     return [node for node in nodes if node in served]
 
 
 def _is_covered(nodes: list[str], now: Metrics, calls: list[tuple[str, str]]) -> bool:
     """Return whether at least half of the graph's nodes that have metrics have costs."""
-    named = set(now.values.columns.unique(0)) & {node for call in calls for node in call}
-    return 2 * len(named & set(nodes)) >= len(named)
+    of_graph: set[str] = set()
+    for call in calls:
+        of_graph.update(call)
+    measured = set(now.values.columns.unique(0))
+    named = measured & of_graph
+    covered = named & set(nodes)
+    return 2 * len(covered) >= len(named)

@@ -7,6 +7,7 @@ Its own methods, such as BARO (doi 10.1145/3660805), have the same form.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 
 from aiops_lab.explain.metric_frames import read_frame
 from aiops_lab.explain.metrics import rank_from_metrics
+from aiops_lab.results import Suspect
 
 TIME = "time"
 ASKED = ("calls", "target", "roles", "placed", "config")
@@ -51,43 +53,80 @@ def rank_columns(
     {'ranks': ['pay_cpu', 'cart_cpu']}
     """
     if not isinstance(data, pd.DataFrame) or TIME not in data.columns:
-        raise ValueError(f"data must be a DataFrame with a column {TIME!r}, got {_told(data)}")
+        rule = f"must be a DataFrame with a column {TIME!r}"
+        raise ValueError(f"data {rule}, got {_told(data)}")
     if inject_time is None or not np.isfinite(inject_time):
-        raise ValueError(f"inject_time must be a number of seconds, got {inject_time!r}")
+        rule = "must be a number of seconds"
+        raise ValueError(f"inject_time {rule}, got {inject_time!r}")
     table = _by_time(data)
-    normal, abnormal = table[table.index < inject_time], table[table.index >= inject_time]
+    normal = table[table.index < inject_time]
+    abnormal = table[table.index >= inject_time]
     for rows, side in ((normal, "before"), (abnormal, "since")):
         if rows.empty:
-            raise ValueError(f"inject_time must leave rows {side} it, got {inject_time}")
-    wanted = {name: value for name, value in kw.items() if name in ASKED}
+            rule = f"must leave rows {side} it"
+            raise ValueError(f"inject_time {rule}, got {inject_time}")
+    wanted: dict[str, Any] = {}
+    for name in ASKED:
+        if name in kw:
+            wanted[name] = kw[name]
     suspects = rank_from_metrics(normal, abnormal, **wanted)
-    columns = _columns(table)
+    return {"ranks": _ranked(suspects, _columns(table))}
+
+
+def _ranked(
+    suspects: Iterable[Suspect],
+    columns: dict[str, dict[str, str]],
+) -> list[str]:
+    """Return the labels of all columns, those of the first suspect first.
+
+    Parameters
+    ----------
+    columns : dict
+        By node and metric. Those of suspects are taken out.
+    """
     ranked: list[str] = []
     for suspect in suspects:
         mine = columns.pop(suspect.service, {})
-        unusual = [row["metric"] for row in suspect.evidence if "scales" in row]
-        ranked += [mine.pop(metric) for metric in unusual if metric in mine]
-        ranked += mine.values()
+        for row in suspect.evidence:
+            is_unusual = "scales" in row
+            metric = row["metric"]
+            if is_unusual and metric in mine:
+                label = mine.pop(metric)
+                ranked.append(label)
+        ranked.extend(mine.values())
     for node in sorted(columns):
-        ranked += columns[node].values()
-    return {"ranks": ranked}
+        labels = columns[node].values()
+        ranked.extend(labels)
+    return ranked
 
 
 def _told(data: object) -> str:
-    return str(list(data.columns[:5])) if isinstance(data, pd.DataFrame) else type(data).__name__
+    if not isinstance(data, pd.DataFrame):
+        return type(data).__name__
+    first = list(data.columns[:5])
+    return str(first)
 
 
 def _by_time(data: pd.DataFrame) -> pd.DataFrame:
     """Return the table by time; some of RCAEval's have the time twice."""
-    again = [name for name in data.columns if str(name).startswith(f"{TIME}.")]
-    table = data.drop(columns=again).drop_duplicates(TIME).set_index(TIME).sort_index()
+    again: list[Any] = []
+    for name in data.columns:
+        if str(name).startswith(f"{TIME}."):
+            again.append(name)
+    table = data.drop(columns=again)
+    table = table.drop_duplicates(TIME)
+    table = table.set_index(TIME)
+    table = table.sort_index()
     return table.replace([np.inf, -np.inf], np.nan)
 
 
 def _columns(table: pd.DataFrame) -> dict[str, dict[str, str]]:
     """Return for each node its metrics, and which column each is."""
+    metrics = read_frame("data", table, 1)
+    columns: list[Any] = metrics.values.columns.tolist()
+    labels = map(str, table.columns)
     found: dict[str, dict[str, str]] = {}
-    read: list[Any] = read_frame("data", table, 1).values.columns.tolist()
-    for label, column in zip(table.columns, read, strict=True):
-        found.setdefault(column[0], {})[column[1]] = str(label)
+    for label, (node, metric, _) in zip(labels, columns, strict=True):
+        of_node = found.setdefault(node, {})
+        of_node[metric] = label
     return found

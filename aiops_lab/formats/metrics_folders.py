@@ -38,6 +38,21 @@ MILLISECONDS_FROM = 1e11
 
 UNTOLD = "value"  # the statistic of a metric that tells none
 
+NANOSECONDS = 1e9  # of a second
+HEADER_LINES = 1
+SHOWN = 8  # files or columns that a message names
+
+TIME = "time"
+
+NOT_CSV = (
+    pd.errors.ParserError,
+    pd.errors.EmptyDataError,
+    UnicodeDecodeError,
+)
+
+_Column = tuple[str, str, str]  # node, metric, statistic
+_Fault = tuple[str, str, float]  # node, kind, start (Unix s)
+
 _TIME = re.compile(r"time(\.\d+)?")  # some tables have it twice
 _QUANTILE = re.compile(r"(.+)-(\d\d?)")
 _CASE = re.compile(r"re\d\w*?_(.+)_\d+")  # as its copies in one folder are called
@@ -99,30 +114,47 @@ def read_metrics(
         truth = _injection(folder)
     since, until = _window(truth, since, until)
     start = values.index.to_numpy(dtype=float)
-    is_abnormal = (start >= since) & (start < until)
-    for name, count in (("before", (start < since).sum()), ("since", is_abnormal.sum())):
-        if count == 0:
-            raise FieldError("since", f"must leave rows {name} it in {folder.name}", since)
-    return CaseMetrics(values[start < since], values[is_abnormal], truth)
+    is_normal = start < since
+    is_abnormal = ~is_normal & (start < until)
+    for side, chosen in (("before", is_normal), ("since", is_abnormal)):
+        if not chosen.any():
+            rule = f"must leave rows {side} it in {folder.name}"
+            raise FieldError("since", rule, since)
+    return CaseMetrics(
+        values[is_normal],
+        values[is_abnormal],
+        truth,
+    )
 
 
-def _window(truth: pd.DataFrame, since: float | None, until: float | None) -> tuple[float, float]:
-    starts = truth["start"].astype("int64").to_numpy() / 1e9
+def _window(
+    truth: pd.DataFrame,
+    since: float | None,
+    until: float | None,
+) -> tuple[float, float]:
+    """Return from when until when (Unix s) rows are abnormal."""
+    nanoseconds = truth["start"].astype("int64")
+    starts = nanoseconds.to_numpy() / NANOSECONDS
     if since is None:
         if starts.size == 0:
-            raise FieldError("since", "must be given where no fault is recorded", None)
+            rule = "must be given where no fault is recorded"
+            raise FieldError("since", rule, None)
         since = float(starts[0])
     check_number("since", since, 0, MILLISECONDS_FROM)
-    if until is None:
-        later = starts[starts > since]
-        until = float(later[0]) if later.size else np.inf
-    return since, until
+    if until is not None:
+        return since, until
+    later = starts[starts > since]
+    if later.size == 0:
+        return since, np.inf
+    return since, float(later[0])
 
 
-def _truth(rows: list[tuple[str, str, float]]) -> pd.DataFrame:
+def _truth(rows: list[_Fault]) -> pd.DataFrame:
+    """Return the recorded faults by their start."""
     frame = pd.DataFrame(rows, columns=["node", "fault", "start"])
     seconds = pd.to_numeric(frame["start"])
-    frame["start"] = pd.to_datetime(seconds, unit="s", utc=True).dt.as_unit("ns")
+    start = pd.to_datetime(seconds, unit="s", utc=True)
+    frame["start"] = start.dt.as_unit("ns")
     return frame.sort_values("start", ignore_index=True)
 
 
@@ -131,41 +163,64 @@ def _table(file: Path) -> pd.DataFrame:
     with opened(file, Limits()) as source:
         try:
             return pd.read_csv(source.stream)
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise ValueError(f"{file.name} must be CSV, got: {error}") from None
+        except NOT_CSV as error:
+            message = f"{file.name} must be CSV, got: {error}"
+            raise ValueError(message) from None
 
 
 def _numbers(file: Path, column: pd.Series) -> pd.Series:
     """Return a column as numbers, NaN where it is empty."""
     numbers = pd.to_numeric(column, errors="coerce")
-    wrong = np.flatnonzero((numbers.isna() & column.notna()).to_numpy())
-    if wrong.size:
-        value = column.iloc[wrong[0]]
-        place = f"{file.name}, line {wrong[0] + 2}"
-        raise ValueError(f"{place}: {column.name} must be a number, got {value!r}")
-    return numbers
+    is_wrong = numbers.isna() & column.notna()
+    if not is_wrong.any():
+        return numbers
+    first = int(is_wrong.to_numpy().argmax())
+    value = column.iloc[first]
+    line = first + 1 + HEADER_LINES
+    rule = f"{column.name} must be a number"
+    raise ValueError(f"{file.name}, line {line}: {rule}, got {value!r}")
 
 
 # ---- RCAEval
 
 
 def _rcaeval(folder: Path) -> pd.DataFrame:
-    files = [folder / name for name in RCAEVAL_TABLES if (folder / name).is_file()]
-    if not files:
-        found = sorted(item.name for item in folder.iterdir())[:8]
-        rule = f"must hold metric/ or one of {', '.join(RCAEVAL_TABLES)}"
-        raise FieldError("path", rule, found)
-    table = _table(files[0])
-    if "time" not in table:
-        raise FieldError(files[0].name, "must have the column time", [*table][:8])
-    named = [str(name) for name in table if not _TIME.fullmatch(str(name))]
-    columns = {_column(name): _numbers(files[0], table[name]) for name in named}
+    """Return the table of a case, with columns (node, metric, statistic)."""
+    file = _table_of_case(folder)
+    table = _table(file)
+    if TIME not in table:
+        rule = f"must have the column {TIME}"
+        raise FieldError(file.name, rule, _some(table))
+    columns: dict[_Column, pd.Series] = {}
+    for name in map(str, table):
+        if _TIME.fullmatch(name):
+            continue
+        columns[_column(name)] = _numbers(file, table[name])
     values = pd.DataFrame(columns)
-    values.columns = pd.MultiIndex.from_tuples([*columns], names=LEVELS)
-    return _in_order(values.set_axis(_numbers(files[0], table["time"]).to_numpy()))
+    values.columns = pd.MultiIndex.from_tuples(list(columns), names=LEVELS)
+    times = _numbers(file, table[TIME])
+    values = values.set_axis(times.to_numpy())
+    return _in_order(values)
 
 
-def _column(name: str) -> tuple[str, str, str]:
+def _table_of_case(folder: Path) -> Path:
+    """Return the file that holds the metrics of a case."""
+    for name in RCAEVAL_TABLES:
+        file = folder / name
+        if file.is_file():
+            return file
+    found = sorted(item.name for item in folder.iterdir())
+    rule = f"must hold metric/ or one of {', '.join(RCAEVAL_TABLES)}"
+    raise FieldError("path", rule, found[:SHOWN])
+
+
+def _some(table: pd.DataFrame) -> list[str]:
+    """Return the first columns of a table, for a message."""
+    names = list(map(str, table))
+    return names[:SHOWN]
+
+
+def _column(name: str) -> _Column:
     """Return node, metric and statistic of a column's name.
 
     Examples
@@ -175,14 +230,17 @@ def _column(name: str) -> tuple[str, str, str]:
     """
     node, _, metric = name.partition("_")
     match = _QUANTILE.fullmatch(metric)
-    return (node, match[1], f"p{match[2]}") if match else (node, metric or UNTOLD, UNTOLD)
+    if match is None:
+        return node, metric or UNTOLD, UNTOLD
+    measured, quantile = match.groups()
+    return node, measured, f"p{quantile}"
 
 
 def _in_order(values: pd.DataFrame) -> pd.DataFrame:
     """Return the rows by time; of several at one time the last counts."""
-    values = values[values.index.notna()]
-    values = values[~values.index.duplicated(keep="last")]
-    return values.sort_index()
+    timed = values[values.index.notna()]
+    is_earlier = timed.index.duplicated(keep="last")
+    return timed[~is_earlier].sort_index()
 
 
 def _injection(folder: Path) -> pd.DataFrame:
@@ -192,60 +250,95 @@ def _injection(folder: Path) -> pd.DataFrame:
         return _truth([])
     text = file.read_text("utf-8").strip()
     try:
-        seconds = float(text.split()[0])
-    except (ValueError, IndexError):
-        raise FieldError(f"{INJECTED} of {folder.name}", "must be Unix seconds", text) from None
-    named = folder.resolve()
-    case = named.parent.name if named.name.isdigit() else named.name
+        first, *_ = text.split()
+        seconds = float(first)
+    except ValueError:
+        place = f"{INJECTED} of {folder.name}"
+        raise FieldError(place, "must be Unix seconds", text) from None
+    node, fault = _named_fault(folder.resolve())
+    return _truth([(node, fault, seconds)])
+
+
+def _named_fault(folder: Path) -> tuple[str, str]:
+    """Return node ("" where none is told) and kind of the fault that a folder's name tells."""
+    has_number = folder.name.isdigit()
+    case = folder.parent.name if has_number else folder.name
     match = _CASE.fullmatch(case)
-    node, _, fault = (match[1] if match else case).rpartition("_")
-    return _truth([(node, fault, seconds)] if node else [("", fault, seconds)])
+    told = match[1] if match else case
+    node, _, fault = told.rpartition("_")
+    return node, fault
 
 
 # ---- OpenRCA
 
 
 def _openrca(folder: Path, step_s: float) -> pd.DataFrame:
-    parts = [part for file in sorted(folder.glob("*.csv*")) for part in _long(file)]
+    """Return the means of all metrics by interval, with columns (node, metric, statistic)."""
+    parts: list[pd.DataFrame] = []
+    for file in sorted(folder.glob("*.csv*")):
+        parts.extend(_long(file))
     if not parts:
-        raise FieldError("path", "must hold CSV files of metrics in metric/", folder.parent.name)
+        rule = "must hold CSV files of metrics in metric/"
+        raise FieldError("path", rule, folder.parent.name)
     rows = pd.concat(parts, ignore_index=True)
     times = rows["time"].to_numpy(dtype=float)
-    seconds = np.where(times < MILLISECONDS_FROM, times, times / 1000)
+    is_seconds = times < MILLISECONDS_FROM
+    seconds = np.where(is_seconds, times, times / 1000)
     rows["time"] = seconds // step_s * step_s
     keys = ["time", "node", "metric"]
-    means = rows.groupby(keys, observed=True, sort=True)["value"].mean()
-    values = means.unstack(["node", "metric"]).sort_index(axis=1)
-    pairs = [(str(pair[0]), str(pair[1]), UNTOLD) for pair in values.columns.to_list()]
-    values.columns = pd.MultiIndex.from_tuples(pairs, names=LEVELS)
+    groups = rows.groupby(keys, observed=True, sort=True)
+    means = groups["value"].mean()
+    values = means.unstack(["node", "metric"])
+    values = values.sort_index(axis=1)
+    pairs: list[Any] = values.columns.to_list()
+    columns = [(str(node), str(metric), UNTOLD) for node, metric in pairs]
+    values.columns = pd.MultiIndex.from_tuples(columns, names=LEVELS)
     return values.rename_axis(index=None)
 
 
 def _long(file: Path) -> Iterator[pd.DataFrame]:
     """Yield the values of a file as rows: time, node, metric, value."""
     table = _table(file)
-    time, node = _first(file, table, TIMES), _first(file, table, NODES)
-    if VALUE in table:
-        measured: dict[Any, pd.Series] = {None: table[VALUE]}
-        names: Any = table[_first(file, table, NAMES)].astype("category")
-    else:
-        rest = [name for name in table if name not in (time, node, *CODES)]
-        measured = {name: table[name] for name in rest}
-    for metric, column in measured.items():
+    time = _first(file, table, TIMES)
+    node = _first(file, table, NODES)
+    for metric, column in _measured(file, table, {time, node, *CODES}):
         columns: dict[str, Any] = {
             "time": _numbers(file, table[time]),
             "node": table[node].astype(str),
-            "metric": names if metric is None else metric,
+            "metric": metric,
             "value": _numbers(file, column),
         }
-        yield pd.DataFrame(columns).dropna(subset=["time"])
+        rows = pd.DataFrame(columns)
+        yield rows.dropna(subset=["time"])
 
 
-def _first(file: Path, table: pd.DataFrame, names: tuple[str, ...]) -> str:
+def _measured(
+    file: Path,
+    table: pd.DataFrame,
+    others: set[str],
+) -> Iterator[tuple[Any, pd.Series]]:
+    """Yield the metric of each row, or of all, and its values: a long table has them in one
+    column, a wide one in every column but `others`.
+    """
+    if VALUE in table:
+        names = table[_first(file, table, NAMES)]
+        yield names.astype("category"), table[VALUE]
+        return
+    for name in table:
+        if name not in others:
+            yield name, table[name]
+
+
+def _first(
+    file: Path,
+    table: pd.DataFrame,
+    names: tuple[str, ...],
+) -> str:
     for name in names:
         if name in table:
             return name
-    raise FieldError(file.name, f"must have one of the columns {', '.join(names)}", [*table][:8])
+    rule = f"must have one of the columns {', '.join(names)}"
+    raise FieldError(file.name, rule, _some(table))
 
 
 def _record(file: Path, values: pd.DataFrame) -> pd.DataFrame:
@@ -256,7 +349,12 @@ def _record(file: Path, values: pd.DataFrame) -> pd.DataFrame:
     for name in ("component", "reason", "timestamp"):
         _first(file, table, (name,))
     seconds = _numbers(file, table["timestamp"])
-    inside = seconds.between(values.index[0], values.index[-1])
-    rows = zip(table["component"], table["reason"], seconds, strict=True)
-    chosen = [row for row, is_inside in zip(rows, inside, strict=True) if is_inside]
-    return _truth(chosen)
+    first, last = values.index[0], values.index[-1]
+    inside = table[seconds.between(first, last)]
+    rows = zip(
+        inside["component"],
+        inside["reason"],
+        seconds[inside.index],
+        strict=True,
+    )
+    return _truth(list(rows))
