@@ -108,37 +108,59 @@ def forecast_crossing(
     """
     check_number("coverage", coverage, 0.5, 0.99)
     at, y, w = _series(times_s, values, weights)
-    if len(at) < MIN_POINTS or np.average(y[-3:], weights=w[-3:]) >= threshold:
+    if len(at) < MIN_POINTS:
         return None
-    if not _may_rise(at, y, w):
+    last = slice(-3, None)
+    present = np.average(y[last], weights=w[last])
+    if present >= threshold or not _may_rise(at, y, w):
         return None
-    ahead_s = _HORIZON_SPANS * (at[-1] - at[0]) if horizon_s is None else horizon_s
+    begin_s, end_s = at[0], at[-1]
+    ahead_s = horizon_s
+    if ahead_s is None:
+        ahead_s = _HORIZON_SPANS * (end_s - begin_s)
     check_number("horizon_s", ahead_s, 0.001, 1e10)
-    tried = at[-1] + ahead_s * np.geomspace(1e-3, _FARTHEST, _TIMES)
-    crossings, losses, residuals = _profile(at, threshold - y, w, tried)
-    best = int(losses.argmin())
-    least = _LEAST_NOISE * (threshold - y.min())
-    noise = max(losses[best] / (len(at) - 3), least**2)
+    tried = end_s + ahead_s * np.geomspace(1e-3, _FARTHEST, _TIMES)
+    rises = _rises(at, threshold - y, w, tried)
+
+    residuals = rises.residuals
+    degrees_of_freedom = len(at) - 3
+    least_sd = _LEAST_NOISE * (threshold - y.min())
+    noise = max(rises.least_loss / degrees_of_freedom, least_sd**2)
     follow = _widening(residuals)
-    gain = _level_loss(y, w) - losses[best]
-    than_jump = _jump_loss(y, w) - losses[best]
-    if gain <= MIN_GAIN * follow * noise or than_jump <= MIN_LEAD * noise:
+    gain = _level_loss(y, w) - rises.least_loss
+    gain_over_jump = _jump_loss(y, w) - rises.least_loss
+    if gain <= MIN_GAIN * follow * noise:
         return None
-    if crossings[best] > at[-1] + ahead_s or _has_ended(residuals, noise):
+    if gain_over_jump <= MIN_LEAD * noise:
         return None
-    reach = student_quantile((1 + coverage) / 2, np.array(len(at) - 3)) ** 2
-    limit = losses[best] + SELECTION * follow * noise * reach
-    earliest_s, latest_s = _where_below(crossings, losses, limit)
-    fitted = y[-1] - residuals[-1] / np.sqrt(w[-1])
-    per_s = (threshold - fitted) / (crossings[best] - at[-1])
-    return Forecast(*map(float, (crossings[best], earliest_s, latest_s, per_s)))
+    if rises.crosses_s > end_s + ahead_s:
+        return None
+    if _has_ended(residuals, noise):
+        return None
+
+    quantile = student_quantile((1 + coverage) / 2, np.array(degrees_of_freedom))
+    allowance = SELECTION * follow * noise * quantile**2
+    limit = rises.least_loss + allowance
+    earliest_s, latest_s = _where_below(rises.crossings, rises.losses, limit)
+    last_residual = residuals[-1] / np.sqrt(w[-1])
+    fitted = y[-1] - last_residual
+    per_s = (threshold - fitted) / (rises.crosses_s - end_s)
+    return Forecast(
+        crosses_s=float(rises.crosses_s),
+        earliest_s=earliest_s,
+        latest_s=latest_s,
+        per_s=float(per_s),
+    )
 
 
 def _series(
-    times_s: ArrayLike, values: ArrayLike, weights: ArrayLike | None
+    times_s: ArrayLike,
+    values: ArrayLike,
+    weights: ArrayLike | None,
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Return times, values and weights without gaps, the weights 1 on average."""
-    at, y = np.asarray(times_s, float), np.asarray(values, float)
+    at = np.asarray(times_s, float)
+    y = np.asarray(values, float)
     w = np.ones(y.shape) if weights is None else np.asarray(weights, float)
     if at.ndim != 1 or not at.shape == y.shape == w.shape:
         rule = "must have one value for each time"
@@ -147,9 +169,13 @@ def _series(
         raise FieldError("times_s", "must increase", at)
     if (w < 0).any():
         raise FieldError("weights", "must be >= 0", w.min())
-    kept = np.isfinite(at) & np.isfinite(y) & (w > 0)
-    at, y, w = at[kept], y[kept], w[kept]
-    return at, y, w / w.mean() if len(w) else w
+    kept = np.isfinite(at)
+    kept &= np.isfinite(y)
+    kept &= w > 0
+    w = w[kept]
+    if w.size:
+        w = w / w.mean()
+    return at[kept], y[kept], w
 
 
 def _may_rise(at: NDArray, y: NDArray, w: NDArray) -> bool:
@@ -157,17 +183,37 @@ def _may_rise(at: NDArray, y: NDArray, w: NDArray) -> bool:
     t = at - np.average(at, weights=w)
     v = y - np.average(y, weights=w)
     together = (w * t * v).sum()
-    apart = (w * t**2).sum() * (w * v**2).sum()
-    share = together**2 / max(apart, 1e-300)
+    t_squares = (w * t**2).sum()
+    v_squares = (w * v**2).sum()
+    share = together**2 / max(t_squares * v_squares, 1e-300)
     is_clear = share * (len(at) - 2) > 4 * (1 - share)
     return bool(together > 0 and is_clear)
 
 
-def _profile(
-    at: NDArray, gaps: NDArray, w: NDArray, crossings: NDArray
-) -> tuple[NDArray, NDArray, NDArray]:
-    """Return crossing times, those given and ever more around the best one, the squared error of
-    the best rise to each, and the weighted residuals of the best of all.
+class _Rises(NamedTuple):
+    """The best rise to each crossing time, in the order of these times.
+
+    ``losses``: its squared error. ``residuals``: of the best of all, each times the root of its
+    weight.
+    """
+
+    crossings: NDArray
+    losses: NDArray
+    residuals: NDArray
+
+    @property
+    def least_loss(self) -> float:
+        """The squared error of the best of all."""
+        return self.losses.min()
+
+    @property
+    def crosses_s(self) -> float:
+        """The crossing time of the best of all."""
+        return self.crossings[self.losses.argmin()]
+
+
+def _rises(at: NDArray, gaps: NDArray, w: NDArray, crossings: NDArray) -> _Rises:
+    """Return the rises to the crossing times given, and to ever more around the best one.
 
     The gaps are what the values lack to the threshold.
     """
@@ -175,13 +221,17 @@ def _profile(
     for _ in range(_ROUNDS):
         best = int(losses.argmin())
         beside = crossings[max(best - 1, 0) : best + 2]
-        finer = np.linspace(beside[0], beside[-1], _FINER + 2)[1:-1]
+        first, *_, last = beside
+        finer = np.linspace(first, last, _FINER + 2)[1:-1]
+        finer_losses, _ = _fits(at, gaps, w, finer)
         crossings = np.concatenate([crossings, finer])
-        losses = np.concatenate([losses, _fits(at, gaps, w, finer)[0]])
+        losses = np.concatenate([losses, finer_losses])
         order = crossings.argsort()
-        crossings, losses = crossings[order], losses[order]
+        crossings = crossings[order]
+        losses = losses[order]
     best = int(losses.argmin())
-    return crossings, losses, _fits(at, gaps, w, crossings[[best]])[1]
+    _, residuals = _fits(at, gaps, w, crossings[[best]])
+    return _Rises(crossings, losses, residuals)
 
 
 def _fits(at: NDArray, gaps: NDArray, w: NDArray, crossings: NDArray) -> tuple[NDArray, NDArray]:
@@ -192,13 +242,18 @@ def _fits(at: NDArray, gaps: NDArray, w: NDArray, crossings: NDArray) -> tuple[N
     the gap is that of the level, times the share of the way that is left.
     """
     begins = _begins(at, gaps, w, crossings)
-    shares = np.maximum(at, begins[:, :, None])  # by begin, crossing and time
-    shares = (crossings[:, None] - shares) / (crossings - begins)[:, :, None]
-    level_gap = shares @ (w * gaps) / (shares**2 @ w)
-    errors = (w * gaps**2).sum() - level_gap * (shares @ (w * gaps))
+    ways_s = crossings - begins
+    since_s = np.maximum(at, begins[:, :, None])  # by begin, crossing and time
+    left_s = crossings[:, None] - since_s
+    shares = left_s / ways_s[:, :, None]
+    together = shares @ (w * gaps)
+    level_gap = together / (shares**2 @ w)
+    errors = (w * gaps**2).sum() - level_gap * together
     best = np.unravel_index(errors.argmin(), errors.shape)
-    residuals = np.sqrt(w) * (level_gap[best] * shares[best] - gaps)
-    return np.maximum(errors.min(axis=0), 0.0), residuals
+    fitted_gaps = level_gap[best] * shares[best]
+    residuals = np.sqrt(w) * (fitted_gaps - gaps)
+    least_errors = np.maximum(errors.min(axis=0), 0.0)
+    return least_errors, residuals
 
 
 def _begins(at: NDArray, gaps: NDArray, w: NDArray, crossings: NDArray) -> NDArray:
@@ -208,16 +263,22 @@ def _begins(at: NDArray, gaps: NDArray, w: NDArray, crossings: NDArray) -> NDArr
     meets the line of the values after, as long as it lies there.
     """
     splits = len(at) - MIN_RISING - 1
-    samples = np.repeat(at[: splits + 1, None], len(crossings), axis=1)
-    level_gap = (w * gaps).cumsum()[:splits] / w.cumsum()[:splits]
+    last_level = at[:splits]
+    first_rising = at[1 : splits + 1]
+    tried = at[: splits + 1]
+    samples = np.repeat(tried[:, None], len(crossings), axis=1)
+    gaps_before = (w * gaps).cumsum()
+    weights_before = w.cumsum()
+    level_gap = gaps_before[:splits] / weights_before[:splits]
     left_s = crossings[:, None] - at
     rises = _sums_to_the_end(w * left_s * gaps)
     squares = _sums_to_the_end(w * left_s**2)
     per_s = np.maximum(rises / squares, 1e-300)
     per_s = per_s[:, 1 : splits + 1]
     with np.errstate(over="ignore"):  # a line that hardly rises begins long ago
-        meets = crossings[:, None] - level_gap / per_s
-    between = np.clip(meets, at[:splits], at[1 : splits + 1])
+        way_s = level_gap / per_s
+        meets = crossings[:, None] - way_s
+    between = np.clip(meets, last_level, first_rising)
     return np.concatenate([samples, between.T])
 
 
@@ -236,14 +297,19 @@ def _level_loss(y: NDArray, w: NDArray) -> float:
 
 def _jump_loss(y: NDArray, w: NDArray) -> float:
     """Return the squared error of the best two levels, one after the other."""
-    splits = range(2, len(y) - 1)
-    return min(_level_loss(y[:k], w[:k]) + _level_loss(y[k:], w[k:]) for k in splits)
+    losses = []
+    for split in range(2, len(y) - 1):
+        before = _level_loss(y[:split], w[:split])
+        after = _level_loss(y[split:], w[split:])
+        losses.append(before + after)
+    return min(losses)
 
 
 def _widening(residuals: NDArray) -> float:
     """Return by how much the variance of a mean grows as neighbours are alike, 1 or more."""
     neighbours = (residuals[1:] * residuals[:-1]).sum()
-    alike = neighbours / max((residuals**2).sum(), 1e-300)
+    squares = (residuals**2).sum()
+    alike = neighbours / max(squares, 1e-300)
     rho = min(max(alike, 0.0), 0.9)
     return float((1 + rho) / (1 - rho))
 
@@ -254,17 +320,18 @@ def _where_below(crossings: NDArray, losses: NDArray, limit: float) -> tuple[flo
     Between two of them the root of what it exceeds the least by is taken for a line, as it is one
     where the loss is a parabola.
     """
-    least = losses.min()
-    roots, limit_root = np.sqrt(losses - least), np.sqrt(limit - least)
+    roots = np.sqrt(losses - losses.min())
+    limit_root = np.sqrt(limit - losses.min())
     inside = np.flatnonzero(roots <= limit_root)
     first, last = inside[0], inside[-1]
-    earliest_s, latest_s = crossings[first], np.inf
+    earliest_s = crossings[first]
+    latest_s = np.inf
     if first > 0:
-        pair = slice(first - 1, first + 1)
-        earliest_s = np.interp(limit_root, roots[pair][::-1], crossings[pair][::-1])
+        falling = [first, first - 1]  # so that the roots increase, as np.interp wants it
+        earliest_s = np.interp(limit_root, roots[falling], crossings[falling])
     if last < len(crossings) - 1:
-        pair = slice(last, last + 2)
-        latest_s = np.interp(limit_root, roots[pair], crossings[pair])
+        rising = [last, last + 1]
+        latest_s = np.interp(limit_root, roots[rising], crossings[rising])
     return float(earliest_s), float(latest_s)
 
 

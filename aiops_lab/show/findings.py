@@ -86,17 +86,18 @@ class Findings(NamedTuple):
 def find_incidents(spans: pd.DataFrame, name: str, sensitivity: Sensitivity) -> Findings:
     """Return the incidents of a recording that holds normal traffic before the trouble."""
     report = replay(spans, sensitivity)
-    cases = [
-        Finding(
-            incident.title,
-            incident.episodes[0][0],
-            incident.last_anomaly,
-            incident.verdict,
-            tuple(incident.anomalies),
-            incident,
+    cases = []
+    for incident in report.incidents:
+        begin, _ = incident.episodes[0]
+        case = Finding(
+            title=incident.title,
+            since=begin,
+            until=incident.last_anomaly,
+            verdict=incident.verdict,
+            anomalies=tuple(incident.anomalies),
+            incident=incident,
         )
-        for incident in report.incidents
-    ]
+        cases.append(case)
     return Findings(name, spans, cases, report.windows)
 
 
@@ -107,16 +108,23 @@ def compare_recordings(spans: pd.DataFrame, name: str, normal: pd.DataFrame) -> 
     comparison = compare(learn(normal), spans)
     if not len(comparison.ledger.entries):
         rule = "must hold requests of the same entries as the recording"
-        raise FieldError("normal", rule, sorted(set(normal["endpoint"]))[:5])
-    verdict = build_verdict(comparison, rank_suspects(comparison))
-    checked = check(spans)
-    case = Finding(f"{name} against normal traffic", *bounds(checked), verdict)
+        endpoints = sorted(set(normal["endpoint"]))
+        raise FieldError("normal", rule, endpoints[:5])
+    suspects = rank_suspects(comparison)
+    since, until = bounds(check(spans))
+    case = Finding(
+        title=f"{name} against normal traffic",
+        since=since,
+        until=until,
+        verdict=build_verdict(comparison, suspects),
+    )
     return Findings(name, spans, [case])
 
 
 def bounds(spans: pd.DataFrame) -> tuple[pd.Timestamp, pd.Timestamp]:
     """Return when the first span began and the last one ended."""
-    ends = spans["start"] + pd.to_timedelta(spans["duration_ms"].fillna(0), "ms")
+    duration_ms = spans["duration_ms"].fillna(0)
+    ends = spans["start"] + pd.to_timedelta(duration_ms, "ms")
     return spans["start"].min(), ends.max()
 
 
@@ -133,11 +141,11 @@ def losses(verdict: Verdict) -> list[str]:
     rows = verdict.steps[0].rows if verdict.steps else []
     worse = [row for row in rows if what_is_worse(row)]
     worse.sort(key=lambda row: (row["usual_failed"] - row["now_failed"], -row["now_ms"]))
-    return [
-        f"{row['n_now']} requests of {row['entry']} from outside: {figure}."
-        for row in worse[:MOST_ENTRIES]
-        for figure in worse_figures(row)
-    ]
+    told = []
+    for row in worse[:MOST_ENTRIES]:
+        requests = f"{row['n_now']} requests of {row['entry']} from outside"
+        told += [f"{requests}: {figure}." for figure in worse_figures(row)]
+    return told
 
 
 def path_to_cause(case: Finding, spans: pd.DataFrame) -> list[str]:
@@ -154,9 +162,11 @@ def path_to_cause(case: Finding, spans: pd.DataFrame) -> list[str]:
 
 def _at_cause(spans: pd.DataFrame, cause: Suspect) -> pd.DataFrame:
     """Return the spans of the cause, or the calls of it where it has none."""
-    is_there = spans["endpoint"] == cause.endpoint
-    served = spans[is_there & (spans["service"] == cause.service)]
-    return served if len(served) else spans[is_there & (spans["peer"] == cause.service)]
+    at_endpoint = spans[spans["endpoint"] == cause.endpoint]
+    served = at_endpoint[at_endpoint["service"] == cause.service]
+    if len(served):
+        return served
+    return at_endpoint[at_endpoint["peer"] == cause.service]
 
 
 def errors_at_cause(case: Finding, spans: pd.DataFrame) -> list[str]:
@@ -164,14 +174,13 @@ def errors_at_cause(case: Finding, spans: pd.DataFrame) -> list[str]:
     cause = case.verdict.cause
     if cause is None:
         return []
-    then = spans[(spans["start"] >= case.since) & (spans["start"] <= case.until)]
-    there = _at_cause(then, cause)
+    is_during = spans["start"].between(case.since, case.until)
+    there = _at_cause(spans[is_during], cause)
     status = there["status"].fillna(200).astype(int)
-    answers = "status " + status.astype(str)
-    answers = answers.where(status != 0, "no answer") + there["error"].map(
-        _with_colon, "ignore"
-    ).fillna("")
-    counts = answers[(status == 0) | (status >= 500)].value_counts()
+    texts = there["error"].map(_with_colon, "ignore").fillna("")
+    answers = ("status " + status.astype(str)).where(status != 0, "no answer")
+    failed = (status == 0) | (status >= 500)
+    counts = (answers + texts)[failed].value_counts()
     return [f"{n} × {answer}" for answer, n in counts.head(MOST_ERRORS).items()]
 
 
@@ -185,32 +194,42 @@ def _with_colon(error: str) -> str:
 def differences(case: Finding, spans: pd.DataFrame) -> list[Difference]:
     """Return the numbers before and now of the cause, what it made worse, and what it calls."""
     rows = {row["endpoint"]: row for row in case.verdict.endpoints}
-    worse = [row for row in rows.values() if row["degraded"]]
-    worse.sort(key=lambda row: -row["share"])
-    cause = case.verdict.cause
-    roles = {shown_name(cause): CAUSE} if cause else {}
-    suspects = {*map(shown_name, case.verdict.suspects)}
-    called = called_by_cause(case, spans)
-    for row in worse:
-        if row["endpoint"] not in called:
-            role = "another suspect" if row["endpoint"] in suspects else "worse too"
-            roles.setdefault(row["endpoint"], role)
-    for name in called:
-        roles.setdefault(name, CALLED)
+    roles = _roles(case, called_by_cause(case, spans))
     known = [(rows[name], role) for name, role in roles.items() if name in rows]
     return [_difference(row, role) for row, role in known[:MOST_DIFFERENCES]]
 
 
+def _roles(case: Finding, called: list[str]) -> dict[str, str]:
+    """Return the role of each endpoint: the cause, what is worse, and what the cause has called."""
+    cause = case.verdict.cause
+    roles = {shown_name(cause): CAUSE} if cause else {}
+    suspects = {*map(shown_name, case.verdict.suspects)}
+    for row in _degraded(case.verdict):
+        name = row["endpoint"]
+        if name not in called:
+            role = "another suspect" if name in suspects else "worse too"
+            roles.setdefault(name, role)
+    for name in called:
+        roles.setdefault(name, CALLED)
+    return roles
+
+
+def _degraded(verdict: Verdict) -> list[dict[str, Any]]:
+    """Return the rows of the degraded endpoints, the largest share first."""
+    degraded = [row for row in verdict.endpoints if row["degraded"]]
+    return sorted(degraded, key=lambda row: -row["share"])
+
+
 def _difference(row: dict[str, Any], role: str) -> Difference:
     return Difference(
-        row["endpoint"],
-        role,
-        row["n_usual"],
-        row["n_now"],
-        row["usual_ms"] if row["n_usual"] else None,
-        row["now_ms"] if row["n_now"] else None,
-        row["usual_failed"],
-        row["now_failed"],
+        endpoint=row["endpoint"],
+        role=role,
+        usual_requests=row["n_usual"],
+        requests=row["n_now"],
+        usual_ms=row["usual_ms"] if row["n_usual"] else None,
+        now_ms=row["now_ms"] if row["n_now"] else None,
+        usual_failed=row["usual_failed"],
+        now_failed=row["now_failed"],
     )
 
 
@@ -221,7 +240,8 @@ def called_by_cause(case: Finding, spans: pd.DataFrame) -> list[str]:
         return []
     graph = service_graph(spans)
     calls = graph[graph["caller"] == shown_name(cause)]
-    return calls.sort_values("calls", ascending=False, kind="stable")["callee"].tolist()
+    most_first = calls.sort_values("calls", ascending=False, kind="stable")
+    return most_first["callee"].tolist()
 
 
 def why_there(case: Finding, spans: pd.DataFrame) -> list[str]:
@@ -232,9 +252,11 @@ def why_there(case: Finding, spans: pd.DataFrame) -> list[str]:
     if cause is None or not mine:
         return []
     told = fast_failure(mine[0])
-    callees = [row for row in table if row.role == CALLED][:MOST_CALLEES]
-    shown = "; ".join(map(before_and_now, callees))
-    return [*told, f"What {mine[0].endpoint} calls itself: {shown}."] if shown else told
+    callees = [row for row in table if row.role == CALLED]
+    shown = "; ".join(map(before_and_now, callees[:MOST_CALLEES]))
+    if shown:
+        told.append(f"What {mine[0].endpoint} calls itself: {shown}.")
+    return told
 
 
 def fast_failure(row: Difference) -> list[str]:
@@ -266,14 +288,13 @@ def before_and_now(row: Difference) -> str:
 
 def is_over(case: Finding, findings: Findings) -> bool:
     """Return whether a window or more of the recording came after the trouble."""
-    return bounds(findings.spans)[1] - case.until > pd.Timedelta(0)
+    _, end = bounds(findings.spans)
+    return end > case.until
 
 
 def doubts(verdict: Verdict) -> list[Step]:
     """Return why degraded endpoints are not held to be the cause, the largest share first."""
-    degraded = [row for row in verdict.endpoints if row["degraded"]]
-    degraded.sort(key=lambda row: -row["share"])
-    cause = verdict.cause
-    named = cause and shown_name(cause)
-    others = [row["endpoint"] for row in degraded if row["endpoint"] != named]
+    named = verdict.cause and shown_name(verdict.cause)
+    names = [row["endpoint"] for row in _degraded(verdict)]
+    others = [name for name in names if name != named]
     return [verdict.why_not(name) for name in others[:MOST_DOUBTS]]

@@ -40,18 +40,21 @@ def worst_path(
     """
     visits = _visits(cause, encode(check(spans)))
     is_bad = visits["trace_id"].isin(bad).to_numpy()
-    is_usual = (visits["start"] < unix_ns(since)).to_numpy() & ~is_bad
-    usual_ms = visits[is_usual].groupby("path")["ms"].mean()
+    is_before = (visits["start"] < unix_ns(since)).to_numpy()
+    usual = visits[is_before & ~is_bad]
+    usual_ms = usual.groupby("path")["ms"].mean()
     now = visits[is_bad]
     if now.empty:
         return ()
-    excess_ms = now["ms"] - now["path"].map(usual_ms).fillna(0.0)
-    by_path = now.assign(excess_ms=excess_ms).groupby("path")
-    excess = by_path[["failed", "excess_ms"]].sum()
-    excess["has_caller"] = [len(path) > 1 for path in excess.index]
-    worst = ["failed", "excess_ms"] if _mostly_fails(cause) else ["excess_ms", "failed"]
-    order = ["has_caller", *worst]
-    return excess.sort_values(order, ascending=False, kind="stable").index[0]
+    expected_ms = now["path"].map(usual_ms).fillna(0.0)
+    now = now.assign(excess_ms=now["ms"] - expected_ms)
+    paths = now.groupby("path")[["failed", "excess_ms"]].sum()
+    paths["has_caller"] = [len(path) > 1 for path in paths.index]
+    order = ["has_caller", "excess_ms", "failed"]
+    if _mostly_fails(cause):
+        order = ["has_caller", "failed", "excess_ms"]
+    worst_first = paths.sort_values(order, ascending=False, kind="stable")
+    return worst_first.index[0]
 
 
 def _mostly_fails(cause: Suspect) -> bool:
@@ -67,13 +70,15 @@ def _visits(cause: Suspect, spans: EncodedSpans) -> pd.DataFrame:
     at = _at_cause(cause, spans)
     waited = _waited_ms(spans)
     above = spans.ids.parent[at]
-    is_call = (above >= 0) & spans.client[above]
+    is_called = (above >= 0) & spans.client[above]
+    way_ms = np.where(is_called, waited[above], 0.0)
+    is_open = spans.end[at] == NEVER
     columns = {
         "trace_id": spans.texts("trace_id", at),
         "start": spans.start[at],
         "path": _paths(at, spans, cause),
-        "ms": waited[at] + np.where(is_call, waited[above], 0.0),
-        "failed": spans.failed[at] | (spans.end[at] == NEVER),
+        "ms": waited[at] + way_ms,
+        "failed": spans.failed[at] | is_open,
     }
     return pd.DataFrame(columns)
 
@@ -82,10 +87,12 @@ def _at_cause(cause: Suspect, spans: EncodedSpans) -> NDArray:
     """Return the positions of the spans of the cause, and of the calls of it that have none."""
     codes = [code for code, key in enumerate(spans.keys) if key == cause.key]
     is_there = np.isin(spans.node, codes)
+    served = is_there & ~spans.client
+    above = spans.ids.parent[served]
     is_answered = np.zeros(spans.row.size, dtype=bool)
-    above = spans.ids.parent[is_there & ~spans.client]
     is_answered[above[above >= 0]] = True
-    return np.flatnonzero(is_there & ~(spans.client & is_answered))
+    answered_calls = spans.client & is_answered
+    return np.flatnonzero(is_there & ~answered_calls)
 
 
 def _waited_ms(spans: EncodedSpans) -> NDArray:

@@ -36,8 +36,9 @@ class ServiceFault(NamedTuple):
         told = f"These are {likely} one fault of the service {self.service}: {named}, {role}, "
         if not self.as_usual:
             return told + "are endpoints of it."
+        others = in_a_row(self.as_usual)
         verb = "is" if len(self.as_usual) == 1 else "are"
-        return told + f"are endpoints of it; but {in_a_row(self.as_usual)} of it {verb} as usual."
+        return told + f"are endpoints of it; but {others} of it {verb} as usual."
 
 
 def service_faults(cases: list[Finding]) -> list[ServiceFault]:
@@ -46,13 +47,19 @@ def service_faults(cases: list[Finding]) -> list[ServiceFault]:
 
     Of one incident, all suspects count that are of the service of its cause.
     """
+
+    def service_of(place: int) -> str:
+        return cases[place].verdict.suspects[0].service
+
     places = [place for place, case in enumerate(cases) if case.verdict.cause]
-    places.sort(key=lambda place: (_service(cases[place]), cases[place].since))
+    places.sort(key=lambda place: (service_of(place), cases[place].since))
     found = []
-    for service, of_service in groupby(places, lambda place: _service(cases[place])):
+    for service, of_service in groupby(places, service_of):
         for together in _overlapping(list(of_service), cases):
-            found.append(_fault(service, together, cases))
-    return [fault for fault in found if len(fault.endpoints) > 1]
+            fault = _fault(service, together, cases)
+            if len(fault.endpoints) > 1:
+                found.append(fault)
+    return found
 
 
 def _service(case: Finding) -> str:
@@ -64,12 +71,12 @@ def _overlapping(places: list[int], cases: list[Finding]) -> Iterator[list[int]]
     group: list[int] = []
     until: pd.Timestamp | None = None
     for place in places:
-        if until is not None and cases[place].since > until:
+        case = cases[place]
+        if until is not None and case.since > until:
             yield group
             group, until = [], None
         group.append(place)
-        end = cases[place].until
-        until = end if until is None else max(until, end)
+        until = case.until if until is None else max(until, case.until)
     yield group
 
 
@@ -82,8 +89,13 @@ def _fault(service: str, places: list[int], cases: list[Finding]) -> ServiceFaul
     reached = [row for row in rows if row["service"] == service and row["n_now"]]
     worse = {row["endpoint"] for row in reached if row["degraded"]}
     others = dict.fromkeys(row["endpoint"] for row in reached)
-    as_usual = tuple(name for name in others if name not in worse and name not in names)
-    return ServiceFault(service, tuple(names), tuple(sorted(places)), as_usual)
+    as_usual = [name for name in others if name not in worse and name not in names]
+    return ServiceFault(
+        service=service,
+        endpoints=tuple(names),
+        cases=tuple(sorted(places)),
+        as_usual=tuple(as_usual),
+    )
 
 
 def in_a_row(names: Sequence[str]) -> str:

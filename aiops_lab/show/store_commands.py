@@ -52,11 +52,13 @@ def _export(options: Namespace) -> None:
 
     with SpanReader(options.store) as reader:
         spans = reader.spans()
-    if options.service is not None:
+    service = options.service
+    if service is not None:
         known = sorted(spans["service"].unique())
-        if options.service not in known:
-            raise FieldError("service", f"must be one of {', '.join(known)}", options.service)
-        spans = spans[spans["service"] == options.service].reset_index(drop=True)
+        if service not in known:
+            raise FieldError("service", f"must be one of {', '.join(known)}", service)
+        spans = spans[spans["service"] == service]
+        spans = spans.reset_index(drop=True)
     write_spans(spans, options.file, options.format)
     print(f"{len(spans):,} spans written: {options.file}")
 
@@ -66,7 +68,8 @@ def _prune(options: Namespace) -> None:
 
     before_ns = None
     if options.older_than is not None:
-        before_ns = time.time_ns() - int(age_s(options.older_than) * 1e9)
+        age_ns = int(age_s(options.older_than) * 1e9)
+        before_ns = time.time_ns() - age_ns
     pruned = prune_store(options.store, before_ns=before_ns, service=options.service)
     print(f"{pruned.spans:,} spans deleted, {_bytes(pruned.freed_bytes)} freed.")
     if pruned.is_in_use:

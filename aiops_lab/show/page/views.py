@@ -35,9 +35,10 @@ from aiops_lab.show.page.answer import (
 )
 from aiops_lab.show.page.events import Listeners, TooManyError
 from aiops_lab.show.page.life import MOST_TOP_EVENTS, is_going_on, life_of
-from aiops_lab.show.page.pictures import graph, waterfall_picture
+from aiops_lab.show.page.pictures import waterfall_picture
 from aiops_lab.show.page.recent import RecentFigures
 from aiops_lab.show.page.rendering import HEADERS, refusal, render
+from aiops_lab.show.page.service_graph import graph
 from aiops_lab.show.trouble import trouble_text
 
 if TYPE_CHECKING:

@@ -4,15 +4,13 @@ from aiops_lab.checks import missing_extra
 
 try:
     from aiops_lab.show.plots.graph import call_graph
+    from aiops_lab.show.plots.rules import RIVALS, leaderboard, size_curve
     from aiops_lab.show.plots.scores import (
-        RIVALS,
         cost_curve,
         heat_map,
-        leaderboard,
         ledger,
         precision_recall,
         reliability,
-        size_curve,
     )
     from aiops_lab.show.plots.story import story
     from aiops_lab.show.plots.style import (

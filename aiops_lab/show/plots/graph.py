@@ -14,6 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 from aiops_lab.show.plots.style import BLACK, BLUE, VERMILLION, dress, literal, plain_rows
 
 Point = tuple[float, float]
+Call = tuple[str, str]  # caller, callee
 
 COLUMN, LANE = 2.6, 0.6  # from one column to the next, and the height of a call to the left
 LEVEL = 0.86 - COLUMN  # from a box to where the calls that come in begin to run level
@@ -37,33 +38,43 @@ def call_graph(graph: pd.DataFrame, ax: Axes | None = None) -> Axes:
         Callers stand left of their callees. Red and dashed: calls that failed.
     """
     edges = graph[graph["caller"].notna()]
-    boxes, paths, rows = _layout(_without_cycles(edges, graph["callee"]))
+    ahead = _without_cycles(edges, graph["callee"])
+    boxes, paths, rows = _layout(ahead)
     calls = {(edge.caller, edge.callee): edge for edge in plain_rows(edges)}
     back = calls.keys() - paths.keys()
-    bottom = -rows / 2 - LANE * (len(back) + 0.5 * bool(back))
+    top = rows / 2
+    lanes = len(back) + 0.5 * bool(back)
+    bottom = -top - LANE * lanes
     right = max((box.x for box in boxes.values()), default=0)
-    size = max(9, 3.4 * right / COLUMN + 3), 1 + 0.75 * (rows / 2 - bottom)
-    ax = dress(ax, size, "Who calls whom")
+    width = max(9, 3.4 * right / COLUMN + 3)
+    height = 1 + 0.75 * (top - bottom)
+    ax = dress(ax, (width, height), "Who calls whom")
     ax.axis("off")
     for name, box in boxes.items():
         _draw_box(ax, name, box)
-    lane = -rows / 2
-    for (caller, callee), edge in sorted(calls.items(), key=lambda item: item[0] in back):
-        if (caller, callee) in paths:
-            _draw_ahead(ax, boxes[caller], paths[caller, callee], edge)
-        else:
+    for call, edge in calls.items():
+        if call not in back:
+            caller = boxes[edge.caller]
+            _draw_ahead(ax, caller, paths[call], edge)
+    lane = -top
+    for call, edge in calls.items():
+        if call in back:
             lane -= LANE
-            _draw_back(ax, boxes[caller], boxes[callee], lane, edge)
-    ax.set(xlim=(-0.6, right + (1.4 if back else 0.6)), ylim=(bottom, rows / 2))
+            caller, callee = boxes[edge.caller], boxes[edge.callee]
+            _draw_back(ax, caller, callee, lane, edge)
+    ax.set_xlim(-0.6, right + (1.4 if back else 0.6))
+    ax.set_ylim(bottom, top)
     return ax
 
 
 def _without_cycles(edges: pd.DataFrame, callees: pd.Series) -> nx.DiGraph:
     """Return the calls without those that lead back: they are drawn, but order no columns."""
-    graph = nx.DiGraph(sorted(zip(edges["caller"], edges["callee"], strict=True)))
+    calls = zip(edges["caller"], edges["callee"], strict=True)
+    graph = nx.DiGraph(sorted(calls))
     graph.add_nodes_from(sorted(callees))
     while not nx.is_directed_acyclic_graph(graph):
-        caller, callee = nx.find_cycle(graph)[-1][:2]
+        *_, last_call = nx.find_cycle(graph)
+        caller, callee = last_call[:2]
         graph.remove_edge(caller, callee)
     return graph
 
@@ -76,7 +87,7 @@ class _Box(NamedTuple):
 
 def _layout(
     graph: nx.DiGraph,
-) -> tuple[dict[str, _Box], dict[tuple[str, str], list[Point]], int]:
+) -> tuple[dict[str, _Box], dict[Call, list[Point]], int]:
     """Return the box of each name, the points where each call passes or ends, and the rows.
 
     Each name stands in the column of its depth, and each call has a row in all columns that it
@@ -84,48 +95,75 @@ def _layout(
     the first half of the method of Sugiyama, Tagawa & Toda 1981
     (doi 10.1109/TSMC.1981.4308636).
     """
-    columns: list[list[Any]] = [sorted(layer) for layer in nx.topological_generations(graph)]
+    generations = nx.topological_generations(graph)
+    columns: list[list[Any]] = [sorted(names) for names in generations]
     depth = {name: n for n, column in enumerate(columns) for name in column}
     steps = nx.create_empty_copy(graph)
     chains = {}
     for caller, callee in sorted(graph.edges):
-        passed = [(n, caller, callee) for n in range(depth[caller] + 1, depth[callee])]
+        between = range(depth[caller] + 1, depth[callee])
+        passed = [(column, caller, callee) for column in between]
         for place in passed:
             columns[place[0]].append(place)
-        chains[caller, callee] = [caller, *passed, callee]
-        nx.add_path(steps, chains[caller, callee])
+        chain = [caller, *passed, callee]
+        nx.add_path(steps, chain)
+        chains[caller, callee] = chain
+    boxes, ends, rows = _stack(columns, steps)
+    paths = {}
+    for call, chain in chains.items():
+        paths[call] = [ends[step] for step in pairwise(chain)]
+    return {name: boxes[name] for name in depth}, paths, rows
+
+
+def _stack(
+    columns: list[list[Any]],
+    steps: nx.DiGraph,
+) -> tuple[dict[Any, _Box], dict[Any, Point], int]:
+    """Return the box of each place, the point where each step ends, and the rows.
+
+    A place is a name, or a call where it passes a column; a step leads from column to column.
+    """
     boxes: dict[Any, _Box] = {}
-    ends: dict[tuple[Any, Any], Point] = {}
+    ends: dict[Any, Point] = {}
     most = 1
+
+    def height(place: Any) -> float:
+        above = [boxes[source].y for source in steps.pred[place]]
+        return fmean(above or [0])
+
     for n, column in enumerate(columns):
         x = COLUMN * n
         rows = sum(max(steps.in_degree(place), 1) for place in column)
         most = max(most, rows)
         top = rows / 2
-        column.sort(key=lambda place: -fmean([boxes[s].y for s in steps.pred[place]] or [0]))
+        column.sort(key=lambda place: -height(place))
         for place in column:
             sources = sorted(steps.pred[place], key=lambda source: -boxes[source].y)
             for row, source in enumerate(sources):
                 ends[source, place] = x, top - row - 0.5
             size = max(len(sources), 1)
-            boxes[place] = _Box(x, top - size / 2, size / 2 - 0.28)
+            middle = top - size / 2
+            boxes[place] = _Box(x, middle, half=size / 2 - 0.28)
             top -= size
-    paths = {call: list(map(ends.__getitem__, pairwise(chain))) for call, chain in chains.items()}
-    return {name: boxes[name] for name in depth}, paths, most
+    return boxes, ends, most
 
 
 def _draw_box(ax: Axes, name: str, box: _Box) -> None:
     corner = box.x - 0.4, box.y - box.half + 0.06
     height = 2 * box.half - 0.12
-    # over the calls to the left
-    ax.add_patch(
-        FancyBboxPatch(
-            corner, 0.8, height, zorder=2.5, boxstyle="round,pad=0.06", fc="white", ec=BLUE, lw=1.5
-        )
+    frame = FancyBboxPatch(
+        corner,
+        0.8,
+        height,
+        zorder=2.5,  # over the calls to the left
+        boxstyle="round,pad=0.06",
+        fc="white",
+        ec=BLUE,
+        lw=1.5,
     )
-    ax.text(
-        box.x, box.y, literal(name).replace(" ", "\n", 1), ha="center", va="center", fontsize=11
-    )
+    ax.add_patch(frame)
+    method_above_route = literal(name).replace(" ", "\n", 1)
+    ax.text(box.x, box.y, method_above_route, ha="center", va="center", fontsize=11)
 
 
 def _draw_ahead(ax: Axes, caller: _Box, path: list[Point], edge: Any) -> None:
@@ -136,17 +174,21 @@ def _draw_ahead(ax: Axes, caller: _Box, path: list[Point], edge: Any) -> None:
     *passed, (x, y) = path
     points = [(caller.x + SIDE, caller.y)]
     for column, height in passed:
-        points += [(column + LEVEL, height), (column + SIDE, height)]
-    points += [(x + LEVEL, y), (x - SIDE - 0.05, y)]
+        points.append((column + LEVEL, height))
+        points.append((column + SIDE, height))
+    points.append((x + LEVEL, y))
+    points.append((x - SIDE - 0.05, y))
     _draw_line(ax, points, ">", edge)
     _label(ax, x - SIDE - 0.1, y, edge, "right")
 
 
 def _draw_back(ax: Axes, caller: _Box, callee: _Box, lane: float, edge: Any) -> None:
     """Draw a call to the left, or to itself, along a lane below all boxes."""
-    start, end = caller.x + 0.2, callee.x - 0.2
+    start = caller.x + 0.2
+    end = callee.x - 0.2
     foot = callee.y - callee.half - 0.05
-    _draw_line(ax, [(start, caller.y), (start, lane), (end, lane), (end, foot)], "^", edge)
+    points = [(start, caller.y), (start, lane), (end, lane), (end, foot)]
+    _draw_line(ax, points, "^", edge)
     _label(ax, start + 0.1, lane, edge, "left")
 
 

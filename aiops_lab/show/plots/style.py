@@ -21,6 +21,7 @@ from aiops_lab.results import ANOMALY_KINDS, kind_of
 Look = dict[str, Any]
 """How something is drawn: arguments of matplotlib by name."""
 
+MAX_LABEL = 50  # characters of a name beside an axis
 MAX_TEXT = 90  # characters of a text with names, so that the axes keep their room
 
 # Okabe and Ito's palette
@@ -63,7 +64,11 @@ def figure(size: tuple[float, float], dpi: float = 100) -> Figure:
 
 
 def dress(
-    ax: Axes | None, size: tuple[float, float], title: str = "", x: str = "", y: str = ""
+    ax: Axes | None,
+    size: tuple[float, float],
+    title: str = "",
+    x: str = "",
+    y: str = "",
 ) -> Axes:
     """Return `ax`, or that of a new figure of `size` inches, with its title, labels and grid."""
     ax = ax or plt.subplots(figsize=size, layout="constrained")[1]
@@ -80,6 +85,16 @@ def dress(
 def literal(text: str, longest: int = MAX_TEXT) -> str:
     """Return a text with names from outside as it may be drawn: printable, short, no formula."""
     return printable(text, longest).replace("$", r"\$")
+
+
+def axis_label(name: str) -> str:
+    """Return a name as it stands beside an axis, cut so that it leaves room for the figure."""
+    return literal(name, MAX_LABEL)
+
+
+def write_cell(ax: Axes, x: float, y: float, text: str, colour: str, size: int) -> None:
+    """Write a text into the middle of a cell of a table."""
+    ax.text(x, y, text, ha="center", va="center", color=colour, fontsize=size)
 
 
 def note(
@@ -129,16 +144,23 @@ def draw_marks(ax: Axes, rows: pd.DataFrame, anomalies: list[Any], heights: pd.S
     at = rows.assign(x=interval_ends(rows), y=heights)
     at = at.set_index(["service", "endpoint", "window"])[["x", "y"]]
     for kind in _kinds_in_order(anomalies):
-        colour, marker = mark_of(kind)
         keys = [(a.service, a.endpoint, a.window) for a in anomalies if a.type == kind]
         marked = at[at.index.isin(keys)]
         if marked.empty:
             continue
+        colour, marker = mark_of(kind)
         look: Look = {"mec": BLACK, "mew": 0.6, "ms": 10}
         if marker == "o":  # a ring, so that a second mark on the same window shows inside it
             look = {"mfc": "none", "mew": 2, "ms": 12}
-        label = kind.replace("_", " ")
-        ax.plot(marked["x"], marked["y"], marker, color=colour, label=label, zorder=5, **look)
+        ax.plot(
+            marked["x"],
+            marked["y"],
+            marker,
+            color=colour,
+            label=kind.replace("_", " "),
+            zorder=5,
+            **look,
+        )
 
 
 def interval_ends(rows: pd.DataFrame) -> pd.Series:
@@ -146,7 +168,10 @@ def interval_ends(rows: pd.DataFrame) -> pd.Series:
     if "end" in rows:
         return rows["end"]
     starts = rows["window"].drop_duplicates().sort_values()
-    return rows["window"] + (starts.diff().min() if len(starts) > 1 else pd.Timedelta(0))
+    shortest = pd.Timedelta(0)
+    if len(starts) > 1:
+        shortest = starts.diff().min()
+    return rows["window"] + shortest
 
 
 def known_ends(faults: Any, last: pd.Timestamp, sizes: bool = False) -> list[tuple[str, Any, Any]]:
@@ -157,7 +182,8 @@ def known_ends(faults: Any, last: pd.Timestamp, sizes: bool = False) -> list[tup
     for fault in plain_rows(faults):
         end = last if pd.isna(fault.end) else fault.end
         size = _size_of(fault) if sizes else ""
-        told.append((literal(f"{fault.kind}{size} at {fault.endpoint}"), fault.start, end))
+        name = literal(f"{fault.kind}{size} at {fault.endpoint}")
+        told.append((name, fault.start, end))
     return told
 
 

@@ -21,6 +21,7 @@ from aiops_lab.show.plots.style import (
     PURPLE,
     SKY,
     VERMILLION,
+    Look,
     dress,
     literal,
     note,
@@ -33,6 +34,7 @@ SMALLEST_GAP = 1 / 2_000  # of the length of a span; smaller gaps between calls 
 MOST_INDENT = 30  # levels; deeper spans are not indented further
 
 SERVICE_COLOURS = (BLUE, GREEN, ORANGE, PURPLE, SKY)
+FAILED_LOOK: Look = {"color": VERMILLION, "weight": "bold"}
 
 
 def waterfall(
@@ -66,12 +68,13 @@ def waterfall(
     ValueError
         If the frame has no such trace.
     """
-    bars = _bars(frame[frame["trace_id"] == trace_id], now)
-    if not bars:
+    all_bars = _bars(frame[frame["trace_id"] == trace_id], now)
+    if not all_bars:
         raise FieldError("trace_id", "must be in the frame", trace_id)
-    left_out = f", the {MOST_BARS} longest of {len(bars):,} spans" if len(bars) > MOST_BARS else ""
-    title = f"Trace {trace_id[:8]}…{left_out}"
-    bars = _longest(bars)
+    bars = _longest(all_bars)
+    title = f"Trace {trace_id[:8]}…"
+    if len(all_bars) > MOST_BARS:
+        title += f", the {MOST_BARS} longest of {len(all_bars):,} spans"
     height = 1.1 + 0.36 * len(bars)
     ax = dress(ax, (9, height), title, "ms since the trace began")
     services = dict.fromkeys(bar.span.service for bar in bars)
@@ -83,10 +86,13 @@ def waterfall(
     labels = [_label(bar, len(services) > 1) for bar in bars]
     # left-aligned in a font of fixed width, so that the indent can be seen
     ax.set_yticks(range(len(bars)), labels, ha="left", fontfamily="monospace", fontsize=9)
-    ax.tick_params(axis="y", pad=5.8 * max(map(len, labels)) + 6, length=0)
+    longest_label = max(map(len, labels))
+    ax.tick_params(axis="y", pad=5.8 * longest_label + 6, length=0)
     last = max(bar.span.ends for bar in bars)
-    ax.set(ylim=(len(bars) - 0.4, -0.6), xlim=(0, 1.22 * last or 1))
-    _legend(ax, with_calls=any(bar.span.kind == "client" for bar in bars))
+    ax.set_ylim(len(bars) - 0.4, -0.6)
+    ax.set_xlim(0, 1.22 * last or 1)
+    has_calls = any(bar.span.kind == "client" for bar in bars)
+    _legend(ax, with_calls=has_calls)
     return ax
 
 
@@ -102,16 +108,20 @@ def _bars(trace: pd.DataFrame, now: pd.Timestamp | None) -> list[_Bar]:
     A span whose parent is missing has depth 0, and so has the first of a cycle of parents.
     """
     trace = trace.sort_values(["start", "span_id"]).reset_index(drop=True)
+    millisecond = pd.Timedelta("1ms")
     begin = trace["start"].min()
-    start = (trace["start"] - begin) / pd.Timedelta("1ms")
+    start = (trace["start"] - begin) / millisecond
     end = start + trace["duration_ms"]
-    seen = max(start.max(), end.max()) if now is None else (now - begin) / pd.Timedelta("1ms")
+    seen = max(start.max(), end.max())
+    if now is not None:
+        seen = (now - begin) / millisecond
     end = end.fillna(start.clip(lower=seen))
-    children: dict[str | None, list[Any]] = {span_id: [] for span_id in trace["span_id"]}
-    roots: list[Any] = []
     spans = plain_rows(trace.assign(begins=start, ends=end))
+    calls: dict[str | None, list[Any]] = {span_id: [] for span_id in trace["span_id"]}
+    roots: list[Any] = []
     for span in spans:
-        children.get(span.parent_id, roots).append(span)
+        siblings = calls.get(span.parent_id, roots)
+        siblings.append(span)
     bars: dict[int, _Bar] = {}
     for top in (*roots, *spans):
         waiting = [(top, 0)]
@@ -119,9 +129,9 @@ def _bars(trace: pd.DataFrame, now: pd.Timestamp | None) -> list[_Bar]:
             span, depth = waiting.pop()
             if span.Index in bars:
                 continue
-            calls = children[span.span_id]
-            bars[span.Index] = _Bar(span, depth, calls)
-            waiting += [(child, depth + 1) for child in reversed(calls)]
+            below = calls[span.span_id]
+            bars[span.Index] = _Bar(span, depth, below)
+            waiting += [(child, depth + 1) for child in reversed(below)]
     return list(bars.values())
 
 
@@ -140,17 +150,19 @@ def _label(bar: _Bar, with_service: bool) -> str:
 
 
 def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str) -> None:
-    begin, end = bar.span.begins, bar.span.ends
+    begin = bar.span.begins
+    length = bar.span.ends - begin
     if bar.span.kind == "client":
-        ax.barh(y, end - begin, left=begin, height=0.3, fc="white", ec=colour, hatch="////", lw=0.8)
+        ax.barh(y, length, left=begin, height=0.3, fc="white", ec=colour, hatch="////", lw=0.8)
         return
-    ax.barh(y, end - begin, left=begin, height=0.62, color=colour)
+    ax.barh(y, length, left=begin, height=0.62, color=colour)
     waits = _waits(bar) if bar.calls else []
     if not waits:
         return
     # light over a white ground
-    ax.broken_barh(waits, (y - 0.31, 0.62), color="white")
-    ax.broken_barh(waits, (y - 0.31, 0.62), color=colour, alpha=0.3, lw=0)
+    rows = y - 0.31, 0.62
+    ax.broken_barh(waits, rows, color="white")
+    ax.broken_barh(waits, rows, color=colour, alpha=0.3, lw=0)
 
 
 def _waits(bar: _Bar) -> list[tuple[float, float]]:
@@ -162,10 +174,11 @@ def _waits(bar: _Bar) -> list[tuple[float, float]]:
     start = start[order]
     reach = np.maximum.accumulate(stop[order])
     gap = start[1:] - reach[:-1]
-    apart = gap > SMALLEST_GAP * (end - begin)
-    first = start[np.append(True, apart)]
-    last = reach[np.append(apart, True)]
-    return [(low, high - low) for low, high in zip(first, last, strict=True) if high > low]
+    is_apart = gap > SMALLEST_GAP * (end - begin)
+    first = start[np.append(True, is_apart)]
+    last = reach[np.append(is_apart, True)]
+    spells = zip(first, last, strict=True)
+    return [(low, high - low) for low, high in spells if high > low]
 
 
 def _draw_note(ax: Axes, y: int, span: Any, colour: str, with_age: bool) -> None:
@@ -176,7 +189,7 @@ def _draw_note(ax: Axes, y: int, span: Any, colour: str, with_age: bool) -> None
         ax.plot(span.ends, y, marker=">", color=colour, ms=11, clip_on=False)
     elif failed:
         text = f"{text}  ✗ {span.status or 'no answer'}"
-    look = {"color": VERMILLION, "weight": "bold"} if failed else {"color": BLACK}
+    look = FAILED_LOOK if failed else {"color": BLACK}
     note(ax, text, (span.ends, y), (10, 0), fontsize=9, **look)
 
 
@@ -186,16 +199,17 @@ def _legend(ax: Axes, with_calls: bool) -> None:
         Patch(fc=GREY, alpha=0.3, label="waiting for its calls"),
     ]
     if with_calls:
-        handles.append(Patch(fc="white", ec=GREY, hatch="////", label="call as its caller saw it"))
+        call = Patch(fc="white", ec=GREY, hatch="////", label="call as its caller saw it")
+        handles.append(call)
     # below the axis: long notes make the axes narrow, and beside the title there would be no room.
     # In inches, since a share of the height would depend on the number of bars
     fig: Any = ax.get_figure(root=True)
-    below = ax.transAxes + ScaledTranslation(0, -0.5, fig.dpi_scale_trans)
+    below = ScaledTranslation(0, -0.5, fig.dpi_scale_trans)
     ax.legend(
         handles=handles,
         loc="upper right",
         bbox_to_anchor=(1, 0),
-        bbox_transform=below,
+        bbox_transform=ax.transAxes + below,
         ncols=3,
         fontsize=9,
         frameon=False,

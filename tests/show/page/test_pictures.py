@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
-from aiops_lab.show.page.pictures import MOST_NODES, chart, graph, shares, waterfall_picture
+from aiops_lab.show.page.pictures import chart, shares, waterfall_picture
+from aiops_lab.show.page.service_graph import MOST_NODES, graph
 from tests.support.made import BEGIN, MS
 
 NOW = pd.Timestamp("2026-01-01T00:05:00Z")
@@ -16,7 +17,11 @@ def timeline(*rows):
     """(seconds before now, mean ms, share of failures) of each interval."""
     times = [NOW - pd.Timedelta(ago, "s") for ago, *_ in rows]
     index = pd.DatetimeIndex(times, tz="UTC")
-    return pd.DataFrame([row[1:] for row in rows], index, ["mean_ms", "failed"])
+    return pd.DataFrame(
+        [row[1:] for row in rows],
+        index,
+        ["mean_ms", "failed"],
+    )
 
 
 def test_a_chart_scales_to_its_highest_value_and_breaks_where_nothing_was_answered():
@@ -50,7 +55,10 @@ def columns(drawn):
 
 
 def test_callers_stand_left_of_their_callees():
-    drawn = graph([edge("a", "c"), edge("a", "b"), edge("b", "c")], ["d"])
+    drawn = graph(
+        [edge("a", "c"), edge("a", "b"), edge("b", "c")],
+        ["d"],
+    )
     assert columns(drawn) == [["a", "d"], ["b"], ["c"]]
     assert {(a.edge["caller"], a.edge["callee"]) for a in drawn.arrows} == {
         ("a", "c"),
@@ -89,8 +97,22 @@ def span(id, parent, name, kind, start, ms, status=200, error=None):
     begin = BEGIN + int(start * MS)
     duration = None if ms is None else int(ms * MS)
     peer = "p" if kind == "client" else None
-    ids = ("t" * 32, id * 16, parent and parent * 16)
-    return lab.Span(*ids, "shop", name, kind, peer, begin, duration, status, error)
+    ids = (
+        "t" * 32,
+        id * 16,
+        parent and parent * 16,
+    )
+    return lab.Span(
+        *ids,
+        "shop",
+        name,
+        kind,
+        peer,
+        begin,
+        duration,
+        status,
+        error,
+    )
 
 
 def test_a_waterfall_shows_call_and_callee_as_one_bar_and_own_time_apart():
