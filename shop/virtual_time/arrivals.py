@@ -18,28 +18,41 @@ def arrivals(scenario: Scenario, seed: int) -> Iterator[tuple[int, int]]:
     The arrivals are a Poisson process with a variable rate: those of a process with rate 1, mapped
     by the inverse of the integral of the rate.
     """
-    whole = np.append(np.arange(0.0, scenario.seconds), scenario.seconds)
-    middle = (whole[:-1] + whole[1:]) / 2
-    expected = _rate(scenario, middle) * np.diff(whole)
-    due = np.append(0.0, np.cumsum(expected))
+    seconds, due = _due(scenario)
     shares = np.cumsum(list(scenario.shares.values()))
+    shares_until = shares / shares[-1]
     passed = 0.0
     for block in count():
         rng = generator(seed, "arrivals", block)
-        come = passed + np.cumsum(rng.standard_exponential(BLOCK))
+        gaps = rng.standard_exponential(BLOCK)
+        come = passed + np.cumsum(gaps)
         passed = float(come[-1])
-        entries = np.searchsorted(shares / shares[-1], rng.random(BLOCK), side="right")
-        at = np.rint(np.interp(come, due, whole, right=np.inf) * 1e6)
-        for when, entry in zip(at.tolist(), entries.tolist(), strict=True):
+        draws = rng.random(BLOCK)
+        entries = np.searchsorted(shares_until, draws, side="right")
+        at_s = np.interp(come, due, seconds, right=np.inf)
+        at_us = np.rint(at_s * 1e6)
+        for when, entry in zip(at_us.tolist(), entries.tolist(), strict=True):
             if when == np.inf:
                 return
             yield int(when), entry
 
 
+def _due(scenario: Scenario) -> tuple[NDArray, NDArray]:
+    """Return each second of the run and its end, and how many requests are due by then."""
+    whole = np.arange(0.0, scenario.seconds)
+    seconds = np.append(whole, scenario.seconds)
+    middle = (seconds[:-1] + seconds[1:]) / 2
+    expected = _rate(scenario, middle) * np.diff(seconds)
+    due = np.append(0.0, np.cumsum(expected))
+    return seconds, due
+
+
 def _rate(scenario: Scenario, at: NDArray) -> NDArray:
     """Return the requests per second at these times, in seconds."""
-    phase = 2 * np.pi * (at / 86_400 - 3 / 24)
-    day = 1.0 - scenario.daily * np.cos(phase)
-    since, factor = np.array([(0.0, 1.0), *scenario.profile]).T
+    day = at / 86_400
+    phase = 2 * np.pi * (day - 3 / 24)
+    cycle = 1.0 - scenario.daily * np.cos(phase)
+    profile = np.array([(0.0, 1.0), *scenario.profile])
+    since, factor = profile.T
     current = np.searchsorted(since, at, side="right") - 1
-    return scenario.rate * day * factor[current]
+    return scenario.rate * cycle * factor[current]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -43,85 +43,99 @@ def frame_of(records: Records, scenario: Scenario, seed: int) -> pd.DataFrame:
     request_key = _request_keys(requests, seed)
     ids = _ids(request_key[place], legend.keys[code])
     start_ns = BEGIN_NS + start * 1000 + legend.skew_ns[code]
-    draws = mixed(ids ^ np.uint64(key(seed, "lost")))
-    arrived = draws >= legend.lost_below[code]
+    arrived = _lost_draws(ids, seed) >= legend.lost_below[code]
     order = np.lexsort((ids, start_ns))
     order = order[arrived[order]]
     code = code[order]
     ids = ids[order]
     place = place[order]
+    duration_ms = (end - start)[order] / 1e3
+    duration_ms[end[order] < 0] = np.nan  # still open
     parents = legend.parents[code]
     parent_keys = _ids(request_key[place], legend.keys[parents])
-    has_parent = parents >= 0
-    parent_ids = [
-        parent_id if named else None
-        for parent_id, named in zip(_hexes(parent_keys, 16), has_parent, strict=True)
-    ]
+    parent_ids: Any = np.array(_hexes(parent_keys, 16), dtype=object)
+    parent_ids[parents < 0] = None
     trace_ids = np.array(trace_ids_of(requests, seed), dtype=object)
     errors = np.array([*records.errors, None], dtype=object)
-    texts = {
-        "trace_id": trace_ids[place],
-        "span_id": _hexes(ids, 16),
-        "parent_id": parent_ids,
-        **{name: texts[code] for name, texts in legend.texts.items()},
-        "error": errors[error[order]],
-    }
-    open_ = end[order] < 0
     columns = {
-        **{name: text_column(values) for name, values in texts.items()},
+        "trace_id": text_column(trace_ids[place]),
+        "span_id": text_column(_hexes(ids, 16)),
+        "parent_id": text_column(parent_ids),
+        "error": text_column(errors[error[order]]),
         "start": pd.to_datetime(start_ns[order], unit="ns", utc=True),
-        "duration_ms": np.where(open_, np.nan, (end - start)[order] / 1e3),
+        "duration_ms": duration_ms,
         "status": status[order],
     }
+    for name, texts in legend.texts.items():
+        columns[name] = text_column(texts[code])
     return pd.DataFrame({name: columns[name] for name in COLUMNS})
+
+
+_TEXTS = ("service", "endpoint", "kind", "peer")
 
 
 class _Legend:
     """Parent, key, texts and clock skew of each code of a span."""
 
     def __init__(self, records: Records, scenario: Scenario, seed: int) -> None:
-        nodes = records.nodes
-        size = 2 * len(records.nodes)
-        self.parents = np.full(size, -1, dtype=np.int64)
-        self.keys = np.array(
-            [key(seed, node.name, kind) for node in nodes for kind in (0, 1)], dtype=np.uint64
-        )
+        keys: list[int] = []
+        parents: list[int] = []
         rows: list[tuple[str, str, str, str | None]] = []
-        for node in nodes:
+        for node in records.nodes:
             called = node.spot.endpoint
             caller = node.parent.spot.endpoint.service if node.parent else ""
             rows += [
                 (called.service, called.route, "server", None),
                 (caller, called.route, "client", called.service),
             ]
-            if node.parent is not None:
-                self.parents[node.code] = node.code + 1
-                self.parents[node.code + 1] = node.parent.code
-        columns = zip(*rows, strict=True)
-        self.texts = {
-            name: np.array(column, dtype=object)
-            for name, column in zip(("service", "endpoint", "kind", "peer"), columns, strict=True)
-        }
-        lost = [scenario.lost_of.get(row[0], scenario.lost) for row in rows]
-        self.lost_below = np.array([int(share * 2**64) for share in lost], dtype=np.uint64)
-        skew = [round(scenario.skew_ms.get(row[0], 0.0) * 1e6) for row in rows]
-        self.skew_ns = np.array(skew, dtype=np.int64)
+            keys += [
+                key(seed, node.name, 0),
+                key(seed, node.name, 1),
+            ]
+            if node.parent is None:
+                parents += [-1, -1]
+            else:
+                parents += [node.code + 1, node.parent.code]
+        self.keys = np.array(keys, dtype=np.uint64)
+        self.parents = np.array(parents, dtype=np.int64)
+        texts = np.array(rows, dtype=object).T
+        self.texts = dict(zip(_TEXTS, texts, strict=True))
+        skew_ns = []
+        lost_below = []
+        for service, *_ in rows:
+            skew_ms = scenario.skew_ms.get(service, 0.0)
+            skew_ns.append(round(skew_ms * 1e6))
+            lost = scenario.lost_of.get(service, scenario.lost)
+            lost_below.append(int(lost * 2**64))
+        self.skew_ns = np.array(skew_ns, dtype=np.int64)
+        self.lost_below = np.array(lost_below, dtype=np.uint64)
 
 
 def trace_ids_of(requests: NDArray, seed: int) -> list[str]:
     """Return the trace ids of requests, given their numbers."""
     keys = _request_keys(requests, seed)
-    return _hexes(np.column_stack([keys, mixed(keys)]), 32)
+    halves = np.column_stack([keys, mixed(keys)])
+    return _hexes(halves, 32)
 
 
 def _request_keys(requests: NDArray, seed: int) -> NDArray:
-    return mixed(requests.astype(np.uint64) ^ np.uint64(key(seed, "request")))
+    numbers = requests.astype(np.uint64)
+    request_key = np.uint64(key(seed, "request"))
+    return mixed(numbers ^ request_key)
+
+
+def _lost_draws(ids: NDArray, seed: int) -> NDArray:
+    """Return for each span the draw that decides whether it is lost, of 64 bits."""
+    lost_key = np.uint64(key(seed, "lost"))
+    return mixed(ids ^ lost_key)
 
 
 def _ids(request_key: NDArray, code_key: NDArray) -> NDArray:
-    return np.maximum(mixed(request_key ^ code_key), np.uint64(1))
+    draws = mixed(request_key ^ code_key)
+    return np.maximum(draws, np.uint64(1))
 
 
 def _hexes(numbers: NDArray, digits: int) -> list[str]:
     text = numbers.astype(">u8").tobytes().hex()
-    return [text[i : i + digits] for i in range(0, len(text), digits)]
+    starts = range(0, len(text), digits)
+    return [text[start : start + digits] for start in starts]

@@ -40,9 +40,12 @@ def key(*parts: object) -> int:
 def mixed(numbers: NDArray) -> NDArray:
     """Return well-mixed 64 bits for each number (splitmix64; Steele et al. 2014)."""
     z = numbers + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    z ^= z >> np.uint64(30)
+    z *= np.uint64(0xBF58476D1CE4E5B9)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return z
 
 
 class Column:
@@ -83,7 +86,8 @@ class Column:
 
 def generator(*parts: object) -> np.random.Generator:
     """Return a generator whose key is made of these parts, the same in every process."""
-    return np.random.Generator(np.random.Philox(key=key(*parts)))
+    bits = np.random.Philox(key=key(*parts))
+    return np.random.Generator(bits)
 
 
 def uniform(rng: np.random.Generator) -> NDArray:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 from aiops_lab.checks import FieldError
-from aiops_lab.record.faults import Fault
+from aiops_lab.record.faults import STRIKES, Fault
 from shop.topology import Call, Endpoint, Topology
-from shop.virtual_time.scenario import Scenario, VirtualFault
+from shop.virtual_time.scenario import Place, Scenario, VirtualFault
 
 FRONT = "s00"
 
@@ -31,20 +32,26 @@ def layered(size: int, seed: int = 0) -> Topology:
     has about three endpoints of one layer. Half of the calls are made in parallel; some endpoints
     have several callers. The same size and seed give the same shop, in any process.
     """
-    if not isinstance(size, int) or isinstance(size, bool) or not 5 <= size <= 500:
+    is_whole = isinstance(size, int) and not isinstance(size, bool)
+    if not is_whole or not 5 <= size <= 500:
         raise FieldError("size", "must be a whole number between 5 and 500", size)
     rng = random.Random(f"{seed}/{size}/topology")
     layers = _layers(size, rng)
-    callees: dict[str, list[Endpoint]] = {e.route: [] for layer in layers for e in layer}
-    for above, below in zip(layers, layers[1:], strict=False):
+    callees: dict[str, list[Endpoint]] = defaultdict(list)
+    for above, below in pairwise(layers):
         for endpoint in below:
-            callees[rng.choice(above).route].append(endpoint)
+            caller = rng.choice(above)
+            callees[caller.route].append(endpoint)
         for endpoint in above:
             if rng.random() < 0.3:
                 shared = rng.choice(below)
-                if shared not in callees[endpoint.route]:
-                    callees[endpoint.route].append(shared)
-    endpoints = [_calling(e, callees[e.route], rng) for e in chain(*layers)]
+                called = callees[endpoint.route]
+                if shared not in called:
+                    called.append(shared)
+    endpoints = []
+    for endpoint in chain(*layers):
+        called = callees[endpoint.route]
+        endpoints.append(_calling(endpoint, called, rng))
     return Topology(tuple(endpoints), front=FRONT)
 
 
@@ -59,11 +66,17 @@ def _layers(size: int, rng: random.Random) -> list[list[Endpoint]]:
         for k in range(min(width, size - made)):
             if k == 0 or (made > 0 and rng.random() < 1 / 3):
                 service += 1
-            median_ms = round(rng.uniform(3, 40), 1)
-            layer.append(Endpoint(f"s{service:02d}", f"/e{made:03d}", median_ms=median_ms))
+            median_ms = rng.uniform(3, 40)
+            endpoint = Endpoint(
+                f"s{service:02d}",
+                f"/e{made:03d}",
+                median_ms=round(median_ms, 1),
+            )
+            layer.append(endpoint)
             made += 1
         layers.append(layer)
-        width = round(width * rng.uniform(1.5, 2.2))
+        wider = rng.uniform(1.5, 2.2)
+        width = round(width * wider)
     return layers
 
 
@@ -71,17 +84,23 @@ def _calling(endpoint: Endpoint, callees: list[Endpoint], rng: random.Random) ->
     calls = [Call(callee.service, callee.route) for callee in callees]
     stages: list[Call | tuple[Call, ...]] = []
     while calls:
-        width = min(len(calls), rng.choice((1, 1, 2, 3)))
-        stage = tuple(calls.pop() for _ in range(width))
+        width = rng.choice((1, 1, 2, 3))
+        stage = tuple(reversed(calls[-width:]))
+        del calls[-width:]
         stages.append(stage if len(stage) > 1 else stage[0])
     return replace(endpoint, calls=tuple(stages))
 
 
 def entry_mix(topology: Topology) -> dict[str, float]:
     """Return a mix of customers: they come alike to all endpoints that no other one calls."""
-    called = {place for endpoint in topology.endpoints for place in endpoint.called}
+    called = _called(topology)
     entries = Scenario("calm", topology=topology).entries
     return {name: 1.0 for name, place in entries.items() if place not in called}
+
+
+def _called(topology: Topology) -> set[Place]:
+    """Return the endpoints that another one calls."""
+    return {place for endpoint in topology.endpoints for place in endpoint.called}
 
 
 def anywhere(topology: Topology, seed: int = 0, rate: float = 20.0) -> Scenario:
@@ -91,26 +110,37 @@ def anywhere(topology: Topology, seed: int = 0, rate: float = 20.0) -> Scenario:
     lasts one minute; `rate` is in requests/s.
     """
     rng = random.Random(f"{seed}/fault")
-    mix = entry_mix(topology)
-    calm = Scenario("calm", topology=topology)
-    entries = {calm.entries[name] for name in mix}
-    below = sorted(e.place for e in topology.endpoints if e.place not in entries)
-    place = rng.choice(below)
+    called = sorted(_called(topology))
+    place = rng.choice(called)
     kind = rng.choice(RANDOM_KINDS)
     usual_ms = topology.at(*place).median_ms
     more_ms = rng.uniform(*SLOWER_MS)
-    when: Any = {"start_s": 120.0, "end_s": 180.0}
-    faults: dict[str, Fault] = {
-        "delay": Fault("delay", *place, **when, duration_ms=more_ms),
-        "error": Fault("error", *place, **when, rate=rng.uniform(0.2, 1.0)),
-        "hang": Fault("hang", *place, **when),
-        "slow": VirtualFault("slow", *place, **when, factor=1 + more_ms / usual_ms),
-        "network": VirtualFault(
-            "network", *place, **when, duration_ms=more_ms, jitter_ms=more_ms / 5
-        ),
-        "shed": VirtualFault("shed", *place, **when, rate=rng.uniform(0.2, 1.0)),
+    error_rate = rng.uniform(0.2, 1.0)
+    shed_rate = rng.uniform(0.2, 1.0)
+    numbers: dict[str, dict[str, float]] = {
+        "delay": {"duration_ms": more_ms},
+        "error": {"rate": error_rate},
+        "hang": {},
+        "slow": {"factor": 1 + more_ms / usual_ms},
+        "network": {"duration_ms": more_ms, "jitter_ms": more_ms / 5},
+        "shed": {"rate": shed_rate},
     }
-    name = f"{kind} at {place[0]} {place[1]}"
+    made: Any = Fault if kind in STRIKES else VirtualFault
+    fault = made(
+        kind,
+        *place,
+        start_s=120.0,
+        end_s=180.0,
+        **numbers[kind],
+    )
+    service, endpoint = place
     return Scenario(
-        name, (place,), (faults[kind],), "", "A random fault.", topology, rate, 190.0, mix
+        f"{kind} at {service} {endpoint}",
+        (place,),
+        (fault,),
+        why="A random fault.",
+        topology=topology,
+        rate=rate,
+        seconds=190.0,
+        mix=entry_mix(topology),
     )

@@ -69,10 +69,14 @@ def _truth_of(
     faults: list[dict[str, Any]] = []
     groups = _groups(scenario, by_each)
     for fault, places, group in zip(scenario.faults, by_each, groups, strict=True):
-        row = {"id": len(faults) + 1} | fault_facts(fault, scenario)
-        # a fault too weak to degrade any endpoint counts as affecting its own
-        row["affected"] = places or scenario.places_of(fault)
-        faults.append(row | {"group": group})
+        row = {
+            "id": len(faults) + 1,
+            **fault_facts(fault, scenario),
+            # a fault too weak to degrade any endpoint counts as affecting its own
+            "affected": places or scenario.places_of(fault),
+            "group": group,
+        }
+        faults.append(row)
     return {
         "name": scenario.name,
         "causes": scenario.causes,
@@ -92,16 +96,23 @@ def _groups(scenario: Scenario, by_each: list[list[Place]]) -> list[int]:
 
     Faults that degrade a common endpoint at the same time are one group: one incident.
     """
-    times = [(fault.start_s, end_of(fault, scenario.seconds)) for fault in scenario.faults]
-    groups = list(range(1, len(times) + 1))
-    for (n, (start, end)), (k, (since, until)) in combinations(enumerate(times), 2):
-        at_once = start < until and since < end
-        if at_once and set(by_each[n]) & set(by_each[k]):
-            groups = [groups[n] if group == groups[k] else group for group in groups]
+    starts = [fault.start_s for fault in scenario.faults]
+    ends = [end_of(fault, scenario.seconds) for fault in scenario.faults]
+    groups = list(range(1, len(starts) + 1))
+    for one, other in combinations(range(len(starts)), 2):
+        at_once = starts[one] < ends[other] and starts[other] < ends[one]
+        if at_once and set(by_each[one]) & set(by_each[other]):
+            joined = groups[other]
+            groups = [groups[one] if group == joined else group for group in groups]
     return groups
 
 
-UNITS = {"csv": "ms", "parquet": "ms", "jaeger": "us", "zipkin": "us"}
+UNITS = {
+    "csv": "ms",
+    "parquet": "ms",
+    "jaeger": "us",
+    "zipkin": "us",
+}
 """Units of the durations in each format; all others have ns."""
 
 
@@ -113,8 +124,13 @@ def write_recording(
 ) -> None:
     """Write the spans to FILE and the truth to FILE.truth.json: both, or neither."""
     form = format_of(Path(path), format)
-    written = {"format": form, "zone": "UTC", "unit": UNITS.get(form, "ns")}
-    text = json.dumps(truth | written, indent=2, default=str) + "\n"
+    facts = {
+        **truth,
+        "format": form,
+        "zone": "UTC",
+        "unit": UNITS.get(form, "ns"),
+    }
+    text = json.dumps(facts, indent=2, default=str)
     with replacing(f"{path}{TRUTH_ENDING}") as beside:
-        beside.write_text(text, "utf-8", newline="\n")
+        beside.write_text(f"{text}\n", "utf-8", newline="\n")
         write_spans(spans, path, form)

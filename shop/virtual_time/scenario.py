@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -70,7 +70,8 @@ class VirtualFault(Fault):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.kind not in FAULT_KINDS:
-            raise FieldError("kind", f"must be one of {', '.join(FAULT_KINDS)}", self.kind)
+            rule = f"must be one of {', '.join(FAULT_KINDS)}"
+            raise FieldError("kind", rule, self.kind)
         check_number("factor", self.factor, 0.01, 1000)
         check_number("times", self.times, 1, 1000, whole=True)
         if self.kind == "leak" and self.end_s is None:
@@ -155,7 +156,8 @@ class Scenario:
     window: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip():
+        is_text = isinstance(self.name, str) and self.name.strip()
+        if not is_text:
             raise FieldError("name", "must be text", self.name)
         check_number("rate", self.rate, 0.001, 1e5)
         check_number("seconds", self.seconds, 0.001, 366 * DAY_S)
@@ -168,71 +170,105 @@ class Scenario:
         self._check_faults()
 
     def _check_services(self) -> None:
+        services = self.topology.services
         for name in ("workers", "skew_ms", "lost_of"):
-            for service in getattr(self, name):
-                if service not in self.topology.services:
-                    rule = f"must name services among {', '.join(self.topology.services)}"
-                    raise FieldError(name, rule, service)
+            unknown = [service for service in getattr(self, name) if service not in services]
+            if unknown:
+                rule = f"must name services among {', '.join(services)}"
+                raise FieldError(name, rule, unknown[0])
         for service, n in self.workers.items():
             if not isinstance(n, int) or n < 1:
-                raise FieldError(f"workers[{service!r}]", "must be a whole number above 0", n)
+                rule = "must be a whole number above 0"
+                raise FieldError(f"workers[{service!r}]", rule, n)
+        day_ms = DAY_S * 1e3
         for service, ms in self.skew_ms.items():
-            check_number(f"skew_ms[{service!r}]", ms, -DAY_S * 1e3, DAY_S * 1e3)
+            check_number(f"skew_ms[{service!r}]", ms, -day_ms, day_ms)
         for service, share in self.lost_of.items():
             check_number(f"lost_of[{service!r}]", share, 0, 0.99)
 
     def _check_traffic(self) -> None:
-        for name, share in self.shares.items():
-            if name not in self.entries:
-                rule = f"must name endpoints among {', '.join(self.entries)}"
+        shares = self.shares
+        entries = self.entries
+        for name, share in shares.items():
+            if name not in entries:
+                rule = f"must name endpoints among {', '.join(entries)}"
                 raise FieldError("mix", rule, name)
             check_number(f"mix[{name!r}]", share, 0, 1e9)
-        if not any(self.shares.values()):
-            raise FieldError("mix", "must have a share above 0", dict(self.shares))
+        if not any(shares.values()):
+            raise FieldError("mix", "must have a share above 0", dict(shares))
+        self._check_profile()
+        if self.window is not None:
+            since, until = self.window
+            check_number("window[0]", since, 0, self.seconds)
+            check_number("window[1]", until, since, self.seconds)
+
+    def _check_profile(self) -> None:
         seconds = [second for second, _ in self.profile]
         if seconds != sorted(set(seconds)):
-            raise FieldError("profile", "must have its seconds in rising order", self.profile)
+            rule = "must have its seconds in rising order"
+            raise FieldError("profile", rule, self.profile)
         for n, (second, factor) in enumerate(self.profile):
             check_number(f"profile[{n}][0]", second, 0, self.seconds)
             check_number(f"profile[{n}][1]", factor, 0, 1e6)
-        if self.window is not None:
-            check_number("window[0]", self.window[0], 0, self.seconds)
-            check_number("window[1]", self.window[1], self.window[0], self.seconds)
 
     def _check_faults(self) -> None:
         known = [e.place for e in self.topology.endpoints]
         reached = self.reached()
-        for n, place in enumerate(self.causes):
-            if place not in known:
-                raise FieldError(f"causes[{n}]", f"must be among {_listed(known)}", _shown(place))
-        for name, faults in (("faults", self.faults), ("changes", self.changes)):
-            for n, fault in enumerate(faults):
-                _check_strikes(f"{name}[{n}]", fault, self.places_of(fault), known, reached)
-                self._check_calls(f"{name}[{n}]", fault, reached)
-                self._check_repeats(f"{name}[{n}]", fault)
-                if fault.start_s >= self.seconds:
-                    rule = f"must be before the end at {self.seconds:g}"
-                    raise FieldError(f"{name}[{n}].start_s", rule, fault.start_s)
-        for n, place in enumerate(self.causes):
-            if place not in reached:
-                raise FieldError(f"causes[{n}]", "must be reached by requests", _shown(place))
+        self._check_causes(known, f"must be among {_listed(known)}")
+        for n, fault in enumerate(self.faults):
+            self._check_fault(f"faults[{n}]", fault, known, reached)
+        for n, change in enumerate(self.changes):
+            self._check_fault(f"changes[{n}]", change, known, reached)
+        self._check_causes(reached, "must be reached by requests")
         if bool(self.causes) != bool(self.faults):
             rule = "must be given where there are faults, and only there"
             raise FieldError("causes", rule, self.causes)
         self._check_links()
-        last = max((fault.start_s for fault in self.faults), default=0.0)
-        if self.faults and self.window is not None and self.window[1] <= last:
-            rule = f"must be after the last fault has started, at {last:g}"
-            raise FieldError("window[1]", rule, self.window[1])
+        self._check_window_end()
 
     def _check_links(self) -> None:
         """Refuse a cause that is not linked to a fault by calls."""
-        faulty = {place for fault in self.faults for place in self.places_of(fault)}
-        linked = self.topology.below(faulty) | self.topology.above(faulty)
+        faulty: set[Place] = set()
+        for fault in self.faults:
+            faulty.update(self.places_of(fault))
+        callees = self.topology.below(faulty)
+        callers = self.topology.above(faulty)
+        rule = "must be at a fault, or among those that call it or are called by it"
+        self._check_causes(callees | callers, rule)
+
+    def _check_causes(self, allowed: Collection[Place], rule: str) -> None:
         for n, place in enumerate(self.causes):
-            if place not in linked:
-                rule = "must be at a fault, or among those that call it or are called by it"
+            if place not in allowed:
                 raise FieldError(f"causes[{n}]", rule, _shown(place))
+
+    def _check_fault(
+        self,
+        name: str,
+        fault: Fault,
+        known: list[Place],
+        reached: set[Place],
+    ) -> None:
+        places = self.places_of(fault)
+        _check_places(name, fault, places, known)
+        if not reached.intersection(places):
+            rule = "must be at an endpoint that requests reach"
+            raise FieldError(name, rule, _shown(fault.place))
+        _check_strikes(name, fault)
+        self._check_calls(name, fault, reached)
+        self._check_repeats(name, fault)
+        if fault.start_s >= self.seconds:
+            rule = f"must be before the end at {self.seconds:g}"
+            raise FieldError(f"{name}.start_s", rule, fault.start_s)
+
+    def _check_window_end(self) -> None:
+        """Refuse a window that is over before the last fault has started."""
+        if not self.faults or self.window is None:
+            return
+        last = max(fault.start_s for fault in self.faults)
+        _, until = self.window
+        if until <= last:
+            rule = f"must be after the last fault has started, at {last:g}"
+            raise FieldError("window[1]", rule, until)
 
     def _check_calls(self, name: str, fault: Fault, reached: set[Place]) -> None:
         """Refuse a fault on calls that are never made."""
@@ -240,33 +276,43 @@ class Scenario:
         if caller is None and fault.kind != "network":
             return
         calling = reached if caller is None else reached & {caller}
-        places = self.places_of(fault)
-        if any(self.topology.at(*place).callees.intersection(places) for place in calling):
+        called = self._called_by(calling)
+        if called.intersection(self.places_of(fault)):
             return
-        called = _shown((fault.service, fault.endpoint))
+        place = _shown(fault.place)
         if caller is None:
             rule = "must be at an endpoint that others call: customers use no network"
-            raise FieldError(name, rule, called)
-        rule = f"must be an endpoint that requests reach and that calls {called}"
+            raise FieldError(name, rule, place)
+        rule = f"must be an endpoint that requests reach and that calls {place}"
         raise FieldError(f"{name}.caller", rule, _shown(caller))
 
     def _check_repeats(self, name: str, fault: Fault) -> None:
         """Refuse calls that are made again but are never made once."""
         if not isinstance(fault, VirtualFault) or fault.kind != "repeat":
             return
-        made = {p for place in self.places_of(fault) for p in self.topology.at(*place).callees}
+        places = self.places_of(fault)
+        made = self._called_by(places)
         if not made:
-            where = _shown((fault.service, fault.endpoint))
-            raise FieldError(name, "must be at an endpoint that calls others", where)
+            rule = "must be at an endpoint that calls others"
+            raise FieldError(name, rule, _shown(fault.place))
         if fault.callee is not None and fault.callee not in made:
             rule = f"must be called by it: {_listed(sorted(made))}"
             raise FieldError(f"{name}.callee", rule, _shown(fault.callee))
+
+    def _called_by(self, places: Iterable[Place]) -> set[Place]:
+        """Return the endpoints that these call themselves."""
+        called: set[Place] = set()
+        for place in places:
+            endpoint = self.topology.at(*place)
+            called |= endpoint.callees
+        return called
 
     @property
     def entries(self) -> dict[str, Place]:
         """The endpoints by their names in a mix."""
         places = [endpoint.place for endpoint in self.topology.endpoints]
-        return {name: place for place, name in display_names(places).items()}
+        names = display_names(places)
+        return {name: place for place, name in names.items()}
 
     @property
     def shares(self) -> Mapping[str, float]:
@@ -274,7 +320,9 @@ class Scenario:
         if self.mix is not None:
             return self.mix
         entries = self.entries
-        return MIX if set(entries) == set(MIX) else dict.fromkeys(entries, 1.0)
+        if entries.keys() == MIX.keys():
+            return MIX
+        return dict.fromkeys(entries, 1.0)
 
     def reached(self) -> set[Place]:
         """Return the endpoints that any request reaches."""
@@ -285,7 +333,7 @@ class Scenario:
     def places_of(self, fault: Fault) -> list[Place]:
         """Return the endpoints that have the fault."""
         if fault.endpoint != EVERYWHERE:
-            return [(fault.service, fault.endpoint)]
+            return [fault.place]
         return [endpoint.place for endpoint in self.topology.of(fault.service)]
 
     def interval(self) -> tuple[float, float]:
@@ -298,41 +346,49 @@ class Scenario:
         events = self.faults + self.changes
         if not events:
             return self.seconds / 2, self.seconds
-        since = min(event.start_s for event in events)
-        until = max(end_of(event, self.seconds) for event in events)
-        return since, until
+        starts = [event.start_s for event in events]
+        ends = [end_of(event, self.seconds) for event in events]
+        return min(starts), max(ends)
 
 
 def end_of(fault: Fault, seconds: float) -> float:
     """Return the end of a fault in virtual seconds, at most the end of the run at `seconds`."""
     if fault.length_s is None:
         return seconds
-    return min(fault.start_s + fault.length_s, seconds)
+    end_s = fault.start_s + fault.length_s
+    return min(end_s, seconds)
 
 
-def _check_strikes(
-    name: str, fault: Fault, places: list[Place], known: list[Place], reached: set[Place]
-) -> None:
+def _check_places(name: str, fault: Fault, places: list[Place], known: list[Place]) -> None:
+    """Refuse a fault, or a caller, where there is no endpoint."""
     if fault.endpoint == EVERYWHERE and not isinstance(fault, VirtualFault):
         rule = f"must be one endpoint for a {fault.kind}"
         raise FieldError(f"{name}.endpoint", rule, fault.endpoint)
-    for place in places or [(fault.service, fault.endpoint)]:
+    listed = _listed(known)
+    for place in places or [fault.place]:
         if place not in known:
-            raise FieldError(name, f"must be at one of {_listed(known)}", _shown(place))
+            raise FieldError(name, f"must be at one of {listed}", _shown(place))
     caller = getattr(fault, "caller", None)
     if caller is not None and caller not in known:
-        raise FieldError(f"{name}.caller", f"must be one of {_listed(known)}", _shown(caller))
-    if not reached.intersection(places):
-        where = _shown((fault.service, fault.endpoint))
-        raise FieldError(name, "must be at an endpoint that requests reach", where)
+        rule = f"must be one of {listed}"
+        raise FieldError(f"{name}.caller", rule, _shown(caller))
+
+
+def _check_strikes(name: str, fault: Fault) -> None:
+    """Refuse a fault that does nothing to the requests that it meets."""
     if fault.rate == 0:
-        raise FieldError(f"{name}.rate", "must be above 0 to affect requests", fault.rate)
+        rule = "must be above 0 to affect requests"
+        raise FieldError(f"{name}.rate", rule, fault.rate)
     if fault.length_s == 0:
         raise FieldError(f"{name}.end_s", "must be after start_s", fault.end_s)
-    if fault.kind == "slow" and getattr(fault, "factor", None) == 1:
-        raise FieldError(f"{name}.factor", "must not be 1, which slows nothing", 1.0)
-    if fault.kind == "repeat" and getattr(fault, "times", None) == 1:
-        raise FieldError(f"{name}.times", "must be above 1 to make further calls", 1)
+    if not isinstance(fault, VirtualFault):
+        return
+    if fault.kind == "slow" and fault.factor == 1:
+        rule = "must not be 1, which slows nothing"
+        raise FieldError(f"{name}.factor", rule, 1.0)
+    if fault.kind == "repeat" and fault.times == 1:
+        rule = "must be above 1 to make further calls"
+        raise FieldError(f"{name}.times", rule, 1)
 
 
 def _listed(places: list[Place]) -> str:
@@ -352,18 +408,23 @@ def fault_facts(fault: Fault, scenario: Scenario) -> dict[str, Any]:
 
     The endpoint is None where the fault is at every endpoint of the service.
     """
-    start = virtual_moment(fault.start_s)
-    end = virtual_moment(end_of(fault, scenario.seconds))
-    facts = {"start": start, "end": end} | asdict(fault)
-    del facts["start_s"], facts["end_s"]
+    end_s = end_of(fault, scenario.seconds)
+    facts = {
+        "start": virtual_moment(fault.start_s),
+        "end": virtual_moment(end_s),
+        **asdict(fault),
+    }
+    left_out = {"start_s", "end_s"}
     if fault.kind != "repeat":  # of others they say nothing
-        facts = {name: value for name, value in facts.items() if name not in _REPEATED}
-    endpoint = None if fault.endpoint == EVERYWHERE else fault.endpoint
-    return facts | {"endpoint": endpoint}
+        left_out.update(_REPEATED)
+    if fault.endpoint == EVERYWHERE:
+        facts["endpoint"] = None
+    return {name: value for name, value in facts.items() if name not in left_out}
 
 
 def virtual_moment(second: float) -> str:
     """Return a second of the run as the time that spans show, in ISO 8601."""
-    ns = BEGIN_NS + round(second * 1e6) * 1000
-    time = pd.Timestamp(ns, tz="UTC")
-    return time.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    us = round(second * 1e6)
+    time = pd.Timestamp(BEGIN_NS + us * 1000, tz="UTC")
+    text = time.isoformat(timespec="microseconds")
+    return text.replace("+00:00", "Z")

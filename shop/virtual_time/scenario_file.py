@@ -64,38 +64,46 @@ def find_scenario(name: str) -> Scenario:
     if name in SCENARIOS:
         return SCENARIOS[name]
     if not name.endswith(".toml"):
-        near = get_close_matches(name, SCENARIOS, 1) or list(SCENARIOS)[:1]
-        rule = f"must be one that `scenarios` lists, such as {near[0]!r}, or a .toml file"
+        near = get_close_matches(name, SCENARIOS, 1)
+        example = [*near, *SCENARIOS][0]
+        rule = f"must be one that `scenarios` lists, such as {example!r}, or a .toml file"
         raise FieldError("scenario", rule, name)
     try:
         return read_scenario(name)
     except FieldError as error:
         if error.field == "scenario":
             raise
-        raise FieldError(f"{name}: {error.field}", error.rule, error.value) from None
+        field = f"{name}: {error.field}"
+        raise FieldError(field, error.rule, error.value) from None
 
 
 def _read(path: str | Path) -> dict[str, Any]:
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError):  # ValueError: no file can have such a name
-        raise FieldError("scenario", "must be a file that can be read", str(path)) from None
+        rule = "must be a file that can be read"
+        raise FieldError("scenario", rule, str(path)) from None
     try:
-        return tomllib.loads(data.decode("utf-8-sig"))  # some editors write a byte order mark
+        text = data.decode("utf-8-sig")  # some editors write a byte order mark
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FieldError("scenario", f"must be valid TOML: {error}", str(path)) from None
+        rule = f"must be valid TOML: {error}"
+        raise FieldError("scenario", rule, str(path)) from None
 
 
 def _with_its_shop(table: dict[str, Any]) -> dict[str, Any]:
     """Return the table with a `Topology`: the one that it names, or that of its endpoints."""
-    own = {key: table[key] for key in table if key in _keys(Topology)}
-    others = {key: table[key] for key in table if key not in own}
-    if not own:
-        return others | {"topology": _named_shop(table.get("topology", "seed"))}
+    own_keys = [key for key in table if key in _keys(Topology)]
+    if not own_keys:
+        name = table.get("topology", "seed")
+        return table | {"topology": _named_shop(name)}
     if "topology" in table:
-        rule = f"must not be given together with {', '.join(own)}"
+        rule = f"must not be given together with {', '.join(own_keys)}"
         raise FieldError("topology", rule, table["topology"])
-    return others | {"topology": _made(Topology, own, "")}
+    others = dict(table)
+    own = {key: others.pop(key) for key in own_keys}
+    others["topology"] = _made(Topology, own, "")
+    return others
 
 
 def _named_shop(name: Any) -> Topology:
@@ -109,9 +117,10 @@ def _made(cls: type, table: object, place: str) -> Any:
     """Return an instance of a dataclass, from the table at a place in the file."""
     if not isinstance(table, dict):
         raise FieldError(place, "must be a table", table)
-    cls = _class_of_kind(table, place) if cls is Fault else cls
+    if cls is Fault:
+        cls = _class_of_kind(table, place)
     _check_keys(table, _keys(cls), place)
-    for name in _keys(cls, needed=True):
+    for name in _needed_keys(cls):
         if name not in table:
             raise FieldError(_below(place, name), "must be given", None)
     hints = get_type_hints(cls)
@@ -121,34 +130,43 @@ def _made(cls: type, table: object, place: str) -> Any:
     try:
         return cls(**given)
     except FieldError as error:
-        raise FieldError(_below(place, error.field), error.rule, error.value) from None
+        field = _below(place, error.field)
+        raise FieldError(field, error.rule, error.value) from None
 
 
 def _class_of_kind(table: dict[str, Any], place: str) -> type:
+    kind = table.get("kind")
     kinds = (*STRIKES, *FAULT_KINDS)
-    if "kind" in table and table["kind"] not in kinds:
+    if "kind" in table and kind not in kinds:
         rule = f"must be one of {', '.join(kinds)}"
-        raise FieldError(_below(place, "kind"), rule, table["kind"])
-    return VirtualFault if table.get("kind") in FAULT_KINDS else Fault
+        raise FieldError(_below(place, "kind"), rule, kind)
+    return VirtualFault if kind in FAULT_KINDS else Fault
 
 
-def _keys(cls: Any, needed: bool = False) -> tuple[str, ...]:
-    """Return the fields of a dataclass; if `needed`, those without a default."""
-    return tuple(field.name for field in fields(cls) if not (needed and _has_default(field)))
+def _keys(cls: Any) -> tuple[str, ...]:
+    """Return the fields of a dataclass."""
+    return tuple(field.name for field in fields(cls))
+
+
+def _needed_keys(cls: Any) -> list[str]:
+    """Return the fields of a dataclass that have no default."""
+    return [field.name for field in fields(cls) if not _has_default(field)]
 
 
 def _has_default(field: Field) -> bool:
-    return field.default is not MISSING or field.default_factory is not MISSING
+    defaults = field.default, field.default_factory
+    return defaults != (MISSING, MISSING)
 
 
 def _check_keys(table: dict[str, Any], known: Sequence[str], place: str) -> None:
     for key, value in table.items():
-        if key not in known:
-            near = get_close_matches(key, known, 1)
-            rule = f"one of the keys {', '.join(known)}"
-            if near:
-                rule = f"a known key, perhaps {near[0]}"
-            raise FieldError(_below(place, key), f"must be {rule}", value)
+        if key in known:
+            continue
+        near = get_close_matches(key, known, 1)
+        rule = f"must be one of the keys {', '.join(known)}"
+        if near:
+            rule = f"must be a known key, perhaps {near[0]}"
+        raise FieldError(_below(place, key), rule, value)
 
 
 def _below(place: str, key: str) -> str:
@@ -161,17 +179,19 @@ def _below(place: str, key: str) -> str:
 def _decoded(hint: Any, value: Any, place: str) -> Any:
     if is_dataclass(hint):
         kind: Any = hint
-        return value if isinstance(value, kind) else _made(kind, value, place)
+        is_made = isinstance(value, kind)
+        return value if is_made else _made(kind, value, place)
     origin = get_origin(hint)
     parts = get_args(hint)
     if origin in (Union, UnionType):
-        return _decoded(_fitting(parts, value), value, place)
+        fitting = _fitting(parts, value)
+        return _decoded(fitting, value, place)
     if origin is tuple:
         return _array(parts, value, place)
     if origin is Mapping:
         return _mapping(parts[1], value, place)
     rule, types = SCALARS[hint]
-    if not isinstance(value, types) or (isinstance(value, bool) and hint is not bool):
+    if type(value) not in types:
         raise FieldError(place, f"must be {rule}", value)
     return value
 
@@ -191,11 +211,16 @@ def _array(parts: tuple[Any, ...], value: Any, place: str) -> tuple[Any, ...]:
         parts = (parts[0],) * len(value)
     if len(value) != len(parts):
         raise FieldError(place, f"must be a list of {len(parts)}", value)
-    pairs = enumerate(zip(parts, value, strict=True))
-    return tuple(_decoded(part, one, f"{place}[{n}]") for n, (part, one) in pairs)
+    items = []
+    for n, (part, one) in enumerate(zip(parts, value, strict=True)):
+        items.append(_decoded(part, one, f"{place}[{n}]"))
+    return tuple(items)
 
 
 def _mapping(part: Any, value: Any, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FieldError(place, "must be a table", value)
-    return {key: _decoded(part, one, f"{place}[{key!r}]") for key, one in value.items()}
+    items = {}
+    for key, one in value.items():
+        items[key] = _decoded(part, one, f"{place}[{key!r}]")
+    return items

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from aiops_lab.checks import FieldError
 from aiops_lab.endpoints import display_names
 from shop.virtual_time.frames import Records, frame_of, trace_ids_of
+from shop.virtual_time.parts import Node
 from shop.virtual_time.scenario import BEGIN_NS, Place, Scenario
 from shop.virtual_time.simulate import SPAN_FIELDS, Run, virtual
 
@@ -57,57 +58,94 @@ def twin(scenario: Scenario, seed: int = 0, progress: bool | None = None) -> Twi
     ['/checkout', '/payment']
     """
     calm = replace(scenario, faults=(), causes=())
-    with_fault = Run(scenario, seed).spans(progress)
-    without = Run(calm, seed).spans(progress)
+    faulty_run = Run(scenario, seed)
+    calm_run = Run(calm, seed)
+    with_fault = faulty_run.spans(progress)
+    without = calm_run.spans(progress)
     effect = _effect(with_fault, without, scenario, seed)
     if scenario.faults and not effect["changed"].any():
-        shown = ", ".join(f"{f.kind} at {f.service} {f.endpoint}" for f in scenario.faults)
-        raise FieldError("faults", f"must have an effect on some request (seed {seed})", shown)
-    faulty = frame_of(with_fault, scenario, seed)
-    return Twin(faulty, frame_of(without, scenario, seed), effect)
+        shown = [f"{each.kind} at {each.service} {each.endpoint}" for each in scenario.faults]
+        rule = f"must have an effect on some request (seed {seed})"
+        raise FieldError("faults", rule, ", ".join(shown))
+    return Twin(
+        frame_of(with_fault, scenario, seed),
+        frame_of(without, scenario, seed),
+        effect,
+    )
 
 
-def _effect(with_fault: Records, without: Records, scenario: Scenario, seed: int) -> pd.DataFrame:
-    end = round(scenario.seconds * 1e6)
-    roots_with = _roots(with_fault).add_suffix("_with")
-    roots_without = _roots(without).add_suffix("_without")
-    both = roots_with.join(roots_without, how="outer")
-    code = both["code_without"].fillna(both["code_with"]).to_numpy(dtype=np.int64)
-    start = both["start_without"].fillna(both["start_with"]).to_numpy(dtype=np.int64)
-    both = both.fillna(REFUSED)
-    entries = {place: name for name, place in scenario.entries.items()}
-    entry = [entries[without.nodes[c // 2].spot.endpoint.place] for c in code]
-    ms: dict[str, NDArray] = {}
-    failed: dict[str, NDArray] = {}
-    for side in ("with", "without"):
-        closed = both[f"end_{side}"].to_numpy(float)
-        status = both[f"status_{side}"].to_numpy(float)
-        ms[side] = np.where(closed >= 0, closed - start, np.nan) / 1e3
-        stuck = (closed < 0) & (end - start >= UNANSWERED_US)
-        failed[side] = (closed == REFUSED) | stuck | (status >= 500)
-    other_end = both["end_with"] != both["end_without"]
-    other_status = both["status_with"] != both["status_without"]
-    changed = other_end | other_status
+def _effect(
+    with_fault: Records,
+    without: Records,
+    scenario: Scenario,
+    seed: int,
+) -> pd.DataFrame:
+    faulty = _roots(with_fault)
+    calm = _roots(without)
+    requests = faulty.index.union(calm.index)
+    faulty = faulty.reindex(requests)
+    calm = calm.reindex(requests)
+    code = calm["code"].fillna(faulty["code"]).to_numpy(dtype=np.int64)
+    start = calm["start"].fillna(faulty["start"]).to_numpy(dtype=np.int64)
+    names = _entry_names(without, scenario)
+    run_end = round(scenario.seconds * 1e6)
+    is_old = run_end - start >= UNANSWERED_US
+    ms_with, failed_with = _outcomes(faulty, start, is_old)
+    ms_without, failed_without = _outcomes(calm, start, is_old)
+    answers = ["end", "status"]
+    is_equal = faulty[answers].fillna(REFUSED) == calm[answers].fillna(REFUSED)
+    trace_ids = trace_ids_of(requests.to_numpy(), seed)
     return pd.DataFrame(
         {
-            "trace_id": pd.Series(trace_ids_of(both.index.to_numpy(), seed), dtype=object),
-            "entry": pd.Series(entry, dtype=object),
+            "trace_id": pd.Series(trace_ids, dtype=object),
+            "entry": pd.Series([names[each] for each in code], dtype=object),
             "start": pd.to_datetime(BEGIN_NS + start * 1000, unit="ns", utc=True),
-            "ms_with": ms["with"],
-            "ms_without": ms["without"],
-            "failed_with": failed["with"],
-            "failed_without": failed["without"],
-            "extra_ms": ms["with"] - ms["without"],
-            "changed": changed.to_numpy(),
+            "ms_with": ms_with,
+            "ms_without": ms_without,
+            "failed_with": failed_with,
+            "failed_without": failed_without,
+            "extra_ms": ms_with - ms_without,
+            "changed": ~is_equal.all(axis=1).to_numpy(),
         }
     )
 
 
+def _outcomes(roots: pd.DataFrame, start: NDArray, is_old: NDArray) -> tuple[NDArray, NDArray]:
+    """Return how long each request took in ms, NaN where it is open, and whether it failed.
+
+    `start` in µs; `is_old`: began so long before the end that without an answer it has failed.
+    """
+    end = roots["end"].fillna(REFUSED).to_numpy(float)
+    status = roots["status"].to_numpy(float)
+    has_ended = end >= 0
+    lasted_us = np.where(has_ended, end - start, np.nan)
+    is_refused = end == REFUSED
+    is_stuck = ~has_ended & is_old
+    failed = is_refused | is_stuck | (status >= 500)
+    return lasted_us / 1e3, failed
+
+
+def _entry_names(records: Records, scenario: Scenario) -> dict[int, str]:
+    """Return the names of the entries by the codes of their nodes."""
+    names = {place: name for name, place in scenario.entries.items()}
+    by_code = {}
+    for node in _entry_nodes(records):
+        place = node.spot.endpoint.place
+        by_code[node.code] = names[place]
+    return by_code
+
+
+def _entry_nodes(records: Records) -> list[Node]:
+    return [node for node in records.nodes if node.parent is None]
+
+
 def _roots(records: Records) -> pd.DataFrame:
     """Return the records of the spans of the entries, indexed by request."""
-    entries = [node.code for node in records.nodes if node.parent is None]
-    rows = records.rows[np.isin(records.rows[:, 1], entries)]
-    return pd.DataFrame(rows, columns=list(SPAN_FIELDS)).set_index("request").sort_index()
+    every = pd.DataFrame(records.rows, columns=list(SPAN_FIELDS))
+    codes = [node.code for node in _entry_nodes(records)]
+    is_root = every["code"].isin(codes)
+    roots = every[is_root].set_index("request")
+    return roots.sort_index()
 
 
 # ---- what the twins show
@@ -126,14 +164,20 @@ def affected(pair: Twin, since_s: float = 0.0, until_s: float = np.inf) -> list[
     now = now.reindex(every)
     usual = usual.reindex(every)
     more = now.fillna(usual) - usual.fillna(0.0)
-    much_slower = more["ms"] > 0.1 * usual["ms"]
-    slower = (more["ms"] > 3.0) & much_slower
-    worse = slower | (more["failed"] > 0.02) | (more["stuck"] >= 3)
-    return sorted((str(service), str(endpoint)) for service, endpoint in worse.index[worse])
+    tenth_ms = 0.1 * usual["ms"]
+    is_slower = (more["ms"] > 3.0) & (more["ms"] > tenth_ms)
+    fails_more = more["failed"] > 0.02
+    hangs_more = more["stuck"] >= 3
+    is_worse = is_slower | fails_more | hangs_more
+    places = more.index[is_worse]
+    return sorted((str(service), str(endpoint)) for service, endpoint in places)
 
 
 def affected_by_each(
-    scenario: Scenario, seed: int, pair: Twin, progress: bool | None = None
+    scenario: Scenario,
+    seed: int,
+    pair: Twin,
+    progress: bool | None = None,
 ) -> list[list[Place]]:
     """Return for each fault the endpoints that it degrades alone.
 
@@ -144,30 +188,40 @@ def affected_by_each(
     reached = scenario.reached()
     every: list[list[Place]] = []
     for fault in scenario.faults:
-        causes = tuple(place for place in scenario.places_of(fault) if place in reached)
-        alone = replace(scenario, faults=(fault,), causes=causes)
+        places = scenario.places_of(fault)
+        causes = [place for place in places if place in reached]
+        alone = replace(scenario, faults=(fault,), causes=tuple(causes))
         spans = virtual(alone, seed, progress)
-        every.append(affected(pair._replace(with_fault=spans), *alone.interval()))
+        alone_pair = pair._replace(with_fault=spans)
+        every.append(affected(alone_pair, *alone.interval()))
     return every
 
 
 def _endpoint_means(frame: pd.DataFrame, since_s: float, until_s: float) -> Any:
     """Return mean duration (ms), share of failures and number of stuck requests by endpoint."""
-    at = _start_s(frame)
-    inside = (at >= since_s) & (at < until_s)
-    served = frame[inside & (frame["kind"] == "server")]
-    last = (at + frame["duration_ms"].fillna(0.0) / 1e3).max()
-    age_s = last - at[served.index]
-    stuck = served["duration_ms"].isna() & (age_s >= UNANSWERED_US / 1e6)
-    judged = served.assign(stuck=stuck, failed=served["status"] >= 500)
-    return judged.groupby(["service", "endpoint"], observed=True).agg(
-        ms=("duration_ms", "mean"), failed=("failed", "mean"), stuck=("stuck", "sum")
+    start_s = _start_s(frame)
+    is_inside = (start_s >= since_s) & (start_s < until_s)
+    is_server = frame["kind"] == "server"
+    served = frame[is_inside & is_server]
+    seen_s = start_s + frame["duration_ms"].fillna(0.0) / 1e3
+    age_s = seen_s.max() - start_s[served.index]
+    is_old = age_s >= UNANSWERED_US / 1e6
+    judged = served.assign(
+        failed=served["status"] >= 500,
+        stuck=served["duration_ms"].isna() & is_old,
+    )
+    groups = judged.groupby(["service", "endpoint"], observed=True)
+    return groups.agg(
+        ms=("duration_ms", "mean"),
+        failed=("failed", "mean"),
+        stuck=("stuck", "sum"),
     )
 
 
 def _start_s(frame: pd.DataFrame) -> pd.Series:
     """Return the starts of the spans in seconds of the virtual clock."""
-    return (frame["start"].astype("int64") - BEGIN_NS) / 1e9
+    since_begin_ns = frame["start"].astype("int64") - BEGIN_NS
+    return since_begin_ns / 1e9
 
 
 def as_of(frame: pd.DataFrame, since_s: float, until_s: float) -> pd.DataFrame:
@@ -176,13 +230,16 @@ def as_of(frame: pd.DataFrame, since_s: float, until_s: float) -> pd.DataFrame:
     Spans that end later are open. A trace that began earlier is included, because older requests
     may delay younger ones.
     """
-    start = _start_s(frame)
-    end = start + frame["duration_ms"].fillna(np.inf) / 1e3
-    last = end.groupby(frame["trace_id"]).transform("max")
-    chosen = (last >= since_s) & (start < until_s)
-    found = frame[chosen].copy()
-    is_open = (end >= until_s)[chosen]
-    found.loc[is_open, ["duration_ms", "status"]] = [np.nan, 0]
+    start_s = _start_s(frame)
+    lasts_s = frame["duration_ms"].fillna(np.inf) / 1e3
+    end_s = start_s + lasts_s
+    by_trace = end_s.groupby(frame["trace_id"])
+    trace_end_s = by_trace.transform("max")
+    is_chosen = (trace_end_s >= since_s) & (start_s < until_s)
+    found = frame[is_chosen].copy()
+    is_open = (end_s >= until_s)[is_chosen]
+    found.loc[is_open, "duration_ms"] = np.nan
+    found.loc[is_open, "status"] = 0
     found.loc[is_open, "error"] = None
     return found.reset_index(drop=True)
 
@@ -192,15 +249,21 @@ def windows_of(scenario: Scenario, frame: pd.DataFrame) -> tuple[pd.DataFrame, p
 
     The first has the traces that had ended by then.
     """
-    since, until = scenario.interval()
-    begins: Iterable[float] = (f.start_s for f in scenario.faults + scenario.changes)
-    calm_until = min([since, *begins])
-    end = _start_s(frame) + frame["duration_ms"] / 1e3
-    ended = (end < calm_until).groupby(frame["trace_id"]).transform("all")
-    return frame[ended].reset_index(drop=True), as_of(frame, since, until)
+    since_s, until_s = scenario.interval()
+    events = scenario.faults + scenario.changes
+    begins_s = [event.start_s for event in events]
+    calm_until_s = min([since_s, *begins_s])
+    lasts_s = frame["duration_ms"] / 1e3
+    end_s = _start_s(frame) + lasts_s
+    is_over = end_s < calm_until_s
+    by_trace = is_over.groupby(frame["trace_id"])
+    before = frame[by_trace.transform("all")]
+    now = as_of(frame, since_s, until_s)
+    return before.reset_index(drop=True), now
 
 
 def display_name(places: Iterable[Place], scenario: Scenario) -> list[str]:
     """Return the names of endpoints: the route, or "service route" where two services share it."""
-    names = display_names([e.place for e in scenario.topology.endpoints])
+    known = [endpoint.place for endpoint in scenario.topology.endpoints]
+    names = display_names(known)
     return [names[place] for place in places]
