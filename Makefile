@@ -14,7 +14,7 @@ WORKERS ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab students test test-lessons test-browser test-claims test-apps torture check bench peers docs clean
+.PHONY: help demo lab students test test-lessons test-browser test-claims test-lite test-apps torture check bench peers docs lite clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -47,6 +47,9 @@ test-browser: $(VENV)/set-up-browser  ## in Chromium: run lesson 03 and move a s
 test-claims: $(VENV)/set-up-test  ## plant wrong claims in copies of the lessons and see each one found (some minutes)
 	@$(PY) -m pytest -m claims -n 2 --durations=0 --durations-min=1 tests/claims
 
+test-lite: $(VENV)/set-up-test  ## run the lessons that a browser can run, without compiler, sockets and new threads (some minutes)
+	@$(PY) -m pytest -m lite -n 2 --durations=0 --durations-min=1 tests/test_blocked.py
+
 test-apps: $(VENV)/set-up-test  ## serve real applications with gunicorn, break each and see its cause named (ten minutes)
 	@$(PY) -m pytest -m apps -n 2 --durations=0 --durations-min=1 tests/apps
 
@@ -71,8 +74,16 @@ docs: $(VENV)/set-up-docs  ## build the documentation site into docs/_build/html
 	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+lite: $(VENV)-lite/set-up  ## build a JupyterLite site into build/lite/site: the lessons in a browser, without an installation
+	@rm -rf build/lite build/lib
+	@$(VENV)-lite/bin/python notebooks/hosted.py lite build/lite/files
+	@$(VENV)-lite/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/lite/pypi .
+	@$(VENV)-lite/bin/python -m jupyterlite_core build --log-level ERROR --no-sourcemaps --lite-dir build/lite \
+	  --output-dir build/lite/site > build/lite/log || { cat build/lite/log; exit 1; }
+	@echo "build/lite/site/lab/index.html, for a web server: python -m http.server -d build/lite/site"
+
 clean:  ## remove .venv and what the tools left behind
-	@rm -rf $(VENV) $(VENV)-peers solved docs/_build docs/lessons docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) $(VENV)-peers $(VENV)-lite solved build/lite docs/_build docs/lessons docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 # One virtual environment for all commands; each adds what it needs, so that the demo does not wait for JupyterLab.
 $(VENV)/set-up-demo: EXTRAS := [shop,plots,fast]
@@ -99,4 +110,11 @@ $(VENV)-peers/set-up: pyproject.toml
 	@$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check ".[fast]" RCAEval fse-baro networkx \
 	  matplotlib tqdm arch scikit-learn scipy statsmodels
 	@$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps vus
+	@touch $@
+
+# What builds the site, in an environment of its own: its parts want one version of JupyterLab.
+$(VENV)-lite/set-up: pyproject.toml
+	@test -d $(VENV)-lite || $(PYTHON) -m venv $(VENV)-lite
+	@$(VENV)-lite/bin/python -m pip install --quiet --disable-pip-version-check jupyter_server "jupyterlite-core>=0.6,<0.9" \
+	  "jupyterlite-pyodide-kernel>=0.6,<0.9" jupyterlab_widgets nbformat
 	@touch $@

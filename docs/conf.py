@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "notebooks")]
+
+import hosted  # noqa: E402
 
 project = "AIOps Lab"
 author = "AIOps Lab contributors"
@@ -46,6 +51,15 @@ def copy_pages(_: object) -> None:
         shutil.copy(ROOT / page, HERE / page.lower())
 
 
-def setup(app: object) -> None:
+def add_badges(_: object, page: str, text: list[str]) -> None:
+    """Put badges on the map of the course: where the site is built for a repository on GitHub."""
+    repository = os.environ.get("GITHUB_REPOSITORY")
+    if repository and page in ("index", "lessons/README"):
+        title, rest = text[0].split("\n", 1)
+        text[0] = f"{title}\n\n{hosted.badges(repository)}\n{rest}"
+
+
+def setup(app: Sphinx) -> None:
     """Copy the pages before Sphinx looks for them."""
     copy_pages(app)
+    app.connect("source-read", add_badges)

@@ -53,6 +53,7 @@ Nobody knows.
 
 
 copies = script("copies")
+hosted = script("hosted")
 
 
 def lesson(exercises: str = EXERCISES) -> NotebookNode:
@@ -250,3 +251,24 @@ def test_the_command_says_what_it_can_do(
         assert ended.value.code == code
     told = capsys.readouterr().out
     assert all(word in told for word in ("--outputs", "--force", "students/"))
+
+
+def test_a_hosted_copy_first_installs_what_it_needs(tmp_path: Path) -> None:
+    cell = hosted.COLAB.format(repository="ann/lab")
+    for path in hosted.copy_hosted(tmp_path, cell):
+        code = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+        assert code[0].source == cell
+        assert "begin()" in code[1].source
+        assert not any(cell.outputs for cell in code)
+    assert "https://github.com/ann/lab " in cell
+    assert (tmp_path / hosted.FIRST).exists()
+
+
+def test_badges_lead_to_a_repository_and_stand_in_the_readme() -> None:
+    line = hosted.badges("ann/lab")
+    assert "https://mybinder.org/v2/gh/ann/lab/HEAD" in line
+    assert "https://ann.github.io/lab/lite/lab/index.html" in line
+    assert "/github/ann/lab/blob/colab/00_a_shop" in line
+    assert hosted.BETWEEN.search((ROOT / "README.md").read_text("utf-8"))
+    with pytest.raises(ValueError, match="repository must be OWNER/NAME, got 'lab'"):
+        hosted.badges("lab")
