@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from aiops_lab.record.calls import Peers, begin_call, inject
+from aiops_lab.record.calls import Peers, begin_call
 from aiops_lab.record.recorder import Recorder, Sink, describe_call_error, known_status
 
 
@@ -36,10 +36,8 @@ def trace_config(
     names: Peers = {} if peers is None else peers
 
     async def begin(session: Any, context: Any, request: aiohttp.TraceRequestStartParams) -> None:
-        span = begin_call(recorder, names, request.method, str(request.url))
-        inject(span, request.headers)
-        span.show()
-        context.span = span
+        address = str(request.url)
+        context.span = begin_call(recorder, names, request.method, address, request.headers)
 
     async def end(session: Any, context: Any, answer: aiohttp.TraceRequestEndParams) -> None:
         context.span.status = known_status(answer.response.status)

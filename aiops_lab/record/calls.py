@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from time import perf_counter_ns, time_ns
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from aiops_lab.endpoints import OVERFLOW, fold, known_method
+from aiops_lab.endpoints import METHODS, OVERFLOW, fold, known_method
 from aiops_lab.record.recorder import Callee, Context, OpenSpan, Recorder, context_of_call
-from aiops_lab.record.trace_context import format_traceparent
+from aiops_lab.record.trace_context import format_traceparent, new_span_id
 
 PORTS = {"http": 80, "https": 443}
 
@@ -18,14 +19,21 @@ MAX_PLACES = 512  # that are remembered: with an id in each URL, those of the la
 
 _USER = re.compile(r"^(\s*(?:[a-zA-Z][\w+.-]*:)?//)[^/]*@")  # at the begin of an address
 
+_new_span = OpenSpan.__new__
+
 Peers = Mapping[str, str]
 """The names of called services, by their base urls."""
 
 
 def begin_call(
-    recorder: Recorder, peers: Peers, method: str, address: str, context: Context | None = None
+    recorder: Recorder,
+    peers: Peers,
+    method: str,
+    address: str,
+    headers: Any,
+    context: Context | None = None,
 ) -> OpenSpan:
-    """Return the client span of a call that begins now.
+    """Return the client span of a call that begins now; its headers carry the trace on.
 
     Parameters
     ----------
@@ -35,30 +43,49 @@ def begin_call(
         The longest base that fits is taken; without one a peer is named host:port.
     method, address
         Of the request; an address may be any text.
+    headers
+        Of the request: what they said of a trace is replaced.
     context
         Where the call belongs. Default: below the current request, else a new trace.
     """
-    address = _without_private(address)
-    known = None if peers else recorder.places.get(address)
-    peer, endpoint = known or _find_place(recorder, peers, address)
-    context = context_of_call() if context is None else context
-    span = OpenSpan(recorder, endpoint, context, "client", peer)
-    span.method = known_method(method)
+    # One frame for what could be four: this runs once a call, with cold caches.
+    place = None if peers else recorder.places.get(address)
+    if place is None:
+        place = _place_of(recorder, peers, address)
+    span = _new_span(OpenSpan)
+    span.recorder = recorder
+    span.peer, span.endpoint = place
+    span.kind = "client"
+    span.method = method if method in METHODS else known_method(method)
+    span.status = 0
+    span.error = span.first_byte_ns = None
+    span.ended = False
+    trace_id, span.parent_id, flags, state = context_of_call() if context is None else context
+    span.trace_id, span.flags, span.tracestate = trace_id, flags, state
+    span_id = span.span_id = new_span_id()
+    headers["traceparent"] = format_traceparent(trace_id, span_id, flags)
+    if state:
+        headers["tracestate"] = state
+    else:
+        try:  # noqa: SIM105  # suppress() costs more than all else here
+            del headers["tracestate"]  # a copied header would belong to another trace
+        except KeyError:
+            pass
+    span.start_ns = time_ns()
+    span.begun = perf_counter_ns()
+    recorder.opened[span_id] = span
     return span
 
 
-def inject(span: OpenSpan, headers: Any) -> str:
-    """Write the trace context into the headers of a call and return the traceparent."""
-    traceparent = format_traceparent(span.trace_id, span.span_id, span.flags)
-    headers["traceparent"] = traceparent
-    if span.tracestate:
-        headers["tracestate"] = span.tracestate
-        return traceparent
-    try:  # noqa: SIM105  # suppress() costs more than all else here
-        del headers["tracestate"]  # a copied header would belong to another trace
-    except KeyError:
-        pass
-    return traceparent
+def _place_of(recorder: Recorder, peers: Peers, address: str) -> Callee:
+    """Return whom a call reaches and where, from what is known of calls before where that serves.
+
+    What is known is kept by what `_without_private` leaves, so a whole address that is known has
+    nothing private.
+    """
+    address = _without_private(address)
+    known = None if peers else recorder.places.get(address)
+    return known or _find_place(recorder, peers, address)
 
 
 def _find_place(recorder: Recorder, peers: Peers, address: str) -> Callee:

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from aiops_lab.record.calls import Peers, begin_call, inject
+from aiops_lab.record.calls import Peers, begin_call
 from aiops_lab.record.recorder import OpenSpan, Recorder, Sink, describe_call_error, known_status
 
 
@@ -30,10 +30,8 @@ class _Traced:
 
     def begin(self, request: httpx.Request) -> OpenSpan:
         """Return the span of a request, and let its headers carry the trace."""
-        span = begin_call(self.recorder, self.peers, request.method, str(request.url))
-        inject(span, request.headers)
-        span.show()
-        return span
+        address = str(request.url)
+        return begin_call(self.recorder, self.peers, request.method, address, request.headers)
 
 
 class TracedTransport(_Traced, httpx.BaseTransport):

@@ -12,18 +12,18 @@ import requests
 from requests.adapters import BaseAdapter
 
 from aiops_lab.record.bodies import end_with_body
-from aiops_lab.record.calls import Peers, begin_call, inject
+from aiops_lab.record.calls import Peers, begin_call
 from aiops_lab.record.recorder import (
     Context,
     OpenSpan,
     Recorder,
     Sink,
-    context_of_call,
     current_call,
     describe_call_error,
     known_status,
 )
 from aiops_lab.record.redaction import Redact, redact_secrets
+from aiops_lab.record.trace_context import format_traceparent
 
 
 class Session(requests.Session):
@@ -71,7 +71,7 @@ class Session(requests.Session):
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request, with its trace context, and record the call."""
         current = current_call.get()
-        if current is not None and current.is_carried_by(request):  # a redirect
+        if current is not None and current.context_of(request) is not None:  # a redirect
             return super().send(request, **kwargs)
         token = current_call.set(SentCall())  # once a call: a context variable is slow to set
         try:
@@ -84,25 +84,30 @@ class Session(requests.Session):
         adapter = super().get_adapter(url)  # type: ignore[arg-type]
         if current_call.get() is None:
             return adapter
-        parts = adapter, self.recorder, self.peers
         known = self._recording
-        if known is None or not known.is_made_of(*parts):
-            known = self._recording = _RecordingAdapter(*parts)
+        if known is None or not known.is_made_of(adapter, self.recorder, self.peers):
+            known = self._recording = _RecordingAdapter(adapter, self.recorder, self.peers)
         return known
 
 
 class SentCall:
-    """What the hops of one call share: the traceparent that the last one sent, and the context."""
+    """What the hops of one call share: the span of the last one."""
 
-    traceparent = ""
-    context: Context | None = None  # nothing was sent yet
+    __slots__ = ("span",)
 
-    def is_carried_by(self, request: Any) -> bool:
-        """Return whether a request was copied from the last hop, as redirects are."""
-        if self.context is None:
-            return False
+    def __init__(self) -> None:
+        self.span: OpenSpan | None = None  # nothing was sent yet
+
+    def context_of(self, request: Any) -> Context | None:
+        """Return the context of a request that was copied from the last hop, as redirects are."""
+        span = self.span
+        if span is None:
+            return None
         headers = getattr(request, "headers", None) or {}
-        return headers.get("traceparent") == self.traceparent
+        sent = format_traceparent(span.trace_id, span.span_id, span.flags)
+        if headers.get("traceparent") != sent:
+            return None
+        return span.trace_id, span.parent_id, span.flags, span.tracestate
 
 
 class _RecordingAdapter(BaseAdapter):
@@ -147,11 +152,8 @@ class _RecordingAdapter(BaseAdapter):
 
     def _begin(self, request: requests.PreparedRequest) -> OpenSpan:
         call = current_call.get() or SentCall()
-        follows = call.context is not None and call.is_carried_by(request)
-        context = call.context if follows else context_of_call()
+        context = None if call.span is None else call.context_of(request)
         method, url = request.method or "GET", request.url or ""
-        span = begin_call(self._recorder, self._peers, method, url, context)
-        call.traceparent = inject(span, request.headers)
-        call.context = context
-        span.show()
+        span = begin_call(self._recorder, self._peers, method, url, request.headers, context)
+        call.span = span
         return span
