@@ -62,6 +62,7 @@ TESTS = {
     **{f"detect.detectors.{name}": THRESHOLDS for name in DETECTORS},
     "detect.baselines": ("detect/test_baselines.py", "detect/test_thresholds.py"),
     "detect.detectors.shift": ("detect/test_thresholds.py", "detect/test_shifts.py"),
+    "detect.judged": THRESHOLDS,
     "detect.scoring": THRESHOLDS,
     "explain.deviations": ("explain/test_evidence.py", "explain/test_config.py"),
     "explain.ledger": LEDGER,

@@ -159,6 +159,10 @@ FIELDS = (
 BASELINE = np.dtype([(name, "f8") for name in FIELDS])
 """One baseline as a record, for arrays that the compiled kernel can change in place."""
 
+WARM_WINDOWS = 12
+"""Windows that a baseline must have learned before lasting shifts are looked for and its rate of
+arrivals is used. Raising it delays the detectors of lasting shifts and silences."""
+
 LONG_LIVED = 0.05
 """Share of requests longer than ``timeout_s`` from which on an endpoint keeps connections open on
 purpose (event streams, long polls): how long one lasts is then no latency. Raising it reports more

@@ -50,6 +50,7 @@ class Evidence:
         names_at: Callable[[int], dict[Key, str]],
     ) -> None:
         self._recording = recording
+        self._requests = recording.requests
         self._frame = recording.spans.source.frame
         self._calls = calls
         self._sensitivity = sensitivity
@@ -57,8 +58,8 @@ class Evidence:
         self._ends = recording.requests.end[recording.by_end]
         self._between = cache(self._find_between)  # many anomalies have the same window
         # Of pooled windows only: all others are as long as the knob says.
-        pooled = windows[windows["seconds"] != sensitivity.window_s]
-        by_place = pooled.set_index(["window", "service", "endpoint"])
+        is_pooled = windows["seconds"] != sensitivity.window_s
+        by_place = windows[is_pooled].set_index(["window", "service", "endpoint"])
         self._seconds = by_place["seconds"].to_dict()
 
     def attach_all(self, by_detector: Sequence[tuple[AnyDetector, Anomaly]]) -> list[Anomaly]:
@@ -67,24 +68,26 @@ class Evidence:
             return []
         ends = pd.DatetimeIndex([anomaly.end for _, anomaly in by_detector])
         ends_ns = ends.as_unit("ns").asi8.tolist()
-        pairs = zip(by_detector, ends_ns, strict=True)
-        rows = [self._rows(detector, anomaly, until) for (detector, anomaly), until in pairs]
-        all_told = zip(by_detector, ends_ns, self._traces(rows), strict=True)
-        named = [self._named(anomaly, until, told) for (_, anomaly), until, told in all_told]
+        rows = []
+        for (detector, anomaly), until in zip(by_detector, ends_ns, strict=True):
+            shown = self._shows(detector, anomaly, until)
+            rows.append(np.sort(self._requests.row[shown]))  # of the frame, in order
+        named = []
+        traces = self._traces(rows)
+        for (_, anomaly), until, seen in zip(by_detector, ends_ns, traces, strict=True):
+            named.append(self._named(anomaly, until, seen))
         failing = [n for n, (detector, _) in enumerate(by_detector) if _tells_messages(detector)]
-        for n, messages in zip(failing, self._messages([rows[n] for n in failing]), strict=True):
-            told_too = named[n].evidence | {"sample_errors": messages}
-            named[n] = replace(named[n], evidence=told_too)
+        messages = self._messages([rows[n] for n in failing])
+        for n, errors in zip(failing, messages, strict=True):
+            evidence = named[n].evidence | {"sample_errors": errors}
+            named[n] = replace(named[n], evidence=evidence)
         return named
-
-    def _rows(self, detector: AnyDetector, anomaly: Anomaly, until: int) -> NDArray:
-        """Return the rows of the frame that show an anomaly, in order."""
-        return np.sort(self._recording.requests.row[self._shows(detector, anomaly, until)])
 
     def _traces(self, rows: list[NDArray]) -> list[list[str]]:
         """Return the trace of each of the first rows of each anomaly, all looked up at once."""
         first = [row[:_MOST_TRACES] for row in rows]
-        return _split(self._frame["trace_id"].iloc[np.concatenate(first)], first)
+        looked_up = self._frame["trace_id"].iloc[np.concatenate(first)]
+        return _split(looked_up, first)
 
     def _messages(self, rows: list[NDArray]) -> list[list[str]]:
         """Return the first different errors of each anomaly; "HTTP 503" where no text was
@@ -94,8 +97,9 @@ class Evidence:
             return []
         requests = self._frame[["status", "error"]].iloc[np.concatenate(rows)]
         status = "HTTP " + requests["status"].astype(str)
-        messages = _split(requests["error"].astype(object).fillna(status), rows)
-        return [list(dict.fromkeys(texts))[:_MOST_MESSAGES] for texts in messages]
+        texts = requests["error"].astype(object).fillna(status)
+        different = [list(dict.fromkeys(some)) for some in _split(texts, rows)]
+        return [some[:_MOST_MESSAGES] for some in different]
 
     def _named(self, anomaly: Anomaly, until: int, traces: list[str]) -> Anomaly:
         """Return an anomaly with its name and the traces that show it, one entry a request."""
@@ -110,17 +114,22 @@ class Evidence:
 
     def _shows(self, detector: AnyDetector, anomaly: Anomaly, until: int) -> NDArray:
         """Return the requests that show an anomaly; for a plain function, all of its window."""
-        requests = self._recording.requests
+        requests = self._requests
         node = self._recording.keys.get(anomaly.key, -1)
         if not isinstance(detector, Detector):
             return self._ended(anomaly, node, until)
         if detector.looks_at_open:
-            mine = np.flatnonzero((requests.node == node) & (requests.end >= until))
+            is_open = requests.end >= until
+            mine = np.flatnonzero((requests.node == node) & is_open)
         else:
             mine = self._ended(anomaly, node, until)
-        age_s = (until - requests.start[mine]) / 1e9
-        seen = WindowRequests(requests.failed[mine], self._recording.log_ms[mine], age_s)
-        return mine[self._calls.shows(detector, seen, anomaly.evidence, self._sensitivity)]
+        seen = WindowRequests(
+            failed=requests.failed[mine],
+            log_ms=self._recording.log_ms[mine],
+            age_s=(until - requests.start[mine]) / 1e9,
+        )
+        chosen = self._calls.shows(detector, seen, anomaly.evidence, self._sensitivity)
+        return mine[chosen]
 
     def _ended(self, anomaly: Anomaly, node: int, until: int) -> NDArray:
         """Return the requests of an endpoint that ended in the window of an anomaly."""
@@ -128,8 +137,8 @@ class Evidence:
         place = anomaly.window, anomaly.service, anomaly.endpoint
         seconds = min(self._seconds.get(place, s.window_s), s.correlation_s)
         since = until - int(seconds * 1e9)
-        mine = self._recording.by_end[self._between(since, until)]
-        return mine[self._recording.requests.node[mine] == node]
+        ended = self._recording.by_end[self._between(since, until)]
+        return ended[self._requests.node[ended] == node]
 
     def _find_between(self, since: int, until: int) -> slice:
         """Return where the requests lie, in the order of their ends, that ended between."""

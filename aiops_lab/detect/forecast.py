@@ -243,9 +243,9 @@ def _fits(at: NDArray, gaps: NDArray, w: NDArray, crossings: NDArray) -> tuple[N
     """
     begins = _begins(at, gaps, w, crossings)
     ways_s = crossings - begins
-    since_s = np.maximum(at, begins[:, :, None])  # by begin, crossing and time
-    left_s = crossings[:, None] - since_s
-    shares = left_s / ways_s[:, :, None]
+    left_s = np.maximum(at, begins[:, :, None])  # by begin, crossing and time: a large array
+    np.subtract(crossings[:, None], left_s, out=left_s)
+    shares = np.divide(left_s, ways_s[:, :, None], out=left_s)
     together = shares @ (w * gaps)
     level_gap = together / (shares**2 @ w)
     errors = (w * gaps**2).sum() - level_gap * together

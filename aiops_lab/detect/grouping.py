@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from itertools import chain, permutations, product
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import pandas as pd
 
@@ -54,6 +54,14 @@ class Causes(Protocol):
         """Return where the excess of some anomalies originates, best first."""
 
 
+class _Known(NamedTuple):
+    """The end of the window that is taken in, and what is known then of calls and causes."""
+
+    end: pd.Timestamp
+    calls: Calls
+    causes: Causes | None
+
+
 class IncidentManager:
     """Sorts anomalies into incidents, window by window, and moves incidents through their life
     cycle.
@@ -87,24 +95,27 @@ class IncidentManager:
         `causes` links alone decide, and no incidents are merged.
         """
         self.tick(end)
+        known = _Known(end, calls, causes)
         touched: dict[str, Incident] = {}
         due: dict[str, bool] = {}
         for group in _components(anomalies, calls):
-            for incident, part in self._sorted(group, end, calls, causes):
+            for incident, part in self._sorted(group, known):
                 due.setdefault(incident.id, self._is_due(incident, end))
                 incident.take_in(part, end)
                 touched[incident.id] = incident
         if causes is not None:
-            touched |= {changed.id: changed for changed in self._merge(due, causes)}
+            merged = self._merge(due, causes)
+            touched |= {incident.id: incident for incident in merged}
         return [incident for incident in touched.values() if incident.id in self.incidents]
 
     def tick(self, now: pd.Timestamp) -> list[Incident]:
         """Resolve the incidents that have been without an anomaly for long enough; return them."""
         quiet = []
         for incident in self._open():
-            resolves_at = incident.last_anomaly + self._resolve_after
-            if now < incident.last_anomaly:  # it was found while a clock was ahead
-                resolves_at = incident.last_anomaly
+            last = incident.last_anomaly
+            resolves_at = last + self._resolve_after
+            if now < last:  # it was found while a clock was ahead
+                resolves_at = last
             elif now < resolves_at:
                 continue
             incident.status = RESOLVED
@@ -166,20 +177,23 @@ class IncidentManager:
         """
         incident = self.find(incident_id)
         if not self.may_undo(incident, now):
+            seconds = self._correlation.total_seconds()
             raise IllegalMoveError(
-                f"incident {incident_id} was not accepted as normal in the last "
-                f"{self._correlation.total_seconds():g} s"
+                f"incident {incident_id} was not accepted as normal in the last {seconds:g} s"
             )
         moves = [e.what for e in incident.history if e.what in (Life.ACKNOWLEDGED, Life.REOPENED)]
-        incident.status = ACKNOWLEDGED if moves[-1:] == [Life.ACKNOWLEDGED] else ACTIVE
+        was_acknowledged = moves[-1:] == [Life.ACKNOWLEDGED]
+        incident.status = ACKNOWLEDGED if was_acknowledged else ACTIVE
         incident.resolved_at = None
         incident.add_event(now, Life.TAKEN_BACK)
         return incident
 
     def may_undo(self, incident: Incident, now: pd.Timestamp) -> bool:
         """Return whether `undo_accept` would do it."""
-        last = incident.history[-1:]
-        return any(e.what == Life.ACCEPTED and now - e.time <= self._correlation for e in last)
+        if not incident.history:
+            return False
+        last = incident.history[-1]
+        return last.what == Life.ACCEPTED and now - last.time <= self._correlation
 
     def _open(self) -> list[Incident]:
         """Return the incidents that are not resolved, the oldest first."""
@@ -188,32 +202,26 @@ class IncidentManager:
 
     def _recent(self, incident: Incident, end: pd.Timestamp) -> bool:
         # one whose last anomaly lies ahead was found while a clock was
-        return pd.Timedelta(0) <= end - incident.last_anomaly <= self._correlation
+        since = end - incident.last_anomaly
+        return pd.Timedelta(0) <= since <= self._correlation
 
-    def _sorted(
-        self, group: list[Anomaly], end: pd.Timestamp, calls: Calls, causes: Causes | None
-    ) -> list[tuple[Incident, list[Anomaly]]]:
+    def _sorted(self, group: list[Anomaly], known: _Known) -> list[tuple[Incident, list[Anomaly]]]:
         """Return to which incidents the anomalies of a linked group go."""
         parts: dict[str, list[Anomaly]] = defaultdict(list)
         rest = []
         for anomaly in group:
-            incident = self._at_endpoint(anomaly, group, end, calls, causes)
+            incident = self._at_endpoint(anomaly, group, known)
             if incident is None:
                 rest.append(anomaly)
             else:
                 parts[incident.id].append(anomaly)
-        for part in _components(rest, calls):
-            incident = self._home(part, group, end, calls, causes)
+        for part in _components(rest, known.calls):
+            incident = self._home(part, group, known)
             parts[incident.id] += part
-        return [(self.incidents[known], part) for known, part in parts.items()]
+        return [(self.incidents[name], part) for name, part in parts.items()]
 
     def _at_endpoint(
-        self,
-        anomaly: Anomaly,
-        group: list[Anomaly],
-        end: pd.Timestamp,
-        calls: Calls,
-        causes: Causes | None,
+        self, anomaly: Anomaly, group: list[Anomaly], known: _Known
     ) -> Incident | None:
         """Return the open incident at whose endpoint an anomaly is: the one that it goes on in,
         else the one that explains it.
@@ -221,26 +229,34 @@ class IncidentManager:
         At an origin it joins however long ago the last anomaly was: after more than `correlation_s`
         as a new episode.
         """
-        kind = anomaly.type, anomaly.key
-        holders = [i for i in self._open() if self._holds(i, anomaly, end, calls)]
+        holders = [i for i in self._open() if self._holds(i, anomaly, known)]
         incident = None
-        if causes is not None:
-            goes_on = (i for i in holders if self._goes_on(i, anomaly, group, calls))
-            incident = max(goes_on, key=lambda i: i.last_seen[kind], default=None)
+        if known.causes is not None:
+            incident = self._going_on(holders, anomaly, group, known.calls)
         if incident is None:
-            incident = self._explaining(holders, [anomaly], calls, causes)
-        if incident is None and causes is not None:
-            abstaining = (i for i in holders if not causes.causes(i))
+            incident = self._explaining(holders, [anomaly], known)
+        if incident is None and known.causes is not None:
+            abstaining = (i for i in holders if not known.causes.causes(i))
             incident = next(abstaining, None)
-        if incident is not None and not self._recent(incident, end):
-            incident.begin_episode(anomaly.began, end)
+        if incident is not None and not self._recent(incident, known.end):
+            incident.begin_episode(anomaly.began, known.end)
         return incident
 
-    def _holds(self, incident: Incident, anomaly: Anomaly, end: pd.Timestamp, calls: Calls) -> bool:
+    def _holds(self, incident: Incident, anomaly: Anomaly, known: _Known) -> bool:
         """Return whether an incident has the endpoint of an anomaly: recently, or as an origin."""
         if anomaly.key not in incident.keys:
             return False
-        return self._recent(incident, end) or anomaly.key in _origin_keys(incident, calls)
+        if self._recent(incident, known.end):
+            return True
+        return anomaly.key in _origin_keys(incident, known.calls)
+
+    def _going_on(
+        self, holders: list[Incident], anomaly: Anomaly, group: list[Anomaly], calls: Calls
+    ) -> Incident | None:
+        """Return the incident in which an anomaly goes on; of several, that which had it last."""
+        kind = anomaly.type, anomaly.key
+        candidates = (i for i in holders if self._goes_on(i, anomaly, group, calls))
+        return max(candidates, key=lambda i: i.last_seen[kind], default=None)
 
     def _goes_on(
         self, incident: Incident, anomaly: Anomaly, group: list[Anomaly], calls: Calls
@@ -249,20 +265,15 @@ class IncidentManager:
         it: an origin that was abnormal shortly before, too, or nothing else is abnormal nearby.
         """
         shortly_before = anomaly.window - LATE_WINDOWS * self._window
-        seen = {known for known, last in incident.last_seen.items() if last >= shortly_before}
+        seen = {kind for kind, last in incident.last_seen.items() if last >= shortly_before}
         if (anomaly.type, anomaly.key) not in seen:
             return False
-        alone = all(other.key in incident.keys for other in group)
-        return alone or not seen.isdisjoint(_origins(incident.anomalies, calls))
+        if all(other.key in incident.keys for other in group):
+            return True
+        origins = _origins(incident.anomalies, calls)
+        return not seen.isdisjoint(origins)
 
-    def _home(
-        self,
-        part: list[Anomaly],
-        group: list[Anomaly],
-        end: pd.Timestamp,
-        calls: Calls,
-        causes: Causes | None,
-    ) -> Incident:
+    def _home(self, part: list[Anomaly], group: list[Anomaly], known: _Known) -> Incident:
         """Return the incident of anomalies at endpoints that no open incident has, or whose causes
         do not explain them.
 
@@ -270,38 +281,30 @@ class IncidentManager:
         resolved one that comes back: the same kind of anomaly at the same origin, an endpoint that
         calls no other abnormal one. Failing that, a new one.
         """
-        linked = [i for i in self._open() if self._is_linked(i, part, group, end, calls)]
-        incident = self._explaining(linked, part, calls, causes)
+        linked = [i for i in self._open() if self._is_linked(i, part, group, known)]
+        incident = self._explaining(linked, part, known)
         if incident is not None:
             return incident
-        origins = _origins(part, calls)
+        origins = _origins(part, known.calls)
         for incident in sorted(self.incidents.values(), key=_age):
-            back = incident.status == RESOLVED and self._recent(incident, end)
-            if back and origins & _origins(incident.anomalies, calls):
-                incident.begin_episode(min(a.began for a in part), end)
+            may_come_back = incident.status == RESOLVED and self._recent(incident, known.end)
+            if may_come_back and origins & _origins(incident.anomalies, known.calls):
+                incident.begin_episode(_began(part), known.end)
                 return incident
-        return self._new(part, end, linked)
+        return self._new(part, known.end, linked)
 
     def _is_linked(
-        self,
-        incident: Incident,
-        part: list[Anomaly],
-        group: list[Anomaly],
-        end: pd.Timestamp,
-        calls: Calls,
+        self, incident: Incident, part: list[Anomaly], group: list[Anomaly], known: _Known
     ) -> bool:
         """Return whether an incident is linked to anomalies, or now to those beside them."""
-        if not self._recent(incident, end):
+        if not self._recent(incident, known.end):
             return False
-        beside = any(anomaly.key in incident.keys for anomaly in group)
-        return beside or _any_linked(incident.anomalies, part, calls)
+        if any(anomaly.key in incident.keys for anomaly in group):
+            return True
+        return _any_linked(incident.anomalies, part, known.calls)
 
     def _explaining(
-        self,
-        incidents: list[Incident],
-        anomalies: list[Anomaly],
-        calls: Calls,
-        causes: Causes | None,
+        self, incidents: list[Incident], anomalies: list[Anomaly], known: _Known
     ) -> Incident | None:
         """Return the incident whose cause explains anomalies, of some that are linked to them.
 
@@ -309,35 +312,46 @@ class IncidentManager:
         the suspects of the incident, or where it has an origin; where none can be found, the link
         decides.
         """
+        causes = known.causes
         oldest = next(iter(incidents), None)
         if causes is None or oldest is None:
             return oldest
-        began = min(anomaly.began for anomaly in anomalies)
-        together = [i for i in incidents if began - i.started <= LATE_WINDOWS * self._window]
+        earliest = _began(anomalies) - LATE_WINDOWS * self._window
+        together = [i for i in incidents if i.started >= earliest]
         if len(together) == len(incidents):
             return oldest
         origins = causes.origins(anomalies)[:CAUSES_COMPARED]
         if not origins:
             return oldest
         for origin, incident in product(origins, incidents):
-            if origin in _origin_keys(incident, calls):
+            if origin in _origin_keys(incident, known.calls):
                 return incident
-            if origin in causes.causes(incident)[:CAUSES_COMPARED]:
+            suspects = causes.causes(incident)
+            if origin in suspects[:CAUSES_COMPARED]:
                 return incident
         return next(iter(together), None)
 
     def _new(self, group: list[Anomaly], end: pd.Timestamp, linked: list[Incident]) -> Incident:
-        second = int(end.timestamp())
-        taken = [*self.incidents, *self.merged]
-        number = 1 + sum(known.startswith(f"INC-{second}-") for known in taken)
-        keys = {a.key for a in group}
+        keys = {anomaly.key for anomaly in group}
         earlier = [i for i in self.incidents.values() if i.keys & keys]
         last = max(earlier, key=lambda i: (i.last_anomaly, i.id), default=None)
-        incident = Incident(f"INC-{second}-{number}", end, min(a.began for a in group), end)
-        incident.recurrence_of = last.id if last else None
-        incident.beside = [other.id for other in linked]
+        incident = Incident(
+            id=self._new_id(end),
+            first_detected=end,
+            started=_began(group),
+            last_anomaly=end,
+            recurrence_of=last.id if last else None,
+            beside=[other.id for other in linked],
+        )
         self.incidents[incident.id] = incident
         return incident
+
+    def _new_id(self, end: pd.Timestamp) -> str:
+        """Return an id that no incident has or had."""
+        prefix = f"INC-{int(end.timestamp())}-"
+        taken = [*self.incidents, *self.merged]
+        number = 1 + sum(name.startswith(prefix) for name in taken)
+        return f"{prefix}{number}"
 
     def _is_due(self, incident: Incident, end: pd.Timestamp) -> bool:
         """Return whether the cause of an incident is compared again, with anomalies of this window:
@@ -349,8 +363,9 @@ class IncidentManager:
         began = incident.first_detected
         if incident.earlier:
             began = incident.started + self._window
-        before, now = ((moment - began) // self._window + 1 for moment in (last, end))
-        return int(before).bit_length() < int(now).bit_length()
+        windows_before = (last - began) // self._window + 1
+        windows_now = (end - began) // self._window + 1
+        return int(windows_before).bit_length() < int(windows_now).bit_length()
 
     def _merge(self, due: dict[str, bool], causes: Causes) -> list[Incident]:
         """Make incidents one whose first suspects are the same; return those that changed.
@@ -359,14 +374,19 @@ class IncidentManager:
         again. Of two that have some, the younger one decides that.
         """
         changed: list[Incident] = []
-        for each in sorted((self.incidents[name] for name in due if due[name]), key=_age):
+        compared = [self.incidents[name] for name, is_due in due.items() if is_due]
+        for each in sorted(compared, key=_age):
             incident = self.find(each.id)
             others = [i for i in self.incidents.values() if self._may_merge(i, incident)]
             others = [i for i in others if i.id not in due or _age(i) < _age(incident)]
-            cause = causes.causes(incident)[:1] if others else []
-            same = [i for i in others if cause and causes.causes(i)[:1] == cause]
-            into, *rest = sorted([incident, *same], key=_age)
-            for other in rest:
+            if not others:
+                continue
+            cause = causes.causes(incident)[:1]
+            if not cause:
+                continue
+            same = [i for i in others if causes.causes(i)[:1] == cause]
+            into, *younger = sorted([incident, *same], key=_age)
+            for other in younger:
                 changed += self._merge_into(into, other)
         return changed
 
@@ -383,29 +403,37 @@ class IncidentManager:
 
     def _merge_into(self, into: Incident, other: Incident) -> list[Incident]:
         """Move an incident into an older one; return the incidents that changed."""
-        apart = other.started - into.last_anomaly > self._correlation
-        into.merge(other, apart=apart or into.status == RESOLVED)
+        is_apart = other.started - into.last_anomaly > self._correlation
+        into.merge(other, apart=is_apart or into.status == RESOLVED)
         self.merged[other.id] = into.id
         del self.incidents[other.id]
         beside = [i for i in self.incidents.values() if other.id in i.beside]
         for third in beside:
-            kept = (into.id if known == other.id else known for known in third.beside)
-            third.beside = [*dict.fromkeys(kept)]
+            names = (into.id if name == other.id else name for name in third.beside)
+            third.beside = [*dict.fromkeys(names)]
         return [into, *beside]
 
 
 def _age(incident: Incident) -> tuple[pd.Timestamp, int]:
     """Return what sorts incidents by age."""
-    return incident.first_detected, int(incident.id.rpartition("-")[2])
+    _, _, number = incident.id.rpartition("-")
+    return incident.first_detected, int(number)
+
+
+def _began(anomalies: list[Anomaly]) -> pd.Timestamp:
+    return min(anomaly.began for anomaly in anomalies)
 
 
 def _linked(a: Anomaly, b: Anomaly, calls: Calls) -> bool:
-    return a.key == b.key or _share_traces(a, b) or calls(a.key, b.key) or calls(b.key, a.key)
+    if a.key == b.key or _share_traces(a, b):
+        return True
+    return calls(a.key, b.key) or calls(b.key, a.key)
 
 
 def _share_traces(a: Anomaly, b: Anomaly) -> bool:
     """Return whether traces show both, and more than those of one client."""
-    shared = set(a.traces) & set(b.traces) - {*a.crowded, *b.crowded}
+    crowded = {*a.crowded, *b.crowded}
+    shared = set(a.traces) & set(b.traces) - crowded
     return len(shared) >= MIN_SHARED_TRACES
 
 
@@ -415,7 +443,7 @@ def _any_linked(some: list[Anomaly], others: list[Anomaly], calls: Calls) -> boo
 
 def _origins(anomalies: list[Anomaly], calls: Calls) -> set[tuple[str, Key]]:
     """Return type and place of the anomalies whose endpoint calls none of the others' endpoints."""
-    keys = {a.key for a in anomalies}
+    keys = {anomaly.key for anomaly in anomalies}
     callers = {caller for caller, called in permutations(keys, 2) if calls(caller, called)}
     return {(a.type, a.key) for a in anomalies if a.key not in callers}
 

@@ -91,7 +91,8 @@ class Incident:
 
     def __post_init__(self) -> None:
         # a version before did not store them
-        self.seen += [self.last_anomaly] * (len(self.anomalies) - len(self.seen))
+        missing = len(self.anomalies) - len(self.seen)
+        self.seen += [self.last_anomaly] * missing
 
     def __repr__(self) -> str:
         cause = self.root_cause
@@ -104,8 +105,9 @@ class Incident:
         "info".
         """
         worst = max((a.severity for a in self.anomalies), key=SEVERITIES.index)
-        is_low = worst == SEVERITIES[0]
-        return INFO if is_low and self.verdict.is_offered else worst
+        if worst == SEVERITIES[0] and self.verdict.is_offered:
+            return INFO
+        return worst
 
     @property
     def suspects(self) -> list[Suspect]:
@@ -130,7 +132,9 @@ class Incident:
         if self.root_cause is None:
             return list(dict.fromkeys(seen))
         explained = list(self.verdict.affected)
-        return list(dict.fromkeys(explained + seen)) if self.beside else explained
+        if not self.beside:
+            return explained
+        return list(dict.fromkeys(explained + seen))
 
     @property
     def episodes(self) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
@@ -156,8 +160,9 @@ class Incident:
         names = {*self.affected_endpoints}
         rows = (row for row in self.verdict.endpoints if row["endpoint"] in names)
         keys = {(row["service"], row["route"]) for row in rows}
-        cause = self.root_cause
-        found = dict.fromkeys(keys | ({cause.key} if cause else set()), self.last_anomaly)
+        if self.root_cause is not None:
+            keys.add(self.root_cause.key)
+        found = dict.fromkeys(keys, self.last_anomaly)
         for key in self.keys:
             found[key] = max(seen for (_, at), seen in self.last_seen.items() if at == key)
         return found
@@ -182,10 +187,12 @@ class Incident:
         self.earlier.append((self.started, self.last_anomaly))
         self.started = started
         self.last_anomaly = end
-        self.add_event(end, Life.REOPENED if self.status == RESOLVED else Life.RECURRED)
-        if self.status == RESOLVED:
-            self.status = ACTIVE
-            self.resolved_at = None
+        if self.status != RESOLVED:
+            self.add_event(end, Life.RECURRED)
+            return
+        self.add_event(end, Life.REOPENED)
+        self.status = ACTIVE
+        self.resolved_at = None
 
     def take_in(self, anomalies: list[Anomaly], end: pd.Timestamp) -> None:
         """Add the anomalies of a window that ends at `end`.
@@ -203,10 +210,11 @@ class Incident:
             else:
                 self.anomalies[n] = _worse(self.anomalies[n], anomaly)
                 self.seen[n] = end
+        after = self.severity
         if not before:
-            self.add_event(end, Life.OPENED, self.severity)
-        elif self.severity != before:
-            self.add_event(end, Life.SEVERITY, f"{before} to {self.severity}")
+            self.add_event(end, Life.OPENED, after)
+        elif after != before:
+            self.add_event(end, Life.SEVERITY, f"{before} to {after}")
 
     def add_event(self, time: pd.Timestamp, what: str, detail: str = "") -> None:
         """Add to the history what happened at a time."""
@@ -257,27 +265,25 @@ class Incident:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the incident as the HTTP interface shows it."""
-        cause = self.root_cause
         root_cause = None
-        if cause:
-            root_cause = cause.to_dict() | {"description": self.main_anomaly.description}
-        suspects = [suspect.to_dict() for suspect in self.suspects]
-        anomalies = [anomaly.to_dict() for anomaly in self.anomalies]
-        history = [event.to_dict() for event in self.history]
+        if self.root_cause is not None:
+            description = self.main_anomaly.description
+            root_cause = self.root_cause.to_dict() | {"description": description}
+        changes = [row for step in self.verdict.changes for row in step.rows]
         return {
             "id": self.id,
             "severity": self.severity,
             "status": self.status,
             "title": self.title,
             "root_cause": root_cause,
-            "suspects": suspects,
+            "suspects": [suspect.to_dict() for suspect in self.suspects],
             "affected_endpoints": self.affected_endpoints,
-            "anomalies": anomalies,
+            "anomalies": [anomaly.to_dict() for anomaly in self.anomalies],
             "trace_correlation": {
                 "total_traces": self.verdict.total_traces,
                 "sample_traces": list(self.verdict.sample_traces),
             },
-            "changes": [row for step in self.verdict.changes for row in step.rows],
+            "changes": changes,
             "first_detected": iso(self.first_detected),
             "last_anomaly": iso(self.last_anomaly),
             "acknowledged_at": iso(self.acknowledged_at),
@@ -285,7 +291,7 @@ class Incident:
             "reopened": len(self.earlier),
             "recurrence_of": self.recurrence_of,
             "merged": list(self.merged),
-            "history": history,
+            "history": [event.to_dict() for event in self.history],
         }
 
     def to_record(self) -> dict[str, Any]:
@@ -297,7 +303,8 @@ class Incident:
         """Return the incident that `to_record` wrote, also that of a version with other words, or
         without a history.
         """
-        incident = _read(cls, record | {"verdict": _renamed(record["verdict"])})
+        verdict = _renamed(record["verdict"])
+        incident = _read(cls, record | {"verdict": verdict})
         if "history" not in record:
             incident.history = _known_history(incident)
         return incident
@@ -309,25 +316,23 @@ def last_anomalies(incidents: Iterable[Incident]) -> dict[Key, pd.Timestamp]:
     """
     found: dict[Key, pd.Timestamp] = {}
     for incident in incidents:
-        if incident.status != RESOLVED and incident.severity != INFO:
-            for key, seen in incident.last_at.items():
-                found[key] = max(seen, found.get(key, seen))
+        if incident.status == RESOLVED or incident.severity == INFO:
+            continue
+        for key, seen in incident.last_at.items():
+            found[key] = max(seen, found.get(key, seen))
     return found
 
 
 def _known_history(incident: Incident) -> list[LifeEvent]:
     """Return what the times of an incident tell of its history."""
-    known = [
-        LifeEvent(
-            incident.first_detected,
-            str(Life.OPENED),
-            incident.severity if incident.anomalies else "",
-        )
-    ]
-    begins = [begin for begin, _ in incident.episodes[1:]]
-    known += [LifeEvent(begin, str(Life.REOPENED)) for begin in begins]
-    moves = {ACKNOWLEDGED: incident.acknowledged_at, RESOLVED: incident.resolved_at}
-    known += [LifeEvent(time, what) for what, time in moves.items() if time is not None]
+    severity = incident.severity if incident.anomalies else ""
+    known = [LifeEvent(incident.first_detected, str(Life.OPENED), severity)]
+    for begin, _ in incident.episodes[1:]:
+        known.append(LifeEvent(begin, str(Life.REOPENED)))
+    if incident.acknowledged_at is not None:
+        known.append(LifeEvent(incident.acknowledged_at, ACKNOWLEDGED))
+    if incident.resolved_at is not None:
+        known.append(LifeEvent(incident.resolved_at, RESOLVED))
     return sorted(known, key=lambda event: event.time)
 
 
@@ -336,8 +341,9 @@ def life_cycle(stored: dict[str, Any], own: dict[str, Any] | None = None) -> dic
 
     `own`, a record of the same incident that is not stored yet, adds its part of the history.
     """
-    parts = [stored.get("history", []), [] if own is None else own["history"]]
-    history = [*parts[0], *(event for event in parts[1] if event not in parts[0])]
+    history = list(stored.get("history", []))
+    events = [] if own is None else own["history"]
+    history += [event for event in events if event not in history]
     history.sort(key=lambda event: event["time"])
     return {name: stored[name] for name in LIFE_CYCLE} | {"history": history}
 
@@ -352,12 +358,15 @@ def _renamed(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     parts = {_OLD_WORDS.get(name, name): _renamed(part) for name, part in value.items()}
-    return parts | ({"by": "deviations"} if parts.get("by") == "symptoms" else {})
+    if parts.get("by") == "symptoms":
+        parts["by"] = "deviations"
+    return parts
 
 
 def _plain(value: Any) -> Any:
-    # else a number of numpy's
-    return unix_ns(value) if isinstance(value, pd.Timestamp) else value.item()
+    if isinstance(value, pd.Timestamp):
+        return unix_ns(value)
+    return value.item()  # a number of numpy's
 
 
 def _read(kind: Any, value: Any) -> Any:
@@ -372,8 +381,10 @@ def _read(kind: Any, value: Any) -> Any:
     arguments = get_args(kind)
     if container in (list, tuple):
         return container(_read(arguments[0], part) for part in value)
-    is_time = value is not None and pd.Timestamp in (kind, *arguments)  # also of Timestamp | None
-    return to_timestamp(value) if is_time else value
+    may_be_time = pd.Timestamp in (kind, *arguments)  # also Timestamp | None
+    if may_be_time and value is not None:
+        return to_timestamp(value)
+    return value
 
 
 def _latest(one: pd.Timestamp | None, other: pd.Timestamp | None) -> pd.Timestamp:
@@ -390,7 +401,8 @@ def _strength(anomaly: Anomaly) -> tuple[int, bool]:
     """Return how strong an anomaly is, compared with those of other types."""
     kind = kind_of(anomaly.type)
     is_clear = kind is None or not kind.is_faint
-    return SEVERITIES.index(anomaly.severity), is_clear
+    severity = SEVERITIES.index(anomaly.severity)
+    return severity, is_clear
 
 
 def _badness(anomaly: Anomaly) -> tuple[int, float]:
@@ -398,4 +410,5 @@ def _badness(anomaly: Anomaly) -> tuple[int, float]:
     kind = kind_of(anomaly.type)
     names = kind.size if kind else ()
     sizes = (anomaly.evidence[name] for name in names if name in anomaly.evidence)
-    return SEVERITIES.index(anomaly.severity), float(next(sizes, 0.0))
+    severity = SEVERITIES.index(anomaly.severity)
+    return severity, float(next(sizes, 0.0))

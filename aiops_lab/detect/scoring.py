@@ -14,7 +14,7 @@ more window final. The result is the same as if the windows had been processed o
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, fields
 from math import log
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.detect import baselines as b
+from aiops_lab.detect import judged
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.detect.shifts import accept_steady, learn_shift, score_shift
 from aiops_lab.detect.windows import Counts
@@ -32,10 +33,6 @@ from aiops_lab.spans import Key
 
 Columns = Mapping[str, Any]
 """Arrays by the name of the column, or a DataFrame."""
-
-WARM_WINDOWS = 12
-"""Windows that a baseline must have learned before lasting shifts are looked for and its rate of
-arrivals is used. Raising it delays the detectors of lasting shifts and silences."""
 
 RATE_MEMORY = 12.0
 """Half-lives after which an arrival rate weighs half: by default an hour of bursts and gaps.
@@ -106,7 +103,8 @@ def error_chance(k: float, n: float, p: float) -> float:
     if k <= n * p:
         return 1.0
     ways = log_gamma(n + 1) - log_gamma(k + 1) - log_gamma(n - k + 1)
-    term = np.exp(ways + k * log(p) + (n - k) * log(1 - p))
+    log_chance = ways + k * log(p) + (n - k) * log(1 - p)
+    term = np.exp(log_chance)
     total = 0.0
     while k <= n and term > 1e-15:
         total += term
@@ -132,6 +130,7 @@ def _walk(
     for w in range(plan.hour.size):
         now = state[:, plan.hour[w]]
         start_s = counts.starts[w] / 1e9
+        end_s = start_s + window_s
         _find_stuck(counts, w, now, knobs.timeout_s, scores[w])
         for e in plan.endpoints:
             baseline = now[e]
@@ -147,12 +146,13 @@ def _walk(
             if judged:
                 jumped = plan.held.jumped[w, e]
                 _learn(baseline, score, knobs, window_s, abnormal, jumped)
-            if plan.arrived[w] > 0 and (baseline["count"] > 0 or counts.arrivals[w, e] > 0):
+            arrivals = counts.arrivals[w, e]
+            if plan.arrived[w] > 0 and (baseline["count"] > 0 or arrivals > 0):
                 if abnormal:
-                    b.learn_arrivals_apart(baseline, counts.arrivals[w, e], alpha)
+                    b.learn_arrivals_apart(baseline, arrivals, alpha)
                 else:
-                    b.learn_arrivals(baseline, counts.arrivals[w, e], alpha)
-            lasts_s = start_s + window_s - baseline["abnormal_since"]
+                    b.learn_arrivals(baseline, arrivals, alpha)
+            lasts_s = end_s - baseline["abnormal_since"]
             if abnormal and lasts_s >= knobs.relearn_after_s:
                 b.accept_level(baseline)
                 accept_steady(baseline)
@@ -167,10 +167,12 @@ def _find_stuck(counts: Counts, w: int, now: NDArray, timeout_s: float, scores: 
     for i in range(counts.stuck_ptr[w], counts.stuck_ptr[w + 1]):
         e = counts.stuck_code[i]
         age_s = counts.stuck_age_s[i]
-        p99_ms = np.exp(now[e]["mean"] + P99 * np.sqrt(now[e]["var"]))
+        baseline = now[e]
+        score = scores[e]
+        p99_ms = np.exp(baseline["mean"] + P99 * np.sqrt(baseline["var"]))
         if age_s > max(timeout_s, STUCK_FACTOR * 1e-3 * p99_ms):
-            scores[e]["stuck"] += 1.0
-            scores[e]["oldest_s"] = max(scores[e]["oldest_s"], age_s)
+            score["stuck"] += 1.0
+            score["oldest_s"] = max(score["oldest_s"], age_s)
 
 
 @compiled_part
@@ -189,8 +191,9 @@ def _pool(baseline: Any, counts: Counts, w: int, e: int, activity: float) -> Non
         baseline["longest"] = max(baseline["longest"], baseline["silent"])
         baseline["silent"] = 0.0
     else:
-        dispersion = baseline["rate_var"] / max(baseline["rate"], 1e-9)
-        baseline["silent"] += baseline["rate"] / max(1.0, dispersion) * activity
+        rate = baseline["rate"]
+        dispersion = baseline["rate_var"] / max(rate, 1e-9)
+        baseline["silent"] += rate / max(1.0, dispersion) * activity
 
 
 @compiled_part
@@ -220,19 +223,22 @@ def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool)
         return
     n = baseline["pool_n"]
     mean = baseline["pool_total"] / n
+    gap = mean - usual
     sd = max(np.sqrt(baseline["var"]), b.MIN_SD)
-    usual_ms = np.exp(usual)
     score["mean"] = mean
-    score["ratio"] = np.exp(mean - usual)
-    score["z"] = (mean - usual) / (sd / np.sqrt(n))
+    score["ratio"] = np.exp(gap)
+    score["z"] = gap / (sd / np.sqrt(n))
     score["ratio_ok"] = _ratio_to_ok(baseline)
+    usual_ms = np.exp(usual)
     by_chance = usual + knobs.z * sd / np.sqrt(n)
     by_chance_ms = np.exp(min(by_chance, LARGEST_EXPONENT))
     score["high_ms"] = max(by_chance_ms, knobs.ratio * usual_ms, usual_ms + knobs.min_ms)
-    score["error_low"] = wilson(baseline["pool_errors"], n, knobs.z)[0]
+    errors = baseline["pool_errors"]
     rate = min(baseline["error_rate"] + knobs.error_margin, LARGEST_RATE)
-    score["error_chance"] = error_chance(baseline["pool_errors"], n, rate)
-    known = baseline["count"] >= knobs.min_count and baseline["windows"] >= WARM_WINDOWS
+    score["error_low"] = wilson(errors, n, knobs.z)[0]
+    score["error_chance"] = error_chance(errors, n, rate)
+    warm = baseline["windows"] >= b.WARM_WINDOWS
+    known = warm and baseline["count"] >= knobs.min_count
     score_shift(baseline, score, knobs, window_s, known)
 
 
@@ -280,13 +286,6 @@ def _learn(
     baseline["pool_s"] = 0.0
 
 
-class Starts(NamedTuple):
-    """When each window starts (Unix ns), and how long a window is (ns)."""
-
-    start_ns: NDArray
-    window_ns: int
-
-
 class ScoringPlan(NamedTuple):
     """Which endpoints are scored, and what is known of each window before that."""
 
@@ -305,11 +304,13 @@ def _activity(arrived: NDArray, alpha: float, system: NDArray) -> NDArray:
     """
     activity = np.zeros(arrived.size)
     for w in range(arrived.size):
+        n = arrived[w]
         if system[1] > 0:
-            activity[w] = min(1.0, arrived[w] / system[1])
-        if arrived[w] > 0:
+            activity[w] = min(1.0, n / system[1])
+        if n > 0:
             system[0] += 1.0
-            system[1] += max(alpha, 1.0 / system[0]) * (arrived[w] - system[1])
+            weight = max(alpha, 1.0 / system[0])
+            system[1] += weight * (n - system[1])
     return activity
 
 
@@ -383,8 +384,8 @@ def judge(
     Columns of baselines
 
     - `learning`: fewer than `min_count` requests were learned; nothing can be compared yet.
-    - `known`: at least `WARM_WINDOWS` windows were learned as well. Silences and lasting shifts
-      need them, because they are judged by what differs between windows.
+    - `known`: at least `baselines.WARM_WINDOWS` windows were learned as well. Silences and lasting
+      shifts need them, because they are judged by what differs between windows.
     - `long_lived`: so many requests last longer than `timeout_s` that their length is no latency:
       event streams and long polls.
     - `count`: requests learned. `latency_ms`: geometric mean of the latencies learned before this
@@ -396,26 +397,27 @@ def judge(
     The windows that `counts` skips change nothing but `seconds`, if what `decide` says of the
     window before them, in which nothing happens either, is False: whoever calls this checks that.
     """
-    starts = counts.starts
     knobs = Knobs(*map(float, astuple(sensitivity)))
-    rate_half_life_s = RATE_MEMORY * sensitivity.half_life_s
     arrived = counts.arrivals.sum(axis=1)
-    activity = _activity(arrived, b.alpha_of(counts.window_ns / 1e9, rate_half_life_s), system)
-    hour = starts // 3_600_000_000_000 % sensitivity.hours
+    rate_half_life_s = RATE_MEMORY * sensitivity.half_life_s
+    alpha = b.alpha_of(counts.window_ns / 1e9, rate_half_life_s)
+    activity = _activity(arrived, alpha, system)
+    hour = counts.starts // 3_600_000_000_000 % sensitivity.hours
     by_hour = state.reshape(len(keys), sensitivity.hours)
     begin = by_hour.copy()
-    scores = np.zeros(counts.n.shape, SCORES)
-    before = np.zeros(counts.n.shape, b.BASELINE)
-    held = Held(np.zeros(counts.n.shape, bool), np.zeros(counts.n.shape, bool))
+    shape = counts.n.shape
+    scores = np.zeros(shape, SCORES)
+    before = np.zeros(shape, b.BASELINE)
+    held = Held(np.zeros(shape, bool), np.zeros(shape, bool))
     todo = np.arange(len(keys))
     while True:
         by_hour[todo] = begin[todo]
         plan = ScoringPlan(todo, hour, arrived, held, activity)
         _walk(counts, plan, knobs, by_hour, scores, before)
-        windows, usual = _columns(scores, before, sensitivity)
+        windows, usual = judged.columns(scores, before, sensitivity)
         windows["arrivals"] = counts.arrivals
         decided = decide(windows, usual, sensitivity)
-        now = Held(_any(decided, decided, held), _any(decided, jumps, held))
+        now = Held(_any(decided, decided, shape), _any(decided, jumps, shape))
         changed = (now.abnormal != held.abnormal) | (now.jumped != held.jumped)
         held = now
         todo = np.flatnonzero(changed.any(axis=0))
@@ -424,105 +426,12 @@ def judge(
     windows |= decided
     shown = (windows["n"] >= sensitivity.min_window) | held.abnormal
     windows["abnormal"] = held.abnormal
-    return _frames(windows, usual, shown, keys, Starts(starts, counts.window_ns))
+    return judged.frames(windows, usual, shown, keys, counts)
 
 
-def _any(decided: Columns, names: Any, held: Held) -> NDArray:
+def _any(decided: Columns, names: Iterable[str], shape: tuple[int, ...]) -> NDArray:
     """Return where any of some decisions is True."""
-    some = np.zeros(held.abnormal.shape, bool)
+    some = np.zeros(shape, bool)
     for name in names:
         some |= decided[name]
     return some
-
-
-def _columns(
-    scores: NDArray, before: NDArray, s: Sensitivity
-) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
-    """Return the columns of windows and baselines, arrays of shape (windows, endpoints)."""
-    n = before["pool_n"]
-    count = before["count"]
-    seen = count > 0
-    learning = count < s.min_count
-    usual_ms = np.where(seen, np.exp(before["mean"]), np.nan)
-    sd = np.maximum(np.sqrt(before["var"]), b.MIN_SD)
-    spread = np.exp(-sd * s.z / np.sqrt(np.maximum(n, 1)))
-    high_ms = scores["high_ms"]
-    windows = {
-        "seconds": before["pool_s"],
-        "n": n,
-        "errors": before["pool_errors"],
-        "error_rate": before["pool_errors"] / np.maximum(n, 1),
-        "baseline_error_rate": before["error_rate"],
-        "latency_ms": np.where(n > 0, np.exp(scores["mean"]), np.nan),
-        "baseline_ms": usual_ms,
-        "low_ms": usual_ms * spread,
-        "high_ms": np.where(learning | (high_ms == 0), np.nan, high_ms),
-        "ratio": np.where(seen, scores["ratio"], np.nan),
-        "z": np.where(seen, scores["z"], np.nan),
-        "ratio_ok": scores["ratio_ok"],
-        "stuck": scores["stuck"],
-        "given_up": scores["given_up"],
-        "missed": before["silent"],
-        "longest": before["longest"],
-        "steady_ms": np.where(before["steady_n"] > 0, np.exp(before["steady"]), np.nan),
-        "steady_error_rate": before["steady_error_rate"],
-        "rise": scores["rise"],
-        "risen": scores["rise_on"] > 0,
-        "lasting_ms": np.exp(before["steady"] + scores["rise_gap"]),
-        "surplus": scores["surplus"],
-        "more_errors": scores["surplus_on"] > 0,
-        "lasting_error_rate": scores["surplus_rate"],
-        "lasts_s": _lasts_s(scores, before),
-        "error_low": scores["error_low"],
-        "error_chance": scores["error_chance"],
-        "oldest_s": scores["oldest_s"],
-    }
-    baselines = {
-        "learning": learning,
-        "long_lived": before["long_share"] > b.LONG_LIVED,
-        "known": ~learning & (before["windows"] >= WARM_WINDOWS),
-        "count": count,
-        "latency_ms": usual_ms,
-        "sd_log": sd,
-        "error_rate": before["error_rate"],
-        "rate": before["rate"],
-        "rate_var": before["rate_var"],
-    }
-    return windows, baselines
-
-
-def _lasts_s(scores: NDArray, before: NDArray) -> NDArray:
-    """Return since when a shift lasts that is reported, in seconds at the end of the window."""
-    rise_s = np.where(scores["rise_on"] > 0, before["rise_s"], 0.0)
-    surplus_s = np.where(scores["surplus_on"] > 0, before["surplus_s"], 0.0)
-    return np.maximum(rise_s, surplus_s) + before["pool_s"]
-
-
-def _frames(
-    windows: dict[str, NDArray],
-    baselines: dict[str, NDArray],
-    shown: NDArray,
-    keys: Sequence[Key],
-    grid: Starts,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return a row for each window in the mask `shown`, by time and then endpoint."""
-    order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
-    w, place = np.nonzero(shown[:, order])
-    code = order[place]
-    seen = {name: column[w, code] for name, column in windows.items()}
-    usual = {name: column[w, code] for name, column in baselines.items()}
-    service, endpoint = np.array(keys, dtype=object).reshape(-1, 2)[code].T
-    window = pd.DatetimeIndex(grid.start_ns[w], tz="UTC")
-    state = np.where(seen.pop("abnormal"), "anomalous", "normal")
-    first = {
-        "window": window,
-        "end": window + pd.Timedelta(grid.window_ns, unit="ns"),
-        "service": pd.array(service, dtype="str"),
-        "endpoint": pd.array(endpoint, dtype="str"),
-        "state": np.where(usual["learning"], "learning", state),
-    }
-    whole = {
-        name: seen[name].astype(int) for name in ("n", "errors", "stuck", "given_up", "arrivals")
-    }
-    usual["count"] = usual["count"].astype(int)
-    return pd.DataFrame(first | seen | whole), pd.DataFrame(usual)

@@ -58,9 +58,8 @@ def shape_scores(series: NDArray) -> NDArray:
     too_large = there[np.abs(values) > LARGEST_SQUARED]
     if too_large.size:
         at = int(too_large[0])
-        raise ValueError(
-            f"values must be within ±{LARGEST_SQUARED:g} for this method, got {series[at]} at {at}"
-        )
+        rule = f"values must be within ±{LARGEST_SQUARED:g} for this method"
+        raise ValueError(f"{rule}, got {series[at]} at {at}")
     if values.size > FIRST:
         scores[there] = _scores(values)
     return scores
@@ -74,9 +73,11 @@ def _scores(values: NDArray) -> NDArray:
         period = period_of(values[:begin])
         squares[begin:end] = _squares(values[:end], begin, period)
         begin = end
-    rounding = ROUNDING * np.maximum.accumulate(np.abs(values))
-    far = squares > rounding**2
-    return np.divide(squares, squares + _variances(values), out=np.zeros_like(values), where=far)
+    largest = np.maximum.accumulate(np.abs(values))
+    rounding = ROUNDING * largest
+    is_far = squares > rounding**2
+    scores = np.zeros_like(values)
+    return np.divide(squares, squares + _variances(values), out=scores, where=is_far)
 
 
 def _variances(values: NDArray) -> NDArray:
@@ -84,7 +85,8 @@ def _variances(values: NDArray) -> NDArray:
     centred = values - values[:FIRST].mean()
     n = np.arange(1, values.size + 1)
     mean = np.cumsum(centred) / n
-    return np.maximum(np.cumsum(centred**2) / n - mean**2, 0.0)
+    mean_square = np.cumsum(centred**2) / n
+    return np.maximum(mean_square - mean**2, 0.0)
 
 
 def period_of(past: NDArray) -> int:
@@ -93,28 +95,36 @@ def period_of(past: NDArray) -> int:
     Lags from 8 to a quarter of the past are compared (at most its last 32,768 points); 50 where
     there is no peak.
     """
-    recent = past[-PAST:] - past[-PAST:].mean()
-    longest = recent.size // REPEATS
-    padded = 2 ** int(np.ceil(np.log2(2 * recent.size)))
-    spectrum = np.abs(np.fft.rfft(recent, padded)) ** 2
-    # of n points, n - lag pairs
-    similar = np.fft.irfft(spectrum)[: longest + 1] / np.arange(recent.size, 0, -1)[: longest + 1]
+    recent = past[-PAST:]
+    centred = recent - recent.mean()
+    lags = centred.size // REPEATS + 1
+    padded = 2 ** int(np.ceil(np.log2(2 * centred.size)))
+    spectrum = np.abs(np.fft.rfft(centred, padded)) ** 2
+    products = np.fft.irfft(spectrum)[:lags]
+    pairs = np.arange(centred.size, 0, -1)[:lags]  # of n points, n - lag
+    similar = products / pairs
     rises = np.diff(similar) > 0
-    peaks = np.flatnonzero(rises[:-1] & ~rises[1:]) + 1
+    is_peak = rises[:-1] & ~rises[1:]
+    peaks = np.flatnonzero(is_peak) + 1
     peaks = peaks[peaks >= SHORTEST]
-    return int(peaks[np.argmax(similar[peaks])]) if peaks.size else PERIOD_UNKNOWN
+    if not peaks.size:
+        return PERIOD_UNKNOWN
+    highest = np.argmax(similar[peaks])
+    return int(peaks[highest])
 
 
 def _squares(values: NDArray, begin: int, period: int) -> NDArray:
     """Return the squared distance of each window that ends at `begin` or later to its nearest."""
     fade = max(FADE * period, 1.0)
     decay = float(np.exp(-1.0 / fade))
-    gaps, variances = np.empty_like(values), np.empty_like(values)
+    gaps = np.empty_like(values)
+    variances = np.empty_like(values)
     _windows(values, decay, gaps, variances)
     squares = np.zeros(values.size - begin)
     reach = np.array([FULL * fade, FORGOTTEN * fade]).astype(np.int64)
     # the latest first: what lies `lag` points before a point then follows it in memory
-    gaps, variances = gaps[::-1].copy(), variances[::-1].copy()
+    gaps = gaps[::-1].copy()
+    variances = variances[::-1].copy()
     _profile(gaps, variances, decay, period, reach, squares)
     return squares
 
@@ -159,7 +169,8 @@ def _profile(
         last = min(i - reach[0], lags)
         if i < begin or last <= period:
             continue
-        best = _nearest(covariances[period:last], variances[here + period : here + last])
+        earlier = variances[here + period : here + last]
+        best = _nearest(covariances[period:last], earlier)
         squares[i - begin] = max(variances[here] - best, 0.0)
 
 

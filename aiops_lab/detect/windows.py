@@ -48,6 +48,10 @@ class Grid(NamedTuple):
         """Return in which window some moments lie, counted from 0."""
         return (moment - self.since_ns) // self.window_ns
 
+    def holds(self, moment: NDArray) -> NDArray:
+        """Return which moments lie in any of the windows."""
+        return (moment >= self.since_ns) & (moment < self.until_ns)
+
 
 class Counts(NamedTuple):
     """Counts on the grid, arrays of shape (windows, endpoints); a request counts where it ended."""
@@ -87,8 +91,8 @@ def is_given_up(spans: EncodedSpans) -> NDArray:
     whatever words its message has.
     """
     calls = spans.client & spans.has_peer
-    unanswered = (spans.status == 0) & (spans.end != NEVER)
-    given_up = calls & unanswered
+    has_ended = spans.end != NEVER
+    given_up = calls & has_ended & (spans.status == 0)
     at = np.flatnonzero(given_up)
     errors = spans.texts("error", at)
     given_up[at] = [_TIMEOUT.match(str(error)) is not None for error in errors]
@@ -123,20 +127,28 @@ def windows_to_walk(
         If they are too many, as of `check_walked`.
     """
     moments = [requests.end, requests.start, _aged_at(requests, stuck_ns), given_up.end]
-    inside = [grid.number(m[(m >= grid.since_ns) & (m < grid.until_ns)]) for m in moments]
+    inside = [grid.number(moment[grid.holds(moment)]) for moment in moments]
     first, behind, _ = _stuck_windows(requests, grid, stuck_ns, lost_ns)
     begin, end = _united(first, behind)
-    check_walked(int((end - begin).sum()), requests.row.size, grid)
+    with_stuck = int((end - begin).sum())
+    check_walked(with_stuck, requests.row.size, grid)
     bounds = np.array([0, grid.windows - 1])
     busy = _distinct([*inside, _ranges(begin, end), bounds], grid.windows)
     walked = [busy, busy + 1]
     if hours > 1:
-        whole_hours = np.arange(grid.since_ns // _HOUR_NS + 1, grid.until_ns // _HOUR_NS + 1)
-        walked.append(-((grid.since_ns - whole_hours * _HOUR_NS) // grid.window_ns))
+        walked.append(_first_of_hours(grid))
     numbers = _distinct(walked, grid.windows + 1)
     numbers = numbers[numbers < grid.windows]
     check_walked(numbers.size, requests.row.size, grid)
     return numbers
+
+
+def _first_of_hours(grid: Grid) -> NDArray:
+    """Return the numbers of the first windows that start in each hour after the first one."""
+    first_hour = grid.since_ns // _HOUR_NS + 1
+    last_hour = grid.until_ns // _HOUR_NS
+    hours_ns = _HOUR_NS * np.arange(first_hour, last_hour + 1)
+    return -((grid.since_ns - hours_ns) // grid.window_ns)  # rounded up
 
 
 def check_walked(windows: int, requests: int, grid: Grid) -> None:
@@ -165,7 +177,8 @@ def _united(first: NDArray, behind: NDArray) -> tuple[NDArray, NDArray]:
     order = np.argsort(first, kind="stable")
     first = first[order]
     reached = np.maximum.accumulate(behind[order])
-    begins = np.append(True, first[1:] > reached[:-1])[: first.size]
+    is_apart = first[1:] > reached[:-1]
+    begins = np.append(True, is_apart)[: first.size]
     at = np.flatnonzero(begins)
     last = np.append(at[1:], first.size) - 1
     return first[at], reached[last[: at.size]]
@@ -175,7 +188,8 @@ def _ranges(first: NDArray, behind: NDArray) -> NDArray:
     """Return all numbers of some intervals [first, behind), one after the other."""
     times = behind - first
     offset = np.cumsum(times) - times
-    return np.arange(times.sum()) + np.repeat(first - offset, times)
+    starts = np.repeat(first - offset, times)
+    return np.arange(times.sum()) + starts
 
 
 def count_windows(
@@ -206,7 +220,8 @@ def count_windows(
     """
     numbers = np.arange(grid.windows) if walked is None else walked
     windows = numbers.size
-    since_ns = grid.since_ns + int(numbers[:1].sum()) * grid.window_ns
+    before_first = int(numbers[:1].sum())
+    since_ns = grid.since_ns + before_first * grid.window_ns
 
     def table(node: NDArray, moment: NDArray, weight: NDArray | None = None) -> NDArray:
         inside = (moment >= since_ns) & (moment < grid.until_ns)
@@ -216,24 +231,26 @@ def count_windows(
         sums = np.bincount(cell, weights, minlength=windows * width)
         return sums.astype(np.float64).reshape(windows, width)
 
-    logs = log_ms(requests)
-    age_at_end = requests.end - requests.start
-    answered = ~requests.failed & (requests.status < 400)
+    node = requests.node
+    end = requests.end
     aged_at = _aged_at(requests, stuck_ns)
+    is_long = end - requests.start > stuck_ns
+    is_ok = ~requests.failed & (requests.status < 400)
+    logs = log_ms(requests)
     stuck_ptr, stuck_code, stuck_age_s = _stuck(requests, grid, numbers, stuck_ns, lost_ns)
     return Counts(
         starts=grid.since_ns + numbers * grid.window_ns,
         skipped=np.diff(numbers, append=grid.windows) - 1,
         window_ns=grid.window_ns,
-        n=table(requests.node, requests.end),
-        errors=table(requests.node, requests.end, requests.failed),
-        total=table(requests.node, requests.end, logs),
-        squares=table(requests.node, requests.end, logs * logs),
-        ok_n=table(requests.node, requests.end, answered),
-        ok_total=table(requests.node, requests.end, np.where(answered, logs, 0.0)),
-        long=table(requests.node, aged_at, age_at_end > stuck_ns),
-        aged=table(requests.node, aged_at),
-        arrivals=table(requests.node, requests.start),
+        n=table(node, end),
+        errors=table(node, end, requests.failed),
+        total=table(node, end, logs),
+        squares=table(node, end, logs * logs),
+        ok_n=table(node, end, is_ok),
+        ok_total=table(node, end, np.where(is_ok, logs, 0.0)),
+        long=table(node, aged_at, is_long),
+        aged=table(node, aged_at),
+        arrivals=table(node, requests.start),
         given_up=table(given_up.node, given_up.end),
         stuck_ptr=stuck_ptr,
         stuck_code=stuck_code,
@@ -243,7 +260,8 @@ def count_windows(
 
 def _aged_at(requests: EncodedSpans, stuck_ns: int) -> NDArray:
     """Return when each request ended or became so old that it counts as stuck."""
-    return requests.start + np.minimum(requests.end - requests.start, stuck_ns)
+    age_at_end = requests.end - requests.start
+    return requests.start + np.minimum(age_at_end, stuck_ns)
 
 
 def _stuck_windows(
@@ -256,7 +274,8 @@ def _stuck_windows(
     since = grid.since_ns
     step = grid.window_ns
     age_at_end = requests.end - requests.start
-    long = np.flatnonzero((age_at_end > stuck_ns) & (requests.end >= since))
+    is_long = (age_at_end > stuck_ns) & (requests.end >= since)
+    long = np.flatnonzero(is_long)
     start = requests.start[long]
     # A request is open at the window ends t with start + stuck <= t <= min(end, start + lost).
     until = start + np.minimum(age_at_end[long], lost_ns)
@@ -274,12 +293,14 @@ def _stuck(
     code, age).
     """
     first, behind, long = _stuck_windows(requests, grid, stuck_ns, lost_ns)
-    low, high = np.searchsorted(numbers, first), np.searchsorted(numbers, behind)
+    low = np.searchsorted(numbers, first)
+    high = np.searchsorted(numbers, behind)
     window = _ranges(low, high)
     who = np.repeat(long, high - low)
     order = np.argsort(window, kind="stable")
     window = window[order]
     who = who[order]
     window_end = grid.since_ns + (numbers[window] + 1) * grid.window_ns
+    age_s = (window_end - requests.start[who]) / 1e9
     ptr = np.searchsorted(window, np.arange(numbers.size + 1))
-    return ptr, requests.node[who], (window_end - requests.start[who]) / 1e9
+    return ptr, requests.node[who], age_s
