@@ -131,8 +131,12 @@ def _design(answers: Sequence[AskedSuspect]) -> NDArray:
 
 
 def _lead(answers: Sequence[AskedSuspect], power: float) -> NDArray:
-    """Return what `metric_confidence.ahead` says of each first suspect."""
-    return np.array([1 / ((answer.scores / answer.scores[0]) ** power).sum() for answer in answers])
+    """Return what `metric_confidence.ahead` says of each first suspect, times the part of the
+    trouble that it explains.
+    """
+    lead = [1 / ((answer.scores / answer.scores[0]) ** power).sum() for answer in answers]
+    explained = [answer.terms["explained"] for answer in answers]
+    return np.array(lead) * np.array(explained)
 
 
 def _right(answers: Sequence[AskedSuspect]) -> NDArray:

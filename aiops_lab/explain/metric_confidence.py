@@ -1,16 +1,17 @@
 """How often is such a suspect the cause, where deviations of metrics speak?
 
 The confidence is a product. How likely a fault shows at this node: a logistic curve over how
-unusual it is and how many normal intervals there were. And how far it is ahead: its part of all
-scores, each raised to a power, so that of two equal ones neither is above one half.
+unusual it is and how many normal intervals there were. How far it is ahead: its part of all
+scores, each raised to a power, so that of two equal ones neither is above one half. And how much of
+what is slow or fails it explains, see `metric_origins`.
 
 How unusual a node is: the sum of the deviations of its metrics over the square root of their number
 (Stouffer's rule), since systems measure two metrics of a node or nine.
 
 ``python -m benchmarks.confidence`` learned the weights from Cloud-OpsBench and RCD's sock shop,
 with all of their normal data and little of it, half of the windows without a fault. Asked about a
-system that was left out, the calibration error was .13 (boutique), .06 (TrainTicket) and .06 (sock
-shop); of the answers at 0.8 or more 52 of 64, 63 of 64 and 75 of 75 were right. PetShop without its
+system that was left out, the calibration error was .11 (boutique), .06 (TrainTicket) and .05 (sock
+shop); of the answers at 0.8 or more 49 of 54, 64 of 65 and 75 of 75 were right. PetShop without its
 calls measures no resources and is unlike all of these: no answer there reaches 0.8.
 """
 
@@ -30,10 +31,10 @@ TINY = np.finfo(float).tiny
 class MetricCurve(NamedTuple):
     """Weights of the confidence."""
 
-    intercept: float = -4.39
-    unusual: float = 6.04  # of log(1 + how unusual the node is)
-    intervals: float = -3.40  # of 1 / sqrt(normal intervals): little data, little confidence
-    power: float = 5.0  # of the scores: higher, and a small lead counts more
+    intercept: float = -4.36
+    unusual: float = 6.13  # of log(1 + how unusual the node is)
+    intervals: float = -3.41  # of 1 / sqrt(normal intervals): little data, little confidence
+    power: float = 6.0  # of the scores: higher, and a small lead counts more
 
 
 LEARNED = Learned(
@@ -50,7 +51,12 @@ tenth lack them says nothing yet.
 
 
 def confidence(
-    unusual: pd.Series, score: pd.Series, intervals: int, curve: MetricCurve | None = None
+    unusual: pd.Series,
+    score: pd.Series,
+    intervals: int,
+    curve: MetricCurve | None = None,
+    *,
+    explained: pd.Series | None = None,
 ) -> pd.Series:
     """Return the probability that each node is the cause, 0 to 1; they add up to at most 1.
 
@@ -60,6 +66,8 @@ def confidence(
         How unusual a node is in all, and its score among the suspects.
     intervals : int
         Of the normal data.
+    explained : Series by node, optional
+        Of `metric_origins.explained_parts`. None: 1 of each.
 
     Examples
     --------
@@ -68,12 +76,20 @@ def confidence(
     [0.99, 0.0]
     """
     curve = curve or MetricCurve()
-    known = curve.intercept + curve.intervals / np.sqrt(max(intervals, 1))
+    scarcity = 1 / np.sqrt(max(intervals, 1))
+    known = curve.intercept + curve.intervals * scarcity
     logit = known + curve.unusual * np.log1p(unusual)
-    return ahead(score, curve.power) / (1 + np.exp(-logit.clip(-50, 50)))
+    shows = 1 / (1 + np.exp(-logit.clip(-50, 50)))
+    leads = ahead(score, curve.power)
+    if explained is None:
+        return leads * shows
+    return leads * shows * explained
 
 
 def ahead(score: pd.Series, power: float) -> pd.Series:
     """Return the part of each score of all of them, raised to a power; 0 where all are."""
-    raised = (score.clip(lower=0) / max(score.max(), TINY)) ** power
-    return raised / max(raised.sum(), TINY)
+    highest = max(score.max(), TINY)
+    parts = score.clip(lower=0) / highest
+    raised = parts**power
+    total = max(raised.sum(), TINY)
+    return raised / total

@@ -14,7 +14,7 @@ one without a least scatter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,13 @@ IQR_OF_NORMAL = 1.349  # the interquartile range of a normal distribution of dev
 TAIL = 0.995  # where the widths of t and of the normal distribution are compared
 
 
-def deviations(usual: Metrics, now: Metrics, before: int, config: MetricsConfig) -> pd.DataFrame:
+def deviations(
+    usual: Metrics,
+    now: Metrics,
+    before: int,
+    config: MetricsConfig,
+    hosts: Collection[str] = (),
+) -> pd.DataFrame:
     """Return a row a metric that both measure, index (node, metric, statistic): usual, now
     (medians), scales (signed distance), deviation (>= 0; 0: within `config.min_deviation`).
 
@@ -36,6 +42,9 @@ def deviations(usual: Metrics, now: Metrics, before: int, config: MetricsConfig)
     ----------
     before : int
         How many intervals of `now` show the time before the alarm; they are left out.
+    hosts : collection of str
+        The nodes that are hosts, whose levels are compared among themselves: a host's memory may
+        be in percent, that of a service in bytes.
     """
     measured = usual.values.columns
     both = measured.intersection(now.values.columns, sort=False)
@@ -43,7 +52,7 @@ def deviations(usual: Metrics, now: Metrics, before: int, config: MetricsConfig)
     since = now.values[both].iloc[before:]
     middle = normal.median()
     median_now = since.median()
-    scale = _scales(normal, median_now, config)
+    scale = _scales(normal, median_now, config, hosts)
     distance = (median_now - middle) / scale.where(scale > 0)
     distance = distance.fillna(0.0)
     times = distance.abs() / config.min_deviation
@@ -63,14 +72,19 @@ def by_node(table: pd.DataFrame, nodes: Iterable[str]) -> pd.Series:
     return total.reindex(list(nodes), fill_value=0.0)
 
 
-def _scales(normal: pd.DataFrame, median_now: pd.Series, config: MetricsConfig) -> pd.Series:
+def _scales(
+    normal: pd.DataFrame,
+    median_now: pd.Series,
+    config: MetricsConfig,
+    hosts: Collection[str],
+) -> pd.Series:
     """Return the usual scatter of each metric, with a least one from its level."""
     low = normal.quantile(0.25)
     high = normal.quantile(0.75)
     count = normal.count()
     width = _width(count.to_numpy())
     scatter = (high - low) / IQR_OF_NORMAL * width
-    least = config.relative_noise * _levels(normal, median_now)
+    least = config.relative_noise * _levels(normal, median_now, hosts)
     return (scatter**2 + least**2) ** 0.5
 
 
@@ -82,14 +96,19 @@ def _width(count: NDArray) -> NDArray:
     return student_quantile(TAIL, freedom) / normal
 
 
-def _levels(normal: pd.DataFrame, median_now: pd.Series) -> pd.Series:
-    """Return the level of each metric: of this node, or what is usual of the metric at all nodes
-    if that is more; of a metric that is 0 everywhere, its largest median now.
+def _levels(
+    normal: pd.DataFrame,
+    median_now: pd.Series,
+    hosts: Collection[str],
+) -> pd.Series:
+    """Return the level of each metric: of this node, or what is usual of the metric at all nodes,
+    or at all hosts, if that is more; of a metric that is 0 everywhere, its largest median now.
     """
     own = normal.abs().median()
     metric = own.index.get_level_values(1)
     statistic = own.index.get_level_values(2)
-    kinds = [metric, statistic]
+    is_host = own.index.get_level_values(0).isin(list(hosts))
+    kinds = [metric, statistic, is_host]
     of_kind = own.groupby(kinds)
     elsewhere = of_kind.transform("median")
     level = own.clip(lower=elsewhere)

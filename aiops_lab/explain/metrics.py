@@ -123,8 +123,9 @@ def rank_from_metrics(
         requests where the alarm is of another metric (not above 0: within the noise, and in the
         order of own excess over noise); else 0 to 1. ``share`` is its part of all positive scores.
         ``confidence``: of the ledger alone r / (r + 3) with r = own excess over noise, a scale;
-        else learned, see `metric_confidence`; lowered, with a ``caution``, where the case is unlike
-        all that it was learned from. ``by`` says which evidence weighed more. ``evidence`` has the
+        else learned, see `metric_confidence`, times the part of all that is slow or fails that the
+        node explains (`metric_origins`); lowered, with a ``caution``, where the case is unlike all
+        that it was learned from. ``by`` says which evidence weighed more. ``evidence`` has the
         account of the node for each cost: usual, now (cost of a request), requests, due, excess,
         passed_on (by callees), bridged (by callees that `calls` does not name), own and noise; and
         its most unusual metrics: usual, now, scales.
@@ -171,7 +172,7 @@ def rank_from_metrics(
         return by_ledger(ledgers, True, config)
     return by_both(
         ledgers,
-        deviations(usual, now, window.before, config),
+        deviations(usual, now, window.before, config, set(hosts.values())),
         now,
         pairs,
         hosts=hosts,

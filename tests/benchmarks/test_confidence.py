@@ -18,6 +18,7 @@ def drawn(system, n, seed, right=None):
             "unusual": float(rng.exponential(2.0)),
             "intervals": int(rng.integers(5, 50)),
             "resources": 1.0,
+            "explained": float(rng.uniform(0.3, 1.0)),
         }
         scores = np.array([1.0, rng.uniform(0.1, 1.0)])
         answer = AskedSuspect(system, bool(faulty), False, 0.0, terms, scores)

@@ -170,6 +170,32 @@ def test_a_host_is_named_where_its_services_suffer_together():
     assert "host-2" not in names(lab.rank_from_metrics(NORMAL, now, CALLS))
 
 
+def test_where_much_is_slow_elsewhere_the_first_suspect_is_less_sure_and_says_why():
+    (alone, *_) = lab.rank_from_metrics(NORMAL, slowed("cart"), CALLS)
+    apart = slowed("cart", by=300.0, frame=slowed("pay", by=301.0))
+    (first, *_) = lab.rank_from_metrics(NORMAL, apart, CALLS)
+    part = first.terms["explained"]
+    assert 0.4 < part < 0.6
+    assert first.confidence < part < alone.confidence
+    assert "what they share, such as a host, may be the cause" in first.caution
+    assert alone.caution == ""
+
+
+def test_the_level_of_a_hosts_metric_is_that_of_hosts():
+    columns = {
+        "host-1_mem": 10.0,
+        "host-2_mem": 10.0,
+        "cart_mem": 5e8,
+        "pay_mem": 5e8,
+        "db_mem": 5e8,
+    }
+    normal = pd.DataFrame(columns, range(12))
+    now = normal.iloc[:3].set_axis(range(12, 15)).assign(**{"host-2_mem": 90.0})
+    (first, *_) = lab.rank_from_metrics(normal, now, placed=PLACED)
+    assert first.service == "host-2"
+    assert lab.rank_from_metrics(normal, now) == []
+
+
 def by_node(**columns):
     return pd.DataFrame({"excess": 0.0, "deviation": 0.0, "unusual": 0.0} | columns, list("abcd"))
 
@@ -242,7 +268,12 @@ def test_without_resources_and_calls_the_confidence_is_lowered_and_says_so():
     (told, *_) = lab.rank_from_metrics(NORMAL, slowed("cart"))
     assert (told.caution, "caution" in told.to_dict()) == ("", False)
     assert told.confidence > 0.9
-    assert told.terms == {"unusual": told.terms["unusual"], "intervals": 14, "resources": 1.0}
+    assert told.terms == {
+        "unusual": told.terms["unusual"],
+        "intervals": 14,
+        "resources": 1.0,
+        "explained": 1.0,
+    }
 
 
 @pytest.mark.parametrize("calls", [None, CALLS])
