@@ -145,7 +145,8 @@ class Pipeline:
     def accept_levels(self, keys: Iterable[Key]) -> None:
         """Take what is abnormal at some endpoints now as normal; all else stays as it is."""
         hours = self.sensitivity.hours
-        codes = np.array([self.keys[key] for key in keys if key in self.keys], dtype=np.int64)
+        known = [self.keys[key] for key in keys if key in self.keys]
+        codes = np.array(known, dtype=np.int64)
         rows = codes[:, np.newaxis] * hours + np.arange(hours)
         accept_levels(self.state, rows.ravel())
 
@@ -231,13 +232,16 @@ class Pipeline:
         judged: list[tuple[pd.DataFrame, pd.DataFrame]] = []
         walked = 0
         while todo.size or not judged:
-            piece, rest = todo[:_MOST_WINDOWS], todo[_MOST_WINDOWS:]
-            until = grid.since_ns + int(rest[0]) * grid.window_ns if rest.size else grid.until_ns
-            begin = self.state.copy(), self.system.copy()
+            piece, rest = np.split(todo, [_MOST_WINDOWS])
+            until = grid.until_ns
+            if rest.size:
+                until = grid.since_ns + int(rest[0]) * grid.window_ns
+            state, system = self.state.copy(), self.system.copy()
             frames = self._judge_piece(recording, grid._replace(until_ns=until), piece)
-            wrong = self._wrongly_skipped(frames[0], grid, todo[: piece.size + 1])
+            with_next = todo[: piece.size + 1]
+            wrong = self._wrongly_skipped(frames[0], grid, with_next)
             if wrong.size:
-                self.state, self.system = begin
+                self.state, self.system = state, system
                 todo = _with_more(todo, wrong, more, grid.windows)
                 check_walked(walked + todo.size, recording.requests.row.size, grid)
                 more = min(2 * more, _MOST_WINDOWS)
@@ -288,11 +292,12 @@ class Pipeline:
         They are those with a gap behind them in which an endpoint is still held to be abnormal:
         its silence lasts, until it has been relearned.
         """
-        before_gap = walked[np.diff(walked, append=grid.windows) > 1]
+        has_gap = np.diff(walked, append=grid.windows) > 1
         columns = [detector.column for detector in self._detectors.holding]
-        abnormal = windows.loc[windows[columns].any(axis=1), "window"]
+        is_abnormal = windows[columns].any(axis=1)
+        abnormal = windows.loc[is_abnormal, "window"]
         starts = pd.DatetimeIndex(abnormal).as_unit("ns").asi8
-        return np.intersect1d(before_gap, grid.number(starts))
+        return np.intersect1d(walked[has_gap], grid.number(starts))
 
     def names_at(self, moment_ns: int) -> dict[Key, str]:
         """Return how the endpoints are shown that were known at a moment (Unix ns).
@@ -317,9 +322,10 @@ class Pipeline:
             calls = self._calls_before(unix_ns(end))
             changed += self.manager.window(end, list(group), calls, causes)
         changed += self.manager.tick(to_timestamp(until_ns))
-        unresolved = {i.id for i in self.manager.incidents.values() if i.resolved_at is None}
+        incidents = self.manager.incidents
+        unresolved = {i.id for i in incidents.values() if i.resolved_at is None}
         self.known_causes = {k: v for k, v in self.known_causes.items() if k in unresolved}
-        by_id = {i.id: i for i in changed if i.id in self.manager.incidents}
+        by_id = {i.id: i for i in changed if i.id in incidents}
         return list(by_id.values())
 
     def _calls_before(self, now: int) -> Calls:
@@ -385,7 +391,8 @@ class _Causes:
 
 def _number(incident: Incident) -> int:
     """Return the number at the end of an incident's id."""
-    return int(incident.id.rpartition("-")[2])
+    _, _, number = incident.id.rpartition("-")
+    return int(number)
 
 
 def floor_to(ns: int, step: int) -> int:
@@ -395,5 +402,6 @@ def floor_to(ns: int, step: int) -> int:
 
 def _with_more(walked: NDArray, after: NDArray, more: int, windows: int) -> NDArray:
     """Return the windows that are walked, with `more` others after some of them."""
-    others = (after[:, None] + np.arange(1, more + 1)).ravel()
+    steps = np.arange(1, more + 1)
+    others = (after[:, None] + steps).ravel()
     return np.union1d(walked, others[others < windows])

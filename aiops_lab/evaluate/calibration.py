@@ -56,20 +56,20 @@ def calibration(
         If a confidence is not between 0 and 1.
     """
     p, hit = _answers(confidence, right)
-    hit = hit[~np.isnan(p)]
-    p = p[~np.isnan(p)]
+    is_answer = ~np.isnan(p)
+    p, hit = p[is_answer], hit[is_answer]
     bin_of = np.minimum((p * bins).astype(int), bins - 1)
     inside = (bin_of[:, None] == np.arange(bins)).astype(float)
-    full = inside.any(axis=0)
-    inside = inside[:, full]
+    is_full = inside.any(axis=0)
+    inside = inside[:, is_full]
     edges = np.linspace(0, 1, bins + 1)
     n = inside.sum(axis=0)
     total = p @ inside
     hits = hit @ inside
     low, high = wilson(hits, n, 1.96)
     columns = {
-        "low": edges[:-1][full],
-        "high": edges[1:][full],
+        "low": edges[:-1][is_full],
+        "high": edges[1:][is_full],
         "n": n.astype(int),
         "confidence": total / n,
         "right": hits / n,
@@ -80,11 +80,14 @@ def calibration(
     if p.size == 0:
         return Calibration(0, nan, nan, nan, nan, table)
     drawn = np.random.default_rng(seed).random((times, p.size)) < p
-    perfect = np.abs(drawn @ inside - total).sum(axis=1) / p.size
+    distances = np.abs(drawn @ inside - total)
+    perfect = distances.sum(axis=1) / p.size
+    distance = np.abs(hits - total).sum()
+    squares = (p - hit) ** 2
     return Calibration(
         n=p.size,
-        brier=float(np.mean((p - hit) ** 2)),
-        ece=float(np.abs(hits - total).sum() / p.size),
+        brier=float(np.mean(squares)),
+        ece=float(distance / p.size),
         ece_perfect=float(perfect.mean()),
         ece_perfect_high=float(np.quantile(perfect, 0.95)),
         table=table,

@@ -95,10 +95,13 @@ def match(
     matches = []
     for positions in _origins(truth):
         some = [truth[n] for n in positions]
-        found = [(_rank(i, some), i) for i in report.incidents if _at_work(i, some, slack_ns)]
-        named = [(rank, i) for rank, i in found if 0 < rank <= first]
-        free = [(rank, i) for rank, i in named if (i.id, rank) not in taken]
-        rank, best = min(free, key=_preferred, default=(0, None))
+        named = []
+        for incident in report.incidents:
+            rank = _rank(incident, some)
+            is_free = (incident.id, rank) not in taken
+            if is_free and 0 < rank <= first and _at_work(incident, some, slack_ns):
+                named.append((rank, incident))
+        rank, best = min(named, key=_preferred, default=(0, None))
         if best is not None:
             taken.add((best.id, rank))
         matches.append(_match(positions, best, rank, score))
@@ -107,25 +110,26 @@ def match(
     telling = {name for event in score.events for name in event.incidents}
     matched = {m.incident for m in matches}
     ids = [i.id for i in report.incidents]
-    false = tuple(name for name in ids if name not in telling | matched)
-    extra = tuple(name for name in ids if name in telling - matched)
-    return Matching(tuple(matches), false, extra, info)
+    false = [name for name in ids if name not in telling | matched]
+    extra = [name for name in ids if name in telling - matched]
+    return Matching(tuple(matches), tuple(false), tuple(extra), info)
 
 
 def _origins(truth: Sequence[KnownFault]) -> list[tuple[int, ...]]:
     """Return the positions of the faults of each origin, in the order of their first start."""
+    in_order = sorted(range(len(truth)), key=lambda n: truth[n].start)
     members: dict[object, list[int]] = {}
-    for n in sorted(range(len(truth)), key=lambda n: truth[n].start):
+    for n in in_order:
         members.setdefault(truth[n].group, []).append(n)
     return [tuple(positions) for positions in members.values()]
 
 
 def _at_work(incident: Incident, faults: Iterable[KnownFault], slack_ns: int) -> bool:
     spells = [(unix_ns(low), unix_ns(high)) for low, high in incident.episodes]
-    return any(
-        fault.start < high and low < fault.end + slack_ns
-        for fault, (low, high) in product(faults, spells)
-    )
+    for fault, (low, high) in product(faults, spells):
+        if fault.start < high and low < fault.end + slack_ns:
+            return True
+    return False
 
 
 def _rank(incident: Incident, faults: Sequence[KnownFault]) -> int:
@@ -140,10 +144,19 @@ def _preferred(found: tuple[int, Incident]) -> tuple[int, pd.Timestamp, str]:
 
 def _match(positions: tuple[int, ...], best: Incident | None, rank: int, score: Score) -> Match:
     events = [score.events[n] for n in positions]
-    shown = tuple(sorted({name for event in events for name in event.incidents}))
+    shown = {name for event in events for name in event.incidents}
     ends = [e.start + pd.Timedelta(e.detect_s, unit="s") for e in events if e.incidents]
-    seconds = (min(ends) - events[0].start).total_seconds() if ends else nan
-    return Match(positions, best.id if best else None, rank, seconds, shown, "")
+    detect_s = nan
+    if ends:
+        detect_s = (min(ends) - events[0].start).total_seconds()
+    return Match(
+        faults=positions,
+        incident=best.id if best else None,
+        rank=rank,
+        detect_s=detect_s,
+        shown_in=tuple(sorted(shown)),
+        missed="",
+    )
 
 
 class _Reasons:
@@ -160,9 +173,13 @@ class _Reasons:
         if not shown:
             return "not detected"
         faults = [self.truth[n] for n in positions]
-        told = [self.incidents[name] for name in shown]
+
+        def distance(incident: Incident) -> tuple[float, bool, str]:
+            rank = _rank(incident, faults)
+            return rank or 1e9, self._older(incident, faults), incident.id
+
         # the one that comes nearest to the cause, else the first that the fault itself opened
-        best = min(told, key=lambda i: (_rank(i, faults) or 1e9, self._older(i, faults), i.id))
+        best = min((self.incidents[name] for name in shown), key=distance)
         return f"{self._reason(best, positions, faults)} in {best.id}"
 
     def _reason(

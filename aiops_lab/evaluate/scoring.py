@@ -25,6 +25,7 @@ from aiops_lab.traces.encode import NEVER
 SLACK_S = 60.0
 
 FaultPlace = tuple[str, str | None]  # a service with an endpoint of it, or all of it
+Kind = tuple[str, Key]  # type and endpoint of an anomaly
 
 # ---- means with intervals
 
@@ -78,10 +79,13 @@ def estimate(
     0.0
     """
     values = np.asarray(values, dtype=float)
-    outside = values[~((values >= 0) & (values <= 1))]
+    is_inside = (values >= 0) & (values <= 1)
+    outside = values[~is_inside]
     if outside.size:
         raise ValueError(f"values must be between 0 and 1, got {outside[0]}")
-    code = np.arange(values.size) if clusters is None else pd.factorize(np.asarray(clusters))[0]
+    code = np.arange(values.size)
+    if clusters is not None:
+        code, _ = pd.factorize(np.asarray(clusters))
     if code.shape != values.shape:
         shapes = f"{code.shape} and {values.shape}"
         raise ValueError(f"clusters must be as long as values, got {shapes}")
@@ -92,9 +96,11 @@ def estimate(
     added = sizes.mean()
     sums = np.append(sums, [0, added])
     sizes = np.append(sizes, [added, added])
-    draws = np.random.default_rng(seed).integers(0, sums.size, (times, sums.size))
-    means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    shape = times, sums.size
+    draws = np.random.default_rng(seed).integers(0, sums.size, shape)
+    drawn_sums = sums[draws].sum(axis=1)
+    drawn_sizes = sizes[draws].sum(axis=1)
+    low, high = np.quantile(drawn_sums / drawn_sizes, [0.025, 0.975])
     return Estimate(float(values.mean()), float(low), float(high), values.size)
 
 
@@ -249,14 +255,14 @@ def truth_of(faults: pd.DataFrame) -> list[KnownFault]:
     truth = []
     for number, fault in enumerate(faults.to_dict("records")):
         endpoint = fault["endpoint"]
-        named = isinstance(endpoint, str) and endpoint
+        is_named = isinstance(endpoint, str) and endpoint
         affected = fault.get("affected")
         known = KnownFault(
-            (fault["service"], endpoint if named else None),
-            _unix_ns(fault["start"]),
-            _unix_ns(fault["end"]),
-            affected and set(map(tuple, affected)),
-            fault.get("group", number),
+            place=(fault["service"], endpoint if is_named else None),
+            start=_unix_ns(fault["start"]),
+            end=_unix_ns(fault["end"]),
+            affected=affected and set(map(tuple, affected)),
+            group=fault.get("group", number),
         )
         truth.append(known)
     return truth
@@ -270,39 +276,43 @@ def _unix_ns(time: Any) -> int:
 def score_truth(report: Report, truth: list[KnownFault], slack_ns: int) -> Score:
     """Return the score of a replay; `truth` as `truth_of` makes it."""
     report = without_info(report)
+    incidents = report.incidents
     shown = _shown(report, truth, slack_ns)
     end, hours = _length(report.windows)
     events = [_event(fault, n, shown) for n, fault in enumerate(truth)]
     detect_s = [event.detect_s for event in events]
     detected = [event.detect_s for event in events if event.incidents]
     lengths_s = [max(min(fault.end, end) - fault.start, 0) / 1e9 for fault in truth]
+    missed_s = np.fmin(detect_s, lengths_s).sum()
     causes: dict[str, set[FaultPlace]] = {}
-    for s in shown:
-        causes.setdefault(s.incident, set()).add(truth[s.fault].place)
-    n = len(report.incidents)
-    right = [i for i in report.incidents if i.id in causes]
-    ranks = tuple(rank_of(i.suspects, causes[i.id]) for i in right)
-    groups = [(s.incident, truth[s.fault].group) for s in shown]
+    for one in shown:
+        places = causes.setdefault(one.incident, set())
+        places.add(truth[one.fault].place)
+    right = [i for i in incidents if i.id in causes]
+    n_false = len(incidents) - len(right)
+    ranks = [rank_of(i.suspects, causes[i.id]) for i in right]
+    groups = [(one.incident, truth[one.fault].group) for one in shown]
     return Score(
         faults=len(truth),
-        incidents=n,
+        incidents=len(incidents),
         hours=hours,
-        precision=_share(len(right), n),
+        precision=_share(len(right), len(incidents)),
         recall=_share(len(detected), len(truth)),
         median_detect_s=float(np.median(detected)) if detected else nan,
         worst_detect_s=max(detected, default=nan),
-        false_incidents_per_hour=_share(n - len(right), hours),
+        false_incidents_per_hour=_share(n_false, hours),
         grouping_f1=_pairwise_f1(groups),
-        pages=sum(len(i.episodes) for i in report.incidents),
-        missed_minutes=float(np.fmin(detect_s, lengths_s).sum() / 60),
-        false_incident_minutes=_false_incident_minutes(report.incidents, truth),
+        pages=sum(len(i.episodes) for i in incidents),
+        missed_minutes=float(missed_s / 60),
+        false_incident_minutes=_false_incident_minutes(incidents, truth),
         events=tuple(events),
-        ranks=ranks,
+        ranks=tuple(ranks),
     )
 
 
 def _is_at(place: FaultPlace, key: Key) -> bool:
-    return place in (key, (key[0], None))
+    service, _ = key
+    return place in (key, (service, None))
 
 
 def _shown(report: Report, truth: list[KnownFault], slack_ns: int) -> list[_Shown]:
@@ -310,7 +320,7 @@ def _shown(report: Report, truth: list[KnownFault], slack_ns: int) -> list[_Show
     shown = []
     homes = _homes(report.incidents)
     # of an anomaly that goes on: its last end, and its fault or -1
-    running: dict[tuple[str, Key], tuple[int, int]] = {}
+    running: dict[Kind, tuple[int, int]] = {}
     for anomaly in sorted(report.anomalies, key=lambda a: (a.end, a.key, a.type)):
         kind = anomaly.type, anomaly.key
         low = unix_ns(anomaly.window)
@@ -321,7 +331,7 @@ def _shown(report: Report, truth: list[KnownFault], slack_ns: int) -> list[_Show
         if own or until < low:
             fault = max(own or possible, key=lambda n: (truth[n].start, n), default=-1)
         running[kind] = high, fault
-        holders = [i for since, to, i in homes.get(kind, ()) if since <= low and high <= to]
+        holders = [home.incident for home in homes.get(kind, ()) if home.holds(low, high)]
         if fault >= 0 and holders:
             shown.append(_Shown(fault, holders[0], high))
     return shown
@@ -337,37 +347,59 @@ def _in_force(truth: list[KnownFault], key: Key, since: int, until: int) -> list
     return possible
 
 
-def _homes(incidents: list[Incident]) -> dict[tuple[str, Key], list[tuple[int, int, str]]]:
-    """Return for each type and endpoint of anomalies the times (Unix ns) and ids of its incidents,
-    the latest first.
+class _Home(NamedTuple):
+    """A time (Unix ns) in which an incident was at work."""
+
+    since: int
+    until: int
+    incident: str
+
+    def holds(self, low: int, high: int) -> bool:
+        """Return whether all of another time lies in it."""
+        return self.since <= low and high <= self.until
+
+
+def _homes(incidents: list[Incident]) -> dict[Kind, list[_Home]]:
+    """Return for each type and endpoint of anomalies the episodes of its incidents, the latest
+    first.
     """
-    homes: dict[tuple[str, Key], list[tuple[int, int, str]]] = {}
-    for i in incidents:
-        spans = [(unix_ns(low), unix_ns(high), i.id) for low, high in i.episodes]
-        for kind in dict.fromkeys((a.type, a.key) for a in i.anomalies):
-            homes.setdefault(kind, []).extend(spans)
-    return {kind: sorted(spans, reverse=True) for kind, spans in homes.items()}
+    homes: dict[Kind, list[_Home]] = {}
+    for incident in incidents:
+        kinds = dict.fromkeys((a.type, a.key) for a in incident.anomalies)
+        for low, high in incident.episodes:
+            home = _Home(unix_ns(low), unix_ns(high), incident.id)
+            for kind in kinds:
+                homes.setdefault(kind, []).append(home)
+    return {kind: sorted(some, reverse=True) for kind, some in homes.items()}
 
 
 def _event(fault: KnownFault, position: int, shown: list[_Shown]) -> Event:
-    own = [s for s in shown if s.fault == position]
-    detect_s = (min(s.end for s in own) - fault.start) / 1e9 if own else nan
-    incidents = tuple(sorted({s.incident for s in own}))
-    return Event(*fault.place, to_timestamp(fault.start), detect_s, incidents)
+    own = [one for one in shown if one.fault == position]
+    first_end = min((one.end for one in own), default=nan)
+    names = {one.incident for one in own}
+    return Event(
+        *fault.place,
+        start=to_timestamp(fault.start),
+        detect_s=(first_end - fault.start) / 1e9,
+        incidents=tuple(sorted(names)),
+    )
 
 
 def _false_incident_minutes(incidents: list[Incident], truth: list[KnownFault]) -> float:
     episodes = chain.from_iterable(incident.episodes for incident in incidents)
     at_work = [(unix_ns(low), unix_ns(high)) for low, high in episodes]
     broken = [(fault.start, fault.end) for fault in truth]
-    return (_covered(at_work + broken) - _covered(broken)) / 6e10
+    beside_faults = _covered(at_work + broken) - _covered(broken)
+    return beside_faults / 6e10
 
 
 def _covered(spells: list[tuple[int, int]]) -> int:
     """Return for how long any of the spells lasts."""
-    total = reached = 0
+    total = 0
+    reached = 0
     for low, high in sorted(spells):
-        total += max(high - max(low, reached), 0)
+        begin = max(low, reached)
+        total += max(high - begin, 0)
         reached = max(reached, high)
     return total
 

@@ -60,26 +60,32 @@ def event_of(incident: Incident, told: Told | None, now_ns: int, quiet_ns: int) 
     that is offered as the new normal nothing is told, unless it was more before.
     """
     status = incident.status
-    if told is None and incident.severity == INFO:
-        return None
     if told is None:
+        if incident.severity == INFO:
+            return None
         return OPENED if status == ACTIVE else status
+    is_worse = told.is_worse(incident)
     if status != told.status:
-        is_held = now_ns - told.reopened_ns < quiet_ns and status != ACKNOWLEDGED
-        if is_held and not told.is_worse(incident):
+        is_quiet = now_ns - told.reopened_ns < quiet_ns
+        if is_quiet and status != ACKNOWLEDGED and not is_worse:
             return None
         return REOPENED if status == ACTIVE else status
     if status == RESOLVED:
         return None
-    has_first_cause = incident.root_cause is not None and not told.has_cause
-    return CHANGED if has_first_cause or told.is_worse(incident) else None
+    has_cause = incident.root_cause is not None
+    has_first_cause = has_cause and not told.has_cause
+    return CHANGED if has_first_cause or is_worse else None
 
 
 def told_of(incident: Incident, event: str, told: Told | None, now_ns: int) -> Told:
     """Return what was told once a notice has arrived."""
-    before_ns = 0 if told is None else told.reopened_ns
-    reopened_ns = now_ns if event == REOPENED else before_ns
-    has_cause = incident.root_cause is not None or (told is not None and told.has_cause)
+    has_cause = incident.root_cause is not None
+    reopened_ns = 0
+    if told is not None:
+        has_cause = has_cause or told.has_cause
+        reopened_ns = told.reopened_ns
+    if event == REOPENED:
+        reopened_ns = now_ns
     return Told(incident.status, incident.severity, has_cause, reopened_ns)
 
 
@@ -94,8 +100,9 @@ def notice_of(incident: Incident, event: str, server: str = "") -> Notice:
         f"Since: {_utc(incident.started)}.",
         f"Affected: {_names(incident.affected_endpoints)}.",
         f"Incident: {incident.id}",
-        *([f"Page: {url}"] if url else []),
     ]
+    if url:
+        lines.append(f"Page: {url}")
     return Notice(incident.id, event, incident.severity, shown, "\n".join(lines), url)
 
 
@@ -110,13 +117,16 @@ def merged_notice(id: str, other: Incident, server: str = "") -> Notice:
 def summary_of(notices: Sequence[Notice], server: str = "") -> Notice:
     """Return one notice in place of many."""
     worst = max((each.severity for each in notices), key=rank)
-    lines = [f"{each.incident_id} {each.severity}: {each.title}" for each in notices]
-    more = len(lines) - MOST_SUMMARIZED
-    named = [*lines[:MOST_SUMMARIZED], *([f"and {more} more"] if more > 0 else [])]
+    told = [f"{each.incident_id} {each.severity}: {each.title}" for each in notices]
+    lines = told[:MOST_SUMMARIZED]
+    more = len(told) - MOST_SUMMARIZED
+    if more > 0:
+        lines.append(f"and {more} more")
     url = f"{server}/aiops/" if server else ""
-    body = "\n".join([*named, *([f"Page: {url}"] if url else [])])
+    if url:
+        lines.append(f"Page: {url}")
     title = f"{len(notices)} more notices of incidents"
-    return Notice("", SUMMED_UP, worst, title, body, url)
+    return Notice("", SUMMED_UP, worst, title, "\n".join(lines), url)
 
 
 def page_of(id: str, server: str) -> str:
@@ -143,8 +153,9 @@ def _moved(incident: Incident) -> str:
 
 def _names(endpoints: Sequence[str]) -> str:
     shown = [_outside(name, MOST_NOTICE_NAME) for name in endpoints[:MOST_AFFECTED]]
+    names = ", ".join(shown)
     more = len(endpoints) - MOST_AFFECTED
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+    return f"{names} and {more} more" if more > 0 else names
 
 
 def _utc(time: pd.Timestamp) -> str:
