@@ -38,7 +38,7 @@ from aiops_lab.spans import Key
 from aiops_lab.traces.encode import EncodedSpans, encode
 from aiops_lab.traces.graph import service_graph
 from aiops_lab.user_code import UserCode
-from aiops_lab.watched_spans import WatchedSpans
+from aiops_lab.watched_spans import Unwritten, WatchedSpans
 
 if TYPE_CHECKING:
     from aiops_lab.record.store import SpanStore
@@ -120,7 +120,9 @@ class Monitor:
         self._new_pipeline = partial(
             Pipeline, self.sensitivity, detectors, rule, config, user_code=self._user_code
         )
-        self._lock = threading.RLock()
+        self._steps = threading.Lock()  # held during a step, which may wait for the disk
+        self._lock = threading.RLock()  # held while the state is looked at, or changed
+        self._unwritten = Unwritten(store)
         self._shared = SharedState(store)
         self._levels = AcceptedLevels(store)
         self._last_now: int | None = None
@@ -135,33 +137,48 @@ class Monitor:
         the last span, the windows are judged up to the time at which all that is open has resolved.
         """
         now_ns = unix_ns(to_utc(now))
-        with self._lock:
-            changed = self._refresh()
-            ready = now_ns - int(self.sensitivity.grace_s * 1e9)
-            until = floor_to(ready, self._pipeline.window_ns)
-            is_back = self._is_back(until, now_ns)
-            self._last_now = now_ns
-            done = self._pipeline.done
-            if done is not None and until <= done and not is_back:
+        with self._steps:
+            with self._lock:
+                changed = self._refresh()
+                is_due = self._is_due(now_ns)
+            if not is_due:
                 return changed
             if not self._shared.take_turn(now_ns):
                 _log.info("another monitor judges %s: this one reads", self.store.path)
                 return changed
             try:
-                changed += [each for each in self._refresh() if each not in changed]
-                touched = self._judge(until, now_ns)
-            except BaseException:
-                self._load()
-                raise
+                self.store.flush()
+                with self._lock:
+                    touched = self._judge_in_turn(now_ns, changed)
             finally:
                 self._shared.end_turn()
             own = {incident.id for incident in touched}
             return [each for each in changed if each.id not in own] + touched
 
+    def _ready(self, now_ns: int) -> int:
+        """Return up to when windows can be judged."""
+        return floor_to(now_ns - int(self.sensitivity.grace_s * 1e9), self._pipeline.window_ns)
+
+    def _is_due(self, now_ns: int) -> bool:
+        """Return whether there is anything to judge at a moment, which is taken down."""
+        until = self._ready(now_ns)
+        is_back = self._is_back(until, now_ns)
+        self._last_now = now_ns
+        done = self._pipeline.done
+        return done is None or until > done or is_back
+
+    def _judge_in_turn(self, now_ns: int, changed: list[Incident]) -> list[Incident]:
+        """Judge what is ready; add to `changed` what others have changed until now."""
+        try:
+            changed += [each for each in self._refresh() if each not in changed]
+            return self._judge(self._ready(now_ns), now_ns)
+        except BaseException:
+            self._load()
+            raise
+
     def _judge(self, until: int, now_ns: int) -> list[Incident]:
         """Judge the windows up to `until`, while it is this monitor's turn."""
         pipeline = self._pipeline
-        self.store.flush()
         if self._is_back(until, now_ns):
             self._go_back(until, now_ns)
         if pipeline.done is not None and until <= pipeline.done:
@@ -263,6 +280,13 @@ class Monitor:
             return {name: dict(about) for name, about in self._user_code.failed.items()}
 
     @property
+    def unwritten(self) -> str:
+        """Why the figures that were asked for last lack what was recorded shortly before: the disk
+        did not take it. "" where they are whole.
+        """
+        return self._unwritten.problem
+
+    @property
     def passed_over(self) -> int:
         """Spans in the store that no window takes in: they ended before 1990 or more than a day
         after the last step, lasted longer than 30 days, or have a kind or status that there is not.
@@ -357,17 +381,16 @@ class Monitor:
         name. The status of the health agrees with the open incidents: see `health.status_now`. The
         ``forecast`` is None where the latency does not rise: see `health.latency_forecast`.
         """
-        with self._lock:
-            found = self.metrics_by_key(now)
-            names = display_names(found)
-            metrics = {
-                names[key]: shown | _told("method", self.method_of(key))
-                for key, shown in found.items()
-            }
-            return dict(sorted(metrics.items()))
+        found = self.metrics_by_key(now)
+        names = display_names(found)
+        metrics = {
+            names[key]: shown | _told("method", self.method_of(key)) for key, shown in found.items()
+        }
+        return dict(sorted(metrics.items()))
 
     def metrics_by_key(self, now: pd.Timestamp) -> dict[Key, dict[str, Any]]:
         """Return the same by (service, endpoint), without the method."""
+        self._unwritten.write()
         with self._lock:
             groups, _ = self._served(now)
             moment = to_utc(now)
@@ -385,19 +408,19 @@ class Monitor:
         """Return when the endpoints of an incident will be slow, if their latency rises steadily,
         by name; as of at most ten seconds ago. See `health.latency_forecast`.
         """
-        with self._lock:
-            age = to_utc(now) - self._forecasts[0]
-            if abs(age.total_seconds()) >= FORECAST_EVERY_S:
-                self.metrics_by_key(now)
-            names = display_names(latest := self._forecasts[1])
-            mine = incident.keys & latest.keys()
-            return {names[key]: found for key in sorted(mine) if (found := latest[key])}
+        age = to_utc(now) - self._forecasts[0]
+        if abs(age.total_seconds()) >= FORECAST_EVERY_S:
+            self.metrics_by_key(now)
+        names = display_names(latest := self._forecasts[1])
+        mine = incident.keys & latest.keys()
+        return {names[key]: found for key in sorted(mine) if (found := latest[key])}
 
     def timeline(self, now: pd.Timestamp, every_s: float = 10.0) -> dict[str, pd.DataFrame]:
         """Return what each endpoint answered over the last five minutes, by name: a row an interval
         of `every_s` seconds in which it answered, indexed by the interval's start (UTC), with the
         columns requests, mean_ms and failed (a share, 0 to 1).
         """
+        self._unwritten.write()
         with self._lock:
             groups, names = self._served(now)
             return {names[key]: timeline_of(rows, every_s) for key, rows in groups}
@@ -417,6 +440,7 @@ class Monitor:
 
     def graph(self, now: pd.Timestamp) -> pd.DataFrame:
         """Return the service graph of the last five minutes."""
+        self._unwritten.write()
         with self._lock:
             return service_graph(self._spans.last(_METRICS_S, now))
 

@@ -46,14 +46,14 @@ class UserCode:
             return otherwise
         try:
             return work()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit() would end the monitor's thread unseen
             if not self._isolate:
                 error.add_note(f"raised in {name}")
                 raise
             self._leave_out(name, error)
             return otherwise
 
-    def _leave_out(self, name: str, error: Exception) -> None:
+    def _leave_out(self, name: str, error: BaseException) -> None:
         self._left_out.add(name)
         text = f"{type(error).__name__}: {error}"
         known = self.failed.setdefault(name, {"steps": 0, "error": text})

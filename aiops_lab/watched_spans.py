@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,46 @@ _log = get_logger(__name__)
 _AHEAD_NS = 86_400_000_000_000  # spans that end later than a day from now are passed over
 
 _NOTHING = -1, 0, 0  # leaves no spans out
+
+LOOK_S = 0.5
+"""Seconds for which who looks waits for the disk, beside the attempt that is in progress. Raising
+it delays answers while the disk is blocked."""
+
+BLOCKED_S = 2.0
+"""Seconds after such a wait in which nobody waits again: the store tries by itself meanwhile."""
+
+
+class Unwritten:
+    """What was recorded and is not on disk yet, which `WatchedSpans` does not see.
+
+    Parameters
+    ----------
+    store : SpanStore
+
+    Attributes
+    ----------
+    problem : str
+        Why the disk did not take it at the last `write`, "" where it did.
+    """
+
+    def __init__(self, store: SpanStore) -> None:
+        self.problem = ""
+        self._store = store
+        self._tried_s = 0.0
+
+    def write(self) -> None:
+        """Let what was recorded so far be seen; go on without it where the disk is blocked.
+
+        Call it without a lock that others wait for.
+        """
+        if self.problem and time.monotonic() - self._tried_s < BLOCKED_S:
+            return
+        try:
+            self._store.flush(LOOK_S)
+            self.problem = ""
+        except OSError as error:
+            self.problem = str(error)
+            self._tried_s = time.monotonic()
 
 
 class WatchedSpans:
@@ -68,8 +109,7 @@ class WatchedSpans:
         return _possible(self._store.spans(since, until, without=self._without))
 
     def last(self, seconds: float, now: pd.Timestamp) -> pd.DataFrame:
-        """Return the spans since some seconds before `now`."""
-        self._store.flush()
+        """Return the spans since some seconds before `now` that are on disk."""
         moment = to_utc(now)
         since = moment - pd.Timedelta(seconds, unit="s")
         return self.between(since, moment + pd.Timedelta(_AHEAD_NS, unit="ns"))

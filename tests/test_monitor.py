@@ -1,5 +1,9 @@
 import json
 import math
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import cache
 
 import numpy as np
@@ -7,9 +11,11 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
+from aiops_lab import watched_spans
 from aiops_lab.detect.grouping import IllegalMoveError
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.health import health
+from aiops_lab.record import database
 from tests.support.made import Shop, fault, small_shift
 from tests.support.played import at, offering, play, to_spans
 
@@ -553,3 +559,53 @@ def test_a_level_that_is_offered_leaves_its_endpoint_healthy_and_is_read_back(tm
         assert monitor.metrics(at(400))["/payment"]["health"]["status"] == "healthy"
         again = lab.Monitor(monitor.store).incidents()
         assert {incident.severity for incident in again} == {"info"}
+
+
+def test_while_the_disk_is_blocked_answers_hold_what_is_there_and_say_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "BUSY_S", 0.01)
+    monkeypatch.setattr(watched_spans, "LOOK_S", 0.0)
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, Shop(1).run(5))
+        monitor = lab.Monitor(store)
+        whole = monitor.metrics(at(5))
+        with closing(sqlite3.connect(store.path, isolation_level=None)) as db:
+            db.execute("BEGIN EXCLUSIVE")
+            place = None, "shop", "/late", "server", None
+            store.add(lab.Span("a" * 32, "b" * 16, *place, at(4).value, 1, 200, None))
+            assert monitor.metrics(at(5)) == whole
+            assert "locked" in monitor.unwritten
+            assert not monitor.graph(at(5)).empty
+            assert monitor.timeline(at(5)).keys() == whole.keys()
+        monkeypatch.setattr(watched_spans, "BLOCKED_S", 0.0)
+        assert monitor.metrics(at(5)).keys() == {*whole, "/late"}
+        assert monitor.unwritten == ""
+
+
+def test_a_step_that_waits_for_the_disk_holds_up_no_answer(tmp_path, monkeypatch):
+    began, free = threading.Event(), threading.Event()
+    with lab.SpanStore(tmp_path / "s.sqlite") as store, ThreadPoolExecutor(1) as pool:
+        fill(store, Shop(1).run(5))
+        monitor = lab.Monitor(store)
+        update = store.update
+
+        def waits(change):
+            began.set()
+            assert free.wait(60)
+            return update(change)
+
+        monkeypatch.setattr(store, "update", waits)
+        step = pool.submit(monitor.step, at(20))
+        assert began.wait(60)
+        asked = pool_of_another(lambda: (monitor.incidents(), monitor.metrics(at(5))))
+        free.set()
+        step.result(60)
+    assert asked
+
+
+def pool_of_another(work):
+    """What `work` returns in a thread of its own; TimeoutError where it waits for others."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        return pool.submit(work).result(20)
+    finally:
+        pool.shutdown(wait=False)

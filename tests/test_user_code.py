@@ -50,7 +50,22 @@ def step(store: lab.SpanStore, **own: Any) -> lab.Monitor:
     return monitor
 
 
-@pytest.mark.parametrize("own", [raises, returns_nothing])
+def exits(*arguments: Any) -> Any:
+    raise SystemExit(3)
+
+
+def scribbles(windows, baselines, sensitivity):
+    for column in windows.columns:
+        del windows[column]
+    return []
+
+
+def test_what_a_detector_does_to_its_windows_is_not_what_others_see(store):
+    (incident,) = step(store, detectors=(scribbles, *DETECTORS)).incidents()
+    assert incident.root_cause.endpoint == "/payment"
+
+
+@pytest.mark.parametrize("own", [raises, returns_nothing, exits])
 def test_the_other_detectors_go_on(store, caplog, own):
     monitor = step(store, detectors=(own, *DETECTORS))
     (incident,) = monitor.incidents()

@@ -86,8 +86,8 @@ class DetectorCalls:
         if name is None:
             return detector(windows, baselines, s)
 
-        def work() -> list[Anomaly]:
-            return check_list(detector(windows, baselines, s), Anomaly)
+        def work() -> list[Anomaly]:  # copies: what one changes is not what the next one gets
+            return check_list(detector(windows.copy(), baselines.copy(), s), Anomaly)
 
         return self._user_code.call(name, [], work)
 

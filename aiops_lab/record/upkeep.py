@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,7 +80,7 @@ def store_info(path: str | os.PathLike[str]) -> StoreInfo:
         It cannot be read.
     """
     file = as_path(path)
-    with closing(database.open_to_read(file)) as db:
+    with closing(database.open_to_read(file)) as db, _damage_told(file):
         services = [ServiceInfo(*row) for row in db.execute(_COUNT)]
         opened, stacks, incidents = (
             db.execute(f"SELECT count(*) FROM {what}").fetchone()[0]
@@ -123,10 +124,19 @@ def prune_store(
         "before": FOREVER if before_ns is None else before_ns,
         "service": service,
     }
-    with closing(database.open_database(file)) as db:
+    with closing(database.open_database(file)) as db, _damage_told(file):
         deleted = database.retry(lambda: _delete(db, limits), file)
         is_in_use = not _compact(db)
     return Pruned(deleted, max(0, size - _size(file)), is_in_use)
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Raise OSError, which names the file, where pages of it are damaged."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise OSError(f"{path} must be a span store that is whole, got: {error}") from error
 
 
 def _size(path: Path) -> int:

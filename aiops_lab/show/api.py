@@ -295,6 +295,8 @@ def aiops(
         parameters()
         moment = clock()
         answer = {"timestamp": int(moment.timestamp()), "metrics": monitor.metrics(moment)}
+        if monitor.unwritten:
+            answer["stale"] = trouble_text(monitor.unwritten)
         if monitor.passed_over:
             answer["passed_over"] = monitor.passed_over
         if monitor.store.remade:

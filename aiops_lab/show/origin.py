@@ -76,6 +76,11 @@ def check_origin(hosts: Iterable[str] | None = None, public_url: str = "") -> No
         ``Host`` may be the address that the proxy calls. Default: where the request was sent.
     """
     check_host(None if hosts is None else frozenset(hosts))
+    check_page(public_url)
+
+
+def check_page(public_url: str = "") -> None:
+    """Raise `SenderError` where a page of another site sent the request, whatever its ``Host``."""
     origin = request.headers.get("Origin")
     if origin is not None and not _is_own(origin, public_url):
         raise SenderError("Origin", f"must be this server: {FROM_HERE}", origin)

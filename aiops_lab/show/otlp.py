@@ -23,10 +23,10 @@ from aiops_lab.formats import otlp_json
 from aiops_lab.formats.collect import SpanCollector
 from aiops_lab.formats.conventions import ReportedSpan
 from aiops_lab.formats.fields import listed, mapping
-from aiops_lab.show.access import checked_token, has_token
+from aiops_lab.show.access import checked_token, checked_url, has_token
 from aiops_lab.show.api import DRAIN_MAX
 from aiops_lab.show.attempts import RECEIVER
-from aiops_lab.show.origin import LOCAL_HOSTS, OWN_NAMES, OWN_SITES, host_of
+from aiops_lab.show.origin import LOCAL_HOSTS, OWN_NAMES, SenderError, check_host, check_page
 from aiops_lab.spans import Span
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def otlp_receiver(
     token: str | None = None,
     limit_bytes: int = LIMIT_BYTES,
     hosts: Iterable[str] | None = LOCAL_HOSTS,
+    public_url: str = "",
 ) -> Blueprint:
     """Return the blueprint that takes traces of OpenTelemetry at ``POST /v1/traces``.
 
@@ -98,6 +99,9 @@ def otlp_receiver(
         The names by which the receiver may be called. Default: those of this machine, so that no
         page in a browser can reach it through a name of its own (DNS rebinding). None, or with
         `OWN_NAMES` among them: all, for a receiver with a token, which such a page does not have.
+    public_url : str
+        Where people reach the pages of this server, as for `aiops_lab.show.origin.check_origin`:
+        those pages may send traces, too. Default: only pages where the receiver is called.
 
     Raises
     ------
@@ -113,6 +117,7 @@ def otlp_receiver(
     if hosts is None and token is None:
         raise FieldError("hosts", "must be several names where there is no token", hosts)
     names = None if hosts is None else frozenset(host.lower() for host in hosts)
+    public_url = checked_url(public_url)
     intake = _Intake(store)
     blueprint = Blueprint(RECEIVER, __name__)
     blueprint.register_error_handler(_RefusalError, _refused)
@@ -120,7 +125,7 @@ def otlp_receiver(
 
     @blueprint.post(TRACES_PATH)
     def traces() -> Response:
-        _check_sender(names, token)
+        _check_sender(names, token, public_url)
         decode = _decoder()
         body = _unpacked(_body(limit_bytes), limit_bytes)
         return _answer(intake.take(decode(body, intake.room)))
@@ -131,18 +136,13 @@ def otlp_receiver(
 # ---- who sends
 
 
-def _check_sender(names: frozenset[str] | None, token: str | None) -> None:
-    host = host_of(f"//{request.host}")
-    if names is not None and host not in names:
-        allowed = ", ".join(sorted(names))
-        raise _RefusalError(403, f"Host must be one of {allowed}, got {shorten(host)}")
-    origin = request.headers.get("Origin")
-    if origin is not None and host_of(origin) not in (names or (host,)):
-        raise _RefusalError(403, f"Origin must be this host, got {shorten(origin)}")
-    site = request.headers.get("Sec-Fetch-Site", "none")
-    if site not in OWN_SITES:
-        rule = f"Sec-Fetch-Site must be one of {', '.join(OWN_SITES)}"
-        raise _RefusalError(403, f"{rule}, got {shorten(site)}")
+def _check_sender(names: frozenset[str] | None, token: str | None, public_url: str) -> None:
+    try:
+        if names is not None:
+            check_host(names)
+        check_page(public_url)
+    except SenderError as refusal:
+        raise _RefusalError(refusal.status, str(refusal)) from None
     if token is not None and not has_token(token):
         rule = "Authorization must be Bearer, and the token of this receiver"
         raise _RefusalError(401, rule, WWW_Authenticate="Bearer")

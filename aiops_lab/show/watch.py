@@ -146,8 +146,10 @@ def watch_app(monitor: Monitor, stopping: threading.Event, access: Access, otlp:
     guard(app, access)
     app.register_blueprint(front_page())
     if otlp:
-        receiver = otlp_receiver(monitor.store, token=access.token, hosts=access.hosts)
-        app.register_blueprint(receiver)
+        hosts, token, _, public_url = access
+        app.register_blueprint(
+            otlp_receiver(monitor.store, token, hosts=hosts, public_url=public_url)
+        )
     app.register_blueprint(metrics_page_or_hint(monitor))
     shown = aiops(monitor, listeners=WATCH_LISTENERS, stopping=stopping, **access._asdict())
     app.register_blueprint(shown)

@@ -100,7 +100,8 @@ def serve(
 def _receiver(access: Access, otlp_token: str | None) -> Receiver:
     """Return what takes spans of other services; on other addresses from those with a token."""
     token = access.token if otlp_token is None else otlp_token
-    return partial(otlp_receiver, token=token, hosts=access.hosts)
+    public_url = access.public_url
+    return partial(otlp_receiver, token=token, hosts=access.hosts, public_url=public_url)
 
 
 def _address(shop: Shop) -> str:

@@ -295,8 +295,18 @@ def test_a_page_of_somebody_else_is_refused(post, store, header):
     assert message_of(answer).startswith(f"{header} must be")
     assert post(request_of(), JSON | {"Origin": "null"}).status_code == 403
     assert recorded(store).empty
-    same = {"Origin": "http://localhost:5000", "Host": "[::1]:5000"}[header]
-    assert post(request_of(), JSON | {header: same}).status_code == 200
+    own = {"Origin": "http://localhost:5000", "Host": "localhost:5000"}
+    assert post(request_of(), JSON | own).status_code == 200
+    beside = own | {"Origin": "http://localhost:3000"}  # of another program on this machine
+    assert post(request_of(), JSON | beside).status_code == 403
+
+
+def test_a_page_of_the_public_address_sends_traces_behind_a_proxy_with_its_own_host(store):
+    app = Flask("receiver")
+    app.register_blueprint(otlp_receiver(store, public_url="https://lab.example"))
+    sent = {"path": "/v1/traces", "method": "POST", "json": request_of()}
+    for origin, status in ("https://lab.example", 200), ("http://lab.example", 403):
+        assert app.test_client().open(**sent, headers={"Origin": origin}).status_code == status
 
 
 class Kept(io.BytesIO):

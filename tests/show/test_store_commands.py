@@ -82,6 +82,18 @@ def test_what_is_no_store_is_refused_and_not_made(tmp_path, task, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("task", [["info"], ["prune", "--older-than", "1d"], ["export", "x.csv"]])
+def test_a_store_with_a_damaged_page_is_told_by_its_name(path, tmp_path, monkeypatch, task, capsys):
+    monkeypatch.chdir(tmp_path)
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(path.stat().st_size - 4096))
+    assert main(["store", task[0], str(path), *task[1:]]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("aiops_lab store: ")
+    assert str(path) in said
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("1.5min", 90), ("2h", 7200), ("7d", 604_800)]
 )

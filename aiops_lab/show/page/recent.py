@@ -99,7 +99,8 @@ class RecentFigures:
             endpoints.append(EndpointFigures(name, row, drawn, row["request_count"] / minutes))
         endpoints.sort(key=lambda each: (BANDS.index(each.band), each.name))
         edges = self._monitor.graph(now).to_dict("records")
-        return Recent(now, endpoints, edges)
+        problem = self._monitor.unwritten
+        return Recent(now, endpoints, edges, problem and trouble_text(problem))
 
     def _stale(self, error: OSError) -> Recent:
         last = self._last or Recent(self._clock(), [], [])
