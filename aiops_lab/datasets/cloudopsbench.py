@@ -42,25 +42,27 @@ def read_cloudopsbench(directory: Path, logs: bool) -> tuple[list[Case], list[st
 
 
 def _case(folder: Path) -> Case:
-    (path, *_) = sorted(folder.glob("metrics.csv*"))
+    path, *_ = sorted(folder.glob("metrics.csv*"))
     metrics = _metrics(path)
     alerts = _alerts(folder / "alert.json")
     is_host, cause, fault = _truth(folder / "metadata.json")
-    before = metrics[metrics.index < alerts.begin]
-    during = metrics[(metrics.index >= alerts.begin) & (metrics.index <= alerts.end)]
+    system, _, _ = folder.name.partition("-")
+    is_before = metrics.index < alerts.begin
+    is_during = ~is_before & (metrics.index <= alerts.end)
+    before, during = metrics[is_before], metrics[is_during]
     for name, rows in (("before", before), ("during", during)):
         if rows.empty:
             raise wrong(path, f"must have rows {name} the alerts, which begin at {alerts.begin}")
     return MetricsCase(
-        folder.name,
-        HOST_FAULT if is_host else folder.name.partition("-")[0],
-        cause,
-        before,
-        during,
-        _calls(folder / "calls.json"),
-        None,
-        fault,
-        alerts.told,
+        name=folder.name,
+        group=HOST_FAULT if is_host else system,
+        truth=cause,
+        normal=before,
+        abnormal=during,
+        calls=_calls(folder / "calls.json"),
+        target=None,
+        fault=fault,
+        alerts=alerts.told,
     )
 
 
@@ -70,10 +72,12 @@ def _metrics(path: Path) -> pd.DataFrame:
 
     frame = csv_table(path, ("time",), encoding="utf-8-sig")
     try:
-        times = pd.DatetimeIndex(pd.to_datetime(frame.pop("time")), name="time")
+        moments = pd.to_datetime(frame.pop("time"))
+        times = pd.DatetimeIndex(moments, name="time")
     except (ValueError, TypeError) as error:
         raise wrong(path, f"column 'time' must hold times ({error})") from error
-    if times.hasnans or not (times.is_monotonic_increasing and times.is_unique):
+    is_in_order = times.is_monotonic_increasing and times.is_unique
+    if times.hasnans or not is_in_order:
         raise wrong(path, "intervals must be in order, each once")
     return frame.set_axis(times)
 
@@ -82,8 +86,9 @@ def _truth(path: Path) -> tuple[bool, str, str]:
     """Return whether the cause is a host, its name, and the kind of fault."""
     told = read_json(path)
     try:
-        kind, _, name = told["result"]["fault_object"].partition("/")
-        return kind == "node", name, told["result"]["root_cause"]
+        result = told["result"]
+        kind, _, name = result["fault_object"].partition("/")
+        return kind == "node", name, result["root_cause"]
     except (KeyError, TypeError, AttributeError) as error:
         raise wrong(path, f"must have result.fault_object and root_cause ({error!r})") from error
 
@@ -119,7 +124,8 @@ def _alert(alert: dict[str, Any]) -> _Alerts:
 
     begin, end = (pd.Timestamp(moment) for moment in alert["time_range"].split(" ~ "))
     kinds = tuple(_kinds(alert["evidence"]))
-    return _Alerts(begin, end, {alert.get("entity_name", alert["name"]): kinds})
+    node = alert.get("entity_name", alert["name"])
+    return _Alerts(begin, end, {node: kinds})
 
 
 def _kinds(evidence: list[str]) -> Iterator[str]:

@@ -63,7 +63,8 @@ class DelayCase(Case):
     def abnormal(self) -> pd.DataFrame:
         """The spans of the requests with this delay."""
         rows = self.recording.rows_of(self.number)
-        return self.recording.spans(rows, first=self.recording.rows_of(0).size)
+        normal = self.recording.rows_of(0)
+        return self.recording.spans(rows, first=normal.size)
 
 
 class DelayRecording:
@@ -108,15 +109,14 @@ class DelayRecording:
         import pandas as pd
 
         number = first + np.arange(rows.size)
-        begin_ns = pd.Timestamp(STREAM_BEGIN, tz="UTC").value + (number * 1e9 / rate).astype(
-            np.int64
-        )
+        since_ns = (number * 1e9 / rate).astype(np.int64)
+        begin_ns = pd.Timestamp(STREAM_BEGIN, tz="UTC").value + since_ns
         ms = np.array([self._ms(node)[rows] for node in self.tree])
         start_ms = _starts(self.tree, ms)
-        parts = [
-            self._part(place, number, begin_ns, (start_ms[place], ms[place]))
-            for place in range(len(self.tree))
-        ]
+        parts = []
+        for place in range(len(self.tree)):
+            times = start_ms[place], ms[place]
+            parts.append(self._part(place, number, begin_ns, times))
         frame = pd.concat(parts, ignore_index=True)
         return frame.sort_values(["start", "span_id"], ignore_index=True)
 

@@ -24,6 +24,7 @@ KEYS = {
     *("spans", "metrics", "calls"),
 }
 TIME_COLUMN = "time"  # the column of a file of metrics
+NOT_STATED = "not stated"  # a licence or a source
 
 
 def read_folder(directory: str | Path) -> Dataset:
@@ -56,12 +57,13 @@ def read_folder(directory: str | Path) -> Dataset:
     rows = told.get("cases")
     if not isinstance(rows, list) or not rows:
         raise wrong(path, f"cases must be a list with at least one case, got {shorten(rows)}")
-    name = told.get("name", path.parent.resolve().name)
-    read = _Reader(path, str(name))
+    name = str(told.get("name", path.parent.resolve().name))
+    read = _Reader(path, name)
     cases = [read.case(number, row) for number, row in enumerate(rows, 1)]
     _check_unique(path, cases)
-    licence, source = (str(told.get(key, "not stated")) for key in ("licence", "source"))
-    return Dataset(str(name), licence, source, tuple(cases))
+    licence = str(told.get("licence", NOT_STATED))
+    source = str(told.get("source", NOT_STATED))
+    return Dataset(name, licence, source, tuple(cases))
 
 
 def _manifest(directory: Path) -> Path:
@@ -117,12 +119,15 @@ class _Reader:
                 raise wrong(self.path, f"{place} must have {key!r}, got {sorted(row)}")
         for key in sorted(set(row) - KEYS):
             raise wrong(self.path, f"{place}: {key!r} must be one of {sorted(KEYS)}")
-        if ("spans" in row) == ("metrics" in row):
+        has_spans = "spans" in row
+        has_metrics = "metrics" in row
+        if has_spans == has_metrics:
             raise wrong(self.path, f"{place} must have 'spans' or 'metrics', and not both")
 
     def _refuse(self, number: int, row: dict[str, Any], key: str, rule: str) -> ValueError:
         got = shorten(row[key])
-        return wrong(self.path, f"case {number} ({row['name']}): {key} must be {rule}, got {got}")
+        place = f"case {number} ({row['name']})"
+        return wrong(self.path, f"{place}: {key} must be {rule}, got {got}")
 
     def _window(
         self, number: int, row: dict[str, Any], key: str
@@ -141,31 +146,42 @@ class _Reader:
 
     def _truth(self, number: int, row: dict[str, Any]) -> tuple[str, ...]:
         value = row["truth"]
-        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        is_list = isinstance(value, list)
+        if not is_list or not all(isinstance(service, str) for service in value):
             raise self._refuse(number, row, "truth", "a list of services")
         return tuple(value)
 
     def _spans_case(self, number: int, row: dict[str, Any]) -> SpansCase:
-        files = row["spans"] if isinstance(row["spans"], list) else [row["spans"]]
+        files = row["spans"]
+        if not isinstance(files, list):
+            files = [files]
         frame, starts = self._spans(tuple(map(str, files)))
 
         def cut(key: str) -> pd.DataFrame:
             low, high = self._window(number, row, key)
-            spans = frame[(low <= starts) & (starts < high)]
+            is_inside = (low <= starts) & (starts < high)
+            spans = frame[is_inside]
             if spans.empty:
                 raise self._refuse(number, row, key, "a time in which traces start")
             return spans.reset_index(drop=True)
 
         name, system, kind = self._names(row)
-        truth = self._truth(number, row)
-        return SpansCase(name, system, truth, cut("normal"), cut("abnormal"), kind)
+        return SpansCase(
+            name=name,
+            group=system,
+            truth=self._truth(number, row),
+            normal=cut("normal"),
+            abnormal=cut("abnormal"),
+            fault=kind,
+        )
 
     def _metrics_case(self, number: int, row: dict[str, Any]) -> MetricsCase:
         frame = self._metrics(str(row["metrics"]))
 
         def cut(key: str) -> pd.DataFrame:
             low, high = (moment.timestamp() for moment in self._window(number, row, key))
-            rows = frame[(low <= frame.index) & (frame.index < high)]
+            is_inside = (low <= frame.index) & (frame.index < high)
+            rows = frame[is_inside]
             if rows.empty:
                 raise self._refuse(number, row, key, "a time with rows")
             return rows
@@ -176,12 +192,22 @@ class _Reader:
         calls = self._calls(number, row)
         name, system, kind = self._names(row)
         return MetricsCase(
-            name, system, truth[0], cut("normal"), cut("abnormal"), calls, None, kind
+            name=name,
+            group=system,
+            truth=truth[0],
+            normal=cut("normal"),
+            abnormal=cut("abnormal"),
+            calls=calls,
+            target=None,
+            fault=kind,
         )
 
     def _names(self, row: dict[str, Any]) -> tuple[str, str, str]:
         """Return the name of a case, its system and its kind of fault."""
-        return str(row["name"]), str(row.get("system", self.system)), str(row.get("kind", ""))
+        name = str(row["name"])
+        system = str(row.get("system", self.system))
+        kind = str(row.get("kind", ""))
+        return name, system, kind
 
     def _calls(self, number: int, row: dict[str, Any]) -> list[tuple[str, str]] | None:
         pairs = row.get("calls")
@@ -199,11 +225,15 @@ class _Reader:
         from aiops_lab.formats.files import read_spans
 
         frames = [read_spans(self._file(name)) for name in files]
-        frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
-        return frame, frame.groupby("trace_id", observed=True)["start"].transform("min")
+        frame = frames[0]
+        if len(frames) > 1:
+            frame = pd.concat(frames, ignore_index=True)
+        traces = frame.groupby("trace_id", observed=True)
+        return frame, traces["start"].transform("min")
 
     def _read_metrics(self, file: str) -> pd.DataFrame:
-        return csv_table(self._file(file), (TIME_COLUMN,)).set_index(TIME_COLUMN).sort_index()
+        table = csv_table(self._file(file), (TIME_COLUMN,))
+        return table.set_index(TIME_COLUMN).sort_index()
 
     def _file(self, name: str) -> Path:
         path = self.path.parent / name

@@ -40,15 +40,21 @@ def _case(name: str, path: Path) -> SeriesCase:
         if array.ndim != 1 or not np.isfinite(array).all():
             raise wrong(path, f"{part} must be a series of finite numbers")
     for part in ("train", "test"):
-        sizes = parts[part].size, parts[f"{part}_label"].size
-        if sizes[0] != sizes[1]:
-            raise wrong(path, f"{part} has {sizes[0]} points and {sizes[1]} labels")
-    if not parts["test"].size:
+        points = parts[part].size
+        marks = parts[f"{part}_label"].size
+        if points != marks:
+            raise wrong(path, f"{part} has {points} points and {marks} labels")
+    train, test = parts["train"], parts["test"]
+    if not test.size:
         raise wrong(path, "test has no points")
-    values = np.concatenate([parts["train"], parts["test"]])
-    windows = _runs(np.concatenate([parts["train_label"], parts["test_label"]]) > 0)
+    labels = np.concatenate([parts["train_label"], parts["test_label"]])
     return SeriesCase(
-        f"{name}/{path.stem}", name, windows, values, None, learning=parts["train"].size
+        name=f"{name}/{path.stem}",
+        group=name,
+        truth=_runs(labels > 0),
+        values=np.concatenate([train, test]),
+        times=None,
+        learning=train.size,
     )
 
 
@@ -72,6 +78,8 @@ def _runs(labelled: np.ndarray) -> tuple[tuple[int, int], ...]:
     """Return (first row, last row) of each run of labelled points."""
     import numpy as np
 
-    steps = np.diff(np.concatenate([[0], labelled.astype(np.int8), [0]]))
-    begins, ends = np.flatnonzero(steps > 0), np.flatnonzero(steps < 0) - 1
+    padded = np.concatenate([[0], labelled.astype(np.int8), [0]])
+    steps = np.diff(padded)
+    begins = np.flatnonzero(steps > 0)
+    ends = np.flatnonzero(steps < 0) - 1
     return tuple(zip(begins.tolist(), ends.tolist(), strict=True))

@@ -31,9 +31,10 @@ def read_nab(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
         raise wrong(path, f"lacks data/{name}")
     cases: list[Case] = []
     for name in sorted(files):
+        group, _, _ = name.partition("/")
         times, values = _series(data / name)
         windows = _windows(path, name, labels[name], times)
-        cases.append(SeriesCase(name, name.partition("/")[0], windows, values, times))
+        cases.append(SeriesCase(name, group, windows, values, times))
     return cases, []
 
 
@@ -44,16 +45,19 @@ def _series(path: Path) -> tuple[pd.DatetimeIndex, np.ndarray]:
 
     frame = csv_table(path, ("timestamp", "value"))
     try:
-        times = pd.DatetimeIndex(pd.to_datetime(frame["timestamp"], format="ISO8601"))
+        moments = pd.to_datetime(frame["timestamp"], format="ISO8601")
+        times = pd.DatetimeIndex(moments)
         values = frame["value"].to_numpy(np.float64)
     except (ValueError, TypeError) as error:
         raise wrong(path, f"must hold times and numbers ({error})") from error
     if values.size == 0:
         raise wrong(path, "has no rows")
-    for row in np.flatnonzero(times.isna() | ~np.isfinite(values)):
+    is_gap = times.isna() | ~np.isfinite(values)
+    for row in np.flatnonzero(is_gap):
         raise wrong(path, f"row {row} has no time or no finite value")
     # an hour back is a clock that was set back, as in autumn; the rows are still in order
-    back: list[int] = np.flatnonzero(np.diff(times) < np.timedelta64(-1, "h")).tolist()
+    is_back = np.diff(times) < np.timedelta64(-1, "h")
+    back: list[int] = np.flatnonzero(is_back).tolist()
     for at in back:
         raise wrong(path, f"row {at + 1} is out of order ({times[at + 1]} after {times[at]})")
     return times, values
@@ -71,10 +75,12 @@ def _windows(
         rows = [np.flatnonzero((times >= first) & (times <= last)) for first, last in limits]
     except (TypeError, ValueError) as error:
         raise wrong(path, f"{name}: windows must be pairs of times ({error})") from error
+    windows = []
     for (first, last), inside in zip(limits, rows, strict=True):
         if not inside.size or first < times.min() or last > times.max():
             raise wrong(path, f"{name}: no rows for the whole window {first} to {last}")
-    windows = tuple((int(inside[0]), int(inside[-1])) for inside in rows)
-    if any(after[0] <= before[1] for before, after in pairwise(windows)):
-        raise wrong(path, f"{name}: windows must be in order and apart")
-    return windows
+        windows.append((int(inside[0]), int(inside[-1])))
+    for (_, end), (begin, _) in pairwise(windows):
+        if begin <= end:
+            raise wrong(path, f"{name}: windows must be in order and apart")
+    return tuple(windows)

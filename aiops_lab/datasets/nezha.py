@@ -139,16 +139,19 @@ def spans_frame(
 
     names = spans[["service", "operation"]].astype(object)
     whole = [column for column, kind in SPANS.items() if kind == WHOLE]
-    spans = spans[whole].astype("int64").join(names).rename_axis("row").reset_index()
-    spans = _with_peers(spans.sort_values(["start_ns", "span_id"], ignore_index=True))
+    spans = spans[whole].astype("int64").join(names)
+    spans = spans.rename_axis("row").reset_index()
+    spans = spans.sort_values(["start_ns", "span_id"], ignore_index=True)
+    spans = _with_peers(spans)
     if logs is not None:
         spans = pd.concat([spans, _log_lines(spans, logs)])
         spans = spans.sort_values(["start_ns", "span_id"], ignore_index=True)
-    parents = spans["parent_id"]
+    has_parent = spans["parent_id"] >= 0
+    parents = spans["parent_id"].map("{:016x}".format).astype(object)
     texts = {
         "trace_id": spans["trace_id"].map("{:032x}".format),
         "span_id": spans["span_id"].map("{:016x}".format),
-        "parent_id": parents.map("{:016x}".format).astype(object).where(parents >= 0, None),
+        "parent_id": parents.where(has_parent, None),
         "service": spans["service"],
         "endpoint": spans["operation"],
         "kind": spans["kind"],
@@ -171,14 +174,17 @@ def _with_peers(spans: pd.DataFrame) -> pd.DataFrame:
     calls = called.merge(callers, on="parent_id")
     calls = calls[calls["service"] != calls["peer"]]
     # of several children the first
-    own = calls.drop_duplicates("parent_id").set_index("parent_id")["peer"]
+    first = calls.drop_duplicates("parent_id")
+    own = first.set_index("parent_id")["peer"]
     usual = calls.groupby(place)["peer"].agg(peers="nunique", only="first")
     of_place = spans[place].join(usual, on=place)
     only = of_place["only"].where(of_place["peers"] == 1)
     peer = spans["span_id"].map(own).astype(object)
     peer = peer.where(peer.notna(), only.astype(object))
-    kind = of_place["peers"].notna().map({True: "client", False: "server"})
-    return spans.assign(kind=kind.astype(object), peer=peer.where(peer.notna(), None))
+    peer = peer.where(peer.notna(), None)
+    is_client = of_place["peers"].notna()
+    kind = is_client.map({True: "client", False: "server"})
+    return spans.assign(kind=kind.astype(object), peer=peer)
 
 
 def _log_lines(spans: pd.DataFrame, logs: pd.DataFrame) -> pd.DataFrame:
@@ -218,42 +224,51 @@ def _resources(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     frame = parquet_table(path, RESOURCES)
-    if not isinstance(frame.index.dtype, pd.DatetimeTZDtype) or frame.index.hasnans:
-        raise wrong(path, f"the index must be times (UTC) without gaps, got {frame.index.dtype}")
-    return frame.astype({"service": "str"} | dict.fromkeys(RESOURCE_NUMBERS, "float64"))
+    times = frame.index
+    if not isinstance(times.dtype, pd.DatetimeTZDtype) or times.hasnans:
+        raise wrong(path, f"the index must be times (UTC) without gaps, got {times.dtype}")
+    types = {"service": "str", **dict.fromkeys(RESOURCE_NUMBERS, "float64")}
+    return frame.astype(types)
 
 
 def _span_problems(spans: pd.DataFrame) -> Iterator[str]:
     """Yield what is wrong with single spans, and between spans and their parents."""
-    if not spans["span_id"].is_unique or spans["span_id"].min() < 0:
+    ids = spans["span_id"]
+    if not ids.is_unique or ids.min() < 0:
         yield "span_id must be >= 0 and unique"
     shortest = spans["duration_us"].min()
     if shortest < 0:
         yield f"duration_us must be >= 0, got {shortest}"
     child = spans[spans["parent_id"] != -1]
-    parent = spans.set_index("span_id")["trace_id"].reindex(child["parent_id"])
+    trace_of = spans.set_index("span_id")["trace_id"]
+    parent = trace_of.reindex(child["parent_id"])
     if parent.hasnans:
-        yield f"parent_id {parent.index[parent.isna()][0]} is no span_id (-1: none was stored)"
+        unknown = parent.index[parent.isna()]
+        yield f"parent_id {unknown[0]} is no span_id (-1: none was stored)"
     is_other = child["parent_id"] != child["span_id"]
-    if not (is_other & (child["trace_id"] == parent.to_numpy())).all():
+    has_same_trace = child["trace_id"] == parent.to_numpy()
+    if not (is_other & has_same_trace).all():
         yield "a parent must be another span of the same trace"
 
 
 def _trace_problems(spans: pd.DataFrame, faults: pd.DataFrame) -> Iterator[str]:
     """Yield what is wrong between the traces and the faults that they belong to."""
     by_trace = spans.groupby("trace_id")
-    if (by_trace[["window", "abnormal"]].nunique() > 1).any(axis=None):
+    different = by_trace[["window", "abnormal"]].nunique()
+    if (different > 1).any(axis=None):
         yield "window and abnormal must be the same for all spans of a trace"
     if spans["abnormal"].all():
         yield "has no fault-free spans"
     traces = by_trace[["window", "abnormal", "start_ns"]].min()
     of_fault = traces.join(faults.set_index("id"), on="window")
     is_free = (traces["window"] == -1) & ~traces["abnormal"]
-    unknown = traces.loc[~is_free & of_fault["t0_ns"].isna(), "window"]
+    is_unknown = ~is_free & of_fault["t0_ns"].isna()
+    unknown = traces.loc[is_unknown, "window"]
     if len(unknown):
         yield f"window {unknown.iloc[0]} is no fault of faults.json"
     during = of_fault[traces["abnormal"]]
-    if not during["start_ns"].between(during["t0_ns"], during["t1_ns"], inclusive="left").all():
+    is_inside = during["start_ns"].between(during["t0_ns"], during["t1_ns"], inclusive="left")
+    if not is_inside.all():
         yield "an abnormal trace starts outside of its fault (t0_ns to t1_ns of faults.json)"
     found = during["window"].value_counts()
     for fault in faults.itertuples():
@@ -264,6 +279,7 @@ def _trace_problems(spans: pd.DataFrame, faults: pd.DataFrame) -> Iterator[str]:
 
 def _label_problems(faults: pd.DataFrame, *tables: pd.DataFrame) -> Iterator[str]:
     services = {service for table in tables for service in table["service"].unique()}
-    for fault in faults[~faults["service"].isin(services)].itertuples():
+    is_unknown = ~faults["service"].isin(services)
+    for fault in faults[is_unknown].itertuples():
         named = f"the service {fault.service!r}, which no table of the day has"
         yield f"fault {fault.id} names {named}"

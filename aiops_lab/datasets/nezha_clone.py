@@ -98,8 +98,9 @@ def convert(source: Path, out: Path) -> None:
 
     days = sorted(p for p in source.glob("rca_data/*") if p.is_dir())
     if not days:
+        missing = source / "rca_data"
         raise FileNotFoundError(
-            f"{source} is no clone of Nezha's repository: {source / 'rca_data'} has no days"
+            f"{source} is no clone of Nezha's repository: {missing} has no days"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} must not exist, or be an empty folder")
@@ -108,7 +109,8 @@ def convert(source: Path, out: Path) -> None:
         made = Path(folder) / out.name
         made.mkdir()
         for day in tqdm(days, unit="day"):
-            _convert_day(day, source / "construct_data" / day.name, made)
+            separate = source / "construct_data" / day.name
+            _convert_day(day, separate, made)
         if out.exists():
             out.rmdir()
         shutil.move(made, out)
@@ -146,16 +148,18 @@ def _convert_day(day: Path, separate: Path, out: Path) -> None:
     resources = read_resources(day)
     of_trains = spans["service"].astype(str).str.startswith("ts-").any()
     system = "TrainTicket" if of_trains else "OnlineBoutique"
-    traces = spans[spans["abnormal"]].groupby("window")["trace_id"].nunique()
+    abnormal = spans[spans["abnormal"]]
+    traces = abnormal.groupby("window")["trace_id"].nunique()
     faults["abnormal_traces"] = faults["id"].map(traces).fillna(0).astype(int)
     folder = out / f"{system}_{day.name}"
     folder.mkdir()
     spans.to_parquet(folder / "spans.parquet", engine="pyarrow")
     resources.to_parquet(folder / "resources.parquet", engine="pyarrow")
-    if (logs["location"] != NO_PLACE).any():
+    has_place = logs["location"] != NO_PLACE
+    if has_place.any():
         logs.to_parquet(folder / "logs.parquet", engine="pyarrow")
-    told = faults.to_dict("records")
-    (folder / "faults.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+    told = json.dumps(faults.to_dict("records"), indent=1)
+    (folder / "faults.json").write_text(told + "\n", "utf-8")
 
 
 def read_faults(path: Path) -> pd.DataFrame:
@@ -168,7 +172,8 @@ def read_faults(path: Path) -> pd.DataFrame:
 
     try:
         listed = pd.DataFrame([*chain.from_iterable(read_json(path).values())])
-        time = pd.to_datetime(listed["inject_time"], format="ISO8601", utc=True).dt.as_unit("ns")
+        time = pd.to_datetime(listed["inject_time"], format="ISO8601", utc=True)
+        time = time.dt.as_unit("ns")
         service = listed["inject_pod"].map(_service)
         listed = listed.assign(t0_ns=time.astype("int64"), service=service, time=time)
         listed = listed.sort_values(["t0_ns", "service", "inject_type"], ignore_index=True)
@@ -221,8 +226,9 @@ def compact_spans(
     spans = _joined(parts, day / pattern).drop_duplicates(keys)
     midnight = pd.Timestamp(day.name, tz="UTC").as_unit("ns").value
     day_ns = 86400 * SECOND
-    in_time = spans["StartTimeUnixNano"].between(midnight - day_ns, midnight + 2 * day_ns)
-    spans = spans[in_time & spans["Duration"].between(0, np.iinfo(np.int32).max)]
+    is_near = spans["StartTimeUnixNano"].between(midnight - day_ns, midnight + 2 * day_ns)
+    is_possible = spans["Duration"].between(0, np.iinfo(np.int32).max)
+    spans = spans[is_near & is_possible]
 
     by_trace = spans.groupby("TraceID", sort=False)
     spans = spans.assign(
@@ -272,9 +278,11 @@ def _parents(spans: pd.DataFrame) -> np.ndarray:
     """Return the row of each span's parent, -1 for a root (ParentID ``root``) and where the parent
     was not stored.
     """
+    ids = spans[["TraceID", "SpanID"]]
     keys = ["TraceID", "ParentID"]
-    rows = spans[["TraceID", "SpanID"]].set_axis(keys, axis=1).assign(row=range(len(spans)))
-    return spans[keys].merge(rows, how="left", on=keys)["row"].fillna(-1).to_numpy()
+    rows = ids.set_axis(keys, axis=1).assign(row=range(len(spans)))
+    parents = spans[keys].merge(rows, how="left", on=keys)["row"]
+    return parents.fillna(-1).to_numpy()
 
 
 def read_logs(day: Path, separate: Path, ids: pd.DataFrame) -> pd.DataFrame:
@@ -309,10 +317,11 @@ def read_resources(day: Path) -> pd.DataFrame:
 
     pattern = "metric/*_metric.csv"
     table = _joined(_tables([day], pattern, METRIC), day / pattern)
-    columns = {
-        "time": pd.to_datetime(table["TimeStamp"], unit="s", utc=True).dt.as_unit("ns"),
-        "service": table["PodName"].map(_service).astype("category"),
-    }
-    numbers = table[[*METRIC_COLUMNS]].astype("float32").set_axis([*RESOURCE_NUMBERS], axis=1)
+    time = pd.to_datetime(table["TimeStamp"], unit="s", utc=True)
+    service = table["PodName"].map(_service)
+    columns = {"time": time.dt.as_unit("ns"), "service": service.astype("category")}
+    numbers = table[[*METRIC_COLUMNS]].astype("float32")
+    numbers = numbers.set_axis([*RESOURCE_NUMBERS], axis=1)
     resources = pd.DataFrame(columns).join(numbers)
-    return resources.sort_values(["time", "service"], kind="stable").set_index("time")
+    resources = resources.sort_values(["time", "service"], kind="stable")
+    return resources.set_index("time")

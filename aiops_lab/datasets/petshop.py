@@ -32,13 +32,20 @@ FALLBACK = "low_traffic"  # whose fault-free data is used for a scenario without
 
 def read_petshop(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
     """Return a case for each issue; none is left out, and there are no `logs`."""
-    root = directory / "dataset" if (directory / "dataset").is_dir() else directory
-    scenarios = [p for p in sorted(root.iterdir()) if _issues(p) or (p / "graph.csv").exists()]
+    root = directory
+    if (directory / "dataset").is_dir():
+        root = directory / "dataset"
+    folders = sorted(root.iterdir())
+    scenarios = [p for p in folders if _issues(p) or (p / "graph.csv").exists()]
     normals = {}
     for scenario in scenarios:
-        if (scenario / "noissue").is_dir():
-            normals[scenario.name] = _metrics(scenario / "noissue/metrics.csv")
-    return [case for scenario in scenarios for case in _issues_of(scenario, normals)], []
+        without_issue = scenario / "noissue"
+        if without_issue.is_dir():
+            normals[scenario.name] = _metrics(without_issue / "metrics.csv")
+    cases: list[Case] = []
+    for scenario in scenarios:
+        cases += _issues_of(scenario, normals)
+    return cases, []
 
 
 def _issues_of(scenario: Path, normals: dict[str, pd.DataFrame]) -> Iterator[Case]:
@@ -54,8 +61,15 @@ def _issues_of(scenario: Path, normals: dict[str, pd.DataFrame]) -> Iterator[Cas
     for folder in issues:
         abnormal = _metrics(folder / "metrics.csv", ISSUE_ROWS)
         target, cause = _target(folder / "target.json", abnormal, nodes)
-        name = "/".join(folder.parts[-3:])
-        yield MetricsCase(name, scenario.name, cause, normal, abnormal, calls, target)
+        yield MetricsCase(
+            name="/".join(folder.parts[-3:]),
+            group=scenario.name,
+            truth=cause,
+            normal=normal,
+            abnormal=abnormal,
+            calls=calls,
+            target=target,
+        )
 
 
 def _issues(scenario: Path) -> list[Path]:
@@ -69,11 +83,12 @@ def _call_graph(path: Path) -> tuple[list[tuple[str, str]], set[str]]:
     import numpy as np
 
     graph = csv_table(path, index_col=0)
-    if graph.empty or list(graph.index) != list(graph.columns):
+    names = list(graph.index)
+    if graph.empty or names != list(graph.columns):
         raise wrong(path, "rows and columns must be the same nodes, in the same order")
     if not graph.isin([0, 1]).all(axis=None):
         raise wrong(path, "must hold 0 and 1 only")
-    names = [*map(str, graph.index)]
+    names = [*map(str, names)]
     calls = [(names[caller], names[callee]) for caller, callee in np.argwhere(graph == 1)]
     return calls, set(names)
 
@@ -83,8 +98,10 @@ def _metrics(path: Path, rows: int | None = None) -> pd.DataFrame:
     frame = csv_table(path, header=[0, 1, 2], index_col=0)
     if frame.columns.nlevels != 3:
         raise wrong(path, "must have three header rows: node, metric, statistic")
-    if len(frame) != (rows or max(len(frame), 1)):
-        raise wrong(path, f"must have {rows or 'some'} rows, got {len(frame)}")
+    if rows is None and len(frame) == 0:
+        raise wrong(path, "must have some rows, got 0")
+    if rows is not None and len(frame) != rows:
+        raise wrong(path, f"must have {rows} rows, got {len(frame)}")
     check_kinds(path, frame, dict.fromkeys(frame.columns, NUMBERS))
     raise_first(path, _metric_problems(frame))
     return frame
@@ -97,15 +114,18 @@ def _metric_problems(frame: pd.DataFrame) -> Iterator[str]:
     if not intervals.is_monotonic_increasing or not intervals.is_unique:
         yield "intervals must be in order, each once"
     for node, metric in product(frame.columns.unique(0), NODE_METRICS):
-        if (node, *metric) not in frame.columns:
-            yield f"lacks the column {(node, *metric)!r}"
+        column = node, *metric
+        if column not in frame.columns:
+            yield f"lacks the column {column!r}"
     metrics = frame.columns.get_level_values(1)
+    is_percent = metrics == "availability"
     outside = (frame < 0) | (frame == float("inf"))
-    outside |= frame.gt(100) & (metrics == "availability")
+    outside |= frame.gt(100) & is_percent
     if outside.any(axis=None):
-        column = frame.columns[outside.any()][0]
-        yield f"column {column!r} must be >= 0 and finite, availability <= 100"
-    if frame.loc[:, metrics == "requests"].isna().any(axis=None):
+        wrong_columns = frame.columns[outside.any()]
+        yield f"column {wrong_columns[0]!r} must be >= 0 and finite, availability <= 100"
+    requests = frame.loc[:, metrics == "requests"]
+    if requests.isna().any(axis=None):
         yield "requests must not be missing (0 where there was no traffic)"
 
 

@@ -44,6 +44,7 @@ _KINDS = ("server", "client", "internal", "producer", "consumer")
 
 CHILD_OF, FOLLOWS_FROM = "CHILD_OF", "FOLLOWS_FROM"
 
+_TYPES = {bool: "bool", int: "int64"}  # of the values of tags; all others are written as texts
 
 # what a trace, a span with its process, and an answer without traces have
 _ELEMENTS = ({"spans", "processes"}, {"spanID", "process"}, {"data"})
@@ -65,8 +66,9 @@ def jaeger_spans(trace: Any) -> Iterator[ReportedSpan]:
         return
     if trace.get("data", trace) is None:
         return
-    rows = mapping("processes", trace.get("processes")).items()
-    processes = {name: _process(f"processes.{name}", process) for name, process in rows}
+    processes = {}
+    for name, process in mapping("processes", trace.get("processes")).items():
+        processes[name] = _process(f"processes.{name}", process)
     for at, span in enumerate(listed("spans", trace.get("spans"))):
         try:
             yield _reported(mapping("span", span), processes)
@@ -87,24 +89,31 @@ def _process(place: str, process: Any) -> Process:
 def _reported(span: Mapping[str, Any], processes: Mapping[str, Process]) -> ReportedSpan:
     tags = _tags("tags", span.get("tags"))
     parent, links = _references(span)
-    start = 1000 * integer("startTime", span.get("startTime"))
+    start_us = integer("startTime", span.get("startTime"))
     service, instance = _run_by(span, processes)
+    kind = tags.get("span.kind") or "internal"
     return ReportedSpan(
-        hex_id("traceID", span.get("traceID"), TRACE_DIGITS),
-        hex_id("spanID", span.get("spanID"), SPAN_DIGITS),
-        parent,
-        text("operationName", span.get("operationName")),
-        str(tags.get("span.kind") or "internal").lower(),
-        start,
-        None if span.get("duration") is None else 1000 * integer("duration", span["duration"]),
-        tags,
-        service,
-        instance,
-        _is_error(tags),
-        str(tags.get("otel.status_description") or ""),
-        _exception(span.get("logs")),
-        links,
+        trace_id=hex_id("traceID", span.get("traceID"), TRACE_DIGITS),
+        span_id=hex_id("spanID", span.get("spanID"), SPAN_DIGITS),
+        parent_id=parent,
+        name=text("operationName", span.get("operationName")),
+        kind=str(kind).lower(),
+        start_ns=1000 * start_us,
+        duration_ns=_duration_ns(span.get("duration")),
+        attributes=tags,
+        service=service,
+        instance=instance,
+        failed=_is_error(tags),
+        message=str(tags.get("otel.status_description") or ""),
+        exception=_exception(span.get("logs")),
+        links=links,
     )
+
+
+def _duration_ns(value: Any) -> int | None:
+    if value is None:
+        return None
+    return 1000 * integer("duration", value)
 
 
 def _run_by(span: Mapping[str, Any], processes: Mapping[str, Process]) -> Process:
@@ -136,24 +145,27 @@ def _references(span: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...] | 
     """Return the parent, and the spans that this one follows from without being waited for."""
     parent = hex_id("parentSpanID", span.get("parentSpanID"), SPAN_DIGITS) or None
     links = []
-    for reference in listed("references", span.get("references")):
-        reference = mapping("references", reference)
+    for row in listed("references", span.get("references")):
+        reference = mapping("references", row)
         span_id = hex_id("references.spanID", reference.get("spanID"), SPAN_DIGITS)
         if reference.get("refType") == FOLLOWS_FROM:
             links.append(span_id)
         elif parent is None:
             parent = span_id or None
-    return parent, tuple(filter(None, links)) or None
+    given = tuple(filter(None, links))
+    return parent, given or None
 
 
 def _exception(logs: Any) -> dict[str, Any] | None:
-    for log in reversed(listed("logs", logs)):
-        fields = _tags("logs.fields", mapping("logs", log).get("fields"))
+    for row in reversed(listed("logs", logs)):
+        log = mapping("logs", row)
+        fields = _tags("logs.fields", log.get("fields"))
         if EXCEPTION_TYPE in fields or EXCEPTION_MESSAGE in fields:
             return fields
         if fields.get("event") == "error":  # as OpenTracing had it
+            kind = fields.get("error.kind")
             message = first(fields, ("message", "error.object"))
-            return {EXCEPTION_TYPE: fields.get("error.kind"), EXCEPTION_MESSAGE: message}
+            return {EXCEPTION_TYPE: kind, EXCEPTION_MESSAGE: message}
     return None
 
 
@@ -166,16 +178,19 @@ def traces(spans: Iterable[ReportedSpan]) -> Iterator[dict[str, Any]]:
     for span in spans:
         by_trace.setdefault(span.trace_id, []).append(span)
     for trace_id, rows in by_trace.items():
-        places = dict.fromkeys((span.service, span.instance) for span in rows)
-        names = {place: f"p{number}" for number, place in enumerate(places, 1)}
-        processes = {name: _written_process(place) for place, name in names.items()}
+        names: dict[Process, str] = {}
+        for span in rows:
+            names.setdefault((span.service, span.instance), f"p{len(names) + 1}")
+        processes = {name: _written_process(process) for process, name in names.items()}
         written = [_written(span, names[span.service, span.instance]) for span in rows]
         yield {"traceID": trace_id, "spans": written, "processes": processes}
 
 
 def _written_process(process: Process) -> dict[str, Any]:
     service, instance = process
-    tags = {} if instance is None else {INSTANCE[0]: instance}
+    tags = {}
+    if instance is not None:
+        tags[INSTANCE[0]] = instance
     return {"serviceName": service, "tags": _written_tags(tags)}
 
 
@@ -208,14 +223,18 @@ def _written_references(span: ReportedSpan) -> list[dict[str, str]]:
     pairs = [(FOLLOWS_FROM, link) for link in span.links or ()]
     if span.parent_id is not None:
         pairs.insert(0, (CHILD_OF, span.parent_id))
-    trace_id = span.trace_id
-    return [{"refType": kind, "traceID": trace_id, "spanID": span_id} for kind, span_id in pairs]
+    written = []
+    for kind, span_id in pairs:
+        written.append({"refType": kind, "traceID": span.trace_id, "spanID": span_id})
+    return written
 
 
 def _written_tags(tags: Mapping[str, Any]) -> list[dict[str, Any]]:
-    types = {bool: "bool", int: "int64"}
-    rows = [(key, types.get(type(value), "string"), value) for key, value in tags.items()]
-    return [{"key": key, "type": kind, "value": value} for key, kind, value in rows]
+    written = []
+    for key, value in tags.items():
+        kind = _TYPES.get(type(value), "string")
+        written.append({"key": key, "type": kind, "value": value})
+    return written
 
 
 def _written_logs(span: ReportedSpan, time: int) -> list[dict[str, Any]]:

@@ -52,11 +52,14 @@ _FAULTS = (KeyError, TypeError, AttributeError)  # what a value of a wrong type 
 def is_otlp(path: str, item: Any) -> bool:
     """Return whether a value of a JSON file is what `otlp_spans` takes."""
     if path:
-        return path.partition("[")[0] in PLACES
+        name, _, _ = path.partition("[")
+        return name in PLACES
     if not isinstance(item, dict):
         return False
+    if not item:
+        return True
     held = item.get("result", item)
-    return not item or (isinstance(held, dict) and "resourceSpans" in held)
+    return isinstance(held, dict) and "resourceSpans" in held
 
 
 def otlp_spans(item: Any) -> Iterator[ReportedSpan]:
@@ -67,12 +70,13 @@ def otlp_spans(item: Any) -> Iterator[ReportedSpan]:
     if "resourceSpans" not in item:
         yield from _of_resource(item)
         return
-    for at, resource in enumerate(listed("resourceSpans", item["resourceSpans"])):
+    for at, row in enumerate(listed("resourceSpans", item["resourceSpans"])):
         place = f"resourceSpans[{at}]"
+        resource = mapping(place, row)
         try:
-            yield from _of_resource(mapping(place, resource))
+            yield from _of_resource(resource)
         except FieldError as error:
-            raise error if error.field == place else inside(f"{place}.", error) from None
+            raise inside(f"{place}.", error) from None
 
 
 def _of_resource(item: Mapping[str, Any]) -> Iterator[ReportedSpan]:
@@ -90,9 +94,10 @@ def _of_resource(item: Mapping[str, Any]) -> Iterator[ReportedSpan]:
 def _spans(item: Any) -> Iterator[tuple[str, Any]]:
     """Yield the place and the value of each span of a resource."""
     name = "scopeSpans" if "scopeSpans" in item else "instrumentationLibrarySpans"
-    for at, scope in enumerate(listed(name, item.get(name))):
+    for at, row in enumerate(listed(name, item.get(name))):
         place = f"{name}[{at}].spans"
-        for number, span in enumerate(listed(place, mapping(place, scope).get("spans"))):
+        scope = mapping(place, row)
+        for number, span in enumerate(listed(place, scope.get("spans"))):
             yield f"{place}[{number}]", span
 
 
@@ -101,20 +106,20 @@ def _reported(span: Any, service: str, instance: str | None) -> ReportedSpan:
     end = integer("endTimeUnixNano", span.get("endTimeUnixNano"))
     status = mapping("status", span.get("status"))
     return ReportedSpan(
-        hex_id("traceId", span.get("traceId"), TRACE_DIGITS),
-        hex_id("spanId", span.get("spanId"), SPAN_DIGITS),
-        hex_id("parentSpanId", span.get("parentSpanId"), SPAN_DIGITS) or None,
-        text("name", span.get("name")),
-        _kind(span.get("kind")),
-        start,
-        end - start if end else None,
-        _attributes("attributes", span.get("attributes")),
-        service,
-        instance,
-        status.get("code") in _ERRORS,
-        text("status.message", status.get("message")),
-        _exception(span.get("events")),
-        _links(span.get("links")),
+        trace_id=hex_id("traceId", span.get("traceId"), TRACE_DIGITS),
+        span_id=hex_id("spanId", span.get("spanId"), SPAN_DIGITS),
+        parent_id=hex_id("parentSpanId", span.get("parentSpanId"), SPAN_DIGITS) or None,
+        name=text("name", span.get("name")),
+        kind=_kind(span.get("kind")),
+        start_ns=start,
+        duration_ns=end - start if end else None,
+        attributes=_attributes("attributes", span.get("attributes")),
+        service=service,
+        instance=instance,
+        failed=status.get("code") in _ERRORS,
+        message=text("status.message", status.get("message")),
+        exception=_exception(span.get("events")),
+        links=_links(span.get("links")),
     )
 
 
@@ -146,8 +151,9 @@ def scalar(value: Any) -> Any:
 
 
 def _exception(events: Any) -> dict[str, Any] | None:
-    for event in reversed(listed("events", events)):
-        if mapping("events", event).get("name") == "exception":
+    for row in reversed(listed("events", events)):
+        event = mapping("events", row)
+        if event.get("name") == "exception":
             return _attributes("events.attributes", event.get("attributes"))
     return None
 
@@ -165,18 +171,21 @@ def documents(spans: Iterable[ReportedSpan]) -> Iterator[dict[str, Any]]:
     """Return the one value of each line: the spans of a resource (service and instance)."""
     by_resource: dict[tuple[str, str | None], list[ReportedSpan]] = {}
     for span in spans:
-        by_resource.setdefault((span.service, span.instance), []).append(span)
+        rows = by_resource.setdefault((span.service, span.instance), [])
+        rows.append(span)
     for (service, instance), rows in by_resource.items():
-        resource = {"service.name": service, "service.instance.id": instance}
-        scope = {"scope": {"name": "aiops_lab"}, "spans": [_written(span) for span in rows]}
-        attributes = _written_attributes(resource)
-        element = {"resource": {"attributes": attributes}, "scopeSpans": [scope]}
-        yield {"resourceSpans": [element]}
+        names = {"service.name": service, "service.instance.id": instance}
+        resource = {"attributes": _written_attributes(names)}
+        written = [_written(span) for span in rows]
+        scope = {"scope": {"name": "aiops_lab"}, "spans": written}
+        yield {"resourceSpans": [{"resource": resource, "scopeSpans": [scope]}]}
 
 
 def _written(span: ReportedSpan) -> dict[str, Any]:
-    end = None if span.duration_ns is None else str(span.start_ns + span.duration_ns)
-    status = {"code": ERROR, "message": span.message} if span.failed else {}
+    end = None
+    if span.duration_ns is not None:
+        end = str(span.start_ns + span.duration_ns)
+    links = [{"traceId": span.trace_id, "spanId": link} for link in span.links or ()]
     fields = {
         "traceId": span.trace_id,
         "spanId": span.span_id,
@@ -187,21 +196,26 @@ def _written(span: ReportedSpan) -> dict[str, Any]:
         "endTimeUnixNano": end,
         "attributes": _written_attributes(span.attributes),
         "events": _written_events(span, end),
-        "links": [{"traceId": span.trace_id, "spanId": link} for link in span.links or ()],
-        "status": status,
+        "links": links,
+        "status": {"code": ERROR, "message": span.message} if span.failed else {},
     }
     return {name: value for name, value in fields.items() if value not in (None, [], {})}
 
 
 def _written_attributes(attributes: Any) -> list[dict[str, Any]]:
-    known = [(key, value) for key, value in attributes.items() if value is not None]
-    return [{"key": key, "value": _written_value(value)} for key, value in known]
+    written = []
+    for key, value in attributes.items():
+        if value is not None:
+            written.append({"key": key, "value": _written_value(value)})
+    return written
 
 
 def _written_value(value: Any) -> dict[str, Any]:
     if isinstance(value, bool):
         return {"boolValue": value}
-    return {"intValue": str(value)} if isinstance(value, int) else {"stringValue": str(value)}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    return {"stringValue": str(value)}
 
 
 def _written_events(span: ReportedSpan, end: str | None) -> list[dict[str, Any]]:

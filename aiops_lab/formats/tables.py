@@ -40,7 +40,8 @@ def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
     if len(frames) == 1:
         return _with_texts(frames[0].reset_index(drop=True))
     frame = pd.concat(frames, ignore_index=True)
-    return _with_texts(frame.assign(status=_plain_status(frame["status"])))
+    status = _plain_status(frame["status"])
+    return _with_texts(frame.assign(status=status))
 
 
 def _plain_status(status: pd.Series) -> pd.Series:
@@ -52,7 +53,8 @@ def _plain_texts(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a frame whose texts are objects, None where one is missing."""
     texts = frame.columns.intersection([*TEXT_COLUMNS])
     frame = frame.astype(dict.fromkeys(texts, object))
-    return frame.where(frame.notna() | ~frame.columns.isin(texts), None)
+    is_text = frame.columns.isin(texts)
+    return frame.where(frame.notna() | ~is_text, None)
 
 
 def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:
@@ -67,7 +69,8 @@ def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _are_short(values: list[str | None]) -> bool:
     """Return whether texts may be copied: Parquet may hold a long one once for a million rows."""
-    return sum(map(len, filter(None, values))) <= MAX_MEAN_LENGTH * len(values)
+    length = sum(map(len, filter(None, values)))
+    return length <= MAX_MEAN_LENGTH * len(values)
 
 
 # ---- CSV
@@ -81,10 +84,11 @@ def csv_frames(source: Source, size: int) -> Iterator[pd.DataFrame]:
     ValueError
         Names the file, the line and the column.
     """
+    columns = (*COLUMNS, *OPTIONAL_COLUMNS)
     options: dict[str, Any] = {
         "dtype": object,
         "keep_default_na": False,
-        "na_values": {column: [""] for column in (*COLUMNS, *OPTIONAL_COLUMNS)},
+        "na_values": {column: [""] for column in columns},
         "chunksize": size,
     }
     try:
@@ -94,8 +98,8 @@ def csv_frames(source: Source, size: int) -> Iterator[pd.DataFrame]:
                 yield _converted(part, source.name, lines)
                 lines += len(part) + int(_breaks(part).sum())
     except pd.errors.ParserError as error:
-        told = str(error).rpartition("C error: ")[2].strip()
-        told = told.replace(" in line ", " in row ")  # a cell may have several lines
+        _, _, told = str(error).rpartition("C error: ")
+        told = told.strip().replace(" in line ", " in row ")  # a cell may have several lines
         raise ValueError(f"{source.name} must be CSV, got: {told}") from None
     except UnicodeDecodeError as error:
         wrong = error.object[error.start]
@@ -108,12 +112,14 @@ def _converted(part: pd.DataFrame, name: str, lines: int) -> pd.DataFrame:
     rules = {"start": "a time (ISO 8601)", "status": "a whole number"}
     frame = part.copy()
     for column in part.columns.intersection([*converts]):
-        values = converts[column](part[column])
-        wrong = np.flatnonzero((values.isna() & part[column].notna()).to_numpy())
-        if wrong.size:
-            rule = f"must be {rules.get(column, 'a number')}, got {part[column].iloc[wrong[0]]!r}"
-            line = _lines(part, lines)[wrong[0]]
-            raise ValueError(f"{name}, line {line}: {column} {rule}")
+        texts = part[column]
+        values = converts[column](texts)
+        is_wrong = values.isna() & texts.notna()
+        if is_wrong.any():
+            first = int(is_wrong.to_numpy().argmax())
+            rule = rules.get(column, "a number")
+            place = f"{name}, line {_lines(part, lines)[first]}"
+            raise ValueError(f"{place}: {column} must be {rule}, got {texts.iloc[first]!r}")
         frame[column] = values
     return _checked(_plain_texts(frame), name, _lines(part, lines))
 
@@ -121,7 +127,9 @@ def _converted(part: pd.DataFrame, name: str, lines: int) -> pd.DataFrame:
 def _lines(part: pd.DataFrame, read: int) -> NDArray:
     """Return the line on which each row begins, after so many lines."""
     breaks = _breaks(part)
-    return read + 1 + np.arange(len(part)) + np.cumsum(breaks) - breaks
+    breaks_before = np.cumsum(breaks) - breaks
+    rows_before = np.arange(len(part))
+    return read + 1 + rows_before + breaks_before
 
 
 def _breaks(part: pd.DataFrame) -> NDArray:
@@ -151,7 +159,8 @@ def _times(texts: pd.Series) -> pd.Series:
 
 def _nanoseconds(times: pd.Series) -> pd.Series:
     """Return times in UTC to the nanosecond, NaT where one cannot be."""
-    return times.where((times > _BEFORE) & (times < _AFTER)).dt.as_unit("ns")
+    is_possible = (times > _BEFORE) & (times < _AFTER)
+    return times.where(is_possible).dt.as_unit("ns")
 
 
 def _numbers(texts: pd.Series) -> pd.Series:
@@ -168,7 +177,8 @@ def _number(text: Any) -> float:
 
 def _statuses(texts: pd.Series) -> pd.Series:
     numbers = pd.to_numeric(texts, errors="coerce").astype("Float64")
-    whole = numbers.where((numbers == numbers.round()) & (numbers.abs() < MAX_WHOLE))
+    is_whole = (numbers == numbers.round()) & (numbers.abs() < MAX_WHOLE)
+    whole = numbers.where(is_whole)
     return _plain_status(whole.astype("Int64"))
 
 
@@ -197,7 +207,8 @@ def parquet_frames(source: Source, size: int, limits: Limits) -> Iterator[pd.Dat
         raise ValueError(f"{source.name} must be a file on disk that is not compressed by gzip")
     from pyarrow import ArrowException
 
-    seen = rows = 0
+    seen = 0
+    rows = 0
     try:
         columns = _flat_columns(parquet.read_schema(source.path))
         # as a dictionary a text that comes again takes no memory: a small file may hold it a
@@ -210,8 +221,8 @@ def parquet_frames(source: Source, size: int, limits: Limits) -> Iterator[pd.Dat
                     rule = f"must be at most max_bytes={limits.max_bytes:,} bytes unpacked"
                     raise ValueError(f"{source.name} {rule}, got more")
                 frame = batch.replace_schema_metadata().to_pandas()
-                yield _from_arrow(frame.set_axis(range(rows, rows + len(frame))), source.name)
-                rows += len(frame)
+                begin, rows = rows, rows + len(frame)
+                yield _from_arrow(frame.set_axis(range(begin, rows)), source.name)
     except (ArrowException, OSError, NotImplementedError, UnicodeDecodeError) as error:
         raise ValueError(f"{source.name} must be Parquet, got: {error}") from None
     except FieldError as error:
@@ -224,18 +235,22 @@ def _flat_columns(schema: Any) -> list[str]:
 
     columns = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in schema.names]
     for name in columns:
-        at = schema.get_all_field_indices(name)
-        if len(at) > 1:
-            raise FieldError(f"column {name!r}", "must be there once", len(at))
-        if is_nested(schema.types[at[0]]):
-            raise FieldError(f"column {name!r}", "must hold plain values", schema.types[at[0]])
+        field = f"column {name!r}"
+        first, *others = schema.get_all_field_indices(name)
+        if others:
+            raise FieldError(field, "must be there once", 1 + len(others))
+        kind = schema.types[first]
+        if is_nested(kind):
+            raise FieldError(field, "must hold plain values", kind)
     return columns
 
 
 def _from_arrow(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     frame = _plain_texts(frame)
-    if "start" in frame and isinstance(frame["start"].dtype, pd.DatetimeTZDtype):
-        frame["start"] = _nanoseconds(frame["start"].dt.tz_convert("UTC"))
+    if "start" in frame:
+        start = frame["start"]
+        if isinstance(start.dtype, pd.DatetimeTZDtype):
+            frame["start"] = _nanoseconds(start.dt.tz_convert("UTC"))
     if "status" in frame and _are_numbers(frame["status"]):
         frame["status"] = _statuses(frame["status"])
     try:
@@ -260,8 +275,9 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
     parquet = _parquet()
     import pyarrow
 
-    plain = _plain_texts(check(frame)[columns_of(frame)])
-    parquet.write_table(pyarrow.Table.from_pandas(plain, preserve_index=False), path)
+    spans = check(frame)[columns_of(frame)]
+    table = pyarrow.Table.from_pandas(_plain_texts(spans), preserve_index=False)
+    parquet.write_table(table, path)
 
 
 def _parquet() -> Any:

@@ -50,9 +50,10 @@ _REMOTE = ("client", "producer")  # kinds whose remote endpoint is whom they cal
 
 def is_zipkin(path: str, item: Any) -> bool:
     """Return whether a value of a JSON file is what `zipkin_spans` takes."""
-    if not path.startswith("["):
-        return path == "" and isinstance(item, dict) and _is_span(item)
-    return isinstance(item, list) or (isinstance(item, dict) and _is_span(item))
+    is_span = isinstance(item, dict) and _is_span(item)
+    if path.startswith("["):
+        return is_span or isinstance(item, list)
+    return is_span and path == ""
 
 
 def _is_span(item: dict[str, Any]) -> bool:
@@ -77,25 +78,33 @@ def _reported(span: Mapping[str, Any]) -> ReportedSpan:
     local = mapping("localEndpoint", span.get("localEndpoint"))
     if kind in _REMOTE:
         tags |= _remote(span.get("remoteEndpoint"), tags)
-    start = 1000 * integer("timestamp", span.get("timestamp"))
+    start_us = integer("timestamp", span.get("timestamp"))
     error = tags.get("error")
+    has_error = error not in (None, False, "false")
+    has_exception = EXCEPTION_TYPE in tags or EXCEPTION_MESSAGE in tags
     links = str(tags.get(_LINKS, "")).split()
     return ReportedSpan(
-        hex_id("traceId", span.get("traceId"), TRACE_DIGITS),
-        hex_id("id", span.get("id"), SPAN_DIGITS),
-        hex_id("parentId", span.get("parentId"), SPAN_DIGITS) or None,
-        text("name", span.get("name")),
-        kind,
-        start,
-        None if span.get("duration") is None else 1000 * integer("duration", span["duration"]),
-        tags,
-        text("localEndpoint.serviceName", local.get("serviceName")) or UNKNOWN_SERVICE,
-        first(tags, INSTANCE) or _host("localEndpoint", local),
-        error not in (None, False, "false") or tags.get("otel.status_code") == "ERROR",
-        str(tags.get(_MESSAGE) or _message(error)),
-        tags if EXCEPTION_TYPE in tags or EXCEPTION_MESSAGE in tags else None,
-        tuple(links) or None,
+        trace_id=hex_id("traceId", span.get("traceId"), TRACE_DIGITS),
+        span_id=hex_id("id", span.get("id"), SPAN_DIGITS),
+        parent_id=hex_id("parentId", span.get("parentId"), SPAN_DIGITS) or None,
+        name=text("name", span.get("name")),
+        kind=kind,
+        start_ns=1000 * start_us,
+        duration_ns=_duration_ns(span.get("duration")),
+        attributes=tags,
+        service=text("localEndpoint.serviceName", local.get("serviceName")) or UNKNOWN_SERVICE,
+        instance=first(tags, INSTANCE) or _host("localEndpoint", local),
+        failed=has_error or tags.get("otel.status_code") == "ERROR",
+        message=str(tags.get(_MESSAGE) or _message(error)),
+        exception=tags if has_exception else None,
+        links=tuple(links) or None,
     )
+
+
+def _duration_ns(value: Any) -> int | None:
+    if value is None:
+        return None
+    return 1000 * integer("duration", value)
 
 
 def _annotated_kind(span: Mapping[str, Any]) -> str:
@@ -114,12 +123,15 @@ def _annotated_kind(span: Mapping[str, Any]) -> str:
 def _message(error: Any) -> str:
     """Return what the tag ``error`` tells: not that there is one, nor the status again."""
     told = "" if error is None else str(error)
-    return "" if told.lower() in ("true", "error") or told.isdigit() else told
+    if told.isdigit() or told.lower() in ("true", "error"):
+        return ""
+    return told
 
 
 def _host(place: str, endpoint: Mapping[str, Any]) -> str | None:
-    hosts = [text(f"{place}.{name}", endpoint.get(name)) for name in ("ipv4", "ipv6")]
-    return hosts[0] or hosts[1] or None
+    ipv4 = text(f"{place}.ipv4", endpoint.get("ipv4"))
+    ipv6 = text(f"{place}.ipv6", endpoint.get("ipv6"))
+    return ipv4 or ipv6 or None
 
 
 def _remote(endpoint: Any, tags: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,10 +177,14 @@ def _written_remote(attributes: Mapping[str, Any]) -> dict[str, str] | None:
 
 def _written_tags(span: ReportedSpan) -> dict[str, str]:
     tags = dict(span.attributes)
-    tags |= dict(span.exception or {})
-    tags |= {} if span.instance is None else {INSTANCE[0]: span.instance}
-    tags |= {_LINKS: " ".join(span.links)} if span.links else {}
-    tags |= {"error": span.message or "true"} if span.failed else {}
+    if span.exception is not None:
+        tags |= span.exception
+    if span.instance is not None:
+        tags[INSTANCE[0]] = span.instance
+    if span.links:
+        tags[_LINKS] = " ".join(span.links)
+    if span.failed:
+        tags["error"] = span.message or "true"
     if _message(tags.get("error")) != span.message:
         tags[_MESSAGE] = span.message
     return {name: str(value) for name, value in tags.items()}
