@@ -78,6 +78,7 @@ lite: $(VENV)-lite/set-up  ## build a JupyterLite site into build/lite/site: the
 	@rm -rf build/lite build/lib
 	@$(VENV)-lite/bin/python notebooks/hosted.py lite build/lite/files
 	@$(VENV)-lite/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/lite/pypi .
+	@rm -rf build/lib build/bdist.*
 	@$(VENV)-lite/bin/python -m jupyterlite_core build --log-level ERROR --no-sourcemaps --lite-dir build/lite \
 	  --output-dir build/lite/site > build/lite/log || { cat build/lite/log; exit 1; }
 	@echo "build/lite/site/lab/index.html, for a web server: python -m http.server -d build/lite/site"

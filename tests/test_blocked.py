@@ -12,8 +12,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.test_notebooks import LESSONS, ROOT
 
-THREADS = ("00", "01", "06", "07")
-"""Lessons that need a shop with threads."""
+THREADS = ("01", "07")
+"""Lessons that need threads: a request that hangs while others go on."""
 
 QUICK = "02"
 """The one that also `make test` runs."""

@@ -236,6 +236,26 @@ RUNS_ON = {
 }
 
 
+WORDS_A_MINUTE, LINES_A_MINUTE, FIGURES_A_MINUTE = 180, 10, 2
+OFF_MINUTES = 5
+"""How far a lesson's minutes may be from the estimate."""
+SOLVED_BY_THE_READER = "14"
+
+
+def estimated_minutes(path: Path) -> float:
+    """How long a lesson takes up to its exercises: to read, to guess and to look."""
+    cells = nbformat.read(path, 4).cells
+    end = next(n for n, cell in enumerate(cells) if cell.source.startswith("## Exercises"))
+    words = sum(len(c.source.split()) for c in cells[:end] if c.cell_type == "markdown")
+    code = [cell for cell in cells[:end] if cell.cell_type == "code"]
+    read = [cell.source for cell in code if "hide-input" not in cell.metadata.get("tags", [])]
+    lines = sum(bool(line.strip()) for source in read for line in source.splitlines())
+    guesses = sum(source.startswith("predict(") for source in read)
+    figures = sum("image/png" in output.get("data", {}) for c in code for output in c.outputs)
+    looking = guesses + figures / FIGURES_A_MINUTE
+    return words / WORDS_A_MINUTE + lines / LINES_A_MINUTE + looking
+
+
 def header(path: Path) -> tuple[int, set[str]]:
     """The minutes that a lesson promises, and what its code runs on."""
     cells = nbformat.read(path, 4).cells
@@ -259,6 +279,8 @@ def test_the_map_says_what_the_lesson_says(path: Path) -> None:
     assert question.lower() in title.replace("`", "").lower()
     assert question.endswith("?")
     assert (int(row[3]), set(row[4].split(", "))) == header(path)
+    if path.name[:2] != SOLVED_BY_THE_READER:
+        assert int(row[3]) == pytest.approx(estimated_minutes(path), abs=OFF_MINUTES)
 
 
 def test_what_the_map_links_to_exists() -> None:

@@ -145,13 +145,19 @@ class SpanStore(SpanReader):
         self._thread: threading.Thread | None = None
 
     def _start(self) -> None:
-        """Start the thread that writes, once."""
+        """Start the thread that writes, once.
+
+        Where Python has no threads, as in a browser, `add` writes each full batch itself.
+        """
         with self._drop_lock:
             if self._thread is not None:
                 return
             name = f"SpanStore {self.path.name}"
-            self._thread = _WriterThread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+            thread = self._thread = _WriterThread(target=self._run, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._thread = None
 
     def add(self, span: Span) -> None:
         """Take a span, at the cost of one append: no lock, no disk.
@@ -179,6 +185,8 @@ class SpanStore(SpanReader):
             self._start()
         if waiting + 1 == self._batch:
             self._wake.set()
+            if self._thread is None:
+                self._attempt(quiet=False)
         # Read after the append: either the last write of close() sees this span, or it is refused
         # here.
         if self._closed:

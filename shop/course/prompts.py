@@ -179,7 +179,7 @@ def _as_text(
     asked: Question, how: str = "Guess before you go on", function: str = "predict"
 ) -> str:
     choices = [f"  {letter}) {choice}" for letter, choice in asked.lettered.items()]
-    example = '"a"' if choices else "[1, 2]" if asked.several else "1"
+    example = asked.example or ('"a"' if choices else "[1, 2]" if asked.several else "1")
     sure = ", sure=0.7" if function == "predict" else ""
     last = f'{how}, for example: {function}("{asked.id}", {example}{sure})'
     return "\n".join([f"{asked.id}: {asked.asks}", *choices, last])

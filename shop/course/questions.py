@@ -39,7 +39,8 @@ class Question(NamedTuple):
 
     ``choices``: the possible answers, lettered a, b, c, …; empty: a number or a name. ``decimals``:
     to how many a number is rounded. ``several``: whether the answer is a list. ``right``: the
-    digests of what is right.
+    digests of what is right. ``example``: an answer as it is written in Python; empty: a letter, a
+    number or a list of numbers.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Question(NamedTuple):
     decimals: int = 0
     several: bool = False
     wrong: tuple[Misconception, ...] = ()
+    example: str = ""
 
     @property
     def lettered(self) -> dict[str, str]:
@@ -84,6 +86,7 @@ def _question(name: str, table: dict[str, Any]) -> Question:
         table.get("decimals", 0),
         table.get("several", False),
         tuple(wrong),
+        table.get("example", ""),
     )
 
 

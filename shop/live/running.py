@@ -31,6 +31,7 @@ from aiops_lab.show.ports import HOST, check_free
 from aiops_lab.show.prometheus import metrics_page_or_hint
 from aiops_lab.show.stepping import stepping
 from aiops_lab.spans import Span, to_frame
+from shop.live.in_turn import ServerInTurn, can_start_threads
 from shop.live.services import build
 from shop.live.traffic import Destination, place
 from shop.topology import SEED_SHOP, Topology
@@ -183,6 +184,9 @@ def running(
 ) -> Iterator[Shop]:
     """Run a shop while the block runs; its ports, threads and temporary file are freed afterwards.
 
+    Where Python has no threads, as in a browser, its services answer in this one, each request
+    before the next (`shop.live.in_turn`).
+
     Parameters
     ----------
     services : str
@@ -224,7 +228,8 @@ def running(
     topology = topology.as_one() if services == "one" else topology
     knobs = sensitivity or Sensitivity()
     front = Front(port, host, access, receiver)
-    with undisturbed(_life(topology, path, knobs, seed, front, interval_s)) as shop:
+    life = _life(topology, path, knobs, seed, front, interval_s)
+    with undisturbed(life) if can_start_threads() else life as shop:
         yield shop
 
 
@@ -291,7 +296,7 @@ def _open(shop: Shop, stack: ExitStack, seed: int, front: Front) -> None:
     for service in reversed(callers_first):  # callers are stopped before their callees
         slots = sum(endpoint.capacity for endpoint in topology.of(service))
         place = front if service == topology.front else Front()
-        server = _Server(place.port, slots + CONTROL_THREADS, place.host)
+        server = _server(place, slots + CONTROL_THREADS)
         stack.callback(server.close)
         shop.urls[service] = server.open()
         servers[service] = server
@@ -304,9 +309,15 @@ def _open(shop: Shop, stack: ExitStack, seed: int, front: Front) -> None:
         if service == topology.front:
             for blueprint in _operating(shop, front, stopping):
                 app.register_blueprint(blueprint)
-        server.serve_in_thread(instrument(app, shop.store, service=service))
+        server.answer_with(instrument(app, shop.store, service=service))
     stack.callback(shop.injector.close)
     stack.callback(stopping.set)
+
+
+def _server(place: Front, threads: int) -> _Server | ServerInTurn:
+    if not can_start_threads():
+        return ServerInTurn(place.port)
+    return _Server(place.port, threads, place.host)
 
 
 def _operating(shop: Shop, front: Front, stopping: threading.Event) -> Iterator[Blueprint]:
@@ -375,7 +386,7 @@ class _Server(wsgi.Server):
         host, port = self.bind_addr[:2]
         return f"http://{HOST if host == EVERY_ADDRESS else host}:{port}"
 
-    def serve_in_thread(self, app: object) -> None:
+    def answer_with(self, app: object) -> None:
         """Answer requests with `app`."""
         self.wsgi_app = app
         self._thread = threading.Thread(

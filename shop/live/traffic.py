@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import pandas as pd
+import requests
 
 from aiops_lab.background import in_background
 from aiops_lab.checks import FieldError, check_number
 from aiops_lab.progress import Bar
+from shop.live.in_turn import can_start_threads
 from shop.topology import SEED_SHOP
 
 if TYPE_CHECKING:
@@ -135,7 +137,7 @@ def drive(
     plan = list(takewhile(lambda arrival: arrival.at < seconds, stream))
     answers: list[CustomerAnswer] = []
     with (
-        _Customers(places, timeout_s) as customers,
+        _customers(places, timeout_s) as customers,
         Bar(plan, disable=not progress, unit="req") as bar,
     ):
         customers.send(bar, stop or threading.Event(), answers)
@@ -325,6 +327,34 @@ class _Customers:
                 unused.append((time.monotonic(), connection))
         if not keep:
             connection.close()
+
+
+class _CustomersInTurn(_Customers):
+    """Makes each request at its time, or after the one before where that took longer.
+
+    For a Python without threads; nobody gives up.
+    """
+
+    def send(
+        self,
+        arrivals: Iterable[Arrival],
+        stop: threading.Event,
+        answers: list[CustomerAnswer] | None,
+    ) -> None:
+        begin = time.perf_counter()
+        for arrival in arrivals:
+            time.sleep(max(0.0, begin + arrival.at - time.perf_counter()))
+            self._ask(arrival, answers)
+
+    def _answer(self, client: int, place: Destination) -> tuple[int, str | None, str | None]:
+        url = f"http://{place.host}:{place.port}{place.route}"
+        answer = requests.request(place.method, url)
+        error_text = _error_of(answer.content) if answer.status_code >= 400 else None
+        return answer.status_code, answer.headers.get("X-Trace-Id"), error_text
+
+
+def _customers(places: Mapping[str, Destination], timeout_s: float) -> _Customers:
+    return (_Customers if can_start_threads() else _CustomersInTurn)(places, timeout_s)
 
 
 def _error_of(body: bytes) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -100,3 +101,16 @@ def test_another_kind_of_answer_is_refused(asked: Question, answer: object, mess
 def test_a_question_that_does_not_exist_is_named() -> None:
     with pytest.raises(ValueError, match=r"question must be one of 00\.1, .*got '00\.99'"):
         question("00.99")
+
+
+@pytest.mark.parametrize("name", [name for name, asked in questions().items() if asked.example])
+def test_an_example_can_be_answered_and_is_not_right(name: str) -> None:
+    asked = question(name)
+    assert not mark(asked, ast.literal_eval(asked.example)).right
+
+
+def test_who_asks_for_a_name_gives_a_name_as_example() -> None:
+    for name, answers in ANSWERS.items():
+        asked = question(name)
+        is_text = not asked.choices and not re.match(r"[-\d]", str(answers["right"][0]))
+        assert bool(asked.example) is is_text, name

@@ -120,7 +120,7 @@ def test_after_an_exception_nothing_is_left_either() -> None:
         (ThreadPool, "grow"),
         (ThreadPool, "_spawn_worker"),
         (running, "build"),
-        (running._Server, "serve_in_thread"),
+        (running._Server, "answer_with"),
         (running._Server, "close"),
     ],
 )

@@ -31,7 +31,7 @@ def block() -> None:
     """Take the compiler, sockets and new threads away from this process."""
     sys.modules["numba"] = None  # type: ignore[assignment]
     socket.socket = NoSocket  # type: ignore[misc]
-    threading.Thread.start = no_start  # type: ignore[method-assign]
+    threading.Thread.start = no_start  # type: ignore[assignment, method-assign]
 
 
 def run(lesson: Path) -> None:
