@@ -77,7 +77,8 @@ class Diagnosis:
 
     def bounds(self, incident: Incident) -> tuple[int, int]:
         """Return from when to when (Unix ns) spans are needed for the verdict on an incident."""
-        return self._since(unix_ns(incident.started)), self._until(incident)
+        started = unix_ns(incident.started)
+        return self._since(started), self._until(incident)
 
     def verdict(
         self, incident: Incident, history: History, names: dict[Key, str] | None = None
@@ -94,29 +95,45 @@ class Diagnosis:
     def causes(self, incident: Incident, history: History) -> list[Key]:
         """Return the suspects of an incident as of its last anomaly, best first."""
         compared = self._compared(incident, history)
-        return [] if compared is None else [suspect.key for suspect in self._ranked(compared)]
+        return self._suspected(compared)
 
     def origins(self, anomalies: list[Anomaly], history: History) -> list[Key]:
         """Return where the excess of some anomalies originates, best first.
 
         Only the requests to their own endpoints are looked at, and what hangs below these.
         """
-        started = unix_ns(min(anomaly.began for anomaly in anomalies))
-        until = unix_ns(max(anomaly.end for anomaly in anomalies))
+        began = min(anomaly.began for anomaly in anomalies)
+        ended = max(anomaly.end for anomaly in anomalies)
+        started = unix_ns(began)
+        until = unix_ns(ended)
         since = self._since(started)
         spans = history(since, until).as_of(since, until)
-        requests = _Requests(_cut(spans, {anomaly.key for anomaly in anomalies}))
+        own = {anomaly.key for anomaly in anomalies}
+        requests = _Requests(_cut(spans, own))
         compared = self._compare(requests, started, until)
-        return [] if compared is None else [suspect.key for suspect in self._ranked(compared)]
+        return self._suspected(compared)
+
+    def _suspected(self, compared: Comparison | None) -> list[Key]:
+        """Return the suspects of some requests, best first; none where nothing is compared."""
+        if compared is None:
+            return []
+        return [suspect.key for suspect in self._ranked(compared)]
 
     def state_of(self, incident: Incident) -> Hashable:
         """Return all that the causes of an incident depend on, beside the spans."""
         started = unix_ns(incident.started)
         earliest = started - self._learned_ns
-        before = (e for e in self._other_episodes(incident) if e.since_ns < started)
-        clipped = [(frozenset(keys), since, min(until, started)) for keys, since, until in before]
-        reached = frozenset(episode for episode in clipped if episode[2] > earliest)
-        return self.bounds(incident), frozenset(incident.last_seen), bool(incident.beside), reached
+        reached = set()
+        for keys, since, until in self._other_episodes(incident):
+            end = min(until, started)
+            if since < started and end > earliest:
+                reached.add((frozenset(keys), since, end))
+        return (
+            self.bounds(incident),
+            frozenset(incident.last_seen),
+            bool(incident.beside),
+            frozenset(reached),
+        )
 
     def _since(self, started_ns: int) -> int:
         """Return from when on spans are needed to explain what started at a moment (Unix ns)."""
@@ -129,9 +146,11 @@ class Diagnosis:
         another cause began beside it, is left out.
         """
         started = unix_ns(incident.started)
-        others = (unix_ns(i.started) for i in self.incidents.values() if incident.id in i.beside)
-        later = (moment for moment in others if moment > started)
-        return min(unix_ns(incident.last_anomaly), started + self._longest_ns, *later)
+        latest = started + self._longest_ns
+        beside = [other for other in self.incidents.values() if incident.id in other.beside]
+        others = [unix_ns(other.started) for other in beside]
+        later = [moment for moment in others if moment > started]
+        return min(unix_ns(incident.last_anomaly), latest, *later)
 
     def _ranked(self, compared: Comparison) -> list[Suspect]:
         if self._rule is None:
@@ -194,7 +213,8 @@ class Diagnosis:
     def _other_episodes(self, incident: Incident) -> Iterator[_Episode]:
         """Yield the episodes of other incidents, and the earlier ones of this one."""
         for other in self.incidents.values():
-            for low, high in other.earlier if other is incident else other.episodes:
+            episodes = other.earlier if other is incident else other.episodes
+            for low, high in episodes:
                 yield _Episode(other.keys, unix_ns(low), unix_ns(high))
 
     def _compare(
@@ -209,7 +229,8 @@ class Diagnosis:
         The last window before is left out, as the fault may have begun in it.
         """
         earliest = started_ns - self._learned_ns
-        usual, now = requests.split(earliest, started_ns - self._window_ns, started_ns)
+        latest = started_ns - self._window_ns
+        usual, now = requests.split(earliest, latest, started_ns)
         if usual.row.size == 0 or now.row.size == 0:
             return None
         reference = learn(usual, config=self._config)
@@ -235,8 +256,9 @@ class _Requests:
         self._spans = spans
         self._top = spans.tops()
         self._end = spans.end[self._top]
-        self._mine = np.ones(self._top.size, dtype=bool)
-        self._usual = np.ones(self._top.size, dtype=bool)
+        size = self._top.size
+        self._mine = np.ones(size, dtype=bool)
+        self._usual = np.ones(size, dtype=bool)
 
     def keep(self, keys: Iterable[Key]) -> None:
         """Keep only the requests that touch one of some endpoints."""
@@ -245,8 +267,11 @@ class _Requests:
     def leave_out(self, episodes: Iterable[_Episode]) -> None:
         """Do not take as usual what touches the endpoints of some episodes and ended in them."""
         for keys, since_ns, until_ns in episodes:
-            during = (self._end >= since_ns) & (self._end < until_ns)
+            during = self._ends_between(since_ns, until_ns)
             self._usual &= ~(during & self._touch(keys))
+
+    def _ends_between(self, since_ns: int, until_ns: int) -> NDArray:
+        return (self._end >= since_ns) & (self._end < until_ns)
 
     def split(
         self, earliest_ns: int, latest_ns: int, started_ns: int
@@ -254,24 +279,27 @@ class _Requests:
         """Return the spans of usual requests that ended between two moments, and of all requests
         that ended after a third, or are open; with the same codes.
         """
-        before = (self._end >= earliest_ns) & (self._end < latest_ns)
+        before = self._ends_between(earliest_ns, latest_ns)
+        after = self._end >= started_ns
         usual = self._mine & self._usual & before
-        return self._spans.split(usual, self._mine & (self._end >= started_ns))
+        return self._spans.split(usual, self._mine & after)
 
     def _touch(self, keys: Iterable[Key]) -> NDArray:
         """Return which requests touch one of some endpoints."""
-        codes = _codes(self._spans, keys)
+        served = _serve(self._spans, keys)
         touched = np.zeros(self._top.size, dtype=bool)
-        touched[self._top[self._spans.server & np.isin(self._spans.node, codes)]] = True
+        touched[self._top[served]] = True
         return touched[self._top]
 
 
 def _cut(spans: EncodedSpans, keys: Iterable[Key]) -> EncodedSpans:
     """Return the requests to some endpoints as requests of their own, with what is below them."""
-    below, _ = subtrees_of(spans, spans.server & np.isin(spans.node, _codes(spans, keys)))
+    below, _ = subtrees_of(spans, _serve(spans, keys))
     return below
 
 
-def _codes(spans: EncodedSpans, keys: Iterable[Key]) -> list[int]:
+def _serve(spans: EncodedSpans, keys: Iterable[Key]) -> NDArray:
+    """Return which spans serve one of some endpoints."""
     wanted = set(keys)
-    return [code for code, key in enumerate(spans.keys) if key in wanted]
+    codes = [code for code, key in enumerate(spans.keys) if key in wanted]
+    return spans.server & np.isin(spans.node, codes)

@@ -91,7 +91,8 @@ def fold(path: str) -> str:
 
 def _folded(segment: str) -> str:
     """Return a segment, ``<id>`` where it is one; without parameters, as in ``;jsessionid=1``."""
-    name = unquote(segment.partition(";")[0])
+    before_parameters, _, _ = segment.partition(";")
+    name = unquote(before_parameters)
     if _UUID.fullmatch(name):
         return _ID
     if name.endswith(")"):  # OData: Orders(17)
@@ -105,7 +106,8 @@ def _folded(segment: str) -> str:
 def _is_id(name: str) -> bool:
     if len(name) > MAX_SEGMENT or "@" in name:
         return True
-    if name == "<path:rest>" or _VERSION.fullmatch(name.replace(".", "")):
+    without_dots = name.replace(".", "")
+    if name == "<path:rest>" or _VERSION.fullmatch(without_dots):
         return False
     words = _BETWEEN.split(name)
     return any(map(_is_id_word, words))
@@ -118,12 +120,16 @@ def _is_id_word(word: str) -> bool:
         return digits > 0
     if size > MAX_WORD:
         return True
-    if _HEX.fullmatch(word) and size >= (8 if digits else 16):
+    least_of_hex = 8 if digits else 16
+    if size >= least_of_hex and _HEX.fullmatch(word):
         return True
     if digits >= 2:
-        return word.lower() not in NAMES_WITH_DIGITS and not _VERSION.fullmatch(word)
+        is_name = word.lower() in NAMES_WITH_DIGITS
+        return not is_name and not _VERSION.fullmatch(word)
+    if size < 12:
+        return False
     changes = len(_CASE.findall(word))
-    return size >= 12 and (digits > 0 or 3 * changes >= size)
+    return digits > 0 or 3 * changes >= size
 
 
 def join_method(method: str | None, route: str) -> str:
@@ -159,9 +165,10 @@ def printable(text: str, length: int = 120) -> str:
     >>> print(printable("/a\\x1b[31m"))
     /a\\x1b[31m
     """
-    if text.isprintable() and len(text) <= length:
+    is_short = len(text) <= length
+    if is_short and text.isprintable():
         return text
-    cut = text if len(text) <= length else text[: length - 1] + "…"
+    cut = text if is_short else text[: length - 1] + "…"
     characters = [c if c.isprintable() else repr(c)[1:-1] for c in cut]
     return "".join(characters)
 
@@ -174,12 +181,16 @@ def display_names(keys: Iterable[Key]) -> dict[Key, str]:
     """
     distinct = dict.fromkeys(keys)
     owners = Counter(endpoint for _, endpoint in distinct)
-    names = {(s, e): e if owners[e] == 1 else f"{s} {e}" for s, e in distinct}
+    names: dict[Key, str] = {}
+    for service, endpoint in distinct:
+        is_shared = owners[endpoint] > 1
+        names[service, endpoint] = f"{service} {endpoint}" if is_shared else endpoint
     shown = {key: printable(name) for key, name in names.items()}
     alike = Counter(shown.values())
     for key, name in shown.items():
         if alike[name] > 1:
-            shown[key] = f"{name} #{crc32(names[key].encode('utf-8', 'replace')):08x}"
+            in_bytes = names[key].encode("utf-8", "replace")
+            shown[key] = f"{name} #{crc32(in_bytes):08x}"
     return shown
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aiops_lab.detect.forecast import COVERAGE, MIN_POINTS, forecast_crossing
 from aiops_lab.results import iso
@@ -21,8 +22,10 @@ def served_by_endpoint(frame: pd.DataFrame, spans: EncodedSpans) -> Any:
 
     `spans` is the frame encoded: an endpoint has its method there, where that distinguishes it.
     """
-    endpoints = [spans.keys[node][1] for node in spans.node[spans.server]]
-    served = frame.iloc[spans.row[spans.server]].assign(endpoint=endpoints)
+    nodes = spans.node[spans.server]
+    rows = spans.row[spans.server]
+    endpoints = [spans.keys[node][1] for node in nodes]
+    served = frame.iloc[rows].assign(endpoint=endpoints)
     return served.groupby(["service", "endpoint"], observed=True)
 
 
@@ -59,10 +62,9 @@ def health_of(
     last_anomaly : Timestamp, optional
         When an open incident was seen at the endpoint last. Default: no incident is open there.
     """
-    closed = requests[requests["duration_ms"].notna()]
+    closed = _closed(requests)
     average, error_rate = _figures(closed)
     found = health(average, usual_ms, error_rate)
-    lately = None
     if now is not None:
         lately = health_lately(closed, usual_ms, now)
         quiet_s = None if last_anomaly is None else (now - last_anomaly).total_seconds()
@@ -79,17 +81,31 @@ def health_of(
     }
 
 
+def _closed(requests: pd.DataFrame) -> pd.DataFrame:
+    """Return the requests that have ended."""
+    has_ended = requests["duration_ms"].notna()
+    return requests[has_ended]
+
+
+def _ends_of(closed: pd.DataFrame) -> pd.Series:
+    """Return when some requests ended."""
+    duration = pd.to_timedelta(closed["duration_ms"], "ms")
+    return closed["start"] + duration
+
+
 def _figures(closed: pd.DataFrame) -> tuple[float | None, float]:
     """Return mean ms and share of failures of some answers."""
     if not len(closed):
         return None, 0.0
-    return float(closed["duration_ms"].mean()), float(is_failed(closed).mean())
+    mean_ms = closed["duration_ms"].mean()
+    failed = is_failed(closed).mean()
+    return float(mean_ms), float(failed)
 
 
 def health_lately(closed: pd.DataFrame, usual_ms: float | None, now: pd.Timestamp) -> str | None:
     """Return the band of the answers of the last minute, None where there are none."""
-    ended = closed["start"] + pd.to_timedelta(closed["duration_ms"], "ms")
-    recent = closed[ended > now - pd.Timedelta(LATELY_S, "s")]
+    minute_ago = now - pd.Timedelta(LATELY_S, "s")
+    recent = closed[_ends_of(closed) > minute_ago]
     if not len(recent):
         return None
     average, error_rate = _figures(recent)
@@ -131,23 +147,33 @@ def health(average_ms: float | None, usual_ms: float | None, error_rate: float) 
     is above the usual: each doubling costs 25 points. From 90 on it is healthy, from 60 on
     degraded, below unhealthy; without a baseline the band is "learning".
     """
-    slower = 0.0
+    doublings = 0.0
     if average_ms and usual_ms:
-        slower = max(0.0, float(np.log2(average_ms / usual_ms)))
-    loss = 100.0 * error_rate + 25.0 * slower
-    score = round(min(100.0, max(0.0, 100.0 - loss)), 1)
-    band = HEALTHY if score >= 90 else DEGRADED if score >= 60 else UNHEALTHY
-    return {"health_score": score, "status": LEARNING if usual_ms is None else band}
+        doublings = max(0.0, float(np.log2(average_ms / usual_ms)))
+    loss = 100.0 * error_rate + 25.0 * doublings
+    inside = min(100.0, max(0.0, 100.0 - loss))
+    score = round(inside, 1)
+    band = LEARNING if usual_ms is None else _band(score)
+    return {"health_score": score, "status": band}
+
+
+def _band(score: float) -> str:
+    if score >= 90:
+        return HEALTHY
+    return DEGRADED if score >= 60 else UNHEALTHY
 
 
 def timeline_of(requests: pd.DataFrame, every_s: float) -> pd.DataFrame:
     """Return the answers of each interval of `every_s` seconds by their end: requests, mean_ms and
     failed (a share), indexed by the interval's start (UTC).
     """
-    closed = requests[requests["duration_ms"].notna()]
-    ended = closed["start"] + pd.to_timedelta(closed["duration_ms"], "ms")
-    answers = pd.DataFrame({"ms": closed["duration_ms"], "failed": is_failed(closed)})
-    intervals = answers.groupby(ended.dt.floor(f"{every_s}s").rename("time"))
+    closed = _closed(requests)
+    columns = {
+        "ms": closed["duration_ms"],
+        "failed": is_failed(closed),
+    }
+    start = _ends_of(closed).dt.floor(f"{every_s}s")
+    intervals = pd.DataFrame(columns).groupby(start.rename("time"))
     return intervals.agg(requests=("ms", "size"), mean_ms=("ms", "mean"), failed=("failed", "mean"))
 
 
@@ -171,18 +197,10 @@ def latency_forecast(
     """
     if usual_ms is None:
         return None
-    closed = requests[requests["duration_ms"].notna()]
+    closed = _closed(requests)
     if len(closed) < MIN_POINTS:
         return None
-    ms = closed["duration_ms"].to_numpy(float)
-    ended_s = closed["start"].to_numpy("datetime64[ns]").astype(np.int64) / 1e9 + ms / 1e3
-    begin_s = FORECAST_EVERY_S * np.floor(ended_s.min() / FORECAST_EVERY_S)
-    interval = ((ended_s - begin_s) // FORECAST_EVERY_S).astype(np.int64)
-    n = np.bincount(interval)
-    some = np.maximum(n, 1)  # an interval without answers has no weight
-    means_s = np.bincount(interval, ended_s - begin_s) / some
-    at_s = begin_s + np.where(n > 0, means_s, FORECAST_EVERY_S * (np.arange(len(n)) + 0.5))
-    means_ms = np.bincount(interval, ms) / some
+    at_s, means_ms, n = _means_by_interval(closed)
     threshold_ms = ratio * usual_ms
     found = forecast_crossing(at_s, means_ms, threshold_ms, weights=n)
     if found is None:
@@ -198,5 +216,25 @@ def latency_forecast(
     }
 
 
+def _means_by_interval(closed: pd.DataFrame) -> tuple[NDArray, NDArray, NDArray]:
+    """Return of each interval of `FORECAST_EVERY_S` the mean end (Unix s) and the mean latency (ms)
+    of its answers, and how many these are; where there are none, its middle and 0.
+    """
+    ms = closed["duration_ms"].to_numpy(float)
+    started = closed["start"].to_numpy("datetime64[ns]")
+    ended_s = started.astype(np.int64) / 1e9 + ms / 1e3
+    begin_s = FORECAST_EVERY_S * np.floor(ended_s.min() / FORECAST_EVERY_S)
+    since_s = ended_s - begin_s
+    interval = (since_s // FORECAST_EVERY_S).astype(np.int64)
+    n = np.bincount(interval)
+    some = np.maximum(n, 1)
+    means_s = np.bincount(interval, since_s) / some
+    means_ms = np.bincount(interval, ms) / some
+    middles_s = FORECAST_EVERY_S * (np.arange(n.size) + 0.5)
+    at_s = begin_s + np.where(n > 0, means_s, middles_s)
+    return at_s, means_ms, n
+
+
 def _iso_of(seconds: float) -> str | None:
-    return iso(pd.Timestamp(round(seconds), unit="s", tz="UTC"))
+    moment = pd.Timestamp(round(seconds), unit="s", tz="UTC")
+    return iso(moment)

@@ -79,8 +79,11 @@ def compiled_after(values: int) -> Callable[[Callable[..., Any]], Callable[..., 
             nonlocal taken
             if taken < values:
                 taken += _values_in(arguments)
-            sooner = taken >= values / SOONER and _is_on_disk(function)
-            return (_njit(function) if sooner or taken >= values else function)(*arguments)
+            is_worth_it = taken >= values
+            if not is_worth_it:
+                is_worth_it = taken >= values / SOONER and _is_on_disk(function)
+            chosen = _njit(function) if is_worth_it else function
+            return chosen(*arguments)
 
         return run
 
@@ -93,7 +96,9 @@ def _is_on_disk(function: Callable[..., Any]) -> bool:
     code = function.__code__
     path = Path(code.co_filename)
     name = f"{path.stem}.{function.__qualname__}-{code.co_firstlineno}"
-    return any((path.parent / "__pycache__").glob(f"{glob.escape(name)}.*.nbi"))
+    folder = path.parent / "__pycache__"
+    found = folder.glob(f"{glob.escape(name)}.*.nbi")
+    return any(found)
 
 
 def _values_in(arguments: Any) -> int:
@@ -136,7 +141,9 @@ def log_gamma(x: float) -> float:
         product *= x
         x += 1.0
     inverse = 1.0 / (x * x)
-    series = 1.0 / 12.0 - inverse * (1.0 / 360.0 - inverse * (1.0 / 1260.0 - inverse / 1680.0))
+    third = 1.0 / 1260.0 - inverse / 1680.0
+    second = 1.0 / 360.0 - inverse * third
+    series = 1.0 / 12.0 - inverse * second
     return (x - 0.5) * log(x) - x + 0.5 * log(2.0 * pi) + series / x - log(product)
 
 
@@ -169,7 +176,8 @@ def student_quantile(share: float, freedom: NDArray) -> NDArray:
     >>> student_quantile(0.99, np.array([5, 30])).round(2)
     array([3.35, 2.46])
     """
-    z = NormalDist().inv_cdf(min(max(share, 1e-4), 1 - 1e-4))
+    inside = min(max(share, 1e-4), 1 - 1e-4)
+    z = NormalDist().inv_cdf(inside)
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
@@ -195,8 +203,10 @@ def wilson(k: Any, n: Any, z: float = 1.96) -> tuple[Any, Any]:
     [0.25, 0.77]
     """
     share = k / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    middle = (share + z * z / (2 * n)) / scale
+    variance = share * (1 - share) / n + z * z / (4 * n * n)
+    half = z / scale * np.sqrt(variance)
     return middle - half, middle + half
 
 
@@ -208,12 +218,13 @@ def real_numbers(values: ArrayLike) -> NDArray:
         raise ValueError("values must be one-dimensional, got rows of unlike lengths") from None
     if array.ndim != 1:
         raise ValueError(f"values must be one-dimensional, got shape {array.shape}")
-    if array.dtype.kind == "O":
+    kind = array.dtype.kind
+    if kind == "O":
         wrong = next((value for value in array if not _is_real(value)), None)
         if wrong is not None:
             raise ValueError(f"values must be real numbers, got {wrong!r}")
         array = np.where(pd.isna(array), np.nan, array)
-    elif array.dtype.kind not in "biuf":
+    elif kind not in "biuf":
         first = pd.Series(array[:1]).tolist()
         raise ValueError(f"values must be real numbers, got {array.dtype.name}: {first}")
     try:

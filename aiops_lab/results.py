@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
@@ -118,8 +118,14 @@ class Anomaly:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the anomaly as the HTTP interface shows it."""
-        shown = {"type": self.type, "endpoint": self.name or self.endpoint, "service": self.service}
-        return shown | {"severity": self.severity, "window": iso(self.window)} | self.evidence
+        shown = {
+            "type": self.type,
+            "endpoint": self.name or self.endpoint,
+            "service": self.service,
+            "severity": self.severity,
+            "window": iso(self.window),
+        }
+        return shown | self.evidence
 
 
 def iso(moment: pd.Timestamp | None) -> str | None:
@@ -158,18 +164,25 @@ class Suspect:
         """The (service, endpoint)."""
         return self.service, self.endpoint
 
+    @property
+    def _shown_name(self) -> str:
+        """The endpoint as shown."""
+        return self.name or self.endpoint
+
     def to_dict(self) -> dict[str, Any]:
         """Return the suspect as the HTTP interface shows it."""
         k, n = self.support
-        shown = {"endpoint": self.name or self.endpoint, "service": self.service}
-        numbers = {
+        shown: dict[str, Any] = {
+            "endpoint": self._shown_name,
+            "service": self.service,
             "confidence": self.confidence,
             "score": self.score,
             "share": self.share,
             "by": self.by,
         }
-        cautious = {"caution": self.caution} if self.caution else {}
-        return shown | numbers | cautious | {"support": {"k": k, "n": n}}
+        if self.caution:
+            shown["caution"] = self.caution
+        return shown | {"support": {"k": k, "n": n}}
 
 
 @dataclass(frozen=True)
@@ -199,13 +212,19 @@ class Verdict:
         """The first suspect, or None where the analysis abstains."""
         return self.suspects[0] if self.suspects else None
 
+    @property
+    def _cause_name(self) -> str | None:
+        """The endpoint of the first suspect as shown, or None where the analysis abstains."""
+        return self.cause._shown_name if self.cause else None
+
     def explain(self) -> Explanation:
         """Return the steps that led to the root cause, each with the rows it used, the last with
         traces that show it.
 
         It is a list; printed it reads as a text, in a notebook as a page.
         """
-        before, last = self.steps[:-1], self.steps[-1:]
+        before = self.steps[:-1]
+        last = self.steps[-1:]
         samples = list(self.sample_traces)
         shown = [replace(step, traces=samples) for step in last]
         return Explanation([*before, *shown, *self.changes])
@@ -230,7 +249,7 @@ class Verdict:
             known |= {row["attributed_to"] for row in self.ledger}
             raise ValueError(f"endpoint must be one of {sorted(known)}, got {endpoint!r}")
         through = [trace for trace in self.sample_traces if name in trace["affected_chain"]]
-        text = _why_not(row, self.cause) if row else self._why_not_called(name, mine)
+        text = self._why_not(row) if row else self._why_not_called(name, mine)
         return Step(f"Why not {name}?", text, mine, through)
 
     def _row_of(self, endpoint: str) -> TableRow | None:
@@ -241,16 +260,32 @@ class Verdict:
         found = []
         for row in self.endpoints:
             route = row.get("route")
-            if endpoint in (route, f"{row.get('service')} {route}"):
+            with_service = f"{row.get('service')} {route}"
+            if endpoint in (route, with_service):
                 found.append(row)
         return found[0] if len(found) == 1 else None
 
+    def _why_not(self, row: TableRow) -> str:
+        """Return what is known of an endpoint with requests of its own: a row of `endpoints`."""
+        name = row["endpoint"]
+        if name == self._cause_name:
+            return f"{name} is the root cause."
+        if row["n_now"] == 0 and row["unanswered"] == 0:
+            return f"{name} was not reached by any request of the incident."
+        if not row["degraded"]:
+            return f"{name} is as usual: {_mean_latency(row)}."
+        return (
+            f"{name} is degraded: {what_is_worse(row)}. "
+            f"But only {row['share']:.0%} of the excess originated there; "
+            "the rest is time it waited for others, or failures of others."
+        )
+
     def _why_not_called(self, name: str, mine: list[TableRow]) -> str:
         """Return what is known of an endpoint that is only called, and records no spans itself."""
-        if self.cause and name == (self.cause.name or self.cause.endpoint):
+        if name == self._cause_name:
             return f"{name} is the root cause."
-        total = sum(max(row["cost"], 0.0) for row in self.ledger) or 1.0
-        share = sum(max(row["cost"], 0.0) for row in mine) / total
+        total = _excess_of(self.ledger) or 1.0
+        share = _excess_of(mine) / total
         return (
             f"{name} has no spans of its own, only calls of it: {share:.0%} of the excess "
             "originated there."
@@ -268,21 +303,27 @@ class Verdict:
             Default: the one that lost most, failures first, other than the cause. Raises
             ValueError for one that was not compared.
         """
-        entries = {row["entry"]: row for row in self.steps[0].rows} if self.steps else {}
+        rows = self.steps[0].rows if self.steps else []
+        entries = {row["entry"]: row for row in rows}
         if entry is None:
-            cause = self.cause and (self.cause.name or self.cause.endpoint)
+            cause = self._cause_name
             entry = max(entries, key=lambda e: (e != cause, *_loss(entries[e])), default="")
         if entry not in entries:
             raise ValueError(f"entry must be one of {sorted(entries)}, got {entry!r}")
         failures, ms = _loss(entries[entry])
-        unit, total = ("failures", failures) if failures else ("ms", ms)
+        unit = "failures" if failures else "ms"
+        total = failures or ms
         mine = [
             {"account": row["account"], "excess": row["excess"]}
             for row in self.ledger
             if row["entry"] == entry and row["unit"] == unit and not row["masked"]
         ]
         table = pd.DataFrame(mine, columns=["account", "excess"])
-        table.attrs |= {"entry": entry, "unit": f"{unit} per request", "total": total}
+        table.attrs |= {
+            "entry": entry,
+            "unit": f"{unit} per request",
+            "total": total,
+        }
         return table
 
 
@@ -293,23 +334,17 @@ def _loss(entry: dict[str, Any]) -> tuple[float, float]:
     """Return the failures and ms per request that an entry lost; few failures count as none."""
     failures = entry["now_failed"] - entry["usual_failed"]
     ms = entry["now_ms"] - entry["usual_ms"]  # NaN where nothing was answered
-    return (failures if failures > MORE_FAILURES else 0.0), 0.0 if isnan(ms) else ms
+    lost = failures if failures > MORE_FAILURES else 0.0
+    return lost, 0.0 if isnan(ms) else ms
 
 
-def _why_not(row: dict[str, Any], cause: Suspect | None) -> str:
-    name = row["endpoint"]
-    if cause and name == (cause.name or cause.endpoint):
-        return f"{name} is the root cause."
-    if row["n_now"] == 0 and row["unanswered"] == 0:
-        return f"{name} was not reached by any request of the incident."
-    if not row["degraded"]:
-        means = f"mean latency {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)"
-        return f"{name} is as usual: {means}."
-    return (
-        f"{name} is degraded: {what_is_worse(row)}. "
-        f"But only {row['share']:.0%} of the excess originated there; "
-        "the rest is time it waited for others, or failures of others."
-    )
+def _excess_of(rows: Iterable[TableRow]) -> float:
+    """Return the excess of rows of a ledger, gains left out, in usual requests."""
+    return sum(max(row["cost"], 0.0) for row in rows)
+
+
+def _mean_latency(row: TableRow) -> str:
+    return f"mean latency {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)"
 
 
 def what_is_worse(row: dict[str, Any]) -> str:
@@ -321,16 +356,29 @@ def what_is_worse(row: dict[str, Any]) -> str:
 
 def worse_figures(row: TableRow) -> list[str]:
     """Return the same figure by figure."""
-    slower = f"mean latency {row['now_ms']:.1f} ms (usually {row['usual_ms']:.1f} ms)"
-    failing = f"{row['now_failed']:.0%} failed (usually {row['usual_failed']:.0%})"
-    parts = [slower] if row["now_ms"] > row["usual_ms"] else []
-    return parts + ([failing] if row["now_failed"] > row["usual_failed"] else [])
+    now_failed = row["now_failed"]
+    usual_failed = row["usual_failed"]
+    parts = []
+    if row["now_ms"] > row["usual_ms"]:
+        parts.append(_mean_latency(row))
+    if now_failed > usual_failed:
+        parts.append(f"{now_failed:.0%} failed (usually {usual_failed:.0%})")
+    return parts
 
 
 _MOST_ROWS = 12
 
 # columns for programs: they stay in `rows`, but a table that people read has no room for them
-_NOT_SHOWN = {"service", "attributed_to", "masked", "reassigned", "se", "cost", "noise", "weight"}
+_NOT_SHOWN = (
+    "service",
+    "attributed_to",
+    "masked",
+    "reassigned",
+    "se",
+    "cost",
+    "noise",
+    "weight",
+)
 
 # what the other columns are called there
 _HEADERS = {
@@ -371,7 +419,8 @@ class Step:
         tables = [
             _shown(table).to_string(index=False, float_format=_number) for table in self._tables()
         ]
-        return "\n".join(part for part in (self.title, self.text, *tables, *self._more()) if part)
+        parts = [self.title, self.text, *tables, *self._more()]
+        return "\n".join(filter(None, parts))
 
     __repr__ = __str__  # a console shows the text, too
 
@@ -383,17 +432,26 @@ class Step:
     def _repr_html_(self) -> str:
         # Names of endpoints and messages come from requests: all that is shown is escaped, by
         # pandas in the tables.
+        title = escape(self.title)
         text = escape(self.text).replace("\n", "<br>")
-        head = f"<p><strong>{escape(self.title)}</strong><br>{text}</p>"
-        style: dict[str, Any] = {"index": False, "border": 0, "float_format": _number}
+        head = f"<p><strong>{title}</strong><br>{text}</p>"
+        style: dict[str, Any] = {
+            "index": False,
+            "border": 0,
+            "float_format": _number,
+        }
         tables = [_shown(table).to_html(**style) for table in self._tables()]
         more = (f"<p>{line}</p>" for line in self._more())
         # a $ in a name is no formula
         no_formulas = '<div class="tex2jax_ignore mathjax_ignore">'
-        return "\n".join([no_formulas, head, *tables, *more, "</div>"])
+        parts = [no_formulas, head, *tables, *more, "</div>"]
+        return "\n".join(parts)
 
     def _tables(self) -> list[list[TableRow]]:
-        traces = [t | {"affected_chain": ", ".join(t["affected_chain"])} for t in self.traces]
+        traces = []
+        for trace in self.traces:
+            chain = ", ".join(trace["affected_chain"])
+            traces.append(trace | {"affected_chain": chain})
         return [table for table in (self.rows, traces) if table]
 
     def _more(self) -> list[str]:
@@ -419,10 +477,13 @@ def _shown(rows: list[TableRow]) -> pd.DataFrame:
     """
     table = pd.DataFrame(rows)
     if "cost" in table and len(table) > _MOST_ROWS:
-        table = table.loc[table["cost"].abs().nlargest(_MOST_ROWS).index.sort_values()]
-    hidden = _NOT_SHOWN | ({"endpoint"} if "account" in table else set())
+        largest = table["cost"].abs().nlargest(_MOST_ROWS)
+        table = table.loc[largest.index.sort_values()]
+    hidden = set(_NOT_SHOWN)
+    if "account" in table:
+        hidden.add("endpoint")
     if "masked" in table and table["masked"].any():  # else it says nothing
-        hidden -= {"masked"}
+        hidden.remove("masked")
     shown = table.drop(columns=list(hidden), errors="ignore")
     return shown.rename(columns=_HEADERS).head(_MOST_ROWS)
 

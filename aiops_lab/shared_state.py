@@ -20,6 +20,10 @@ step; no step takes so long. Raising it delays the monitor that takes over."""
 MOST_CHANGES = 200
 """How many of the last changes of incidents are listed; a monitor that missed more reads all."""
 
+_Record = dict[str, Any]
+_Records = dict[str, dict[str, Any]]
+"""Records by kind and key."""
+
 _here: WeakValueDictionary[str, SharedState] = WeakValueDictionary()
 
 
@@ -43,24 +47,31 @@ class SharedState:
     @property
     def identity(self) -> list[Any]:
         """Host, process and name: after a fork the child is another monitor."""
-        return [process_host(), os.getpid(), self._name]
+        return [
+            process_host(),
+            os.getpid(),
+            self._name,
+        ]
 
     def take_turn(self, now_ns: int) -> bool:
         """Return whether this monitor holds the lease now."""
-        lease: dict[str, object] = {"holder": self.identity, "until": now_ns + int(LEASE_S * 1e9)}
+        end_ns = now_ns + int(LEASE_S * 1e9)
+        lease: _Record = {"holder": self.identity, "until": end_ns}
 
-        def change(load: Load) -> dict[str, dict[str, object]] | None:
+        def change(load: Load) -> _Records | None:
             known = load("monitor", "lease")
-            free = known is None or _is_over(known, now_ns) or self.is_gone(known["holder"])
-            return {"monitor": {"lease": lease}} if free else None
+            is_free = known is None or _is_over(known, now_ns) or self.is_gone(known["holder"])
+            return {"monitor": {"lease": lease}} if is_free else None
 
         return self._store.update(change)
 
     def end_turn(self) -> None:
         """Give the lease back, if this monitor still has it."""
-        self._store.update(
-            lambda load: {"monitor": {"lease": None}} if self._is_mine(load) else None
-        )
+
+        def change(load: Load) -> _Records | None:
+            return {"monitor": {"lease": None}} if self._is_mine(load) else None
+
+        self._store.update(change)
 
     def _is_mine(self, load: Load) -> bool:
         lease = load("monitor", "lease")
@@ -78,23 +89,22 @@ class SharedState:
             return other is None or other._store.closed
         return not is_alive(process)
 
-    def save(
-        self, incidents: dict[str, Any], others: dict[str, dict[str, object]]
-    ) -> dict[str, Any] | None:
+    def save(self, incidents: _Record, others: _Records) -> _Record | None:
         """Store records by kind and key, and end the turn, in one transaction.
 
         Returns what somebody did to the life cycle of incidents meanwhile, by id; that is kept.
         Returns None if the turn was over already: then nothing is stored.
         """
-        moved: dict[str, Any] = {}
+        moved: _Record = {}
 
-        def change(load: Load) -> dict[str, dict[str, object]] | None:
+        def change(load: Load) -> _Records | None:
             if not self._is_mine(load):
                 return None
             changes = load("monitor", "changes") or []
             for revision, known in changes:
                 if revision > self._revision:
-                    moved[known] = life_cycle(load("incident", known), incidents.get(known))
+                    record = load("incident", known)
+                    moved[known] = life_cycle(record, incidents.get(known))
             kept = {known: record | moved.get(known, {}) for known, record in incidents.items()}
             monitor = others["monitor"] | {"lease": None}
             monitor["changes"] = self._listed(changes, incidents)
@@ -102,39 +112,45 @@ class SharedState:
 
         return moved if self._store.update(change) else None
 
-    def move(
-        self, record: dict[str, Any], others: dict[str, dict[str, object]] | None = None
-    ) -> bool:
+    def move(self, record: _Record, others: _Records | None = None) -> bool:
         """Store one incident that was moved by hand, and other records by kind and key with it;
         False if others changed some incidents meanwhile.
         """
 
-        def change(load: Load) -> dict[str, dict[str, object]] | None:
+        def change(load: Load) -> _Records | None:
             changes = load("monitor", "changes") or []
             if _last(changes) > self._revision:
                 return None
-            by_id: dict[str, object] = {record["id"]: record}
-            listed: dict[str, object] = {"changes": self._listed(changes, by_id)}
-            return {"incident": by_id, "monitor": listed} | (others or {})
+            by_id: _Record = {record["id"]: record}
+            listed: _Record = {"changes": self._listed(changes, by_id)}
+            mine: _Records = {"incident": by_id, "monitor": listed}
+            return mine | (others or {})
 
         return self._store.update(change)
 
-    def _listed(self, changes: list[Any], incidents: dict[str, Any]) -> list[Any]:
+    def _listed(self, changes: list[Any], incidents: _Record) -> list[Any]:
         """Return the changes with those of some incidents, which this monitor then knows."""
+        last = _last(changes)
         if not incidents:
-            self._revision = _last(changes)
+            self._revision = last
             return changes
-        self._revision = _last(changes) + 1
+        self._revision = last + 1
         new = [[self._revision, known] for known in incidents]
-        return [*changes, *new][-max(MOST_CHANGES, len(new)) :]
+        most = max(MOST_CHANGES, len(new))
+        return [*changes, *new][-most:]
 
     def news(self) -> list[str] | None:
         """Return which incidents others changed since this was asked last; None: perhaps all."""
         changes = self._store.record("monitor", "changes") or []
-        known, self._revision = self._revision, max(self._revision, _last(changes))
-        if changes and changes[0][0] > known + 1:
+        known = self._revision
+        self._revision = max(known, _last(changes))
+        if not changes:
+            return []
+        first_listed, _ = changes[0]
+        if first_listed > known + 1:
             return None
-        return list(dict.fromkeys(name for revision, name in changes if revision > known))
+        names = [name for revision, name in changes if revision > known]
+        return list(dict.fromkeys(names))
 
 
 def _last(changes: list[Any]) -> int:
@@ -142,6 +158,7 @@ def _last(changes: list[Any]) -> int:
     return changes[-1][0] if changes else 0
 
 
-def _is_over(lease: dict[str, Any], now_ns: int) -> bool:
+def _is_over(lease: _Record, now_ns: int) -> bool:
     """Return whether a lease is over, or of a clock that ran ahead."""
-    return not 0 < lease["until"] - now_ns <= LEASE_S * 1e9
+    left_ns = lease["until"] - now_ns
+    return not 0 < left_ns <= LEASE_S * 1e9

@@ -103,7 +103,7 @@ def to_frame(spans: Iterable[Span | tuple[Any, ...]]) -> pd.DataFrame:
     raw = _transposed(spans)
     start = _integers("start_ns", raw["start_ns"])
     order = _order(start, raw)
-    numbers = {
+    columns: dict[str, Any] = {
         "start": pd.DatetimeIndex(start, tz="UTC"),
         "duration_ms": _milliseconds("duration_ns", raw["duration_ns"]),
         "status": _statuses(raw["status"]),
@@ -112,8 +112,9 @@ def to_frame(spans: Iterable[Span | tuple[Any, ...]]) -> pd.DataFrame:
     _check_types("links", raw["links"], (str, tuple, list, NoneType), "must be ids or None")
     raw["links"] = [link_text(links) for links in raw["links"]]
     rows = pd.RangeIndex(len(order))
-    known = numbers | {name: _text_column(name, raw[name], rows) for name in TEXT_COLUMNS}
-    in_order = {name: known[name] for name in (*COLUMNS, *OPTIONAL_COLUMNS)}
+    for name in TEXT_COLUMNS:
+        columns[name] = _text_column(name, raw[name], rows)
+    in_order = {name: columns[name] for name in (*COLUMNS, *OPTIONAL_COLUMNS)}
     frame = pd.DataFrame(in_order, index=rows)  # one index for all: pandas has nothing to align
     if (np.diff(order) != 1).any():
         frame = frame.take(order).set_axis(rows)
@@ -132,18 +133,23 @@ def _transposed(spans: Iterable[Span | tuple[Any, ...]]) -> dict[str, Sequence[A
         raise FieldError("spans", "must be an iterable of spans", spans)
     rows = [*spans]
     _check_types("spans", rows, (tuple, list), "must hold spans, or tuples of their fields")
+    fields = Span._fields
     sizes = set(map(len, rows))
-    if sizes - {len(Span._fields)}:
+    if sizes - {len(fields)}:
         rows = [_complete(row) for row in rows]
-    columns = [*zip(*rows, strict=True)] or [()] * len(Span._fields)
-    return dict(zip(Span._fields, columns, strict=True))
+    columns = [*zip(*rows, strict=True)] or [()] * len(fields)
+    return dict(zip(fields, columns, strict=True))
 
 
 def _complete(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not len(COLUMNS) <= len(row) <= len(Span._fields):
-        rule = f"must have {len(COLUMNS)} to {len(Span._fields)} fields"
-        raise ValueError(f"a span {rule}, got {len(row)}: {shorten(row)}")
-    return (*row, *[None] * (len(Span._fields) - len(row)))
+    size = len(row)
+    least = len(COLUMNS)
+    most = len(Span._fields)
+    if not least <= size <= most:
+        rule = f"must have {least} to {most} fields"
+        raise ValueError(f"a span {rule}, got {size}: {shorten(row)}")
+    left_out = [None] * (most - size)
+    return (*row, *left_out)
 
 
 def _order(start: NDArray, raw: dict[str, Sequence[Any]]) -> NDArray:
@@ -151,11 +157,12 @@ def _order(start: NDArray, raw: dict[str, Sequence[Any]]) -> NDArray:
     import numpy as np
 
     order = np.argsort(start, kind="stable")
-    if not (np.diff(start[order]) == 0).any():
+    step = np.diff(start[order])
+    if not (step == 0).any():
         return order
-    kind, trace_id, span_id = (
-        np.array(raw[name], dtype=str) for name in ("kind", "trace_id", "span_id")
-    )
+    kind = np.array(raw["kind"], dtype=str)
+    trace_id = np.array(raw["trace_id"], dtype=str)
+    span_id = np.array(raw["span_id"], dtype=str)
     return np.lexsort((kind, trace_id, span_id, start))
 
 
@@ -179,7 +186,8 @@ def _milliseconds(name: str, nanoseconds: Sequence[int | None]) -> NDArray:
     try:
         return np.array(nanoseconds, dtype="float64") / 1e6
     except OverflowError:
-        raise FieldError(name, "must be at most 30 days", max(filter(None, nanoseconds))) from None
+        largest = max(filter(None, nanoseconds))
+        raise FieldError(name, "must be at most 30 days", largest) from None
 
 
 def _integers(name: str, values: Sequence[int]) -> NDArray:
@@ -189,7 +197,8 @@ def _integers(name: str, values: Sequence[int]) -> NDArray:
     try:
         return np.array(values, dtype="int64")
     except OverflowError:
-        raise FieldError(name, "must fit into 64 bits", max(values, key=abs)) from None
+        largest = max(values, key=abs)
+        raise FieldError(name, "must fit into 64 bits", largest) from None
 
 
 def _statuses(values: Sequence[int | None]) -> NDArray | pd.arrays.IntegerArray:
@@ -210,7 +219,8 @@ def _check_types(name: str, values: Sequence[Any], right: tuple[type, ...], rule
     found = set(map(type, values))
     wrong = {kind for kind in found if kind is bool or not issubclass(kind, right)}
     if wrong:
-        raise FieldError(name, rule, next(value for value in values if type(value) in wrong))
+        first = next(value for value in values if type(value) in wrong)
+        raise FieldError(name, rule, first)
 
 
 def _text_column(name: str, values: Sequence[Any], rows: pd.Index) -> pd.Series:
@@ -224,7 +234,8 @@ def _text_column(name: str, values: Sequence[Any], rows: pd.Index) -> pd.Series:
         pass  # the check below says where
     column = pd.Series([*values], dtype=object, name=name)
     _check_is_text(column)
-    return text_column(column.where(column.notna(), None).tolist(), rows)
+    texts = column.where(column.notna(), None)
+    return text_column(texts.tolist(), rows)
 
 
 def check(frame: pd.DataFrame) -> pd.DataFrame:
@@ -248,14 +259,7 @@ def check(frame: pd.DataFrame) -> pd.DataFrame:
     if frame.attrs or not frame.flags.allows_duplicate_labels:
         frame = frame.set_flags(allows_duplicate_labels=True)
         frame.attrs = {}
-    for column in COLUMNS:
-        if column not in frame.columns:
-            raise ValueError(f"frame must have the column {column!r}, got {list(frame.columns)}")
-    present = [column for column in (*COLUMNS, *OPTIONAL_COLUMNS) if column in frame.columns]
-    for column in present:
-        if frame[column].ndim != 1:
-            raise ValueError(f"frame must have the column {column!r} once, got it several times")
-    for column in present:
+    for column in _present_columns(frame):
         if column in TEXT_COLUMNS and column not in _STRUCTURE:
             _check_is_text(frame[column])
     while_unchanged(_check_structure, frame)
@@ -264,17 +268,37 @@ def check(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def _present_columns(frame: pd.DataFrame) -> list[str]:
+    """Return the columns of a span that a frame has.
+
+    Raises
+    ------
+    ValueError
+        One that is needed is not there, or one is there twice.
+    """
+    for column in COLUMNS:
+        if column not in frame.columns:
+            raise ValueError(f"frame must have the column {column!r}, got {list(frame.columns)}")
+    present = [column for column in (*COLUMNS, *OPTIONAL_COLUMNS) if column in frame.columns]
+    for column in present:
+        if frame[column].ndim != 1:
+            raise ValueError(f"frame must have the column {column!r} once, got it several times")
+    return present
+
+
 _STRUCTURE = (*REQUIRED_TEXT, "parent_id")
 
 
 def _check_structure(frame: pd.DataFrame) -> None:
     """Refuse ids and names that are missing or no text, and unknown kinds."""
     complete = [column for column in _STRUCTURE if _check_is_text(frame[column])]
-    for column in REQUIRED_TEXT:
-        if column not in complete:
-            _refuse(frame[column], frame[column].isna(), "must not be missing")
-    unknown = ~frame["kind"].isin(KINDS)
-    _refuse(frame["kind"], unknown, f"must be one of {KINDS}")
+    for name in REQUIRED_TEXT:
+        if name not in complete:
+            column = frame[name]
+            _refuse(column, column.isna(), "must not be missing")
+    kind = frame["kind"]
+    unknown = ~kind.isin(KINDS)
+    _refuse(kind, unknown, f"must be one of {KINDS}")
 
 
 def _refuse(column: pd.Series, wrong: pd.Series, rule: str) -> None:
@@ -283,7 +307,9 @@ def _refuse(column: pd.Series, wrong: pd.Series, rule: str) -> None:
 
     at = np.flatnonzero(wrong.to_numpy())
     if at.size:
-        value, row = _shown(column.iloc[at[0]]), _shown(column.index[at[0]])
+        first = at[0]
+        value = _shown(column.iloc[first])
+        row = _shown(column.index[first])
         raise ValueError(f"column {column.name!r} {rule}, got {value} in row {row}")
 
 
@@ -309,24 +335,25 @@ def _check_is_text(column: pd.Series) -> bool:
         if dtype.storage == "python":
             _check_is_unicode(column, column)
         return False
-    rule = "must be text (object, str or category)"
     is_category = isinstance(dtype, pd.CategoricalDtype)
+    is_object = types.is_object_dtype(dtype)
     texts = pd.Series(column.cat.categories) if is_category else column
-    none_first = types.is_object_dtype(dtype) and column[:_FIRST].isna().all()
+    none_first = is_object and column[:_FIRST].isna().all()
     if none_first and types.infer_dtype(column, skipna=True) == "empty":
         return False
     found = _types_of_unicode(texts)
     if found is not None:
         return found == {str} and not is_category
-    is_text = types.infer_dtype(texts, skipna=True) in ("string", "empty")
-    if is_text or column.isna().all():
+    inferred = types.infer_dtype(texts, skipna=True)
+    if inferred in ("string", "empty") or column.isna().all():
         _check_is_unicode(column, texts)
         return False
-    if not is_category and not types.is_object_dtype(dtype):
+    rule = "must be text (object, str or category)"
+    if not is_category and not is_object:
         raise ValueError(f"column {column.name!r} {rule}, got {dtype}")
     objects = column.astype(object)
-    is_other = objects.notna() & ~objects.map(lambda value: isinstance(value, str)).astype(bool)
-    _refuse(objects, is_other, rule)
+    is_text = objects.map(lambda value: isinstance(value, str)).astype(bool)
+    _refuse(objects, objects.notna() & ~is_text, rule)
     return False
 
 
@@ -336,9 +363,11 @@ def _types_of_unicode(texts: pd.Series) -> set[type] | None:
     """
     found: set[type] = set()
     names: set[object] = set()
+    has_names = texts.name in NAME_COLUMNS
     for first in range(0, len(texts), _BLOCK):
-        values = texts.iloc[first : first + _BLOCK].tolist()
-        if texts.name in NAME_COLUMNS:
+        block = texts.iloc[first : first + _BLOCK]
+        values = block.tolist()
+        if has_names:
             try:
                 values = [*set(values).difference(names)]
             except TypeError:  # what cannot be a member of a set is no text
@@ -349,7 +378,9 @@ def _types_of_unicode(texts: pd.Series) -> set[type] | None:
             values = [None if value != value else value for value in values]
             types = set(map(type, values))
         known = filter(None, values) if NoneType in types else values
-        if not types <= {str, NoneType} or not _is_unicode("".join(known)):
+        if not types <= {str, NoneType}:
+            return None
+        if not _is_unicode("".join(known)):
             return None
         found |= types
     return found
@@ -357,11 +388,12 @@ def _types_of_unicode(texts: pd.Series) -> set[type] | None:
 
 def _check_is_unicode(column: pd.Series, texts: pd.Series) -> None:
     """Refuse lone surrogates, which no file, store or terminal can take."""
-    if _is_unicode("".join(text for text in texts.tolist() if isinstance(text, str))):
+    known = (text for text in texts.tolist() if isinstance(text, str))
+    if _is_unicode("".join(known)):
         return
     objects = column.astype(object)
-    wrong = ~objects.fillna("").map(_is_unicode).astype(bool)
-    _refuse(objects, wrong, "must be text that UTF-8 can hold")
+    is_right = objects.fillna("").map(_is_unicode).astype(bool)
+    _refuse(objects, ~is_right, "must be text that UTF-8 can hold")
 
 
 def _is_unicode(text: str) -> bool:
@@ -381,27 +413,31 @@ def _check_times(frame: pd.DataFrame) -> None:
     if not isinstance(start.dtype, pd.DatetimeTZDtype) or str(start.dt.tz) != "UTC":
         raise ValueError(f"column 'start' must be datetime64[ns, UTC], got {start.dtype}")
     _refuse(start, start.isna(), "must not be missing")
-    first = pd.Timestamp(year=FIRST_YEAR, month=1, day=1, tz="UTC")
-    last = pd.Timestamp(year=LAST_YEAR + 1, month=1, day=1, tz="UTC")
     rule = f"must lie in the years {FIRST_YEAR} to {LAST_YEAR}"
-    _refuse(start, (start < first) | (start >= last), rule)
+    _refuse(start, ~_is_in_years(start), rule)
     for name in ("duration_ms", "first_byte_ms"):
         if name in frame.columns:
             _check_duration(frame[name])
 
 
-def is_possible(frame: pd.DataFrame) -> NDArray:
-    """Return which spans of a frame have values that can be: what `check` would not refuse."""
+def _is_in_years(start: pd.Series) -> pd.Series:
+    """Return which times lie in the years that spans may have; none that is missing."""
     import pandas as pd
 
     first = pd.Timestamp(year=FIRST_YEAR, month=1, day=1, tz="UTC")
-    last = pd.Timestamp(year=LAST_YEAR + 1, month=1, day=1, tz="UTC")
-    start, duration = frame["start"], frame["duration_ms"]
-    in_time = (start >= first) & (start < last)
-    possible = in_time & ~_is_no_length(duration) & frame["kind"].isin(KINDS)
+    after = pd.Timestamp(year=LAST_YEAR + 1, month=1, day=1, tz="UTC")
+    return (start >= first) & (start < after)
+
+
+def is_possible(frame: pd.DataFrame) -> NDArray:
+    """Return which spans of a frame have values that can be: what `check` would not refuse."""
+    possible = _is_in_years(frame["start"])
+    possible &= ~_is_no_length(frame["duration_ms"])
+    possible &= frame["kind"].isin(KINDS)
     if "first_byte_ms" in frame:
         possible &= ~_is_no_length(frame["first_byte_ms"])
-    possible &= ~_has_no_status(frame) & ~_is_no_status(frame["status"])
+    possible &= ~_has_no_status(frame)
+    possible &= ~_is_no_status(frame["status"])
     return possible.to_numpy(bool)
 
 
@@ -433,10 +469,14 @@ def _check_status(frame: pd.DataFrame) -> None:
 def _has_no_status(frame: pd.DataFrame) -> pd.Series:
     """Return which spans have no status, although their kind has one."""
     missing = frame["status"].isna()
-    return missing & ~frame["kind"].isin(WITHOUT_HTTP) if missing.any() else missing
+    if not missing.any():
+        return missing
+    may_have_none = frame["kind"].isin(WITHOUT_HTTP)
+    return missing & ~may_have_none
 
 
 def _is_no_status(status: pd.Series) -> pd.Series:
     """Return which values are no status, missing ones not among them."""
     code = status.fillna(0)
-    return (code != 0) & ((code < 100) | (code > 599))
+    outside = (code < 100) | (code > 599)
+    return (code != 0) & outside

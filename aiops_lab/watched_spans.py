@@ -106,13 +106,15 @@ class WatchedSpans:
 
     def between(self, since: pd.Timestamp | None, until: pd.Timestamp | None) -> pd.DataFrame:
         """Return the spans of some time that can be, and were not judged by a clock ahead."""
-        return _possible(self._store.spans(since, until, without=self._without))
+        every = self._store.spans(since, until, without=self._without)
+        return _possible(every)
 
     def last(self, seconds: float, now: pd.Timestamp) -> pd.DataFrame:
         """Return the spans since some seconds before `now` that are on disk."""
         moment = to_utc(now)
         since = moment - pd.Timedelta(seconds, unit="s")
-        return self.between(since, moment + pd.Timedelta(_AHEAD_NS, unit="ns"))
+        until = moment + pd.Timedelta(_AHEAD_NS, unit="ns")
+        return self.between(since, until)
 
     def new(self, since: pd.Timestamp | None, until_ns: int, done_ns: int | None) -> pd.DataFrame:
         """Return the spans since a moment that can be, and count the others.
@@ -131,8 +133,10 @@ class WatchedSpans:
         first = pd.Timestamp(year=FIRST_YEAR, month=1, day=1, tz="UTC")
         last = to_timestamp(until_ns + _AHEAD_NS)
         wrong = frame[~is_possible(frame)]
-        ended_s = wrong["start"].to_numpy("datetime64[ns]").astype(float) / 1e9
-        ended_s += wrong["duration_ms"].to_numpy() / 1e3  # NaN while it is open
+        started = wrong["start"].to_numpy("datetime64[ns]")
+        lasted_s = wrong["duration_ms"].to_numpy() / 1e3  # NaN while it is open
+        ended_s = started.astype(float) / 1e9
+        ended_s += lasted_s
         since_s = max(done_ns or 0, first.value) / 1e9
         is_new = (ended_s >= since_s) & (ended_s < until_ns / 1e9)
         self._impossible += int(is_new.sum())
@@ -143,10 +147,12 @@ class WatchedSpans:
 
     def find_newest(self, frame: pd.DataFrame, until_ns: int) -> int:
         """Return the newest moment, `until_ns` at most, of a span so far: its end or its start."""
-        start, end = start_ns(frame), end_ns(frame)
+        start = start_ns(frame)
+        end = end_ns(frame)
         moments = np.where(end <= until_ns, end, start)
         before = moments[moments <= until_ns]
-        self.newest_ns = max(self.newest_ns, int(before.max(initial=0)))
+        newest = int(before.max(initial=0))
+        self.newest_ns = max(self.newest_ns, newest)
         return self.newest_ns
 
     def leave_out_judged(self, done_ns: int, until_ns: int) -> None:
@@ -154,12 +160,14 @@ class WatchedSpans:
         `until_ns`.
         """
         _, _, before = self._without
-        marked_until = max(done_ns, before)
-        self._without = self._store.mark(self._position), until_ns, marked_until
+        marked = self._store.mark(self._position)
+        self._without = marked, until_ns, max(done_ns, before)
         self.newest_ns = min(self.newest_ns, until_ns)
 
 
 def _possible(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the spans of a frame whose times can be."""
     possible = is_possible(frame)
-    return frame if possible.all() else frame[possible].reset_index(drop=True)
+    if possible.all():
+        return frame
+    return frame[possible].reset_index(drop=True)

@@ -2,9 +2,9 @@
 
 An account is what an endpoint does by itself, or an edge between two endpoints. `AccountTable` says
 to which endpoint each account is attributed: an edge, slow or failing, to the called endpoint. The
-rule is `account_table`. What holds for every request belongs there. What can be told only from sums
-over many requests, the ledger moves afterwards, as it does with the calls of a caller that became
-slow to reach everything (`aiops_lab.explain.ledger`).
+rule is `accounts.account_table`. What holds for every request belongs there. What can be told only
+from sums over many requests, the ledger moves afterwards, as it does with the calls of a caller
+that became slow to reach everything (`aiops_lab.explain.ledger`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiops_lab.explain.accounts import (
+    NO_ACCOUNTS,
+    OUTSIDE,
+    OWN,
+    AccountTable,
+    account_codes,
+    account_table,
+    group_rows,
+    runs_of,
+)
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.failures import (
     began_below,
@@ -39,89 +49,13 @@ from aiops_lab.explain.lost import (
 )
 from aiops_lab.traces.encode import EncodedSpans
 from aiops_lab.traces.timing import Timing
-from aiops_lab.traces.trees import TraceTrees, critical_path, self_time_ns
-
-# ---- accounts
-
-OWN = -1  # instead of the caller: the endpoint's own time, or a failure of its own
-OUTSIDE = -2  # instead of the caller: nobody who was recorded
-
-
-class AccountTable(NamedTuple):
-    """The accounts: account k is row k of all columns.
-
-    An account is what an endpoint does by itself, or an edge: the gap between a client span and the
-    server span that it called, or the time of a span of another kind below a server span. It is
-    known by ``endpoint``, the code of the endpoint itself or of the called one, and ``caller``, the
-    code of the endpoint that calls, or `OUTSIDE`; of what an endpoint does by itself, `OWN`.
-    ``attributed_to`` is the code of the endpoint to which it counts, unless the ledger moves it.
-    """
-
-    caller: NDArray
-    endpoint: NDArray
-    attributed_to: NDArray
-
-
-def account_table(caller: NDArray, endpoint: NDArray) -> AccountTable:
-    """Return a table of accounts. Each is attributed to its endpoint: an edge to the called one."""
-    return AccountTable(caller, endpoint, attributed_to=endpoint)
-
-
-NO_ACCOUNTS = account_table(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
-
-
-def account_codes(
-    earlier: AccountTable, caller: NDArray, endpoint: NDArray
-) -> tuple[NDArray, AccountTable]:
-    """Return the code of the account of each (caller, endpoint), and the table of all accounts.
-
-    The `earlier` accounts keep their codes; new ones come after them.
-    """
-    callers = np.append(earlier.caller, caller) - OUTSIDE
-    endpoints = np.append(earlier.endpoint, endpoint)
-    shape = callers.max(initial=0) + 1, endpoints.max(initial=0) + 1
-    code, pair = pd.factorize(np.ravel_multi_index((callers, endpoints), shape))
-    callers, endpoints = np.unravel_index(pair, shape)
-    return code[earlier.caller.size :], account_table(callers + OUTSIDE, endpoints)
-
-
-def account_labels(caller: NDArray, endpoint: NDArray, is_time: NDArray, names: NDArray) -> NDArray:
-    """Return how the account of each (caller, endpoint) is shown; `names` are those of the
-    endpoints, by code.
-
-    What an endpoint does by itself is its own time where `is_time`, else its own failures.
-    """
-    by_itself = np.where(is_time, " own time", " itself").astype(object)
-    own = names[endpoint] + by_itself
-    edge = "edge " + np.append(names, ["outside", ""])[caller] + " → " + names[endpoint]
-    return np.where(caller == OWN, own, edge)
-
-
-def group_rows(*columns: NDArray) -> tuple[NDArray, NDArray]:
-    """Return the groups of equal rows of some columns, sorted by these.
-
-    Returns
-    -------
-    The position of the first row of each group, and the group of each row.
-    """
-    order, first = _runs(*columns)
-    group = np.empty(order.size, dtype=np.int64)
-    group[order] = np.cumsum(first) - 1
-    return order[first], group
-
-
-def _runs(*columns: NDArray) -> tuple[NDArray, NDArray]:
-    """Return an order that brings equal rows of some columns together, and, in that order, which
-    row is the first of its kind.
-    """
-    order = np.lexsort(columns[::-1])
-    first = np.zeros(order.size, dtype=bool)
-    first[:1] = True
-    for column in columns:
-        ordered = column[order]
-        first[1:] |= ordered[1:] != ordered[:-1]
-    return order, first
-
+from aiops_lab.traces.trees import (
+    TraceTrees,
+    are_roots,
+    calls_in,
+    critical_path,
+    self_time_ns,
+)
 
 # ---- what is usual of endpoints
 
@@ -153,6 +87,7 @@ class EndpointProfile(NamedTuple):
 
 def endpoint_profile(trees: TraceTrees, config: RcaConfig) -> EndpointProfile:
     """Return the profile that fault-free traces show."""
+    server = trees.server
     duration = trees.end - trees.start
     columns = {
         "ns": duration,
@@ -160,22 +95,34 @@ def endpoint_profile(trees: TraceTrees, config: RcaConfig) -> EndpointProfile:
         "refused": is_refusal(trees),
         "long": duration > config.timeout_s * 1e9,
     }
-    served = pd.DataFrame(columns)[trees.server]
-    nodes = served.groupby(trees.node[trees.server]).mean()
-    served_by = served_spans(trees)
-    endpoint = np.where(served_by >= 0, trees.node[served_by], trees.node)
-    requests = requests_of(trees, endpoint, _ended_well(trees), critical_path(trees))
+    served = pd.DataFrame(columns)[server]
+    nodes = served.groupby(trees.node[server]).mean()
+    requests = requests_of(
+        trees,
+        _endpoints_reached(trees, served_spans(trees)),
+        _ended_well(trees),
+        critical_path(trees),
+    )
     calls = _usual_calls(_calls(trees), config)
     return EndpointProfile(nodes, calls, usual_children(requests, config))
 
 
+def _endpoints_reached(trees: TraceTrees, served: NDArray) -> NDArray:
+    """Return the endpoint that each span is about: of a call that reached a server span, that of
+    the latter (`served`, as `served_spans` returns it), else its own.
+    """
+    return np.where(served >= 0, trees.node[served], trees.node)
+
+
 def _usual_calls(calls: _Calls, config: RcaConfig) -> UsualCalls:
-    rank = calls.rank[np.lexsort((calls.rank, calls.callee, calls.caller))]
+    order = np.lexsort((calls.rank, calls.callee, calls.caller))
+    rank = calls.rank[order]
     begin, group = group_rows(calls.caller, calls.callee)
     size = np.bincount(group)
     end = np.cumsum(size)
-    at = end - size + (config.call_quantile * (size - 1)).astype(np.int64)
-    return UsualCalls(calls.caller[begin], calls.callee[begin], rank[at])
+    place = config.call_quantile * (size - 1)
+    at = end - size + place.astype(np.int64)
+    return UsualCalls(caller=calls.caller[begin], callee=calls.callee[begin], most=rank[at])
 
 
 class _Calls(NamedTuple):
@@ -193,17 +140,22 @@ class _Calls(NamedTuple):
 
 
 def _calls(trees: TraceTrees) -> _Calls:
-    span = np.flatnonzero((trees.parent >= 0) & ~trees.log)
-    span = span[trees.server[trees.parent[span]]]
-    span = span[np.argsort(trees.start[span], kind="stable")]
-    order, first = _runs(trees.parent[span], trees.node[span])
+    parent = trees.parent
+    span = calls_in(trees)
+    by_server = trees.server[parent[span]]
+    span = span[by_server]
+    by_start = np.argsort(trees.start[span], kind="stable")
+    span = span[by_start]
+    order, first = runs_of(parent[span], trees.node[span])
     span = span[order]
-    run_begin = np.flatnonzero(first)[np.cumsum(first) - 1]
+    run = np.cumsum(first) - 1
+    run_begin = np.flatnonzero(first)[run]
     before = np.roll(span, 1)
-    had_failed = trees.failed[before] & (trees.end[before] <= trees.start[span] + ROUNDING_NS)
+    is_over = trees.end[before] <= trees.start[span] + ROUNDING_NS
+    had_failed = trees.failed[before] & is_over
     return _Calls(
         span=span,
-        caller=trees.node[trees.parent[span]],
+        caller=trees.node[parent[span]],
         callee=trees.node[span],
         rank=np.arange(span.size) - run_begin + 1,
         repeats=~first & had_failed,
@@ -219,8 +171,10 @@ def _extra_calls(trees: TraceTrees, profile: EndpointProfile) -> tuple[NDArray, 
     """
     calls = _calls(trees)
     usual = profile.calls
-    edge, _ = account_codes(account_table(usual.caller, usual.callee), calls.caller, calls.callee)
-    most = np.append(usual.most, 1)[np.minimum(edge, usual.most.size)]
+    edges = account_table(usual.caller, usual.callee)
+    edge, _ = account_codes(edges, calls.caller, calls.callee)
+    most_of = np.append(usual.most, 1)  # the last is that of edges without usual calls
+    most = most_of[np.minimum(edge, usual.most.size)]
     is_extra, repeats = np.zeros((2, trees.root.size), dtype=bool)
     repeats[calls.span] = calls.repeats
     is_extra[calls.span] = (calls.rank > most) & ~calls.repeats
@@ -295,9 +249,10 @@ def attribute_costs(
         Accounts that keep their codes.
     """
     outcomes = outcomes_of(trees, is_open, profile.nodes, config)
-    caller = np.where(trees.parent >= 0, trees.node[trees.parent], OUTSIDE)
+    has_parent = trees.parent >= 0
+    caller = np.where(has_parent, trees.node[trees.parent], OUTSIDE)
     caller[trees.server] = OWN
-    endpoint = np.where(outcomes.served >= 0, trees.node[outcomes.served], trees.node)
+    endpoint = _endpoints_reached(trees, outcomes.served)
     account, accounts = account_codes(earlier, caller, endpoint)
 
     top, origin, refused = origins(trees, outcomes)
@@ -306,8 +261,9 @@ def attribute_costs(
     extra, repeats = _extra_calls(trees, profile)
     span, ns = waits_for(trees, extra)
     time = _costs(trees.root[span], account[span], ns, trees)
-    masked = trees.parent[top] >= 0
-    failures = _costs(trees.root[top], failed_account, np.ones(top.size), trees, masked)
+    masked = has_parent[top]
+    one_each = np.ones(top.size)
+    failures = _costs(trees.root[top], failed_account, one_each, trees, masked)
 
     lacks_calls = np.zeros(trees.root.size, dtype=bool)
     usual = profile.children
@@ -315,14 +271,16 @@ def attribute_costs(
         good = _ended_well(trees) & ~outcomes.bad
         requests = requests_of(trees, endpoint, good, (span, ns))
         moved, lacks_calls = lost_time(requests, usual, config)
-        time = _to_lost_calls(time, moved, spread_of_time(requests, usual, account))
+        in_recorded = spread_of_time(requests, usual, account)
+        time = _to_lost_calls(time, moved, in_recorded)
         child, call = failing_calls(requests, usual, outcomes.bad)
         began = began_below(trees, outcomes, child)
         moved = lost_failures(requests, usual, (child, call), origin, config)
         in_calls = cost_spread(call, account[began], np.ones(call.size))
         failures = _to_lost_calls(failures, moved, in_calls)
 
-    counts = (trees.root == np.arange(trees.root.size)) & (~is_open | outcomes.bad) & ~trees.log
+    has_cost = ~is_open | outcomes.bad
+    counts = are_roots(trees) & has_cost & ~trees.log
     return CostTable(
         _requests(trees, is_open, outcomes.bad, counts),
         _summed(time, counts),
@@ -337,7 +295,8 @@ def attribute_costs(
 
 
 def _ended_well(trees: TraceTrees) -> NDArray:
-    return trees.server & ~trees.failed & (trees.status != 0)
+    is_answered = trees.status != 0
+    return trees.server & ~trees.failed & is_answered
 
 
 def _costs(
@@ -347,27 +306,40 @@ def _costs(
     trees: TraceTrees,
     masked: NDArray | bool = False,
 ) -> Costs:
-    return Costs(root, trees.node[root], account, np.broadcast_to(masked, root.shape), cost)
+    return Costs(
+        root,
+        entry=trees.node[root],
+        account=account,
+        masked=np.broadcast_to(masked, root.shape),
+        cost=cost,
+    )
 
 
 def _to_lost_calls(costs: Costs, moved: LostCosts, shares: Spread) -> Costs:
     """Return the costs with what belongs to lost calls at the accounts of those recorded."""
-    order = pd.DataFrame({"call": moved.call, "row": np.arange(moved.row.size)})
-    parts = order.merge(pd.DataFrame(shares._asdict()), on="call")
+    lost = {"call": moved.call, "row": np.arange(moved.row.size)}
+    spread = pd.DataFrame(shares._asdict())
+    parts = pd.DataFrame(lost).merge(spread, on="call")
     if parts.empty:
         return costs
-    part = moved.cost[parts["row"]] * parts["share"].to_numpy()
-    taken = Costs(*(column[moved.row[parts["row"]]] for column in costs))._replace(cost=-part)
+    row = parts["row"]
+    part = moved.cost[row] * parts["share"].to_numpy()
+    taken = _at(costs, moved.row[row])._replace(cost=-part)
     given = taken._replace(account=parts["account"].to_numpy(), cost=part)
     return Costs(*map(np.concatenate, zip(costs, taken, given, strict=True)))
 
 
+def _at(costs: Costs, rows: NDArray) -> Costs:
+    """Return some of the rows, by mask or by position."""
+    return Costs(*(column[rows] for column in costs))
+
+
 def _summed(costs: Costs, counts: NDArray) -> Costs:
     """Return the sums by request, account and masked, of the requests that count."""
-    costs = Costs(*(column[counts[costs.root]] for column in costs))
+    costs = _at(costs, counts[costs.root])
     first, group = group_rows(costs.root, costs.account, costs.masked)
     sums = np.bincount(group, costs.cost)
-    return Costs(*(column[first] for column in costs))._replace(cost=sums)
+    return _at(costs, first)._replace(cost=sums)
 
 
 def _requests(trees: TraceTrees, is_open: NDArray, bad: NDArray, counts: NDArray) -> pd.DataFrame:
@@ -389,7 +361,8 @@ def _endpoints(trees: TraceTrees, is_open: NDArray, bad: NDArray) -> pd.DataFram
         "ms": np.where(is_open, np.nan, ms),
     }
     requests = trees.server & (trees.root >= 0)
-    by_node = pd.DataFrame(columns)[requests].groupby(trees.node[requests])
+    served = pd.DataFrame(columns)[requests]
+    by_node = served.groupby(trees.node[requests])
     counted = by_node[["failed", "unanswered"]].sum()
     answered = by_node["ms"]
     return counted.assign(n=answered.count(), ms=answered.mean(), var=answered.var(ddof=0))
@@ -437,15 +410,17 @@ class AttributedTraces:
         long = ms > self.config.timeout_s * 1e3
         by_entry = requests.assign(ms=ms, long=long).groupby("entry")
         means = by_entry[["ms", "failed", "long"]].mean()
-        sd_ms = by_entry["ms"].std(ddof=0)
-        return means.assign(n=by_entry.size(), open=by_entry["open"].sum(), sd_ms=sd_ms)
+        return means.assign(
+            n=by_entry.size(), open=by_entry["open"].sum(), sd_ms=by_entry["ms"].std(ddof=0)
+        )
 
     @cached_property
     def cost_by_account(self) -> AccountMeans:
         """What a request of an entry costs at each account: mean and variance."""
         time = self.costs.time
         failures = self.costs.failures
-        is_time = np.repeat([True, False], [time.cost.size, failures.cost.size])
+        sizes = time.cost.size, failures.cost.size
+        is_time = np.repeat([True, False], sizes)
         both = Costs(*map(np.append, time, failures))
         first, group = group_rows(is_time, both.masked, both.entry, both.account)
         entry = both.entry[first]
@@ -464,9 +439,11 @@ class AttributedTraces:
         spans. The index is the code of the span's account, not its position.
         """
         trees = self.trees
-        timed = ~trees.log & (trees.root >= 0) & ~self.costs.lacks_calls
+        in_a_tree = trees.root >= 0
+        timed = ~trees.log & in_a_tree & ~self.costs.lacks_calls
         own = self_time_ns(trees.start, trees.end, trees.parent)
-        return pd.Series(own[timed], index=self.costs.span_account[timed])
+        account = self.costs.span_account[timed]
+        return pd.Series(own[timed], index=account)
 
     @cached_property
     def mean_self_ns(self) -> pd.DataFrame:

@@ -31,14 +31,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiops_lab.explain.attribution import OWN, AccountTable, AttributedTraces
+from aiops_lab.explain.accounts import OWN, AccountTable
+from aiops_lab.explain.attribution import AttributedTraces
+from aiops_lab.explain.child_sets import child_set_keys, have_odd_children, look_up
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.more_calls import CallCounts, call_items, count_calls
 from aiops_lab.explain.slower import certainly_slower, log_times
-from aiops_lab.numerics import compiled, wilson
+from aiops_lab.numerics import wilson
 from aiops_lab.spans import Key
 
-DEVIATION_KINDS = ("errors", "self", "shape", "calls", "resources")
+DEVIATION_KINDS = (
+    "errors",
+    "self",
+    "shape",
+    "calls",
+    "resources",
+)
 
 
 class ReferenceProfile(NamedTuple):
@@ -46,10 +54,10 @@ class ReferenceProfile(NamedTuple):
 
     ``accounts``: by account n (spans that take time), failed (failures that began there), limit
     (the quantile of their self times, ns), spans (all of them) and once (those whose set of
-    children was seen once). ``shapes``: how often each key of a column of `_shapes` was seen.
-    ``times``: of the self times of each account (`log_times`). ``calls``: how many calls requests
-    make. ``resources``: by service and metric the limit of its values, how many there are (n) and
-    how many of them lie beyond (k).
+    children was seen once). ``shapes``: how often each key of a column of `child_set_keys` was
+    seen. ``times``: of the self times of each account (`log_times`). ``calls``: how many calls
+    requests make. ``resources``: by service and metric the limit of its values, how many there are
+    (n) and how many of them lie beyond (k).
     """
 
     accounts: pd.DataFrame
@@ -63,33 +71,43 @@ def reference_profile(
     traces: AttributedTraces, resources: pd.DataFrame | None = None
 ) -> ReferenceProfile:
     """Return what is customary in fault-free traces."""
-    keys = _shapes(traces)
+    config = traces.config
+    keys = child_set_keys(traces)
     shapes = {str(name): key.value_counts() for name, key in keys.items()}
-    once = _look_up(shapes["both"], keys["both"]) == 1
-    self_ns = traces.self_ns.groupby(level=0)
-    long = (traces.self_ns > traces.config.timeout_s * 1e9).groupby(level=0).mean()
-    limit = self_ns.quantile(traces.config.quantile)
-    limit = limit.mask(long > traces.config.long_lived_share, np.inf)
-    columns = {
-        "n": traces.self_ns.index.value_counts(),
-        "failed": _failed(traces),
-        "limit": limit,
-        "spans": shapes["account"],
-        "once": keys["account"][once].value_counts(),
-    }
-    accounts = pd.DataFrame(columns).fillna(0.0)
     return ReferenceProfile(
-        accounts,
-        log_times(traces.self_ns, traces.config),
+        _usual_accounts(traces, keys, shapes),
+        log_times(traces.self_ns, config),
         shapes,
         count_calls(traces),
-        _resource_limits(resources, traces.config),
+        _resource_limits(resources, config),
     )
 
 
-def _look_up(counts: pd.Series, keys: pd.Series) -> NDArray:
-    """Return the count of each key, 0 where there is none."""
-    return counts.reindex(keys, fill_value=0).to_numpy()
+def _usual_accounts(
+    traces: AttributedTraces, keys: pd.DataFrame, shapes: dict[str, pd.Series]
+) -> pd.DataFrame:
+    """Return the ``accounts`` of a `ReferenceProfile`."""
+    both = keys["both"]
+    seen_once = look_up(shapes["both"], both) == 1
+    columns = {
+        "n": traces.self_ns.index.value_counts(),
+        "failed": _failed(traces),
+        "limit": _self_time_limits(traces),
+        "spans": shapes["account"],
+        "once": keys["account"][seen_once].value_counts(),
+    }
+    return pd.DataFrame(columns).fillna(0.0)
+
+
+def _self_time_limits(traces: AttributedTraces) -> pd.Series:
+    """Return the limit of the self times (ns) of each account, infinite where they are long."""
+    config = traces.config
+    self_ns = traces.self_ns
+    is_long = self_ns > config.timeout_s * 1e9
+    share_of_long = is_long.groupby(level=0).mean()
+    limit = self_ns.groupby(level=0).quantile(config.quantile)
+    long_lived = share_of_long > config.long_lived_share
+    return limit.mask(long_lived, np.inf)
 
 
 def find_deviations(
@@ -129,15 +147,21 @@ def find_deviations(
 
 def _with_share(items: pd.DataFrame, config: RcaConfig) -> pd.DataFrame:
     """Return the items that can be compared, with the share by which each has certainly grown."""
-    items = items[(items["usual_n"] > 0) & (items["n"] > 0)].reset_index(drop=True)
-    least_now, _ = wilson(items["k"], items["n"], config.n_sigma)
-    usual_k = np.minimum(items["usual_k"], items["usual_n"])
-    _, most_usual = wilson(usual_k, items["usual_n"], config.n_sigma)
+    comparable = (items["usual_n"] > 0) & (items["n"] > 0)
+    items = items[comparable].reset_index(drop=True)
+    k = items["k"]
+    n = items["n"]
+    usual_n = items["usual_n"]
+    usual_k = np.minimum(items["usual_k"], usual_n)
+    least_now, _ = wilson(k, n, config.n_sigma)
+    _, most_usual = wilson(usual_k, usual_n, config.n_sigma)
     share = (least_now - most_usual).clip(lower=0.0)
-    share = share.where(items["n"] >= config.min_count, 0.0)
+    share = share.where(n >= config.min_count, 0.0)
     if not share.any():  # few failures are told from chance where nothing else is unusual
-        fails = (items["kind"] == "errors") & (items["k"] >= config.min_count)
-        share = share.mask(fails, more_failures(items[fails], items, config))
+        is_errors = items["kind"] == "errors"
+        fails = is_errors & (k >= config.min_count)
+        more = more_failures(items[fails], items, config)
+        share = share.mask(fails, more)
     return items.assign(share=share)
 
 
@@ -150,21 +174,27 @@ def more_failures(items: pd.DataFrame, every: pd.DataFrame, config: RcaConfig) -
     accounts do together. `every` holds the items of all accounts.
     """
     known = every[every["kind"] == "errors"]
-    everywhere = known["usual_k"].sum() / max(known["usual_n"].sum(), 1.0)
+    failed_everywhere = known["usual_k"].sum()
+    seen_everywhere = known["usual_n"].sum()
+    everywhere = failed_everywhere / max(seen_everywhere, 1.0)
+    n = items["n"]
+    k = items["k"]
     usual_n = items["usual_n"] + config.prior_requests
     usual_k = items["usual_k"] + config.prior_requests * everywhere
     usual_k = usual_k.clip(upper=usual_n)
-    least_now, _ = wilson(items["k"], items["n"], config.n_sigma)
+    least_now, _ = wilson(k, n, config.n_sigma)
     _, most_usual = wilson(usual_k, usual_n, config.n_sigma)
-    now = items["k"] / items["n"]
+    now = k / n
     usual = usual_k / usual_n
-    least_more = now - usual - np.hypot(now - least_now, most_usual - usual)
+    uncertainty = np.hypot(now - least_now, most_usual - usual)
+    least_more = now - usual - uncertainty
     return least_more.clip(lower=0.0)
 
 
 def _items(accounts: AccountTable, **columns: pd.Series) -> pd.DataFrame:
     """Return a row an account of the column n; 0 where another has no such account."""
-    items = pd.DataFrame({"n": columns["n"]}).join(pd.DataFrame(columns).drop(columns="n"))
+    observed = pd.DataFrame({"n": columns.pop("n")})
+    items = observed.join(pd.DataFrame(columns))
     code = items.index.to_numpy(dtype=np.int64)
     items = items.fillna(0.0).astype(float)
     return items.assign(
@@ -177,9 +207,8 @@ def _items(accounts: AccountTable, **columns: pd.Series) -> pd.DataFrame:
 
 def _errors(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataFrame:
     usual = profile.accounts
-    costs = traces.costs
     return _items(
-        costs.accounts,
+        traces.costs.accounts,
         n=_observed(traces),
         k=_failed(traces),
         usual_n=usual["n"],
@@ -190,30 +219,36 @@ def _errors(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataFrame
 def _observed(traces: AttributedTraces) -> pd.Series:
     """Return how often each account was observed: its spans, at least its failures."""
     spans = traces.self_ns.index.value_counts()
-    return spans.combine(_failed(traces), max, fill_value=0).sort_index()
+    failed = _failed(traces)
+    observed = spans.combine(failed, max, fill_value=0)
+    return observed.sort_index()
 
 
 def _failed(traces: AttributedTraces) -> pd.Series:
     """Return how many failures began at each account."""
     failures = traces.costs.failures
-    return pd.Series(failures.cost).groupby(failures.account).sum()
+    cost = pd.Series(failures.cost)
+    return cost.groupby(failures.account).sum()
 
 
 def _slow_spans(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataFrame:
+    config = traces.config
     usual = profile.accounts
     self_ns = traces.self_ns
-    config = traces.config
-    limit = usual["limit"].reindex(self_ns.index, fill_value=0.0) + config.min_self_ms * 1e6
-    slow = self_ns.index[self_ns > limit].value_counts()
-    now = log_times(self_ns, config)
+    account = self_ns.index
+    min_self_ns = config.min_self_ms * 1e6
+    limit = usual["limit"].reindex(account, fill_value=0.0) + min_self_ns
+    slow = account[self_ns > limit]
     items = _items(
         traces.costs.accounts,
         n=_observed(traces),
-        k=slow,
+        k=slow.value_counts(),
         usual_n=usual["n"],
         usual_k=(1 - config.quantile) * usual["n"],
     )
-    return items.assign(slower=certainly_slower(profile.times, now, config))
+    now = log_times(self_ns, config)
+    slower = certainly_slower(profile.times, now, config)
+    return items.assign(slower=slower)
 
 
 # ---- resources
@@ -227,7 +262,8 @@ def _resource_limits(resources: pd.DataFrame | None, config: RcaConfig) -> pd.Da
     by_service = resources.groupby("service")
     low = by_service.quantile(1 - config.quantile, numeric_only=True)
     high = by_service.quantile(config.quantile, numeric_only=True)
-    limits = high + config.resource_margin * np.maximum(high - low, high.abs())
+    scale = np.maximum(high - low, high.abs())
+    limits = high + config.resource_margin * scale
     table = _beyond(limits, resources)
     table["limit"] = limits.stack()
     return table
@@ -235,63 +271,49 @@ def _resource_limits(resources: pd.DataFrame | None, config: RcaConfig) -> pd.Da
 
 def _beyond(limits: pd.DataFrame, resources: pd.DataFrame) -> pd.DataFrame:
     """Return how many values of each metric there are, and how many lie beyond their limits."""
-    values = resources.set_index("service")[list(limits.columns)]
-    beyond = values > limits.reindex(values.index).to_numpy()
-    n = values.notna().groupby(level=0, observed=True).sum().stack()
-    k = beyond.groupby(level=0, observed=True).sum().stack()
-    return pd.DataFrame({"n": n, "k": k}).astype(float).rename_axis(["service", "what"])
+    metrics = list(limits.columns)
+    values = resources.set_index("service")[metrics]
+    limit = limits.reindex(values.index).to_numpy()
+    n = _sum_by_service(values.notna()).stack()
+    k = _sum_by_service(values > limit).stack()
+    table = pd.DataFrame({"n": n, "k": k}).astype(float)
+    return table.rename_axis(["service", "what"])
+
+
+def _sum_by_service(is_so: pd.DataFrame) -> pd.DataFrame:
+    """Return how often something is so, by service (the index) and metric (the columns)."""
+    by_service = is_so.groupby(level=0, observed=True)
+    return by_service.sum()
 
 
 def _resources(
     profile: ReferenceProfile, traces: AttributedTraces, now: pd.DataFrame | None
 ) -> pd.DataFrame:
     usual = profile.resources
-    keys = traces.spans.keys
     if now is None or usual.empty:
         return pd.DataFrame()
     limits = usual["limit"].unstack()
     with_limits = now["service"].isin(limits.index)
     counts = _beyond(limits, now[with_limits])
     usual_counts = usual[["n", "k"]].add_prefix("usual_")
-    items = counts.join(usual_counts).fillna(0.0).reset_index()
-    by_name = sorted(range(len(keys)), key=keys.__getitem__, reverse=True)
-    first_endpoint = {keys[code][0]: code for code in by_name}
+    items = counts.join(usual_counts).fillna(0.0)
+    items = items.reset_index()
+    first_endpoint = _first_endpoints(traces.spans.keys)
     items = items[items["service"].isin(first_endpoint)]
     endpoint = items["service"].map(first_endpoint)
-    items = items.drop(columns="service").assign(endpoint=endpoint, attributed_to=endpoint)
-    return items.assign(caller=OWN)
+    return items.drop(columns="service").assign(
+        endpoint=endpoint, attributed_to=endpoint, caller=OWN
+    )
+
+
+def _first_endpoints(keys: list[Key]) -> dict[str, int]:
+    """Return the code of the first endpoint of each service, by name."""
+    codes = range(len(keys))
+    last_first = sorted(codes, key=keys.__getitem__, reverse=True)
+    return {keys[code][0]: code for code in last_first}
 
 
 # ---- shapes
-
-
-def _shapes(traces: AttributedTraces) -> pd.DataFrame:
-    """Return keys of each span: its account with the set of its children and that of its parent's
-    (``both``), with its parent's (``above``), with its own (``under``), and alone (``account``).
-    """
-    account = traces.costs.span_account
-    parent = traces.trees.parent
-    mixed = _mixed(account)
-    below = np.flatnonzero(parent >= 0)
-    child = mixed[below]
-    by_parent = child ^ _mixed(_mixed(parent[below]))
-    _, one_each = np.unique(by_parent, return_index=True)
-    children = np.zeros(account.size, dtype=np.uint64)
-    np.add.at(children, parent[below][one_each], child[one_each])
-    above = mixed ^ _mixed(np.where(parent >= 0, children[parent], np.uint64(1)))
-    under = _mixed(children + np.uint64(1))
-    keys = {"both": above ^ under, "above": above, "under": mixed ^ under, "account": account}
-    return pd.DataFrame(keys)
-
-
-def _mixed(key: NDArray) -> NDArray:
-    """Return keys spread over 64 bits (splitmix64: Steele et al. 2014, doi
-    10.1145/2660193.2660195).
-    """
-    z = key.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
 
 
 def odd_spans(profile: ReferenceProfile, traces: AttributedTraces) -> NDArray:
@@ -299,11 +321,14 @@ def odd_spans(profile: ReferenceProfile, traces: AttributedTraces) -> NDArray:
     failed.
     """
     trees = traces.trees
+    root = trees.root
     open_now = traces.spans.end > traces.until_ns
     refused = trees.status >= 400
-    failing = (trees.failed | refused | open_now) & ~trees.log
-    failed_traces = np.isin(trees.root, trees.root[failing])
-    return _is_odd(profile, traces) & ~failed_traces & ~traces.costs.lacks_calls
+    failing = trees.failed | refused | open_now
+    failing &= ~trees.log
+    in_failed_trace = np.isin(root, root[failing])
+    odd = have_odd_children(profile.shapes, traces)
+    return odd & ~in_failed_trace & ~traces.costs.lacks_calls
 
 
 def _odd_shapes(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataFrame:
@@ -320,43 +345,6 @@ def _odd_shapes(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataF
         usual_n=usual["spans"],
         usual_k=usual["once"],
     )
-
-
-def _is_odd(profile: ReferenceProfile, traces: AttributedTraces) -> NDArray:
-    """Return the spans whose set of children was rare for such a span under such a parent, and none
-    below them is odd.
-
-    A span that was never seen before is no odd one; the one that called it is.
-    """
-    keys = _shapes(traces)
-    trees = traces.trees
-    usual = {name: _look_up(counts, keys[name]) for name, counts in profile.shapes.items()}
-    new_above = usual["above"] == 0  # the parent's set is itself new: compare under any parent
-    times = np.where(new_above, usual["under"], usual["both"])
-    of = np.where(new_above, usual["account"], usual["above"])
-    usual_share = times / np.maximum(of, 1)
-    share = _number_of_equals(keys["both"]) / _number_of_equals(keys["above"])
-    rare = share > traces.config.rarity_ratio * usual_share
-    seen_before = of > 0
-    odd = rare & seen_before & (trees.root >= 0)
-    return odd & ~_have_below(odd, trees.parent)
-
-
-def _number_of_equals(keys: pd.Series) -> NDArray:
-    """Return for each key how many are equal to it, itself included."""
-    return keys.groupby(keys).transform("size").to_numpy()
-
-
-@compiled
-def _have_below(odd: NDArray, parent: NDArray) -> NDArray:
-    """Return which spans have a span of a mask below them."""
-    above = np.zeros(odd.size, dtype=np.bool_)
-    for i in range(odd.size):
-        p = parent[i] if odd[i] else -1
-        while p >= 0 and not above[p]:
-            above[p] = True
-            p = parent[p]
-    return above
 
 
 # ---- which services show them
@@ -379,23 +367,31 @@ def rank_services(items: pd.DataFrame, keys: list[Key], caller_weight: float) ->
     `keys` holds the (service, endpoint) of each code.
     """
     services = np.array([service for service, _ in keys], dtype=object)
-    calls = items[items["caller"] >= 0]
-    calls = calls[services[calls["caller"]] != services[calls["attributed_to"]]]
-    callers = calls.assign(attributed_to=calls["caller"], share=caller_weight * calls["share"])
-    shown = pd.concat([callers, items]).rename_axis("row").sort_index(kind="stable")
+    callers = _at_the_callers(items, services, caller_weight)
+    shown = pd.concat([callers, items]).rename_axis("row")
+    shown = shown.sort_index(kind="stable")
     total = items["share"].sum()
+    service = services[shown["attributed_to"]]
     found = [
-        _unusual(mine, total, keys)
-        for _, mine in shown.groupby(services[shown["attributed_to"]])
-        if mine["share"].max() > 0
+        _unusual(mine, total, keys) for _, mine in shown.groupby(service) if mine["share"].max() > 0
     ]
     return sorted(found, key=lambda unusual: -unusual.score)
 
 
+def _at_the_callers(items: pd.DataFrame, services: NDArray, weight: float) -> pd.DataFrame:
+    """Return the items of edges between two services as items of the callers, with less share."""
+    calls = items[items["caller"] >= 0]
+    caller = services[calls["caller"]]
+    callee = services[calls["attributed_to"]]
+    calls = calls[caller != callee]
+    return calls.assign(attributed_to=calls["caller"], share=weight * calls["share"])
+
+
 def _unusual(mine: pd.DataFrame, total: float, keys: list[Key]) -> Unusual:
-    score = mine["share"].sum() / (total * len(mine)) ** 0.5
-    most = mine["attributed_to"][mine["share"] == mine["share"].max()]
-    ordered = mine[mine["share"] > 0].sort_values(
-        ["share", "attributed_to", "row"], ascending=False
-    )
-    return Unusual(score, min(most, key=keys.__getitem__), ordered.index.tolist())
+    share = mine["share"]
+    score = share.sum() / (total * len(mine)) ** 0.5
+    most = mine["attributed_to"][share == share.max()]
+    order = ["share", "attributed_to", "row"]
+    ordered = mine[share > 0].sort_values(order, ascending=False)
+    first_of_most = min(most, key=keys.__getitem__)
+    return Unusual(score, first_of_most, ordered.index.tolist())

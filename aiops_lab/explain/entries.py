@@ -15,7 +15,7 @@ from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.reference import Reference
 from aiops_lab.traces.encode import EncodedSpans
 from aiops_lab.traces.recorded import timing_as_recorded
-from aiops_lab.traces.trees import TraceTrees
+from aiops_lab.traces.trees import TraceTrees, are_roots
 
 
 def with_same_timing(reference: Reference, spans: EncodedSpans) -> Reference:
@@ -44,35 +44,53 @@ def find_entries(reference: Reference, trees: TraceTrees) -> Entries:
     than `min_requests` usual requests is also learned from inside. Of fewer than so many requests
     now, none is: at the edges of a recording a few traces lack their beginning.
     """
-    size = max(trees.node.max(initial=-1), reference.trees.node.max(initial=-1)) + 1
-    enters, seen = _usual_numbers(reference.trees, int(size), reference.config)
+    config = reference.config
+    usual = reference.trees
+    last_node = max(trees.node.max(initial=-1), usual.node.max(initial=-1))
+    enters, seen = _usual_numbers(usual, int(last_node + 1), config)
     place = _places(trees)
-    serves = _serves(trees)
-    usable = (enters | seen)[place] & (enters[place] | ~serves)
-    roots = trees.root == np.arange(trees.root.size)
-    tops = np.zeros(roots.size, dtype=bool)
-    useless = roots & ~trees.log & ~usable
+    is_entry = enters[place]
+    is_known = is_entry | seen[place]
+    usable = is_known & (is_entry | ~_serves(trees))
+    roots = are_roots(trees)
+    tops, passed = _instead_of(roots & ~usable, usable, trees)
+    starts = (roots | tops) & usable
+    entries, n = np.unique(place[starts & ~trees.log], return_counts=True)
+    enough = n >= config.min_requests
+    learned = entries[~enters[entries] & enough]
+    usual_place = _places(usual)
+    inner = [usual_place == entry for entry in learned]
+    return Entries(tops, passed, inner)
+
+
+def _instead_of(useless: NDArray, usable: NDArray, trees: TraceTrees) -> tuple[NDArray, NDArray]:
+    """Return the topmost `usable` spans below some useless ones, and the calls above them, which
+    are no requests (masks).
+    """
+    tops = np.zeros(useless.size, dtype=bool)
+    useless = useless & ~trees.log
     passed = useless & ~trees.server
+    has_parent = trees.parent >= 0
     while useless.any():
-        below = (trees.parent >= 0) & useless[trees.parent] & ~trees.log
+        below = has_parent & useless[trees.parent]
+        below &= ~trees.log
         tops |= below & usable
         useless = below & ~usable
         passed |= useless & ~trees.server
-    entries, n = np.unique(place[(roots | tops) & usable & ~trees.log], return_counts=True)
-    learned = entries[~enters[entries] & (n >= reference.config.min_requests)]
-    there = _places(reference.trees)
-    return Entries(tops, passed, [there == entry for entry in learned])
+    return tops, passed
 
 
 def _places(trees: TraceTrees) -> NDArray:
     """Return a code of the endpoint of each span and of whether it serves it; -1 for log lines."""
-    return np.where(trees.log, -1, 2 * trees.node + trees.server)
+    place = 2 * trees.node + trees.server
+    return np.where(trees.log, -1, place)
 
 
 def _serves(trees: TraceTrees) -> NDArray:
     """Return which spans have the span of who served them below."""
     serves = np.zeros(trees.root.size, dtype=bool)
-    served = trees.server & (trees.parent >= 0)
+    has_parent = trees.parent >= 0
+    served = trees.server & has_parent
     serves[trees.parent[served]] = True
     return serves & ~trees.server
 
@@ -81,8 +99,9 @@ def _usual_numbers(trees: TraceTrees, size: int, config: RcaConfig) -> tuple[NDA
     """Return which places are entries of enough usual requests, and which are seen at all."""
     place = _places(trees)
     rooted = (place >= 0) & (trees.root >= 0)
-    roots = rooted & (trees.root == np.arange(trees.root.size))
+    roots = rooted & are_roots(trees)
     every = np.bincount(place[rooted], minlength=2 * size)
     came_in = np.bincount(place[roots], minlength=2 * size)
     enough = np.minimum(config.min_requests, every)
-    return (came_in >= enough) & (came_in > 0), every > 0
+    is_entry = (came_in >= enough) & (came_in > 0)
+    return is_entry, every > 0

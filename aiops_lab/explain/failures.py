@@ -34,22 +34,33 @@ def outcomes_of(
     usual_ns = usual["ns"].to_numpy(copy=True)  # contiguous, so that `origins` is compiled once
     usually_fails = usual["failed"].to_numpy() > config.usual_failure_share
     usually_refuses = usual["refused"].to_numpy() > config.usual_failure_share
-    duration = trees.end - trees.start
-    age = np.maximum(config.timeout_s * 1e9, config.timeout_ratio * usual_ns)
     held_open = usual["long"].to_numpy() > config.long_lived_share
-    bad = np.where(is_open, (duration > age) & ~held_open, trees.failed)
-    bad &= ~usually_fails | (trees.parent < 0)
-    refusal = is_refusal(trees) & ~usually_refuses
-    at_once = (trees.status == 0) & (duration < config.refused_ms * 1e6)
-    return Outcomes(bad, refusal, at_once, served_spans(trees), usual_ns)
+    duration = trees.end - trees.start
+    timeout_ns = config.timeout_s * 1e9
+    age = np.maximum(timeout_ns, config.timeout_ratio * usual_ns)
+    hangs = (duration > age) & ~held_open
+    is_root = trees.parent < 0
+    bad = np.where(is_open, hangs, trees.failed)
+    bad &= ~usually_fails | is_root
+    refused_ns = config.refused_ms * 1e6
+    no_answer = trees.status == 0
+    return Outcomes(
+        bad=bad,
+        refusal=is_refusal(trees) & ~usually_refuses,
+        refused=no_answer & (duration < refused_ns),
+        served=served_spans(trees),
+        usual_ns=usual_ns,
+    )
 
 
 def served_spans(trees: TraceTrees) -> NDArray:
     """Return the server span that each client span reached, -1 for none."""
+    has_parent = trees.parent >= 0
+    below = np.flatnonzero(trees.server & has_parent)
+    above = trees.parent[below]
+    by_client = ~trees.server[above]
     served = np.full(trees.root.size, -1)
-    below = np.flatnonzero(trees.server & (trees.parent >= 0))
-    below = below[~trees.server[trees.parent[below]]]
-    served[trees.parent[below]] = below
+    served[above[by_client]] = below[by_client]
     return served
 
 
@@ -132,8 +143,8 @@ def _slowest(trees: TraceTrees, outcomes: Outcomes, top: int) -> int:
     """
     i = top
     while True:
-        own = float(trees.end[i] - trees.start[i])
         t = trees.end[i]
+        own = float(t - trees.start[i])
         worst = -1
         worst_excess = 0.0
         for k in range(trees.first[i], trees.first[i + 1]):
@@ -144,7 +155,8 @@ def _slowest(trees: TraceTrees, outcomes: Outcomes, top: int) -> int:
                 continue
             own -= until - since
             t = since
-            callee = outcomes.served[c] if outcomes.served[c] >= 0 else c
+            answer = outcomes.served[c]
+            callee = answer if answer >= 0 else c
             usual_ns = outcomes.usual_ns[callee] if trees.server[i] else 0.0
             excess = until - since - usual_ns
             if excess > worst_excess:

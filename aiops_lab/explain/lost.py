@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.numerics import compiled
-from aiops_lab.traces.trees import TraceTrees
+from aiops_lab.traces.trees import TraceTrees, calls_in
 
 LEAST_SHARE = 0.2
 """Share of the usual requests that make a call, from which it is missed where it is not recorded.
@@ -66,34 +66,49 @@ def requests_of(
     trees: TraceTrees, endpoint: NDArray, good: NDArray, path: tuple[NDArray, NDArray]
 ) -> Requests:
     """Return the requests of some trees, with their critical `path` (span, ns)."""
+    span, ns = path
     own = np.zeros(trees.root.size)
-    own[path[0]] = path[1]
+    own[span] = ns
     rooted = trees.server & (trees.root >= 0)
-    return Requests(trees, endpoint, good & rooted, own, _with_all_below(own, trees))
+    return Requests(trees, endpoint, good=good & rooted, own=own, whole=_with_all_below(own, trees))
 
 
 @compiled
 def _with_all_below(own: NDArray, trees: TraceTrees) -> NDArray:
+    parent = trees.parent
+    order = trees.order
     whole = own.copy()
-    for k in range(trees.order.size):
-        i = trees.order[trees.order.size - 1 - k]
-        if trees.parent[i] >= 0:
-            whole[trees.parent[i]] += whole[i]
+    for k in range(order.size):
+        i = order[order.size - 1 - k]
+        above = parent[i]
+        if above >= 0:
+            whole[above] += whole[i]
     return whole
 
 
 def usual_children(requests: Requests, config: RcaConfig) -> UsualChildren:
     """Return which calls fault-free requests make, and which of them they have lost."""
     made = _made(requests)
-    node = requests.trees.node
-    number = np.bincount(node[requests.good], minlength=node.max(initial=-1) + 1)
-    pairs = made.groupby(["caller", "callee"]).size().reset_index(name="k")
+    number = _number_of_good(requests, requests.trees.node.max(initial=-1) + 1)
+    by_call = made.groupby(["caller", "callee"])
+    pairs = by_call.size().reset_index(name="k")
     pairs["share"] = pairs["k"] / number[pairs["caller"]]
     pairs = pairs[pairs["share"] >= LEAST_SHARE]
-    caller, callee, share = (pairs[name].to_numpy() for name in ("caller", "callee", "share"))
-    usual = UsualChildren(caller, callee, share, np.zeros(len(pairs), dtype=bool))
+    usual = UsualChildren(
+        caller=pairs["caller"].to_numpy(),
+        callee=pairs["callee"].to_numpy(),
+        share=pairs["share"].to_numpy(),
+        lost=np.zeros(len(pairs), dtype=bool),
+    )
     missing = _missing(requests, requests.good, usual)
-    return usual._replace(lost=_look_lost(requests, usual, missing, config)[0])
+    looks_lost, _ = _look_lost(requests, usual, missing, config)
+    return usual._replace(lost=looks_lost)
+
+
+def _number_of_good(requests: Requests, size: int) -> NDArray:
+    """Return how many good requests each endpoint has, by code, for at least so many codes."""
+    node = requests.trees.node[requests.good]
+    return np.bincount(node, minlength=size)
 
 
 def _made(requests: Requests) -> pd.DataFrame:
@@ -101,8 +116,10 @@ def _made(requests: Requests) -> pd.DataFrame:
     caller, callee, ns.
     """
     trees = requests.trees
-    child = np.flatnonzero((trees.parent >= 0) & trees.server)
-    child = child[requests.good[trees.parent[child]]]
+    has_parent = trees.parent >= 0
+    child = np.flatnonzero(has_parent & trees.server)
+    by_good = requests.good[trees.parent[child]]
+    child = child[by_good]
     above = trees.parent[child]
     columns = {
         "span": above,
@@ -111,7 +128,8 @@ def _made(requests: Requests) -> pd.DataFrame:
         "ns": requests.whole[child],
     }
     calls = pd.DataFrame(columns)
-    return calls.groupby(["span", "caller", "callee"])["ns"].sum().reset_index()
+    by_callee = calls.groupby(["span", "caller", "callee"])
+    return by_callee["ns"].sum().reset_index()
 
 
 def _missing(requests: Requests, which: NDArray, usual: UsualChildren | LostCalls) -> pd.DataFrame:
@@ -119,12 +137,16 @@ def _missing(requests: Requests, which: NDArray, usual: UsualChildren | LostCall
     callee, row (of `usual`).
     """
     trees = requests.trees
-    span = np.flatnonzero(which)
-    columns = {"caller": usual.caller, "callee": usual.callee, "row": np.arange(usual.caller.size)}
-    callers = pd.DataFrame({"span": span, "caller": trees.node[span]})
-    due = callers.merge(pd.DataFrame(columns))
-    child = np.flatnonzero((trees.parent >= 0) & ~trees.log)
     endpoint = requests.endpoint
+    span = np.flatnonzero(which)
+    calls = {
+        "caller": usual.caller,
+        "callee": usual.callee,
+        "row": np.arange(usual.caller.size),
+    }
+    callers = {"span": span, "caller": trees.node[span]}
+    due = pd.DataFrame(callers).merge(pd.DataFrame(calls))
+    child = calls_in(trees)
     largest = max(endpoint.max(initial=0), usual.callee.max(initial=0))
     size = int(largest) + 1
     seen = trees.parent[child] * size + endpoint[child]
@@ -138,8 +160,10 @@ def _complete(requests: Requests, missing: pd.DataFrame, config: RcaConfig) -> p
     """
     whole = requests.good.copy()
     whole[missing["span"]] = False
-    own = pd.Series(requests.own[whole]).groupby(requests.trees.node[whole])
-    return own.mean()[own.size() >= config.min_requests]
+    own = pd.Series(requests.own[whole])
+    by_caller = own.groupby(requests.trees.node[whole])
+    enough = by_caller.size() >= config.min_requests
+    return by_caller.mean()[enough]
 
 
 def _look_lost(
@@ -152,15 +176,25 @@ def _look_lost(
     lacks_several = missing["span"].duplicated(keep=False)
     alone = missing[~lacks_several]
     own = alone["caller"].map(complete)
-    more = (requests.own[alone["span"]] - own).groupby(alone["row"])
+    longer_each = requests.own[alone["span"]] - own
+    by_row = longer_each.groupby(alone["row"])
+    enough = by_row.count() >= config.min_requests
+    mean_longer = by_row.mean()[enough]
     rows = np.arange(usual.caller.size)
-    enough = more.count() >= config.min_requests
-    longer = more.mean()[enough].reindex(rows).to_numpy()
+    longer = mean_longer.reindex(rows).to_numpy()
     recorded = _made(requests).groupby(["caller", "callee"])
     takes = _by_call(recorded["ns"].mean(), usual)
-    less = np.minimum(longer, takes)
-    most = np.maximum(longer, takes)
-    return (takes > 0) & (less >= config.similar_ratio * most), takes
+    is_alike = _are_alike(longer, takes, config)
+    return (takes > 0) & is_alike, takes
+
+
+def _are_alike(one: NDArray, other: NDArray, config: RcaConfig) -> NDArray:
+    """Return which pairs of values are about equal: the less at least `similar_ratio` of the more;
+    NaN is like nothing.
+    """
+    less = np.minimum(one, other)
+    more = np.maximum(one, other)
+    return less >= config.similar_ratio * more
 
 
 class LostCalls(NamedTuple):
@@ -200,46 +234,60 @@ def lost_time(
     Rows are positions in the critical path. Several lost calls of one request share its time in
     proportion to how long such calls take.
     """
+    lacks = np.zeros(requests.good.size, dtype=bool)
     missing = _missing(requests, requests.good, usual)
     if missing.empty:
         nothing = np.zeros(0, dtype=np.int64)
-        return LostCosts(nothing, nothing, nothing), np.zeros(requests.good.size, dtype=bool)
+        return LostCosts(nothing, nothing, nothing), lacks
     looks_lost, ns = _look_lost(requests, usual, missing, config)
     call = np.flatnonzero(usual.lost | looks_lost)
-    lost = LostCalls(usual.caller[call], usual.callee[call], ns[call])
+    lost = LostCalls(caller=usual.caller[call], callee=usual.callee[call], ns=ns[call])
     missing = _missing(requests, requests.good, lost)
-    lacks = np.zeros(requests.good.size, dtype=bool)
     lacks[missing["span"]] = True
-    own = missing["caller"].map(_complete(requests, missing, config))
-    on_path = own.notna() & (requests.own[missing["span"]] != 0)
+    complete = _complete(requests, missing, config)
+    row, lost_row, cost = _time_of_lost(requests, lost, missing, complete)
+    return LostCosts(row, call[lost_row], cost), lacks
+
+
+def _time_of_lost(
+    requests: Requests, lost: LostCalls, missing: pd.DataFrame, complete: pd.Series
+) -> tuple[NDArray, pd.Series, NDArray]:
+    """Return the position in the critical path, the row of `lost`, and the time (ns) of each lost
+    call. `complete` is the mean own time of requests that lack none, by caller.
+    """
+    own = missing["caller"].map(complete)
+    takes_time = requests.own[missing["span"]] != 0
+    on_path = own.notna() & takes_time
     missing = missing[on_path]
     span = missing["span"].to_numpy()
     lost_row = missing["row"]
     more = requests.own[span] - own[on_path].to_numpy()
     weight = np.maximum(lost.ns[lost_row], 1.0)
-    weights = missing.assign(ns=weight).groupby("span")["ns"]
-    part = weight / weights.transform("sum").to_numpy()
+    by_span = missing.assign(ns=weight).groupby("span")
+    weight_of_all = by_span["ns"].transform("sum").to_numpy()
+    part = weight / weight_of_all
     path = np.flatnonzero(requests.own)
     row = np.searchsorted(path, span)
-    return LostCosts(row, call[lost_row], part * more), lacks
+    return row, lost_row, part * more
 
 
 def spread_of_time(requests: Requests, usual: UsualChildren, account: NDArray) -> Spread:
     """Return to which accounts (of each span: `account`) the time of recorded calls belongs."""
-    trees = requests.trees
+    parent = requests.trees.parent
     span = np.flatnonzero(requests.own)
     call_of = _usual_calls_of(requests, usual)
     calls, accounts, costs = [], [], []
     above = span
     while above.size:
-        within = call_of[above] >= 0
+        call = call_of[above]
+        within = call >= 0
         mine = span[within]
-        calls.append(call_of[above[within]])
+        calls.append(call[within])
         accounts.append(account[mine])
         costs.append(requests.own[mine])
-        below = trees.parent[above] >= 0
-        span = span[below]
-        above = trees.parent[above[below]]
+        has_parent = parent[above] >= 0
+        span = span[has_parent]
+        above = parent[above[has_parent]]
     if not calls:
         calls = accounts = costs = [np.zeros(0, dtype=np.int64)]
     return cost_spread(np.concatenate(calls), np.concatenate(accounts), np.concatenate(costs))
@@ -247,19 +295,24 @@ def spread_of_time(requests: Requests, usual: UsualChildren, account: NDArray) -
 
 def cost_spread(call: NDArray, account: NDArray, cost: NDArray) -> Spread:
     """Return the shares of the accounts in the costs of each call."""
-    costs = pd.DataFrame({"call": call, "account": account, "cost": cost})
-    sums = costs.groupby(["call", "account"], as_index=False)["cost"].sum()
-    share = sums["cost"] / sums.groupby("call")["cost"].transform("sum")
-    return Spread(sums["call"].to_numpy(), sums["account"].to_numpy(), share.to_numpy())
+    columns = {"call": call, "account": account, "cost": cost}
+    by_account = pd.DataFrame(columns).groupby(["call", "account"], as_index=False)
+    sums = by_account["cost"].sum()
+    whole_cost = sums.groupby("call")["cost"].transform("sum")
+    share = sums["cost"] / whole_cost
+    return Spread(
+        call=sums["call"].to_numpy(), account=sums["account"].to_numpy(), share=share.to_numpy()
+    )
 
 
 def _usual_calls_of(requests: Requests, usual: UsualChildren) -> NDArray:
     """Return which of the usual calls of good requests each span is (a row), -1 for none."""
     trees = requests.trees
-    made = (trees.parent >= 0) & ~trees.log
-    made &= requests.good[trees.parent]
-    call = np.full(trees.parent.size, -1)
-    call[made] = _row_of(requests, usual, np.flatnonzero(made))
+    made = calls_in(trees)
+    by_good = requests.good[trees.parent[made]]
+    made = made[by_good]
+    call = np.full(trees.root.size, -1)
+    call[made] = _row_of(requests, usual, made)
     return call
 
 
@@ -267,8 +320,10 @@ def _row_of(requests: Requests, usual: UsualChildren, child: NDArray) -> NDArray
     """Return the row in `usual` of each of some calls, -1 for none."""
     trees = requests.trees
     caller = trees.node[trees.parent[child]]
-    places = pd.MultiIndex.from_arrays([caller, requests.endpoint[child]])
-    rows = pd.Series(np.arange(usual.caller.size), index=_index(usual))
+    callee = requests.endpoint[child]
+    places = pd.MultiIndex.from_arrays([caller, callee])
+    index = _index(usual)
+    rows = pd.Series(np.arange(len(index)), index=index)
     return rows.reindex(places, fill_value=-1).to_numpy()
 
 
@@ -280,9 +335,11 @@ def failing_calls(
     `bad` is a mask of the spans that failed.
     """
     trees = requests.trees
-    child = np.flatnonzero((trees.parent >= 0) & bad & ~trees.log)
+    failed_requests = trees.server & bad
+    child = calls_in(trees)
+    child = child[bad[child]]
     above = trees.parent[child]
-    child = child[trees.server[above] & bad[above]]
+    child = child[failed_requests[above]]
     call = _row_of(requests, usual, child)
     is_usual = call >= 0
     return child[is_usual], call[is_usual]
@@ -303,25 +360,42 @@ def lost_failures(
     took much less or more time than those with a failed call did not make it.
     """
     trees = requests.trees
-    by_itself = trees.server[origin] & (trees.status[origin] != 0)
+    answered = trees.status[origin] != 0
+    by_itself = trees.server[origin] & answered
     which = np.zeros(trees.root.size, dtype=bool)
     which[origin[by_itself]] = True
     missing = _missing(requests, which, usual)
-    span, call = missing["span"].to_numpy(), missing["row"].to_numpy()
-    child, failed_call = failing
-    failed, took = _number_and_mean(trees, trees.parent[child], failed_call, usual)
-    due, takes = _number_and_mean(trees, span, call, usual)
-    less, most = np.minimum(took, takes), np.maximum(took, takes)
-    alike = less >= config.similar_ratio * most
-    lost = np.where(alike & (failed >= FEW), failed, 0) * _lost_for_one(requests, usual)
-    lost_share = np.minimum(lost / np.maximum(due, 1), 1.0)
+    span = missing["span"].to_numpy()
+    call = missing["row"].to_numpy()
+    lost_share = _lost_share(requests, usual, failing, (span, call), config)
     part = lost_share[call]
     of_request = np.bincount(span, part)[span]
     part = part / np.maximum(of_request, 1.0)
     row_of = np.zeros(which.size, dtype=np.int64)
     row_of[origin] = np.arange(origin.size)
     kept = part > 0
-    return LostCosts(row_of[span[kept]], call[kept], part[kept])
+    return LostCosts(row=row_of[span[kept]], call=call[kept], cost=part[kept])
+
+
+def _lost_share(
+    requests: Requests,
+    usual: UsualChildren,
+    failing: tuple[NDArray, NDArray],
+    missing: tuple[NDArray, NDArray],
+    config: RcaConfig,
+) -> NDArray:
+    """Return for each usual call in which share of the failed requests that lack it, it was lost.
+
+    `failing` and `missing` hold spans, and which usual call each is, or lacks.
+    """
+    trees = requests.trees
+    child, failed_call = failing
+    span, call = missing
+    failed, took = _number_and_mean(trees, trees.parent[child], failed_call, usual)
+    due, takes = _number_and_mean(trees, span, call, usual)
+    counts = _are_alike(took, takes, config) & (failed >= FEW)
+    lost = np.where(counts, failed, 0) * _lost_for_one(requests, usual)
+    return np.minimum(lost / np.maximum(due, 1), 1.0)
 
 
 def _number_and_mean(
@@ -329,8 +403,9 @@ def _number_and_mean(
 ) -> tuple[NDArray, NDArray]:
     """Return of each usual call how many of the spans belong to it, and their mean ns."""
     size = usual.caller.size
+    duration = trees.end[span] - trees.start[span]
     n = np.bincount(call, minlength=size)
-    ns = np.bincount(call, trees.end[span] - trees.start[span], minlength=size)
+    ns = np.bincount(call, duration, minlength=size)
     return n, ns / np.maximum(n, 1)
 
 
@@ -339,14 +414,15 @@ def _lost_for_one(requests: Requests, usual: UsualChildren) -> NDArray:
 
     Where too few requests end well, as usual; of a call that is always made, any number then.
     """
-    node = requests.trees.node
-    n = np.bincount(node[requests.good], minlength=node.max(initial=-1) + 2)
-    good = n[np.minimum(usual.caller, n.size - 1)]
+    n = _number_of_good(requests, requests.trees.node.max(initial=-1) + 2)
+    last = n.size - 1  # nothing is good of an endpoint that is not there
+    good = n[np.minimum(usual.caller, last)]
     calls = _made(requests).groupby(["caller", "callee"])
     recorded = _by_call(calls.size(), usual)
     now = (good - recorded) / np.maximum(recorded, 1)
     usually = 1 / usual.share - 1
-    before = np.where(usual.share < ALWAYS, usually, requests.good.size)
+    is_optional = usual.share < ALWAYS
+    before = np.where(is_optional, usually, requests.good.size)
     return np.where(good < FEW, before, now)
 
 

@@ -26,7 +26,7 @@ from aiops_lab.explain.attribution import AttributedTraces, waits_for
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.numerics import compiled
 from aiops_lab.traces.encode import NEVER, EncodedSpans, subtrees_of
-from aiops_lab.traces.trees import TraceTrees, build_trees
+from aiops_lab.traces.trees import TraceTrees, build_trees, calls_in
 
 EXTRA = "extra_of"
 REPEATED = "repeated_of"
@@ -77,31 +77,37 @@ def find_contention(
         return None
     usual = before.each
     wait = _wait(after.each, config)
-    now = after.each.assign(wait=wait, work=after.each["own"] - wait)
+    work = after.each["own"] - wait
+    now = after.each.assign(wait=wait, work=work)
     usual_own = usual.groupby("account")["own"].mean()
     waits = _only_waits(now, usual_own, config)
-    away = after.away.sub(before.away, fill_value=0.0).clip(lower=0.0)
-    held = pd.concat([away, _more_work(now, usual_own)[~waits]])  # its own work holds workers, too
-    usual_hold = (usual["end"] - usual["start"]).mean()
+    more_away = after.away.sub(before.away, fill_value=0.0)
+    more_work = _more_work(now, usual_own)[~waits]
+    held = pd.concat([more_away.clip(lower=0.0), more_work])  # own work holds workers, too
+    usual_hold = _held_ns(usual).mean()
     least = _least_growth(usual_hold, wait, config)
     needless = _more_needless(usual, now, EXTRA)
     if held.sum() + needless.sum() <= least:  # who waits asks again: rarely is that the cause
-        again = _by_attempts(_more_needless(usual, now, REPEATED), now)
+        repeated = _more_needless(usual, now, REPEATED)
+        again = _by_attempts(repeated, now)
         needless = _sum_by_account([needless, again])
     more = _sum_by_account([held, needless])
     if usual_hold == 0 or more.sum() <= least:
         return None
-    endpoints = now["account"].unique()
-    full = [account for account in endpoints if _is_full(now, account, config)]
     waiting = usual_own.index[waits].to_numpy()
     needed = needless.sum() <= held.sum()
     by_itself = waiting if needed else now["account"][now["failed"]]
     return Contention(
         share=more[more > 0] / more.sum(),
         waiting=waiting,
-        full=np.array(full, dtype=np.int64),
+        full=_full(now, config),
         given_up=np.setdiff1d(waiting, by_itself),
     )
+
+
+def _held_ns(requests: pd.DataFrame) -> pd.Series:
+    """Return for how many ns each request keeps a worker."""
+    return requests["end"] - requests["start"]
 
 
 def _least_growth(usual_hold: float, wait: NDArray, config: RcaConfig) -> float:
@@ -109,16 +115,20 @@ def _least_growth(usual_hold: float, wait: NDArray, config: RcaConfig) -> float:
     contended: close to the limit of what it carries, a little more makes a long queue.
     """
     queues = wait.mean() > config.contention_ratio * usual_hold
-    return (config.degraded_ratio if queues else config.contention_ratio - 1) * usual_hold
+    ratio = config.degraded_ratio if queues else config.contention_ratio - 1
+    return ratio * usual_hold
 
 
 def _more_work(now: pd.DataFrame, usual_own: pd.Series) -> pd.Series:
     """Return by how many ns the requests of each endpoint work longer than usual, per request of
     the service.
     """
-    by_account = now.groupby("account")["work"].agg(["sum", "size"])
-    work = by_account.reindex(usual_own.index, fill_value=0)
-    return (work["sum"] - usual_own * work["size"]).clip(lower=0.0) / len(now)
+    by_account = now.groupby("account")["work"]
+    work = by_account.agg(["sum", "size"])
+    work = work.reindex(usual_own.index, fill_value=0)
+    usually = usual_own * work["size"]
+    more = (work["sum"] - usually).clip(lower=0.0)
+    return more / len(now)
 
 
 def _sum_by_account(times: list[pd.Series]) -> pd.Series:
@@ -131,9 +141,11 @@ def _more_needless(usual: pd.DataFrame, now: pd.DataFrame, why: str) -> pd.Serie
     reason, keep workers busy: per request of the others, by the account because of which they are
     made.
     """
-    ns = (usual["end"] - usual["start"]).groupby(usual["account"]).mean()
+    by_account = _held_ns(usual).groupby(usual["account"])
+    ns = by_account.mean()
     before = _needless(usual, ns, why)
-    return _needless(now, ns, why).sub(before, fill_value=0.0).clip(lower=0.0)
+    after = _needless(now, ns, why)
+    return after.sub(before, fill_value=0.0).clip(lower=0.0)
 
 
 def _by_attempts(needless: pd.Series, now: pd.DataFrame) -> pd.Series:
@@ -141,27 +153,41 @@ def _by_attempts(needless: pd.Series, now: pd.DataFrame) -> pd.Series:
     by how often a caller repeats it: who asks once more at most doubles the work, who asks again
     and again would keep it up alone.
     """
-    repeated = now[now[REPEATED] != NEEDED].groupby(REPEATED)[CALLER]
-    weighted = needless * (repeated.size() / repeated.nunique()).reindex(
-        needless.index, fill_value=1.0
-    )
-    return weighted * (needless.sum() / weighted.sum()) if weighted.sum() > 0 else needless
+    repeated = now[now[REPEATED] != NEEDED]
+    callers = repeated.groupby(REPEATED)[CALLER]
+    times_each = callers.size() / callers.nunique()
+    weight = times_each.reindex(needless.index, fill_value=1.0)
+    weighted = needless * weight
+    whole = weighted.sum()
+    return weighted * (needless.sum() / whole) if whole > 0 else needless
 
 
 def _needless(requests: pd.DataFrame, usual_ns: pd.Series, why: str) -> pd.Series:
     """Return the same of some requests; ``usual_ns``: how long one of each account takes."""
-    needed = requests[[EXTRA, REPEATED]].eq(NEEDED).all(axis=1).sum()
+    is_needed = requests[[EXTRA, REPEATED]].eq(NEEDED)
+    needed = is_needed.all(axis=1).sum()
     needless = requests[requests[why] != NEEDED]
-    ns = needless["account"].map(usual_ns).groupby(needless[why]).sum()
-    return ns / max(needed, 1)
+    ns = needless["account"].map(usual_ns)
+    by_reason = ns.groupby(needless[why])
+    return by_reason.sum() / max(needed, 1)
 
 
 def _only_waits(now: pd.DataFrame, usual_own: pd.Series, config: RcaConfig) -> pd.Series:
     """Return of which endpoints the requests work, beside their wait, about as long as usual."""
-    means = now[~now["failed"]].groupby("account")[["wait", "work"]].mean()
+    answered = now[~now["failed"]].groupby("account")
+    means = answered[["wait", "work"]].mean()
     means = means.reindex(usual_own.index, fill_value=0.0)
-    forgiven = config.wait_only_ratio * usual_own + config.wait_only_margin * means["wait"]
-    return (means["wait"] > 0) & (means["work"] <= forgiven)
+    wait = means["wait"]
+    forgiven = config.wait_only_ratio * usual_own + config.wait_only_margin * wait
+    works_as_usual = means["work"] <= forgiven
+    return (wait > 0) & works_as_usual
+
+
+def _full(now: pd.DataFrame, config: RcaConfig) -> NDArray:
+    """Return the own accounts of the endpoints that turn requests away as they have no room."""
+    endpoints = now["account"].unique()
+    full = [account for account in endpoints if _is_full(now, account, config)]
+    return np.array(full, dtype=np.int64)
 
 
 def _is_full(now: pd.DataFrame, account: int, config: RcaConfig) -> bool:
@@ -173,16 +199,19 @@ def _is_full(now: pd.DataFrame, account: int, config: RcaConfig) -> bool:
     work = mine[~mine["failed"]]
     if failed.empty or len(work) < config.min_requests:
         return False
-    most = _in_hand(work["start"], work).max()
+    at_start = _in_hand(work["start"], work)
     then = _in_hand(failed["start"], work)
-    most = max(most, then.max())
-    return bool(most > 1 and then.mean() >= config.full_ratio * most)
+    most = max(at_start.max(), then.max())
+    is_crowded = then.mean() >= config.full_ratio * most
+    return bool(most > 1 and is_crowded)
 
 
 def _in_hand(at: pd.Series, requests: pd.DataFrame) -> NDArray:
     """Return how many of the requests were there at each of some moments."""
-    came = np.searchsorted(np.sort(requests["start"]), at)
-    gone = np.searchsorted(np.sort(requests["end"]), at)
+    starts = np.sort(requests["start"])
+    ends = np.sort(requests["end"])
+    came = np.searchsorted(starts, at)
+    gone = np.searchsorted(ends, at)
     return came - gone
 
 
@@ -191,42 +220,50 @@ def _in_hand(at: pd.Series, requests: pd.DataFrame) -> NDArray:
 
 def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests | None:
     """Return the requests of a service, None if it has none."""
-    spans = traces.spans
-    codes = [code for code, name in enumerate(spans.services) if name == service]
-    served = spans.server & np.isin(spans.service, codes)
+    every = traces.spans
+    codes = [code for code, name in enumerate(every.services) if name == service]
+    served = every.server & np.isin(every.service, codes)
     if not served.any():
         return None
-    gap = _gap(spans, served)
-    spans, row = subtrees_of(spans, served, traces.trees.parent)
-    extra_of, repeated_of = _needless_by(traces)
+    gap = _gap(every, served)
+    spans, row = subtrees_of(every, served, traces.trees.parent)
+    costs = traces.costs
+    account = costs.span_account[row]
     served = served[row]
-    account = traces.costs.span_account[row]
     trees = build_trees(spans, traces.until_ns, traces.timing, served)
-    span, ns = waits_for(trees, traces.costs.extra[row])
+    span, ns = waits_for(trees, costs.extra[row])
     at_home = trees.root[span] == span
     own = np.zeros(served.size)
     own[span[at_home]] = ns[at_home]
     start = trees.start[served] - gap
+    makes_no_call = np.diff(trees.first) == 0
+    failed_by_itself = trees.failed & makes_no_call
+    extra_of, repeated_of = _needless_by(traces)
+    at = row[served]  # of the requests, among all spans
     columns = {
-        "account": account[served],
+        "account": costs.span_account[at],
         "start": start,
         "end": trees.end[served],
         "own": own[served] + gap,
         "room": _first_call(trees)[served] - start,
-        "failed": (trees.failed & (np.diff(trees.first) == 0))[served],
-        EXTRA: extra_of[row][served],
-        REPEATED: repeated_of[row][served],
-        CALLER: _requests_above(traces.trees)[row][served],
+        "failed": failed_by_itself[served],
+        EXTRA: extra_of[at],
+        REPEATED: repeated_of[at],
+        CALLER: _requests_above(traces.trees)[at],
     }
     each = pd.DataFrame(columns)
-    abroad = pd.DataFrame({"account": account[span], "ns": ns})[~at_home]
-    away = abroad.groupby("account")["ns"].sum() / len(each)
+    waited = pd.DataFrame({"account": account[span], "ns": ns})
+    abroad = waited[~at_home].groupby("account")
+    away = abroad["ns"].sum() / len(each)
     # a call of itself waits in the same queue
-    endpoint = traces.costs.accounts.endpoint
-    outside = ~np.isin(endpoint[away.index], endpoint[each["account"]])
+    endpoint = costs.accounts.endpoint
+    own_endpoints = endpoint[each["account"]]
+    outside = ~np.isin(endpoint[away.index], own_endpoints)
     # of many calls made at once only the server tells which came first
-    by = trees.start[served] if (each[EXTRA] != NEEDED).any() else start
-    return ServiceRequests(each.iloc[np.argsort(by, kind="stable")], away[outside])
+    has_extra = (each[EXTRA] != NEEDED).any()
+    came = trees.start[served] if has_extra else start
+    order = np.argsort(came, kind="stable")
+    return ServiceRequests(each.iloc[order], away[outside])
 
 
 def _needless_by(traces: AttributedTraces) -> tuple[NDArray, NDArray]:
@@ -237,15 +274,20 @@ def _needless_by(traces: AttributedTraces) -> tuple[NDArray, NDArray]:
     trees = traces.trees
     account = costs.span_account
     call = _calls_of(trees)
-    extra_of = np.where(costs.extra[call], account[trees.parent[call]], NEEDED)
-    repeated_of = np.where(costs.repeats[call], account, NEEDED)
+    callers_own = account[trees.parent[call]]
+    is_extra = costs.extra[call]
+    is_repeat = costs.repeats[call]
+    extra_of = np.where(is_extra, callers_own, NEEDED)
+    repeated_of = np.where(is_repeat, account, NEEDED)
     return extra_of, repeated_of
 
 
 def _calls_of(trees: TraceTrees) -> NDArray:
     """Return the span that stands for the call of each span: its client span, else itself."""
-    by_call = (trees.parent >= 0) & ~trees.server[trees.parent]
-    return np.where(by_call, trees.parent, np.arange(trees.parent.size))
+    parent = trees.parent
+    by_call = (parent >= 0) & ~trees.server[parent]
+    itself = np.arange(parent.size)
+    return np.where(by_call, parent, itself)
 
 
 def _requests_above(trees: TraceTrees) -> NDArray:
@@ -256,7 +298,7 @@ def _requests_above(trees: TraceTrees) -> NDArray:
 def _first_call(trees: TraceTrees) -> NDArray:
     """Return when the first call of each span begins, its own end if it makes none."""
     first = trees.end.copy()
-    child = np.flatnonzero((trees.parent >= 0) & ~trees.log)
+    child = calls_in(trees)
     np.minimum.at(first, trees.parent[child], trees.start[child])
     return first
 
@@ -267,9 +309,11 @@ def _gap(spans: EncodedSpans, served: NDArray) -> NDArray:
     """
     duration = spans.end - spans.start
     closed = spans.end != NEVER
+    answered_call = spans.client & closed
     parent = spans.ids.parent[served]
     longer = duration[parent] - duration[served]
-    comparable = (parent >= 0) & spans.client[parent] & closed[parent] & closed[served]
+    by_call = (parent >= 0) & answered_call[parent]
+    comparable = by_call & closed[served]
     return np.where(comparable, np.maximum(longer, 0), 0)
 
 
@@ -280,15 +324,17 @@ def _wait(requests: pd.DataFrame, config: RcaConfig) -> NDArray:
     """Return how long each request waited (ns), with the least number of workers that the times
     allow.
     """
-    start, end, room, failed = (
-        requests[column].to_numpy() for column in ("start", "end", "room", "failed")
-    )
+    start = requests["start"].to_numpy()
+    end = requests["end"].to_numpy()
+    room = requests["room"].to_numpy()
+    failed = requests["failed"].to_numpy()
     low = 1
-    high = int(_in_hand(requests["start"], requests).max(initial=0)) + 1
+    in_hand = _in_hand(requests["start"], requests)
+    high = int(in_hand.max(initial=0)) + 1
     while low < high:
         workers = (low + high) // 2
-        # who is turned away does not wait
-        misfits = (_queue(start, end, workers) > room) & ~failed
+        waits_too_long = _queue(start, end, workers) > room
+        misfits = waits_too_long & ~failed  # who is turned away does not wait
         if misfits.mean() <= config.max_misfits:
             high = workers
         else:
@@ -302,7 +348,8 @@ def _queue(start: NDArray, end: NDArray, workers: int) -> NDArray:
     earlier ends.
     """
     wait = np.zeros(start.size)
-    ends = [end[0] for _ in range(min(start.size, 1))]  # a heap of the last ends
+    first = min(start.size, 1)
+    ends = [end[0] for _ in range(first)]  # a heap of the last ends
     for i in range(1, start.size):
         if len(ends) < workers:
             heapq.heappush(ends, end[i])

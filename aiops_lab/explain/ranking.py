@@ -18,7 +18,7 @@ from aiops_lab.explain.deviation_confidence import cautious
 from aiops_lab.explain.deviations import DEVIATION_KINDS, rank_services
 from aiops_lab.explain.ledger import Comparison, Ledger, compare
 from aiops_lab.explain.reference import Reference, learn
-from aiops_lab.results import Suspect
+from aiops_lab.results import Suspect, TableRow
 from aiops_lab.spans import Key
 
 
@@ -68,7 +68,9 @@ def rank_root_causes(
 def rank_suspects(comparison: Comparison) -> list[Suspect]:
     """Return the suspects of a comparison, best first."""
     by_excess = rank_by_ledger(comparison)
-    return by_excess or cautious(comparison, rank_by_deviations(comparison))
+    if by_excess:
+        return by_excess
+    return cautious(comparison, rank_by_deviations(comparison))
 
 
 # ---- by excess
@@ -77,19 +79,16 @@ def rank_suspects(comparison: Comparison) -> list[Suspect]:
 def rank_by_ledger(comparison: Comparison) -> list[Suspect]:
     """Return the suspects by what customers lost; none where no score reaches `min_score`."""
     config = comparison.config
-    rows = comparison.ledger.rows
     scores = scores_of(comparison.ledger, config)
     if not scores:
         return []
     score = np.array(list(scores.values()))
     share = score / score.sum()
-    confidence = shipped()(score / config.min_score, share)
+    confidence_of = shipped()
+    confidence = confidence_of(score / config.min_score, share)
     support = _support(comparison)
     n = len(comparison.bad)
-    evidence = defaultdict(list)
-    beyond_noise = rows[rows["excess"] > config.n_sigma * rows["se"]]
-    for row in beyond_noise.to_dict("records"):
-        evidence[row["service"], row["endpoint"]].append(row)
+    evidence = _evidence(comparison)
     found = [
         Suspect(
             service,
@@ -106,10 +105,27 @@ def rank_by_ledger(comparison: Comparison) -> list[Suspect]:
     return sorted(found, key=lambda suspect: (-suspect.score, *suspect.key))
 
 
+def _evidence(comparison: Comparison) -> dict[Key, list[TableRow]]:
+    """Return the rows of the ledger with an excess beyond the noise, by (service, endpoint)."""
+    rows = comparison.ledger.rows
+    noise = comparison.config.n_sigma * rows["se"]
+    beyond_noise = rows[rows["excess"] > noise]
+    evidence = defaultdict(list)
+    for row in beyond_noise.to_dict("records"):
+        evidence[row["service"], row["endpoint"]].append(row)
+    return evidence
+
+
 def scores_of(ledger: Ledger, config: RcaConfig) -> dict[tuple[str, str, str], float]:
     """Return the score of each (service, endpoint, name as shown) that reaches the least one."""
     rows = ledger.rows
-    names = ["service", "endpoint", "attributed_to", "account", "unit"]
+    names = [
+        "service",
+        "endpoint",
+        "attributed_to",
+        "account",
+        "unit",
+    ]
     keys = list(zip(*(rows[name] for name in names), strict=True))
     cost: dict[tuple[str, ...], float] = defaultdict(float)
     variance: dict[tuple[str, ...], float] = defaultdict(float)
@@ -119,7 +135,8 @@ def scores_of(ledger: Ledger, config: RcaConfig) -> dict[tuple[str, str, str], f
     scores: dict[tuple[str, str, str], float] = defaultdict(float)
     for key in sorted(cost):
         service, endpoint, name, *_ = key
-        certain = cost[key] - config.n_sigma * variance[key] ** 0.5
+        noise = config.n_sigma * variance[key] ** 0.5
+        certain = cost[key] - noise
         scores[service, endpoint, name] += max(certain, 0.0)
     return {key: score for key, score in scores.items() if score >= config.min_score}
 
@@ -131,25 +148,31 @@ def _support(comparison: Comparison) -> Counter[Key]:
     of them waits for others. Where all of an endpoint's excess was reassigned to it, it has none.
     """
     costs = comparison.costs
-    bad = comparison.bad.index
     failures = costs.failures
+    bad = comparison.bad.index
     failed = ~failures.masked & np.isin(failures.root, bad)
-    slow = np.isin(costs.time.root, np.setdiff1d(bad, failures.root[failed]))
+    not_failed = np.setdiff1d(bad, failures.root[failed])
+    slow = np.isin(costs.time.root, not_failed)
     account = np.append(failures.account[failed], _largest_excess(comparison, slow))
     keys = comparison.spans.keys
-    return Counter(keys[code] for code in costs.accounts.attributed_to[account])
+    codes = costs.accounts.attributed_to[account]
+    return Counter(keys[code] for code in codes)
 
 
 def _largest_excess(comparison: Comparison, which: NDArray) -> NDArray:
     """Return the account of the largest excess of time of each request, by a mask of the time."""
     time = comparison.costs.time
     usual = comparison.reference.cost_by_account
-    usual_ms = np.zeros((len(comparison.spans.keys), comparison.costs.accounts.caller.size))
-    usual_ms[usual.entry[usual.is_time], usual.account[usual.is_time]] = usual.mean[usual.is_time]
+    size = len(comparison.spans.keys), comparison.costs.accounts.caller.size
+    is_time = usual.is_time
+    usual_ms = np.zeros(size)
+    usual_ms[usual.entry[is_time], usual.account[is_time]] = usual.mean[is_time]
     excess = time.cost / 1e6 - usual_ms[time.entry, time.account]
     columns = {"root": time.root, "excess": excess, "account": time.account}
-    rising = pd.DataFrame(columns)[which].sort_values(["root", "excess", "account"])
-    return rising.drop_duplicates("root", keep="last")["account"].to_numpy()
+    rising = pd.DataFrame(columns)[which]
+    rising = rising.sort_values(["root", "excess", "account"])
+    largest = rising.drop_duplicates("root", keep="last")
+    return largest["account"].to_numpy()
 
 
 # ---- by deviations
@@ -160,14 +183,17 @@ def rank_by_deviations(
 ) -> list[Suspect]:
     """Return the suspects by what is not done as usual, from some kinds of `DEVIATION_KINDS`."""
     entries = comparison.costs.requests["entry"]
-    if not entries.isin(comparison.reference.cost_by_entry.index).any():
+    known = entries.isin(comparison.reference.cost_by_entry.index)
+    if not known.any():
         return []  # there is nothing to compare with
-    items = comparison.deviations[comparison.deviations["kind"].isin(kinds)]
+    items = comparison.deviations
+    items = items[items["kind"].isin(kinds)]
     keys = comparison.spans.keys
     found = rank_services(items, keys, comparison.config.caller_weight)
     scores = np.array([unusual.score for unusual in found])
     shares = scores / scores.sum()
-    sure = shipped("deviations")(scores, shares)
+    confidence_of = shipped("deviations")
+    confidences = confidence_of(scores, shares)
     evidence = items.drop(columns=["caller", "endpoint", "attributed_to"])
     return [
         Suspect(
@@ -179,5 +205,5 @@ def rank_by_deviations(
             share=float(share),
             by="deviations",
         )
-        for unusual, share, confidence in zip(found, shares, sure, strict=True)
+        for unusual, share, confidence in zip(found, shares, confidences, strict=True)
     ]

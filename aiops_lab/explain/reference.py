@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.checks import check_instance
+from aiops_lab.explain.accounts import AccountTable
 from aiops_lab.explain.attribution import (
     AccountMeans,
-    AccountTable,
     AttributedTraces,
     EndpointProfile,
     attribute_costs,

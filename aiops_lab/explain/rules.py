@@ -51,18 +51,18 @@ def _requests(spans: EncodedSpans, keys: dict[Key, int]) -> pd.DataFrame:
     -1), above (its row, or -1), trace, depth, times.
     """
     spans = replace(spans, end=np.minimum(spans.end, spans.last_ns))  # the age of open ones
-    parent = spans.ids.parent
-    self_ns = self_time_ns(spans.start, spans.end, parent)
+    self_ns = self_time_ns(spans.start, spans.end, spans.ids.parent)
     served = spans.select(spans.server)
     position = np.cumsum(spans.server) - 1  # of each request among the requests
-    above = spans.server_above[spans.server]
-    above = np.where(above >= 0, position[above], -1)
+    server_above = spans.server_above[spans.server]
+    is_called = server_above >= 0
+    above = np.where(is_called, position[server_above], -1)
     place, coded = pd.factorize(served.node)
     code = [keys.setdefault(spans.keys[node], len(keys)) for node in coded]
     node = np.array(code, dtype=np.int64)[place]
     columns = {
         "node": node,
-        "caller": np.where(above >= 0, node[above], -1),
+        "caller": np.where(is_called, node[above], -1),
         "above": above,
         "trace": served.ids.trace,
         "depth": _depth(above),
@@ -106,16 +106,19 @@ class _Tables(NamedTuple):
 
 def _compared(reference: Reference, abnormal: pd.DataFrame) -> _Tables:
     keys: dict[Key, int] = {}
-    before = _requests(reference.spans, keys)
     usual = reference.spans
+    before = _requests(usual, keys)
     spans = encode(check(abnormal), methods=usual.methods, addresses=usual.addresses)
     now = _requests(spans, keys)
     if before.empty:  # with nothing to compare with, nothing is abnormal
         now = now.iloc[:0].copy()
     now["z"] = _z(before, now["node"], now["ms"]).fillna(0.0)
-    now["bad"] = now["failed"] | (now["z"] > _SIGMAS)
-    bad_entry = now["bad"] & (now["above"] < 0)
-    now["abnormal"] = now["trace"].isin(now.loc[bad_entry, "trace"])
+    is_slow = now["z"] > _SIGMAS
+    now["bad"] = now["failed"] | is_slow
+    is_entry = now["above"] < 0
+    bad_entry = now["bad"] & is_entry
+    bad_traces = now.loc[bad_entry, "trace"]
+    now["abnormal"] = now["trace"].isin(bad_traces)
     return _Tables(before, now, keys)
 
 
@@ -125,8 +128,9 @@ def _z(before: pd.DataFrame, nodes: pd.Series, values: pd.Series) -> pd.Series:
     The name of `values` is their column; NaN where the node is not known from before.
     """
     usual = before.groupby("node")[str(values.name)]
+    mean = nodes.map(usual.mean())
     sd = usual.std(ddof=0).clip(lower=_MIN_SD_MS)
-    return (values - nodes.map(usual.mean())) / nodes.map(sd)
+    return (values - mean) / nodes.map(sd)
 
 
 def _ranked(scores: pd.Series, keys: dict[Key, int], votes: bool = False) -> list[Suspect]:
@@ -139,18 +143,27 @@ def _ranked(scores: pd.Series, keys: dict[Key, int], votes: bool = False) -> lis
     total = float(scores.sum())
     suspects = []
     for node, score in zip(scores.index.tolist(), scores.tolist(), strict=True):
-        service, endpoint = key = endpoints[node]
+        key = endpoints[node]
+        service, endpoint = key
         share = score / total
-        support = (int(score), int(total)) if votes else (0, 0)
-        suspects.append(
-            Suspect(service, endpoint, score, share, support, name=names[key], share=share)
+        suspect = Suspect(
+            service,
+            endpoint,
+            score,
+            confidence=share,
+            support=(int(score), int(total)) if votes else (0, 0),
+            name=names[key],
+            share=share,
         )
+        suspects.append(suspect)
     return sorted(suspects, key=lambda s: (-s.score, s.key))
 
 
 def _votes(chosen: pd.DataFrame, keys: dict[Key, int]) -> list[Suspect]:
     """Return the ranking in which the first row of each trace is a vote for its endpoint."""
-    return _ranked(chosen.drop_duplicates("trace")["node"].value_counts(), keys, votes=True)
+    first = chosen.drop_duplicates("trace")
+    votes = first["node"].value_counts()
+    return _ranked(votes, keys, votes=True)
 
 
 def _rule(rank: Callable[[_Tables], list[Suspect]]) -> RankingRule:
@@ -175,7 +188,8 @@ def at_random(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
     """
     tables = _compared(reference, abnormal)
     columns = abnormal[["span_id", "start", "duration_ms"]]
-    seed = int(pd.util.hash_pandas_object(columns, index=False).sum())
+    hashes = pd.util.hash_pandas_object(columns, index=False)
+    seed = int(hashes.sum())
     affected = set(tables.affected["node"])
     lots = {node: _lot(seed, key) for key, node in tables.keys.items() if node in affected}
     return _ranked(pd.Series(lots, dtype=float), tables.keys)
@@ -183,8 +197,10 @@ def at_random(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
 
 def _lot(seed: int, key: Key) -> float:
     """Return a number from 0 to 1, drawn for an endpoint."""
-    digest = sha256(repr((seed, key)).encode()).digest()
-    return (1.0 + int.from_bytes(digest[:6])) / 2**48
+    text = repr((seed, key))
+    digest = sha256(text.encode()).digest()
+    number = int.from_bytes(digest[:6])
+    return (1.0 + number) / 2**48
 
 
 @_rule
@@ -194,7 +210,8 @@ def entry(tables: _Tables) -> list[Suspect]:
     Assumes that what the user called is broken; right only where the entry itself is. The trivial
     answer of a benchmark in which faults are near the front (arXiv 2510.04711).
     """
-    return _votes(tables.affected.query("above < 0"), tables.keys)
+    entries = tables.affected.query("above < 0")
+    return _votes(entries, tables.keys)
 
 
 @_rule
@@ -204,7 +221,8 @@ def most_called(tables: _Tables) -> list[Suspect]:
     Assumes that the busiest fails first; a shared bystander that everybody calls is as busy. The
     trivial answer where a benchmark's faults are at hubs (arXiv 2510.04711).
     """
-    return _ranked(tables.affected["node"].value_counts(), tables.keys)
+    requests = tables.affected["node"].value_counts()
+    return _ranked(requests, tables.keys)
 
 
 # ---- rules of time and structure
@@ -218,7 +236,8 @@ def first_by_start(tables: _Tables) -> list[Suspect]:
     differ: an order of timestamps is no order of causes (Lamport 1978, doi 10.1145/359545.359563).
     """
     bad = tables.affected.query("bad")
-    return _votes(bad.sort_values(["start", "depth", "node"]), tables.keys)
+    bad = bad.sort_values(["start", "depth", "node"])
+    return _votes(bad, tables.keys)
 
 
 @_rule
@@ -255,12 +274,15 @@ def walk_down(tables: _Tables) -> list[Suspect]:
     reached. The traversal of CauseInfer (doi 10.1109/INFOCOM.2014.6848128), on traces.
     """
     now = tables.now
-    bad = now.query("bad and above >= 0").sort_values(["failed", "z", "end"], kind="stable")
+    bad = now.query("bad and above >= 0")
+    bad = bad.sort_values(["failed", "z", "end"], kind="stable")
     worst = np.full(len(now), -1)
     worst[bad["above"]] = bad.index  # of several calls the last one written stays: the worst
-    at = tables.affected.query("above < 0").index.to_numpy()
+    entries = tables.affected.query("above < 0")
+    at = entries.index.to_numpy()
     for _ in range(_DEEPEST):
-        at = np.where(worst[at] >= 0, worst[at], at)
+        below = worst[at]
+        at = np.where(below >= 0, below, at)
     return _votes(now.loc[at], tables.keys)
 
 
@@ -289,7 +311,9 @@ def self_z(tables: _Tables) -> list[Suspect]:
 
 def _largest_z(tables: _Tables, column: str) -> list[Suspect]:
     mean = tables.now.groupby("node")[column].mean()
-    return _ranked(_z(tables.before, mean.index.to_series(), mean), tables.keys)
+    nodes = mean.index.to_series()
+    scores = _z(tables.before, nodes, mean)
+    return _ranked(scores, tables.keys)
 
 
 @_rule
@@ -303,15 +327,19 @@ def baro(tables: _Tables) -> list[Suspect]:
     10.1145/3660805.
     """
     usual = _by_interval(tables.before).groupby("node")
+    now = _by_interval(tables.now).groupby("node")
     iqr = usual.quantile(0.75) - usual.quantile(0.25)
-    rise = _by_interval(tables.now).groupby("node").max() - usual.median()
-    return _ranked((rise / iqr.where(iqr > 0, 1.0)).max(axis=1), tables.keys)
+    iqr = iqr.where(iqr > 0, 1.0)
+    rise = now.max() - usual.median()
+    scores = (rise / iqr).max(axis=1)
+    return _ranked(scores, tables.keys)
 
 
 def _by_interval(requests: pd.DataFrame) -> pd.DataFrame:
     """Return mean latency (ms) and share of failures by node and interval."""
     interval = requests["end"] // _INTERVAL_NS
-    return requests.groupby(["node", interval])[["ms", "failed"]].mean()
+    by_interval = requests.groupby(["node", interval])
+    return by_interval[["ms", "failed"]].mean()
 
 
 # ---- the spectrum
@@ -326,7 +354,8 @@ def ochiai(tables: _Tables) -> list[Suspect]:
     MicroRank: Yu et al. 2021, doi 10.1145/3442381.3449905.
     """
     ef, nf, ep = _spectrum(tables)
-    return _ranked(ef / np.sqrt((ef + nf) * (ef + ep)), tables.keys)
+    agreement = ef / np.sqrt((ef + nf) * (ef + ep))
+    return _ranked(agreement, tables.keys)
 
 
 @_rule
@@ -335,7 +364,8 @@ def dstar(tables: _Tables) -> list[Suspect]:
     10.1109/TR.2013.2285319.
     """
     ef, nf, ep = _spectrum(tables)
-    return _ranked(ef**2 / np.maximum(ep + nf, 1e-7), tables.keys)
+    disagreement = np.maximum(ep + nf, 1e-7)
+    return _ranked(ef**2 / disagreement, tables.keys)
 
 
 def _spectrum(tables: _Tables) -> tuple[pd.Series, pd.Series, pd.Series]:
@@ -347,10 +377,14 @@ def _spectrum(tables: _Tables) -> tuple[pd.Series, pd.Series, pd.Series]:
     bad = now[is_bad]
     # ids of two recordings may be the same
     earlier = before.assign(trace=-1 - before["trace"])
+    good = pd.concat([now[~is_bad], earlier])
     weight, touched = _pagerank(bad, len(keys), 0.5)
-    weight_good, touched_good = _pagerank(pd.concat([now[~is_bad], earlier]), len(keys), 1.0)
-    nf = weight * (bad["trace"].nunique() - touched)
-    return pd.Series(weight * touched), pd.Series(nf), pd.Series(weight_good * touched_good)
+    weight_good, touched_good = _pagerank(good, len(keys), 1.0)
+    untouched = bad["trace"].nunique() - touched
+    ef = weight * touched
+    nf = weight * untouched
+    ep = weight_good * touched_good
+    return pd.Series(ef), pd.Series(nf), pd.Series(ep)
 
 
 def _pagerank(requests: pd.DataFrame, width: int, by_kind: float) -> tuple[NDArray, NDArray]:
@@ -362,9 +396,11 @@ def _pagerank(requests: pd.DataFrame, width: int, by_kind: float) -> tuple[NDArr
     """
     if requests.empty:
         return np.zeros(width), np.zeros(width)
-    requests = requests.assign(trace=pd.factorize(requests["trace"])[0])
+    trace, _ = pd.factorize(requests["trace"])
+    requests = requests.assign(trace=trace)
+    calls = requests[requests["caller"] >= 0]
     t, o = _pairs(requests, "trace", "node")
-    caller, callee = _pairs(requests[requests["caller"] >= 0], "caller", "node")
+    caller, callee = _pairs(calls, "caller", "node")
     n_t = np.bincount(t)
     n_o = np.bincount(o, minlength=width)
     out = np.bincount(caller, minlength=width)
@@ -373,19 +409,24 @@ def _pagerank(requests: pd.DataFrame, width: int, by_kind: float) -> tuple[NDArr
     rank = np.full(width, 1 / (width + size))
     of_trace = np.full(size, 1 / (width + size))
     for _ in range(_ROUNDS):
-        from_calls = np.bincount(callee, rank[caller] / out[caller], minlength=width)
-        from_traces = np.bincount(o, of_trace[t] / n_t[t], minlength=width)
-        from_nodes = np.bincount(t, rank[o] / n_o[o])
+        by_call = rank[caller] / out[caller]
+        by_trace = of_trace[t] / n_t[t]
+        by_node = rank[o] / n_o[o]
+        from_calls = np.bincount(callee, by_call, minlength=width)
+        from_traces = np.bincount(o, by_trace, minlength=width)
+        from_nodes = np.bincount(t, by_node)
         rank = _DAMPING * (from_traces + _BY_CALLS * from_calls)
         of_trace = _DAMPING * from_nodes + (1 - _DAMPING) * prefer
         rank = rank / rank.max()
         of_trace = of_trace / of_trace.max()
-    return rank * rank.sum() / np.count_nonzero(n_o), n_o
+    touched = np.count_nonzero(n_o)
+    return rank * rank.sum() / touched, n_o
 
 
 def _pairs(requests: pd.DataFrame, *columns: str) -> NDArray:
     """Return the distinct values of columns that occur together, in order, shape (columns, n)."""
-    pairs = requests[[*columns]].drop_duplicates().sort_values([*columns])
+    values = requests[[*columns]]
+    pairs = values.drop_duplicates().sort_values([*columns])
     return pairs.to_numpy().T
 
 
@@ -398,7 +439,9 @@ def _preference(trace: NDArray, node: NDArray, by_kind: float) -> NDArray:
     _, which, alike = np.unique(kind, return_inverse=True, return_counts=True)
     rare = 1 / alike[which]
     short = 1 / length
-    return by_kind * rare / rare.sum() + (1 - by_kind) * short / short.sum()
+    of_rare = by_kind * rare / rare.sum()
+    of_short = (1 - by_kind) * short / short.sum()
+    return of_rare + of_short
 
 
 # Every rule by its name in tables; a user rule enters a comparison as one more function.

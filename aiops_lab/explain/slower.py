@@ -32,8 +32,10 @@ def log_times(self_ns: pd.Series, config: RcaConfig) -> pd.DataFrame:
 
     `min_self_ms` is added to each, so that a jitter of the clock is no multiple of nothing.
     """
-    logs = np.log(self_ns / 1e6 + config.min_self_ms)
-    return logs.groupby(level=0).agg(n="size", mean="mean", var="var")
+    self_ms = self_ns / 1e6
+    logs = np.log(self_ms + config.min_self_ms)
+    by_account = logs.groupby(level=0)
+    return by_account.agg(n="size", mean="mean", var="var")
 
 
 def certainly_slower(usual: pd.DataFrame, now: pd.DataFrame, config: RcaConfig) -> pd.Series:
@@ -46,11 +48,15 @@ def certainly_slower(usual: pd.DataFrame, now: pd.DataFrame, config: RcaConfig) 
     """
     both = now.join(usual.add_suffix("_usual"), how="inner")
     both = both[_can_be_asked(both, config)]
-    square = both["var"] / both["n"]
-    square_usual = both["var_usual"] / both["n_usual"]
-    freedom = _freedom(square, both["n"], square_usual, both["n_usual"])
-    reach = student(one_of_many(config.n_sigma, len(both)), freedom)
-    least = both["mean"] - both["mean_usual"] - reach * np.sqrt(square + square_usual)
+    n = both["n"]
+    usual_n = both["n_usual"]
+    square = both["var"] / n
+    square_usual = both["var_usual"] / usual_n
+    freedom = _freedom(square, n, square_usual, usual_n)
+    z = one_of_many(config.n_sigma, len(both))
+    standard_error = np.sqrt(square + square_usual)
+    longer = both["mean"] - both["mean_usual"]
+    least = longer - student(z, freedom) * standard_error
     return 1 - np.exp(-least.clip(lower=0.0))
 
 
@@ -58,17 +64,19 @@ def _freedom(
     square: pd.Series, n: pd.Series, square_usual: pd.Series, usual_n: pd.Series
 ) -> pd.Series:
     """Return the degrees of freedom (Welch and Satterthwaite) of two squared standard errors."""
-    parts = square**2 / (n - 1) + square_usual**2 / (usual_n - 1)
-    freedom = (square + square_usual) ** 2 / parts
+    part = square**2 / (n - 1)
+    usual_part = square_usual**2 / (usual_n - 1)
+    freedom = (square + square_usual) ** 2 / (part + usual_part)
     return freedom.fillna(n - 1.0)  # nothing scatters
 
 
 def _can_be_asked(both: pd.DataFrame, config: RcaConfig) -> pd.Series:
     """Return of which accounts only the times can prove anything, and enough are known."""
+    n = both["n"]
     usual_n = both["n_usual"]
     known = usual_n >= max(config.min_requests, FEWEST)
-    enough = both["n"] >= max(config.min_count, FEWEST)
-    return known & enough & are_few(both["n"], usual_n, config)
+    enough = n >= max(config.min_count, FEWEST)
+    return known & enough & are_few(n, usual_n, config)
 
 
 def are_few(n: Any, usual_n: Any, config: RcaConfig) -> Any:
@@ -76,7 +84,8 @@ def are_few(n: Any, usual_n: Any, config: RcaConfig) -> Any:
     both are numbers, or columns of numbers.
     """
     least_now, _ = wilson(n, n, config.n_sigma)
-    _, most_usual = wilson((1 - config.quantile) * usual_n, usual_n, config.n_sigma)
+    usual_k = (1 - config.quantile) * usual_n
+    _, most_usual = wilson(usual_k, usual_n, config.n_sigma)
     return least_now <= most_usual
 
 
@@ -90,7 +99,9 @@ def one_of_many(z: float, comparisons: int) -> float:
     [3.0, 3.585, 4.197]
     """
     chance = normal_tail(z) / max(comparisons, 1)
-    return max(z, -NormalDist().inv_cdf(max(chance, 1e-300)))
+    chance = max(chance, 1e-300)
+    quantile = -NormalDist().inv_cdf(chance)
+    return max(z, quantile)
 
 
 def student(z: float, freedom: pd.Series) -> pd.Series:

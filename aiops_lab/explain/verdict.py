@@ -29,14 +29,17 @@ def build_verdict(comparison: Comparison, suspects: list[Suspect]) -> Verdict:
     requests = comparison.costs.requests
     trace_id = comparison.spans.texts("trace_id", requests.index.to_numpy())
     requests = requests.assign(trace_id=trace_id)
-    traces = requests["trace_id"].loc[comparison.bad.index].unique()
+    bad = requests.loc[comparison.bad.index]
+    traces = bad["trace_id"].unique()
+    samples = _samples(suspects[0], comparison, requests) if suspects else []
+    steps = _steps(comparison, rows, suspects, affected)
     return Verdict(
         suspects=tuple(suspects),
         affected=tuple(affected),
-        steps=tuple(_steps(comparison, rows, suspects, affected)),
+        steps=tuple(steps),
         ledger=tuple(rows),
         endpoints=tuple(endpoints.to_dict("records")),
-        sample_traces=tuple(_samples(suspects[0], comparison, requests)) if suspects else (),
+        sample_traces=tuple(samples),
         total_traces=len(traces),
         traces=tuple(traces[: comparison.config.max_traces]),
     )
@@ -61,21 +64,24 @@ class Served(NamedTuple):
 def _served(costs: CostTable, codes: NDArray) -> Served:
     table = costs.endpoints.reindex(codes)
     counted = {name: np.nan_to_num(table[name].to_numpy()) for name in Served._fields}
-    return Served(**counted | {"var": table["var"].to_numpy()})
+    counted["var"] = table["var"].to_numpy()
+    return Served(**counted)
 
 
 def _endpoints(comparison: Comparison) -> pd.DataFrame:
     """Return each endpoint usual and now, whether it is degraded, and the share of all excess that
     originated there.
     """
-    reference = comparison.reference
-    codes = np.union1d(reference.costs.endpoints.index, comparison.costs.endpoints.index)
-    usual = _served(reference.costs, codes)
-    now = _served(comparison.costs, codes)
+    usual_costs = comparison.reference.costs
+    costs = comparison.costs
+    codes = np.union1d(usual_costs.endpoints.index, costs.endpoints.index)
+    usual = _served(usual_costs, codes)
+    now = _served(costs, codes)
     names = comparison.display_names[codes]
     routes = np.array([route for _, route in comparison.spans.keys], dtype=object)
     excess = _excess_by_name(comparison)
     originated = np.array([excess[name] for name in names])
+    whole_excess = sum(excess.values()) or 1.0
     columns = {
         "endpoint": names,
         "service": comparison.services[codes],
@@ -88,9 +94,10 @@ def _endpoints(comparison: Comparison) -> pd.DataFrame:
         "now_failed": now.failed / np.maximum(now.n, 1),
         "unanswered": now.unanswered.astype(int),
         "degraded": _degraded(usual, now, comparison.config),
-        "share": originated / (sum(excess.values()) or 1.0),
+        "share": originated / whole_excess,
     }
-    return pd.DataFrame(columns, index=codes).sort_values("endpoint")
+    table = pd.DataFrame(columns, index=codes)
+    return table.sort_values("endpoint")
 
 
 def _excess_by_name(comparison: Comparison) -> dict[str, float]:
@@ -107,8 +114,11 @@ def _degraded(usual: Served, now: Served, config: RcaConfig) -> NDArray:
     unanswered requests.
     """
     answers = (usual.n > 0) & (now.n > 0)
-    worse = _is_slower(usual, now, config) | _fails_more(usual, now, config)
-    return (answers & worse) | (now.unanswered >= config.min_unanswered)
+    slower = _is_slower(usual, now, config)
+    fails_more = _fails_more(usual, now, config)
+    worse = answers & (slower | fails_more)
+    hangs = now.unanswered >= config.min_unanswered
+    return worse | hangs
 
 
 def _is_slower(usual: Served, now: Served, config: RcaConfig) -> NDArray:
@@ -120,30 +130,26 @@ def _is_slower(usual: Served, now: Served, config: RcaConfig) -> NDArray:
     rise = now.ms - usual.ms
     usual_variance = usual.var / np.maximum(usual.n, 1)
     variance = usual_variance + now.var / np.maximum(now.n, 1)
-    significant = rise > config.n_sigma * np.sqrt(variance)
+    noise = config.n_sigma * np.sqrt(variance)
     least = np.maximum(config.degraded_ratio * usual.ms, config.degraded_ms)
     enough = now.n >= config.min_requests
-    return significant & (rise > least) & enough
+    return (rise > noise) & (rise > least) & enough
 
 
 def _fails_more(usual: Served, now: Served, config: RcaConfig) -> NDArray:
     n_usual = np.maximum(usual.n, 1)
     n_now = np.maximum(now.n, 1)
-    rise = now.failed / n_now - usual.failed / n_usual
+    usual_share = usual.failed / n_usual
+    rise = now.failed / n_now - usual_share
     both = (usual.failed + now.failed + 1) / (n_usual + n_now + 2)
     variance = both * (1 - both) * (1 / n_usual + 1 / n_now)
-    significant = rise > config.n_sigma * np.sqrt(variance)
-    large = rise > config.degraded_share
-    return significant & large
+    noise = config.n_sigma * np.sqrt(variance)
+    return (rise > noise) & (rise > config.degraded_share)
 
 
 def _affected(causes: list[Suspect], comparison: Comparison, endpoints: pd.DataFrame) -> list[str]:
     """Return the degraded endpoints among the cause and those that wait for it, nearest first."""
-    keys = comparison.spans.keys
-    calls = calls_of(comparison.spans)
-    callers: dict[Key, set[Key]] = defaultdict(set)
-    for caller, callee in set(zip(calls["caller"], calls["callee"], strict=True)):
-        callers[keys[callee]].add(keys[caller])
+    callers = _callers(comparison.spans)
     order = [cause.key for cause in causes]
     for key in order:  # grows while it is walked
         order += sorted(callers[key] - set(order))
@@ -151,6 +157,17 @@ def _affected(causes: list[Suspect], comparison: Comparison, endpoints: pd.DataF
     rows = bad[["service", "route", "endpoint"]].itertuples(index=False)
     names = {(service, route): name for service, route, name in rows}
     return [names[key] for key in order if key in names]
+
+
+def _callers(spans: EncodedSpans) -> dict[Key, set[Key]]:
+    """Return the endpoints that call each endpoint."""
+    keys = spans.keys
+    calls = calls_of(spans)
+    pairs = set(zip(calls["caller"], calls["callee"], strict=True))
+    callers: dict[Key, set[Key]] = defaultdict(set)
+    for caller, callee in pairs:
+        callers[keys[callee]].add(keys[caller])
+    return callers
 
 
 # ---- traces that show it
@@ -180,16 +197,19 @@ def _spans_at(key: Key, spans: EncodedSpans) -> dict[int, int]:
     """
     codes = [code for code, other in enumerate(spans.keys) if other == key]
     mine = np.flatnonzero(np.isin(spans.node, codes))
-    mine = mine[np.lexsort((mine, ~spans.client[mine], spans.server[mine]))]
-    return dict(zip(spans.ids.trace[mine].tolist(), mine.tolist(), strict=True))
+    is_client = spans.client[mine]
+    is_server = spans.server[mine]
+    mine = mine[np.lexsort((mine, ~is_client, is_server))]
+    traces = spans.ids.trace[mine].tolist()
+    return dict(zip(traces, mine.tolist(), strict=True))
 
 
 def _sample(at: int, comparison: Comparison) -> TableRow:
     """Return what happened in the trace of the span at one position, and at that span."""
     spans = comparison.spans
-    ids = spans.ids
+    trace = spans.ids.trace
     names = comparison.display_names
-    requests = spans.server & (ids.trace == ids.trace[at])
+    requests = spans.server & (trace == trace[at])
     chain = names[spans.node[requests]]
     return {
         "root_endpoint": names[spans.node[at]],
@@ -202,7 +222,8 @@ def _sample(at: int, comparison: Comparison) -> TableRow:
 def _kind_of(at: int, spans: EncodedSpans) -> str:
     """Return how a span went wrong: "timeout", "error" or "slow"."""
     parent = spans.ids.parent[at]
-    unanswered = spans.end[at] == NEVER or spans.status[at] == 0
+    is_open = spans.end[at] == NEVER
+    unanswered = is_open or spans.status[at] == 0
     given_up = parent >= 0 and spans.status[parent] == 0
     if unanswered or given_up:
         return "timeout"
@@ -272,9 +293,10 @@ def _suspect_row(suspect: Suspect) -> TableRow:
 def _reason(first: Suspect) -> str:
     if first.by == "deviations":
         shown = [f"{item['kind']} of {item['account']}" for item in first.evidence[:3]]
+        distinct = ", ".join(dict.fromkeys(shown))
         return (
             "customers lost too little to tell, but its service deviates most from what is usual "
-            f"({', '.join(dict.fromkeys(shown))})"
+            f"({distinct})"
         )
     k, n = first.support
     originated = f"{first.share:.0%} of the excess originated there"

@@ -68,17 +68,37 @@ def name_callees(
     if not calls.size:
         return places, addresses
     callee = _answered_by(service, server, ids().parent)[calls]
-    pairs = pd.DataFrame({"caller": service[calls], "address": peer[calls], "callee": callee})
-    _learn(pairs[callee >= 0].drop_duplicates(), places, addresses)
-    names = [*dict.fromkeys([*services, *filter(None, addresses.values())])]
-    code = {name: number for number, name in enumerate(names)}
-    pair, distinct = pd.MultiIndex.from_frame(pairs[["caller", "address"]]).factorize()
-    usual = [addresses.get((services[a], peers[b]), SEVERAL) for a, b in distinct]
-    usual_code = np.array([code.get(name, -1) for name in usual])
-    reached = np.where(callee >= 0, callee, usual_code[pair])
+    columns = {
+        "caller": service[calls],
+        "address": peer[calls],
+        "callee": callee,
+    }
+    pairs = pd.DataFrame(columns)
+    answered = pairs[callee >= 0].drop_duplicates()
+    _learn(answered, places, addresses)
+    known = filter(None, addresses.values())
+    names = [*dict.fromkeys([*services, *known])]
+    usual = _usual_callees(pairs, places, addresses, names)
+    reached = np.where(callee >= 0, callee, usual)
+    is_known = reached >= 0
     named = peer.copy()
-    named[calls[reached >= 0]] = len(peers) + reached[reached >= 0]
+    named[calls[is_known]] = len(peers) + reached[is_known]
     return places._replace(peer=named, peers=[*peers, *names]), addresses
+
+
+def _usual_callees(
+    pairs: pd.DataFrame, places: Places, addresses: Addresses, names: list[str]
+) -> NDArray:
+    """Return for each pair of caller and address who answers there: a position in `names`, or -1
+    where that is not known.
+    """
+    code = {name: number for number, name in enumerate(names)}
+    index = pd.MultiIndex.from_frame(pairs[["caller", "address"]])
+    pair, distinct = index.factorize()
+    keys = [(places.services[caller], places.peers[address]) for caller, address in distinct]
+    usual = [addresses.get(key, SEVERAL) for key in keys]
+    usual_code = np.array([code.get(name, -1) for name in usual])
+    return usual_code[pair]
 
 
 def _answered_by(service: NDArray, server: NDArray, parent: NDArray) -> NDArray:

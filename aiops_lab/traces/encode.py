@@ -5,8 +5,7 @@ The ids of traces and spans are parsed when they are first asked for: a calm rec
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -15,18 +14,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aiops_lab.endpoints import fold, join_method, split_method
 from aiops_lab.spans import KINDS, SERVING, Key
 from aiops_lab.traces.callees import Addresses, Places, name_callees
 from aiops_lab.traces.ids import Ids, Parents, copies_of, find_parents, parse_ids
+from aiops_lab.traces.routes import Recorded, endpoints_of, first_methods
 
 NEVER = np.iinfo(np.int64).max
 
 NO_STATUS = -1  # of a span that has no HTTP status, so neither a failure nor a lost answer
-
-APART = ("HEAD", "OPTIONS")  # methods that are always named: they do not do what the route does
-
-MAX_ROUTE, MAX_AMBIGUOUS = 1_000, 2  # characters, and parameters with several ways to match
 
 NO_PEER = "?"  # the called service of a client span that names none
 
@@ -95,16 +90,19 @@ class EncodedSpans:
     def ids(self) -> Ids:
         """Traces and parents; a parent that is not among these spans is none."""
         every = self.source.ids
-        return Ids(every.trace[self.row], self.parent, every.has_parent[self.row])
+        return Ids(
+            trace=every.trace[self.row], parent=self.parent, has_parent=every.has_parent[self.row]
+        )
 
     @cached_property
     def parent(self) -> NDArray:
         """The position of each span's parent, -1 for one that is not among these spans."""
         every = self.source.parents.position
-        if self.row.size == every.size:  # all rows, in their order
+        size = self.row.size
+        if size == every.size:  # all rows, in their order
             return every
         place = np.full(every.size + 1, -1)  # the last entry is the place of "no parent"
-        place[self.row] = np.arange(self.row.size)
+        place[self.row] = np.arange(size)
         return place[every[self.row]]
 
     def tops(self) -> NDArray:
@@ -114,7 +112,8 @@ class EncodedSpans:
         """
         consumes = self.server & self.queued
         parent = np.where(consumes, -1, self.ids.parent)
-        top = np.where(parent >= 0, parent, np.arange(parent.size))
+        itself = np.arange(parent.size)
+        top = np.where(parent >= 0, parent, itself)
         for _ in range(parent.size.bit_length()):  # each step doubles the height; a cycle ends, too
             above = top[top]
             if (above == top).all():
@@ -127,8 +126,10 @@ class EncodedSpans:
         """The position of the nearest server span above each span, -1 for none."""
         size = self.row.size
         is_small = size <= np.iinfo(np.int32).max
-        parent: NDArray = self.parent.astype(np.int32 if is_small else np.int64)
-        stops = self.server | (parent < 0)
+        integer = np.int32 if is_small else np.int64
+        parent: NDArray = self.parent.astype(integer)
+        has_none = parent < 0
+        stops = self.server | has_none
         nearest = parent.copy()
         nearest[stops] = np.flatnonzero(stops)
         for _ in range(size.bit_length()):  # each turn doubles the distance, cycles end too
@@ -137,7 +138,8 @@ class EncodedSpans:
                 break
             nearest = further
         above = nearest[parent]
-        above[(parent < 0) | ~self.server[above]] = -1
+        is_server = self.server[above]
+        above[has_none | ~is_server] = -1
         return above.astype(np.int64)
 
     @cached_property
@@ -155,8 +157,10 @@ class EncodedSpans:
     @property
     def last_ns(self) -> int:
         """When the recording ended (Unix ns): with its last start or end; 0 without spans."""
-        last_end = self.end.max(initial=0, where=self.end != NEVER)
-        return int(max(self.start.max(initial=0), last_end))
+        has_ended = self.end != NEVER
+        last_start = self.start.max(initial=0)
+        last_end = self.end.max(initial=0, where=has_ended)
+        return int(max(last_start, last_end))
 
     def texts(self, column: str, at: NDArray) -> NDArray:
         """Return a column of the frame as objects, for the spans at some positions."""
@@ -166,7 +170,8 @@ class EncodedSpans:
     def select(self, mask: NDArray) -> EncodedSpans:
         """Return the spans of a mask; a parent that is not among them is none."""
         at = np.flatnonzero(mask)
-        return replace(self, **{name: getattr(self, name)[at] for name in ARRAYS})
+        arrays = {name: getattr(self, name)[at] for name in ARRAYS}
+        return replace(self, **arrays)
 
     def as_of(self, since_ns: int, until_ns: int) -> EncodedSpans:
         """Return the spans as they stood at `until_ns`, without those that ended before `since_ns`.
@@ -174,7 +179,8 @@ class EncodedSpans:
         What ended later is open, what started later is not there.
         """
         started = self.start < until_ns
-        seen = self.select(started & (self.end >= since_ns))
+        reaches = self.end >= since_ns
+        seen = self.select(started & reaches)
         later = seen.end >= until_ns
         return replace(
             seen,
@@ -186,21 +192,24 @@ class EncodedSpans:
     def only_own_keys(self) -> EncodedSpans:
         """Return the same spans with codes for the endpoints that they are about, and no others."""
         node, known = pd.factorize(self.node)
-        return replace(self, node=node, keys=[self.keys[code] for code in known])
+        keys = [self.keys[code] for code in known]
+        return replace(self, node=node, keys=keys)
 
     def split(self, one: NDArray, other: NDArray) -> tuple[EncodedSpans, EncodedSpans]:
         """Return the spans of two masks that exclude each other, with the same codes, and with none
         for the endpoints that neither is about.
         """
-        both = self.select(one | other).only_own_keys()
-        is_one = one[one | other]
+        either = one | other
+        both = self.select(either).only_own_keys()
+        is_one = one[either]
         return both.select(is_one), both.select(~is_one)
 
     def to_rows(self) -> pd.DataFrame:
         """Return the rows of the frame as the spans stand: what `as_of` opened has no result."""
         frame = self.source.frame
         rows = frame.iloc[self.row].reset_index(drop=True)
-        opened = rows["duration_ms"].notna() & (self.end == NEVER)
+        has_ended = rows["duration_ms"].notna()
+        opened = has_ended & (self.end == NEVER)
         if len(rows) == len(frame) and not opened.any():
             return frame
         rows.loc[opened, ["duration_ms", "status"]] = [np.nan, 0]
@@ -232,13 +241,14 @@ def encode(
     """
     source = EncodedFrame(frame)
     at = _placed(source, keys, addresses or {})
-    first_methods = _first_methods(at.places, at.first, methods or {}, keys)
-    about = _routed(at.places, keys, first_methods)
+    named_alone = first_methods(at.places, at.first, methods or {}, keys)
+    about = endpoints_of(at.places, keys, named_alone)
     every = dict.fromkeys([*keys, *about])
     codes = {key: code for code, key in enumerate(every)}
     node = np.array([codes[key] for key in about], dtype=np.int64)
     start = start_ns(frame)
-    consumer, producer = at.is_kind("consumer"), at.is_kind("producer")
+    consumer = at.is_kind("consumer")
+    producer = at.is_kind("producer")
     spans = EncodedSpans(
         source=source,
         row=np.arange(len(frame)),
@@ -256,7 +266,7 @@ def encode(
         service=at.service,
         keys=list(codes),
         services=at.services,
-        methods=first_methods,
+        methods=named_alone,
         addresses=at.addresses,
     )
     copies = copies_of(frame, start, at.place)
@@ -293,23 +303,30 @@ def _placed(
     recorded, addresses = _whom(source, kind, keys, addresses)
     service, services, peer, peers = recorded
     has_peer = peer >= 0
-    calls = kind == _KINDS.index("client")
+    client = _KINDS.index("client")
+    calls = kind == client
     calls |= (kind == _KINDS.index("producer")) & has_peer
-    called = np.where(calls, _KINDS.index("client"), kind)
+    called = np.where(calls, client, kind)
     owners = [*services, NO_PEER, *peers]
     peer += len(services) + 1  # without one: NO_PEER
     owner = np.where(calls, peer, service)
     endpoint, endpoints = pd.factorize(frame["endpoint"])
     method, methods = _methods(frame)
-    shape = len(_KINDS), len(owners), max(len(endpoints), 1), len(methods)
-    place = _joint_code((called, owner, endpoint, method), shape)
-    place, distinct = pd.factorize(place, sort=True)
-    first = np.full(len(distinct), len(place))
-    np.minimum.at(first, place, np.arange(len(place)))
+    shape = (
+        len(_KINDS),
+        len(owners),
+        max(len(endpoints), 1),
+        len(methods),
+    )
+    code = _joint_code((called, owner, endpoint, method), shape)
+    place, distinct = pd.factorize(code, sort=True)
+    parts = np.unravel_index(distinct, shape)
     places = [
         Recorded(_KINDS[kind], owners[owner], str(endpoints[endpoint]), methods[method])
-        for kind, owner, endpoint, method in zip(*np.unravel_index(distinct, shape), strict=True)
+        for kind, owner, endpoint, method in zip(*parts, strict=True)
     ]
+    first = np.full(len(distinct), len(place))
+    np.minimum.at(first, place, np.arange(len(place)))
     return _Placed(kind, service, services, has_peer, addresses, place, places, first)
 
 
@@ -332,13 +349,18 @@ def _whom(
     frame = source.frame
     service, services = pd.factorize(frame["service"])
     peer, peers = pd.factorize(frame["peer"])
-    names = [str(name) for name in services]
-    client, server = (kind == _KINDS.index(name) for name in ("client", "server"))
-    serves = np.zeros(len(names), dtype=bool)
+    recorded = Places(
+        service,
+        services=[str(name) for name in services],
+        peer=peer,
+        peers=[str(name) for name in peers],
+    )
+    client = kind == _KINDS.index("client")
+    server = kind == _KINDS.index("server")
+    serves = np.zeros(len(services), dtype=bool)
     serves[service[server]] = True
-    serving = {names[code] for code in np.flatnonzero(serves)}
+    serving = {recorded.services[code] for code in np.flatnonzero(serves)}
     serving.update(service for service, _ in keys)
-    recorded = Places(service, names, peer, [str(name) for name in peers])
     return name_callees(recorded, client, server, lambda: source.ids, serving, addresses)
 
 
@@ -354,7 +376,8 @@ def _methods(frame: pd.DataFrame) -> tuple[NDArray, list[str]]:
 def _kind_codes(kinds: pd.Series) -> NDArray:
     """Return the position in `_KINDS` of each kind."""
     code, known = pd.factorize(kinds)
-    return pd.Index(_KINDS).get_indexer(known).astype(np.int8)[code]
+    position = pd.Index(_KINDS).get_indexer(known)
+    return position.astype(np.int8)[code]
 
 
 # ---- columns of a frame
@@ -362,25 +385,29 @@ def _kind_codes(kinds: pd.Series) -> NDArray:
 
 def start_ns(frame: pd.DataFrame) -> NDArray:
     """Return the starts in Unix nanoseconds."""
-    return frame["start"].to_numpy("datetime64[ns]").astype(np.int64)
+    start = frame["start"].to_numpy("datetime64[ns]")
+    return start.astype(np.int64)
 
 
 def end_ns(frame: pd.DataFrame) -> NDArray:
     """Return the ends in Unix nanoseconds, NEVER for spans that are still open."""
-    return _after_start(frame, frame["duration_ms"].to_numpy())
+    duration_ms = frame["duration_ms"].to_numpy()
+    return _after_start(frame, duration_ms)
 
 
 def _first_byte_ns(frame: pd.DataFrame) -> NDArray:
     """Return when the answers began in Unix nanoseconds, NEVER where that is not known."""
     if "first_byte_ms" not in frame:
         return np.full(len(frame), NEVER)
-    return _after_start(frame, frame["first_byte_ms"].to_numpy(dtype=float, na_value=np.nan))
+    later_ms = frame["first_byte_ms"].to_numpy(dtype=float, na_value=np.nan)
+    return _after_start(frame, later_ms)
 
 
 def _after_start(frame: pd.DataFrame, later_ms: NDArray) -> NDArray:
     """Return the moments so much later than the starts, in Unix ns; NEVER for NaN."""
     known = ~np.isnan(later_ms)
-    later_ns = np.rint(np.where(known, later_ms, 0.0) * 1e6).astype(np.int64)
+    known_ms = np.where(known, later_ms, 0.0)
+    later_ns = np.rint(known_ms * 1e6).astype(np.int64)
     return np.where(known, start_ns(frame) + later_ns, NEVER)
 
 
@@ -401,122 +428,6 @@ def is_failed(frame: pd.DataFrame) -> NDArray:
     return np.array(bad & closed, dtype=bool)
 
 
-# ---- names of endpoints
-
-
-class Recorded(NamedTuple):
-    """What a span was recorded as, in words; the service of a client span is the called one."""
-
-    kind: str
-    service: str
-    endpoint: str
-    method: str
-
-
-def _first_methods(
-    places: list[Recorded], first: NDArray, before: Mapping[Key, str], keys: Sequence[Key]
-) -> dict[Key, str]:
-    """Return the method whose requests are named by the route alone, of each (service, route).
-
-    That is the one that was seen first, as served or, where nothing is known of the service, as
-    called: so a name stays when a second method appears, which becomes "POST /users".
-
-    Parameters
-    ----------
-    places : list of Recorded
-        The distinct places of the spans.
-    first : array
-        The first span at each place.
-    before : dict
-        What is known already.
-    keys : sequence of (service, endpoint)
-        The endpoints that are known already.
-    """
-    found = dict(before)
-    in_order = [places[at] for at in np.argsort(first, kind="stable")]
-    served = [place for place in in_order if place.kind != "client"]
-    called = [place for place in in_order if place.kind == "client"]
-    route = _route_of(places, keys)
-    for place in (*served, *called):
-        if place.method and place.method not in APART:
-            found.setdefault((place.service, route(place)), place.method)
-    return found
-
-
-def _routed(places: list[Recorded], keys: Sequence[Key], methods: Mapping[Key, str]) -> list[Key]:
-    """Return the endpoint of each place: its route, with the method where the route has others.
-
-    The path of a call becomes the route that the called service is known for: a client sees
-    ``/orders/17`` where the service has ``/orders/<id>``. A path that is known itself stays; ids in
-    a path that no route explains are folded, as in `aiops_lab.endpoints`.
-    """
-    route = _route_of(places, keys)
-    served = [place for place in places if place.kind != "client"]
-    silent = {(place.service, place.endpoint) for place in served if not place.method}
-
-    def key(place: Recorded) -> Key:
-        bare = place.service, route(place)
-        is_bare = place.method in ("", methods.get(bare, ""))
-        if place.kind == "client" and bare in silent:  # its service tells no methods
-            is_bare = True
-        return bare if is_bare else (place.service, join_method(place.method, bare[1]))
-
-    return [key(place) for place in places]
-
-
-def _route_of(places: list[Recorded], keys: Sequence[Key]) -> Callable[[Recorded], str]:
-    """Return the function that gives the route of a place, of a call that of the called service."""
-    known = {(service, split_method(endpoint)[1]) for service, endpoint in keys}
-    known.update(keys)
-    known.update((place.service, place.endpoint) for place in places if place.kind != "client")
-    routes = [key for key in sorted(known) if _has_parameters(key[1])]
-    patterns = {key: _pattern(key[1]) for key in routes}
-
-    def route(place: Recorded) -> str:
-        service, path = place.service, place.endpoint
-        if place.kind != "client" or (service, path) in known:
-            return path
-        mine = (key for key in routes if key[0] == service)
-        fits = (key[1] for key in mine if patterns[key].fullmatch(path))
-        found = next(fits, None) if len(path) <= MAX_ROUTE else None
-        if found is not None:
-            return found
-        return fold(path) if path.startswith("/") else path  # a statement or a queue is no path
-
-    return route
-
-
-# Of Flask and Django <name>, of FastAPI, Spring and others {name}, of Express and Rails :name.
-_PARAMETER = re.compile(r"<(?P<path>path:)?[^>]*>|\{[^}]*?(?P<rest>:path)?\}|(?<![^/]):\w+")
-
-
-def _has_parameters(route: str) -> bool:
-    """Return whether a name is a route with parameters, of which paths can be recognised.
-
-    Each further parameter of a segment, and each ``path``, multiplies the ways to match a path by
-    its length: a name with many of them is no route that a framework would serve.
-    """
-    if len(route) > MAX_ROUTE or not ("<" in route or route.startswith("/")):
-        return False
-    in_segment = [len(_PARAMETER.findall(segment)) for segment in route.split("/")]
-    further = sum(max(number - 1, 0) for number in in_segment)
-    paths = route.count("<path:") + route.count(":path}")
-    return any(in_segment) and further + paths <= MAX_AMBIGUOUS
-
-
-def _pattern(route: str) -> re.Pattern[str]:
-    """Return what a route matches.
-
-    A parameter is anything without a slash, a ``path`` parameter anything.
-    """
-    pattern, at = "", 0
-    for found in _PARAMETER.finditer(route):
-        is_path = found["path"] or found["rest"]
-        pattern += re.escape(route[at : found.start()]) + (".+" if is_path else "[^/]+")
-        at = found.end()
-    return re.compile(pattern + re.escape(route[at:]))
-
-
 # ---- what hangs below
 
 
@@ -535,8 +446,10 @@ def subtrees_of(
 def hangs_below(tops: NDArray, parent: NDArray) -> NDArray:
     """Return which spans have a span of a mask above them."""
     none = tops.size
-    up = np.append(np.where(parent < 0, none, parent), none)
-    below = np.append(tops, False)[up]
+    above = np.where(parent < 0, none, parent)
+    up = np.append(above, none)
+    is_top = np.append(tops, False)
+    below = is_top[up]
     for _ in range(none.bit_length()):  # each turn doubles the distance, cycles end too
         below |= below[up]
         up = up[up]

@@ -51,14 +51,17 @@ def service_graph(frame: pd.DataFrame, by: str = "endpoint") -> pd.DataFrame:
 
 def _nodes(spans: EncodedSpans, calls: pd.DataFrame, by: str) -> tuple[NDArray, NDArray]:
     """Return the names of the nodes, in order, and by endpoint which of them it is."""
-    seen = np.zeros(len(spans.keys), dtype=bool)
-    seen[spans.node[spans.server]] = True
+    size = len(spans.keys)
+    served = spans.node[spans.server]
+    seen = np.zeros(size, dtype=bool)
+    seen[served] = True
     seen[calls["callee"]] = True
     nodes = np.flatnonzero(seen)
     names = display_names([spans.keys[node] for node in nodes])
-    shown = [name if by == "endpoint" else key[0] for key, name in names.items()]
+    services = [service for service, _ in names]
+    shown = services if by == "service" else [*names.values()]
     labels, which = np.unique(np.array(shown, dtype=object), return_inverse=True)
-    code = np.zeros(len(spans.keys), dtype=np.int64)
+    code = np.zeros(size, dtype=np.int64)
     code[nodes] = which
     return labels, code
 
@@ -79,41 +82,56 @@ def _per_pair(calls: pd.DataFrame) -> pd.DataFrame:
 
     The quantiles are read off the sorted calls: pandas would sort for each of them.
     """
-    caller, callee = calls["caller"].to_numpy(), calls["callee"].to_numpy()
-    nodes = max(caller.max(initial=0), callee.max(initial=0)) + 1
+    caller = calls["caller"].to_numpy()
+    callee = calls["callee"].to_numpy()
+    largest = max(caller.max(initial=0), callee.max(initial=0))
+    nodes = largest + 1
     pair, distinct = pd.factorize(caller * nodes + callee, sort=True)
+    size = distinct.size
     duration_ms = calls["duration_ms"].to_numpy()
-    n, errors, closed = (
-        np.bincount(pair[of], minlength=distinct.size)
-        for of in (slice(None), calls["failed"].to_numpy(), ~np.isnan(duration_ms))
-    )
+    has_ended = ~np.isnan(duration_ms)
+    failed = calls["failed"].to_numpy()
+    n = np.bincount(pair, minlength=size)
+    errors = np.bincount(pair[failed], minlength=size)
+    closed = np.bincount(pair[has_ended], minlength=size)
+    ordered, first = _sorted_by_pair(duration_ms, pair, n)
+    columns = {
+        "caller": distinct // nodes,
+        "callee": distinct % nodes,
+        "calls": n,
+        "errors": errors,
+        "p50_ms": _quantile(ordered, first, closed, 0.5),
+        "p95_ms": _quantile(ordered, first, closed, 0.95),
+    }
+    return pd.DataFrame(columns)
+
+
+def _sorted_by_pair(duration_ms: NDArray, pair: NDArray, n: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the durations, sorted within each pair of `n` calls, and where each pair begins."""
     if n.size <= np.iinfo(np.int16).max:
         pair = pair.astype(np.int16)  # numpy sorts these by counting
-    ordered = duration_ms[np.argsort(pair, kind="stable")]
-    first = np.cumsum(n) - n
-    for begin, end in zip(first, first + n, strict=True):
-        ordered[begin:end].sort()
-    return pd.DataFrame(
-        {
-            "caller": distinct // nodes,
-            "callee": distinct % nodes,
-            "calls": n,
-            "errors": errors,
-            "p50_ms": _quantile(ordered, first, closed, 0.5),
-            "p95_ms": _quantile(ordered, first, closed, 0.95),
-        }
-    )
+    order = np.argsort(pair, kind="stable")
+    ordered = duration_ms[order]
+    end = np.cumsum(n)
+    first = end - n
+    for begin, stop in zip(first, end, strict=True):
+        ordered[begin:stop].sort()
+    return ordered, first
 
 
 def _quantile(ordered: NDArray, first: NDArray, n: NDArray, share: float) -> NDArray:
     """Return a quantile of each run of `n` sorted values that begins at `first`, by linear
     interpolation; NaN for a run of none.
     """
-    place = np.maximum(n - 1, 0) * share
+    last = np.maximum(n - 1, 0)
+    place = last * share
     below = np.floor(place).astype(np.int64)
     above = np.ceil(place).astype(np.int64)
-    low, high = ordered[first + below], ordered[first + above]
-    return np.where(n > 0, low + (high - low) * (place - below), np.nan)
+    low = ordered[first + below]
+    high = ordered[first + above]
+    rest = place - below
+    quantile = low + (high - low) * rest
+    return np.where(n > 0, quantile, np.nan)
 
 
 def calls_of(spans: EncodedSpans) -> pd.DataFrame:
@@ -142,11 +160,13 @@ def calls_of(spans: EncodedSpans) -> pd.DataFrame:
 def _seen_from(spans: EncodedSpans, above: NDArray) -> tuple[NDArray, NDArray]:
     """Return the positions of the calls, and of the spans that show how the caller saw them."""
     through = np.where(spans.server, spans.parent, -1)
-    through[~spans.client[through]] = -1
+    is_call = spans.client[through]
+    through[~is_call] = -1
     answered = np.zeros(through.size, dtype=bool)
     answered[through[through >= 0]] = True
     lost = spans.client & ~answered & spans.has_peer
-    row = np.flatnonzero((spans.server | lost) & (above >= 0))
+    has_caller = above >= 0
+    row = np.flatnonzero((spans.server | lost) & has_caller)
     seen = through[row]
     itself = seen < 0
     seen[itself] = row[itself]

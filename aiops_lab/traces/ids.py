@@ -58,13 +58,18 @@ def copies_of(frame: pd.DataFrame, start: NDArray, place: NDArray | None = None)
     copies = np.zeros(start.size, dtype=bool)
     at = _tied(start)
     if place is not None and at.size:
-        alike = pd.DataFrame({"start": start[at], "place": place[at]})
-        at = at[alike.duplicated(keep=False).to_numpy()]
+        columns = {
+            "start": start[at],
+            "place": place[at],
+        }
+        alike = pd.DataFrame(columns).duplicated(keep=False)
+        at = at[alike.to_numpy()]
     if at.size == 0:
         return copies
-    columns = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in frame.columns]
-    rows = frame[columns].iloc[at].reset_index(drop=True)
-    copies[at] = rows.duplicated().to_numpy() | _ended_elsewhere(rows)
+    known = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in frame.columns]
+    rows = frame[known].iloc[at].reset_index(drop=True)
+    again = rows.duplicated().to_numpy()
+    copies[at] = again | _ended_elsewhere(rows)
     return copies
 
 
@@ -74,12 +79,24 @@ def _tied(start: NDArray) -> NDArray:
     if (step < 0).any():
         order = np.argsort(start, kind="stable")
         same = np.diff(start[order]) == 0
-        return np.union1d(order[1:][same], order[:-1][same])
+        later = order[1:][same]
+        earlier = order[:-1][same]
+        return np.union1d(later, earlier)
     same = step == 0
-    return np.flatnonzero(np.append(same, False) | np.append(False, same))
+    like_next = np.append(same, False)
+    like_last = np.append(False, same)
+    return np.flatnonzero(like_next | like_last)
 
 
-_IDENTITY = ["trace_id", "span_id", "parent_id", "service", "endpoint", "kind", "start"]
+_IDENTITY = [
+    "trace_id",
+    "span_id",
+    "parent_id",
+    "service",
+    "endpoint",
+    "kind",
+    "start",
+]
 
 
 def _ended_elsewhere(rows: pd.DataFrame) -> NDArray:
@@ -87,7 +104,8 @@ def _ended_elsewhere(rows: pd.DataFrame) -> NDArray:
     is_open = rows["duration_ms"].isna()
     if not is_open.any():
         return is_open.to_numpy()
-    ended_first = rows[_IDENTITY].iloc[np.argsort(is_open, kind="stable")]
+    order = np.argsort(is_open, kind="stable")
+    ended_first = rows[_IDENTITY].iloc[order]
     again = ended_first.duplicated().reindex(rows.index)
     return (again & is_open).to_numpy()
 
@@ -100,7 +118,8 @@ def parse_ids(frame: pd.DataFrame, parents: Parents | None = None) -> Ids:
     already.
     """
     position, named = find_parents(frame) if parents is None else parents
-    return Ids(pd.factorize(_numbers(frame["trace_id"]))[0], position, named)
+    trace, _ = pd.factorize(_numbers(frame["trace_id"]))
+    return Ids(trace, position, named)
 
 
 def find_parents(frame: pd.DataFrame) -> Parents:
@@ -131,7 +150,8 @@ def _parsed(frame: pd.DataFrame) -> _Parsed:
     found, some_shared = _looked_up(wanted, key)
     position = np.full(key.size, -1)
     position[named] = found
-    position[position == np.arange(key.size)] = -1
+    is_itself = position == np.arange(key.size)
+    position[is_itself] = -1
     parents = Parents(position, named)
     if some_shared:
         return _Parsed(parents, True, key, wanted)
@@ -160,14 +180,17 @@ def _looked_up(wanted: NDArray, key: NDArray) -> tuple[NDArray, bool]:
     """
     if key.size >= LARGE:
         bits = (2 * key.size).bit_length()
+        shift = np.uint64(64 - bits)
         table = np.full(1 << bits, -1, dtype=np.int32)
         found = np.empty(wanted.size, dtype=np.int64)
         with np.errstate(over="ignore"):  # the hash wraps around, of which plain Python warns
-            return found, _look_up(wanted, key, table, np.uint64(64 - bits), found)
+            some_equal = _look_up(wanted, key, table, shift, found)
+        return found, some_equal
     again = pd.Series(key).duplicated().to_numpy()
     first = np.flatnonzero(~again)
     found = pd.Index(key[first]).get_indexer(wanted)
-    return np.append(first, -1)[found], bool(again.any())
+    with_none = np.append(first, -1)
+    return with_none[found], bool(again.any())
 
 
 @compiled
@@ -195,22 +218,29 @@ def _look_up(wanted: NDArray, key: NDArray, table: NDArray, shift: Any, found: N
 
 def _with_shared_ids(parsed: _Parsed, frame: pd.DataFrame) -> Parents:
     """Return the parents where several spans have one id."""
-    key, wanted = parsed.key, parsed.wanted
-    shared = pd.Series(key).duplicated(keep=False).to_numpy()
-    members = _members(frame, key, np.flatnonzero(shared))
+    key = parsed.key
+    is_shared = pd.Series(key).duplicated(keep=False).to_numpy()
+    shared = np.flatnonzero(is_shared)
+    members = _members(frame, key, shared)
+    named = parsed.parents.named.copy()
     position = parsed.parents.position.copy()
-    children = _children_of(members, frame, parsed.parents.named, wanted)
+    children = _children_of(members, frame, named, parsed.wanted)
     position[children["child"]] = children["at"]
     halves = _server_halves(members)
     position[halves["at"]] = halves["caller"]
-    named = parsed.parents.named.copy()
     named[halves["at"]] = True
     return Parents(position, named)
 
 
 _SERVES, _OTHER, _CALLS, _LOG = range(4)
-_HALVES = {"server": _SERVES, "consumer": _SERVES, "client": _CALLS, "producer": _CALLS}
-_HALVES |= {"internal": _OTHER, "log": _LOG}
+_HALVES = {
+    "server": _SERVES,
+    "consumer": _SERVES,
+    "client": _CALLS,
+    "producer": _CALLS,
+    "internal": _OTHER,
+    "log": _LOG,
+}
 
 
 def _members(frame: pd.DataFrame, key: NDArray, at: NDArray) -> pd.DataFrame:
@@ -218,21 +248,25 @@ def _members(frame: pd.DataFrame, key: NDArray, at: NDArray) -> pd.DataFrame:
     (which part in a call they have), service.
     """
     rows = frame.iloc[at]
+    half = rows["kind"].astype(object).map(_HALVES)
     columns = {
         "key": key[at],
         "at": at,
-        "half": rows["kind"].astype(object).map(_HALVES).to_numpy(),
+        "half": half.to_numpy(),
         "service": rows["service"].to_numpy(dtype=object),
     }
-    order = np.argsort(rows["duration_ms"].isna(), kind="stable")
+    is_open = rows["duration_ms"].isna()
+    order = np.argsort(is_open, kind="stable")
     return pd.DataFrame(columns).iloc[order]
 
 
 def _server_halves(members: pd.DataFrame) -> pd.DataFrame:
     """Return the spans that serve a call of the same id: at, and caller (its position)."""
-    calls = members[members["half"] == _CALLS].drop_duplicates("key")
-    calls = calls[["key", "at"]].rename(columns={"at": "caller"})
-    return members[members["half"] == _SERVES].merge(calls, on="key")
+    half = members["half"]
+    calls = members[half == _CALLS].drop_duplicates("key")
+    callers = calls[["key", "at"]].rename(columns={"at": "caller"})
+    served = members[half == _SERVES]
+    return served.merge(callers, on="key")
 
 
 def _children_of(
@@ -245,21 +279,30 @@ def _children_of(
     named = np.flatnonzero(has_parent)
     which = np.isin(wanted, members["key"].to_numpy())
     at = named[which]
+    services = frame["service"].iloc[at]
     columns = {
         "key": wanted[which],
         "child": at,
-        "of": frame["service"].iloc[at].to_numpy(dtype=object),
+        "of": services.to_numpy(dtype=object),
     }
     pairs = pd.DataFrame(columns).merge(members, on="key")
-    # a call, or who served it, that names its own id has no parent there
-    halves = members[members["half"].isin([_SERVES, _CALLS])]
-    own_key = halves.set_index("at")["key"].reindex(pairs["child"], fill_value=0)
-    is_itself = own_key.to_numpy() == pairs["key"].to_numpy()
-    pairs = pairs[~is_itself & (pairs["child"] != pairs["at"]).to_numpy()]
+    names_itself = _names_own_id(pairs, members) | (pairs["child"] == pairs["at"])
+    pairs = pairs[~names_itself]
     elsewhere = pairs["of"] != pairs["service"]
-    ranked = pairs.assign(elsewhere=elsewhere, log=pairs["half"] == _LOG)
+    is_log = pairs["half"] == _LOG
+    ranked = pairs.assign(elsewhere=elsewhere, log=is_log)
     ranked = ranked.sort_values(["log", "elsewhere", "half"], kind="stable")
     return ranked.drop_duplicates("child")
+
+
+def _names_own_id(pairs: pd.DataFrame, members: pd.DataFrame) -> pd.Series:
+    """Return which children name the id that they have themselves: a call, or who served it, has no
+    parent there.
+    """
+    is_half = members["half"].isin([_SERVES, _CALLS])
+    key_of = members[is_half].set_index("at")["key"]
+    own_key = key_of.reindex(pairs["child"], fill_value=0).to_numpy()
+    return pairs["key"] == own_key
 
 
 _BLOCK = 1 << 14
@@ -292,12 +335,14 @@ def _parse(ids: pd.Series) -> tuple[NDArray, int]:
         They are not hexadecimal, or not of one length of 16 or 32.
     """
     blocks = _joined_in_arrow(ids) if is_in_arrow(ids) else _joined(ids)
-    parts, length = [np.empty(0, dtype=np.uint64)], 0
+    parts = [np.empty(0, dtype=np.uint64)]
+    length = 0
     for text, lengths in blocks:
         length = length or max(lengths)
         if lengths != {length} or length not in (16, 32):
             raise ValueError(f"ids must be of one length of 16 or 32, got {lengths}")
-        words = np.frombuffer(unhexlify(text), dtype=">u8").astype(np.uint64)
+        data = np.frombuffer(unhexlify(text), dtype=">u8")
+        words = data.astype(np.uint64)
         if length == 32:
             high, low = words.reshape(-1, 2).T
             words = low ^ (high * _HASH + high)
@@ -308,7 +353,8 @@ def _parse(ids: pd.Series) -> tuple[NDArray, int]:
 def _joined(ids: pd.Series) -> Iterator[tuple[str, set[int]]]:
     """Yield the ids of each block as one text, and what lengths they have."""
     for first in range(0, len(ids), _BLOCK):
-        texts = ids.iloc[first : first + _BLOCK].tolist()
+        block = ids.iloc[first : first + _BLOCK]
+        texts = block.tolist()
         yield "".join(texts), set(map(len, texts))
 
 
@@ -316,11 +362,15 @@ def _joined_in_arrow(ids: pd.Series) -> Iterator[tuple[memoryview, set[int]]]:
     """Yield the ids of each block as a view of the buffer, and what lengths they have."""
     array = ids.array.__arrow_array__().combine_chunks().cast("large_string")
     _, offsets, data = array.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[array.offset :][: len(array) + 1]
+    every = np.frombuffer(offsets, np.int64)
+    bounds = every[array.offset :][: len(array) + 1]
     if array.null_count:  # these are empty, and lie between others
-        bounds = np.append(bounds[:-1][ids.notna().to_numpy()], bounds[-1])
+        is_known = ids.notna().to_numpy()
+        begins = bounds[:-1][is_known]
+        bounds = np.append(begins, bounds[-1])
     text = memoryview(data or b"")
     for first in range(0, len(bounds) - 1, _BLOCK):
         ends = bounds[first : first + _BLOCK + 1]
+        block = text[ends[0] : ends[-1]]
         lengths = np.diff(ends)
-        yield text[ends[0] : ends[-1]], {lengths.min().item(), lengths.max().item()}
+        yield block, {lengths.min().item(), lengths.max().item()}

@@ -36,33 +36,43 @@ def recorded_calls(spans: EncodedSpans, edges: list[Edge] | None = None) -> Reco
     size = len(pairs.edges)
     is_call = _answered_well(spans)[pairs.child]
     calls = pairs.edge[is_call]
-    lacking = ~_with_server_span(spans)[pairs.child[is_call]]
+    child = pairs.child[is_call]
+    lacking = ~_with_server_span(spans)[child]
     n = np.bincount(calls, minlength=size)
     k = np.bincount(calls, lacking, minlength=size)
+    served = _table(pairs.edges, n, k)
     is_request = spans.server[pairs.child]
     came = np.bincount(pairs.edge[is_request], minlength=size)
     requests = _table(pairs.edges, came, np.zeros(size))
-    lone = _orphans(spans, pairs.edges if edges is None else edges)
-    return RecordedCalls(_table(pairs.edges, n, k), _sum(requests, lone))
+    usual_edges = pairs.edges if edges is None else edges
+    lone = _orphans(spans, usual_edges)
+    return RecordedCalls(served, _sum(requests, lone))
 
 
 def _answered_well(spans: EncodedSpans) -> NDArray:
     """Return a mask of the calls that were answered without an error."""
+    has_ended = spans.end != NEVER
     is_good = ~spans.failed & (spans.status < 400)
-    return spans.client & is_good & (spans.end != NEVER)
+    return spans.client & is_good & has_ended
 
 
 def _with_server_span(spans: EncodedSpans) -> NDArray:
     """Return a mask of the spans below which a server span is recorded."""
     served = np.zeros(spans.row.size, dtype=bool)
     callers = spans.ids.parent[spans.server]
-    served[callers[callers >= 0]] = True
+    recorded = callers[callers >= 0]
+    served[recorded] = True
     return served
 
 
-def _table(edges: list[Edge], n: np.ndarray, k: np.ndarray) -> pd.DataFrame:
-    index = pd.Index(edges, tupleize_cols=False, dtype=object)
-    return pd.DataFrame({"n": n, "k": k}, index=index)[n > 0]
+def _table(edges: list[Edge], n: NDArray, k: NDArray) -> pd.DataFrame:
+    table = pd.DataFrame({"n": n, "k": k}, index=_edge_index(edges))
+    return table[n > 0]
+
+
+def _edge_index(edges: list[Edge]) -> pd.Index:
+    """Return an index that holds edges as they are: pandas would make a MultiIndex of tuples."""
+    return pd.Index(edges, tupleize_cols=False, dtype=object)
 
 
 def _sum(some: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
@@ -70,25 +80,29 @@ def _sum(some: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
 
     `DataFrame.add` fails on two edges, one of each: pandas makes a MultiIndex of both.
     """
-    edges = list(dict.fromkeys([*some.index, *others.index]))
-    index = pd.Index(edges, tupleize_cols=False, dtype=object)
-    return some.reindex(index, fill_value=0.0) + others.reindex(index, fill_value=0.0)
+    edges = dict.fromkeys([*some.index, *others.index])
+    index = _edge_index(list(edges))
+    of_some = some.reindex(index, fill_value=0.0)
+    of_others = others.reindex(index, fill_value=0.0)
+    return of_some + of_others
 
 
 def _orphans(spans: EncodedSpans, edges: list[Edge]) -> pd.DataFrame:
     """Return by edge the requests whose caller is recorded in their trace, but not the call."""
     ids = spans.ids
-    lone = spans.server & ids.has_parent & (ids.parent < 0)
+    is_lone = ids.has_parent & (ids.parent < 0)
+    lone = spans.server & is_lone
     code: dict[Key | None, int] = {key: code for code, key in enumerate(spans.keys)}
     usual = [edge for edge in edges if edge[2] and code.keys() >= {*edge[:2]}]
     if not usual or not lone.any():
-        return _table([], np.zeros(0), np.zeros(0))
+        nothing = np.zeros(0)
+        return _table([], nothing, nothing)
     codes = [(code[caller], code[callee]) for caller, callee, _ in usual]
     edge_of = pd.DataFrame(codes, columns=["caller", "node"])
     edge_of["edge"] = range(len(usual))
     places = pd.DataFrame({"trace": ids.trace, "caller": spans.node})
     callers = places[spans.server].drop_duplicates()
-    requests = pd.DataFrame({"trace": ids.trace, "node": spans.node})
+    requests = places.rename(columns={"caller": "node"})
     orphans = requests[lone].merge(edge_of, on="node")
     found = orphans.merge(callers, on=["trace", "caller"])
     number = np.bincount(found["edge"], minlength=len(usual))
@@ -101,7 +115,8 @@ def timing_as_recorded(timing: Timing, usual: RecordedCalls, spans: EncodedSpans
     A call that was clearly not waited for in the spans is waited for nowhere; and calls that lack a
     span there more often than usual, or less often, are compared without it.
     """
-    now = recorded_calls(spans, list(usual.requests.index))
+    usual_edges = list(usual.requests.index)
+    now = recorded_calls(spans, usual_edges)
     cut = _unlike(usual.served, now.served)
     hidden = _unlike(usual.requests, now.requests)
     hidden |= {(caller, callee, False) for caller, callee, _ in hidden}
@@ -111,11 +126,15 @@ def timing_as_recorded(timing: Timing, usual: RecordedCalls, spans: EncodedSpans
 
 def _unlike(usual: pd.DataFrame, now: pd.DataFrame) -> frozenset[Edge]:
     """Return the edges whose calls lack a span more often, or less, than usual."""
-    both = usual.add_suffix("_usual").join(now.add_suffix("_now"), how="inner")
+    before = usual.add_suffix("_usual")
+    after = now.add_suffix("_now")
+    both = before.join(after, how="inner")
     n = both[["n_usual", "n_now"]].to_numpy().T
     k = both[["k_usual", "k_now"]].to_numpy().T
     low, high = wilson(k, n, 3.0)
-    is_certain = (low > high[::-1]).any(axis=0)
+    other_high = high[::-1]
+    is_certain = (low > other_high).any(axis=0)
     usual_share, share = k / n
     is_large = np.abs(share - usual_share) > UNLIKE_SHARES
-    return frozenset(both.index[is_certain & is_large])
+    edges = both.index[is_certain & is_large]
+    return frozenset(edges)

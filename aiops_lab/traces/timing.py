@@ -54,9 +54,10 @@ NO_TIMING = Timing({}, frozenset())
 
 def learn_timing(spans: EncodedSpans) -> Timing:
     """Return how the times of callers and callees belong together in some spans."""
-    left = left_behind(spans)
-    timing = Timing({}, left)
-    return timing._replace(ahead=clock_offsets(spans, parents_in_time(spans, timing)))
+    timing = Timing({}, left_behind(spans))
+    parent = parents_in_time(spans, timing)
+    ahead = clock_offsets(spans, parent)
+    return timing._replace(ahead=ahead)
 
 
 # ---- what is not waited for
@@ -79,32 +80,55 @@ def left_behind(spans: EncodedSpans, *, by_length: bool = False) -> frozenset[Ed
     With `by_length` only the last.
     """
     pairs = pairs_of(spans)
-    child, parent = pairs.child, pairs.parent
-    end = np.minimum(spans.end, spans.first_byte)
-    closed = (spans.end[child] != NEVER) & (spans.end[parent] != NEVER)
-    answered = closed & ~spans.failed[parent]
-    duration = end - spans.start
-    limit = LONGER * duration[parent] + LONGER_NS
-    hop = spans.server[child] & ~same_host(spans, child, parent)
-    answered &= spans.ids.parent[spans.tops()[child]] < 0  # not in a circle
-    judged = hop & answered
-    left = judged & (duration[child] > limit)
+    child = pairs.child
+    parent = pairs.parent
+    has_ended = spans.end != NEVER
+    closed = has_ended[child] & has_ended[parent]
+    top = spans.tops()[child]
+    in_circle = spans.ids.parent[top] >= 0
+    answered = closed & ~spans.failed[parent] & ~in_circle
+    is_hop = spans.server[child] & ~same_host(spans, child, parent)
+    judged = is_hop & answered
+    left = judged & _is_longer(spans, child, parent)
     if not by_length:
         outlives = _outlives(spans, child, parent)
-        message = spans.server[child] & (spans.queued[child] | spans.queued[parent])
-        inside = spans.service[child] == spans.service[parent]
-        judged |= message | (~hop & answered)
-        left |= (~hop & answered & outlives) | (message & ~(inside & closed & ~outlives))
-    n = np.bincount(pairs.edge[judged], minlength=len(pairs.edges))
-    share = np.bincount(pairs.edge[left], minlength=n.size) / np.maximum(n, 1)
-    return frozenset(pairs.edges[code] for code in np.flatnonzero(share > MOST_OF_AN_EDGE))
+        is_queued = spans.queued[child] | spans.queued[parent]
+        message = spans.server[child] & is_queued
+        inside = _same_service(spans, child, parent)
+        same_clock = ~is_hop & answered
+        handled_at_once = inside & closed & ~outlives
+        judged |= message | same_clock
+        left |= same_clock & outlives
+        left |= message & ~handled_at_once
+    return _edges_of_most(left, judged, pairs)
+
+
+def _edges_of_most(left: NDArray, judged: NDArray, pairs: ParentPairs) -> frozenset[Edge]:
+    """Return the edges of which more than `MOST_OF_AN_EDGE` of the judged pairs were left."""
+    size = len(pairs.edges)
+    n = np.bincount(pairs.edge[judged], minlength=size)
+    k = np.bincount(pairs.edge[left], minlength=size)
+    share = k / np.maximum(n, 1)
+    codes = np.flatnonzero(share > MOST_OF_AN_EDGE)
+    return frozenset(pairs.edges[code] for code in codes)
+
+
+def _is_longer(spans: EncodedSpans, child: NDArray, parent: NDArray) -> NDArray:
+    """Return which children take clearly longer than their parents, until their answers begin."""
+    end = np.minimum(spans.end, spans.first_byte)
+    duration = end - spans.start
+    limit = LONGER * duration[parent] + LONGER_NS
+    return duration[child] > limit
 
 
 def _outlives(spans: EncodedSpans, child: NDArray, parent: NDArray) -> NDArray:
     """Return which children end after their parents, or begin no sooner than these end."""
-    later = spans.end[child] > spans.end[parent]
-    by_much = spans.end[child] - OUTLIVES_NS > spans.end[parent]
-    return later & (by_much | (spans.start[child] >= spans.end[parent]))
+    end = spans.end[child]
+    end_of_parent = spans.end[parent]
+    later = end > end_of_parent
+    by_much = end - OUTLIVES_NS > end_of_parent
+    begins_after = spans.start[child] >= end_of_parent
+    return later & (by_much | begins_after)
 
 
 def same_host(spans: EncodedSpans, child: NDArray, parent: NDArray) -> NDArray:
@@ -113,26 +137,37 @@ def same_host(spans: EncodedSpans, child: NDArray, parent: NDArray) -> NDArray:
     By their instances where both are known. Else what a service does by itself runs where its
     parent ran, and what it serves may have come from another instance.
     """
-    host = spans.source.hosts[0][spans.row]
-    known = (host[child] >= 0) & (host[parent] >= 0)
-    own = (spans.service[child] == spans.service[parent]) & ~spans.server[child]
-    return np.where(known, host[child] == host[parent], own)
+    hosts, _ = spans.source.hosts
+    host = hosts[spans.row]
+    callee = host[child]
+    caller = host[parent]
+    known = (callee >= 0) & (caller >= 0)
+    by_itself = _same_service(spans, child, parent) & ~spans.server[child]
+    return np.where(known, callee == caller, by_itself)
+
+
+def _same_service(spans: EncodedSpans, child: NDArray, parent: NDArray) -> NDArray:
+    return spans.service[child] == spans.service[parent]
 
 
 def pairs_of(spans: EncodedSpans) -> ParentPairs:
     """Return the spans that have a parent, log lines left out, and the edges that they are."""
     parent = spans.ids.parent
-    child = np.flatnonzero((parent >= 0) & ~spans.log)
+    has_parent = parent >= 0
+    child = np.flatnonzero(has_parent & ~spans.log)
     above = spans.server_above[child]
     nobody = len(spans.keys)
     caller = np.where(above >= 0, spans.node[above], nobody)
+    callee = spans.node[child]
+    served = spans.server[child]
     shape = nobody + 1, max(nobody, 1), 2
-    code = np.ravel_multi_index((caller, spans.node[child], spans.server[child]), shape)
+    code = np.ravel_multi_index((caller, callee, served), shape)
     edge, distinct = pd.factorize(code)
     keys = [*spans.keys, None]
+    parts = np.unravel_index(distinct, shape)
     edges: list[Edge] = [
-        (keys[caller], spans.keys[node], bool(served))
-        for caller, node, served in zip(*np.unravel_index(distinct, shape), strict=True)
+        (keys[caller], spans.keys[callee], bool(served))
+        for caller, callee, served in zip(*parts, strict=True)
     ]
     return ParentPairs(child, parent[child], edge, edges)
 
@@ -146,17 +181,19 @@ def parents_in_time(spans: EncodedSpans, timing: Timing) -> NDArray:
     if not (timing.left or timing.cut or timing.hidden):
         return parent
     pairs = pairs_of(spans)
+    child = pairs.child
     alone = _of(timing.left, pairs)
+    served = spans.server[child]
     cut = np.zeros(parent.size, dtype=bool)
-    cut[pairs.child[_of(timing.cut, pairs)]] = True
+    cut[child[_of(timing.cut, pairs)]] = True
     hidden = np.zeros(parent.size, dtype=bool)
     calls = _of(timing.hidden, pairs)
-    served = spans.server[pairs.child]
     hidden[pairs.parent[calls & served]] = True
-    hidden[pairs.child[calls & ~served]] = True
+    hidden[child[calls & ~served]] = True
     hidden &= spans.client
-    apart = (cut | hidden)[pairs.parent] & served
-    parent[pairs.child[alone | apart]] = -1
+    has_no_call = (cut | hidden)[pairs.parent]
+    apart = has_no_call & served
+    parent[child[alone | apart]] = -1
     parent[hidden] = np.flatnonzero(hidden)
     return parent
 
@@ -181,9 +218,11 @@ def host_labels(spans: EncodedSpans) -> tuple[NDArray, list[str]]:
         A host is an instance, called ``"service on instance"``. Spans that tell no instance have
         their service as host: all of its spans are then taken to have one clock.
     """
-    host, names = spans.source.hosts
-    host = host[spans.row]
-    return np.where(host >= 0, host + len(spans.services), spans.service), spans.services + names
+    instances, names = spans.source.hosts
+    instance = instances[spans.row]
+    is_known = instance >= 0
+    host = np.where(is_known, instance + len(spans.services), spans.service)
+    return host, spans.services + names
 
 
 def clock_offsets(spans: EncodedSpans, parent: NDArray) -> dict[tuple[str, str], int]:
@@ -194,27 +233,33 @@ def clock_offsets(spans: EncodedSpans, parent: NDArray) -> dict[tuple[str, str],
     10.1007/BF01784024), used only where the typical server span sticks out of its client span:
     elsewhere the clocks agree well enough.
     """
-    closed = spans.end != NEVER
-    answered = spans.client & closed
-    below = spans.server & closed & (parent >= 0)
-    callee = np.flatnonzero(below & answered[parent])
-    callee = callee[~same_host(spans, callee, parent[callee])]
-    caller = parent[callee]
+    caller, callee = _answered_calls(spans, parent)
     before = spans.start[caller] - spans.start[callee]
     after = spans.end[callee] - spans.end[caller]
     host, name = host_labels(spans)
-    pairs = pd.DataFrame(
-        {
-            "caller": host[caller],
-            "callee": host[callee],
-            "out": np.maximum(before, after),
-            "ahead": (after - before) // 2,
-        }
-    )
-    typical = pairs.groupby(["caller", "callee"]).median()
+    columns = {
+        "caller": host[caller],
+        "callee": host[callee],
+        "out": np.maximum(before, after),
+        "ahead": (after - before) // 2,
+    }
+    by_hosts = pd.DataFrame(columns).groupby(["caller", "callee"])
+    typical = by_hosts.median()
     sure = typical[typical["out"] > 0].reset_index()
     rows = zip(sure["caller"], sure["callee"], sure["ahead"], strict=True)
     return {(name[caller], name[callee]): int(ns) for caller, callee, ns in rows}
+
+
+def _answered_calls(spans: EncodedSpans, parent: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the positions of client and server span of the calls between two hosts that ended."""
+    closed = spans.end != NEVER
+    answered = spans.client & closed
+    has_parent = parent >= 0
+    below = spans.server & closed & has_parent
+    callee = np.flatnonzero(below & answered[parent])
+    is_inside = same_host(spans, callee, parent[callee])
+    callee = callee[~is_inside]
+    return parent[callee], callee
 
 
 class Clocks(NamedTuple):
@@ -226,7 +271,8 @@ class Clocks(NamedTuple):
 
 def clocks_of(spans: EncodedSpans, parent: NDArray, timing: Timing) -> Clocks:
     """Return what is known of the clocks; `parent` holds the position of who waited for each."""
-    return Clocks(_ahead(spans, parent, timing), _movable(spans, parent))
+    ahead = _ahead(spans, parent, timing)
+    return Clocks(ahead, _movable(spans, parent))
 
 
 def _ahead(spans: EncodedSpans, parent: NDArray, timing: Timing) -> NDArray:
@@ -235,10 +281,11 @@ def _ahead(spans: EncodedSpans, parent: NDArray, timing: Timing) -> NDArray:
     if not timing.ahead:
         return ahead
     host, names = host_labels(spans)
+    host_above = host[parent]
     code = {name: code for code, name in enumerate(names)}
     below = spans.server & (parent >= 0)
     for (caller, callee), ns in timing.ahead.items():
-        from_caller = host[parent] == code.get(caller, -1)
+        from_caller = host_above == code.get(caller, -1)
         to_callee = host == code.get(callee, -1)
         ahead[below & from_caller & to_callee] = ns
     return ahead
@@ -253,7 +300,9 @@ def _movable(spans: EncodedSpans, parent: NDArray) -> NDArray:
     movable = np.zeros(parent.size, dtype=bool)
     closed = spans.end != NEVER
     answered = closed & ~spans.failed
-    child = np.flatnonzero(spans.server & closed & (parent >= 0) & answered[parent])
+    has_parent = parent >= 0
+    served = spans.server & closed & has_parent
+    child = np.flatnonzero(served & answered[parent])
     host, _ = host_labels(spans)
     movable[child] = host[child] != host[parent[child]]
     return movable

@@ -102,6 +102,18 @@ class TraceTrees(NamedTuple):
     node: NDArray  # code in ``keys`` of the `EncodedSpans`
 
 
+def are_roots(trees: TraceTrees) -> NDArray:
+    """Return which spans are the topmost of their traces."""
+    itself = np.arange(trees.root.size)
+    return trees.root == itself
+
+
+def calls_in(trees: TraceTrees) -> NDArray:
+    """Return the positions of the calls: all spans with a parent but log lines."""
+    has_parent = trees.parent >= 0
+    return np.flatnonzero(has_parent & ~trees.log)
+
+
 def build_trees(
     spans: EncodedSpans,
     until_ns: int,

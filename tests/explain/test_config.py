@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
-from aiops_lab.explain import deviations, ledger, queueing, ranking, verdict
+from aiops_lab.explain import child_sets, deviations, ledger, queueing, ranking, verdict
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.ledger import Comparison, Ledger, compare
 from aiops_lab.explain.queueing import ServiceRequests
@@ -292,7 +292,10 @@ def rarity_ratio(config: RcaConfig) -> object:
     """A tenth of the requests usually wrote a line; now 7 or 16 of 20 do."""
     normal = writing(20, 2)
     now = [compared(normal, writing(20, lines), config) for lines in (7, 16)]
-    odd = [deviations._is_odd(comparison.reference.profile, comparison) for comparison in now]
+    odd = [
+        child_sets.have_odd_children(comparison.reference.profile.shapes, comparison)
+        for comparison in now
+    ]
     return [bool(mask.any()) for mask in odd]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 import aiops_lab as lab
-from aiops_lab.explain import deviations, ledger, ranking
+from aiops_lab.explain import child_sets, deviations, ledger, ranking
 from aiops_lab.explain.config import RcaConfig
 from tests.explain.test_ranking import conserves, slow_network
 from tests.support import naive
@@ -155,7 +155,7 @@ def test_who_became_slow_to_reach_all_that_it_calls_owns_that():
 def test_odd_shapes_agree_with_the_slow_obvious_way(normal, abnormal):
     reference = lab.learn(normal)
     now = ledger.compare(reference, abnormal)
-    odd = np.flatnonzero(deviations._is_odd(now.reference.profile, now))
+    odd = np.flatnonzero(child_sets.have_odd_children(now.reference.profile.shapes, now))
     frames = taken_apart(normal, now.reference), taken_apart(abnormal, now)
     assert odd.tolist() == naive.odd_shapes(*frames, RcaConfig().rarity_ratio)
 

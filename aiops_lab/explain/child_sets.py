@@ -1,0 +1,107 @@
+"""Which spans call a set of children that is rare for such a span?
+
+The set is compared with those of the same account under the same set of its parent, or where that
+one is new, under any parent.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aiops_lab.explain.attribution import AttributedTraces
+from aiops_lab.numerics import compiled
+
+
+def look_up(counts: pd.Series, keys: pd.Series) -> NDArray:
+    """Return the count of each key, 0 where there is none."""
+    return counts.reindex(keys, fill_value=0).to_numpy()
+
+
+def child_set_keys(traces: AttributedTraces) -> pd.DataFrame:
+    """Return keys of each span: its account with the set of its children and that of its parent's
+    (``both``), with its parent's (``above``), with its own (``under``), and alone (``account``).
+    """
+    account = traces.costs.span_account
+    parent = traces.trees.parent
+    mixed = _mixed(account)
+    children = _sets_of_children(mixed, parent)
+    is_child = parent >= 0
+    siblings = np.where(is_child, children[parent], np.uint64(1))
+    above = mixed ^ _mixed(siblings)
+    under = _mixed(children + np.uint64(1))
+    keys = {
+        "both": above ^ under,
+        "above": above,
+        "under": mixed ^ under,
+        "account": account,
+    }
+    return pd.DataFrame(keys)
+
+
+def _sets_of_children(mixed: NDArray, parent: NDArray) -> NDArray:
+    """Return a key of the set of accounts below each span: the sum of their `mixed` accounts."""
+    below = np.flatnonzero(parent >= 0)
+    child = mixed[below]
+    above = parent[below]
+    by_parent = child ^ _mixed(_mixed(above))
+    _, one_each = np.unique(by_parent, return_index=True)
+    children = np.zeros(parent.size, dtype=np.uint64)
+    np.add.at(children, above[one_each], child[one_each])
+    return children
+
+
+def _mixed(key: NDArray) -> NDArray:
+    """Return keys spread over 64 bits (splitmix64: Steele et al. 2014, doi
+    10.1145/2660193.2660195).
+    """
+    z = key.astype(np.uint64)
+    z += np.uint64(0x9E3779B97F4A7C15)
+    z ^= z >> np.uint64(30)
+    z *= np.uint64(0xBF58476D1CE4E5B9)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return z
+
+
+def have_odd_children(shapes: dict[str, pd.Series], traces: AttributedTraces) -> NDArray:
+    """Return the spans whose set of children was rare for such a span under such a parent, and none
+    below them is odd.
+
+    A span that was never seen before is no odd one; the one that called it is. `shapes` holds how
+    often each key of a column of `child_set_keys` was seen in fault-free traces.
+    """
+    keys = child_set_keys(traces)
+    trees = traces.trees
+    usual = {name: look_up(counts, keys[name]) for name, counts in shapes.items()}
+    new_above = usual["above"] == 0  # the parent's set is itself new: compare under any parent
+    times = np.where(new_above, usual["under"], usual["both"])
+    of = np.where(new_above, usual["account"], usual["above"])
+    usual_share = times / np.maximum(of, 1)
+    now = _number_of_equals(keys["both"])
+    of_now = _number_of_equals(keys["above"])
+    share = now / of_now
+    rare = share > traces.config.rarity_ratio * usual_share
+    seen_before = of > 0
+    in_a_tree = trees.root >= 0
+    odd = rare & seen_before & in_a_tree
+    return odd & ~_have_below(odd, trees.parent)
+
+
+def _number_of_equals(keys: pd.Series) -> NDArray:
+    """Return for each key how many are equal to it, itself included."""
+    return keys.groupby(keys).transform("size").to_numpy()
+
+
+@compiled
+def _have_below(odd: NDArray, parent: NDArray) -> NDArray:
+    """Return which spans have a span of a mask below them."""
+    above = np.zeros(odd.size, dtype=np.bool_)
+    for i in range(odd.size):
+        p = parent[i] if odd[i] else -1
+        while p >= 0 and not above[p]:
+            above[p] = True
+            p = parent[p]
+    return above
