@@ -19,7 +19,8 @@ _WAITING, _TAKEN_BACK, _BEFORE = "accepted", "taken_back", "level_before"  # kin
 
 def accepted(incident_id: str, keys: Iterable[Key]) -> RecordsByKind:
     """Return what to store, so that the next step takes the levels of some endpoints as normal."""
-    return {_WAITING: {incident_id: [*map(list, sorted(keys))]}}
+    places = [list(key) for key in sorted(keys)]
+    return {_WAITING: {incident_id: places}}
 
 
 def taken_back(incident_id: str) -> RecordsByKind:
@@ -44,12 +45,14 @@ class AcceptedLevels:
         self._done = {}
         for incident_id, is_asked in self._store.load(_TAKEN_BACK).items():
             if is_asked:
-                _put_back(pipeline, self._store.record(_BEFORE, incident_id) or [])
+                before = self._store.record(_BEFORE, incident_id)
+                _put_back(pipeline, before or [])
                 self._note(incident_id, {_TAKEN_BACK: None, _BEFORE: None})
         for incident_id, places in self._store.load(_WAITING).items():
             if places:
                 keys: list[Key] = [(service, endpoint) for service, endpoint in places]
-                self._note(incident_id, {_WAITING: None, _BEFORE: _levels(pipeline, keys)})
+                before = _levels(pipeline, keys)
+                self._note(incident_id, {_WAITING: None, _BEFORE: before})
                 pipeline.accept_levels(keys)
 
     def records(self) -> RecordsByKind:
@@ -86,5 +89,7 @@ def _put_back(pipeline: Pipeline, levels: Iterable[list[Any]]) -> None:
 def _rows_of(pipeline: Pipeline, key: Key) -> slice | None:
     """Return where the baselines of an endpoint stand, an hour each; None where it has none."""
     code = pipeline.keys.get(key)
+    if code is None:
+        return None
     hours = pipeline.sensitivity.hours
-    return None if code is None else slice(code * hours, (code + 1) * hours)
+    return slice(code * hours, (code + 1) * hours)

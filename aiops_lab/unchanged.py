@@ -41,19 +41,29 @@ def while_unchanged(function: Callable[[pd.DataFrame], Any], frame: pd.DataFrame
     if len(frame) < LARGE_FRAME:
         return function(frame)
     columns = [frame[column] for column in _COLUMNS]
-    known = _known.get(id(frame))
-    if known is None or known.frame() is not frame or not all(map(_same, columns, known.values)):
-        known = _remember(frame, columns)
+    known = _still_known(frame, columns) or _remember(frame, columns)
     if function not in known.found:
         known.found[function] = function(frame)
     return known.found[function]
 
 
+def _still_known(frame: pd.DataFrame, columns: list[pd.Series]) -> _Known | None:
+    """Return what is known of a frame, None where it is another one or its columns changed."""
+    known = _known.get(id(frame))
+    if known is None or known.frame() is not frame:
+        return None
+    return known if all(map(_same, columns, known.values)) else None
+
+
 def _remember(frame: pd.DataFrame, columns: list[pd.Series]) -> _Known:
     """Begin to keep what is found out about a frame, if changes of its columns can be told."""
     number = id(frame)
+
+    def forget(_: object) -> None:
+        _known.pop(number, None)
+
     values = [_values(column) for column in columns]
-    known = _Known(ref(frame, lambda _: _known.pop(number, None)), values, {})
+    known = _Known(ref(frame, forget), values, {})
     if all(value is not None for value in values):
         _known[number] = known
     return known
@@ -68,8 +78,11 @@ def _values(column: pd.Series) -> Any:
     if is_in_arrow(column):
         return column.array.__arrow_array__()  # type: ignore[attr-defined]
     if column.dtype == "category":
-        return column.cat.categories, column.cat.codes.to_numpy().copy()
-    return column.to_numpy().copy() if column.dtype == object else None
+        codes = column.cat.codes.to_numpy()
+        return column.cat.categories, codes.copy()
+    if column.dtype == object:
+        return column.to_numpy().copy()
+    return None
 
 
 def _same(column: pd.Series, values: Any) -> bool:
@@ -77,11 +90,14 @@ def _same(column: pd.Series, values: Any) -> bool:
     import numpy as np
 
     if isinstance(values, np.ndarray):
-        is_like = column.dtype == object
-        return is_like and np.array_equal(_addresses(column.to_numpy()), _addresses(values))
+        if column.dtype != object:
+            return False
+        return np.array_equal(_addresses(column.to_numpy()), _addresses(values))
     if isinstance(values, tuple):
-        is_like = column.dtype == "category" and column.cat.categories.equals(values[0])
-        return is_like and np.array_equal(column.cat.codes.to_numpy(), values[1])
+        categories, codes = values
+        if column.dtype != "category" or not column.cat.categories.equals(categories):
+            return False
+        return np.array_equal(column.cat.codes.to_numpy(), codes)
     return is_in_arrow(column) and _values(column) is values
 
 

@@ -26,9 +26,16 @@ def read_rcd(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
 def _cases(directory: Path) -> Iterator[Case]:
     for folder in sorted(path for path in directory.glob("*-*-*") if path.is_dir()):
         service, fault, _ = folder.name.rsplit("-", 2)
-        normal, abnormal = (_metrics(folder, name) for name in ("normal", "anomalous"))
-        name = f"{SOCK_SHOP}/{folder.name}"
-        yield MetricsCase(name, SOCK_SHOP, service, normal, abnormal, None, None, fault)
+        yield MetricsCase(
+            name=f"{SOCK_SHOP}/{folder.name}",
+            group=SOCK_SHOP,
+            truth=service,
+            normal=_metrics(folder, "normal"),
+            abnormal=_metrics(folder, "anomalous"),
+            calls=None,
+            target=None,
+            fault=fault,
+        )
 
 
 def _metrics(folder: Path, name: str) -> pd.DataFrame:

@@ -101,7 +101,8 @@ def limit_of(run_length_weeks: float, window_s: float) -> float:
 def shift_size(baseline: Any, knobs: Any) -> float:
     """Return the rise of log milliseconds that is looked for."""
     least_ms = SMALL_MS * knobs.min_ms
-    return max(log(knobs.shift), np.log1p(least_ms * np.exp(-baseline["steady"])))
+    share = least_ms * np.exp(-baseline["steady"])
+    return max(log(knobs.shift), np.log1p(share))
 
 
 @compiled_part
@@ -171,9 +172,12 @@ def _score_latency(baseline: Any, score: Any, knobs: Any, limit: float) -> None:
     var = _variance(baseline) * dispersion_of(baseline)
     least = shift_size(baseline, knobs)
     lag = max(baseline["steady"] - baseline["steady_lagged"], 0.0)
-    size = max(least, baseline["rise_sum"] / max(baseline["rise_n"], 1.0) - lag)
-    rise = _added(baseline["rise"], size * n * (gap - lag - size / 2) / var, limit)
-    score["fall"] = _added(baseline["fall"], least * n * (-gap - least / 2) / var, limit)
+    usual_gap = baseline["rise_sum"] / max(baseline["rise_n"], 1.0)
+    size = max(least, usual_gap - lag)
+    rise_step = size * n * (gap - lag - size / 2) / var
+    fall_step = least * n * (-gap - least / 2) / var
+    rise = _added(baseline["rise"], rise_step, limit)
+    score["fall"] = _added(baseline["fall"], fall_step, limit)
     compared = baseline["rise_n"] + n
     mean_gap = (baseline["rise_sum"] + n * gap) / compared
     both = 1.0 / (1.0 / compared + 1.0 / baseline["steady_n"])
@@ -191,13 +195,16 @@ def _score_failures(baseline: Any, score: Any, knobs: Any, limit: float) -> None
     errors = baseline["pool_errors"]
     known = baseline["steady_requests"]
     usual = (baseline["steady_error_rate"] * known + UNSEEN) / (known + 1.0)
-    more = min(usual + max(knobs.error_shift, WORSE * usual), HIGHEST_RATE)
+    margin = max(knobs.error_shift, WORSE * usual)
+    more = min(usual + margin, HIGHEST_RATE)
     if more <= usual:
         return
-    surplus = _added(baseline["surplus"], _ratio(errors, n, usual, more), limit)
+    step = _ratio(errors, n, usual, more)
+    surplus = _added(baseline["surplus"], step, limit)
     compared = baseline["surplus_n"] + n
     every = baseline["surplus_errors"] + errors
-    evidence = _ratio(every, compared, usual, more) * known / (known + compared)
+    ratio = _ratio(every, compared, usual, more)
+    evidence = ratio * known / (known + compared)
     now = _reported(baseline["surplus_on"], surplus, evidence, limit)
     score["surplus"] = min(surplus, limit) if now > 0 else surplus
     score["surplus_on"] = now
@@ -207,7 +214,9 @@ def _score_failures(baseline: Any, score: Any, knobs: Any, limit: float) -> None
 @compiled_part
 def _ratio(errors: float, n: float, usual: float, more: float) -> float:
     """Return the log-likelihood ratio of a share of failures to a smaller one."""
-    return errors * log(more / usual) + (n - errors) * log((1.0 - more) / (1.0 - usual))
+    of_error = log(more / usual)
+    of_answer = log((1.0 - more) / (1.0 - usual))
+    return errors * of_error + (n - errors) * of_answer
 
 
 # ---- learning
@@ -226,7 +235,8 @@ def known_after(known: float, n: float, weight: float) -> float:
     """
     if known <= 0:
         return n
-    return 1.0 / ((1.0 - weight) * (1.0 - weight) / known + weight * weight / n)
+    rest = 1.0 - weight
+    return 1.0 / (rest * rest / known + weight * weight / n)
 
 
 @compiled_part
@@ -292,8 +302,9 @@ def _learn_block(baseline: Any, n: float, gap: float) -> None:
     baseline["block_sum"] += n * gap
     if baseline["block_windows"] < BLOCK_WINDOWS or baseline["rise"] > 0:
         return
+    total = baseline["block_sum"]
     var = _variance(baseline)
-    square = baseline["block_sum"] * baseline["block_sum"] / (var * baseline["block_n"])
+    square = total * total / (var * baseline["block_n"])
     square = min(square, WILD * dispersion_of(baseline))
     baseline["blocks"] = min(baseline["blocks"] + 1.0, BLOCKS)
     baseline["dispersion"] += (square - baseline["dispersion"]) / baseline["blocks"]
@@ -378,9 +389,10 @@ def accept_steady(baseline: Any) -> None:
 def accept_levels(state: NDArray, rows: NDArray) -> None:
     """Take what is abnormal now in some rows of `state` as normal; the others stay as they are."""
     for i in rows:
-        if not np.isnan(state[i]["abnormal_since"]):
-            b.accept_level(state[i])
-            accept_steady(state[i])
+        baseline = state[i]
+        if not np.isnan(baseline["abnormal_since"]):
+            b.accept_level(baseline)
+            accept_steady(baseline)
 
 
 @compiled_part

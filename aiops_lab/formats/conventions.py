@@ -120,28 +120,30 @@ def first(attributes: Attributes, names: tuple[str, ...]) -> str | None:
 def to_span(reported: ReportedSpan) -> Span:
     """Return what a span is to the analysis: endpoint, peer, status and error by convention."""
     attributes = reported.attributes
-    kind = reported.kind
+    endpoint = endpoint_of(reported)
+    is_sent = reported.kind in ("client", "producer")
+    peer = peer_of(attributes) if is_sent else None
+    status = http_status_of(reported)
     span = Span(
-        reported.trace_id,
-        reported.span_id,
-        reported.parent_id,
-        reported.service,
-        endpoint_of(reported),
-        kind,
-        peer_of(attributes) if kind in ("client", "producer") else None,
-        reported.start_ns,
-        reported.duration_ns,
-        status := http_status_of(reported),
-        error_of(reported, status),
-        _method(attributes),
-        reported.instance,
-        None,
-        reported.links,
+        trace_id=reported.trace_id,
+        span_id=reported.span_id,
+        parent_id=reported.parent_id,
+        service=reported.service,
+        endpoint=endpoint,
+        kind=reported.kind,
+        peer=peer,
+        start_ns=reported.start_ns,
+        duration_ns=reported.duration_ns,
+        status=status,
+        error=error_of(reported, status),
+        method=_method(attributes),
+        instance=reported.instance,
+        links=reported.links,
     )
     if not has_own(attributes):
         return span
-    own = [name for name in _OWN_NAMES if name in attributes]
-    return _with_own(span, {name: attributes[name] for name in own})
+    own = {name: attributes[name] for name in _OWN_NAMES if name in attributes}
+    return _with_own(span, own)
 
 
 def has_own(attributes: Attributes) -> bool:
@@ -151,8 +153,9 @@ def has_own(attributes: Attributes) -> bool:
 
 def _with_own(span: Span, own: Attributes) -> Span:
     """Return the span with what attributes of this package say."""
-    fields: dict[str, Any] = {_OWN_NAMES[name]: value for name, value in own.items()}
-    fields = {field: None if value == "" else value for field, value in fields.items()}
+    fields: dict[str, Any] = {}
+    for name, value in own.items():
+        fields[_OWN_NAMES[name]] = None if value == "" else value
     if "open" in fields and fields.pop("open"):
         fields["duration_ns"] = None
     for field in ("status", "first_byte_ns"):
@@ -163,8 +166,9 @@ def _with_own(span: Span, own: Attributes) -> Span:
 
 def is_addressed(span: Span, attributes: Attributes) -> bool:
     """Return whether a call names its peer by an address only, or not at all."""
-    named = first(attributes, PEER) is not None or f"{OWN_PREFIX}peer" in attributes
-    return span.kind == "client" and not named
+    if span.kind != "client" or f"{OWN_PREFIX}peer" in attributes:
+        return False
+    return first(attributes, PEER) is None
 
 
 def _method(attributes: Attributes) -> str | None:
@@ -198,7 +202,8 @@ def _template(attributes: Attributes) -> str | None:
 
 
 def _procedure(attributes: Attributes) -> str | None:
-    service, method = first(attributes, RPC_SERVICE), first(attributes, RPC_METHOD)
+    service = first(attributes, RPC_SERVICE)
+    method = first(attributes, RPC_METHOD)
     if service is None:  # the new form has both in the method
         return f"/{method}" if method and "/" in method else None
     if method is None or method.startswith(f"{service}/"):
@@ -209,13 +214,15 @@ def _procedure(attributes: Attributes) -> str | None:
 def _statement(attributes: Attributes) -> str | None:
     statement = first(attributes, STATEMENT)
     if statement is not None:
-        if first(attributes, SYSTEM) in WITHOUT_SHAPE:
-            return statement.strip().partition(" ")[0].upper()
-        return shape_of(statement)
+        if first(attributes, SYSTEM) not in WITHOUT_SHAPE:
+            return shape_of(statement)
+        command, _, _ = statement.strip().partition(" ")
+        return command.upper()
     operation = first(attributes, OPERATION)
     if operation is None:
         return first(attributes, SUMMARY)
-    return f"{operation} {first(attributes, COLLECTION) or ''}".rstrip()
+    collection = first(attributes, COLLECTION) or ""
+    return f"{operation} {collection}".rstrip()
 
 
 def _destination(attributes: Attributes) -> str | None:
@@ -225,9 +232,13 @@ def _destination(attributes: Attributes) -> str | None:
 def _path(attributes: Attributes) -> str | None:
     path = first(attributes, PATH)
     if path is not None:
-        return fold(path.partition("?")[0])
+        without_query, _, _ = path.partition("?")
+        return fold(without_query)
     url = first(attributes, URL)
-    return None if url is None else fold(_parts_of(url)[1])
+    if url is None:
+        return None
+    _, path = _parts_of(url)
+    return fold(path)
 
 
 @lru_cache(maxsize=4096)
@@ -237,7 +248,7 @@ def _parts_of(url: str) -> tuple[str, str]:
         parts = urlsplit(url)
     except ValueError:
         return "", ""
-    host = parts.netloc.rpartition("@")[2]
+    _, _, host = parts.netloc.rpartition("@")
     return host, parts.path or "/"
 
 
@@ -258,7 +269,9 @@ def _named(name: str) -> str:
     match = _METHOD_AND_PATH.fullmatch(name)
     if match is not None:
         return fold(match[2])
-    return fold(name) if name.startswith("/") else name or UNNAMED
+    if name.startswith("/"):
+        return fold(name)
+    return name or UNNAMED
 
 
 def peer_of(attributes: Attributes) -> str | None:
@@ -271,8 +284,11 @@ def peer_of(attributes: Attributes) -> str | None:
         port = first(attributes, PORT)
         return f"{address}:{port}" if port and ":" not in address else address
     url = first(attributes, URL)
-    host = None if url is None else _parts_of(url)[0]
-    return host or first(attributes, SYSTEM)
+    if url is not None:
+        host, _ = _parts_of(url)
+        if host:
+            return host
+    return first(attributes, SYSTEM)
 
 
 def http_status_of(reported: ReportedSpan) -> int | None:
@@ -284,7 +300,8 @@ def http_status_of(reported: ReportedSpan) -> int | None:
     tells of a failure is none itself.
     """
     attributes = reported.attributes
-    is_part = reported.kind == "internal" and first(attributes, PART_OF_ANSWER) is not None
+    is_internal = reported.kind == "internal"
+    is_part = is_internal and first(attributes, PART_OF_ANSWER) is not None
     if is_part and reported.exception is None:
         return None
     status = http_status(first(attributes, HTTP_STATUS))
@@ -320,16 +337,20 @@ def error_of(reported: ReportedSpan, status: int | None) -> str | None:
         return None
     attributes = reported.attributes
     told = reported.exception or {}
-    kind = _type_name(first(told, (EXCEPTION_TYPE,)) or first(attributes, ERROR_TYPE))
+    name = first(told, (EXCEPTION_TYPE,)) or first(attributes, ERROR_TYPE)
+    kind = _type_name(name)
     message = first(told, (EXCEPTION_MESSAGE,)) or reported.message
     if message and _is_of_database(attributes):
         message = message_without_values(message)
     if status is not None and status >= 400 and not told and not message:
         return None
     if kind and message and not message.startswith(f"{kind}:"):
-        return f"{kind}: {message}"[:MAX_ERROR_LENGTH]
+        message = f"{kind}: {message}"
+    text = message or kind
     is_ok = status is not None and 100 <= status < 400
-    return (message or kind or ("ERROR" if is_ok else ""))[:MAX_ERROR_LENGTH] or None
+    if not text and is_ok:
+        text = "ERROR"
+    return text[:MAX_ERROR_LENGTH] or None
 
 
 def _type_name(kind: str | None) -> str:
@@ -352,11 +373,12 @@ def attributes_of(span: Span) -> ReportedSpan:
     reported = _reported(span, own)
     read = to_span(reported)
     differing = [field for field in _OWN_NAMES.values() if _differs(span, read, field)]
-    if differing:
-        values = {f"{OWN_PREFIX}{field}": getattr(span, field) for field in differing}
-        own |= {name: "" if value is None else value for name, value in values.items()}
-        reported = _reported(span, own)
-    return reported
+    if not differing:
+        return reported
+    for field in differing:
+        value = getattr(span, field)
+        own[f"{OWN_PREFIX}{field}"] = "" if value is None else value
+    return _reported(span, own)
 
 
 def _differs(span: Span, read: Span, field: str) -> bool:
@@ -364,22 +386,23 @@ def _differs(span: Span, read: Span, field: str) -> bool:
 
 
 def _reported(span: Span, own: Mapping[str, Any]) -> ReportedSpan:
-    failed = span.error is not None or span.status == 0 or (span.status or 0) >= 500
+    status = span.status
+    has_failed = span.error is not None or (status is not None and (status == 0 or status >= 500))
     return ReportedSpan(
-        span.trace_id,
-        span.span_id,
-        span.parent_id,
-        join_method(span.method, span.endpoint),
-        "internal" if span.kind == "log" else span.kind,
-        span.start_ns,
-        span.duration_ns,
-        {**_conventional(span), **own},
-        span.service,
-        span.instance,
-        failed,
-        span.error or "",
-        _exception(span.error),
-        span.links,
+        trace_id=span.trace_id,
+        span_id=span.span_id,
+        parent_id=span.parent_id,
+        name=join_method(span.method, span.endpoint),
+        kind="internal" if span.kind == "log" else span.kind,
+        start_ns=span.start_ns,
+        duration_ns=span.duration_ns,
+        attributes={**_conventional(span), **own},
+        service=span.service,
+        instance=span.instance,
+        failed=has_failed,
+        message=span.error or "",
+        exception=_exception(span.error),
+        links=span.links,
     )
 
 
@@ -396,12 +419,12 @@ def _conventional(span: Span) -> dict[str, Any]:
     if span.kind == "client" and not span.endpoint.startswith("/"):
         place = STATEMENT
     known = {
-        place[0] if place else None: span.endpoint,
         PEER[1]: span.peer,
         METHOD[0]: span.method,
         HTTP_STATUS[0]: http_status(span.status),
     }
-    return {name: value for name, value in known.items() if name and value is not None}
+    told = {name: value for name, value in known.items() if value is not None}
+    return {place[0]: span.endpoint, **told} if place else told
 
 
 _TYPE_AND_MESSAGE = re.compile(r"([A-Za-z_]\w*): (.+)", re.DOTALL)
@@ -409,4 +432,7 @@ _TYPE_AND_MESSAGE = re.compile(r"([A-Za-z_]\w*): (.+)", re.DOTALL)
 
 def _exception(error: str | None) -> dict[str, str] | None:
     match = _TYPE_AND_MESSAGE.fullmatch(error or "")
-    return {EXCEPTION_TYPE: match[1], EXCEPTION_MESSAGE: match[2]} if match else None
+    if match is None:
+        return None
+    kind, message = match.groups()
+    return {EXCEPTION_TYPE: kind, EXCEPTION_MESSAGE: message}

@@ -10,7 +10,6 @@ from aiops_lab.checks import FieldError, check_number
 from aiops_lab.detect.incidents import ACTIVE, Incident
 from aiops_lab.numerics import unix_ns
 from aiops_lab.results import INFO
-from aiops_lab.spans import Key
 from aiops_lab.user_functions import load_named
 
 WOULD_ACT, ACTED, FAILED, HELD_BACK, BEGUN = (
@@ -119,12 +118,16 @@ class Decision(NamedTuple):
 
 def is_meant(remedy: Remedy, incident: Incident) -> bool:
     """Return whether an incident is of the kind that a remedy mends, its own condition apart."""
-    service, endpoint = place = _place(incident)
-    kinds = {anomaly.type for anomaly in incident.anomalies if anomaly.key == place}
+    cause = incident.root_cause
+    key = incident.main_anomaly.key if cause is None else cause.key
+    kinds = {anomaly.type for anomaly in incident.anomalies if anomaly.key == key}
     if remedy.kinds and not kinds & set(remedy.kinds):
         return False
-    names = endpoint, incident.root_cause.name if incident.root_cause else ""
-    return remedy.endpoint in (None, *names) and remedy.service in (None, service)
+    service, endpoint = key
+    if remedy.service not in (None, service):
+        return False
+    name = cause.name if cause else ""
+    return remedy.endpoint in (None, endpoint, name)
 
 
 def decide(remedy: Remedy, incident: Incident, log: Sequence[RemedyCall], now_ns: int) -> Decision:
@@ -145,11 +148,12 @@ def decide(remedy: Remedy, incident: Incident, log: Sequence[RemedyCall], now_ns
         return Decision(False, "no cause was found")
     if incident.root_cause.confidence < remedy.min_confidence:
         return Decision(False, f"the confidence is below {remedy.min_confidence:.0%}")
-    if any(0 <= now_ns - row.ns < remedy.cooldown_s * 1e9 for row in called):
+    ages_ns = [now_ns - row.ns for row in called]
+    if any(0 <= age_ns < remedy.cooldown_s * 1e9 for age_ns in ages_ns):
         return Decision(False)
-    recent = [row for row in called if 0 <= now_ns - row.ns < remedy.per_s * 1e9]
-    if len(recent) >= remedy.most:
-        return Decision(False, f"it was called {len(recent)} times in {remedy.per_s:g} s")
+    recent = sum(0 <= age_ns < remedy.per_s * 1e9 for age_ns in ages_ns)
+    if recent >= remedy.most:
+        return Decision(False, f"it was called {recent} times in {remedy.per_s:g} s")
     return Decision(True)
 
 
@@ -157,11 +161,6 @@ def is_new(held: RemedyCall, log: Sequence[RemedyCall]) -> bool:
     """Return whether the log does not say last of an incident that it was held back for that."""
     mine = [row for row in log if row.incident == held.incident]
     return not mine or mine[-1][3:5] != held[3:5]
-
-
-def _place(incident: Incident) -> Key:
-    cause = incident.root_cause
-    return incident.main_anomaly.key if cause is None else cause.key
 
 
 def shown_call(call: RemedyCall, time: str | None) -> dict[str, Any]:

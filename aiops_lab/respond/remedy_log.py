@@ -26,30 +26,30 @@ class RemedyLog:
 
     def read(self) -> list[RemedyCall]:
         """Return the calls for all incidents, in the order of time."""
-        records = self._store.load(REMEDY_CALLS)
-        rows = [
-            RemedyCall(*row) for key, rows in records.items() if self._is_mine(key) for row in rows
-        ]
-        return sorted(rows)
+        calls: list[RemedyCall] = []
+        for key, rows in self._store.load(REMEDY_CALLS).items():
+            _, _, remedy = key.partition("\n")
+            if remedy == self._remedy:
+                calls += [RemedyCall(*row) for row in rows]
+        return sorted(calls)
 
     def save(self, call: RemedyCall) -> None:
         """Store a call; the one with the same time is replaced."""
         key = f"{call.incident}\n{self._remedy}"
         known = self._store.record(REMEDY_CALLS, key) or []
         others = [row for row in known if row[0] != call.ns]
-        rows = sorted([*others, [*call]])
-        held = [row for row in rows if row[3] == HELD_BACK][-MOST_CALLS:]
-        made = [row for row in rows if row[3] != HELD_BACK][-MOST_CALLS:]
-        self.turn.save({REMEDY_CALLS: {key: sorted(held + made)}})
-
-    def _is_mine(self, key: str) -> bool:
-        return key.partition("\n")[2] == self._remedy
+        calls = sorted(RemedyCall(*row) for row in [*others, call])
+        held = [each for each in calls if each.outcome == HELD_BACK]
+        made = [each for each in calls if each.outcome != HELD_BACK]
+        kept = sorted(held[-MOST_CALLS:] + made[-MOST_CALLS:])
+        self.turn.save({REMEDY_CALLS: {key: [list(each) for each in kept]}})
 
 
 def calls_for(store: SpanReader, incident_id: str) -> list[dict[str, Any]]:
     """Return what remedies did about an incident, as the HTTP interface shows it."""
-    found = []
+    calls: list[RemedyCall] = []
     for key, rows in store.load(REMEDY_CALLS).items():
-        if key.partition("\n")[0] == incident_id:
-            found += [RemedyCall(*row) for row in rows]
-    return [shown_call(call, iso(to_timestamp(call.ns))) for call in sorted(found)]
+        incident, _, _ = key.partition("\n")
+        if incident == incident_id:
+            calls += [RemedyCall(*row) for row in rows]
+    return [shown_call(call, iso(to_timestamp(call.ns))) for call in sorted(calls)]

@@ -37,10 +37,12 @@ class ToldRecords:
 
     def load(self) -> dict[str, Told]:
         """Return what was told, by the incident's id."""
-        records = self._store.load(TOLD)
         start = self._key("")
-        mine = {key: told for key, told in records.items() if key.startswith(start)}
-        return {key.removeprefix(start): Told(*told) for key, told in mine.items()}
+        found = {}
+        for key, told in self._store.load(TOLD).items():
+            if key.startswith(start):
+                found[key.removeprefix(start)] = Told(*told)
+        return found
 
     def of(self, id: str) -> Told | None:
         """Return what was told of one incident, by any process."""
@@ -49,7 +51,8 @@ class ToldRecords:
 
     def save(self, told: dict[str, Told]) -> None:
         """Note what was told."""
-        self.turn.save({TOLD: {self._key(id): [*each] for id, each in told.items()}})
+        records: dict[str, object] = {self._key(id): list(each) for id, each in told.items()}
+        self.turn.save({TOLD: records})
 
     def _key(self, id: str) -> str:
         return f"{self._target}\n{id}"
