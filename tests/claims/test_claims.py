@@ -94,7 +94,7 @@ PLANTS = (
     Plant("09", "another size", "(80, 72, 70, 50)", "(80, 72, 68, 50)"),
     Plant("09", "other seeds", "(11, 12)", "(13, 14)"),
     Plant("10", "another count", "sixty(stopping=24)", "sixty(stopping=26)"),
-    Plant("11", "another scenario", 'shorter("slow parallel child")', 'shorter("delay")'),
+    Plant("11", "another seed", '"slow parallel child"), seed=1', '"slow parallel child"), seed=2'),
     Plant("12", "another size", "slow(PAYMENT, 400), seed=1)", "slow(PAYMENT, 300), seed=1)"),
     Plant("12", "other seeds", "steps(range(40),", "steps(range(40, 80),"),
     Plant("13", "other runs to learn from", 'mine["seed"] < 30]', 'mine["seed"] < 40]'),
