@@ -22,7 +22,7 @@ from aiops_lab.checks import FieldError
 from aiops_lab.numerics import unix_ns
 
 STEP_S = 1  # as in RCAEval's tables
-SERVED_METRICS = ("load", "latency-50", "latency-90", "error")
+
 
 Truth = dict[str, Any]
 
@@ -43,9 +43,12 @@ def service_metrics(spans: pd.DataFrame) -> pd.DataFrame:
         of requests that failed, 0 to 1). A second without requests has a load and an error of 0,
         and the latency of the second before.
     """
-    served = spans[(spans["kind"] == "server") & spans["duration_ms"].notna()]
-    ended = served["start"].astype("int64") // 10**6 + served["duration_ms"]
-    second = (ended // 1000).astype("int64")
+    is_server = spans["kind"] == "server"
+    has_ended = spans["duration_ms"].notna()
+    served = spans[is_server & has_ended]
+    start_ms = served["start"].astype("int64") // 10**6
+    end_ms = start_ms + served["duration_ms"]
+    second = (end_ms // 1000).astype("int64")
     failed = (served["status"] == 0) | (served["status"] >= 500)
     rows = pd.DataFrame(
         {
@@ -56,20 +59,24 @@ def service_metrics(spans: pd.DataFrame) -> pd.DataFrame:
         }
     )
     grouped = rows.groupby(["second", "service"])
-    tables = (
-        grouped.size(),
-        grouped["latency"].quantile(0.5),
-        grouped["latency"].quantile(0.9),
-        grouped["error"].mean(),
-    )
+    tables = {
+        "load": grouped.size(),
+        "latency-50": grouped["latency"].quantile(0.5),
+        "latency-90": grouped["latency"].quantile(0.9),
+        "error": grouped["error"].mean(),
+    }
     seconds = range(second.min(), second.max() + 1, STEP_S)
     columns: dict[str, pd.Series] = {}
-    for metric, values in zip(SERVED_METRICS, tables, strict=True):
-        for service, column in values.unstack("service").reindex(seconds).items():
-            is_latency = metric.startswith("latency")
-            filled = column.ffill().bfill() if is_latency else column.fillna(0)
-            columns[f"{service}_{metric}"] = filled
-    return pd.DataFrame(columns)[sorted(columns)].rename_axis(index="time")
+    for metric, values in tables.items():
+        by_service = values.unstack("service").reindex(seconds)
+        if metric.startswith("latency"):
+            filled = by_service.ffill().bfill()
+        else:
+            filled = by_service.fillna(0)
+        for service, column in filled.items():
+            columns[f"{service}_{metric}"] = column
+    table = pd.DataFrame(columns)[sorted(columns)]
+    return table.rename_axis(index="time")
 
 
 # ---- layouts
@@ -77,16 +84,21 @@ def service_metrics(spans: pd.DataFrame) -> pd.DataFrame:
 
 def write_rcaeval(folder: Path, spans: pd.DataFrame, truth: Truth) -> None:
     """Write a case of RCAEval; it has one faulty service, which the folder's name tells."""
-    services = dict.fromkeys(service for service, _ in truth["causes"])
+    services = {service for service, _ in truth["causes"]}
     if len(services) != 1:
-        raise FieldError("scenario", "must have one faulty service for rcaeval", truth["name"])
+        rule = "must have one faulty service for rcaeval"
+        raise FieldError("scenario", rule, truth["name"])
+    (service,) = services
     kind = truth["faults"][0]["kind"]
-    case = folder / f"{[*services][0]}_{kind}" / "1"
+    case = folder / f"{service}_{kind}" / "1"
     case.mkdir(parents=True)
-    service_metrics(spans).to_csv(case / "data.csv", lineterminator="\n")
-    injected = unix_ns(pd.Timestamp(truth["window"][0])) // 10**9
-    (case / "inject_time.txt").write_text(f"{injected}\n", "utf-8", newline="\n")
+    metrics = service_metrics(spans)
+    metrics.to_csv(case / "data.csv", lineterminator="\n")
+    injected = _unix_s(truth["window"][0])
+    told = case / "inject_time.txt"
+    told.write_text(f"{injected}\n", "utf-8", newline="\n")
     start_us = spans["start"].astype("int64") // 1000
+    duration_us = (spans["duration_ms"] * 1000).round()
     table = pd.DataFrame(
         {
             "time": start_us // 10**6,
@@ -95,21 +107,32 @@ def write_rcaeval(folder: Path, spans: pd.DataFrame, truth: Truth) -> None:
             "serviceName": spans["service"],
             "operationName": spans["endpoint"],
             "startTime": start_us,
-            "duration": (spans["duration_ms"] * 1000).round().astype("Int64"),
+            "duration": duration_us.astype("Int64"),
             "statusCode": spans["status"],
             "parentSpanID": spans["parent_id"],
         }
     )
-    table.to_csv(case / "traces.csv", index=False, lineterminator="\n")
+    _write_csv(case / "traces.csv", table)
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    table.to_csv(path, index=False, lineterminator="\n")
+
+
+def _unix_s(time: str) -> int:
+    """Return a time in whole seconds since 1970."""
+    return unix_ns(pd.Timestamp(time)) // 10**9
 
 
 def write_openrca(folder: Path, spans: pd.DataFrame, truth: Truth) -> None:
     """Write a day of OpenRCA, with each fault in the record of failures."""
     day = spans["start"].min().strftime("%Y_%m_%d")
-    telemetry = folder / "telemetry" / day
-    (telemetry / "metric").mkdir(parents=True)
-    (telemetry / "trace").mkdir()
-    table = service_metrics(spans).melt(ignore_index=False, value_name="value").reset_index()
+    metric_folder = folder / "telemetry" / day / "metric"
+    trace_folder = folder / "telemetry" / day / "trace"
+    metric_folder.mkdir(parents=True)
+    trace_folder.mkdir()
+    wide = service_metrics(spans)
+    table = wide.melt(ignore_index=False, value_name="value").reset_index()
     names = table["variable"].str.rpartition("_")
     metrics = pd.DataFrame(
         {
@@ -119,7 +142,7 @@ def write_openrca(folder: Path, spans: pd.DataFrame, truth: Truth) -> None:
             "value": table["value"],
         }
     )
-    metrics.to_csv(telemetry / "metric" / "metric_service.csv", index=False, lineterminator="\n")
+    _write_csv(metric_folder / "metric_service.csv", metrics)
     traces = pd.DataFrame(
         {
             "timestamp": spans["start"].astype("int64") // 10**6,
@@ -130,8 +153,8 @@ def write_openrca(folder: Path, spans: pd.DataFrame, truth: Truth) -> None:
             "duration": spans["duration_ms"],
         }
     )
-    traces.to_csv(telemetry / "trace" / "trace_span.csv", index=False, lineterminator="\n")
-    _record(truth).to_csv(folder / "record.csv", index=False, lineterminator="\n")
+    _write_csv(trace_folder / "trace_span.csv", traces)
+    _write_csv(folder / "record.csv", _record(truth))
 
 
 def _record(truth: Truth) -> pd.DataFrame:
@@ -139,13 +162,14 @@ def _record(truth: Truth) -> pd.DataFrame:
         {
             "level": "service",
             "component": fault["service"],
-            "timestamp": unix_ns(pd.Timestamp(fault["start"])) // 10**9,
+            "timestamp": _unix_s(fault["start"]),
             "datetime": f"{pd.Timestamp(fault['start']):%Y-%m-%d %H:%M:%S}",
             "reason": fault["kind"],
         }
         for fault in truth["faults"]
     ]
-    return pd.DataFrame(rows, columns=["level", "component", "timestamp", "datetime", "reason"])
+    columns = ["level", "component", "timestamp", "datetime", "reason"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 LAYOUTS: dict[str, Callable[[Path, pd.DataFrame, Truth], None]] = {
@@ -161,9 +185,11 @@ LAYOUTS: dict[str, Callable[[Path, pd.DataFrame, Truth], None]] = {
 def check_folder_is_free(path: str | Path) -> None:
     """Raise `FieldError` unless a new folder can be made at this path."""
     folder = Path(path)
-    is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    if not is_free:
-        raise FieldError("file", "must be a folder that does not exist or is empty", str(path))
+    if folder.exists():
+        is_empty = folder.is_dir() and not any(folder.iterdir())
+        if not is_empty:
+            rule = "must be a folder that does not exist or is empty"
+            raise FieldError("file", rule, str(path))
     if not folder.absolute().parent.is_dir():
         raise FieldError("file", "must be in a folder that exists", str(path))
 
@@ -176,9 +202,15 @@ def write_folder(path: str | Path, spans: pd.DataFrame, truth: Truth, form: str)
         inside = part / "out"
         inside.mkdir()
         LAYOUTS[form](inside, spans, truth)
-        written = {"format": form, "zone": "UTC", "unit": "s"}
-        text = json.dumps(truth | written, indent=2, default=str) + "\n"
-        (inside / "truth.json").write_text(text, "utf-8", newline="\n")
+        facts = {
+            **truth,
+            "format": form,
+            "zone": "UTC",
+            "unit": "s",
+        }
+        text = json.dumps(facts, indent=2, default=str)
+        told = inside / "truth.json"
+        told.write_text(f"{text}\n", "utf-8", newline="\n")
         if folder.exists():
             folder.rmdir()  # Windows replaces no folder, not even an empty one
         os.replace(inside, folder)

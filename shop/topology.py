@@ -40,7 +40,8 @@ class Call:
     def __post_init__(self) -> None:
         check_number("timeout_s", self.timeout_s, 0.001, 3600)
         if not isinstance(self.retries, int) or not 0 <= self.retries <= 100:
-            raise FieldError("retries", "must be a whole number between 0 and 100", self.retries)
+            rule = "must be a whole number between 0 and 100"
+            raise FieldError("retries", rule, self.retries)
 
     @property
     def place(self) -> tuple[str, str]:
@@ -75,19 +76,24 @@ class Endpoint:
     capacity: int = 128
 
     def __post_init__(self) -> None:
-        if not isinstance(self.route, str) or not self.route.startswith("/"):
-            raise FieldError("route", "must start with /", self.route)
-        if not isinstance(self.service, str) or not self.service:
-            raise FieldError("service", "must be text", self.service)
-        if self.method not in SHOP_METHODS:
-            raise FieldError("method", f"must be one of {', '.join(SHOP_METHODS)}", self.method)
+        self._check_names()
         for k, step in enumerate(self.calls):
             if not isinstance(step, Call) and not step:
                 raise FieldError(f"calls[{k}]", "must hold a call", step)
         check_number("median_ms", self.median_ms, 0, DAY_MS)
         check_number("sigma", self.sigma, 0, 5)
         if not isinstance(self.capacity, int) or not 1 <= self.capacity <= 4096:
-            raise FieldError("capacity", "must be a whole number between 1 and 4096", self.capacity)
+            rule = "must be a whole number between 1 and 4096"
+            raise FieldError("capacity", rule, self.capacity)
+
+    def _check_names(self) -> None:
+        if not isinstance(self.route, str) or not self.route.startswith("/"):
+            raise FieldError("route", "must start with /", self.route)
+        if not isinstance(self.service, str) or not self.service:
+            raise FieldError("service", "must be text", self.service)
+        if self.method not in SHOP_METHODS:
+            rule = f"must be one of {', '.join(SHOP_METHODS)}"
+            raise FieldError("method", rule, self.method)
 
     @property
     def place(self) -> tuple[str, str]:
@@ -97,12 +103,15 @@ class Endpoint:
     @property
     def stages(self) -> tuple[tuple[Call, ...], ...]:
         """The calls as stages: one stage after the other, the calls of a stage in parallel."""
-        return tuple((step,) if isinstance(step, Call) else tuple(step) for step in self.calls)
+        stages = []
+        for step in self.calls:
+            stages.append((step,) if isinstance(step, Call) else tuple(step))
+        return tuple(stages)
 
     @property
     def called(self) -> list[tuple[str, str]]:
         """The places of its calls, in order."""
-        return [(call.service, call.endpoint) for stage in self.stages for call in stage]
+        return [call.place for stage in self.stages for call in stage]
 
     @property
     def callees(self) -> set[tuple[str, str]]:
@@ -135,13 +144,15 @@ class Topology:
         places = [endpoint.place for endpoint in self.endpoints]
         for n, place in enumerate(places):
             if place in places[:n]:
-                raise FieldError(f"endpoints[{n}]", "must be given once", " ".join(place))
+                shown = " ".join(place)
+                raise FieldError(f"endpoints[{n}]", "must be given once", shown)
         for where, call in self._calls():
-            if (call.service, call.endpoint) not in places:
-                called = f"{call.service} {call.endpoint}"
+            if call.place not in places:
+                called = " ".join(call.place)
                 raise FieldError(where, "must be to a known endpoint", called)
         if self.front not in self.services:
-            raise FieldError("front", f"must be one of {', '.join(self.services)}", self.front)
+            rule = f"must be one of {', '.join(self.services)}"
+            raise FieldError("front", rule, self.front)
         self.callers_first()
 
     def _calls(self) -> Iterator[tuple[str, Call]]:
@@ -151,13 +162,15 @@ class Topology:
                 where = f"endpoints[{n}].calls[{k}]"
                 if isinstance(step, Call):
                     yield where, step
-                else:
-                    yield from ((f"{where}[{i}]", call) for i, call in enumerate(step))
+                    continue
+                for i, call in enumerate(step):
+                    yield f"{where}[{i}]", call
 
     @property
     def services(self) -> tuple[str, ...]:
         """Names of the services, in the order in which they first appear."""
-        return tuple(dict.fromkeys(endpoint.service for endpoint in self.endpoints))
+        names = [endpoint.service for endpoint in self.endpoints]
+        return tuple(dict.fromkeys(names))
 
     def at(self, service: str, route: str) -> Endpoint:
         """Return an endpoint; KeyError if there is none."""
@@ -174,14 +187,18 @@ class Topology:
         """Return the endpoints in an order in which every caller comes before its callees."""
         # lists, not sets, so that each process names the same cycle
         callees = {endpoint.place: endpoint.called for endpoint in self.endpoints}
+        sorter = TopologicalSorter(callees)
         try:
-            order = tuple(TopologicalSorter(callees).static_order())
+            callees_first = tuple(sorter.static_order())
         except CycleError as error:
-            cycle = error.args[1][::-1]
+            _, backwards = error.args
+            cycle = backwards[::-1]
+            names = [" ".join(place) for place in cycle]
             first = list(callees).index(cycle[0])
-            shown = " -> ".join(" ".join(place) for place in cycle)
-            raise FieldError(f"endpoints[{first}].calls", "must not form a cycle", shown) from None
-        return tuple(self.at(*place) for place in reversed(order))
+            field = f"endpoints[{first}].calls"
+            rule = "must not form a cycle"
+            raise FieldError(field, rule, " -> ".join(names)) from None
+        return tuple(self.at(*place) for place in reversed(callees_first))
 
     def below(self, places: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return these endpoints and their callees, direct and indirect."""
@@ -205,10 +222,10 @@ class Topology:
         def moved(stage: tuple[Call, ...]) -> tuple[Call, ...]:
             return tuple(replace(call, service=service) for call in stage)
 
-        endpoints = [
-            replace(endpoint, service=service, calls=tuple(map(moved, endpoint.stages)))
-            for endpoint in self.endpoints
-        ]
+        endpoints = []
+        for endpoint in self.endpoints:
+            stages = map(moved, endpoint.stages)
+            endpoints.append(replace(endpoint, service=service, calls=tuple(stages)))
         return Topology(tuple(endpoints), front=service)
 
 

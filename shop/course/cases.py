@@ -40,10 +40,18 @@ class LessonCase(NamedTuple):
 
 def recording(path: str | Path) -> LessonCase:
     """Return the case of a recording in virtual time; what was over before the fault is usual."""
-    spans, truth = read_spans(path), read_truth(path)
-    window_s = [(moment - BEGIN).total_seconds() for moment in truth.attrs["window"]]
-    usual = learn(spans[trace_ends(spans) < truth["start"].min()])
-    return LessonCase(usual, as_of(spans, *window_s), truth.attrs["causes"][0][1])
+    spans = read_spans(path)
+    truth = read_truth(path)
+    since, until = truth.attrs["window"]
+    since_s = (since - BEGIN).total_seconds()
+    until_s = (until - BEGIN).total_seconds()
+    was_over = trace_ends(spans) < truth["start"].min()
+    _, cause = truth.attrs["causes"][0]
+    return LessonCase(
+        learn(spans[was_over]),
+        as_of(spans, since_s, until_s),
+        cause,
+    )
 
 
 def around_first_incident(spans: pd.DataFrame, window_s: float) -> tuple[Reference, pd.DataFrame]:
@@ -52,17 +60,21 @@ def around_first_incident(spans: pd.DataFrame, window_s: float) -> tuple[Referen
     `window_s` is that of the detectors; traces that ended within it before the incident are in
     neither part.
     """
-    watched = replay(spans, Sensitivity(window_s=window_s), causes=False)
+    sensitivity = Sensitivity(window_s=window_s)
+    watched = replay(spans, sensitivity, causes=False)
     began = watched.incidents[0].started
+    calm_until = began - pd.Timedelta(window_s, "s")
     over = trace_ends(spans)
-    calm = over < began - pd.Timedelta(window_s, "s")
-    return learn(spans[calm]), spans[over >= began]
+    usual = learn(spans[over < calm_until])
+    return usual, spans[over >= began]
 
 
 def trace_ends(spans: pd.DataFrame) -> pd.Series:
     """Return for each span when its trace was over; what is open lasts beyond every recording."""
-    lasted = pd.to_timedelta(spans["duration_ms"].fillna(_NEVER_MS), unit="ms")
-    return (spans["start"] + lasted).groupby(spans["trace_id"]).transform("max")
+    lasted_ms = spans["duration_ms"].fillna(_NEVER_MS)
+    ends = spans["start"] + pd.to_timedelta(lasted_ms, unit="ms")
+    by_trace = ends.groupby(spans["trace_id"])
+    return by_trace.transform("max")
 
 
 def played(scenario: Scenario, seed: int = 1) -> LessonCase:
@@ -73,7 +85,9 @@ def played(scenario: Scenario, seed: int = 1) -> LessonCase:
 def explained(scenario: Scenario, spans: pd.DataFrame) -> LessonCase:
     """Return the case of a scenario that was played before: `spans` is the recording."""
     usual, now = windows_of(scenario, spans)
-    cause = scenario.causes[0][1] if scenario.causes else SILENT
+    cause = SILENT
+    if scenario.causes:
+        _, cause = scenario.causes[0]
     return LessonCase(learn(usual), now, cause)
 
 
@@ -89,7 +103,8 @@ def without(case: LessonCase, service: str, calls: bool = True) -> LessonCase:
             known &= frame["peer"] != service
         return frame[known].reset_index(drop=True)
 
-    return LessonCase(learn(seen(case.usual.frame)), seen(case.now), case.cause)
+    usual = learn(seen(case.usual.frame))
+    return case._replace(usual=usual, now=seen(case.now))
 
 
 def answers(case: LessonCase, rules: Iterable[str]) -> dict[str, str]:
@@ -118,15 +133,19 @@ def ticked(
     """
     table = pd.DataFrame(named)
     right = table == pd.Series(causes)
-    marks = right.replace({True: " ✓", False: " ✗"}).mask(table == SILENT, "")
-    shown = table + marks
-    return shown.assign(right=right.sum(axis=1)) if count else shown
+    marks = right.replace({True: " ✓", False: " ✗"})
+    shown = table + marks.mask(table == SILENT, "")
+    if count:
+        shown["right"] = right.sum(axis=1)
+    return shown
 
 
 def failed_request(case: LessonCase, entry: str, which: int = 0) -> pd.DataFrame:
     """Return the spans of one failed request at an entry: the first one, or a later one."""
-    failed = case.now.query("endpoint == @entry and kind == 'server' and status >= 500")
-    return case.now[case.now["trace_id"] == failed["trace_id"].iloc[which]]
+    spans = case.now
+    failed = spans.query("endpoint == @entry and kind == 'server' and status >= 500")
+    trace_id = failed["trace_id"].iloc[which]
+    return spans[spans["trace_id"] == trace_id]
 
 
 def accounts(case: LessonCase, entry: str, spans: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -134,22 +153,30 @@ def accounts(case: LessonCase, entry: str, spans: pd.DataFrame | None = None) ->
 
     `spans`: what is compared with the usual; default the whole case.
     """
-    rows = excess_ledger(case.usual, case.now if spans is None else spans).rows
-    return rows[(rows["entry"] == entry) & (rows["unit"] == "ms")].set_index("account")
+    compared = case.now if spans is None else spans
+    rows = excess_ledger(case.usual, compared).rows
+    is_asked = (rows["entry"] == entry) & (rows["unit"] == "ms")
+    return rows[is_asked].set_index("account")
 
 
 def served_calls(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row a call that arrived: the client span, and with `_served` the server span."""
-    client, server = (frame[frame["kind"] == kind] for kind in ("client", "server"))
-    served = server.add_suffix("_served")
-    calls = client.merge(served, left_on="span_id", right_on="parent_id_served")
+    client = frame[frame["kind"] == "client"]
+    server = frame[frame["kind"] == "server"]
+    calls = client.merge(
+        server.add_suffix("_served"),
+        left_on="span_id",
+        right_on="parent_id_served",
+    )
     return calls.drop(columns="parent_id_served")
 
 
 def edge_gaps(frame: pd.DataFrame) -> pd.Series:
     """Return the median of client span less server span in ms, by "caller → callee"."""
     calls = served_calls(frame)
-    caller = calls["parent_id"].map(frame.set_index("span_id")["endpoint"])
-    edge = caller.astype(str) + " → " + calls["endpoint"].astype(str)
+    endpoint_of = frame.set_index("span_id")["endpoint"]
+    caller = calls["parent_id"].map(endpoint_of).astype(str)
+    callee = calls["endpoint"].astype(str)
+    edge = caller + " → " + callee
     gap_ms = calls["duration_ms"] - calls["duration_ms_served"]
     return gap_ms.groupby(edge).median()

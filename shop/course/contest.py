@@ -21,7 +21,12 @@ from shop.virtual_time.scenario import Scenario
 
 KEY = ["service", "endpoint"]
 
-_MEANS = {"duration_ms": "ms", "own_ms": "own_ms", "failed": "failed", "calls": "calls"}
+_MEANS = {
+    "duration_ms": "ms",
+    "own_ms": "own_ms",
+    "failed": "failed",
+    "calls": "calls",
+}
 
 
 def deciphered(names: Mapping[str, str]) -> dict[str, Scenario]:
@@ -34,25 +39,35 @@ def by_endpoint(frame: pd.DataFrame) -> pd.DataFrame:
     (own_ms), share that failed, and how many calls a request makes.
     """
     served = frame[frame["kind"] == "server"]
-    made = frame.loc[frame["kind"] == "client", "parent_id"].value_counts()
-    columns = {"own_ms": self_time(frame), "failed": served["status"] >= 500}
-    calls = served["span_id"].map(made).fillna(0)
-    groups = served.assign(**columns, calls=calls).groupby(KEY, observed=True)
-    means = groups[[*_MEANS]].mean().rename(columns=_MEANS)
-    seconds = (frame["start"].max() - frame["start"].min()).total_seconds()
-    means.insert(0, "per_s", groups.size() / seconds)
+    is_call = frame["kind"] == "client"
+    made = frame.loc[is_call, "parent_id"].value_counts()
+    counted = served.assign(
+        own_ms=self_time(frame),
+        failed=served["status"] >= 500,
+        calls=served["span_id"].map(made).fillna(0),
+    )
+    groups = counted.groupby(KEY, observed=True)
+    means = groups[[*_MEANS]].mean()
+    means = means.rename(columns=_MEANS)
+    lasted = frame["start"].max() - frame["start"].min()
+    per_s = groups.size() / lasted.total_seconds()
+    means.insert(0, "per_s", per_s)
     return means
 
 
 def usual_and_now(case: LessonCase) -> pd.DataFrame:
     """Return the table by endpoint: each column as usual, and now."""
-    tables = {"usual": by_endpoint(case.usual.frame), "now": by_endpoint(case.now)}
-    both = pd.concat(tables, axis=1).swaplevel(axis=1)
-    return both[tables["usual"].columns].droplevel("service").round(2)
+    usual = by_endpoint(case.usual.frame)
+    now = by_endpoint(case.now)
+    both = pd.concat({"usual": usual, "now": now}, axis=1)
+    by_column = both.swaplevel(axis=1)[usual.columns]
+    return by_column.droplevel("service").round(2)
 
 
 def marks(
-    cases: Mapping[str, LessonCase], hidden: Mapping[str, Scenario], rules: Iterable[str]
+    cases: Mapping[str, LessonCase],
+    hidden: Mapping[str, Scenario],
+    rules: Iterable[str],
 ) -> pd.DataFrame:
     """Return what rules make of incidents: a row a rule, a column an incident.
 
@@ -66,17 +81,20 @@ def marks(
 def _marks(
     rule: str, cases: Mapping[str, LessonCase], hidden: Mapping[str, Scenario]
 ) -> dict[str, str]:
-    named = {letter: RULES[rule](case.usual, case.now) for letter, case in cases.items()}
-    return {letter: _mark(suspects, hidden[letter]) for letter, suspects in named.items()}
+    found = {}
+    for letter, case in cases.items():
+        suspects = RULES[rule](case.usual, case.now)
+        found[letter] = _mark(suspects, hidden[letter])
+    return found
 
 
 def _mark(suspects: list[Suspect], scenario: Scenario) -> str:
-    keys = [suspect.key for suspect in suspects]
-    if set(keys) == set(scenario.causes):
+    named = [suspect.key for suspect in suspects]
+    if set(named) == set(scenario.causes):
         return "all"
-    if not keys:
+    if not named:
         return "silent"
-    return "first" if keys[0] in scenario.causes else "wrong"
+    return "first" if named[0] in scenario.causes else "wrong"
 
 
 def my_marks(asked: Mapping[str, str]) -> pd.Series:
@@ -85,19 +103,31 @@ def my_marks(asked: Mapping[str, str]) -> pd.Series:
     `asked`: the id of the question, by incident.
     """
     guesses = read_guesses()
-    found = {letter: guesses.get(name) for letter, name in asked.items()}
-    words = {True: "all", False: "wrong"}
-    return pd.Series({k: words[guess.right] if guess else "?" for k, guess in found.items()})
+    found = {}
+    for letter, name in asked.items():
+        guess = guesses.get(name)
+        if guess is None:
+            found[letter] = "?"
+        else:
+            found[letter] = "all" if guess.right else "wrong"
+    return pd.Series(found)
 
 
 def runs_of(
-    rules: Mapping[str, RankingRule | Callable], names: Iterable[str], seeds: Iterable[int]
+    rules: Mapping[str, RankingRule | Callable],
+    names: Iterable[str],
+    seeds: Iterable[int],
 ) -> pd.DataFrame:
     """Return the runs of rules on scenarios of the catalogue: a row a rule and run, as the
     leaderboard has them.
     """
-    told = {name: SCENARIOS[name] for name in names}
     board = leaderboard.play(
-        told, seeds, rules, pipeline=False, sizes=False, jobs=1, progress=somebody_waits()
+        {name: SCENARIOS[name] for name in names},
+        seeds,
+        rules,
+        pipeline=False,
+        sizes=False,
+        jobs=1,
+        progress=somebody_waits(),
     )
     return board.runs

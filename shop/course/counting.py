@@ -18,7 +18,7 @@ from aiops_lab.record.faults import Fault
 from aiops_lab.results import Anomaly
 from shop.recordings import true_faults
 from shop.shops import PAYMENT
-from shop.topology import SEED_SHOP, Topology
+from shop.topology import SEED_SHOP, Endpoint, Topology
 from shop.virtual_time.scenario import Scenario
 from shop.virtual_time.simulate import virtual
 
@@ -37,16 +37,17 @@ def graded(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     The seed shuffles the sizes and draws all times.
     """
     sizes = np.random.default_rng(seed).permutation(SIZES_MS).tolist()
-    starts = [_FIRST_S + _APART_S * n for n in range(len(sizes))]
-    faults = tuple(
-        Fault("delay", *PAYMENT, start_s, start_s + _LENGTH_S, ms)
-        for start_s, ms in zip(starts, sizes, strict=True)
-    )
+    faults = []
+    for n, ms in enumerate(sizes):
+        start_s = _FIRST_S + _APART_S * n
+        end_s = start_s + _LENGTH_S
+        faults.append(Fault("delay", *PAYMENT, start_s, end_s, ms))
+    endpoints = tuple(map(_noisy, SEED_SHOP.endpoints))
     scenario = Scenario(
         f"graded {seed}",
         (PAYMENT,),
-        faults,
-        topology=Topology(tuple(map(_noisy, SEED_SHOP.endpoints))),
+        tuple(faults),
+        topology=Topology(endpoints),
         rate=1.5,
         seconds=7380,
         mix={"/payment": 2, "/checkout": 1},
@@ -54,25 +55,31 @@ def graded(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return virtual(scenario, seed), true_faults(scenario)
 
 
-def _noisy(endpoint: Any) -> Any:
-    return replace(endpoint, sigma=0.7) if endpoint.place == PAYMENT else endpoint
+def _noisy(endpoint: Endpoint) -> Endpoint:
+    if endpoint.place != PAYMENT:
+        return endpoint
+    return replace(endpoint, sigma=0.7)
 
 
 def alarm_where(which: Callable[[pd.DataFrame], Any]) -> DetectorFunction:
     """Return a detector with an alarm in each window that `which` chooses from the windows."""
 
     def detector(windows: pd.DataFrame, usual: Any, sensitivity: Any) -> list[Anomaly]:
-        chosen = windows[which(windows)].to_dict("records")
-        return [
-            Anomaly("alarm", w["service"], w["endpoint"], w["window"], w["end"]) for w in chosen
-        ]
+        chosen = windows[which(windows)]
+        keys = chosen[["service", "endpoint", "window", "end"]]
+        return [Anomaly("alarm", **key) for key in keys.to_dict("records")]
 
     return detector
 
 
 def dice(share: float) -> DetectorFunction:
     """Return a detector with an alarm in this share of the windows, the same ones each time."""
-    return alarm_where(lambda windows: np.random.default_rng(0).random(len(windows)) < share)
+
+    def which(windows: pd.DataFrame) -> NDArray:
+        draws = np.random.default_rng(0).random(len(windows))
+        return draws < share
+
+    return alarm_where(which)
 
 
 def listed_at(seconds: Sequence[float], begin: pd.Timestamp) -> DetectorFunction:
@@ -80,10 +87,14 @@ def listed_at(seconds: Sequence[float], begin: pd.Timestamp) -> DetectorFunction
     after `begin`.
     """
 
+    window = pd.Timedelta(10, "s")
+
     def detector(windows: pd.DataFrame, usual: Any, sensitivity: Any) -> list[Anomaly]:
-        ends = [begin + pd.Timedelta(s, "s") for s in seconds]
-        window = pd.Timedelta(10, "s")
-        return [Anomaly("listed", *PAYMENT, end - window, end) for end in ends]
+        anomalies = []
+        for second in seconds:
+            end = begin + pd.Timedelta(second, "s")
+            anomalies.append(Anomaly("listed", *PAYMENT, end - window, end))
+        return anomalies
 
     return detector
 
@@ -91,27 +102,36 @@ def listed_at(seconds: Sequence[float], begin: pd.Timestamp) -> DetectorFunction
 def points(report: Report, faults: pd.DataFrame) -> tuple[NDArray, NDArray]:
     """Return for each window of /payment whether a fault was at work, and whether it alarmed."""
     mine = report.windows.query("endpoint == '/payment'")
-    alarmed = [a.window for a in report.anomalies if a.endpoint == "/payment"]
-    broken = np.zeros(len(mine), dtype=bool)
+    begins = mine["window"]
+    broken = pd.Series(False, index=mine.index)
     for start, end in zip(faults["start"], faults["end"], strict=True):
-        broken |= ((mine["window"] < end) & (mine["end"] > start)).to_numpy()
-    return broken, mine["window"].isin(pd.DatetimeIndex(alarmed)).to_numpy()
+        broken |= (begins < end) & (mine["end"] > start)
+    alarms = [a.window for a in report.anomalies if a.endpoint == "/payment"]
+    alarmed = begins.isin(pd.DatetimeIndex(alarms))
+    return broken.to_numpy(), alarmed.to_numpy()
 
 
 def event_f1(report: Report, faults: pd.DataFrame) -> float:
     """Return F1, the harmonic mean of precision and recall, by events; 0 if nothing is found."""
-    event = score(report, faults)
-    if not event.recall:
+    found = score(report, faults)
+    precision = found.precision
+    recall = found.recall
+    if not recall:
         return 0.0
-    return 2 * event.precision * event.recall / (event.precision + event.recall)
+    return 2 * precision * recall / (precision + recall)
 
 
 def scored(
-    at: object, reports: Iterable[Report], recordings: Iterable[tuple[pd.DataFrame, pd.DataFrame]]
+    at: object,
+    reports: Iterable[Report],
+    recordings: Iterable[tuple[pd.DataFrame, pd.DataFrame]],
 ) -> pd.DataFrame:
     """Return a row a recording: `at`, and what `aiops_lab.score` counts there."""
-    pairs = zip(reports, recordings, strict=True)
-    return pd.DataFrame([{"at": at} | vars(score(r, faults)) for r, (_, faults) in pairs])
+    rows = []
+    for report, (_, faults) in zip(reports, recordings, strict=True):
+        counted = vars(score(report, faults))
+        rows.append({"at": at, **counted})
+    return pd.DataFrame(rows)
 
 
 COUNTED = ["faults", "incidents", "told", "found", "pages", "missed_minutes", "hours"]
@@ -122,15 +142,19 @@ def pooled(tables: Iterable[pd.DataFrame], by: str | list[str] = "at") -> pd.Dat
     divided.
     """
     rows = pd.concat([_with_counts(table) for table in tables])
-    total = rows.groupby(by, as_index=False)[COUNTED].sum()
-    total["precision"] = total["told"] / total["incidents"].where(total["incidents"] > 0)
+    groups = rows.groupby(by, as_index=False)
+    total = groups[COUNTED].sum()
+    incidents = total["incidents"]
+    total["precision"] = total["told"] / incidents.where(incidents > 0)
     total["recall"] = total["found"] / total["faults"]
     return total
 
 
 def _with_counts(table: pd.DataFrame) -> pd.DataFrame:
-    told = (table["precision"] * table["incidents"]).fillna(0)
-    return table.assign(told=told, found=table["recall"] * table["faults"])
+    """Return a table with how many incidents told a fault, and how many faults were found."""
+    told = table["precision"] * table["incidents"]
+    found = table["recall"] * table["faults"]
+    return table.assign(told=told.fillna(0), found=found)
 
 
 def priced(rows: pd.DataFrame, prices: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
@@ -140,6 +164,8 @@ def priced(rows: pd.DataFrame, prices: Mapping[str, tuple[float, float]]) -> pd.
     """
     priced_rows = rows.copy()
     for name, (page, minute) in prices.items():
-        cost = rows["pages"] * page + rows["missed_minutes"] * minute
+        pages = rows["pages"] * page
+        minutes = rows["missed_minutes"] * minute
+        cost = pages + minutes
         priced_rows[name] = 24 / rows["hours"] * cost
     return priced_rows

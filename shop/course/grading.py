@@ -81,9 +81,11 @@ def grade_folder(
     """
     files = sorted(Path(folder).glob("*.json"))
     if not files:
-        raise FieldError("folder", "must hold submissions, files that end in .json", str(folder))
+        rule = "must hold submissions, files that end in .json"
+        raise FieldError("folder", rule, str(folder))
     work = partial(grade_file, secret=secret)
-    grades = _doubles(spread(work, files, jobs, unit="file", progress=progress))
+    every = spread(work, files, jobs, unit="file", progress=progress)
+    grades = _doubles(every)
     with (
         replacing(out) as part,
         part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
@@ -107,7 +109,11 @@ def _doubles(grades: list[Grade]) -> list[Grade]:
     for grade in grades:
         if grade.seed:
             first.setdefault(grade.seed, grade.file)
-    return [_noted(grade, first.get(grade.seed, grade.file)) for grade in grades]
+    noted = []
+    for grade in grades:
+        file = first.get(grade.seed, grade.file)
+        noted.append(_noted(grade, file))
+    return noted
 
 
 def _noted(grade: Grade, file: str) -> Grade:
@@ -122,10 +128,13 @@ def grade_file(path: Path, secret: str = "") -> Grade:
         answer = _read(path)
     except (ValueError, OSError) as error:
         return Grade(path.name, error=_one_line(error))
+    seed = answer["seed"]
     try:
-        return grade(answer, assigned_truth(answer["seed"], secret))._replace(file=path.name)
+        truth = assigned_truth(seed, secret)
+        found = grade(answer, truth)
     except ValueError as error:
-        return Grade(path.name, answer["seed"], error=_one_line(error))
+        return Grade(path.name, seed, error=_one_line(error))
+    return found._replace(file=path.name)
 
 
 def _one_line(error: Exception) -> str:
@@ -145,9 +154,11 @@ def _read(path: Path) -> dict[str, Any]:
         if name not in answer:
             raise FieldError(name, "must be given", None)
     for name in ("seed", "cause", "kind", "began"):
-        if not isinstance(answer[name], str) or not answer[name].strip():
-            raise FieldError(name, "must be text", answer[name])
-    return answer | {"seed": answer["seed"].strip()}
+        text = answer[name]
+        if not isinstance(text, str) or not text.strip():
+            raise FieldError(name, "must be text", text)
+    answer["seed"] = answer["seed"].strip()
+    return answer
 
 
 def grade(answer: Mapping[str, Any], truth: AssignedTruth) -> Grade:
@@ -169,29 +180,44 @@ def grade(answer: Mapping[str, Any], truth: AssignedTruth) -> Grade:
     known = _known(truth.places)
     cause = _place("cause", answer["cause"], known)
     named = _places(answer["affected"], known)
+    kind = _kind(answer["kind"])
+    in_common = _jaccard(named, set(truth.affected))
     points = (
-        CAUSE_POINTS if cause == truth.cause else SERVICE_POINTS * (cause[0] == truth.cause[0]),
-        KIND * (_kind(answer["kind"]) == truth.kind),
+        _points_for_cause(cause, truth.cause),
+        KIND * (kind == truth.kind),
         _points_for_time(answer["began"], truth.began),
-        round(AFFECTED * _jaccard(named, set(truth.affected)), 2),
+        round(AFFECTED * in_common, 2),
     )
-    return Grade("", str(answer["seed"]), round(sum(points), 2), *points)
+    in_all = round(sum(points), 2)
+    return Grade("", str(answer["seed"]), in_all, *points)
+
+
+def _points_for_cause(named: Place, true: Place) -> float:
+    if named == true:
+        return CAUSE_POINTS
+    service, _ = true
+    return SERVICE_POINTS * (named[0] == service)
 
 
 def _known(places: Iterable[Place]) -> dict[str, Place]:
     """Return the endpoints by what a submission may call them: always "service route", and the
     route where that is enough.
     """
+    known: dict[str, Place] = {}
     names = display_names(list(places))
-    known = {name: place for place, name in names.items()}
-    return known | {" ".join(place): place for place in names}
+    for place, name in names.items():
+        known[name] = place
+    for place in names:
+        known[" ".join(place)] = place
+    return known
 
 
 def _place(field: str, name: object, known: Mapping[str, Place]) -> Place:
     text = " ".join(str(name).split())
     if text not in known:
-        every = ", ".join(sorted({" ".join(place) for place in known.values()}))
-        raise FieldError(field, f"must be one of {every}", name)
+        every = {" ".join(place) for place in known.values()}
+        rule = f"must be one of {', '.join(sorted(every))}"
+        raise FieldError(field, rule, name)
     return known[text]
 
 
@@ -202,9 +228,11 @@ def _places(names: object, known: Mapping[str, Place]) -> set[Place]:
 
 
 def _kind(kind: str) -> str:
-    if kind.strip() not in SEEN_KINDS:
-        raise FieldError("kind", f"must be one of {', '.join(SEEN_KINDS)}", kind)
-    return kind.strip()
+    text = kind.strip()
+    if text not in SEEN_KINDS:
+        rule = f"must be one of {', '.join(SEEN_KINDS)}"
+        raise FieldError("kind", rule, kind)
+    return text
 
 
 def _points_for_time(text: str, began: pd.Timestamp) -> float:
@@ -213,8 +241,12 @@ def _points_for_time(text: str, began: pd.Timestamp) -> float:
         raise FieldError("began", "must be a time such as 2026-01-01T00:02:30Z", text)
     utc = time.tz_localize("UTC") if time.tzinfo is None else time
     off_s = abs((utc - began).total_seconds())
-    return BEGAN if off_s <= NEAR_S else NEARLY if off_s <= FAR_S else 0.0
+    if off_s <= NEAR_S:
+        return BEGAN
+    return NEARLY if off_s <= FAR_S else 0.0
 
 
 def _jaccard(named: set[Place], true: set[Place]) -> float:
-    return len(named & true) / len(named | true)
+    in_common = named & true
+    in_either = named | true
+    return len(in_common) / len(in_either)

@@ -53,12 +53,17 @@ def missing_cell(name: str, ran: Sequence[str], folder: Path) -> str:
     folder : Path
         Where the lessons are.
     """
-    lesson = max(_lessons(folder), key=lambda cells: _in_common(cells, ran), default=[])
+    lesson = max(
+        _lessons(folder),
+        key=lambda cells: _in_common(cells, ran),
+        default=[],
+    )
     sources = [cell.source for cell in lesson]
     if not ran or ran[-1] not in sources:
         return ""
     above = lesson[: sources.index(ran[-1])]
-    makers = [cell for cell in above if cell.source not in ran and name in names_of(cell.source)]
+    left_out = [cell for cell in above if cell.source not in ran]
+    makers = [cell for cell in left_out if name in names_of(cell.source)]
     if not makers:
         return ""
     maker = makers[-1]
@@ -68,13 +73,15 @@ def missing_cell(name: str, ran: Sequence[str], folder: Path) -> str:
 
 
 def _in_common(cells: Sequence[Cell], ran: Sequence[str]) -> int:
-    return len({cell.source for cell in cells}.intersection(ran))
+    sources = {cell.source for cell in cells}
+    return len(sources.intersection(ran))
 
 
 def _lessons(folder: Path) -> Iterator[list[Cell]]:
     for path in sorted(folder.glob("*.ipynb")):
         try:
-            cells = json.loads(path.read_text("utf-8"))["cells"]
+            notebook = json.loads(path.read_text("utf-8"))
+            cells = notebook["cells"]
         except (ValueError, KeyError, OSError):  # half written, or something else
             continue
         yield list(_code(cells))
@@ -97,5 +104,8 @@ def names_of(source: str) -> set[str]:
         table = symtable.symtable(source, "cell", "exec")
     except SyntaxError:  # such as a magic of IPython
         return set()
-    made = (s for s in table.get_symbols() if s.is_assigned() or s.is_imported())
-    return {symbol.get_name() for symbol in made}
+    made = set()
+    for symbol in table.get_symbols():
+        if symbol.is_assigned() or symbol.is_imported():
+            made.add(symbol.get_name())
+    return made

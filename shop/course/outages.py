@@ -19,7 +19,7 @@ from aiops_lab.spans import Span, to_frame
 from shop.course.cases import trace_ends
 from shop.course.drawing import start_and_duration
 from shop.recordings import read_truth
-from shop.topology import SEED_SHOP, Endpoint, Topology
+from shop.topology import SEED_SHOP, Topology
 
 SETTLE = pd.Timedelta(5, "s")
 """What ended less than this before the first anomaly is neither usual nor part of the incident."""
@@ -35,14 +35,17 @@ def recorded(path: str | Path, sensitivity: Sensitivity) -> tuple[pd.DataFrame, 
     belongs to the incident.
     """
     spans = read_spans(path)
-    began = replay(spans, sensitivity, causes=False).incidents[0].started
+    watched = replay(spans, sensitivity, causes=False)
+    began = watched.incidents[0].started
     ended = trace_ends(spans)
-    return spans[ended < began - SETTLE], spans[ended >= began]
+    was_before = ended < began - SETTLE
+    return spans[was_before], spans[ended >= began]
 
 
 def true_cause(path: str | Path) -> str:
     """Return the endpoint that was broken in a recording."""
-    return str(read_truth(path)["endpoint"].iloc[0])
+    faults = read_truth(path)
+    return str(faults["endpoint"].iloc[0])
 
 
 def drawn_trace(rows: Iterable[DrawnCall], trace: int = 1) -> pd.DataFrame:
@@ -70,18 +73,19 @@ def payment_requests(n: int, added_ms: float, seed: int) -> pd.DataFrame:
     """Return n requests of /payment of about 50 ms (sd of the logarithm 0.25), each with `added_ms`
     on top.
     """
-    took_ms = 50 * np.random.default_rng(seed).lognormal(0, 0.25, n) + added_ms
+    rng = np.random.default_rng(seed)
+    took_ms = 50 * rng.lognormal(0, 0.25, n) + added_ms
     rows = [(1, None, "server", "payment", "/payment", None, 0.0, ms) for ms in took_ms.tolist()]
     return to_frame(_span(row, trace) for trace, row in enumerate(rows, 1))
 
 
 def impatient(timeout_s: float) -> Topology:
     """Return the seed's shop, whose callers give up after `timeout_s`."""
-    return Topology(tuple(_impatient(endpoint, timeout_s) for endpoint in SEED_SHOP.endpoints))
-
-
-def _impatient(endpoint: Endpoint, timeout_s: float) -> Endpoint:
-    return replace(endpoint, calls=_hurried(endpoint.calls, timeout_s))
+    endpoints = []
+    for endpoint in SEED_SHOP.endpoints:
+        calls = _hurried(endpoint.calls, timeout_s)
+        endpoints.append(replace(endpoint, calls=calls))
+    return Topology(tuple(endpoints))
 
 
 def _hurried(calls: Any, timeout_s: float) -> Any:
@@ -95,11 +99,19 @@ def is_conserved(usual: pd.DataFrame, now: pd.DataFrame) -> bool:
     """Return whether the accounts of a ledger add up, in ms and failures, at every entry."""
     found = excess_ledger(learn(usual), now)
     rows = found.rows[~found.rows["masked"]]
-    sums = rows.pivot_table("excess", "entry", "unit", "sum", fill_value=0.0)
+    sums = rows.pivot_table(
+        "excess",
+        index="entry",
+        columns="unit",
+        aggfunc="sum",
+        fill_value=0.0,
+    )
     entries = found.entries.set_index("entry").reindex(sums.index)
-    rise = {"ms": entries["now_ms"] - entries["usual_ms"]}
-    rise["failures"] = entries["now_failed"] - entries["usual_failed"]
-    return all(_alike(sums.get(unit, 0.0), rise[unit]) for unit in rise)
+    rise = {
+        "ms": entries["now_ms"] - entries["usual_ms"],
+        "failures": entries["now_failed"] - entries["usual_failed"],
+    }
+    return all(_alike(sums.get(unit, 0.0), more) for unit, more in rise.items())
 
 
 def _alike(sums: Any, rise: Any) -> bool:

@@ -17,9 +17,15 @@ def sure_guesses() -> pd.DataFrame:
 
     No rows where there are none.
     """
-    told = {name: g for name, g in read_guesses().items() if g.sure is not None}
-    rows = [(g.sure, g.right) for g in told.values()]
-    return pd.DataFrame(rows, index=list(told), columns=["said", "right"])
+    rows = {}
+    for name, guess in read_guesses().items():
+        if guess.sure is not None:
+            rows[name] = guess.sure, guess.right
+    return pd.DataFrame(
+        rows.values(),
+        index=list(rows),
+        columns=["said", "right"],
+    )
 
 
 def own_calibration() -> Reply:
@@ -35,13 +41,15 @@ def own_calibration() -> Reply:
         )
     found = calibration(mine["said"], mine["right"], bins=5)
     _draw(found)
-    said, share = mine["said"].mean(), float(mine["right"].astype(float).mean())
+    said = mine["said"].mean()
+    share = float(mine["right"].astype(float).mean())
     lean = "too sure" if said > share else "too modest, or just right"
+    always = share * (1 - share)
     return Reply(
         f"{found.n} guesses: {said:.0%} sure on average, {share:.0%} right ({lean}).\n"
         f"Calibration error {found.ece:.2f}; a perfect reader would show {found.ece_perfect:.2f}, "
         f"and in one case of twenty more than {found.ece_perfect_high:.2f}.\n"
-        f"Brier score {found.brier:.2f}; always saying {share:.0%}: {share * (1 - share):.2f}."
+        f"Brier score {found.brier:.2f}; always saying {share:.0%}: {always:.2f}."
     )
 
 

@@ -21,7 +21,15 @@ try:
 except ImportError:  # the extra "lab"; without it a prompt is text
     widgets = None
 
-_SURE = {"I do not say": None} | {f"{n} %": n / 100 for n in (50, 60, 70, 80, 90, 99)}
+_SURE = {
+    "I do not say": None,
+    "50 %": 0.5,
+    "60 %": 0.6,
+    "70 %": 0.7,
+    "80 %": 0.8,
+    "90 %": 0.9,
+    "99 %": 0.99,
+}
 """How sure a reader can be in the form, by what the form says."""
 
 RIGHT = "Right."
@@ -78,7 +86,9 @@ def predict(name: str, guess: object = ..., sure: float | None = None) -> Any:
     before = read_guesses().get(name)
     if before is not None:
         return _reply(_again(asked, before), before.right)
-    return Prompt(asked) if widgets and _in_a_kernel() else _reply(_as_text(asked))
+    if widgets and _in_a_kernel():
+        return Prompt(asked)
+    return _reply(_as_text(asked))
 
 
 def check_answer(name: str, answer: object = ...) -> Reply:
@@ -117,14 +127,17 @@ def my_guesses(lesson: str = "") -> Reply:
         Its number, such as ``"00"``; default all lessons.
     """
     stored = read_guesses()
-    ids = [name for name in questions() if name.startswith(lesson)]
-    made = {name: stored[name] for name in ids if name in stored}
-    if not made:
+    asked = [name for name in questions() if name.startswith(lesson)]
+    names = [name for name in asked if name in stored]
+    if not names:
         return _reply("No guesses are stored yet: each `predict` cell takes one.")
-    lines = [f"{name}  {_line(guess)}" for name, guess in made.items()]
-    right = sum(guess.right for guess in made.values())
-    head = f"{right} of {len(made)} guesses were right ({guesses_file()})."
-    return _reply("\n".join([head, *lines, *_calibration(list(made.values()))]))
+    made = [stored[name] for name in names]
+    right = sum(guess.right for guess in made)
+    lines = [f"{right} of {len(made)} guesses were right ({guesses_file()})."]
+    for name, guess in zip(names, made, strict=True):
+        lines.append(f"{name}  {_line(guess)}")
+    lines += _calibration(made)
+    return _reply("\n".join(lines))
 
 
 def _line(guess: Guess) -> str:
@@ -138,9 +151,10 @@ def _calibration(made: list[Guess]) -> list[str]:
     told = [guess for guess in made if guess.sure is not None]
     if not told:
         return []
-    sure = sum(guess.sure or 0.0 for guess in told) / len(told)
-    right = sum(guess.right for guess in told) / len(told)
-    return [f"You were {sure:.0%} sure on average, and {right:.0%} of those were right."]
+    sure = sum(guess.sure or 0.0 for guess in told)
+    right = sum(guess.right for guess in told)
+    n = len(told)
+    return [f"You were {sure / n:.0%} sure on average, and {right / n:.0%} of those were right."]
 
 
 # ---- what is told
@@ -166,7 +180,8 @@ def _told(found: Mark, wrong: str = WRONG) -> Reply:
         return _reply(RIGHT, True)
     if not found.misconception:
         return _reply(wrong, False)
-    return _reply(f"No. This answer is known as “{found.misconception}”: {found.hint}", False)
+    text = f"No. This answer is known as “{found.misconception}”: {found.hint}"
+    return _reply(text, False)
 
 
 def _again(asked: Question, before: Guess) -> str:
@@ -179,10 +194,17 @@ def _as_text(
     asked: Question, how: str = "Guess before you go on", function: str = "predict"
 ) -> str:
     choices = [f"  {letter}) {choice}" for letter, choice in asked.lettered.items()]
-    example = asked.example or ('"a"' if choices else "[1, 2]" if asked.several else "1")
+    usual = "[1, 2]" if asked.several else "1"
+    if choices:
+        usual = '"a"'
+    example = asked.example or usual
     sure = ", sure=0.7" if function == "predict" else ""
-    last = f'{how}, for example: {function}("{asked.id}", {example}{sure})'
-    return "\n".join([f"{asked.id}: {asked.asks}", *choices, last])
+    lines = [
+        f"{asked.id}: {asked.asks}",
+        *choices,
+        f'{how}, for example: {function}("{asked.id}", {example}{sure})',
+    ]
+    return "\n".join(lines)
 
 
 def _reply(text: str, right: bool | None = None) -> Reply:
@@ -224,8 +246,9 @@ class Prompt(_Box):
 
     def take(self, _button: object = None) -> None:
         """Store the guess that the form holds, and say what it shows."""
+        sure = _SURE[self.sure.value]
         try:
-            reply = _stored(self._asked, self._guess(), _SURE[self.sure.value])
+            reply = _stored(self._asked, self._guess(), sure)
         except FieldError as error:
             self.told.value = str(error)
             return
@@ -235,11 +258,12 @@ class Prompt(_Box):
             part.disabled = True
 
     def _guess(self) -> object:
-        if self._asked.choices and self.answer.value is None:
+        guess = self.answer.value
+        if self._asked.choices and guess is None:
             raise FieldError("answer", "must be chosen first", None)
-        if not self._asked.choices and not self.answer.value.strip():
-            raise FieldError("answer", "must be typed first", self.answer.value)
-        return self.answer.value
+        if not self._asked.choices and not guess.strip():
+            raise FieldError("answer", "must be typed first", guess)
+        return guess
 
     def __repr__(self) -> str:
         return _as_text(self._asked)
@@ -251,8 +275,11 @@ class Prompt(_Box):
 
 def _answer_field(asked: Question) -> Any:
     if asked.choices:
-        wide = {"width": "max-content"}
-        return widgets.RadioButtons(options=list(asked.choices), value=None, layout=wide)
+        return widgets.RadioButtons(
+            options=list(asked.choices),
+            value=None,
+            layout={"width": "max-content"},
+        )
     hint = "a list: 1, 2, 3" if asked.several else "a number or a name"
     return widgets.Text(placeholder=hint)
 

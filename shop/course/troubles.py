@@ -34,20 +34,26 @@ def second(s: float) -> pd.Timestamp:
 
 def anomaly(at_s: float, kind: str, endpoint: str, severity: str = "medium") -> Anomaly:
     """Return an anomaly of a window of 10 s that ends at second `at_s`."""
-    return Anomaly(kind, "shop", endpoint, second(at_s - WINDOW_S), second(at_s), severity)
+    return Anomaly(
+        kind,
+        "shop",
+        endpoint,
+        second(at_s - WINDOW_S),
+        second(at_s),
+        severity,
+    )
 
 
 def managed(sensitivity: Sensitivity | None = None) -> tuple[IncidentManager, Incident]:
     """Return a manager and its one incident: a timeout of /payment at second 10."""
     manager = IncidentManager(sensitivity or Sensitivity())
-    found = [anomaly(10, "timeout", "/payment")]
-    (incident,) = manager.window(second(10), found, _no_calls)
-    return manager, incident
+    return manager, returned(manager, 10)
 
 
 def returned(manager: IncidentManager, at_s: float) -> Incident:
     """Return the incident that takes in a timeout of /payment at second `at_s`."""
-    (incident,) = manager.window(second(at_s), [anomaly(at_s, "timeout", "/payment")], _no_calls)
+    found = [anomaly(at_s, "timeout", "/payment")]
+    (incident,) = manager.window(second(at_s), found, _no_calls)
     return incident
 
 
@@ -77,13 +83,15 @@ def post(shop: Any, path: str, **parameters: str | float) -> requests.Response:
 def traffic(shop: Any, seconds: float) -> list[dict[str, Any]]:
     """Send customers to the live shop for some seconds; return what is open then."""
     drive(shop, seconds, _RATE, progress=somebody_waits())
-    return post(shop, "/aiops/analyze").json()["active_incidents"]
+    answer = post(shop, "/aiops/analyze").json()
+    return answer["active_incidents"]
 
 
 def move(shop: Any, incident: Mapping[str, Any], to: str) -> str:
     """Acknowledge or resolve an incident; return what was answered."""
     answer = post(shop, f"/aiops/incidents/{incident['id']}/{to}")
-    return f"{to}: {answer.status_code}, {answer.json().get('status', 'refused')}"
+    status = answer.json().get("status", "refused")
+    return f"{to}: {answer.status_code}, {status}"
 
 
 # ---- figures
@@ -92,7 +100,12 @@ def move(shop: Any, incident: Mapping[str, Any], to: str) -> str:
 def incidents_figure(reports: Mapping[str, Report], faults: pd.DataFrame) -> None:
     """Draw the incidents of each report below the true faults, on one axis of time."""
     rows = len(reports)
-    _, axes = plt.subplots(rows, figsize=(10, 2.5 * rows), sharex=True, layout="constrained")
+    _, axes = plt.subplots(
+        rows,
+        figsize=(10, 2.5 * rows),
+        sharex=True,
+        layout="constrained",
+    )
     for ax, (title, report) in zip(axes, reports.items(), strict=True):
         incidents(report, faults, ax).set_title(title, loc="left")
     for ax in axes[:-1]:

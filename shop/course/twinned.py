@@ -25,8 +25,14 @@ def slow(place: Place, ms: float, **others: Any) -> Scenario:
     `others`: further values of the scenario.
     """
     start_s, end_s = FAULT_S
-    fault = Fault("delay", *place, start_s=start_s, end_s=end_s, duration_ms=ms)
-    return Scenario(f"slow {place[1]}", (place,), (fault,), seconds=70, **others)
+    _, endpoint = place
+    return Scenario(
+        f"slow {endpoint}",
+        (place,),
+        (Fault("delay", *place, start_s, end_s, ms),),
+        seconds=70,
+        **others,
+    )
 
 
 def broken(place: Place, kind: str, **others: Any) -> Scenario:
@@ -34,26 +40,44 @@ def broken(place: Place, kind: str, **others: Any) -> Scenario:
     ``"error"`` or ``"hang"`` (half of the requests).
     """
     start_s, end_s = FAULT_S
-    numbers: Any = {"duration_ms": 300} if kind == "delay" else {}
-    fault = Fault(kind, *place, start_s=start_s, end_s=end_s, rate=0.5, **numbers)
-    return Scenario(f"{kind} at {place[1]}", (place,), (fault,), seconds=60, **others)
+    _, endpoint = place
+    fault = Fault(
+        kind,
+        *place,
+        start_s,
+        end_s,
+        duration_ms=300 if kind == "delay" else 0.0,
+        rate=0.5,
+    )
+    return Scenario(
+        f"{kind} at {endpoint}",
+        (place,),
+        (fault,),
+        seconds=60,
+        **others,
+    )
 
 
 def seconds_of(frame: pd.DataFrame) -> pd.Series:
     """Return the starts of spans or requests in seconds of the virtual clock."""
-    return (frame["start"].astype("int64") - BEGIN_NS) / 1e9
+    since_begin_ns = frame["start"].astype("int64") - BEGIN_NS
+    return since_begin_ns / 1e9
 
 
 def in_fault(effect: pd.DataFrame, entry: str, until_s: float = LET_GO_S) -> pd.DataFrame:
     """Return the requests at an entry that began during the fault, until `until_s`."""
-    during = seconds_of(effect).between(FAULT_S[0], until_s)
-    return effect[during & (effect["entry"] == entry)]
+    since_s, _ = FAULT_S
+    is_during = seconds_of(effect).between(since_s, until_s)
+    is_asked = effect["entry"] == entry
+    return effect[is_during & is_asked]
 
 
 def touched_and_named(name: str, seed: int = 1) -> tuple[set[str], list[set[str]]]:
     """Return whom a scenario of the catalogue touched, and whom each of its incidents names."""
     scenario = SCENARIOS[name]
     pair = twin(scenario, seed)
-    touched = {endpoint for _, endpoint in affected(pair, *scenario.interval())}
+    places = affected(pair, *scenario.interval())
+    touched = {endpoint for _, endpoint in places}
     incidents = replay(pair.with_fault).incidents
-    return touched, [set(incident.affected_endpoints) for incident in incidents]
+    named = [set(incident.affected_endpoints) for incident in incidents]
+    return touched, named

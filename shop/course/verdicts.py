@@ -50,7 +50,8 @@ def drawn_scenario(seed: int, deployments: float = 1 / 3) -> Scenario:
     """
     rng = random.Random(f"{seed}/{DRAWS}")
     kind = "deployment" if rng.random() < deployments else rng.choice(("slow", "errors"))
-    place, size = rng.choice(_PLACES), 10 ** rng.uniform(-1.5, 0.3)
+    place = rng.choice(_PLACES)
+    size = 10 ** rng.uniform(-1.5, 0.3)
     start_s, end_s = BROKEN_S
     if kind == "errors":
         happens = VirtualFault("shed", *place, start_s, end_s, rate=size / 2)
@@ -76,9 +77,14 @@ def _verdict(rule: str, case: LessonCase) -> dict[str, Any]:
     if not suspects:
         return {"by": "silence"}
     first = suspects[0]
-    right = float(first.name == case.cause and case.cause != SILENT)
-    stated = {"score": first.score, "share": first.share, "said": first.confidence}
-    return {"by": first.by, **stated, "right": right}
+    is_right = first.name == case.cause and case.cause != SILENT
+    return {
+        "by": first.by,
+        "score": first.score,
+        "share": first.share,
+        "said": first.confidence,
+        "right": float(is_right),
+    }
 
 
 def answered(seeds: Iterable[int]) -> pd.DataFrame:
@@ -86,7 +92,8 @@ def answered(seeds: Iterable[int]) -> pd.DataFrame:
     tables = []
     for seed in steps(seeds, "run"):
         scenario = drawn_scenario(seed)
-        table = verdicts(played(scenario, seed))
+        case = played(scenario, seed)
+        table = verdicts(case)
         table.insert(0, "kind", scenario.name)
         table.insert(0, "seed", seed)
         tables.append(table)
@@ -99,4 +106,5 @@ def read_verdicts(path: str | Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    answered(range(RUNS)).round(DECIMALS).to_csv(sys.argv[1], index=False, lineterminator="\n")
+    table = answered(range(RUNS)).round(DECIMALS)
+    table.to_csv(sys.argv[1], index=False, lineterminator="\n")

@@ -81,28 +81,39 @@ def resized(scenario: Scenario, size: float) -> Scenario:
 
     Extra durations are scaled; where there are none, the share of the requests that fail.
     """
-    faults = tuple(_resized(fault, size) for fault in scenario.faults)
-    changes = tuple(_resized(change, size) for change in scenario.changes)
-    return replace(scenario, faults=faults, changes=changes)
+    faults = [_resized(fault, size) for fault in scenario.faults]
+    changes = [_resized(change, size) for change in scenario.changes]
+    return replace(
+        scenario,
+        faults=tuple(faults),
+        changes=tuple(changes),
+    )
 
 
 def _resized(fault: Fault, size: float) -> Fault:
     if isinstance(fault, VirtualFault) and fault.kind == "slow":
-        return replace(fault, factor=1 + (fault.factor - 1) * size)
+        more = (fault.factor - 1) * size
+        return replace(fault, factor=1 + more)
     if fault.duration_ms > 0:
-        duration_ms = fault.duration_ms * size
-        jitter_ms = fault.jitter_ms * size
-        return replace(fault, duration_ms=duration_ms, jitter_ms=jitter_ms)
+        return replace(
+            fault,
+            duration_ms=fault.duration_ms * size,
+            jitter_ms=fault.jitter_ms * size,
+        )
     return replace(fault, rate=fault.rate * size)
 
 
 def _harder(scenario: Scenario, rng: random.Random) -> Scenario:
     """Return the scenario with a smaller fault, less traffic and lost spans, all drawn."""
-    rate = scenario.rate * 10 ** rng.uniform(*RATE_EXPONENTS)
-    lost = max(scenario.lost, rng.choice(LOST_SHARES))
+    traffic = 10 ** rng.uniform(*RATE_EXPONENTS)
+    lost = rng.choice(LOST_SHARES)
     exponents = OWN_EXPONENTS.get(scenario.name, FAULT_EXPONENTS)
     size = 10 ** rng.uniform(*exponents)
-    return replace(resized(scenario, size), rate=rate, lost=lost)
+    return replace(
+        resized(scenario, size),
+        rate=scenario.rate * traffic,
+        lost=max(scenario.lost, lost),
+    )
 
 
 def scored_suspects(run: tuple[str, int]) -> list[ScoredSuspect]:
@@ -122,17 +133,25 @@ def scored_suspects(run: tuple[str, int]) -> list[ScoredSuspect]:
         if error.field != "faults":
             raise
         return []  # the fault had no effect
-    suspects = rank_root_causes(*windows_of(scenario, spans))
-    return [ScoredSuspect(s.by, s.score, s.share, s.key in scenario.causes) for s in suspects]
+    usual, now = windows_of(scenario, spans)
+    scored = []
+    for suspect in rank_root_causes(usual, now):
+        is_cause = suspect.key in scenario.causes
+        scored.append(ScoredSuspect(suspect.by, suspect.score, suspect.share, is_cause))
+    return scored
 
 
 def _random_scenario(rng: random.Random, seed: int) -> Scenario:
-    topology = layered(rng.choice(SHOP_SIZES), seed)
+    size = rng.choice(SHOP_SIZES)
+    topology = layered(size, seed)
     return anywhere(topology, seed)
 
 
 def calibrate(
-    seeds: int, path: str | Path | None = None, jobs: int | None = None, progress: bool = True
+    seeds: int,
+    path: str | Path | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
 ) -> Calibration:
     """Learn the confidence from two thirds of the seeds, check it on the others, and write it.
 
@@ -164,12 +183,14 @@ def calibrate(
     check_folder("out", path.parent, path)
     runs = [run for n in range(seeds) for run in _runs(n)]
     suspects = spread(scored_suspects, runs, jobs, unit="run", progress=progress)
-    cut = len(_runs(0)) * (2 * seeds // 3)
+    learned_seeds = 2 * seeds // 3
+    cut = len(_runs(0)) * learned_seeds
     learned = list(chain(*suspects[:cut]))
     checked = [ranked[0] for ranked in suspects[cut:] if ranked]
     curves = {by: _fitted(learned, by) for by in confidence.BY}
-    predicted = np.array([_predicted(curves, first) for first in checked])
-    check = calibration(predicted, np.array([first.right for first in checked]))
+    predicted = [_predicted(curves, first) for first in checked]
+    is_right = [first.right for first in checked]
+    check = calibration(np.array(predicted), np.array(is_right))
     table = {
         "made_by": f"python -m shop calibrate --seeds {seeds}",
         "weights": {by: _weights(curve) for by, curve in curves.items()},
@@ -179,7 +200,8 @@ def calibrate(
         "error_of_a_perfect_model": round(check.ece_perfect, 4),
     }
     with replacing(path) as part:
-        part.write_text(json.dumps(table, indent=2) + "\n", "utf-8")
+        text = json.dumps(table, indent=2)
+        part.write_text(f"{text}\n", "utf-8")
     return check
 
 
@@ -187,16 +209,19 @@ def _runs(n: int) -> list[tuple[str, int]]:
     """Return (name, seed) of each run of the n-th round: the catalogue and the random shops."""
     names = [*SCENARIOS, *[""] * RANDOM_SHOPS]
     first = CALIBRATION_SEED + 100 * n
-    return [(name, first + k) for k, name in enumerate(names)]
+    return [(name, seed) for seed, name in enumerate(names, first)]
 
 
 def _fitted(learned: list[ScoredSuspect], by: str) -> confidence.Curve:
-    return confidence.fit(*_columns(suspect for suspect in learned if suspect.by == by))
+    mine = [suspect for suspect in learned if suspect.by == by]
+    scores, shares, right = _columns(mine)
+    return confidence.fit(scores, shares, right)
 
 
 def _predicted(curves: Mapping[str, confidence.Curve], suspect: ScoredSuspect) -> float:
+    curve = curves[suspect.by]
     score, share, _ = _columns([suspect])
-    return curves[suspect.by](score, share)[0]
+    return curve(score, share)[0]
 
 
 def _weights(curve: confidence.Curve) -> dict[str, float]:
@@ -206,7 +231,14 @@ def _weights(curve: confidence.Curve) -> dict[str, float]:
 
 def _columns(suspects: Iterable[ScoredSuspect]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return scores (1 = the least that is reported), shares, and which are true causes."""
-    unit = {"excess": RcaConfig().min_score, "deviations": 1.0}
-    rows = [(s.score / unit[s.by], s.share, s.right) for s in suspects]
-    scores, shares, right = np.array(rows, dtype=float).reshape(-1, 3).T
+    unit = {
+        "excess": RcaConfig().min_score,
+        "deviations": 1.0,
+    }
+    rows = []
+    for suspect in suspects:
+        score = suspect.score / unit[suspect.by]
+        rows.append((score, suspect.share, suspect.right))
+    columns = np.array(rows, dtype=float).reshape(-1, 3)
+    scores, shares, right = columns.T
     return scores, shares, right > 0

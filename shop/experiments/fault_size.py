@@ -71,21 +71,34 @@ class Stage:
         more_ms = size * self.usual_ms
         named = replace(CALM, name=f"{kind} {size:g}")
         if kind == "change":
-            factor = 1 + more_ms / MARKET.at(*self.place).median_ms
-            change = VirtualFault("slow", *self.place, start_s=START, factor=factor)
+            own_ms = MARKET.at(*self.place).median_ms
+            change = VirtualFault(
+                "slow",
+                *self.place,
+                start_s=START,
+                factor=1 + more_ms / own_ms,
+            )
             return replace(named, changes=(change,))
-        fault = Fault("delay", *self.place, start_s=START, end_s=END, duration_ms=more_ms)
         if kind == "errors":
-            fault = Fault("error", *self.place, start_s=START, end_s=END, rate=size)
+            fault = Fault("error", *self.place, START, END, rate=size)
+        else:
+            fault = Fault("delay", *self.place, START, END, more_ms)
         return replace(named, causes=(self.place,), faults=(fault,))
 
 
 def stage(seed: int) -> Stage:
     """Return the place of the fault and the run without it, for this seed."""
-    place = MARKET.endpoints[seed % len(MARKET.endpoints)].place
+    endpoints = MARKET.endpoints
+    place = endpoints[seed % len(endpoints)].place
     calm = virtual(CALM, seed, progress=False)
     before, _ = windows_of(CALM, calm)
-    return Stage(seed, place, usual_ms(before, place), learn(before), request_outcomes(calm))
+    return Stage(
+        seed,
+        place,
+        usual_ms(before, place),
+        learn(before),
+        request_outcomes(calm),
+    )
 
 
 def request_outcomes(frame: pd.DataFrame) -> pd.DataFrame:
@@ -100,11 +113,13 @@ def request_outcomes(frame: pd.DataFrame) -> pd.DataFrame:
 def usual_ms(frame: pd.DataFrame, place: Place) -> float:
     """Return the mean duration, in ms, of the customers' requests that call an endpoint."""
     service, endpoint = place
-    there = (frame["service"] == service) & (frame["endpoint"] == endpoint)
-    served = frame[there & (frame["kind"] == "server")]
+    is_there = (frame["service"] == service) & (frame["endpoint"] == endpoint)
+    is_server = frame["kind"] == "server"
+    served = frame[is_there & is_server]
     roots = frame[frame["parent_id"].isna()]
-    calling = roots["trace_id"].isin(served["trace_id"])
-    return float(np.mean(roots.loc[calling, "duration_ms"]))
+    is_calling = roots["trace_id"].isin(served["trace_id"])
+    calling = roots[is_calling]
+    return float(np.mean(calling["duration_ms"]))
 
 
 def sized(

@@ -10,8 +10,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import chain
-from operator import attrgetter
+from itertools import chain, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,19 +99,23 @@ def play(
     seeds = list(seeds)
     tasks: list[Callable[[], Any]] = []
     if sizes:  # first, because each takes longest
-        tasks += [partial(_sizes, kind, seed, rules) for seed in seeds for kind in SIZED_KINDS]
+        for seed, kind in product(seeds, SIZED_KINDS):
+            tasks.append(partial(_sizes, kind, seed, rules))
     n = len(tasks)
-    tasks += [
-        partial(_run, scenario, seed, rules, pipeline, detectors)
-        for scenario in scenarios.values()
-        for seed in seeds
-    ]
-    done = spread(_call, tasks, jobs if _importable(rules) else 1, unit="run", progress=progress)
+    for scenario, seed in product(scenarios.values(), seeds):
+        tasks.append(partial(_run, scenario, seed, rules, pipeline, detectors))
+    if not _importable(rules):
+        jobs = 1
+    done = spread(_call, tasks, jobs, unit="run", progress=progress)
     played: list[Played] = done[n:]
+    sized_results = chain(*done[:n])
     return Board(
         _frame(RuleResult, played, "rules"),
         _frame(PipelineResult, played, "pipeline"),
-        pd.DataFrame(chain(*done[:n]), columns=["kind", "size", *RuleResult._fields]),
+        pd.DataFrame(
+            sized_results,
+            columns=["kind", "size", *RuleResult._fields],
+        ),
         _frame(DetectionResult, played, "detection"),
     )
 
@@ -140,17 +143,20 @@ def _run(
         spans = virtual(scenario, seed, progress=False)
         return Played(rule_results(scenario, seed, spans, rules), [], [])
     pair = twin(scenario, seed, progress=False)
-    return Played(
-        rule_results(scenario, seed, pair.with_fault, rules),
-        [pipeline_result(scenario, seed, pair)] if pipeline else [],
-        [] if detectors is None else detection_results(scenario, seed, pair, detectors),
-    )
+    played = Played(rule_results(scenario, seed, pair.with_fault, rules), [], [])
+    if pipeline:
+        played.pipeline.append(pipeline_result(scenario, seed, pair))
+    if detectors is not None:
+        played.detection.extend(detection_results(scenario, seed, pair, detectors))
+    return played
 
 
 def _frame(kind: type[NamedTuple], played: Iterable[Played], part: str) -> pd.DataFrame:
     """Return a row for each result of a kind, which is one part of each run."""
-    results = chain.from_iterable(map(attrgetter(part), played))
-    rows = [(_group(result), *result) for result in results]
+    rows = []
+    for run in played:
+        for result in getattr(run, part):
+            rows.append((_group(result), *result))
     return pd.DataFrame(rows, columns=["group", *kind._fields])
 
 
@@ -161,15 +167,17 @@ def _sizes(kind: str, seed: int, rules: Mapping[str, RankingRule]) -> list[tuple
 def _group(result: RuleResult | PipelineResult | DetectionResult) -> str:
     """Return the group of the scenario; of one outside the catalogue, whether it has a fault."""
     faults = result.faults if isinstance(result, DetectionResult) else result.causes
-    return _GROUP_OF.get(result.scenario, "faults" if faults else "no fault")
+    otherwise = "faults" if faults else "no fault"
+    return _GROUP_OF.get(result.scenario, otherwise)
 
 
 def _importable(rules: Mapping[str, RankingRule]) -> bool:
     """Return whether other processes can import all the rules: not those of a notebook."""
     try:
-        return b"__main__" not in pickle.dumps(dict(rules))
+        pickled = pickle.dumps(dict(rules))
     except (pickle.PicklingError, AttributeError, TypeError):
         return False
+    return b"__main__" not in pickled
 
 
 # ---- the rules
@@ -194,34 +202,45 @@ def totals(runs: pd.DataFrame) -> pd.DataFrame:
     are all the causes), silent (no suspect), wrong (the first suspect is no cause). quiet: share of
     the runs without a fault in which there is no suspect. cpu_ms: median over all runs.
     """
-    counted = runs[(runs["causes"] > 0) & (runs["group"] != BY_SIZE)]
+    has_fault = runs["causes"] > 0
+    counted = runs[has_fault & (runs["group"] != BY_SIZE)]
     calm = runs[runs["group"] == "no fault"]
-    cpu_ms = runs.groupby("rule", sort=False)["cpu_s"].median() * 1e3
-    rows = {rule: _total(counted[counted["rule"] == rule]) for rule in cpu_ms.index}
+    cpu_s = runs.groupby("rule", sort=False)["cpu_s"].median()
+    rows = {}
+    for rule in cpu_s.index:
+        mine = counted[counted["rule"] == rule]
+        rows[rule] = _total(mine)
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("rule")
     table["quiet"] = calm.groupby("rule")["silent"].mean()
-    table["cpu_ms"] = cpu_ms
-    order = ["top1", "mrr", "quiet"]
-    return table.sort_values(order, ascending=False, kind="stable", na_position="last")
+    table["cpu_ms"] = cpu_s * 1e3
+    return table.sort_values(
+        ["top1", "mrr", "quiet"],
+        ascending=False,
+        kind="stable",
+        na_position="last",
+    )
 
 
 def _total(mine: pd.DataFrame) -> dict[str, float]:
     rank = mine["rank"].to_numpy()
+    is_named = rank > 0
+    reciprocal = 1 / np.maximum(rank, 1)
     measures = {
         "top1": rank == 1,
-        "top3": (rank > 0) & (rank <= 3),
-        "mrr": np.where(rank > 0, 1 / np.maximum(rank, 1), 0),
+        "top3": is_named & (rank <= 3),
+        "mrr": np.where(is_named, reciprocal, 0),
     }
     row: dict[str, float] = {"n": len(mine)}
     for name, values in measures.items():
         mean = estimate(values, mine["scenario"])
-        row |= {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
+        row[name] = mean.value
+        row[f"{name}_low"] = mean.low
+        row[f"{name}_high"] = mean.high
     wrong = (rank != 1) & ~mine["silent"]
-    return row | {
-        "exact": mine["exact"].mean(),
-        "silent": mine["silent"].mean(),
-        "wrong": wrong.mean(),
-    }
+    row["exact"] = mine["exact"].mean()
+    row["silent"] = mine["silent"].mean()
+    row["wrong"] = wrong.mean()
+    return row
 
 
 def by_scenario(runs: pd.DataFrame) -> pd.DataFrame:
@@ -231,17 +250,27 @@ def by_scenario(runs: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["group", "scenario"]
     judged = runs.assign(right=right(runs))
-    shares = judged.pivot_table(index=keys, columns="rule", values="right", sort=False)
+    shares = judged.pivot_table(
+        index=keys,
+        columns="rule",
+        values="right",
+        sort=False,
+    )
     first = pd.MultiIndex.from_tuples([("all", "faults that count")])
-    total = totals(runs)[["top1"]].T.set_axis(first)
-    return pd.concat([total, _in_order(shares)[total.columns]]).rename_axis(keys)
+    top1 = totals(runs)[["top1"]]
+    total = top1.T.set_axis(first)
+    single = _in_order(shares)[total.columns]
+    return pd.concat([total, single]).rename_axis(keys)
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with the groups in the order of the catalogue."""
     order = {group: n for n, group in enumerate(("all", *GROUPS))}
     return table.sort_index(
-        level="group", key=lambda group: group.map(order), sort_remaining=False, kind="stable"
+        level="group",
+        key=lambda group: group.map(order),
+        sort_remaining=False,
+        kind="stable",
     )
 
 
@@ -260,16 +289,20 @@ def confidences(runs: pd.DataFrame, rule: str = "ledger") -> tuple[Calibration, 
         share of wrong answers).
     """
     mine = runs[runs["rule"] == rule]
-    mine = mine[(mine["causes"] > 0) | ~mine["silent"]]
+    has_fault = mine["causes"] > 0
+    mine = mine[has_fault | ~mine["silent"]]
     if "group" in mine:
         mine = mine[mine["group"] != BY_SIZE]
     sure = mine["confidence"]
     hit = mine["rank"] == 1
     curve = risk_coverage(sure, hit)
-    rows = [curve[curve["coverage"] >= least].head(1) for least in COVERAGES]
-    reached = [row for row in rows if len(row)]
-    table = pd.concat([*reached, curve.tail(1)]).drop_duplicates(ignore_index=True)
-    return calibration(sure, hit), table
+    rows = []
+    for least in COVERAGES:
+        reached = curve[curve["coverage"] >= least]
+        if len(reached):
+            rows.append(reached.head(1))
+    table = pd.concat([*rows, curve.tail(1)])
+    return calibration(sure, hit), table.drop_duplicates(ignore_index=True)
 
 
 # ---- the pipeline
@@ -288,31 +321,39 @@ def pipeline_table(results: pd.DataFrame) -> pd.DataFrame:
     keys = ["group", "scenario"]
     rows = {key: _summary(runs) for key, runs in results.groupby(keys, sort=False)}
     counted = results[results["group"] != BY_SIZE]
-    for name, runs in (
-        ("faults that count", counted[counted["causes"] > 0]),
-        ("without a fault", counted[counted["causes"] == 0]),
-    ):
+    has_fault = counted["causes"] > 0
+    totals_of = {
+        "faults that count": counted[has_fault],
+        "without a fault": counted[~has_fault],
+    }
+    for name, runs in totals_of.items():
         if len(runs):
             rows["all", name] = _summary(runs)
     index = pd.MultiIndex.from_tuples(rows, names=keys)
-    return _in_order(pd.DataFrame(rows.values(), index))
+    table = pd.DataFrame(rows.values(), index)
+    return _in_order(table)
 
 
 def _summary(runs: pd.DataFrame) -> dict[str, Any]:
     detected = runs[runs["incidents"] > 0]
     faulty = runs[runs["causes"] > 0]
+    is_detected = faulty["incidents"] > 0
+    is_right = faulty["rank"] == 1
+    false_incidents = runs["false_incidents"]
+    is_false = false_incidents > 0
+    hours = runs["hours"].sum()
     return {
         "runs": len(runs),
-        "detected": (faulty["incidents"] > 0).mean(),
+        "detected": is_detected.mean(),
         "median_s": detected["detect_s"].median(),
         "worst_s": detected["detect_s"].max(),
         "first": detected["detector"].mode().get(0, ""),
-        "right": (faulty["rank"] == 1).mean(),
+        "right": is_right.mean(),
         "named": faulty["named"].fillna(0.0).mean(),
         "jaccard": detected["jaccard"].mean(),
         "exact": detected["exact"].astype(float).mean(),
-        "false_runs": (runs["false_incidents"] > 0).mean(),
-        "false_per_hour": runs["false_incidents"].sum() / runs["hours"].sum(),
+        "false_runs": is_false.mean(),
+        "false_per_hour": false_incidents.sum() / hours,
     }
 
 
@@ -328,8 +369,14 @@ def by_size(sizes: pd.DataFrame) -> pd.DataFrame:
     keys = ["kind", "size", "rule"]
     good = right(sizes)
     silent = sizes["silent"]
-    judged = sizes[keys].assign(right=good, wrong=~good & ~silent, silent=silent, n=1)
-    table: Any = judged.groupby(keys, sort=False).sum().reset_index()
+    judged = sizes[keys].assign(
+        right=good,
+        wrong=~good & ~silent,
+        silent=silent,
+        n=1,
+    )
+    groups = judged.groupby(keys, sort=False)
+    table: Any = groups.sum().reset_index()
     for name in ("right", "wrong", "silent"):
         k = table[name].to_numpy(dtype=float)
         n = table["n"].to_numpy(dtype=float)

@@ -11,33 +11,40 @@ Section = tuple[str, str, pd.DataFrame]  # title, note on how to read it, table
 
 def percent_cell(share: float) -> str:
     """Return a share in percent; "" for NaN."""
-    return "" if pd.isna(share) else f"{100 * share:.0f}"
+    return number_text(100 * share)
 
 
-def number_text(value: float) -> str:
-    """Return a number without digits behind the point; "" for NaN."""
-    return "" if pd.isna(value) else f"{value:.0f}"
+def number_text(value: float, digits: int = 0) -> str:
+    """Return a number, by default without digits behind the point; "" for NaN."""
+    if pd.isna(value):
+        return ""
+    return f"{value:.{digits}f}"
 
 
 def two_digits(value: float) -> str:
     """Return a number with two digits behind the point; "" for NaN."""
-    return "" if pd.isna(value) else f"{value:.2f}"
+    return number_text(value, digits=2)
 
 
 def with_bounds(table: pd.DataFrame, name: str, text: Callable[[float], str]) -> pd.Series:
     """Return "value (low-high)" of each row; "" where there is no value."""
-    value = table[name].map(text)
+    values = table[name]
     low = table[f"{name}_low"].map(text)
     high = table[f"{name}_high"].map(text)
-    shown = value + " (" + low + "-" + high + ")"
-    return shown.where(table[name].notna(), "")
+    bounds = " (" + low + "-" + high + ")"
+    shown = values.map(text) + bounds
+    return shown.where(values.notna(), "")
 
 
 def headed(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with a line above each group instead of a column of groups."""
     parts = []
     for group, rows in table.groupby(level=0, sort=False):
-        head = pd.DataFrame("", [f"{group}:"], table.columns)
+        head = pd.DataFrame(
+            "",
+            index=[f"{group}:"],
+            columns=table.columns,
+        )
         rows = rows.droplevel(0).rename(index="  {}".format)
         parts += [head, rows.astype(str)]
     return pd.concat(parts).rename_axis(None)

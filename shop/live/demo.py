@@ -39,7 +39,13 @@ PAGE_POLL_S = 1.0  # seconds between two looks at whether the demo is to stop
 
 
 def demo(
-    fault: str, services: str, seed: int, rate: float, out: str, *, open_page: bool = False
+    fault: str,
+    services: str,
+    seed: int,
+    rate: float,
+    out: str,
+    *,
+    open_page: bool = False,
 ) -> int:
     """Run the demo; return 0 if every incident has a root cause and there is one, else 1.
 
@@ -60,14 +66,19 @@ def demo(
             print("No incident was detected, although there is a fault.", file=sys.stderr)
             return 1
         for incident in incidents:
-            say("\n3. " + verdict(incident))
+            say(f"\n3. {verdict(incident)}")
             if incident.root_cause is not None:
                 say(ledger_text(incident))
-        draw(incidents[0], shop.store.spans(), shop.truth.faults(), knobs, Path(out))
-        say(f"\n{time.monotonic() - begin:.0f} s in all.")
+        first = incidents[0]
+        spans = shop.store.spans()
+        faults = shop.truth.faults()
+        draw(first, spans, faults, knobs, Path(out))
+        took_s = time.monotonic() - begin
+        say(f"\n{took_s:.0f} s in all.")
         if open_page:
-            _open_page(f"{shop.url}/aiops/page/incidents/{incidents[0].id}")
-    return 0 if all(incident.root_cause for incident in incidents) else 1
+            _open_page(f"{shop.url}/aiops/page/incidents/{first.id}")
+    causes = [incident.root_cause for incident in incidents]
+    return 0 if all(causes) else 1
 
 
 def _break(shop: Shop, fault: Fault | None, rate: float, seed: int) -> None:
@@ -80,7 +91,9 @@ def _break(shop: Shop, fault: Fault | None, rate: float, seed: int) -> None:
     answers = _drive(shop, DEMO_FAULT_S, rate, seed + 1)
     say(f"   Customers got {_outcome(answers)}")
     since_window_began = time.time() % DEMO_WINDOW_S
-    time.sleep(max(0.0, DEMO_WINDOW_S + shop.monitor.sensitivity.grace_s - since_window_began))
+    grace_s = shop.monitor.sensitivity.grace_s
+    judged_in_s = DEMO_WINDOW_S + grace_s - since_window_began
+    time.sleep(max(0.0, judged_in_s))
     shop.step()
     shop.clear()
 
@@ -108,15 +121,22 @@ def say(text: str) -> None:
 
 
 def _drive(shop: Shop, seconds: float, rate: float, seed: int) -> pd.DataFrame:
-    return drive(shop, seconds, rate, seed=seed, timeout_s=6.0, progress=sys.stderr.isatty())
+    return drive(
+        shop,
+        seconds,
+        rate,
+        seed=seed,
+        timeout_s=6.0,
+        progress=sys.stderr.isatty(),
+    )
 
 
 def _outcome(answers: pd.DataFrame) -> str:
     """Return the number of answers of each status, and the median duration at the entry."""
     counts = answers["status"].value_counts().sort_index()
     shown = [f"{n} x {status or 'no answer'}" for status, n in counts.items()]
-    entry = answers[answers["endpoint"] == ENTRY]
-    median_ms = entry["duration_ms"].median()
+    is_entry = answers["endpoint"] == ENTRY
+    median_ms = answers.loc[is_entry, "duration_ms"].median()
     return f"{', '.join(shown)}; {ENTRY} took {median_ms:.0f} ms"
 
 
@@ -125,25 +145,33 @@ def verdict(incident: Incident) -> str:
     cause = incident.root_cause
     if cause is None:
         return f"Incident {incident.id} {incident.severity}: no cause found"
+    name = cause.name or cause.endpoint
     k, n = cause.support
+    affected = ", ".join(incident.affected_endpoints)
     return (
-        f"Incident {incident.id} {incident.severity}: root cause {cause.name or cause.endpoint}, "
+        f"Incident {incident.id} {incident.severity}: "
+        f"root cause {name}, "
         f"confidence {cause.confidence:.2f}\n"
         f"   {incident.main_anomaly.description}\n"
         f"   Support: the largest excess originated there in {k} of {n} bad requests\n"
-        f"   Affected: {', '.join(incident.affected_endpoints)}"
+        f"   Affected: {affected}"
     )
 
 
 def ledger_text(incident: Incident) -> str:
     """Return the ledger as text: the sum of its rows equals the excess at the entry."""
     table = incident.verdict.ledger_table(ENTRY)
-    entry, unit, total = (table.attrs[name] for name in ("entry", "unit", "total"))
+    facts = table.attrs
+    entry = facts["entry"]
     rows = table.sort_values("excess", ascending=False)
-    lines = [_ledger_line(row.account, row.excess) for row in rows.itertuples()]
-    lines.append(_ledger_line("originated inside, in all", table["excess"].sum()))
-    lines.append(_ledger_line(f"excess at {entry}", total))
-    return "\n".join([f"   Ledger of {entry}, excess in {unit}:", *lines])
+    inside = table["excess"].sum()
+    lines = [
+        f"   Ledger of {entry}, excess in {facts['unit']}:",
+        *map(_ledger_line, rows["account"], rows["excess"]),
+        _ledger_line("originated inside, in all", inside),
+        _ledger_line(f"excess at {entry}", facts["total"]),
+    ]
+    return "\n".join(lines)
 
 
 def _ledger_line(name: Any, excess: Any) -> str:
@@ -151,7 +179,11 @@ def _ledger_line(name: Any, excess: Any) -> str:
 
 
 def draw(
-    incident: Incident, spans: pd.DataFrame, faults: pd.DataFrame, knobs: Sensitivity, out: Path
+    incident: Incident,
+    spans: pd.DataFrame,
+    faults: pd.DataFrame,
+    knobs: Sensitivity,
+    out: Path,
 ) -> None:
     """Write incident.png into the folder `out`."""
     import matplotlib
@@ -160,9 +192,17 @@ def draw(
 
     report = replay(spans, knobs, causes=False)
     out.mkdir(parents=True, exist_ok=True)
-    has_cause = incident.root_cause is not None
-    ledger = incident.verdict.ledger_table(ENTRY) if has_cause else None
-    figure = plots.story(report.windows, incident, report.anomalies, faults, ledger)
-    with replacing(out / "incident.png") as part:
+    ledger = None
+    if incident.root_cause is not None:
+        ledger = incident.verdict.ledger_table(ENTRY)
+    figure = plots.story(
+        report.windows,
+        incident,
+        report.anomalies,
+        faults,
+        ledger,
+    )
+    picture = out / "incident.png"
+    with replacing(picture) as part:
         figure.savefig(part, format="png", dpi=120, bbox_inches="tight")
-    say(f"   Drew {out / 'incident.png'}")
+    say(f"   Drew {picture}")

@@ -19,8 +19,9 @@ def arrivals(scenario: Scenario, seed: int) -> Iterator[tuple[int, int]]:
     by the inverse of the integral of the rate.
     """
     seconds, due = _due(scenario)
-    shares = np.cumsum(list(scenario.shares.values()))
-    shares_until = shares / shares[-1]
+    shares = list(scenario.shares.values())
+    summed = np.cumsum(shares)
+    shares_until = summed / summed[-1]
     passed = 0.0
     for block in count():
         rng = generator(seed, "arrivals", block)
@@ -31,7 +32,8 @@ def arrivals(scenario: Scenario, seed: int) -> Iterator[tuple[int, int]]:
         entries = np.searchsorted(shares_until, draws, side="right")
         at_s = np.interp(come, due, seconds, right=np.inf)
         at_us = np.rint(at_s * 1e6)
-        for when, entry in zip(at_us.tolist(), entries.tolist(), strict=True):
+        arriving = zip(at_us.tolist(), entries.tolist(), strict=True)
+        for when, entry in arriving:
             if when == np.inf:
                 return
             yield int(when), entry
@@ -42,7 +44,8 @@ def _due(scenario: Scenario) -> tuple[NDArray, NDArray]:
     whole = np.arange(0.0, scenario.seconds)
     seconds = np.append(whole, scenario.seconds)
     middle = (seconds[:-1] + seconds[1:]) / 2
-    expected = _rate(scenario, middle) * np.diff(seconds)
+    rate = _rate(scenario, middle)
+    expected = rate * np.diff(seconds)
     due = np.append(0.0, np.cumsum(expected))
     return seconds, due
 
@@ -54,5 +57,5 @@ def _rate(scenario: Scenario, at: NDArray) -> NDArray:
     cycle = 1.0 - scenario.daily * np.cos(phase)
     profile = np.array([(0.0, 1.0), *scenario.profile])
     since, factor = profile.T
-    current = np.searchsorted(since, at, side="right") - 1
-    return scenario.rate * cycle * factor[current]
+    begun = np.searchsorted(since, at, side="right")
+    return scenario.rate * cycle * factor[begun - 1]

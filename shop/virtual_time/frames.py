@@ -40,35 +40,52 @@ def frame_of(records: Records, scenario: Scenario, seed: int) -> pd.DataFrame:
     legend = _Legend(records, scenario, seed)
     n, code, start, end, status, error = records.rows.T
     requests, place = np.unique(n, return_inverse=True)
-    request_key = _request_keys(requests, seed)
-    ids = _ids(request_key[place], legend.keys[code])
+    request_key = _request_keys(requests, seed)[place]
+    ids = _ids(request_key, legend.keys[code])
     start_ns = BEGIN_NS + start * 1000 + legend.skew_ns[code]
-    arrived = _lost_draws(ids, seed) >= legend.lost_below[code]
+    has_arrived = _lost_draws(ids, seed) >= legend.lost_below[code]
     order = np.lexsort((ids, start_ns))
-    order = order[arrived[order]]
+    order = order[has_arrived[order]]
     code = code[order]
-    ids = ids[order]
-    place = place[order]
-    duration_ms = (end - start)[order] / 1e3
-    duration_ms[end[order] < 0] = np.nan  # still open
-    parents = legend.parents[code]
-    parent_keys = _ids(request_key[place], legend.keys[parents])
-    parent_ids: Any = np.array(_hexes(parent_keys, 16), dtype=object)
-    parent_ids[parents < 0] = None
-    trace_ids = np.array(trace_ids_of(requests, seed), dtype=object)
-    errors = np.array([*records.errors, None], dtype=object)
     columns = {
-        "trace_id": text_column(trace_ids[place]),
-        "span_id": text_column(_hexes(ids, 16)),
-        "parent_id": text_column(parent_ids),
-        "error": text_column(errors[error[order]]),
+        "trace_id": _trace_ids(requests, place[order], seed),
+        "span_id": text_column(_hexes(ids[order], 16)),
+        "parent_id": _parent_ids(request_key[order], legend, code),
         "start": pd.to_datetime(start_ns[order], unit="ns", utc=True),
-        "duration_ms": duration_ms,
+        "duration_ms": _durations_ms(start[order], end[order]),
         "status": status[order],
+        "error": _errors(records.errors, error[order]),
     }
     for name, texts in legend.texts.items():
         columns[name] = text_column(texts[code])
     return pd.DataFrame({name: columns[name] for name in COLUMNS})
+
+
+def _trace_ids(requests: NDArray, place: NDArray, seed: int) -> pd.Series:
+    """Return the trace id of each span, by the place of its request among all."""
+    trace_ids = np.array(trace_ids_of(requests, seed), dtype=object)
+    return text_column(trace_ids[place])
+
+
+def _parent_ids(request_key: NDArray, legend: _Legend, code: NDArray) -> pd.Series:
+    """Return the id of each span's parent, None at an entry."""
+    parents = legend.parents[code]
+    numbers = _ids(request_key, legend.keys[parents])
+    ids: Any = np.array(_hexes(numbers, 16), dtype=object)
+    ids[parents < 0] = None
+    return text_column(ids)
+
+
+def _durations_ms(start: NDArray, end: NDArray) -> NDArray:
+    """Return how long each span lasted in ms, NaN where it is open; both times in µs."""
+    duration_ms = (end - start) / 1e3
+    duration_ms[end < 0] = np.nan
+    return duration_ms
+
+
+def _errors(errors: list[str | None], numbers: NDArray) -> pd.Series:
+    texts: Any = np.array([*errors, None], dtype=object)
+    return text_column(texts[numbers])
 
 
 _TEXTS = ("service", "endpoint", "kind", "peer")

@@ -147,29 +147,3 @@ class PendingCall:
         self.travel = 0
         self.over = False
         self.answer = 200
-
-
-def hits(fault: Fault, name: str, node: Node, n: int) -> bool:
-    """Return whether a fault affects request n at a node, by its rate."""
-    return fault.rate >= 1 or node.draw(f"{name} struck", n) < fault.rate
-
-
-def refuses(faults: list[tuple[Fault, str]]) -> bool:
-    """Return whether one of the faults on a call refuses its connection."""
-    return any(fault.kind == "refuse" for fault, _ in faults)
-
-
-def detour_us(fault: Fault, name: str, node: Node, n: int) -> int:
-    """Return the extra travelling time of a call, in µs."""
-    if fault.kind != "network":
-        return 0
-    extra_ms = fault.duration_ms
-    if fault.jitter_ms:
-        around = 2 * node.draw(f"{name} jitter", n) - 1
-        extra_ms += fault.jitter_ms * around
-    return max(0, round(extra_ms * 1e3))
-
-
-def shed_error(endpoint: Endpoint) -> str:
-    """Return the error of a request that an endpoint refuses, as the live shop words it."""
-    return f"BackendError: {endpoint.route} is at its capacity, try again later"

@@ -99,30 +99,38 @@ class Day(NamedTuple):
         ``group`` is the origin. ``affected`` are those that wait for the struck endpoints and,
         where requests fail, those that are then called less.
         """
-        faults = self.scenario.faults
-        affected: list[Any] = [
-            _affected(self.scenario, fault, DAY_KINDS[kind])
-            for fault, kind in zip(faults, self.kinds, strict=True)
-        ]
+        affected: list[Any] = []
+        for fault, name in zip(self.scenario.faults, self.kinds, strict=True):
+            kind = DAY_KINDS[name]
+            affected.append(_affected(self.scenario, fault, kind))
         table = true_faults(self.scenario)
-        return table.assign(kind=self.kinds, group=self.origins, affected=affected)
+        return table.assign(
+            kind=self.kinds,
+            group=self.origins,
+            affected=affected,
+        )
 
     def noted_changes(self) -> list[Change]:
         """Return the deployments as a pipeline notes them, which knows when it changed a service,
         and not what that did to it.
         """
-        deployed = [change for change in self.scenario.changes if change.kind == "slow"]
-        return [
-            Change(to_timestamp(BEGIN_NS + round(each.start_s * 1e9)), each.service, "deployment")
-            for each in deployed
-        ]
+        noted = []
+        for change in self.scenario.changes:
+            if change.kind == "slow":
+                start_ns = BEGIN_NS + round(change.start_s * 1e9)
+                moment = to_timestamp(start_ns)
+                noted.append(Change(moment, change.service, "deployment"))
+        return noted
 
 
 def _affected(scenario: Scenario, fault: Fault, kind: Kind) -> list[Place]:
     topology = scenario.topology
-    waiting = topology.above(scenario.places_of(fault))
+    places = scenario.places_of(fault)
+    waiting = topology.above(places)
     fails = kind.stops or "rate" in kind.bounds
-    return sorted(topology.below(waiting) if fails else waiting)
+    if fails:
+        return sorted(topology.below(waiting))
+    return sorted(waiting)
 
 
 def random_day(
@@ -160,13 +168,23 @@ def random_day(
         A parameter breaks its rule; or the day is too short for so many faults.
     """
     check_number("hours", hours, 1, 48)
-    n = min(round(FAULTS_AN_HOUR * hours), FAULTS_A_DAY) if faults is None else faults
-    check_number("faults", n, 1, 200, whole=True)
-    calm = Scenario("calm", topology=topology, rate=rate, seconds=3600 * hours, mix=mix)
-    calm = replace(calm, daily=DAILY)
+    if faults is None:
+        usual = round(FAULTS_AN_HOUR * hours)
+        faults = min(usual, FAULTS_A_DAY)
+    check_number("faults", faults, 1, 200, whole=True)
+    calm = Scenario(
+        "calm",
+        topology=topology,
+        rate=rate,
+        seconds=3600 * hours,
+        mix=mix,
+        daily=DAILY,
+    )
     rng = random.Random(f"{seed}/day")
     shop = _Shop(calm, rng)
-    scenes = shop.scenes(n) + shop.events(min(int(hours // 4), 2))
+    scenes = shop.scenes(faults)
+    of_each_event = min(int(hours // 4), 2)
+    scenes += shop.events(of_each_event)
     rng.shuffle(scenes)
     return _laid_out(calm, scenes, rng)
 
@@ -209,11 +227,13 @@ class _Shop:
         scenes: list[_Scene] = []
         names = list(SCENES)
         while faults:
-            name = names[len(scenes) % len(names)]
+            turn = len(scenes) % len(names)
+            name = names[turn]
             if SCENES[name] > faults:
                 name = "single"
-            scenes.append(self._scene(name))
-            faults -= len(scenes[-1].origins)
+            scene = self._scene(name)
+            scenes.append(scene)
+            faults -= len(scene.origins)
         return scenes
 
     def events(self, times: int) -> list[_Scene]:
@@ -225,13 +245,15 @@ class _Shop:
             return self._flapping()
         if name == "single":
             return _of(self._strike(self.seen, DAY_KINDS))
-        kinds = _going_on(DAY_KINDS) if name == "pair" else DAY_KINDS
+        kinds = _going_on(DAY_KINDS) if name == "pair" else list(DAY_KINDS)
         first = self._strike(self._with_unlike(), kinds)
         length_s = first.fault.length_s or 0.0
         at_s = length_s + self.rng.uniform(*LATER_S)
         if name == "pair":
-            at_s = length_s * self.rng.uniform(0.2, 0.8)
-        second = self._strike(self._unlike(first.fault.service), kinds)
+            share = self.rng.uniform(0.2, 0.8)
+            at_s = length_s * share
+        unlike = self._unlike(first.fault.service)
+        second = self._strike(unlike, kinds)
         return _of(first, _moved(second, at_s))
 
     def _flapping(self) -> _Scene:
@@ -239,9 +261,11 @@ class _Shop:
         at_s = 0.0
         strikes = []
         for _ in range(FLAPS):
-            fault = replace(strike.fault, end_s=self.rng.uniform(*FLAP_S))
-            strikes.append(_moved(_Strike(strike.name, fault), at_s))
-            at_s += (fault.end_s or 0.0) + self.rng.uniform(*PAUSE_S)
+            length_s = self.rng.uniform(*FLAP_S)
+            fault = replace(strike.fault, end_s=length_s)
+            again = replace(strike, fault=fault)
+            strikes.append(_moved(again, at_s))
+            at_s += length_s + self.rng.uniform(*PAUSE_S)
         end_s = strikes[-1].fault.end_s or 0.0
         return _Scene(end_s, (tuple(strikes),))
 
@@ -249,17 +273,22 @@ class _Shop:
         """Return a fault of the kind that has waited longest, at a place where it shows."""
         possible = sorted(places)
         called = [place for place in possible if place in self.called]
-        name = self._next(name for name in names if called or not DAY_KINDS[name].on_calls)
+        name = self._next(_on_requests(names) if not called else names)
         kind = DAY_KINDS[name]
         place = self.rng.choice(called if kind.on_calls else possible)
-        numbers = {key: self.rng.uniform(*bounds) for key, bounds in kind.bounds.items()}
-        end_s = exp(self.rng.uniform(log(SHORTEST_S), log(self.longest_s)))
-        return _Strike(name, _fault(kind, place, end_s=end_s, **numbers))
+        numbers = {}
+        for key, bounds in kind.bounds.items():
+            numbers[key] = self.rng.uniform(*bounds)
+        shortest = log(SHORTEST_S)
+        longest = log(self.longest_s)
+        numbers["end_s"] = exp(self.rng.uniform(shortest, longest))
+        return _Strike(name, _fault(kind, place, **numbers))
 
     def _next(self, names: Iterable[str]) -> str:
         allowed = set(names)
-        if not allowed.intersection(self.waiting):
-            self.waiting += self.rng.sample(list(DAY_KINDS), len(DAY_KINDS))
+        if allowed.isdisjoint(self.waiting):
+            names_again = list(DAY_KINDS)
+            self.waiting += self.rng.sample(names_again, len(names_again))
         name = next(name for name in self.waiting if name in allowed)
         self.waiting.remove(name)
         return name
@@ -272,9 +301,13 @@ class _Shop:
         return [place for place in self.seen if place[0] not in others]
 
     def _with_unlike(self) -> list[Place]:
-        places = [place for place in self.seen if self._unlike(place[0])]
+        places = []
+        for service, endpoint in self.seen:
+            if self._unlike(service):
+                places.append((service, endpoint))
         if not places:
-            raise FieldError("topology", "must have places that do not call each other", self.seen)
+            rule = "must have places that do not call each other"
+            raise FieldError("topology", rule, self.seen)
         return places
 
     def _event(self, name: str) -> _Scene:
@@ -285,24 +318,36 @@ class _Shop:
             return _Scene(length_s, changes=(change,))
         if name == "bad client":
             # where an endpoint calls, a 400 would be a failure of the caller
-            place = self.rng.choice([place for place in self.seen if place not in self.called])
-            change = VirtualFault("reject", *place, end_s=length_s, rate=0.4, status=400)
+            entries = [place for place in self.seen if place not in self.called]
+            place = self.rng.choice(entries)
+            change = VirtualFault(
+                "reject",
+                *place,
+                end_s=length_s,
+                rate=0.4,
+                status=400,
+            )
             return _Scene(length_s, changes=(change,))
         return _Scene(length_s, factor=TRAFFIC[name])
 
 
 def _seen(calm: Scenario) -> list[Place]:
     """Return the endpoints that get enough requests for a fault there to be seen."""
+    entries = calm.entries
     shares = calm.shares
+    total = sum(shares.values())
     often: dict[Place, float] = defaultdict(float)
     for name, share in shares.items():
-        often[calm.entries[name]] += calm.rate * share / sum(shares.values())
+        entry = entries[name]
+        often[entry] += calm.rate * share / total
     for endpoint in calm.topology.callers_first():
+        rate = often[endpoint.place]
         for place in endpoint.called:
-            often[place] += often[endpoint.place]
+            often[place] += rate
     seen = sorted(place for place, rate in often.items() if rate >= SEEN_RATE)
     if not seen:
-        raise FieldError("rate", "must give some endpoint enough requests", calm.rate)
+        rule = "must give some endpoint enough requests"
+        raise FieldError("rate", rule, calm.rate)
     return seen
 
 
@@ -310,16 +355,24 @@ def _going_on(names: Iterable[str]) -> list[str]:
     return [name for name in names if not DAY_KINDS[name].stops]
 
 
+def _on_requests(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not DAY_KINDS[name].on_calls]
+
+
 def _fault(kind: Kind, place: Place, **numbers: Any) -> Fault:
     if kind.kind in STRIKES:
         return Fault(kind.kind, *place, **numbers)
-    endpoint = EVERYWHERE if kind.everywhere else place[1]
-    return VirtualFault(kind.kind, place[0], endpoint, **numbers)
+    service, endpoint = place
+    if kind.everywhere:
+        endpoint = EVERYWHERE
+    return VirtualFault(kind.kind, service, endpoint, **numbers)
 
 
 def _of(*strikes: _Strike) -> _Scene:
-    end_s = max(strike.fault.end_s or 0.0 for strike in strikes)
-    return _Scene(end_s, tuple((strike,) for strike in strikes))
+    """Return a scene in which each strike has an origin of its own."""
+    ends_s = [strike.fault.end_s or 0.0 for strike in strikes]
+    origins = [(strike,) for strike in strikes]
+    return _Scene(max(ends_s), tuple(origins))
 
 
 def _moved(strike: _Strike, by_s: float) -> _Strike:
@@ -327,43 +380,53 @@ def _moved(strike: _Strike, by_s: float) -> _Strike:
 
 
 def _later(fault: Fault, by_s: float) -> Fault:
+    start_s = fault.start_s + by_s
     end_s = None if fault.end_s is None else fault.end_s + by_s
-    return replace(fault, start_s=fault.start_s + by_s, end_s=end_s)
+    return replace(fault, start_s=start_s, end_s=end_s)
 
 
 # ---- when it happens
 
 
 def _laid_out(calm: Scenario, scenes: list[_Scene], rng: random.Random) -> Day:
-    starts = _starts(calm.seconds, [scene.length_s for scene in scenes], rng)
-    found: list[tuple[Fault, str, int]] = []
+    lengths_s = [scene.length_s for scene in scenes]
+    starts_s = _starts(calm.seconds, lengths_s, rng)
+    faults: list[Fault] = []
+    kinds: list[str] = []
+    origins: list[int] = []
     changes: list[Fault] = []
     profile: list[tuple[float, float]] = []
     origin = 0
-    for start, scene in zip(starts, scenes, strict=True):
+    for start_s, scene in zip(starts_s, scenes, strict=True):
         for strikes in scene.origins:
             origin += 1
-            found += [(_later(s.fault, start), s.name, origin) for s in strikes]
-        changes += [_later(change, start) for change in scene.changes]
+            for strike in strikes:
+                faults.append(_later(strike.fault, start_s))
+                kinds.append(strike.name)
+                origins.append(origin)
+        changes += [_later(change, start_s) for change in scene.changes]
         if scene.factor != 1:
-            profile += [(start, scene.factor), (start + scene.length_s, 1.0)]
-    faults, kinds, origins = zip(*found, strict=True)
-    reached = calm.reached()
-    causes = {place for fault in faults for place in calm.places_of(fault) if place in reached}
+            end_s = start_s + scene.length_s
+            profile += [(start_s, scene.factor), (end_s, 1.0)]
+    struck: set[Place] = set()
+    for fault in faults:
+        struck.update(calm.places_of(fault))
+    causes = struck & calm.reached()
     scenario = replace(
         calm,
         name="day",
         causes=tuple(sorted(causes)),
-        faults=faults,
+        faults=tuple(faults),
         changes=tuple(changes),
         profile=tuple(profile),
     )
-    return Day(scenario, kinds, origins)
+    return Day(scenario, tuple(kinds), tuple(origins))
 
 
 def _starts(seconds: float, lengths: list[float], rng: random.Random) -> list[float]:
     """Return when each scene starts: in their order, with random gaps."""
-    spare = seconds - WARM_UP_S - sum(lengths) - GAP_S * len(lengths)
+    gaps = GAP_S * len(lengths)
+    spare = seconds - WARM_UP_S - sum(lengths) - gaps
     if spare < 0:
         raise FieldError("hours", "must leave room for all faults", seconds / 3600)
     waits = sorted(rng.uniform(0, spare) for _ in lengths)

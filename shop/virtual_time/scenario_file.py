@@ -49,7 +49,8 @@ def read_scenario(path: str | Path) -> Scenario:
         ``endpoints[2].calls[0].timeout_s``, the rule and the value.
     """
     table = _read(path)
-    _check_keys(table, (*_keys(Scenario), *_keys(Topology)), "")
+    known = (*_keys(Scenario), *_keys(Topology))
+    _check_keys(table, known, "")
     return _made(Scenario, _with_its_shop(table), "")
 
 
@@ -65,7 +66,7 @@ def find_scenario(name: str) -> Scenario:
         return SCENARIOS[name]
     if not name.endswith(".toml"):
         near = get_close_matches(name, SCENARIOS, 1)
-        example = [*near, *SCENARIOS][0]
+        example, *_ = [*near, *SCENARIOS]
         rule = f"must be one that `scenarios` lists, such as {example!r}, or a .toml file"
         raise FieldError("scenario", rule, name)
     try:
@@ -93,10 +94,12 @@ def _read(path: str | Path) -> dict[str, Any]:
 
 def _with_its_shop(table: dict[str, Any]) -> dict[str, Any]:
     """Return the table with a `Topology`: the one that it names, or that of its endpoints."""
-    own_keys = [key for key in table if key in _keys(Topology)]
+    shop_keys = _keys(Topology)
+    own_keys = [key for key in table if key in shop_keys]
     if not own_keys:
         name = table.get("topology", "seed")
-        return table | {"topology": _named_shop(name)}
+        shop = _named_shop(name)
+        return table | {"topology": shop}
     if "topology" in table:
         rule = f"must not be given together with {', '.join(own_keys)}"
         raise FieldError("topology", rule, table["topology"])
@@ -162,11 +165,13 @@ def _check_keys(table: dict[str, Any], known: Sequence[str], place: str) -> None
     for key, value in table.items():
         if key in known:
             continue
+        where = _below(place, key)
         near = get_close_matches(key, known, 1)
-        rule = f"must be one of the keys {', '.join(known)}"
         if near:
             rule = f"must be a known key, perhaps {near[0]}"
-        raise FieldError(_below(place, key), rule, value)
+            raise FieldError(where, rule, value)
+        rule = f"must be one of the keys {', '.join(known)}"
+        raise FieldError(where, rule, value)
 
 
 def _below(place: str, key: str) -> str:
@@ -199,9 +204,11 @@ def _decoded(hint: Any, value: Any, place: str) -> Any:
 def _fitting(options: tuple[Any, ...], value: Any) -> Any:
     """Return the option that fits the value: a tuple for a list, another type for other values."""
     types = [option for option in options if option is not NoneType]
-    is_list = isinstance(value, list)
-    fitting = [option for option in types if (get_origin(option) is tuple) == is_list]
-    return [*fitting, *types][0]
+    for option in types:
+        is_tuple = get_origin(option) is tuple
+        if is_tuple == isinstance(value, list):
+            return option
+    return types[0]
 
 
 def _array(parts: tuple[Any, ...], value: Any, place: str) -> tuple[Any, ...]:
@@ -209,11 +216,13 @@ def _array(parts: tuple[Any, ...], value: Any, place: str) -> tuple[Any, ...]:
         raise FieldError(place, "must be a list", value)
     if parts[-1] is Ellipsis:
         parts = (parts[0],) * len(value)
-    if len(value) != len(parts):
-        raise FieldError(place, f"must be a list of {len(parts)}", value)
-    items = []
-    for n, (part, one) in enumerate(zip(parts, value, strict=True)):
-        items.append(_decoded(part, one, f"{place}[{n}]"))
+    n = len(parts)
+    if len(value) != n:
+        raise FieldError(place, f"must be a list of {n}", value)
+    items: list[Any] = []
+    for part, one in zip(parts, value, strict=True):
+        where = f"{place}[{len(items)}]"
+        items.append(_decoded(part, one, where))
     return tuple(items)
 
 
@@ -222,5 +231,6 @@ def _mapping(part: Any, value: Any, place: str) -> dict[str, Any]:
         raise FieldError(place, "must be a table", value)
     items = {}
     for key, one in value.items():
-        items[key] = _decoded(part, one, f"{place}[{key!r}]")
+        where = f"{place}[{key!r}]"
+        items[key] = _decoded(part, one, where)
     return items

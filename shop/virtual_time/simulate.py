@@ -12,7 +12,6 @@ kind of event.
 from __future__ import annotations
 
 import heapq
-import random
 from array import array
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -23,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.progress import Bar
-from aiops_lab.record.faults import HOLD_MAX_S, Fault
+from aiops_lab.record.faults import Fault
 from shop.topology import Call
 from shop.virtual_time.arrivals import arrivals
 from shop.virtual_time.frames import Records, frame_of
@@ -32,16 +31,22 @@ from shop.virtual_time.parts import (
     Node,
     PendingCall,
     RunningEndpoint,
-    Strike,
     Which,
     Work,
     WorkerPool,
+)
+from shop.virtual_time.scenario import Place, Scenario, end_of
+from shop.virtual_time.strikes import (
+    ON_CALLS,
+    calls_to_make,
     detour_us,
     hits,
+    refused,
     refuses,
     shed_error,
+    struck,
+    timed_out,
 )
-from shop.virtual_time.scenario import Place, Scenario, VirtualFault, end_of
 
 PART = 200_000
 
@@ -58,10 +63,6 @@ REFUSED_US = 1000
 SPAN_FIELDS = ("request", "code", "start", "end", "status", "error")
 
 """Columns of the records; start and end in µs, error as a number."""
-
-ON_CALLS = ("network", "refuse")
-
-"""Kinds of faults that affect calls, not the requests that an endpoint handles."""
 
 
 def virtual(scenario: Scenario, seed: int = 0, progress: bool | None = None) -> pd.DataFrame:
@@ -82,7 +83,9 @@ def virtual(scenario: Scenario, seed: int = 0, progress: bool | None = None) -> 
         As the live shop records it, sorted by (start, span_id). Spans that are open when the run
         ends have no duration.
     """
-    return frame_of(Run(scenario, seed).spans(progress), scenario, seed)
+    run = Run(scenario, seed)
+    records = run.spans(progress)
+    return frame_of(records, scenario, seed)
 
 
 def stream(
@@ -94,8 +97,9 @@ def stream(
     `virtual` returns.
     """
     run = Run(scenario, seed)
-    for records in run.parts(progress):
-        yield frame_of(run.table(records), scenario, seed)
+    for rows in run.parts(progress):
+        records = run.table(rows)
+        yield frame_of(records, scenario, seed)
 
 
 # ---- the run
@@ -151,7 +155,8 @@ class Run:
 
     def spans(self, progress: bool | None = None) -> Records:
         """Run to the end and return all that was recorded."""
-        return self.table(np.concatenate(list(self.parts(progress))))
+        parts = list(self.parts(progress))
+        return self.table(np.concatenate(parts))
 
     def table(self, rows: NDArray) -> Records:
         """Return the records, with the nodes and errors that their codes stand for until now."""
@@ -159,16 +164,18 @@ class Run:
 
     def parts(self, progress: bool | None = None) -> Iterator[NDArray]:
         """Run to the end and yield the records in parts."""
+        seconds = self.scenario.seconds
         if progress is None:
-            progress = self.scenario.rate * self.scenario.seconds >= LONG_RUN
+            progress = self.scenario.rate * seconds >= LONG_RUN
         heap = self.heap
         end = self.end
+        full = PART * len(SPAN_FIELDS)
         self._expect()
-        with Bar(total=round(self.scenario.seconds), unit="virtual s", disable=not progress) as bar:
+        with Bar(total=round(seconds), unit="virtual s", disable=not progress) as bar:
             while heap and heap[0][0] < end:
                 at, _, _, do, what = heapq.heappop(heap)
                 do(at, what)
-                if len(self.out) > PART * len(SPAN_FIELDS):
+                if len(self.out) > full:
                     bar.update(at // 1_000_000 - bar.n)
                     yield self._taken()
             self._leave_open()
@@ -176,9 +183,9 @@ class Run:
         yield self._taken()
 
     def _taken(self) -> NDArray:
-        rows = np.array(self.out, dtype=np.int64).reshape(-1, len(SPAN_FIELDS))
+        numbers = np.array(self.out, dtype=np.int64)
         self.out = array("q")
-        return rows
+        return numbers.reshape(-1, len(SPAN_FIELDS))
 
     def _push(self, at: int, n: int, do: Callable[[int, Any], None], what: object) -> None:
         # Events of the same microsecond are ordered by request, so that their order does not
@@ -186,7 +193,14 @@ class Run:
         heapq.heappush(self.heap, (at, n, next(self.order), do, what))
 
     def _write(
-        self, n: int, code: int, start: int, end: int, *, status: int, error: str | None
+        self,
+        n: int,
+        code: int,
+        start: int,
+        end: int,
+        *,
+        status: int,
+        error: str | None,
     ) -> None:
         number = self.errors.setdefault(error, len(self.errors))
         self.out.extend((n, code, start, end, status, number))
@@ -204,8 +218,10 @@ class Run:
         node = self.entries[entry]
         self.requests += 1
         self._expect()
-        if node.spot.call_faults and refuses(self._call_faults(at, node, n, None)):
-            return
+        if node.spot.call_faults:
+            faults = self._call_faults(at, node, n, None)
+            if refuses(faults):
+                return
         self._arrive(at, Work(n, node, None))
 
     def _arrive(self, at: int, work: Work) -> None:
@@ -213,7 +229,8 @@ class Run:
         spot = work.node.spot
         work.start = at
         if spot.busy >= spot.endpoint.capacity:
-            return self._answer(at + self.overhead, work, (503, shed_error(spot.endpoint)))
+            error = shed_error(spot.endpoint)
+            return self._answer(at + self.overhead, work, (503, error))
         spot.busy += 1
         pool = spot.pool
         if pool is None:
@@ -232,57 +249,20 @@ class Run:
         for strike in node.spot.faults:
             start, end, fault, name = strike
             if start <= at < end and hits(fault, name, node, n):
-                at, failure = self._struck(at, work, strike)
+                at, failure = struck(at, work, strike, self.seed)
                 if failure is not None:
                     self._push(at, n, self._fail, (work, failure))
                     return
         done = at + int(node.own[n])
-        self._push(done, n, self._go_on if node.spot.stages else self._succeed, work)
-
-    def _struck(self, at: int, work: Work, strike: Strike) -> tuple[int, Failure | None]:
-        """Return when the fault releases a request, and the failure, if it is one."""
-        _, end, fault, name = strike
-        if isinstance(fault, VirtualFault):
-            return self._struck_virtually(at, work, strike)
-        waited = 0
-
-        def wait(seconds: float) -> bool:
-            nonlocal waited
-            left = end - at - waited
-            waited += max(0, min(round(min(seconds, HOLD_MAX_S) * 1e6), left))
-            return at + waited >= end
-
-        rng = random.Random(f"{self.seed}/{work.node.name}/{name}/{work.n}")
-        try:
-            fault.strike(rng, wait)
-        except Exception as error:
-            status = getattr(error, "status", 500)
-            return at + waited, (status, f"{type(error).__name__}: {error}")
-        return at + waited, None
-
-    def _struck_virtually(self, at: int, work: Work, strike: Strike) -> tuple[int, Failure | None]:
-        start, end, fault, _ = strike
-        assert isinstance(fault, VirtualFault)
-        if fault.kind == "slow":
-            extra = (fault.factor - 1) * work.node.own[work.n]
-            return at + round(extra), None
-        if fault.kind == "leak":
-            grown = fault.duration_ms * 1e3 * (at - start) / (end - start)
-            return at + round(grown), None
-        if fault.kind == "repeat":
-            if work.repeated is None or fault.times > work.repeated.times:
-                work.repeated = fault
-            return at, None
-        if fault.kind == "shed":
-            return at, (503, shed_error(work.node.spot.endpoint))
-        return at, (fault.status, None)
+        then = self._go_on if node.spot.stages else self._succeed
+        self._push(done, n, then, work)
 
     def _go_on(self, at: int, work: Work) -> None:
         """Make the calls of the next stage, or succeed after the last."""
         stages = work.node.spot.stages
         if work.stage == len(stages):
             return self._succeed(at, work)
-        calls = _calls_to_make(work)
+        calls = calls_to_make(work)
         if not calls:
             work.stage += 1
             work.turn = 0
@@ -302,31 +282,40 @@ class Run:
         if child is None:
             turn = f".{repeat}" if repeat else ""
             path = f"{node.name} {work.stage}.{index}.{attempt}{turn}"
-            child = self._node(path, (call.service, call.endpoint), node)
+            child = self._node(path, call.place, node)
             node.under[position] = child
         asked = PendingCall(work, call, which, node=child, start=at)
         travel = int(child.travel[n])
         if child.spot.call_faults:
-            faults = self._call_faults(at, child, n, node.spot.endpoint.place)
-            travel += sum(detour_us(fault, name, child, n) for fault, name in faults)
+            caller = node.spot.endpoint.place
+            faults = self._call_faults(at, child, n, caller)
+            for fault, name in faults:
+                travel += detour_us(fault, name, child, n)
             if refuses(faults):
                 self._push(at + REFUSED_US, n, self._refused, asked)
                 return
-        asked.travel = travel - travel // 2
-        self._push(at + travel // 2, n, self._arrive, Work(n, child, asked))
-        self._push(at + round(call.timeout_s * 1e6), n, self._give_up, asked)
+        there = travel // 2
+        asked.travel = travel - there
+        timeout = round(call.timeout_s * 1e6)
+        self._push(at + there, n, self._arrive, Work(n, child, asked))
+        self._push(at + timeout, n, self._give_up, asked)
 
     def _call_faults(
-        self, at: int, node: Node, n: int, caller: Place | None
+        self,
+        at: int,
+        node: Node,
+        n: int,
+        caller: Place | None,
     ) -> list[tuple[Fault, str]]:
         """Return the faults on a call of `node` by `caller`, with their names in the draws."""
-        return [
-            (fault, name)
-            for start, end, fault, name in node.spot.call_faults
-            if start <= at < end
-            and getattr(fault, "caller", None) in (None, caller)
-            and hits(fault, name, node, n)
-        ]
+        found = []
+        for start, end, fault, name in node.spot.call_faults:
+            struck_caller = getattr(fault, "caller", None)
+            if not start <= at < end or struck_caller not in (None, caller):
+                continue
+            if hits(fault, name, node, n):
+                found.append((fault, name))
+        return found
 
     def _succeed(self, at: int, work: Work) -> None:
         self._leave(at, work, (200, None))
@@ -351,7 +340,14 @@ class Run:
         if at >= self.end:  # only a request that is refused just before the end
             return self._push(at, work.n, self._succeed, work)
         status, error = outcome
-        self._write(work.n, work.node.code, work.start, at, status=status, error=error)
+        self._write(
+            work.n,
+            work.node.code,
+            work.start,
+            at,
+            status=status,
+            error=error,
+        )
         work.done = True
         asked = work.call
         if asked is not None and not asked.over:
@@ -372,41 +368,44 @@ class Run:
     def _give_up(self, at: int, asked: PendingCall) -> None:
         if asked.over:
             return
-        call = asked.call
-        error = (
-            f"ReadTimeout: HTTPConnectionPool(host='{call.service}', port=80): Read timed out. "
-            f"(read timeout={float(call.timeout_s)})"
-        )
-        failure = 504, f"BackendError: {call.endpoint} did not answer within {call.timeout_s:g} s"
+        error, failure = timed_out(asked.call)
         self._end_call(at, asked, 0, error, failure)
 
     def _refused(self, at: int, asked: PendingCall) -> None:
-        call = asked.call
-        error = (
-            f"ConnectionError: HTTPConnectionPool(host='{call.service}', port=80): Connection "
-            "refused"
-        )
-        failure = 502, f"BackendError: {call.endpoint} could not be reached: ConnectionError"
+        error, failure = refused(asked.call)
         self._end_call(at, asked, 0, error, failure)
 
     def _end_call(
-        self, at: int, asked: PendingCall, status: int, error: str | None, failure: Failure | None
+        self,
+        at: int,
+        asked: PendingCall,
+        status: int,
+        error: str | None,
+        failure: Failure | None,
     ) -> None:
         """Write the client span; try again, or go on when all calls of the stage have ended."""
         work = asked.work
         asked.over = True
-        self._write(work.n, asked.node.code + 1, asked.start, at, status=status, error=error)
+        self._write(
+            work.n,
+            asked.node.code + 1,
+            asked.start,
+            at,
+            status=status,
+            error=error,
+        )
         if failure is not None:
             if asked.attempt < asked.call.retries:
-                self._push(at + self._pause(asked), work.n, self._again, asked)
+                pause = self._pause(asked)
+                self._push(at + pause, work.n, self._again, asked)
                 return
             work.failures.append((asked.index, failure))
         work.pending -= 1
         if work.pending:
             return
         if work.failures:
-            # the first in the order of the calls, as live
-            self._leave(at, work, min(work.failures)[1])
+            _, first = min(work.failures)  # in the order of the calls, as live
+            self._leave(at, work, first)
             return
         work.turn += 1
         self._go_on(at, work)
@@ -414,18 +413,22 @@ class Run:
     def _pause(self, asked: PendingCall) -> int:
         if self.scenario.backoff_ms == 0:
             return 0
+        backoff_us = self.scenario.backoff_ms * 1e3 * 2**asked.attempt
         around = 0.5 + asked.node.back[asked.work.n]
-        return round(self.scenario.backoff_ms * 1e3 * 2**asked.attempt * around)
+        return round(backoff_us * around)
 
     def _again(self, at: int, asked: PendingCall) -> None:
-        which = asked.turn, asked.index, asked.attempt + 1
+        attempt = asked.attempt + 1
+        which = asked.turn, asked.index, attempt
         self._ask(at, asked.work, asked.call, which)
 
     def _leave_open(self) -> None:
         """Write the spans that are open at the end: those with an event to come, or waiting."""
         seen: set[int] = set()
         for *_, what in sorted(self.heap, key=lambda event: event[:3]):
-            self._leave_open_from(what[0] if isinstance(what, tuple) else what, seen)
+            if isinstance(what, tuple):  # a request that is to fail, and how
+                what, _ = what
+            self._leave_open_from(what, seen)
         for spot in self.spots.values():
             waiting = spot.pool.waiting if spot.pool else ()
             for work in waiting:
@@ -434,29 +437,14 @@ class Run:
     def _leave_open_from(self, what: object, seen: set[int]) -> None:
         while isinstance(what, (Work, PendingCall)) and id(what) not in seen:
             seen.add(id(what))
+            code = what.node.code
             if isinstance(what, Work):
-                self._write_open(what.n, what.node.code, what.start, what.done)
+                self._write_open(what.n, code, what.start, what.done)
                 what = what.call
             else:
-                self._write_open(what.work.n, what.node.code + 1, what.start, what.over)
+                self._write_open(what.work.n, code + 1, what.start, what.over)
                 what = what.work
 
     def _write_open(self, n: int, code: int, start: int, over: bool) -> None:
         if not over and start < self.end:
             self._write(n, code, start, -1, status=0, error=None)
-
-
-def _calls_to_make(work: Work) -> list[tuple[int, int, Call]]:
-    """Return the calls of a stage that are to be made in this turn: turn, position, call."""
-    stage = work.node.spot.stages[work.stage]
-    fault = work.repeated
-    turn = work.turn
-    calls = [(0, k, call) for k, call in enumerate(stage)] if turn == 0 else []
-    if fault is None:
-        return calls
-    wanted = [(k, call) for k, call in enumerate(stage) if fault.callee in (None, call.place)]
-    if fault.at_once:
-        further = range(1, fault.times) if turn == 0 else range(0)
-    else:
-        further = range(turn, fault.times)[:1] if turn > 0 else range(0)
-    return calls + [(again, k, call) for again in further for k, call in wanted]
