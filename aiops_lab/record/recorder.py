@@ -36,8 +36,9 @@ App = TypeVar("App", bound=Callable[..., Any])
 
 Context = tuple[str, str | None, int, str]  # trace_id, parent_id, flags, tracestate
 
-# The stack holds the whole text of an error; a message may contain the body of a request.
+# Characters of an error and of its stack: a message may contain the body of a request.
 MAX_ERROR = 1000
+MAX_STACK = 20_000  # its begin; the message of the last exception is that of the error
 
 Callee = tuple[str, str]  # the service that a call reaches, and its endpoint
 
@@ -239,7 +240,7 @@ class OpenSpan:
         if self.error is None:
             self.error = describe_error(error)
             text = _encodable("".join(traceback.format_exception(error)))
-            self._keep_stack(text)
+            self._keep_stack(text[:MAX_STACK])
 
     def _keep_stack(self, text: str) -> None:
         recorder = self.recorder

@@ -37,6 +37,10 @@ SEAL = 10_000
 MIRROR_NS = 1_000_000_000  # age at which an open span gets a row
 REST_S = 0.1  # between two writes at most, or as long as the write before took
 
+MOST_STACKS = 2_000
+"""Stack traces that wait for the disk, of 20,000 characters at most each. Raising it keeps more of
+a flood of errors, and takes as much more memory while the file is locked."""
+
 UPSERT = "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 
 # The start of a span, Unix ns, by position: what instrumented apps put into `opened` can be read
@@ -200,9 +204,9 @@ class SpanStore(SpanReader):
         return self._capacity - len(self._buffer)
 
     def stack(self, span_id: str, text: str) -> None:
-        """Store the full stack trace of the exception that ended a span."""
+        """Store the stack trace of the exception that ended a span; none while many wait."""
         self._check_open()
-        if len(self._stacks) < self._capacity:
+        if len(self._stacks) < min(self._capacity, MOST_STACKS):
             self._stacks.append((span_id, text))
 
     def flush(self, timeout_s: float = 10.0) -> None:

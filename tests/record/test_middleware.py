@@ -184,6 +184,20 @@ def test_flasks_500_is_recorded_with_its_exception_and_stack(app, sink):
     assert 'in broken\n    raise ZeroDivisionError("one over zero")' in sink.stacks[span.span_id]
 
 
+def test_of_an_error_with_a_large_message_its_begin_is_kept(sink):
+    app = instrument(flask.Flask("large"), sink)
+
+    @app.get("/")
+    def fail():
+        raise ValueError("x" * 1_000_000)
+
+    assert app.test_client().get("/").status_code == 500
+    span = sink.one()
+    stack = sink.stacks[span.span_id]
+    assert stack.startswith("Traceback (most recent call last)")
+    assert len(stack) + len(span.error) < 25_000
+
+
 def test_an_exception_that_goes_on_to_the_server_is_recorded_and_unchanged(app, sink):
     app.testing = True
     with pytest.raises(ZeroDivisionError, match="one over zero"):

@@ -350,6 +350,15 @@ def test_a_stack_trace_is_found_by_span_id(store: SpanStore) -> None:
     assert store.stack_of("00000000000000ab") is None
 
 
+def test_stack_traces_that_wait_are_few(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "MOST_STACKS", 3)
+    with SpanStore(path, flush_s=3600) as store:
+        for number in range(5):
+            store.stack(f"{number:016x}", "boom")
+        store.flush()
+        assert [store.stack_of(f"{n:016x}") for n in range(5)] == ["boom"] * 3 + [None] * 2
+
+
 def test_state_survives_a_restart(path: Path) -> None:
     with SpanStore(path) as store:
         store.save("incident", {"INC-1-10": {"status": "active", "x": [1.5, None]}, "INC-1-2": "é"})
