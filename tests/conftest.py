@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.doctest import DoctestModule
 
 from aiops_lab.results import ANOMALY_KINDS
 from tests.support.compiled import compile_a_replay
@@ -63,6 +64,13 @@ def _is_collected(path: Path) -> bool:
     return path.suffix in (".py", ".ipynb")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file() -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Look for docstring examples in the packages only: the tests have none."""
+    collectors = yield
+    return [found for found in collectors if not isinstance(found, DoctestModule)]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first, then the lessons, then all others; their tests keep theirs."""
     items.sort(key=lambda item: (_place(item.path), item.path))
@@ -79,6 +87,7 @@ def pytest_collection_finish() -> None:
     gc.enable()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 100)  # a young object seldom is garbage: look after many, not 700
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -171,16 +171,13 @@ def nab_score(series, threshold, false_alarm, missed):
     return 100 * (raw + missed * count) / (count + missed * count)
 
 
-def nezha_rows(spans, logs=(), faults=None):
+def nezha_rows(spans, logs=(), is_wanted=lambda row: True):
     """The rows of a day's spans frame, in order, as the data's README tells: dicts with `fault`
-    (-1: fault-free); those of some faults where `faults` names them.
+    (-1: fault-free); those of the wanted spans.
     """
 
     def fault_of(row):
         return row["window"] if row["abnormal"] else -1
-
-    def is_left_out(row):
-        return faults is not None and fault_of(row) not in faults
 
     by_id = {row["span_id"]: row for row in spans}
     children = defaultdict(list)
@@ -193,7 +190,7 @@ def nezha_rows(spans, logs=(), faults=None):
                 peers[row["service"], row["operation"]].add(child["service"])
     out = []
     for row in spans:
-        if is_left_out(row):
+        if not is_wanted(row):
             continue
         known = peers.get((row["service"], row["operation"]), ())
         own = [c["service"] for c in children[row["span_id"]] if c["service"] != row["service"]]
@@ -216,7 +213,7 @@ def nezha_rows(spans, logs=(), faults=None):
         )
     for number, line in enumerate(logs, start=max(by_id) + 1):
         row = by_id[line["span_id"]]
-        if is_left_out(row):
+        if not is_wanted(row):
             continue
         end = row["start_ns"] + row["duration_us"] * 1000
         out.append(
