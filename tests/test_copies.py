@@ -15,6 +15,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from shop.course import check_answer
 from tests.support.scripts import script
 from tests.test_notebooks import LESSONS, ROOT, execute, nbval
 
@@ -54,6 +55,7 @@ Nobody knows.
 
 copies = script("copies")
 hosted = script("hosted")
+graders = script("graders")
 
 
 def lesson(exercises: str = EXERCISES) -> NotebookNode:
@@ -272,3 +274,31 @@ def test_badges_lead_to_a_repository_and_stand_in_the_readme() -> None:
     assert hosted.BETWEEN.search((ROOT / "README.md").read_text("utf-8"))
     with pytest.raises(ValueError, match="repository must be OWNER/NAME, got 'lab'"):
         hosted.badges("lab")
+
+
+@pytest.mark.parametrize("kind", ["nbgrader", "otter"])
+def test_graders_get_an_answer_and_a_mark_for_each_checked_exercise(
+    kind: str, tmp_path: Path
+) -> None:
+    (path,) = [p for p in graders.export(kind, tmp_path) if p.name.startswith("02_")]
+    text = path.read_text("utf-8")
+    assert "Solution</summary>" not in text
+    asked = graders.CHECK.findall("".join(c.source for c in nbformat.read(path, 4).cells))
+    assert len(asked) == 3
+    for question in asked:
+        name = graders.variable(question)
+        assert f"{name} = ..." in text
+        assert name in (text if kind == "nbgrader" else marks_of(path.parent, name))
+
+
+def marks_of(folder: Path, name: str) -> str:
+    return (folder / "tests" / f"{name}.py").read_text("utf-8")
+
+
+def test_what_marks_an_answer_is_true_where_it_is_right() -> None:
+    code = graders.marked("02.11")
+    told = {
+        str(answer): eval(code, {"check_answer": check_answer, "answer_02_11": answer})
+        for answer in ([5, 12], [12, 5])
+    }
+    assert told == {"[5, 12]": True, "[12, 5]": False}
