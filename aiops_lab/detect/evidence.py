@@ -95,7 +95,8 @@ class Evidence:
         """
         if not rows:
             return []
-        requests = self._frame[["status", "error"]].iloc[np.concatenate(rows)]
+        every_row = np.concatenate(rows)
+        requests = self._frame[["status", "error"]].iloc[every_row]
         status = "HTTP " + requests["status"].astype(str)
         texts = requests["error"].astype(object).fillna(status)
         different = [list(dict.fromkeys(some)) for some in _split(texts, rows)]
@@ -104,12 +105,12 @@ class Evidence:
     def _named(self, anomaly: Anomaly, until: int, traces: list[str]) -> Anomaly:
         """Return an anomaly with its name and the traces that show it, one entry a request."""
         number = Counter(traces)
-        crowded = sorted(trace for trace, n in number.items() if n > _MOST_IN_A_TRACE)
+        crowded = [trace for trace, n in number.items() if n > _MOST_IN_A_TRACE]
         return replace(
             anomaly,
             name=self._names_at(until).get(anomaly.key, anomaly.endpoint),
             traces=anomaly.traces or tuple(number),
-            crowded=tuple(crowded),
+            crowded=tuple(sorted(crowded)),
         )
 
     def _shows(self, detector: AnyDetector, anomaly: Anomaly, until: int) -> NDArray:

@@ -181,7 +181,8 @@ class IncidentManager:
             raise IllegalMoveError(
                 f"incident {incident_id} was not accepted as normal in the last {seconds:g} s"
             )
-        moves = [e.what for e in incident.history if e.what in (Life.ACKNOWLEDGED, Life.REOPENED)]
+        steps = Life.ACKNOWLEDGED, Life.REOPENED
+        moves = [event.what for event in incident.history if event.what in steps]
         was_acknowledged = moves[-1:] == [Life.ACKNOWLEDGED]
         incident.status = ACKNOWLEDGED if was_acknowledged else ACTIVE
         incident.resolved_at = None

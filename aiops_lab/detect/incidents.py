@@ -96,7 +96,9 @@ class Incident:
 
     def __repr__(self) -> str:
         cause = self.root_cause
-        named = "no cause found" if cause is None else f"root cause {cause.name or cause.endpoint}"
+        named = "no cause found"
+        if cause is not None:
+            named = f"root cause {cause.name or cause.endpoint}"
         return f"<Incident {self.id} {self.severity} {self.status}: {self.title}; {named}>"
 
     @property

@@ -50,7 +50,8 @@ def _window_columns(scores: NDArray, before: NDArray, baselines: Arrays, z: floa
     at_least_one = np.maximum(n, 1)
     is_seen = before["count"] > 0
     usual_ms = baselines["latency_ms"]
-    spread = np.exp(-baselines["sd_log"] * z / np.sqrt(at_least_one))
+    sd = baselines["sd_log"]
+    spread = np.exp(-sd * z / np.sqrt(at_least_one))
     high_ms = scores["high_ms"]
     has_no_limit = baselines["learning"] | (high_ms == 0)
     return {
@@ -92,8 +93,10 @@ def _exp_where(is_known: NDArray, log_ms: NDArray) -> NDArray:
 
 def _lasts_s(scores: NDArray, before: NDArray) -> NDArray:
     """Return since when a shift lasts that is reported, in seconds at the end of the window."""
-    rise_s = np.where(scores["rise_on"] > 0, before["rise_s"], 0.0)
-    surplus_s = np.where(scores["surplus_on"] > 0, before["surplus_s"], 0.0)
+    has_risen = scores["rise_on"] > 0
+    has_more_errors = scores["surplus_on"] > 0
+    rise_s = np.where(has_risen, before["rise_s"], 0.0)
+    surplus_s = np.where(has_more_errors, before["surplus_s"], 0.0)
     return np.maximum(rise_s, surplus_s) + before["pool_s"]
 
 
@@ -105,8 +108,9 @@ def frames(
     order = np.array(in_order, dtype=np.int64)
     w, place = np.nonzero(shown[:, order])
     code = order[place]
-    seen = {name: column[w, code] for name, column in windows.items()}
-    usual = {name: column[w, code] for name, column in baselines.items()}
+    at = w, code
+    seen = {name: column[at] for name, column in windows.items()}
+    usual = {name: column[at] for name, column in baselines.items()}
     names = np.array(keys, dtype=object).reshape(-1, 2)
     service, endpoint = names[code].T
     begin = pd.DatetimeIndex(counts.starts[w], tz="UTC")

@@ -106,7 +106,9 @@ def match(
             taken.add((best.id, rank))
         matches.append(_match(positions, best, rank, score))
     reasons = _Reasons(report, truth, score)
-    matches = [m if m.incident else m._replace(missed=reasons.why(m.faults)) for m in matches]
+    for n, one in enumerate(matches):
+        if one.incident is None:
+            matches[n] = one._replace(missed=reasons.why(one.faults))
     telling = {name for event in score.events for name in event.incidents}
     matched = {m.incident for m in matches}
     ids = [i.id for i in report.incidents]
@@ -145,7 +147,8 @@ def _preferred(found: tuple[int, Incident]) -> tuple[int, pd.Timestamp, str]:
 def _match(positions: tuple[int, ...], best: Incident | None, rank: int, score: Score) -> Match:
     events = [score.events[n] for n in positions]
     shown = {name for event in events for name in event.incidents}
-    ends = [e.start + pd.Timedelta(e.detect_s, unit="s") for e in events if e.incidents]
+    found = [event for event in events if event.incidents]
+    ends = [event.start + pd.Timedelta(event.detect_s, unit="s") for event in found]
     detect_s = nan
     if ends:
         detect_s = (min(ends) - events[0].start).total_seconds()

@@ -100,7 +100,8 @@ def estimate(
     draws = np.random.default_rng(seed).integers(0, sums.size, shape)
     drawn_sums = sums[draws].sum(axis=1)
     drawn_sizes = sizes[draws].sum(axis=1)
-    low, high = np.quantile(drawn_sums / drawn_sizes, [0.025, 0.975])
+    means = drawn_sums / drawn_sizes
+    low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(float(values.mean()), float(low), float(high), values.size)
 
 
@@ -161,7 +162,8 @@ class Score:
     @property
     def mean_reciprocal_rank(self) -> Estimate:
         """The mean of 1/rank, with 0 for a cause that was not named."""
-        return estimate([1 / rank if rank else 0.0 for rank in self.ranks])
+        reciprocal = [1 / rank if rank else 0.0 for rank in self.ranks]
+        return estimate(reciprocal)
 
     def cost_per_day(self, page: float, missed_minute: float) -> float:
         """Return the cost of a day: so much a page, and a minute of undetected fault."""
@@ -226,7 +228,8 @@ def score(report: Report, faults: pd.DataFrame, *, slack_s: float = SLACK_S) -> 
 
 def without_info(report: Report) -> Report:
     """Return a report without the incidents of severity "info", of which nobody is told."""
-    return report._replace(incidents=[i for i in report.incidents if i.severity != INFO])
+    incidents = [i for i in report.incidents if i.severity != INFO]
+    return report._replace(incidents=incidents)
 
 
 class KnownFault(NamedTuple):
@@ -237,6 +240,10 @@ class KnownFault(NamedTuple):
     end: int
     affected: set[Key] | None  # None: any
     group: Any
+
+    def length_ns(self, until: int) -> int:
+        """Return for how long it was in force up to a moment."""
+        return max(min(self.end, until) - self.start, 0)
 
 
 class _Shown(NamedTuple):
@@ -282,7 +289,7 @@ def score_truth(report: Report, truth: list[KnownFault], slack_ns: int) -> Score
     events = [_event(fault, n, shown) for n, fault in enumerate(truth)]
     detect_s = [event.detect_s for event in events]
     detected = [event.detect_s for event in events if event.incidents]
-    lengths_s = [max(min(fault.end, end) - fault.start, 0) / 1e9 for fault in truth]
+    lengths_s = [fault.length_ns(end) / 1e9 for fault in truth]
     missed_s = np.fmin(detect_s, lengths_s).sum()
     causes: dict[str, set[FaultPlace]] = {}
     for one in shown:
@@ -428,4 +435,5 @@ def _pairwise_f1(items: list[tuple[Any, Any]]) -> float:
 
 def _pairs(labels: list[Any]) -> int:
     """Return the number of ordered pairs of equal labels."""
-    return sum(n * (n - 1) for n in Counter(labels).values())
+    sizes = Counter(labels).values()
+    return sum(n * (n - 1) for n in sizes)

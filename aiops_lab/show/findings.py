@@ -140,7 +140,12 @@ def losses(verdict: Verdict) -> list[str]:
     """Return what the requests from outside lost in all, a sentence a figure, the worst first."""
     rows = verdict.steps[0].rows if verdict.steps else []
     worse = [row for row in rows if what_is_worse(row)]
-    worse.sort(key=lambda row: (row["usual_failed"] - row["now_failed"], -row["now_ms"]))
+
+    def order(row: dict[str, Any]) -> tuple[float, float]:
+        more_failed = row["now_failed"] - row["usual_failed"]
+        return -more_failed, -row["now_ms"]
+
+    worse.sort(key=order)
     told = []
     for row in worse[:MOST_ENTRIES]:
         requests = f"{row['n_now']} requests of {row['entry']} from outside"
@@ -178,10 +183,12 @@ def errors_at_cause(case: Finding, spans: pd.DataFrame) -> list[str]:
     there = _at_cause(spans[is_during], cause)
     status = there["status"].fillna(200).astype(int)
     texts = there["error"].map(_with_colon, "ignore").fillna("")
-    answers = ("status " + status.astype(str)).where(status != 0, "no answer")
+    answers = "status " + status.astype(str)
+    answers = answers.where(status != 0, "no answer") + texts
     failed = (status == 0) | (status >= 500)
-    counts = (answers + texts)[failed].value_counts()
-    return [f"{n} × {answer}" for answer, n in counts.head(MOST_ERRORS).items()]
+    counts = answers[failed].value_counts()
+    most_frequent = counts.head(MOST_ERRORS)
+    return [f"{n} × {answer}" for answer, n in most_frequent.items()]
 
 
 def _with_colon(error: str) -> str:
@@ -195,8 +202,8 @@ def differences(case: Finding, spans: pd.DataFrame) -> list[Difference]:
     """Return the numbers before and now of the cause, what it made worse, and what it calls."""
     rows = {row["endpoint"]: row for row in case.verdict.endpoints}
     roles = _roles(case, called_by_cause(case, spans))
-    known = [(rows[name], role) for name, role in roles.items() if name in rows]
-    return [_difference(row, role) for row, role in known[:MOST_DIFFERENCES]]
+    known = [name for name in roles if name in rows]
+    return [_difference(rows[name], roles[name]) for name in known[:MOST_DIFFERENCES]]
 
 
 def _roles(case: Finding, called: list[str]) -> dict[str, str]:
@@ -276,11 +283,13 @@ def before_and_now(row: Difference) -> str:
     """Return how one endpoint did, in words."""
     if row.now_ms is None:
         return f"{row.endpoint} was not reached any more"
-    usual = "not called before" if row.usual_ms is None else f"usually {row.usual_ms:.1f} ms"
+    usual = "not called before"
+    if row.usual_ms is not None:
+        usual = f"usually {row.usual_ms:.1f} ms"
     told = f"{row.endpoint} {row.now_ms:.1f} ms ({usual})"
-    if row.now_failed - row.usual_failed <= MORE_FAILURES:
-        return told
-    return f"{told}, {row.now_failed:.0%} failed"
+    if row.now_failed - row.usual_failed > MORE_FAILURES:
+        told += f", {row.now_failed:.0%} failed"
+    return told
 
 
 # ---- end and doubts

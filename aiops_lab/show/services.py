@@ -86,7 +86,8 @@ def _fault(service: str, places: list[int], cases: list[Finding]) -> ServiceFaul
     mine = [suspect for suspect in suspects if suspect.service == service]
     names = dict.fromkeys(suspect.name or suspect.endpoint for suspect in mine)
     rows = [row for verdict in verdicts for row in verdict.endpoints]
-    reached = [row for row in rows if row["service"] == service and row["n_now"]]
+    own = [row for row in rows if row["service"] == service]
+    reached = [row for row in own if row["n_now"]]
     worse = {row["endpoint"] for row in reached if row["degraded"]}
     others = dict.fromkeys(row["endpoint"] for row in reached)
     as_usual = [name for name in others if name not in worse and name not in names]

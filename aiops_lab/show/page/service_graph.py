@@ -31,6 +31,11 @@ class Box(NamedTuple):
         """Where its lower edge is."""
         return self.y + self.height
 
+    @property
+    def right(self) -> float:
+        """Where its right edge is."""
+        return self.x + BOX
+
 
 class Arrow(NamedTuple):
     """A pair of the graph: its SVG path, where its label ends, and its row of the table."""
@@ -66,13 +71,14 @@ def graph(edges: Iterable[GraphEdge], names: Iterable[str]) -> GraphPicture:
     calls: dict[str, int] = dict.fromkeys(names, 0)
     for edge in edges:
         for name in _ends(edge):
-            calls[name] = calls.get(name, 0) + edge["calls"]
+            known = calls.get(name, 0)
+            calls[name] = known + edge["calls"]
     by_calls = sorted(calls, key=lambda name: (-calls[name], name))
     chosen = by_calls[:MOST_NODES]
     edges = [each for each in edges if _ends(each).issubset(chosen)]
     by_name = _boxes(chosen, edges)
     boxes = [*by_name.values()]
-    right = max((box.x + BOX for box in boxes), default=0.0)
+    right = max((box.right for box in boxes), default=0.0)
     low = max((box.bottom for box in boxes), default=0.0)
     if any(_leads_back(edge, by_name) for edge in edges):
         low += ROW_HEIGHT
@@ -114,8 +120,10 @@ def _boxes(names: list[str], edges: list[GraphEdge]) -> dict[str, Box]:
 
 def _height(callers: set[str], boxes: Mapping[str, Box]) -> float:
     """Return the mean height of those that call an endpoint, so that few arrows cross."""
-    drawn = [boxes[name].y for name in callers & boxes.keys()]
-    return fmean(drawn or [0.0])
+    drawn = callers & boxes.keys()
+    if not drawn:
+        return 0.0
+    return fmean(boxes[name].y for name in drawn)
 
 
 def _depths(names: list[str], callers: Mapping[str, set[str]]) -> dict[str, int]:
@@ -130,8 +138,9 @@ def _depths(names: list[str], callers: Mapping[str, set[str]]) -> dict[str, int]
     while left:
         first = min(left, key=waits_for)
         left.remove(first)
-        above = [depth[name] for name in callers[first] & depth.keys()]
-        depth[first] = 1 + max(above, default=-1)
+        placed = callers[first] & depth.keys()
+        deepest = max((depth[name] for name in placed), default=-1)
+        depth[first] = deepest + 1
     return depth
 
 
@@ -162,13 +171,13 @@ def _leads_back(edge: GraphEdge, boxes: Mapping[str, Box]) -> bool:
 
 def _arrow(caller: Box, callee: Box, end: float, edge: GraphEdge) -> Arrow:
     """Return an arrow to the right, into the height `end`."""
-    start = caller.x + BOX
     middle = caller.y + caller.height / 2
     level = callee.x - (COLUMN_WIDTH - BOX) + 22
-    begin = _points((start, middle))
-    bend = _points((level, middle), (start, end), (level, end))
+    begin = _points((caller.right, middle))
+    bend = _points((level, middle), (caller.right, end), (level, end))
     tip = _points((callee.x - 3, end))
-    return Arrow(path=f"M{begin}C{bend}L{tip}", x=callee.x - 10, y=end - 5, edge=edge)
+    path = f"M{begin}C{bend}L{tip}"
+    return Arrow(path, callee.x - 10, end - 5, edge)
 
 
 def _arrow_back(caller: Box, callee: Box, edge: GraphEdge) -> Arrow:
@@ -180,7 +189,8 @@ def _arrow_back(caller: Box, callee: Box, edge: GraphEdge) -> Arrow:
     tip = end, callee.bottom + 3
     begin = _points((start, caller.bottom))
     bend = _points((start, low), (end, low), tip)
-    return Arrow(path=f"M{begin}C{bend}", x=middle + BOX / 4, y=low - 10, edge=edge)
+    path = f"M{begin}C{bend}"
+    return Arrow(path, middle + BOX / 4, low - 10, edge)
 
 
 def _points(*points: tuple[float, float]) -> str:

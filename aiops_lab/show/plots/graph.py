@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
-from aiops_lab.show.plots.style import BLACK, BLUE, VERMILLION, dress, literal, plain_rows
+from aiops_lab.show.plots.style import BLACK, BLUE, VERMILLION, Look, dress, literal, plain_rows
 
 Point = tuple[float, float]
 Call = tuple[str, str]  # caller, callee
@@ -46,7 +46,8 @@ def call_graph(graph: pd.DataFrame, ax: Axes | None = None) -> Axes:
     lanes = len(back) + 0.5 * bool(back)
     bottom = -top - LANE * lanes
     right = max((box.x for box in boxes.values()), default=0)
-    width = max(9, 3.4 * right / COLUMN + 3)
+    columns_width = 3.4 * right / COLUMN + 3
+    width = max(9, columns_width)
     height = 1 + 0.75 * (top - bottom)
     ax = dress(ax, (width, height), "Who calls whom")
     ax.axis("off")
@@ -62,7 +63,8 @@ def call_graph(graph: pd.DataFrame, ax: Axes | None = None) -> Axes:
             lane -= LANE
             caller, callee = boxes[edge.caller], boxes[edge.callee]
             _draw_back(ax, caller, callee, lane, edge)
-    ax.set_xlim(-0.6, right + (1.4 if back else 0.6))
+    margin = 1.4 if back else 0.6
+    ax.set_xlim(-0.6, right + margin)
     ax.set_ylim(bottom, top)
     return ax
 
@@ -194,8 +196,8 @@ def _draw_back(ax: Axes, caller: _Box, callee: _Box, lane: float, edge: Any) -> 
 
 def _draw_line(ax: Axes, points: list[Point], head: str, edge: Any) -> None:
     x, y = zip(*points, strict=True)
-    style = "--" if edge.errors else "-"
-    ax.plot(x, y, color=_colour(edge), ls=style, lw=1.3, marker=head, ms=7, markevery=[-1])
+    look: Look = {"color": _colour(edge), "ls": "--" if edge.errors else "-", "lw": 1.3}
+    ax.plot(x, y, marker=head, ms=7, markevery=[-1], **look)
 
 
 def _label(ax: Axes, x: float, y: float, edge: Any, side: str) -> None:

@@ -114,12 +114,15 @@ def log_axis(ax: Axes) -> None:
 
 def three_digits(number: float) -> str:
     """Return a number with three significant digits, but never as 1e+03."""
-    return f"{float(f'{number:.3g}'):,g}"
+    rounded = float(f"{number:.3g}")
+    return f"{rounded:,g}"
 
 
 def plain_rows(frame: Any) -> list[Any]:
     """Return the rows of a frame, or the items of another iterable, to be read by field name."""
-    return list(frame.itertuples() if isinstance(frame, pd.DataFrame) else frame)
+    if isinstance(frame, pd.DataFrame):
+        return list(frame.itertuples())
+    return list(frame)
 
 
 def mark_of(kind: str) -> tuple[str, str]:
@@ -142,7 +145,7 @@ def _kinds_in_order(anomalies: list[Any]) -> list[str]:
 def draw_marks(ax: Axes, rows: pd.DataFrame, anomalies: list[Any], heights: pd.Series) -> None:
     """Mark the windows of anomalies, each at its height."""
     at = rows.assign(x=interval_ends(rows), y=heights)
-    at = at.set_index(["service", "endpoint", "window"])[["x", "y"]]
+    at = at.set_index(["service", "endpoint", "window"])
     for kind in _kinds_in_order(anomalies):
         keys = [(a.service, a.endpoint, a.window) for a in anomalies if a.type == kind]
         marked = at[at.index.isin(keys)]
@@ -217,8 +220,11 @@ def time_axis(ax: Axes, times: pd.Series) -> None:
     formatter = ConciseDateFormatter(locator, "UTC", clock, zero_formats=zeros, show_offset=False)
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(formatter)
-    if len(times) and times.min().date() == times.max().date():
-        ax.set_xlabel(f"time on {times.min():%Y-%m-%d} (UTC)")
+    if times.empty:
+        return
+    first_day, last_day = times.min().date(), times.max().date()
+    if first_day == last_day:
+        ax.set_xlabel(f"time on {first_day:%Y-%m-%d} (UTC)")
 
 
 def signs(*axes: Axes) -> dict[str, Any]:

@@ -159,7 +159,8 @@ def incidents(incidents: Any, faults: Any = (), ax: Axes | None = None) -> Axes:
     found = list(getattr(incidents, "incidents", incidents))
     times = _times(found, plain_rows(faults))
     true = known_ends(faults, times.max(), sizes=True)
-    ax = dress(ax, (9, 1.4 + 0.45 * (len(found) + len(true))), "Incidents", "time (UTC)")
+    height = 1.4 + 0.45 * (len(found) + len(true))
+    ax = dress(ax, (9, height), "Incidents", "time (UTC)")
     if times.empty:
         return ax
     names = []
@@ -188,8 +189,9 @@ def _times(found: list[Any], true: list[Any]) -> pd.Series:
 
 
 def _name(rows: pd.DataFrame) -> str:
-    pairs = sorted(set(zip(rows["service"], rows["endpoint"], strict=True)))
-    return " and ".join(f"{endpoint} ({service})" for service, endpoint in pairs) or "nothing"
+    places = zip(rows["service"], rows["endpoint"], strict=True)
+    names = [f"{endpoint} ({service})" for service, endpoint in sorted(set(places))]
+    return " and ".join(names) or "nothing"
 
 
 def _rows_of(windows: pd.DataFrame, anomalies: list[Any], endpoint: str | None) -> pd.DataFrame:

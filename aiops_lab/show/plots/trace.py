@@ -68,7 +68,8 @@ def waterfall(
     ValueError
         If the frame has no such trace.
     """
-    all_bars = _bars(frame[frame["trace_id"] == trace_id], now)
+    is_of_trace = frame["trace_id"] == trace_id
+    all_bars = _bars(frame[is_of_trace], now)
     if not all_bars:
         raise FieldError("trace_id", "must be in the frame", trace_id)
     bars = _longest(all_bars)
@@ -83,7 +84,8 @@ def waterfall(
         colour = colours[bar.span.service]
         _draw_bar(ax, y, bar, colour)
         _draw_note(ax, y, bar.span, colour, with_age=now is not None)
-    labels = [_label(bar, len(services) > 1) for bar in bars]
+    has_several = len(services) > 1
+    labels = [_label(bar, with_service=has_several) for bar in bars]
     # left-aligned in a font of fixed width, so that the indent can be seen
     ax.set_yticks(range(len(bars)), labels, ha="left", fontfamily="monospace", fontsize=9)
     longest_label = max(map(len, labels))
@@ -101,6 +103,11 @@ class _Bar(NamedTuple):
     depth: int
     calls: list[Any]  # its child spans
 
+    @property
+    def length(self) -> float:
+        """How long the span lasts, in ms."""
+        return self.span.ends - self.span.begins
+
 
 def _bars(trace: pd.DataFrame, now: pd.Timestamp | None) -> list[_Bar]:
     """Return the spans in call order.
@@ -117,7 +124,7 @@ def _bars(trace: pd.DataFrame, now: pd.Timestamp | None) -> list[_Bar]:
         seen = (now - begin) / millisecond
     end = end.fillna(start.clip(lower=seen))
     spans = plain_rows(trace.assign(begins=start, ends=end))
-    calls: dict[str | None, list[Any]] = {span_id: [] for span_id in trace["span_id"]}
+    calls: dict[str | None, list[Any]] = {span.span_id: [] for span in spans}
     roots: list[Any] = []
     for span in spans:
         siblings = calls.get(span.parent_id, roots)
@@ -137,9 +144,10 @@ def _bars(trace: pd.DataFrame, now: pd.Timestamp | None) -> list[_Bar]:
 
 def _longest(bars: list[_Bar]) -> list[_Bar]:
     """Return the `MOST_BARS` longest spans, still in call order."""
-    lengths = np.array([bar.span.ends - bar.span.begins for bar in bars])
+    lengths = np.array([bar.length for bar in bars])
     by_length = np.argsort(-lengths, kind="stable")
-    return [bars[n] for n in sorted(by_length[:MOST_BARS])]
+    shown = sorted(by_length[:MOST_BARS])
+    return [bars[n] for n in shown]
 
 
 def _label(bar: _Bar, with_service: bool) -> str:
@@ -150,8 +158,7 @@ def _label(bar: _Bar, with_service: bool) -> str:
 
 
 def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str) -> None:
-    begin = bar.span.begins
-    length = bar.span.ends - begin
+    begin, length = bar.span.begins, bar.length
     if bar.span.kind == "client":
         ax.barh(y, length, left=begin, height=0.3, fc="white", ec=colour, hatch="////", lw=0.8)
         return
@@ -182,7 +189,8 @@ def _waits(bar: _Bar) -> list[tuple[float, float]]:
 
 
 def _draw_note(ax: Axes, y: int, span: Any, colour: str, with_age: bool) -> None:
-    text = f"{three_digits(span.ends - span.begins)} ms"
+    length = span.ends - span.begins
+    text = f"{three_digits(length)} ms"
     failed = span.status >= 500 or isinstance(span.error, str)
     if pd.isna(span.duration_ms):
         text = f"still open after {text}" if with_age else "still open"
