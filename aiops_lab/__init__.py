@@ -29,6 +29,7 @@ shared_state  What do several monitors of one store share? Their state, one at a
 watched_spans  Which spans of a store are judged? Those whose values can be, none twice.
 monitor    Who watches? Monitor.step on a live store.
 replaying  What would a monitor have found? replay on a recording.
+scale      Past one machine? Spans in many Parquet files, replayed on many workers.
 evaluate   Is it right? Scores against injected faults, calibration, sweeps.
 datasets   Public incident data behind one interface: load(name, directory).
 respond    What is done about an incident? Notices to people, remedies.

@@ -65,6 +65,7 @@ EXAMPLES = """\
 examples:
   python -m aiops_lab explain traces.json.gz
   python -m aiops_lab explain incident.json --normal yesterday.json --format html
+  python -m aiops_lab explain 'spans/*.parquet' --scheduler tcp://host:8786
 
 Exit codes: 0 a cause was found; 1 none was found; 2 an option or a file is wrong; 130 Ctrl-C."""
 
@@ -135,6 +136,12 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         help="length of the windows in which traffic is judged; default: 10. Longer ones suit"
         " services with few requests",
+    )
+    option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask cluster: FILE is a pattern of Parquet files with whole traces, as"
+        " aiops_lab.scale writes them; 'local': the cores of this machine",
     )
     option("--verbose", action="store_true", help="print more log messages")
     _add_watch(commands)
@@ -239,6 +246,13 @@ def _findings(options: argparse.Namespace) -> Findings:
     from aiops_lab.detect.sensitivity import Sensitivity
     from aiops_lab.show.findings import compare_recordings, find_incidents
 
+    knobs = Sensitivity() if options.window is None else Sensitivity(window_s=options.window)
+    if options.scheduler is not None:
+        from aiops_lab.show.many_files import find_incidents_in_files
+
+        if options.normal is not None:
+            raise ValueError("--normal must be left out where --scheduler is given")
+        return find_incidents_in_files(options.file, options.scheduler, knobs)
     name = Path(options.file).name
     spans = _spans(options.file)
     if not len(spans):
@@ -247,7 +261,6 @@ def _findings(options: argparse.Namespace) -> Findings:
         if options.window is not None:
             raise ValueError("--window must be left out where --normal is given")
         return compare_recordings(spans, name, _spans(options.normal))
-    knobs = Sensitivity() if options.window is None else Sensitivity(window_s=options.window)
     return find_incidents(spans, name, knobs)
 
 

@@ -53,6 +53,8 @@ EXTRAS = {
     "opentelemetry": "formats",
     "prometheus_client": "watch",
     "apprise": "notify",
+    "distributed": "scale",
+    "fsspec": "scale",
 }
 
 

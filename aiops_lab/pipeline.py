@@ -26,8 +26,6 @@ from aiops_lab.detect.shifts import accept_levels
 from aiops_lab.detect.windows import (
     Grid,
     check_walked,
-    count_windows,
-    windows_to_walk,
 )
 from aiops_lab.diagnosis import Diagnosis, History, Rule
 from aiops_lab.endpoints import display_names
@@ -175,7 +173,7 @@ class Pipeline:
         yet.
         """
         if until_ns is None:
-            until_ns = recording.spans.last_ns + self.window_ns
+            until_ns = recording.last_ns + self.window_ns
         history = (lambda since, until: recording.spans) if causes else None
         until_ns = floor_to(until_ns, self.window_ns)
         windows, found, _ = self.advance(recording, until_ns, history)
@@ -199,27 +197,32 @@ class Pipeline:
         by_detector = self._detectors.anomalies(windows, baselines, self.sensitivity)
         if by_detector:
             self.learn_calls(recording)
-            evidence = Evidence(
-                recording, windows, self._detectors, self.sensitivity, self.names_at
+            shown = recording.around(
+                [anomaly for _, anomaly in by_detector], self._longest_ns(windows)
             )
+            evidence = Evidence(shown, windows, self._detectors, self.sensitivity, self.names_at)
             found = evidence.attach_all(by_detector)
         return windows, found, self._group(found, until, history)
 
+    def _longest_ns(self, windows: pd.DataFrame) -> int:
+        """Return how long before its end the requests of an anomaly lie, at most."""
+        s = self.sensitivity
+        pooled_s = min(float(windows["seconds"].max()), s.correlation_s)
+        return int(max(pooled_s, s.window_s) * 1e9)
+
     def _begin(self, recording: Recording, until_ns: int) -> int:
         """Take in which endpoints there are; return from when on to judge (Unix ns)."""
-        requests = recording.requests
         self.keys = recording.keys
-        self.methods = recording.spans.methods
-        self.addresses = recording.spans.addresses
-        first = np.full(len(self.keys), NEVER)
-        np.minimum.at(first, requests.node, requests.start)
+        self.methods = recording.methods
+        self.addresses = recording.addresses
+        first = recording.first_requests()
         for key, ns in zip(self.keys, first.tolist(), strict=True):
             self.seen[key] = min(self.seen.get(key, NEVER), ns)
         new = len(self.keys) * self.sensitivity.hours - len(self.state)
         self.state = np.concatenate([self.state, b.fresh(new)])
         if self.done is not None:
             return self.done
-        earliest = int(requests.start.min(initial=until_ns))
+        earliest = int(first.min(initial=until_ns))
         return floor_to(earliest, self.window_ns)
 
     def _judge(self, recording: Recording, since: int, until: int) -> list[pd.DataFrame]:
@@ -243,7 +246,7 @@ class Pipeline:
             if wrong.size:
                 self.state, self.system = state, system
                 todo = _with_more(todo, wrong, more, grid.windows)
-                check_walked(walked + todo.size, recording.requests.row.size, grid)
+                check_walked(walked + todo.size, recording.number, grid)
                 more = min(2 * more, _MOST_WINDOWS)
                 continue
             judged.append(frames)
@@ -255,27 +258,14 @@ class Pipeline:
         """Return the numbers of the windows that something happens in, and of those around them."""
         if grid.windows <= _FEW_WINDOWS:
             return np.arange(grid.windows)
-        return windows_to_walk(
-            recording.requests,
-            recording.given_up,
-            grid,
-            stuck_ns=self._stuck_ns,
-            lost_ns=self._lost_ns,
-            hours=self.sensitivity.hours,
+        return recording.windows_to_walk(
+            grid, stuck_ns=self._stuck_ns, lost_ns=self._lost_ns, hours=self.sensitivity.hours
         )
 
     def _judge_piece(
         self, recording: Recording, grid: Grid, walked: NDArray
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        counts = count_windows(
-            recording.requests,
-            recording.given_up,
-            len(self.keys),
-            grid,
-            stuck_ns=self._stuck_ns,
-            lost_ns=self._lost_ns,
-            walked=walked,
-        )
+        counts = recording.count(grid, walked, stuck_ns=self._stuck_ns, lost_ns=self._lost_ns)
         return judge(
             counts,
             list(self.keys),

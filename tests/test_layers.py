@@ -43,6 +43,7 @@ WINGS = (
     "health",
     "monitor",
     "replaying",
+    "scale",
     "evaluate",
     "datasets",
     "respond",
@@ -50,7 +51,7 @@ WINGS = (
     "__main__",
 )
 PURE = ("endpoints", "results", "numerics", "traces", "detect", "explain", "diagnosis")
-WITHOUT_TRUTH = (*PURE, "pipeline", "monitor", "replaying")
+WITHOUT_TRUTH = (*PURE, "pipeline", "monitor", "replaying", "scale")
 IMPURE_IMPORTS = (
     "aiops_lab.record",
     "sqlite3",

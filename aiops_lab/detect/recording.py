@@ -6,10 +6,13 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from aiops_lab.detect.windows import is_given_up, log_ms
+from aiops_lab.detect.windows import Counts, Grid, count_windows, is_given_up, log_ms
+from aiops_lab.detect.windows import windows_to_walk as find_windows_to_walk
+from aiops_lab.results import Anomaly
 from aiops_lab.spans import Key
-from aiops_lab.traces.encode import encode
+from aiops_lab.traces.encode import NEVER, encode
 from aiops_lab.traces.graph import calls_of
 
 
@@ -63,3 +66,46 @@ class Recording:
         first = calls.groupby(["caller", "callee"], as_index=False)["start"].min()
         rows = first.itertuples(index=False)
         return {(keys[caller], keys[called]): ns for caller, called, ns in rows}
+
+    # ---- what a pipeline asks for; `aiops_lab.scale` answers it from many files
+
+    @property
+    def number(self) -> int:
+        """How many requests there are."""
+        return self.requests.row.size
+
+    @property
+    def last_ns(self) -> int:
+        """When the recording ended (Unix ns); 0 without spans."""
+        return self.spans.last_ns
+
+    @property
+    def methods(self) -> dict[Key, str]:
+        """The methods that are named by their route alone, as in `EncodedSpans`."""
+        return self.spans.methods
+
+    @property
+    def addresses(self) -> dict[tuple[str, str], str]:
+        """The services behind addresses, as in `EncodedSpans`."""
+        return self.spans.addresses
+
+    def first_requests(self) -> NDArray:
+        """Return when each endpoint was first asked (Unix ns), `NEVER` where it was not."""
+        first = np.full(len(self.keys), NEVER)
+        np.minimum.at(first, self.requests.node, self.requests.start)
+        return first
+
+    def windows_to_walk(self, grid: Grid, **knobs: int) -> NDArray:
+        """Return the windows that need to be walked, as of `detect.windows`."""
+        return find_windows_to_walk(self.requests, self.given_up, grid, **knobs)
+
+    def count(self, grid: Grid, walked: NDArray, **knobs: int) -> Counts:
+        """Return what ended in each window that is walked, as of `detect.windows`."""
+        width = len(self.keys)
+        return count_windows(self.requests, self.given_up, width, grid, walked=walked, **knobs)
+
+    def around(self, anomalies: list[Anomaly], longest_ns: int) -> Recording:
+        """Return a recording that holds the requests to the endpoints of some anomalies in the last
+        `longest_ns` before the end of each: this one holds all.
+        """
+        return self

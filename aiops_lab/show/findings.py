@@ -12,6 +12,7 @@ from aiops_lab.explain.ledger import compare
 from aiops_lab.explain.ranking import rank_suspects
 from aiops_lab.explain.reference import learn
 from aiops_lab.explain.verdict import build_verdict
+from aiops_lab.pipeline import Report
 from aiops_lab.replaying import replay
 from aiops_lab.results import (
     MORE_FAILURES,
@@ -85,19 +86,22 @@ class Findings(NamedTuple):
 
 def find_incidents(spans: pd.DataFrame, name: str, sensitivity: Sensitivity) -> Findings:
     """Return the incidents of a recording that holds normal traffic before the trouble."""
-    report = replay(spans, sensitivity)
-    cases = []
-    for incident in report.incidents:
-        begin, _ = incident.episodes[0]
-        case = Finding(
-            title=incident.title,
-            since=begin,
-            until=incident.last_anomaly,
-            verdict=incident.verdict,
-            anomalies=tuple(incident.anomalies),
-            incident=incident,
+    return findings_of(replay(spans, sensitivity), name, spans)
+
+
+def findings_of(report: Report, name: str, spans: pd.DataFrame) -> Findings:
+    """Return the incidents of a replay, with the spans from which facts of them are taken."""
+    cases = [
+        Finding(
+            incident.title,
+            incident.episodes[0][0],
+            incident.last_anomaly,
+            incident.verdict,
+            tuple(incident.anomalies),
+            incident,
         )
-        cases.append(case)
+        for incident in report.incidents
+    ]
     return Findings(name, spans, cases, report.windows)
 
 
