@@ -67,7 +67,9 @@ def health_of(
     found = health(average, usual_ms, error_rate)
     if now is not None:
         lately = health_lately(closed, usual_ms, now)
-        quiet_s = None if last_anomaly is None else (now - last_anomaly).total_seconds()
+        quiet_s = None
+        if last_anomaly is not None:
+            quiet_s = (now - last_anomaly).total_seconds()
         found["status"] = status_now(found["status"], lately, quiet_s)
     statuses = closed["status"].value_counts().sort_index()
     return {
@@ -149,7 +151,8 @@ def health(average_ms: float | None, usual_ms: float | None, error_rate: float) 
     """
     doublings = 0.0
     if average_ms and usual_ms:
-        doublings = max(0.0, float(np.log2(average_ms / usual_ms)))
+        ratio = average_ms / usual_ms
+        doublings = max(0.0, float(np.log2(ratio)))
     loss = 100.0 * error_rate + 25.0 * doublings
     inside = min(100.0, max(0.0, 100.0 - loss))
     score = round(inside, 1)
@@ -223,7 +226,8 @@ def _means_by_interval(closed: pd.DataFrame) -> tuple[NDArray, NDArray, NDArray]
     ms = closed["duration_ms"].to_numpy(float)
     started = closed["start"].to_numpy("datetime64[ns]")
     ended_s = started.astype(np.int64) / 1e9 + ms / 1e3
-    begin_s = FORECAST_EVERY_S * np.floor(ended_s.min() / FORECAST_EVERY_S)
+    first = np.floor(ended_s.min() / FORECAST_EVERY_S)
+    begin_s = FORECAST_EVERY_S * first
     since_s = ended_s - begin_s
     interval = (since_s // FORECAST_EVERY_S).astype(np.int64)
     n = np.bincount(interval)

@@ -103,8 +103,13 @@ def _is_on_disk(function: Callable[..., Any]) -> bool:
 
 def _values_in(arguments: Any) -> int:
     """Return how many values the arrays among some arguments have."""
-    arrays = (value for value in arguments if isinstance(value, (np.ndarray, tuple)))
-    return sum(_values_in(value) if isinstance(value, tuple) else value.size for value in arrays)
+    number = 0
+    for value in arguments:
+        if isinstance(value, tuple):
+            number += _values_in(value)
+        elif isinstance(value, np.ndarray):
+            number += value.size
+    return number
 
 
 @cache
@@ -144,7 +149,8 @@ def log_gamma(x: float) -> float:
     third = 1.0 / 1260.0 - inverse / 1680.0
     second = 1.0 / 360.0 - inverse * third
     series = 1.0 / 12.0 - inverse * second
-    return (x - 0.5) * log(x) - x + 0.5 * log(2.0 * pi) + series / x - log(product)
+    first_terms = (x - 0.5) * log(x) - x + 0.5 * log(2.0 * pi)
+    return first_terms + series / x - log(product)
 
 
 def normal_tail(z: float) -> float:
@@ -203,9 +209,10 @@ def wilson(k: Any, n: Any, z: float = 1.96) -> tuple[Any, Any]:
     [0.25, 0.77]
     """
     share = k / n
-    scale = 1 + z * z / n
-    middle = (share + z * z / (2 * n)) / scale
-    variance = share * (1 - share) / n + z * z / (4 * n * n)
+    square = z * z
+    scale = 1 + square / n
+    middle = (share + square / (2 * n)) / scale
+    variance = share * (1 - share) / n + square / (4 * n * n)
     half = z / scale * np.sqrt(variance)
     return middle - half, middle + half
 

@@ -72,6 +72,8 @@ COLUMNS = (
 
 OPTIONAL_COLUMNS = ("method", "instance", "first_byte_ms", "links")
 
+ALL_COLUMNS = (*COLUMNS, *OPTIONAL_COLUMNS)
+
 ID_COLUMNS = ("trace_id", "span_id", "parent_id", "links")
 NAME_COLUMNS = ("service", "endpoint", "kind", "peer", "method", "instance", "error")
 TEXT_COLUMNS = (*ID_COLUMNS, *NAME_COLUMNS)
@@ -109,12 +111,13 @@ def to_frame(spans: Iterable[Span | tuple[Any, ...]]) -> pd.DataFrame:
         "status": _statuses(raw["status"]),
         "first_byte_ms": _milliseconds("first_byte_ns", raw["first_byte_ns"]),
     }
-    _check_types("links", raw["links"], (str, tuple, list, NoneType), "must be ids or None")
-    raw["links"] = [link_text(links) for links in raw["links"]]
+    links = raw["links"]
+    _check_types("links", links, (str, tuple, list, NoneType), "must be ids or None")
+    raw["links"] = [link_text(ids) for ids in links]
     rows = pd.RangeIndex(len(order))
     for name in TEXT_COLUMNS:
         columns[name] = _text_column(name, raw[name], rows)
-    in_order = {name: columns[name] for name in (*COLUMNS, *OPTIONAL_COLUMNS)}
+    in_order = {name: columns[name] for name in ALL_COLUMNS}
     frame = pd.DataFrame(in_order, index=rows)  # one index for all: pandas has nothing to align
     if (np.diff(order) != 1).any():
         frame = frame.take(order).set_axis(rows)
@@ -170,8 +173,9 @@ def _without_copies(frame: pd.DataFrame, start: NDArray) -> pd.DataFrame:
     """Return a frame, sorted by `start`, without the rows that repeat another in all columns."""
     import numpy as np
 
-    tied = np.append(start[1:] == start[:-1], False)
-    tied[1:] |= tied[:-1]
+    like_next = start[1:] == start[:-1]
+    tied = np.append(like_next, False)
+    tied[1:] |= like_next
     if not tied.any():
         return frame
     copies = tied.copy()
@@ -268,6 +272,11 @@ def check(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def columns_in(frame: pd.DataFrame) -> list[str]:
+    """Return the columns of a span that a frame has."""
+    return [column for column in ALL_COLUMNS if column in frame.columns]
+
+
 def _present_columns(frame: pd.DataFrame) -> list[str]:
     """Return the columns of a span that a frame has.
 
@@ -279,7 +288,7 @@ def _present_columns(frame: pd.DataFrame) -> list[str]:
     for column in COLUMNS:
         if column not in frame.columns:
             raise ValueError(f"frame must have the column {column!r}, got {list(frame.columns)}")
-    present = [column for column in (*COLUMNS, *OPTIONAL_COLUMNS) if column in frame.columns]
+    present = columns_in(frame)
     for column in present:
         if frame[column].ndim != 1:
             raise ValueError(f"frame must have the column {column!r} once, got it several times")

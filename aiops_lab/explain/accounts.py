@@ -77,13 +77,13 @@ def group_rows(*columns: NDArray) -> tuple[NDArray, NDArray]:
     -------
     The position of the first row of each group, and the group of each row.
     """
-    order, first = runs_of(*columns)
+    order, first = row_runs(*columns)
     group = np.empty(order.size, dtype=np.int64)
     group[order] = np.cumsum(first) - 1
     return order[first], group
 
 
-def runs_of(*columns: NDArray) -> tuple[NDArray, NDArray]:
+def row_runs(*columns: NDArray) -> tuple[NDArray, NDArray]:
     """Return an order that brings equal rows of some columns together, and, in that order, which
     row is the first of its kind.
     """

@@ -25,7 +25,7 @@ from aiops_lab.explain.accounts import (
     account_codes,
     account_table,
     group_rows,
-    runs_of,
+    row_runs,
 )
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.failures import (
@@ -146,7 +146,7 @@ def _calls(trees: TraceTrees) -> _Calls:
     span = span[by_server]
     by_start = np.argsort(trees.start[span], kind="stable")
     span = span[by_start]
-    order, first = runs_of(parent[span], trees.node[span])
+    order, first = row_runs(parent[span], trees.node[span])
     span = span[order]
     run = np.cumsum(first) - 1
     run_begin = np.flatnonzero(first)[run]
@@ -273,10 +273,10 @@ def attribute_costs(
         moved, lacks_calls = lost_time(requests, usual, config)
         in_recorded = spread_of_time(requests, usual, account)
         time = _to_lost_calls(time, moved, in_recorded)
-        child, call = failing_calls(requests, usual, outcomes.bad)
-        began = began_below(trees, outcomes, child)
-        moved = lost_failures(requests, usual, (child, call), origin, config)
-        in_calls = cost_spread(call, account[began], np.ones(call.size))
+        failing = failing_calls(requests, usual, outcomes.bad)
+        began = began_below(trees, outcomes, failing.span)
+        moved = lost_failures(requests, usual, failing, origin, config)
+        in_calls = cost_spread(failing.call, account[began], np.ones(began.size))
         failures = _to_lost_calls(failures, moved, in_calls)
 
     has_cost = ~is_open | outcomes.bad

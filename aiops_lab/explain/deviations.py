@@ -73,7 +73,7 @@ def reference_profile(
     """Return what is customary in fault-free traces."""
     config = traces.config
     keys = child_set_keys(traces)
-    shapes = {str(name): key.value_counts() for name, key in keys.items()}
+    shapes = {name: keys[name].value_counts() for name in keys.columns}
     return ReferenceProfile(
         _usual_accounts(traces, keys, shapes),
         log_times(traces.self_ns, config),
@@ -139,16 +139,20 @@ def find_deviations(
         "resources": _resources(profile, traces, resources),
     }
     items = pd.concat(tables, names=["kind"]).reset_index("kind")
-    items = items.astype({"caller": int, "endpoint": int, "attributed_to": int})
+    codes = ["caller", "endpoint", "attributed_to"]
+    items = items.astype(dict.fromkeys(codes, int))
     items = _with_share(items, traces.config)
     slower = items.pop("slower").fillna(0.0)
-    return items if items["share"].any() else items.assign(share=slower)
+    if items["share"].any():
+        return items
+    return items.assign(share=slower)
 
 
 def _with_share(items: pd.DataFrame, config: RcaConfig) -> pd.DataFrame:
     """Return the items that can be compared, with the share by which each has certainly grown."""
-    comparable = (items["usual_n"] > 0) & (items["n"] > 0)
-    items = items[comparable].reset_index(drop=True)
+    was_seen = items["usual_n"] > 0
+    is_seen = items["n"] > 0
+    items = items[was_seen & is_seen].reset_index(drop=True)
     k = items["k"]
     n = items["n"]
     usual_n = items["usual_n"]
@@ -237,7 +241,8 @@ def _slow_spans(profile: ReferenceProfile, traces: AttributedTraces) -> pd.DataF
     self_ns = traces.self_ns
     account = self_ns.index
     min_self_ns = config.min_self_ms * 1e6
-    limit = usual["limit"].reindex(account, fill_value=0.0) + min_self_ns
+    limit = usual["limit"].reindex(account, fill_value=0.0)
+    limit = limit + min_self_ns
     slow = account[self_ns > limit]
     items = _items(
         traces.costs.accounts,
@@ -262,7 +267,8 @@ def _resource_limits(resources: pd.DataFrame | None, config: RcaConfig) -> pd.Da
     by_service = resources.groupby("service")
     low = by_service.quantile(1 - config.quantile, numeric_only=True)
     high = by_service.quantile(config.quantile, numeric_only=True)
-    scale = np.maximum(high - low, high.abs())
+    spread = high - low
+    scale = np.maximum(spread, high.abs())
     limits = high + config.resource_margin * scale
     table = _beyond(limits, resources)
     table["limit"] = limits.stack()
@@ -390,8 +396,9 @@ def _at_the_callers(items: pd.DataFrame, services: NDArray, weight: float) -> pd
 def _unusual(mine: pd.DataFrame, total: float, keys: list[Key]) -> Unusual:
     share = mine["share"]
     score = share.sum() / (total * len(mine)) ** 0.5
-    most = mine["attributed_to"][share == share.max()]
+    most = mine[share == share.max()]
+    first_of_most = min(most["attributed_to"], key=keys.__getitem__)
     order = ["share", "attributed_to", "row"]
-    ordered = mine[share > 0].sort_values(order, ascending=False)
-    first_of_most = min(most, key=keys.__getitem__)
+    shown = mine[share > 0]
+    ordered = shown.sort_values(order, ascending=False)
     return Unusual(score, first_of_most, ordered.index.tolist())

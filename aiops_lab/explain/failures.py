@@ -130,8 +130,9 @@ def _origin(trees: TraceTrees, outcomes: Outcomes, top: int) -> tuple[int, bool]
 def _last_call(trees: TraceTrees, which: NDArray, i: int) -> int:
     """Return the call of span i that ended last of those in a mask, -1 if there is none."""
     for k in range(trees.first[i], trees.first[i + 1]):  # the latest end comes first
-        if which[trees.child[k]] and not trees.log[trees.child[k]]:
-            return trees.child[k]
+        call = trees.child[k]
+        if which[call] and not trees.log[call]:
+            return call
     return -1
 
 

@@ -94,6 +94,11 @@ class Comparison(AttributedTraces):
         return np.array([service for service, _ in self.spans.keys], dtype=object)
 
     @cached_property
+    def routes(self) -> NDArray:
+        """The endpoint of each code, without its service."""
+        return np.array([route for _, route in self.spans.keys], dtype=object)
+
+    @cached_property
     def deviations(self) -> pd.DataFrame:
         """What is unusual, whatever it costs: `find_deviations`, with ``account`` as shown; of a
         resource, the name of its service.
@@ -329,13 +334,12 @@ def _named(rows: LedgerRows, in_requests: NDArray, comparison: Comparison) -> pd
     account = account_labels(rows.caller, rows.endpoint, rows.is_time, names)
     by_name = list(zip(~rows.is_time, rows.masked, entry, account, strict=True))
     order = sorted(range(len(by_name)), key=by_name.__getitem__)
-    routes = np.array([route for _, route in comparison.spans.keys], dtype=object)
     unit = np.where(rows.is_time, "ms", "failures")
     columns = {
         "entry": entry,
         "account": account,
         "service": comparison.services[rows.attributed_to],
-        "endpoint": routes[rows.attributed_to],
+        "endpoint": comparison.routes[rows.attributed_to],
         "attributed_to": names[rows.attributed_to],
         "unit": unit.astype(object),
         "masked": rows.masked,

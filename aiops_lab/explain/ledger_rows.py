@@ -55,13 +55,13 @@ def as_moved(rows: LedgerRows) -> LedgerRows:
     return rows._replace(reassigned=rows.excess, usual=nothing, now=nothing)
 
 
-def joined(tables: list[LedgerRows]) -> LedgerRows:
+def joined_rows(tables: list[LedgerRows]) -> LedgerRows:
     return LedgerRows(*map(np.concatenate, zip(*tables, strict=True)))
 
 
 def summed(tables: list[LedgerRows]) -> LedgerRows:
     """Return the sums of the tables by entry and account; standard errors add by their squares."""
-    rows = joined(tables)
+    rows = joined_rows(tables)
     keys = rows.entry, rows.caller, rows.endpoint, rows.is_time, rows.masked
     first, group = group_rows(*keys)
     return rows.at(first)._replace(
@@ -102,7 +102,7 @@ def moves_of(
         excess=share * given.excess,
         se=share * given.se,
     )
-    return joined([taken_away(away), as_moved(given)])
+    return joined_rows([taken_away(away), as_moved(given)])
 
 
 def _leaves(rows: LedgerRows, contention: Contention, endpoint: NDArray) -> NDArray:

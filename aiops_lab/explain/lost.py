@@ -16,7 +16,7 @@ arrive suffice.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -88,10 +88,9 @@ def _with_all_below(own: NDArray, trees: TraceTrees) -> NDArray:
 
 def usual_children(requests: Requests, config: RcaConfig) -> UsualChildren:
     """Return which calls fault-free requests make, and which of them they have lost."""
-    made = _made(requests)
-    number = _number_of_good(requests, requests.trees.node.max(initial=-1) + 1)
-    by_call = made.groupby(["caller", "callee"])
-    pairs = by_call.size().reset_index(name="k")
+    number = _number_of_good(requests)
+    made = _made_by_call(requests)
+    pairs = made.size().reset_index(name="k")
     pairs["share"] = pairs["k"] / number[pairs["caller"]]
     pairs = pairs[pairs["share"] >= LEAST_SHARE]
     usual = UsualChildren(
@@ -105,10 +104,13 @@ def usual_children(requests: Requests, config: RcaConfig) -> UsualChildren:
     return usual._replace(lost=looks_lost)
 
 
-def _number_of_good(requests: Requests, size: int) -> NDArray:
-    """Return how many good requests each endpoint has, by code, for at least so many codes."""
-    node = requests.trees.node[requests.good]
-    return np.bincount(node, minlength=size)
+def _number_of_good(requests: Requests) -> NDArray:
+    """Return how many good requests each endpoint has, by code; the last entry is 0, for endpoints
+    that are not there.
+    """
+    node = requests.trees.node
+    size = node.max(initial=-1) + 2
+    return np.bincount(node[requests.good], minlength=size)
 
 
 def _made(requests: Requests) -> pd.DataFrame:
@@ -132,6 +134,11 @@ def _made(requests: Requests) -> pd.DataFrame:
     return by_callee["ns"].sum().reset_index()
 
 
+def _made_by_call(requests: Requests) -> Any:
+    """Return the calls as `_made` does, grouped by caller and callee."""
+    return _made(requests).groupby(["caller", "callee"])
+
+
 def _missing(requests: Requests, which: NDArray, usual: UsualChildren | LostCalls) -> pd.DataFrame:
     """Return the usual calls that are not recorded below the requests of a mask: span, caller,
     callee, row (of `usual`).
@@ -149,7 +156,8 @@ def _missing(requests: Requests, which: NDArray, usual: UsualChildren | LostCall
     child = calls_in(trees)
     largest = max(endpoint.max(initial=0), usual.callee.max(initial=0))
     size = int(largest) + 1
-    seen = trees.parent[child] * size + endpoint[child]
+    caller = trees.parent[child]
+    seen = caller * size + endpoint[child]
     wanted = due["span"] * size + due["callee"]
     return due[~np.isin(wanted, seen)]
 
@@ -161,7 +169,8 @@ def _complete(requests: Requests, missing: pd.DataFrame, config: RcaConfig) -> p
     whole = requests.good.copy()
     whole[missing["span"]] = False
     own = pd.Series(requests.own[whole])
-    by_caller = own.groupby(requests.trees.node[whole])
+    caller = requests.trees.node[whole]
+    by_caller = own.groupby(caller)
     enough = by_caller.size() >= config.min_requests
     return by_caller.mean()[enough]
 
@@ -182,8 +191,8 @@ def _look_lost(
     mean_longer = by_row.mean()[enough]
     rows = np.arange(usual.caller.size)
     longer = mean_longer.reindex(rows).to_numpy()
-    recorded = _made(requests).groupby(["caller", "callee"])
-    takes = _by_call(recorded["ns"].mean(), usual)
+    made = _made_by_call(requests)
+    takes = _by_call(made["ns"].mean(), usual)
     is_alike = _are_alike(longer, takes, config)
     return (takes > 0) & is_alike, takes
 
@@ -215,6 +224,15 @@ class LostCosts(NamedTuple):
     row: NDArray
     call: NDArray
     cost: NDArray
+
+
+class FailedCalls(NamedTuple):
+    """Failed calls below failed requests: their ``span``, and which ``call`` (a row of the
+    `UsualChildren`) each is.
+    """
+
+    span: NDArray
+    call: NDArray
 
 
 class Spread(NamedTuple):
@@ -261,11 +279,12 @@ def _time_of_lost(
     missing = missing[on_path]
     span = missing["span"].to_numpy()
     lost_row = missing["row"]
-    more = requests.own[span] - own[on_path].to_numpy()
+    usual_own = own[on_path].to_numpy()
+    more = requests.own[span] - usual_own
     weight = np.maximum(lost.ns[lost_row], 1.0)
     by_span = missing.assign(ns=weight).groupby("span")
-    weight_of_all = by_span["ns"].transform("sum").to_numpy()
-    part = weight / weight_of_all
+    weight_of_all = by_span["ns"].transform("sum")
+    part = weight / weight_of_all.to_numpy()
     path = np.flatnonzero(requests.own)
     row = np.searchsorted(path, span)
     return row, lost_row, part * more
@@ -327,12 +346,9 @@ def _row_of(requests: Requests, usual: UsualChildren, child: NDArray) -> NDArray
     return rows.reindex(places, fill_value=-1).to_numpy()
 
 
-def failing_calls(
-    requests: Requests, usual: UsualChildren, bad: NDArray
-) -> tuple[NDArray, NDArray]:
-    """Return the spans of failed calls below failed requests, and which of the usual calls each is.
-
-    `bad` is a mask of the spans that failed.
+def failing_calls(requests: Requests, usual: UsualChildren, bad: NDArray) -> FailedCalls:
+    """Return the usual calls that failed below failed requests; `bad` is a mask of the spans that
+    failed.
     """
     trees = requests.trees
     failed_requests = trees.server & bad
@@ -342,13 +358,13 @@ def failing_calls(
     child = child[failed_requests[above]]
     call = _row_of(requests, usual, child)
     is_usual = call >= 0
-    return child[is_usual], call[is_usual]
+    return FailedCalls(child[is_usual], call[is_usual])
 
 
 def lost_failures(
     requests: Requests,
     usual: UsualChildren,
-    failing: tuple[NDArray, NDArray],
+    failing: FailedCalls,
     origin: NDArray,
     config: RcaConfig,
 ) -> LostCosts:
@@ -394,8 +410,10 @@ def _lost_share(
     failed, took = _number_and_mean(trees, trees.parent[child], failed_call, usual)
     due, takes = _number_and_mean(trees, span, call, usual)
     counts = _are_alike(took, takes, config) & (failed >= FEW)
-    lost = np.where(counts, failed, 0) * _lost_for_one(requests, usual)
-    return np.minimum(lost / np.maximum(due, 1), 1.0)
+    known = np.where(counts, failed, 0)
+    lost = known * _lost_for_one(requests, usual)
+    share = lost / np.maximum(due, 1)
+    return np.minimum(share, 1.0)
 
 
 def _number_and_mean(
@@ -414,11 +432,11 @@ def _lost_for_one(requests: Requests, usual: UsualChildren) -> NDArray:
 
     Where too few requests end well, as usual; of a call that is always made, any number then.
     """
-    n = _number_of_good(requests, requests.trees.node.max(initial=-1) + 2)
-    last = n.size - 1  # nothing is good of an endpoint that is not there
-    good = n[np.minimum(usual.caller, last)]
-    calls = _made(requests).groupby(["caller", "callee"])
-    recorded = _by_call(calls.size(), usual)
+    n = _number_of_good(requests)
+    caller = np.minimum(usual.caller, n.size - 1)
+    good = n[caller]
+    made = _made_by_call(requests)
+    recorded = _by_call(made.size(), usual)
     now = (good - recorded) / np.maximum(recorded, 1)
     usually = 1 / usual.share - 1
     is_optional = usual.share < ALWAYS
@@ -428,7 +446,8 @@ def _lost_for_one(requests: Requests, usual: UsualChildren) -> NDArray:
 
 def _by_call(values: pd.Series, usual: UsualChildren) -> NDArray:
     """Return the value of each usual call, 0 where there is none."""
-    return values.reindex(_index(usual), fill_value=0).to_numpy(dtype=float)
+    of_usual = values.reindex(_index(usual), fill_value=0)
+    return of_usual.to_numpy(dtype=float)
 
 
 def _index(usual: UsualChildren) -> pd.MultiIndex:

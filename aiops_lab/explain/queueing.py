@@ -76,14 +76,15 @@ def find_contention(
     if before is None or after is None:
         return None
     usual = before.each
-    wait = _wait(after.each, config)
-    work = after.each["own"] - wait
-    now = after.each.assign(wait=wait, work=work)
+    now = after.each
+    wait = _wait(now, config)
+    now = now.assign(wait=wait, work=now["own"] - wait)
     usual_own = usual.groupby("account")["own"].mean()
     waits = _only_waits(now, usual_own, config)
     more_away = after.away.sub(before.away, fill_value=0.0)
-    more_work = _more_work(now, usual_own)[~waits]
-    held = pd.concat([more_away.clip(lower=0.0), more_work])  # own work holds workers, too
+    more_away = more_away.clip(lower=0.0)
+    more_work = _more_work(now, usual_own)[~waits]  # own work holds workers, too
+    held = pd.concat([more_away, more_work])
     usual_hold = _held_ns(usual).mean()
     least = _least_growth(usual_hold, wait, config)
     needless = _more_needless(usual, now, EXTRA)
@@ -95,8 +96,9 @@ def find_contention(
     if usual_hold == 0 or more.sum() <= least:
         return None
     waiting = usual_own.index[waits].to_numpy()
+    failed = now[now["failed"]]
     needed = needless.sum() <= held.sum()
-    by_itself = waiting if needed else now["account"][now["failed"]]
+    by_itself = waiting if needed else failed["account"]
     return Contention(
         share=more[more > 0] / more.sum(),
         waiting=waiting,
@@ -133,7 +135,8 @@ def _more_work(now: pd.DataFrame, usual_own: pd.Series) -> pd.Series:
 
 def _sum_by_account(times: list[pd.Series]) -> pd.Series:
     """Return the sums of some times by account."""
-    return pd.concat(times).groupby(level=0).sum()
+    by_account = pd.concat(times).groupby(level=0)
+    return by_account.sum()
 
 
 def _more_needless(usual: pd.DataFrame, now: pd.DataFrame, why: str) -> pd.Series:
@@ -178,7 +181,8 @@ def _only_waits(now: pd.DataFrame, usual_own: pd.Series, config: RcaConfig) -> p
     means = answered[["wait", "work"]].mean()
     means = means.reindex(usual_own.index, fill_value=0.0)
     wait = means["wait"]
-    forgiven = config.wait_only_ratio * usual_own + config.wait_only_margin * wait
+    longer = config.wait_only_ratio * usual_own
+    forgiven = longer + config.wait_only_margin * wait
     works_as_usual = means["work"] <= forgiven
     return (wait > 0) & works_as_usual
 
@@ -285,7 +289,8 @@ def _needless_by(traces: AttributedTraces) -> tuple[NDArray, NDArray]:
 def _calls_of(trees: TraceTrees) -> NDArray:
     """Return the span that stands for the call of each span: its client span, else itself."""
     parent = trees.parent
-    by_call = (parent >= 0) & ~trees.server[parent]
+    is_served = trees.server[parent]
+    by_call = (parent >= 0) & ~is_served
     itself = np.arange(parent.size)
     return np.where(by_call, parent, itself)
 
@@ -299,7 +304,8 @@ def _first_call(trees: TraceTrees) -> NDArray:
     """Return when the first call of each span begins, its own end if it makes none."""
     first = trees.end.copy()
     child = calls_in(trees)
-    np.minimum.at(first, trees.parent[child], trees.start[child])
+    caller = trees.parent[child]
+    np.minimum.at(first, caller, trees.start[child])
     return first
 
 
@@ -314,7 +320,8 @@ def _gap(spans: EncodedSpans, served: NDArray) -> NDArray:
     longer = duration[parent] - duration[served]
     by_call = (parent >= 0) & answered_call[parent]
     comparable = by_call & closed[served]
-    return np.where(comparable, np.maximum(longer, 0), 0)
+    gap = np.maximum(longer, 0)
+    return np.where(comparable, gap, 0)
 
 
 # ---- the wait for a worker

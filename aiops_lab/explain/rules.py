@@ -50,15 +50,17 @@ def _requests(spans: EncodedSpans, keys: dict[Key, int]) -> pd.DataFrame:
     """Return one row for each request: node (code in `keys`, which grows), caller (its node, or
     -1), above (its row, or -1), trace, depth, times.
     """
-    spans = replace(spans, end=np.minimum(spans.end, spans.last_ns))  # the age of open ones
-    self_ns = self_time_ns(spans.start, spans.end, spans.ids.parent)
+    end = np.minimum(spans.end, spans.last_ns)  # the age of open ones
+    self_ns = self_time_ns(spans.start, end, spans.ids.parent)
+    spans = replace(spans, end=end)
     served = spans.select(spans.server)
     position = np.cumsum(spans.server) - 1  # of each request among the requests
     server_above = spans.server_above[spans.server]
     is_called = server_above >= 0
     above = np.where(is_called, position[server_above], -1)
     place, coded = pd.factorize(served.node)
-    code = [keys.setdefault(spans.keys[node], len(keys)) for node in coded]
+    found = [spans.keys[node] for node in coded]
+    code = [keys.setdefault(key, len(keys)) for key in found]
     node = np.array(code, dtype=np.int64)[place]
     columns = {
         "node": node,
@@ -112,7 +114,8 @@ def _compared(reference: Reference, abnormal: pd.DataFrame) -> _Tables:
     now = _requests(spans, keys)
     if before.empty:  # with nothing to compare with, nothing is abnormal
         now = now.iloc[:0].copy()
-    now["z"] = _z(before, now["node"], now["ms"]).fillna(0.0)
+    z = _z(before, now["node"], now["ms"])
+    now["z"] = z.fillna(0.0)
     is_slow = now["z"] > _SIGMAS
     now["bad"] = now["failed"] | is_slow
     is_entry = now["above"] < 0
@@ -191,7 +194,10 @@ def at_random(reference: Reference, abnormal: pd.DataFrame) -> list[Suspect]:
     hashes = pd.util.hash_pandas_object(columns, index=False)
     seed = int(hashes.sum())
     affected = set(tables.affected["node"])
-    lots = {node: _lot(seed, key) for key, node in tables.keys.items() if node in affected}
+    lots = {}
+    for key, node in tables.keys.items():
+        if node in affected:
+            lots[node] = _lot(seed, key)
     return _ranked(pd.Series(lots, dtype=float), tables.keys)
 
 
@@ -248,7 +254,8 @@ def first_by_end(tables: _Tables) -> list[Suspect]:
     clocks differ (Lamport 1978, doi 10.1145/359545.359563).
     """
     bad = tables.affected.query("bad")
-    bad = bad.sort_values(["end", "depth", "node"], ascending=[True, False, True])
+    order = ["end", "depth", "node"]
+    bad = bad.sort_values(order, ascending=[True, False, True])
     return _votes(bad, tables.keys)
 
 
@@ -261,7 +268,8 @@ def deepest_error(tables: _Tables) -> list[Suspect]:
     has it (doi 10.1109/ISSRE5003.2020.00013).
     """
     failed = tables.affected.query("failed")
-    failed = failed.sort_values(["depth", "end", "node"], ascending=[False, True, True])
+    order = ["depth", "end", "node"]
+    failed = failed.sort_values(order, ascending=[False, True, True])
     return _votes(failed, tables.keys)
 
 
@@ -310,7 +318,8 @@ def self_z(tables: _Tables) -> list[Suspect]:
 
 
 def _largest_z(tables: _Tables, column: str) -> list[Suspect]:
-    mean = tables.now.groupby("node")[column].mean()
+    by_node = tables.now.groupby("node")
+    mean = by_node[column].mean()
     nodes = mean.index.to_series()
     scores = _z(tables.before, nodes, mean)
     return _ranked(scores, tables.keys)
@@ -328,7 +337,9 @@ def baro(tables: _Tables) -> list[Suspect]:
     """
     usual = _by_interval(tables.before).groupby("node")
     now = _by_interval(tables.now).groupby("node")
-    iqr = usual.quantile(0.75) - usual.quantile(0.25)
+    low = usual.quantile(0.25)
+    high = usual.quantile(0.75)
+    iqr = high - low
     iqr = iqr.where(iqr > 0, 1.0)
     rise = now.max() - usual.median()
     scores = (rise / iqr).max(axis=1)
@@ -354,7 +365,9 @@ def ochiai(tables: _Tables) -> list[Suspect]:
     MicroRank: Yu et al. 2021, doi 10.1145/3442381.3449905.
     """
     ef, nf, ep = _spectrum(tables)
-    agreement = ef / np.sqrt((ef + nf) * (ef + ep))
+    abnormal = ef + nf
+    touched = ef + ep
+    agreement = ef / np.sqrt(abnormal * touched)
     return _ranked(agreement, tables.keys)
 
 
@@ -381,10 +394,10 @@ def _spectrum(tables: _Tables) -> tuple[pd.Series, pd.Series, pd.Series]:
     weight, touched = _pagerank(bad, len(keys), 0.5)
     weight_good, touched_good = _pagerank(good, len(keys), 1.0)
     untouched = bad["trace"].nunique() - touched
-    ef = weight * touched
-    nf = weight * untouched
-    ep = weight_good * touched_good
-    return pd.Series(ef), pd.Series(nf), pd.Series(ep)
+    ef = pd.Series(weight * touched)
+    nf = pd.Series(weight * untouched)
+    ep = pd.Series(weight_good * touched_good)
+    return ef, nf, ep
 
 
 def _pagerank(requests: pd.DataFrame, width: int, by_kind: float) -> tuple[NDArray, NDArray]:
@@ -406,8 +419,9 @@ def _pagerank(requests: pd.DataFrame, width: int, by_kind: float) -> tuple[NDArr
     out = np.bincount(caller, minlength=width)
     size = n_t.size
     prefer = _preference(t, o, by_kind)
-    rank = np.full(width, 1 / (width + size))
-    of_trace = np.full(size, 1 / (width + size))
+    equal = 1 / (width + size)
+    rank = np.full(width, equal)
+    of_trace = np.full(size, equal)
     for _ in range(_ROUNDS):
         by_call = rank[caller] / out[caller]
         by_trace = of_trace[t] / n_t[t]
@@ -415,7 +429,8 @@ def _pagerank(requests: pd.DataFrame, width: int, by_kind: float) -> tuple[NDArr
         from_calls = np.bincount(callee, by_call, minlength=width)
         from_traces = np.bincount(o, by_trace, minlength=width)
         from_nodes = np.bincount(t, by_node)
-        rank = _DAMPING * (from_traces + _BY_CALLS * from_calls)
+        received = from_traces + _BY_CALLS * from_calls
+        rank = _DAMPING * received
         of_trace = _DAMPING * from_nodes + (1 - _DAMPING) * prefer
         rank = rank / rank.max()
         of_trace = of_trace / of_trace.max()
@@ -435,7 +450,8 @@ def _preference(trace: NDArray, node: NDArray, by_kind: float) -> NDArray:
     length = np.bincount(trace)
     # traces with the same endpoints have the same sum of hashes
     kind = np.zeros(length.size, dtype=np.uint64)
-    np.add.at(kind, trace, pd.util.hash_array(node))
+    hashes = pd.util.hash_array(node)
+    np.add.at(kind, trace, hashes)
     _, which, alike = np.unique(kind, return_inverse=True, return_counts=True)
     rare = 1 / alike[which]
     short = 1 / length

@@ -78,14 +78,13 @@ def _endpoints(comparison: Comparison) -> pd.DataFrame:
     usual = _served(usual_costs, codes)
     now = _served(costs, codes)
     names = comparison.display_names[codes]
-    routes = np.array([route for _, route in comparison.spans.keys], dtype=object)
     excess = _excess_by_name(comparison)
     originated = np.array([excess[name] for name in names])
     whole_excess = sum(excess.values()) or 1.0
     columns = {
         "endpoint": names,
         "service": comparison.services[codes],
-        "route": routes[codes],
+        "route": comparison.routes[codes],
         "n_usual": usual.n.astype(int),
         "n_now": now.n.astype(int),
         "usual_ms": usual.ms,
@@ -129,8 +128,8 @@ def _is_slower(usual: Served, now: Served, config: RcaConfig) -> NDArray:
     """
     rise = now.ms - usual.ms
     usual_variance = usual.var / np.maximum(usual.n, 1)
-    variance = usual_variance + now.var / np.maximum(now.n, 1)
-    noise = config.n_sigma * np.sqrt(variance)
+    variance_now = now.var / np.maximum(now.n, 1)
+    noise = config.n_sigma * np.sqrt(usual_variance + variance_now)
     least = np.maximum(config.degraded_ratio * usual.ms, config.degraded_ms)
     enough = now.n >= config.min_requests
     return (rise > noise) & (rise > least) & enough
@@ -141,7 +140,9 @@ def _fails_more(usual: Served, now: Served, config: RcaConfig) -> NDArray:
     n_now = np.maximum(now.n, 1)
     usual_share = usual.failed / n_usual
     rise = now.failed / n_now - usual_share
-    both = (usual.failed + now.failed + 1) / (n_usual + n_now + 2)
+    failed = usual.failed + now.failed
+    n = n_usual + n_now
+    both = (failed + 1) / (n + 2)
     variance = both * (1 - both) * (1 / n_usual + 1 / n_now)
     noise = config.n_sigma * np.sqrt(variance)
     return (rise > noise) & (rise > config.degraded_share)
@@ -152,7 +153,8 @@ def _affected(causes: list[Suspect], comparison: Comparison, endpoints: pd.DataF
     callers = _callers(comparison.spans)
     order = [cause.key for cause in causes]
     for key in order:  # grows while it is walked
-        order += sorted(callers[key] - set(order))
+        new = callers[key].difference(order)
+        order += sorted(new)
     bad = endpoints[endpoints["degraded"]]
     rows = bad[["service", "route", "endpoint"]].itertuples(index=False)
     names = {(service, route): name for service, route, name in rows}
@@ -180,7 +182,8 @@ def _samples(cause: Suspect, comparison: Comparison, requests: pd.DataFrame) -> 
     """
     spans = comparison.spans
     at_cause = _spans_at(cause.key, spans)
-    table = requests.assign(trace=spans.ids.trace[requests.index])
+    trace = spans.ids.trace[requests.index]
+    table = requests.assign(trace=trace)
     table = table[table["trace"].isin(at_cause)]
     worst = table.sort_values(["failed", "ns", "trace_id"], ascending=[False, False, True])
     chosen = worst.drop_duplicates("trace")[: comparison.config.max_samples]
@@ -196,10 +199,12 @@ def _spans_at(key: Key, spans: EncodedSpans) -> dict[int, int]:
     Of several it is the last server span; a client span where there is no server span.
     """
     codes = [code for code, other in enumerate(spans.keys) if other == key]
-    mine = np.flatnonzero(np.isin(spans.node, codes))
+    is_mine = np.isin(spans.node, codes)
+    mine = np.flatnonzero(is_mine)
     is_client = spans.client[mine]
     is_server = spans.server[mine]
-    mine = mine[np.lexsort((mine, ~is_client, is_server))]
+    order = np.lexsort((mine, ~is_client, is_server))
+    mine = mine[order]
     traces = spans.ids.trace[mine].tolist()
     return dict(zip(traces, mine.tolist(), strict=True))
 
@@ -258,7 +263,8 @@ def _steps(
 
 
 def _entry_line(e: TableRow) -> str:
-    still_open = f", {e['open_now']} of them still open" if e["open_now"] else ""
+    open_now = e["open_now"]
+    still_open = f", {open_now} of them still open" if open_now else ""
     return (
         f"{e['entry']}: mean latency {e['now_ms']:.1f} ms instead of {e['usual_ms']:.1f} ms, "
         f"{e['now_failed']:.1%} failed instead of {e['usual_failed']:.1%} "

@@ -52,7 +52,8 @@ class EncodedFrame:
             return code, []
         instance = self.frame["instance"]
         known = instance.notna().to_numpy()
-        names = self.frame["service"].astype(str) + " on " + instance.astype(str)
+        service = self.frame["service"].astype(str)
+        names = service + " on " + instance.astype(str)
         code[known], distinct = pd.factorize(names[known])
         return code, list(distinct)
 
@@ -164,7 +165,8 @@ class EncodedSpans:
 
     def texts(self, column: str, at: NDArray) -> NDArray:
         """Return a column of the frame as objects, for the spans at some positions."""
-        texts = self.source.frame[column].iloc[self.row[at]]
+        rows = self.row[at]
+        texts = self.source.frame[column].iloc[rows]
         return texts.to_numpy(dtype=object)
 
     def select(self, mask: NDArray) -> EncodedSpans:
@@ -325,8 +327,9 @@ def _placed(
         Recorded(_KINDS[kind], owners[owner], str(endpoints[endpoint]), methods[method])
         for kind, owner, endpoint, method in zip(*parts, strict=True)
     ]
-    first = np.full(len(distinct), len(place))
-    np.minimum.at(first, place, np.arange(len(place)))
+    size = len(place)
+    first = np.full(len(distinct), size)
+    np.minimum.at(first, place, np.arange(size))
     return _Placed(kind, service, services, has_peer, addresses, place, places, first)
 
 
@@ -347,19 +350,16 @@ def _whom(
 ) -> tuple[Places, Addresses]:
     """Return who ran each span and whom it calls, by name where that is known."""
     frame = source.frame
-    service, services = pd.factorize(frame["service"])
-    peer, peers = pd.factorize(frame["peer"])
-    recorded = Places(
-        service,
-        services=[str(name) for name in services],
-        peer=peer,
-        peers=[str(name) for name in peers],
-    )
+    service, distinct_services = pd.factorize(frame["service"])
+    peer, distinct_peers = pd.factorize(frame["peer"])
+    services = [str(name) for name in distinct_services]
+    peers = [str(name) for name in distinct_peers]
+    recorded = Places(service, services, peer, peers)
     client = kind == _KINDS.index("client")
     server = kind == _KINDS.index("server")
     serves = np.zeros(len(services), dtype=bool)
     serves[service[server]] = True
-    serving = {recorded.services[code] for code in np.flatnonzero(serves)}
+    serving = {services[code] for code in np.flatnonzero(serves)}
     serving.update(service for service, _ in keys)
     return name_callees(recorded, client, server, lambda: source.ids, serving, addresses)
 
@@ -408,7 +408,8 @@ def _after_start(frame: pd.DataFrame, later_ms: NDArray) -> NDArray:
     known = ~np.isnan(later_ms)
     known_ms = np.where(known, later_ms, 0.0)
     later_ns = np.rint(known_ms * 1e6).astype(np.int64)
-    return np.where(known, start_ns(frame) + later_ns, NEVER)
+    moment = start_ns(frame) + later_ns
+    return np.where(known, moment, NEVER)
 
 
 def status_of(frame: pd.DataFrame) -> NDArray:

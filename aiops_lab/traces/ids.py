@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from aiops_lab.columns import is_in_arrow
 from aiops_lab.numerics import compiled
-from aiops_lab.spans import COLUMNS, OPTIONAL_COLUMNS
+from aiops_lab.spans import columns_in
 from aiops_lab.unchanged import while_unchanged
 
 # 2^64 over the golden ratio: spreads the bits of a number (Knuth, TAOCP 6.4)
@@ -66,7 +66,7 @@ def copies_of(frame: pd.DataFrame, start: NDArray, place: NDArray | None = None)
         at = at[alike.to_numpy()]
     if at.size == 0:
         return copies
-    known = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in frame.columns]
+    known = columns_in(frame)
     rows = frame[known].iloc[at].reset_index(drop=True)
     again = rows.duplicated().to_numpy()
     copies[at] = again | _ended_elsewhere(rows)
@@ -78,7 +78,8 @@ def _tied(start: NDArray) -> NDArray:
     step = np.diff(start)
     if (step < 0).any():
         order = np.argsort(start, kind="stable")
-        same = np.diff(start[order]) == 0
+        ordered = start[order]
+        same = np.diff(ordered) == 0
         later = order[1:][same]
         earlier = order[:-1][same]
         return np.union1d(later, earlier)
@@ -118,7 +119,8 @@ def parse_ids(frame: pd.DataFrame, parents: Parents | None = None) -> Ids:
     already.
     """
     position, named = find_parents(frame) if parents is None else parents
-    trace, _ = pd.factorize(_numbers(frame["trace_id"]))
+    numbers = _numbers(frame["trace_id"])
+    trace, _ = pd.factorize(numbers)
     return Ids(trace, position, named)
 
 
@@ -188,7 +190,8 @@ def _looked_up(wanted: NDArray, key: NDArray) -> tuple[NDArray, bool]:
         return found, some_equal
     again = pd.Series(key).duplicated().to_numpy()
     first = np.flatnonzero(~again)
-    found = pd.Index(key[first]).get_indexer(wanted)
+    distinct = pd.Index(key[first])
+    found = distinct.get_indexer(wanted)
     with_none = np.append(first, -1)
     return with_none[found], bool(again.any())
 
@@ -277,7 +280,8 @@ def _children_of(
     The parent is of the child's service if one is, and rather who served than who called.
     """
     named = np.flatnonzero(has_parent)
-    which = np.isin(wanted, members["key"].to_numpy())
+    shared = members["key"].to_numpy()
+    which = np.isin(wanted, shared)
     at = named[which]
     services = frame["service"].iloc[at]
     columns = {
@@ -286,7 +290,8 @@ def _children_of(
         "of": services.to_numpy(dtype=object),
     }
     pairs = pd.DataFrame(columns).merge(members, on="key")
-    names_itself = _names_own_id(pairs, members) | (pairs["child"] == pairs["at"])
+    is_itself = pairs["child"] == pairs["at"]
+    names_itself = is_itself | _names_own_id(pairs, members)
     pairs = pairs[~names_itself]
     elsewhere = pairs["of"] != pairs["service"]
     is_log = pairs["half"] == _LOG

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aiops_lab.numerics import wilson
 from aiops_lab.spans import Key
 from aiops_lab.traces.encode import NEVER, EncodedSpans
-from aiops_lab.traces.timing import Edge, Timing, left_behind, pairs_of
+from aiops_lab.traces.timing import Edge, Edges, Timing, left_behind, pairs_of
 
 UNLIKE_SHARES = 0.1
 """Shares of the calls that lack a span differ if by more than this, and by more than chance."""
@@ -43,7 +43,8 @@ def recorded_calls(spans: EncodedSpans, edges: list[Edge] | None = None) -> Reco
     served = _table(pairs.edges, n, k)
     is_request = spans.server[pairs.child]
     came = np.bincount(pairs.edge[is_request], minlength=size)
-    requests = _table(pairs.edges, came, np.zeros(size))
+    lacking_none = np.zeros(size)
+    requests = _table(pairs.edges, came, lacking_none)
     usual_edges = pairs.edges if edges is None else edges
     lone = _orphans(spans, usual_edges)
     return RecordedCalls(served, _sum(requests, lone))
@@ -66,7 +67,8 @@ def _with_server_span(spans: EncodedSpans) -> NDArray:
 
 
 def _table(edges: list[Edge], n: NDArray, k: NDArray) -> pd.DataFrame:
-    table = pd.DataFrame({"n": n, "k": k}, index=_edge_index(edges))
+    columns = {"n": n, "k": k}
+    table = pd.DataFrame(columns, index=_edge_index(edges))
     return table[n > 0]
 
 
@@ -93,11 +95,16 @@ def _orphans(spans: EncodedSpans, edges: list[Edge]) -> pd.DataFrame:
     is_lone = ids.has_parent & (ids.parent < 0)
     lone = spans.server & is_lone
     code: dict[Key | None, int] = {key: code for code, key in enumerate(spans.keys)}
-    usual = [edge for edge in edges if edge[2] and code.keys() >= {*edge[:2]}]
+    usual = []
+    codes = []
+    for edge in edges:
+        caller, callee, is_served = edge
+        if is_served and caller in code and callee in code:
+            usual.append(edge)
+            codes.append((code[caller], code[callee]))
     if not usual or not lone.any():
         nothing = np.zeros(0)
         return _table([], nothing, nothing)
-    codes = [(code[caller], code[callee]) for caller, callee, _ in usual]
     edge_of = pd.DataFrame(codes, columns=["caller", "node"])
     edge_of["edge"] = range(len(usual))
     places = pd.DataFrame({"trace": ids.trace, "caller": spans.node})
@@ -117,14 +124,17 @@ def timing_as_recorded(timing: Timing, usual: RecordedCalls, spans: EncodedSpans
     """
     usual_edges = list(usual.requests.index)
     now = recorded_calls(spans, usual_edges)
-    cut = _unlike(usual.served, now.served)
-    hidden = _unlike(usual.requests, now.requests)
-    hidden |= {(caller, callee, False) for caller, callee, _ in hidden}
-    left = timing.left | left_behind(spans, by_length=True)
-    return timing._replace(left=left, cut=cut, hidden=hidden)
+    requests = _unlike(usual.requests, now.requests)
+    calls = {(caller, callee, False) for caller, callee, _ in requests}
+    left = left_behind(spans, by_length=True)
+    return timing._replace(
+        left=timing.left | left,
+        cut=_unlike(usual.served, now.served),
+        hidden=requests | calls,
+    )
 
 
-def _unlike(usual: pd.DataFrame, now: pd.DataFrame) -> frozenset[Edge]:
+def _unlike(usual: pd.DataFrame, now: pd.DataFrame) -> Edges:
     """Return the edges whose calls lack a span more often, or less, than usual."""
     before = usual.add_suffix("_usual")
     after = now.add_suffix("_now")
@@ -135,6 +145,7 @@ def _unlike(usual: pd.DataFrame, now: pd.DataFrame) -> frozenset[Edge]:
     other_high = high[::-1]
     is_certain = (low > other_high).any(axis=0)
     usual_share, share = k / n
-    is_large = np.abs(share - usual_share) > UNLIKE_SHARES
+    difference = np.abs(share - usual_share)
+    is_large = difference > UNLIKE_SHARES
     edges = both.index[is_certain & is_large]
     return frozenset(edges)

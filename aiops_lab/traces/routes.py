@@ -72,8 +72,10 @@ def endpoints_of(
     a path that no route explains are folded, as in `aiops_lab.endpoints`.
     """
     route_of = _route_of(places, keys)
-    served = [place for place in places if place.kind != "client"]
-    silent = {(place.service, place.endpoint) for place in served if not place.method}
+    silent = set()
+    for place in places:
+        if place.kind != "client" and not place.method:
+            silent.add((place.service, place.endpoint))
 
     def key(place: Recorded) -> Key:
         service, method = place.service, place.method
@@ -90,9 +92,12 @@ def endpoints_of(
 def _route_of(places: list[Recorded], keys: Sequence[Key]) -> Callable[[Recorded], str]:
     """Return the function that gives the route of a place, of a call that of the called service."""
     served = [place for place in places if place.kind != "client"]
-    known = {(service, split_method(endpoint)[1]) for service, endpoint in keys}
-    known.update(keys)
-    known.update((place.service, place.endpoint) for place in served)
+    known = set(keys)
+    for service, endpoint in keys:
+        _, without_method = split_method(endpoint)
+        known.add((service, without_method))
+    for place in served:
+        known.add((place.service, place.endpoint))
     routes = [key for key in sorted(known) if _has_parameters(key[1])]
     patterns = {key: _pattern(key[1]) for key in routes}
 
@@ -126,7 +131,8 @@ def _has_parameters(route: str) -> bool:
     in_segment = [len(_PARAMETER.findall(segment)) for segment in segments]
     further = sum(max(number - 1, 0) for number in in_segment)
     paths = route.count("<path:") + route.count(":path}")
-    return any(in_segment) and further + paths <= MAX_AMBIGUOUS
+    ambiguous = further + paths
+    return any(in_segment) and ambiguous <= MAX_AMBIGUOUS
 
 
 def _pattern(route: str) -> re.Pattern[str]:

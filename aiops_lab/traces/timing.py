@@ -33,6 +33,9 @@ Edge = tuple[Key | None, Key, bool]
 served it."""
 
 
+Edges = frozenset[Edge]
+
+
 class Timing(NamedTuple):
     """How callers and callees belong together.
 
@@ -44,9 +47,9 @@ class Timing(NamedTuple):
     """
 
     ahead: dict[tuple[str, str], int]
-    left: frozenset[Edge]
-    cut: frozenset[Edge] = frozenset()
-    hidden: frozenset[Edge] = frozenset()
+    left: Edges
+    cut: Edges = frozenset()
+    hidden: Edges = frozenset()
 
 
 NO_TIMING = Timing({}, frozenset())
@@ -72,7 +75,7 @@ class ParentPairs(NamedTuple):
     edges: list[Edge]
 
 
-def left_behind(spans: EncodedSpans, *, by_length: bool = False) -> frozenset[Edge]:
+def left_behind(spans: EncodedSpans, *, by_length: bool = False) -> Edges:
     """Return the edges whose calls were not waited for, as a rule.
 
     These are messages, but for those that are handled while they are sent; what outlives its parent
@@ -86,14 +89,16 @@ def left_behind(spans: EncodedSpans, *, by_length: bool = False) -> frozenset[Ed
     closed = has_ended[child] & has_ended[parent]
     top = spans.tops()[child]
     in_circle = spans.ids.parent[top] >= 0
-    answered = closed & ~spans.failed[parent] & ~in_circle
-    is_hop = spans.server[child] & ~same_host(spans, child, parent)
+    has_failed = spans.failed[parent]
+    served = spans.server[child]
+    answered = closed & ~has_failed & ~in_circle
+    is_hop = served & ~same_host(spans, child, parent)
     judged = is_hop & answered
     left = judged & _is_longer(spans, child, parent)
     if not by_length:
         outlives = _outlives(spans, child, parent)
         is_queued = spans.queued[child] | spans.queued[parent]
-        message = spans.server[child] & is_queued
+        message = served & is_queued
         inside = _same_service(spans, child, parent)
         same_clock = ~is_hop & answered
         handled_at_once = inside & closed & ~outlives
@@ -103,7 +108,7 @@ def left_behind(spans: EncodedSpans, *, by_length: bool = False) -> frozenset[Ed
     return _edges_of_most(left, judged, pairs)
 
 
-def _edges_of_most(left: NDArray, judged: NDArray, pairs: ParentPairs) -> frozenset[Edge]:
+def _edges_of_most(left: NDArray, judged: NDArray, pairs: ParentPairs) -> Edges:
     """Return the edges of which more than `MOST_OF_AN_EDGE` of the judged pairs were left."""
     size = len(pairs.edges)
     n = np.bincount(pairs.edge[judged], minlength=size)
@@ -157,7 +162,8 @@ def pairs_of(spans: EncodedSpans) -> ParentPairs:
     child = np.flatnonzero(has_parent & ~spans.log)
     above = spans.server_above[child]
     nobody = len(spans.keys)
-    caller = np.where(above >= 0, spans.node[above], nobody)
+    node_above = spans.node[above]
+    caller = np.where(above >= 0, node_above, nobody)
     callee = spans.node[child]
     served = spans.server[child]
     shape = nobody + 1, max(nobody, 1), 2
@@ -198,7 +204,7 @@ def parents_in_time(spans: EncodedSpans, timing: Timing) -> NDArray:
     return parent
 
 
-def _of(edges: frozenset[Edge], pairs: ParentPairs) -> NDArray:
+def _of(edges: Edges, pairs: ParentPairs) -> NDArray:
     """Return which pairs are of one of these edges."""
     chosen = np.array([edge in edges for edge in pairs.edges], dtype=bool)
     return chosen[pairs.edge]
@@ -221,7 +227,8 @@ def host_labels(spans: EncodedSpans) -> tuple[NDArray, list[str]]:
     instances, names = spans.source.hosts
     instance = instances[spans.row]
     is_known = instance >= 0
-    host = np.where(is_known, instance + len(spans.services), spans.service)
+    code = instance + len(spans.services)
+    host = np.where(is_known, code, spans.service)
     return host, spans.services + names
 
 
@@ -243,10 +250,10 @@ def clock_offsets(spans: EncodedSpans, parent: NDArray) -> dict[tuple[str, str],
         "out": np.maximum(before, after),
         "ahead": (after - before) // 2,
     }
-    by_hosts = pd.DataFrame(columns).groupby(["caller", "callee"])
-    typical = by_hosts.median()
-    sure = typical[typical["out"] > 0].reset_index()
-    rows = zip(sure["caller"], sure["callee"], sure["ahead"], strict=True)
+    calls = pd.DataFrame(columns)
+    typical = calls.groupby(["caller", "callee"]).median()
+    sure = typical[typical["out"] > 0]
+    rows = sure["ahead"].reset_index().itertuples(index=False)
     return {(name[caller], name[callee]): int(ns) for caller, callee, ns in rows}
 
 
@@ -256,7 +263,8 @@ def _answered_calls(spans: EncodedSpans, parent: NDArray) -> tuple[NDArray, NDAr
     answered = spans.client & closed
     has_parent = parent >= 0
     below = spans.server & closed & has_parent
-    callee = np.flatnonzero(below & answered[parent])
+    by_answered = answered[parent]
+    callee = np.flatnonzero(below & by_answered)
     is_inside = same_host(spans, callee, parent[callee])
     callee = callee[~is_inside]
     return parent[callee], callee
@@ -302,7 +310,9 @@ def _movable(spans: EncodedSpans, parent: NDArray) -> NDArray:
     answered = closed & ~spans.failed
     has_parent = parent >= 0
     served = spans.server & closed & has_parent
-    child = np.flatnonzero(served & answered[parent])
+    by_answered = answered[parent]
+    child = np.flatnonzero(served & by_answered)
     host, _ = host_labels(spans)
-    movable[child] = host[child] != host[parent[child]]
+    host_above = host[parent]
+    movable[child] = host[child] != host_above[child]
     return movable
