@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 import pandas as pd
 import pytest
 
+import aiops_lab as lab
+from aiops_lab.explain.reference import Reference
 from tests.support.lines import SECOND, Drawing, first_suspect
 from tests.support.made import MS
 
 Recording = Callable[..., pd.DataFrame]
 
 
-def pair(draw: Recording, usual: dict, now: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return usual requests, and fewer others that differ from them by `now`."""
-    return draw(1, 300, **usual), draw(2, 150, **usual | now)
+def pair(draw: Recording, usual: dict, now: dict) -> tuple[Reference, pd.DataFrame]:
+    """Return what is usual, and requests that differ from that by `now`."""
+    return learned(draw, tuple(usual.items())), draw(2, 150, **usual | now)
+
+
+@cache
+def learned(draw: Recording, usual: tuple[tuple[str, Any], ...]) -> Reference:
+    """Return what is learned from usual requests."""
+    return lab.learn(draw(1, 300, **dict(usual)))
 
 
 # ---- messages

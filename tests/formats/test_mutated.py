@@ -192,7 +192,7 @@ swaps = st.tuples(
 
 
 @pytest.mark.parametrize("form", JSON_FORMATS)
-@bounded(3 * EXAMPLES)
+@bounded(2 * EXAMPLES)
 @given(some=st.lists(swaps, min_size=1, max_size=3), which=st.integers(0, 100))
 def test_changed_values_are_read_or_refused(form, some, which):
     values = documents(form)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 import aiops_lab as lab
+from aiops_lab.explain.reference import Reference
 from tests.support.made import BEGIN, MS
 
 SECOND = 1000 * MS
@@ -50,7 +51,9 @@ class Drawing:
         return lab.to_frame(self._spans)
 
 
-def first_suspect(normal: pd.DataFrame, abnormal: pd.DataFrame) -> tuple[str, str] | None:
+def first_suspect(
+    normal: pd.DataFrame | Reference, abnormal: pd.DataFrame
+) -> tuple[str, str] | None:
     """Return the (service, endpoint) that is suspected first, None if nothing is."""
     suspects = lab.rank_root_causes(normal, abnormal)
     return suspects[0].key if suspects else None
