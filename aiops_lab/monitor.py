@@ -22,21 +22,15 @@ from aiops_lab.diagnosis import LONGEST_REQUEST_NS, History, Rule
 from aiops_lab.endpoints import display_names, split_method
 from aiops_lab.explain.changes import Change, check_change
 from aiops_lab.explain.config import RcaConfig
-from aiops_lab.health import (
-    FORECAST_EVERY_S,
-    health_of,
-    latency_forecast,
-    served_by_endpoint,
-    timeline_of,
-)
+from aiops_lab.health import FORECAST_EVERY_S
 from aiops_lab.learned import LEARNED_TABLES, learned_to_record, take_learned
 from aiops_lab.logs import get_logger
 from aiops_lab.numerics import to_timestamp, to_utc, unix_ns
 from aiops_lab.pipeline import Pipeline, floor_to
+from aiops_lab.recent_traffic import RecentTraffic
 from aiops_lab.shared_state import SharedState
 from aiops_lab.spans import Key
-from aiops_lab.traces.encode import EncodedSpans, encode
-from aiops_lab.traces.graph import service_graph
+from aiops_lab.traces.encode import EncodedSpans
 from aiops_lab.user_code import UserCode
 from aiops_lab.watched_spans import Unwritten, WatchedSpans
 
@@ -48,8 +42,6 @@ _log = get_logger(__name__)
 _MOST_CLOCK_CHANGES = 20
 
 Forecasts = tuple[pd.Timestamp, dict[Key, dict[str, Any] | None]]  # as of a moment
-
-_METRICS_S = 300.0  # what /aiops/metrics looks back on
 
 
 class ClockChange(NamedTuple):
@@ -101,6 +93,7 @@ class Monitor:
     _serial: int  # of the state that the store has
     _judged_by: list[Any]  # the monitor that wrote it
     _spans: WatchedSpans
+    _recent: RecentTraffic
 
     def __init__(
         self,
@@ -239,12 +232,7 @@ class Monitor:
         """Return the spans of some time as integers, those still open at its end among them."""
         until = to_timestamp(until_ns + LONGEST_REQUEST_NS)
         frame = self._spans.between(to_timestamp(since_ns), until)
-        return self._encode(frame)
-
-    def _encode(self, frame: pd.DataFrame) -> EncodedSpans:
-        """Return spans as integers, with the names that the pipeline has."""
-        pipeline = self._pipeline
-        return encode(frame, methods=pipeline.methods, addresses=pipeline.addresses)
+        return self._pipeline.encode(frame)
 
     def _explain(self, incident: Incident, history: History) -> None:
         """Find the cause of an incident, unless it was looked at as of the same moment before."""
@@ -392,15 +380,11 @@ class Monitor:
         """Return the same by (service, endpoint), without the method."""
         self._unwritten.write()
         with self._lock:
-            groups, _ = self._served(now)
+            recent = self._recent
             moment = to_utc(now)
-            usual_ms = partial(self._pipeline.usual_ms, hour=moment.hour)
+            served = recent.served(now)
             seen = last_anomalies(self.incidents())
-            found = {}
-            for key, rows in groups:
-                found[key] = health_of(rows, usual_ms(key), moment, seen.get(key))
-                ahead = latency_forecast(rows, usual_ms(key), self.sensitivity.ratio)
-                found[key]["forecast"] = ahead
+            found = recent.metrics(served, seen, moment)
             self._forecasts = moment, {key: row["forecast"] for key, row in found.items()}
             return found
 
@@ -422,14 +406,7 @@ class Monitor:
         """
         self._unwritten.write()
         with self._lock:
-            groups, names = self._served(now)
-            return {names[key]: timeline_of(rows, every_s) for key, rows in groups}
-
-    def _served(self, now: pd.Timestamp) -> tuple[Any, dict[Key, str]]:
-        """Return the recent served requests by endpoint, and how the endpoints are shown."""
-        recent = self._spans.last(_METRICS_S, now)
-        groups = served_by_endpoint(recent, self._encode(recent))
-        return groups, display_names(groups.groups)
+            return self._recent.timeline(now, every_s)
 
     def method_of(self, key: Key) -> str | None:
         """Return the method of an endpoint (service, name), None where it is not known.
@@ -442,7 +419,7 @@ class Monitor:
         """Return the service graph of the last five minutes."""
         self._unwritten.write()
         with self._lock:
-            return service_graph(self._spans.last(_METRICS_S, now))
+            return self._recent.graph(now)
 
     # ---- what the store keeps
 
@@ -518,6 +495,7 @@ class Monitor:
         self._serial = state.get("serial", 0)
         self._judged_by = state.get("by", self._shared.identity)
         self._spans = WatchedSpans(self.store, state)
+        self._recent = RecentTraffic(self._spans, p)
         changes = state.get("clock_changes", [])
         self.clock_changes = [ClockChange(*map(to_timestamp, change)) for change in changes]
         p.manager.merged |= self._merged

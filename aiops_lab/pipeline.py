@@ -34,7 +34,7 @@ from aiops_lab.explain.config import RcaConfig
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.results import Anomaly, Verdict
 from aiops_lab.spans import Key
-from aiops_lab.traces.encode import NEVER
+from aiops_lab.traces.encode import NEVER, EncodedSpans, encode
 from aiops_lab.user_code import UserCode
 
 _MOST_WINDOWS = 10_000  # that are judged in one piece
@@ -98,6 +98,10 @@ class Pipeline:
         """Take incidents that are known already in place of those so far."""
         self.manager.incidents.clear()
         self.manager.incidents |= {incident.id: incident for incident in incidents}
+
+    def encode(self, frame: pd.DataFrame) -> EncodedSpans:
+        """Return spans as integers, with the names that are known."""
+        return encode(frame, methods=self.methods, addresses=self.addresses)
 
     @property
     def window_ns(self) -> int:

@@ -41,6 +41,7 @@ WINGS = (
     "shared_state",
     "watched_spans",
     "health",
+    "recent_traffic",
     "monitor",
     "replaying",
     "scale",
