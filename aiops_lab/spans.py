@@ -213,7 +213,8 @@ def _statuses(values: Sequence[int | None]) -> NDArray | pd.arrays.IntegerArray:
     _check_types("status", values, (Integral, NoneType), "must be a whole number or None")
     if None not in values:
         return _integers("status", values)  # type: ignore[arg-type]
-    known = _integers("status", [value or 0 for value in values])
+    with_zeros = [value or 0 for value in values]
+    known = _integers("status", with_zeros)
     missing = np.array([value is None for value in values])
     return pd.arrays.IntegerArray(known, missing)
 
@@ -222,9 +223,11 @@ def _check_types(name: str, values: Sequence[Any], right: tuple[type, ...], rule
     """Raise `FieldError` with the first value that is none of the classes; booleans are none."""
     found = set(map(type, values))
     wrong = {kind for kind in found if kind is bool or not issubclass(kind, right)}
-    if wrong:
-        first = next(value for value in values if type(value) in wrong)
-        raise FieldError(name, rule, first)
+    if not wrong:
+        return
+    for value in values:
+        if type(value) in wrong:
+            raise FieldError(name, rule, value)
 
 
 def _text_column(name: str, values: Sequence[Any], rows: pd.Index) -> pd.Series:
@@ -347,7 +350,8 @@ def _check_is_text(column: pd.Series) -> bool:
     is_category = isinstance(dtype, pd.CategoricalDtype)
     is_object = types.is_object_dtype(dtype)
     texts = pd.Series(column.cat.categories) if is_category else column
-    none_first = is_object and column[:_FIRST].isna().all()
+    first = column[:_FIRST]
+    none_first = is_object and first.isna().all()
     if none_first and types.infer_dtype(column, skipna=True) == "empty":
         return False
     found = _types_of_unicode(texts)
@@ -362,7 +366,8 @@ def _check_is_text(column: pd.Series) -> bool:
         raise ValueError(f"column {column.name!r} {rule}, got {dtype}")
     objects = column.astype(object)
     is_text = objects.map(lambda value: isinstance(value, str)).astype(bool)
-    _refuse(objects, objects.notna() & ~is_text, rule)
+    is_other = objects.notna() & ~is_text
+    _refuse(objects, is_other, rule)
     return False
 
 

@@ -131,7 +131,8 @@ class Comparison(AttributedTraces):
         requests = self.costs.requests
         limit = limit_ms.reindex(requests["entry"]).to_numpy()  # NaN: nothing is usual of it
         is_known = ~np.isnan(limit)
-        slow = requests["ns"] / 1e6 > limit
+        ms = requests["ns"] / 1e6
+        slow = ms > limit
         is_bad = requests["failed"] | slow
         return requests[is_bad & is_known]
 
@@ -240,7 +241,8 @@ def _ledger(comparison: Comparison) -> Ledger:
     usual_ms = np.maximum(entries["usual_ms"].to_numpy(), config.min_usual_ms)
     weight = entries["weight"].to_numpy()
     at = np.searchsorted(entries.index, rows.entry)
-    in_requests = np.where(rows.is_time, 1 / usual_ms[at], config.failure_weight)
+    of_a_ms = 1 / usual_ms[at]
+    in_requests = np.where(rows.is_time, of_a_ms, config.failure_weight)
     in_requests *= weight[at]
     names = comparison.display_names[entries.index]
     entries = entries.set_axis(names).rename_axis("entry")
@@ -285,7 +287,8 @@ def _excess(comparison: Comparison, entries: pd.DataFrame) -> LedgerRows:
     now_var[group_now] = now.var
     n_usual, n_now = entries[["n_usual", "n_now"]].reindex(entry).to_numpy().T
     var = np.maximum(now_var, usual_var)  # a few requests show too little of their scatter
-    se = np.sqrt(var / n_now + usual_var / n_usual)
+    variance = var / n_now + usual_var / n_usual
+    se = np.sqrt(variance)
     share = np.where(is_time, 0.0, usual_mean)
     se_failures = _se_of_failures(share, n_usual, n_now, config)
     accounts = comparison.costs.accounts
@@ -319,7 +322,8 @@ def _se_of_failures(share: NDArray, n_usual: NDArray, n_now: NDArray, config: Rc
     usual = (share * n_usual + 1) / (n_usual + 2)
     # a request may fail at one place more than once
     variance = usual * np.maximum(1 - usual, config.min_success_share)
-    sd = np.sqrt(variance * (1 / n_now + 1 / n_usual))
+    in_both = 1 / n_now + 1 / n_usual
+    sd = np.sqrt(variance * in_both)
     skewness = (z**2 - 1) / 6
     return sd + (skewness + 0.5) / z / n_now
 
@@ -332,7 +336,8 @@ def _named(rows: LedgerRows, in_requests: NDArray, comparison: Comparison) -> pd
     names = comparison.display_names
     entry = names[rows.entry]
     account = account_labels(rows.caller, rows.endpoint, rows.is_time, names)
-    by_name = list(zip(~rows.is_time, rows.masked, entry, account, strict=True))
+    is_failures = ~rows.is_time
+    by_name = list(zip(is_failures, rows.masked, entry, account, strict=True))
     order = sorted(range(len(by_name)), key=by_name.__getitem__)
     unit = np.where(rows.is_time, "ms", "failures")
     columns = {

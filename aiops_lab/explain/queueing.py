@@ -116,9 +116,10 @@ def _least_growth(usual_hold: float, wait: NDArray, config: RcaConfig) -> float:
     """Return from which growth (ns) of the time that a request keeps a worker a service is
     contended: close to the limit of what it carries, a little more makes a long queue.
     """
-    queues = wait.mean() > config.contention_ratio * usual_hold
-    ratio = config.degraded_ratio if queues else config.contention_ratio - 1
-    return ratio * usual_hold
+    long_wait = config.contention_ratio * usual_hold
+    if wait.mean() > long_wait:
+        return config.degraded_ratio * usual_hold
+    return (config.contention_ratio - 1) * usual_hold
 
 
 def _more_work(now: pd.DataFrame, usual_own: pd.Series) -> pd.Series:
@@ -162,13 +163,16 @@ def _by_attempts(needless: pd.Series, now: pd.DataFrame) -> pd.Series:
     weight = times_each.reindex(needless.index, fill_value=1.0)
     weighted = needless * weight
     whole = weighted.sum()
-    return weighted * (needless.sum() / whole) if whole > 0 else needless
+    if whole <= 0:
+        return needless
+    return weighted * (needless.sum() / whole)
 
 
 def _needless(requests: pd.DataFrame, usual_ns: pd.Series, why: str) -> pd.Series:
     """Return the same of some requests; ``usual_ns``: how long one of each account takes."""
-    is_needed = requests[[EXTRA, REPEATED]].eq(NEEDED)
-    needed = is_needed.all(axis=1).sum()
+    is_extra = requests[EXTRA] != NEEDED
+    is_repeated = requests[REPEATED] != NEEDED
+    needed = len(requests) - (is_extra | is_repeated).sum()
     needless = requests[requests[why] != NEEDED]
     ns = needless["account"].map(usual_ns)
     by_reason = ns.groupby(needless[why])
@@ -177,8 +181,9 @@ def _needless(requests: pd.DataFrame, usual_ns: pd.Series, why: str) -> pd.Serie
 
 def _only_waits(now: pd.DataFrame, usual_own: pd.Series, config: RcaConfig) -> pd.Series:
     """Return of which endpoints the requests work, beside their wait, about as long as usual."""
-    answered = now[~now["failed"]].groupby("account")
-    means = answered[["wait", "work"]].mean()
+    answered = now[~now["failed"]]
+    by_account = answered.groupby("account")
+    means = by_account[["wait", "work"]].mean()
     means = means.reindex(usual_own.index, fill_value=0.0)
     wait = means["wait"]
     longer = config.wait_only_ratio * usual_own
@@ -226,7 +231,8 @@ def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests 
     """Return the requests of a service, None if it has none."""
     every = traces.spans
     codes = [code for code, name in enumerate(every.services) if name == service]
-    served = every.server & np.isin(every.service, codes)
+    is_of_service = np.isin(every.service, codes)
+    served = every.server & is_of_service
     if not served.any():
         return None
     gap = _gap(every, served)
@@ -262,12 +268,12 @@ def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests 
     # a call of itself waits in the same queue
     endpoint = costs.accounts.endpoint
     own_endpoints = endpoint[each["account"]]
-    outside = ~np.isin(endpoint[away.index], own_endpoints)
+    is_own = np.isin(endpoint[away.index], own_endpoints)
     # of many calls made at once only the server tells which came first
     has_extra = (each[EXTRA] != NEEDED).any()
     came = trees.start[served] if has_extra else start
     order = np.argsort(came, kind="stable")
-    return ServiceRequests(each.iloc[order], away[outside])
+    return ServiceRequests(each.iloc[order], away[~is_own])
 
 
 def _needless_by(traces: AttributedTraces) -> tuple[NDArray, NDArray]:

@@ -150,10 +150,12 @@ def _support(comparison: Comparison) -> Counter[Key]:
     costs = comparison.costs
     failures = costs.failures
     bad = comparison.bad.index
-    failed = ~failures.masked & np.isin(failures.root, bad)
+    is_bad = np.isin(failures.root, bad)
+    failed = ~failures.masked & is_bad
     not_failed = np.setdiff1d(bad, failures.root[failed])
     slow = np.isin(costs.time.root, not_failed)
-    account = np.append(failures.account[failed], _largest_excess(comparison, slow))
+    account_of_slow = _largest_excess(comparison, slow)
+    account = np.append(failures.account[failed], account_of_slow)
     keys = comparison.spans.keys
     codes = costs.accounts.attributed_to[account]
     return Counter(keys[code] for code in codes)
@@ -165,9 +167,12 @@ def _largest_excess(comparison: Comparison, which: NDArray) -> NDArray:
     usual = comparison.reference.cost_by_account
     size = len(comparison.spans.keys), comparison.costs.accounts.caller.size
     is_time = usual.is_time
+    entry = usual.entry[is_time]
+    account = usual.account[is_time]
     usual_ms = np.zeros(size)
-    usual_ms[usual.entry[is_time], usual.account[is_time]] = usual.mean[is_time]
-    excess = time.cost / 1e6 - usual_ms[time.entry, time.account]
+    usual_ms[entry, account] = usual.mean[is_time]
+    ms = time.cost / 1e6
+    excess = ms - usual_ms[time.entry, time.account]
     columns = {"root": time.root, "excess": excess, "account": time.account}
     rising = pd.DataFrame(columns)[which]
     rising = rising.sort_values(["root", "excess", "account"])

@@ -27,7 +27,8 @@ def build_verdict(comparison: Comparison, suspects: list[Suspect]) -> Verdict:
     rows = comparison.ledger.rows.to_dict("records")
     affected = _affected(suspects, comparison, endpoints)
     requests = comparison.costs.requests
-    trace_id = comparison.spans.texts("trace_id", requests.index.to_numpy())
+    at = requests.index.to_numpy()
+    trace_id = comparison.spans.texts("trace_id", at)
     requests = requests.assign(trace_id=trace_id)
     bad = requests.loc[comparison.bad.index]
     traces = bad["trace_id"].unique()
@@ -63,9 +64,10 @@ class Served(NamedTuple):
 
 def _served(costs: CostTable, codes: NDArray) -> Served:
     table = costs.endpoints.reindex(codes)
-    counted = {name: np.nan_to_num(table[name].to_numpy()) for name in Served._fields}
-    counted["var"] = table["var"].to_numpy()
-    return Served(**counted)
+    columns = {name: table[name].to_numpy() for name in Served._fields}
+    variance = columns.pop("var")
+    counted = {name: np.nan_to_num(column) for name, column in columns.items()}
+    return Served(var=variance, **counted)
 
 
 def _endpoints(comparison: Comparison) -> pd.DataFrame:
@@ -112,10 +114,11 @@ def _degraded(usual: Served, now: Served, config: RcaConfig) -> NDArray:
     """Return which endpoints are slower, or fail more often, than chance and size explain, or have
     unanswered requests.
     """
-    answers = (usual.n > 0) & (now.n > 0)
+    answered = usual.n > 0
+    answers = now.n > 0
     slower = _is_slower(usual, now, config)
     fails_more = _fails_more(usual, now, config)
-    worse = answers & (slower | fails_more)
+    worse = answered & answers & (slower | fails_more)
     hangs = now.unanswered >= config.min_unanswered
     return worse | hangs
 
@@ -129,7 +132,8 @@ def _is_slower(usual: Served, now: Served, config: RcaConfig) -> NDArray:
     rise = now.ms - usual.ms
     usual_variance = usual.var / np.maximum(usual.n, 1)
     variance_now = now.var / np.maximum(now.n, 1)
-    noise = config.n_sigma * np.sqrt(usual_variance + variance_now)
+    variance = usual_variance + variance_now
+    noise = config.n_sigma * np.sqrt(variance)
     least = np.maximum(config.degraded_ratio * usual.ms, config.degraded_ms)
     enough = now.n >= config.min_requests
     return (rise > noise) & (rise > least) & enough
@@ -143,7 +147,8 @@ def _fails_more(usual: Served, now: Served, config: RcaConfig) -> NDArray:
     failed = usual.failed + now.failed
     n = n_usual + n_now
     both = (failed + 1) / (n + 2)
-    variance = both * (1 - both) * (1 / n_usual + 1 / n_now)
+    in_both = 1 / n_usual + 1 / n_now
+    variance = both * (1 - both) * in_both
     noise = config.n_sigma * np.sqrt(variance)
     return (rise > noise) & (rise > config.degraded_share)
 
@@ -156,8 +161,8 @@ def _affected(causes: list[Suspect], comparison: Comparison, endpoints: pd.DataF
         new = callers[key].difference(order)
         order += sorted(new)
     bad = endpoints[endpoints["degraded"]]
-    rows = bad[["service", "route", "endpoint"]].itertuples(index=False)
-    names = {(service, route): name for service, route, name in rows}
+    keys = zip(bad["service"], bad["route"], strict=True)
+    names = dict(zip(keys, bad["endpoint"], strict=True))
     return [names[key] for key in order if key in names]
 
 
@@ -184,7 +189,8 @@ def _samples(cause: Suspect, comparison: Comparison, requests: pd.DataFrame) -> 
     at_cause = _spans_at(cause.key, spans)
     trace = spans.ids.trace[requests.index]
     table = requests.assign(trace=trace)
-    table = table[table["trace"].isin(at_cause)]
+    shows_it = table["trace"].isin(at_cause)
+    table = table[shows_it]
     worst = table.sort_values(["failed", "ns", "trace_id"], ascending=[False, False, True])
     chosen = worst.drop_duplicates("trace")[: comparison.config.max_samples]
     return [
@@ -214,7 +220,8 @@ def _sample(at: int, comparison: Comparison) -> TableRow:
     spans = comparison.spans
     trace = spans.ids.trace
     names = comparison.display_names
-    requests = spans.server & (trace == trace[at])
+    is_same = trace == trace[at]
+    requests = spans.server & is_same
     chain = names[spans.node[requests]]
     return {
         "root_endpoint": names[spans.node[at]],
@@ -228,9 +235,9 @@ def _kind_of(at: int, spans: EncodedSpans) -> str:
     """Return how a span went wrong: "timeout", "error" or "slow"."""
     parent = spans.ids.parent[at]
     is_open = spans.end[at] == NEVER
-    unanswered = is_open or spans.status[at] == 0
-    given_up = parent >= 0 and spans.status[parent] == 0
-    if unanswered or given_up:
+    if is_open or spans.status[at] == 0:
+        return "timeout"
+    if parent >= 0 and spans.status[parent] == 0:  # who called has given up
         return "timeout"
     return "error" if spans.failed[at] else "slow"
 
@@ -244,7 +251,8 @@ def _steps(
     suspects: list[Suspect],
     affected: list[str],
 ) -> list[Step]:
-    n_usual = int(comparison.reference.cost_by_entry["n"].sum())
+    usual = comparison.reference.cost_by_entry
+    n_usual = int(usual["n"].sum())
     entries = comparison.ledger.entries.to_dict("records")
     compared = (
         f"{len(comparison.costs.requests)} requests of the incident were compared with "
@@ -280,7 +288,8 @@ def _last_step(suspects: list[Suspect], affected: list[str]) -> Step:
         f"{first.name} is the root cause: {_reason(first)}. Confidence: {first.confidence:.0%}. "
         f"Affected: {', '.join(affected) or 'none'}."
     )
-    return Step("4. Verdict", text, list(map(_suspect_row, suspects)))
+    rows = [_suspect_row(suspect) for suspect in suspects]
+    return Step("4. Verdict", text, rows)
 
 
 def _suspect_row(suspect: Suspect) -> TableRow:

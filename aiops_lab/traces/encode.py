@@ -112,7 +112,8 @@ class EncodedSpans:
         A message is consumed on its own, long after the request that sent it may have ended.
         """
         consumes = self.server & self.queued
-        parent = np.where(consumes, -1, self.ids.parent)
+        recorded = self.ids.parent
+        parent = np.where(consumes, -1, recorded)
         itself = np.arange(parent.size)
         top = np.where(parent >= 0, parent, itself)
         for _ in range(parent.size.bit_length()):  # each step doubles the height; a cycle ends, too

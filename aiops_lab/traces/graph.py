@@ -60,7 +60,8 @@ def _nodes(spans: EncodedSpans, calls: pd.DataFrame, by: str) -> tuple[NDArray, 
     names = display_names([spans.keys[node] for node in nodes])
     services = [service for service, _ in names]
     shown = services if by == "service" else [*names.values()]
-    labels, which = np.unique(np.array(shown, dtype=object), return_inverse=True)
+    every = np.array(shown, dtype=object)
+    labels, which = np.unique(every, return_inverse=True)
     code = np.zeros(size, dtype=np.int64)
     code[nodes] = which
     return labels, code
@@ -86,7 +87,8 @@ def _per_pair(calls: pd.DataFrame) -> pd.DataFrame:
     callee = calls["callee"].to_numpy()
     largest = max(caller.max(initial=0), callee.max(initial=0))
     nodes = largest + 1
-    pair, distinct = pd.factorize(caller * nodes + callee, sort=True)
+    code = caller * nodes + callee
+    pair, distinct = pd.factorize(code, sort=True)
     size = distinct.size
     duration_ms = calls["duration_ms"].to_numpy()
     has_ended = ~np.isnan(duration_ms)
@@ -160,13 +162,14 @@ def calls_of(spans: EncodedSpans) -> pd.DataFrame:
 def _seen_from(spans: EncodedSpans, above: NDArray) -> tuple[NDArray, NDArray]:
     """Return the positions of the calls, and of the spans that show how the caller saw them."""
     through = np.where(spans.server, spans.parent, -1)
-    is_call = spans.client[through]
-    through[~is_call] = -1
+    is_client = spans.client[through]
+    through[~is_client] = -1
     answered = np.zeros(through.size, dtype=bool)
     answered[through[through >= 0]] = True
     lost = spans.client & ~answered & spans.has_peer
+    is_call = spans.server | lost
     has_caller = above >= 0
-    row = np.flatnonzero((spans.server | lost) & has_caller)
+    row = np.flatnonzero(is_call & has_caller)
     seen = through[row]
     itself = seen < 0
     seen[itself] = row[itself]

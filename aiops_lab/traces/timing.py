@@ -190,8 +190,9 @@ def parents_in_time(spans: EncodedSpans, timing: Timing) -> NDArray:
     child = pairs.child
     alone = _of(timing.left, pairs)
     served = spans.server[child]
+    is_cut = _of(timing.cut, pairs)
     cut = np.zeros(parent.size, dtype=bool)
-    cut[child[_of(timing.cut, pairs)]] = True
+    cut[child[is_cut]] = True
     hidden = np.zeros(parent.size, dtype=bool)
     calls = _of(timing.hidden, pairs)
     hidden[pairs.parent[calls & served]] = True
