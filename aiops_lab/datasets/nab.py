@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def read_nab(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
-    """Return a case for each file; none is left out, and there are no `logs`."""
+    """Return a case for each file, and by name those of categories that are not there; there are no
+    `logs`.
+    """
     data = directory / "data"
     path = directory / "labels/combined_windows.json"
     if not data.is_dir() and not path.parent.is_dir():
@@ -25,8 +27,12 @@ def read_nab(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
     if not isinstance(labels, dict):
         raise wrong(path, "must be an object {file: windows}")
     files = {file.relative_to(data).as_posix() for file in data.glob("*/*.csv")}
+    left_out: list[str] = []
     for name in sorted(labels.keys() - files):
-        raise wrong(path, f"labels {name}, which is not in data/")
+        category = name.partition("/")[0]
+        if (data / category).is_dir():
+            raise wrong(path, f"labels {name}, which is not in data/")
+        left_out.append(name)
     for name in sorted(files - labels.keys()):
         raise wrong(path, f"lacks data/{name}")
     cases: list[Case] = []
@@ -35,7 +41,7 @@ def read_nab(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
         times, values = _series(data / name)
         windows = _windows(path, name, labels[name], times)
         cases.append(SeriesCase(name, group, windows, values, times))
-    return cases, []
+    return cases, left_out
 
 
 def _series(path: Path) -> tuple[pd.DatetimeIndex, np.ndarray]:

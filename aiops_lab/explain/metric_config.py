@@ -44,10 +44,11 @@ class MetricsConfig:
         And only where the cosine between the two excesses over the intervals is at least this.
         Default 0.9. Lower: more calls are assumed. Above 1: none.
     max_call_ratio : float
-        Where mean latencies are estimated from quantiles: how many times the excess that a callee
-        measures its callers may have waited for it. Default 2: quantiles hide the slowest requests,
-        and the callee does not see the network, the connection and retries. Higher: callers are
-        excused more. 1: an excess is passed on as the callee measures it, as exact means are.
+        How many times the excess that a callee measures its callers may have waited for it. Default
+        2: quantiles hide the slowest requests, and the callee does not see the network, the
+        connection and retries. Higher: callers are excused more. 1: an excess is passed on as the
+        callee measures it. Where only means and requests are measured an excess is always passed
+        on as it is measured: no other evidence would speak for the caller.
     min_served : float
         Served requests above this part of the expected ones are no fall; below it, the expected
         ones are priced. Default 0.8: traffic has its ups and downs. Lower: a choking node is
@@ -55,6 +56,11 @@ class MetricsConfig:
     failure_cost : float
         What a failed request costs in usual requests, where latency and failures are added up.
         Default 10. Higher: failures decide.
+    explained_power : float
+        The power of the part of all that is slow or fails that a node explains, by which its score
+        is multiplied. Default 0.3: of two nodes that are about as unusual the one whose callers are
+        all that is slow comes first. Where hosts are given it is 1. Higher: a node that is slow
+        beside others ranks lower. 0: what it explains counts nothing.
     relative_noise : float
         The least scale of a metric's deviation, as a share of its level, or of the level that this
         metric has at the other nodes. Default 0.1: a metric that stood still still has some noise.
@@ -81,6 +87,7 @@ class MetricsConfig:
     max_call_ratio: float = 2.0
     min_served: float = 0.8
     failure_cost: float = 10.0
+    explained_power: float = 0.3
     relative_noise: float = 0.1
     min_deviation: float = 3.0
 

@@ -81,7 +81,7 @@ def account(
     target: int | None,
     *,
     is_latency: bool,
-    is_estimated: bool,
+    waits_longer: bool,
     config: MetricsConfig,
 ) -> pd.DataFrame:
     """Return the ledger: a row a node with usual, now (cost of a request), requests, due, excess,
@@ -91,12 +91,12 @@ def account(
     ----------
     target : int or None
         The node that alarms: where an excess may leave the graph. None: nodes without callers.
-    is_latency, is_estimated : bool
-        The cost is a latency; and its means are estimated from quantiles.
+    is_latency, waits_longer : bool
+        The cost is a latency; and callers may wait longer than their callee measures.
     """
     typical = pd.DataFrame(usual.cost).median().to_numpy()
     level = pd.DataFrame(usual.requests).median().to_numpy()
-    call_ratio = config.max_call_ratio if is_estimated else 1.0
+    call_ratio = config.max_call_ratio if waits_longer else 1.0
     rule = SharingRule(call_ratio, config.min_served)
     interval = Window(1, 0, True)
     costs = _costs(now, typical, level, graph, window, rule)

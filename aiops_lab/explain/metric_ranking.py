@@ -150,6 +150,9 @@ def by_both(
         table["score"] = both / 2
     explained = explained_parts(unusual, now, calls, hosts)
     table["explained"] = explained.reindex(table.index, fill_value=1.0)
+    # a host explains what no one of its nodes does
+    power = 1.0 if hosts else config.explained_power
+    table["score"] *= table["explained"] ** power
     table["share"] = _share(table["score"])
     table["confidence"] = confidence(
         table["unusual"],

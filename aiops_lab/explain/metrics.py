@@ -71,9 +71,9 @@ def rank_from_metrics(
     before the alarm where that is higher and `normal` is from another time, since levels drift. The
     excess of a node is the sum of (cost - reference) x the requests that were due: those served, or
     as many as before where a choking node serves far fewer. Its own excess is that less the excess
-    of its callees, each shared among its callers by traffic; of an estimated latency the callers
-    may have waited up to twice as long as the callee measures. What exceeds the noise of normal
-    windows counts.
+    of its callees, each shared among its callers by traffic; where latencies are quantiles, or
+    resources are measured too, the callers may have waited up to twice as long as the callee
+    measures. What exceeds the noise of normal windows counts.
 
     Calls may be missing from `calls`: an excess that appears at no known caller must have appeared
     at an unknown one. That is taken to be the node with the largest own excess whose course is
@@ -86,7 +86,8 @@ def rank_from_metrics(
     nodes of the graph have measured costs, the deviations decide alone. Else a node's score is the
     mean of its share of the excess beyond the noise and of its deviation as a part of the largest
     one; what a node owes to a callee that measures no requests is divided by how unusual the
-    resources of the two are.
+    resources of the two are. The score is multiplied by a power of the part of all that is slow or
+    fails that the node explains (`metric_origins`).
 
     Assumes that callers wait for their callees, and one fault at a time. A node whose cost changed
     only because its mix of requests did looks like a fault.
@@ -162,13 +163,22 @@ def rank_from_metrics(
     _check_target(now, alarm)
     window = _window(usual, now, alarm)
     hosts = _checked_hosts(placed)
+    is_exact = _is_exact(now)
     pairs: list[tuple[str, str]] = []
     ledgers: list[MetricLedger] = []
     if calls is not None:
         pairs = checked_calls(calls)
-        ledgers = _ledgers(usual, now, pairs, alarm, window, config)
-    is_ledger_alone = alarm is not None and not hosts and _is_exact(now)
-    if ledgers and is_ledger_alone:
+        ledgers = _ledgers(
+            usual,
+            now,
+            pairs,
+            alarm,
+            window,
+            is_exact=is_exact,
+            config=config,
+        )
+    is_alone = is_exact and alarm is not None and not hosts
+    if ledgers and is_alone:
         return by_ledger(ledgers, True, config)
     return by_both(
         ledgers,
@@ -296,9 +306,14 @@ def _ledgers(
     calls: list[tuple[str, str]],
     alarm: Alarm | None,
     window: Window,
+    *,
+    is_exact: bool,
     config: MetricsConfig,
 ) -> list[MetricLedger]:
-    """Return the accounts of the costs that are measured where it matters."""
+    """Return the accounts of the costs that are measured where it matters.
+
+    Where the case `is_exact`, callers wait as long as their callees measure, no longer.
+    """
     wanted = COSTS if alarm is None or alarm.cost is None else (alarm.cost,)
     percent = in_percent(usual, now)
     found = []
@@ -319,7 +334,7 @@ def _ledgers(
             window,
             entry,
             is_latency=is_latency,
-            is_estimated=is_latency and has_estimates(now),
+            waits_longer=is_latency and not is_exact,
             config=config,
         )
         found.append(MetricLedger(metric, table))

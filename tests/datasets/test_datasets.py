@@ -343,6 +343,15 @@ def test_a_label_of_an_absent_file_is_an_error(tmp_path: Path) -> None:
         datasets.load("nab", root)
 
 
+def test_files_of_a_category_that_is_not_there_are_left_out_by_name(tmp_path: Path) -> None:
+    root = public.nab(tmp_path / "n")
+    (root / "data/realX/a.csv").unlink()
+    (root / "data/realX").rmdir()
+    loaded = datasets.load("nab", root)
+    assert [case.name for case in loaded] == ["artificialY/b.csv"]
+    assert loaded.left_out == ("realX/a.csv",)
+
+
 def test_a_file_without_a_label_is_an_error(tmp_path: Path) -> None:
     root = public.nab(tmp_path / "n")
     shutil.copy(root / "data/realX/a.csv", root / "data/realX/c.csv")

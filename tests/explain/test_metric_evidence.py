@@ -86,6 +86,17 @@ def test_callers_are_excused_up_to_twice_what_the_callee_measures():
     assert own["front"] > 0.7 * own["cart"]
 
 
+def test_of_means_callers_are_excused_as_much_where_resources_are_measured():
+    def means(frame):
+        kept = frame[[name for name in frame if "p90" not in name]]
+        return kept.rename(columns=lambda name: name.replace("p50latency", "latency_ms"))
+
+    waits = means(slowed("front", by=900.0, frame=slowed("cart", by=500.0)))
+    told = lab.rank_from_metrics(means(NORMAL), waits, CALLS)
+    own = {s.service: s.evidence[0]["own"] for s in told}
+    assert own.get("front", 0) <= 0 < own["cart"]
+
+
 def test_a_callee_without_requests_owns_the_excess_where_its_resources_are_strained():
     strained = slowed("cart", "front")
     assert names(lab.rank_from_metrics(NORMAL, strained, CALLS))[0] == "cart"
@@ -179,6 +190,15 @@ def test_where_much_is_slow_elsewhere_the_first_suspect_is_less_sure_and_says_wh
     assert first.confidence < part < alone.confidence
     assert "what they share, such as a host, may be the cause" in first.caution
     assert alone.caution == ""
+
+
+def test_of_two_that_are_about_as_unusual_the_one_whose_callers_are_slow_comes_first():
+    now = slowed("pay", by=510.0, frame=slowed("front", "cart"))
+    calls = [("front", "cart"), ("pay", "db")]
+    by_default = lab.rank_from_metrics(NORMAL, now, calls)
+    assert names(by_default)[0] == "cart"
+    alone = MetricsConfig(explained_power=0.0)
+    assert names(lab.rank_from_metrics(NORMAL, now, calls, config=alone))[0] == "pay"
 
 
 def test_the_level_of_a_hosts_metric_is_that_of_hosts():
