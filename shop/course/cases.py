@@ -118,7 +118,9 @@ def _first(rule: str, case: LessonCase) -> str:
 
 
 def ticked(
-    named: Mapping[str, Mapping[str, str]], causes: Mapping[str, str], count: bool = True
+    named: Mapping[str, Mapping[str, str]],
+    causes: Mapping[str, str],
+    count: bool = True,
 ) -> pd.DataFrame:
     """Return a table of whom each rule (row) names in each case (column), ticked or crossed.
 
@@ -148,15 +150,20 @@ def failed_request(case: LessonCase, entry: str, which: int = 0) -> pd.DataFrame
     return spans[spans["trace_id"] == trace_id]
 
 
-def accounts(case: LessonCase, entry: str, spans: pd.DataFrame | None = None) -> pd.DataFrame:
+def accounts(
+    case: LessonCase,
+    entry: str,
+    spans: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Return the rows of the ledger of time at an entry, by account, in ms a request.
 
     `spans`: what is compared with the usual; default the whole case.
     """
     compared = case.now if spans is None else spans
     rows = excess_ledger(case.usual, compared).rows
-    is_asked = (rows["entry"] == entry) & (rows["unit"] == "ms")
-    return rows[is_asked].set_index("account")
+    is_at_entry = rows["entry"] == entry
+    is_time = rows["unit"] == "ms"
+    return rows[is_at_entry & is_time].set_index("account")
 
 
 def served_calls(frame: pd.DataFrame) -> pd.DataFrame:

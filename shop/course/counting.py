@@ -103,9 +103,11 @@ def points(report: Report, faults: pd.DataFrame) -> tuple[NDArray, NDArray]:
     """Return for each window of /payment whether a fault was at work, and whether it alarmed."""
     mine = report.windows.query("endpoint == '/payment'")
     begins = mine["window"]
+    ends = mine["end"]
     broken = pd.Series(False, index=mine.index)
     for start, end in zip(faults["start"], faults["end"], strict=True):
-        broken |= (begins < end) & (mine["end"] > start)
+        overlaps = (begins < end) & (ends > start)
+        broken |= overlaps
     alarms = [a.window for a in report.anomalies if a.endpoint == "/payment"]
     alarmed = begins.isin(pd.DatetimeIndex(alarms))
     return broken.to_numpy(), alarmed.to_numpy()
@@ -134,15 +136,26 @@ def scored(
     return pd.DataFrame(rows)
 
 
-COUNTED = ["faults", "incidents", "told", "found", "pages", "missed_minutes", "hours"]
+COUNTED = [
+    "faults",
+    "incidents",
+    "told",
+    "found",
+    "pages",
+    "missed_minutes",
+    "hours",
+]
 
 
-def pooled(tables: Iterable[pd.DataFrame], by: str | list[str] = "at") -> pd.DataFrame:
+def pooled(
+    tables: Iterable[pd.DataFrame],
+    by: str | list[str] = "at",
+) -> pd.DataFrame:
     """Return one row for each value of `by`: what was counted on all recordings is added up, then
     divided.
     """
-    rows = pd.concat([_with_counts(table) for table in tables])
-    groups = rows.groupby(by, as_index=False)
+    counted = [_with_counts(table) for table in tables]
+    groups = pd.concat(counted).groupby(by, as_index=False)
     total = groups[COUNTED].sum()
     incidents = total["incidents"]
     total["precision"] = total["told"] / incidents.where(incidents > 0)
@@ -157,7 +170,10 @@ def _with_counts(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(told=told.fillna(0), found=found)
 
 
-def priced(rows: pd.DataFrame, prices: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
+def priced(
+    rows: pd.DataFrame,
+    prices: Mapping[str, tuple[float, float]],
+) -> pd.DataFrame:
     """Return the rows with what a day costs, a column for each name in `prices`.
 
     `prices` holds what a page and what a missed minute costs.

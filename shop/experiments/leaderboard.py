@@ -377,9 +377,9 @@ def by_size(sizes: pd.DataFrame) -> pd.DataFrame:
     )
     groups = judged.groupby(keys, sort=False)
     table: Any = groups.sum().reset_index()
+    n = table["n"].to_numpy(dtype=float)
     for name in ("right", "wrong", "silent"):
         k = table[name].to_numpy(dtype=float)
-        n = table["n"].to_numpy(dtype=float)
         low, high = wilson(k, n, 1.96)
         table[f"{name}_low"] = low
         table[f"{name}_high"] = high

@@ -54,8 +54,10 @@ def _rate(scenario: Scenario, at: NDArray) -> NDArray:
     """Return the requests per second at these times, in seconds."""
     day = at / 86_400
     phase = 2 * np.pi * (day - 3 / 24)
-    cycle = 1.0 - scenario.daily * np.cos(phase)
+    wave = np.cos(phase)
+    cycle = 1.0 - scenario.daily * wave
     profile = np.array([(0.0, 1.0), *scenario.profile])
-    since, factor = profile.T
+    since, factors = profile.T
     begun = np.searchsorted(since, at, side="right")
-    return scenario.rate * cycle * factor[begun - 1]
+    factor = factors[begun - 1]
+    return scenario.rate * cycle * factor

@@ -40,10 +40,13 @@ def frame_of(records: Records, scenario: Scenario, seed: int) -> pd.DataFrame:
     legend = _Legend(records, scenario, seed)
     n, code, start, end, status, error = records.rows.T
     requests, place = np.unique(n, return_inverse=True)
-    request_key = _request_keys(requests, seed)[place]
+    keys = _request_keys(requests, seed)
+    request_key = keys[place]
     ids = _ids(request_key, legend.keys[code])
-    start_ns = BEGIN_NS + start * 1000 + legend.skew_ns[code]
-    has_arrived = _lost_draws(ids, seed) >= legend.lost_below[code]
+    skew_ns = legend.skew_ns[code]
+    start_ns = BEGIN_NS + start * 1000 + skew_ns
+    lost_below = legend.lost_below[code]
+    has_arrived = _lost_draws(ids, seed) >= lost_below
     order = np.lexsort((ids, start_ns))
     order = order[has_arrived[order]]
     code = code[order]
@@ -100,19 +103,22 @@ class _Legend:
         rows: list[tuple[str, str, str, str | None]] = []
         for node in records.nodes:
             called = node.spot.endpoint
-            caller = node.parent.spot.endpoint.service if node.parent else ""
+            service = called.service
+            route = called.route
+            caller = ""
+            if node.parent is None:
+                parents += [-1, -1]
+            else:
+                parents += [node.code + 1, node.parent.code]
+                caller = node.parent.spot.endpoint.service
             rows += [
-                (called.service, called.route, "server", None),
-                (caller, called.route, "client", called.service),
+                (service, route, "server", None),
+                (caller, route, "client", service),
             ]
             keys += [
                 key(seed, node.name, 0),
                 key(seed, node.name, 1),
             ]
-            if node.parent is None:
-                parents += [-1, -1]
-            else:
-                parents += [node.code + 1, node.parent.code]
         self.keys = np.array(keys, dtype=np.uint64)
         self.parents = np.array(parents, dtype=np.int64)
         texts = np.array(rows, dtype=object).T

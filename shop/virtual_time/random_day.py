@@ -273,7 +273,9 @@ class _Shop:
         """Return a fault of the kind that has waited longest, at a place where it shows."""
         possible = sorted(places)
         called = [place for place in possible if place in self.called]
-        name = self._next(_on_requests(names) if not called else names)
+        if not called:
+            names = _on_requests(names)
+        name = self._next(names)
         kind = DAY_KINDS[name]
         place = self.rng.choice(called if kind.on_calls else possible)
         numbers = {}
@@ -296,9 +298,10 @@ class _Shop:
     def _unlike(self, service: str) -> list[Place]:
         """Return the places of services that neither call this one nor are called by it."""
         places = [endpoint.place for endpoint in self.topology.of(service)]
-        linked = self.topology.above(places) | self.topology.below(places)
-        others = {place[0] for place in linked}
-        return [place for place in self.seen if place[0] not in others]
+        callers = self.topology.above(places)
+        callees = self.topology.below(places)
+        linked = {name for name, _ in callers | callees}
+        return [(name, endpoint) for name, endpoint in self.seen if name not in linked]
 
     def _with_unlike(self) -> list[Place]:
         places = []
@@ -430,9 +433,9 @@ def _starts(seconds: float, lengths: list[float], rng: random.Random) -> list[fl
     if spare < 0:
         raise FieldError("hours", "must leave room for all faults", seconds / 3600)
     waits = sorted(rng.uniform(0, spare) for _ in lengths)
-    at = WARM_UP_S
+    earliest = WARM_UP_S
     starts = []
     for wait, length in zip(waits, lengths, strict=True):
-        starts.append(at + wait)
-        at += length + GAP_S
+        starts.append(earliest + wait)
+        earliest += length + GAP_S
     return starts

@@ -82,6 +82,18 @@ class VirtualFault(Fault):
         raise NotImplementedError(f"a fault of kind {self.kind!r} exists in virtual time only")
 
 
+_LIMITS = {
+    "rate": (0.001, 1e5),
+    "seconds": (0.001, 366 * DAY_S),
+    "daily": (0, 1),
+    "lost": (0, 0.99),
+    "backoff_ms": (0, 60_000),
+    "network_ms": (0, 60_000),
+    "overhead_ms": (0, 60_000),
+}
+"""For each number of a scenario, the lowest and the highest value."""
+
+
 @dataclass(frozen=True)
 class Scenario:
     """A run of the virtual shop, with its true causes.
@@ -159,12 +171,8 @@ class Scenario:
         is_text = isinstance(self.name, str) and self.name.strip()
         if not is_text:
             raise FieldError("name", "must be text", self.name)
-        check_number("rate", self.rate, 0.001, 1e5)
-        check_number("seconds", self.seconds, 0.001, 366 * DAY_S)
-        check_number("daily", self.daily, 0, 1)
-        check_number("lost", self.lost, 0, 0.99)
-        for name in ("backoff_ms", "network_ms", "overhead_ms"):
-            check_number(name, getattr(self, name), 0, 60_000)
+        for name, (low, high) in _LIMITS.items():
+            check_number(name, getattr(self, name), low, high)
         self._check_services()
         self._check_traffic()
         self._check_faults()
@@ -177,22 +185,25 @@ class Scenario:
                 rule = f"must name services among {', '.join(services)}"
                 raise FieldError(name, rule, unknown[0])
         for service, n in self.workers.items():
-            if not isinstance(n, int) or n < 1:
+            is_positive = isinstance(n, int) and n >= 1
+            if not is_positive:
                 rule = "must be a whole number above 0"
                 raise FieldError(f"workers[{service!r}]", rule, n)
         day_ms = DAY_S * 1e3
         for service, ms in self.skew_ms.items():
-            check_number(f"skew_ms[{service!r}]", ms, -day_ms, day_ms)
+            name = f"skew_ms[{service!r}]"
+            check_number(name, ms, -day_ms, day_ms)
         for service, share in self.lost_of.items():
-            check_number(f"lost_of[{service!r}]", share, 0, 0.99)
+            name = f"lost_of[{service!r}]"
+            check_number(name, share, 0, 0.99)
 
     def _check_traffic(self) -> None:
         shares = self.shares
         entries = self.entries
         for name, share in shares.items():
             if name not in entries:
-                rule = f"must name endpoints among {', '.join(entries)}"
-                raise FieldError("mix", rule, name)
+                known = ", ".join(entries)
+                raise FieldError("mix", f"must name endpoints among {known}", name)
             check_number(f"mix[{name!r}]", share, 0, 1e9)
         if not any(shares.values()):
             raise FieldError("mix", "must have a share above 0", dict(shares))
@@ -204,7 +215,8 @@ class Scenario:
 
     def _check_profile(self) -> None:
         seconds = [second for second, _ in self.profile]
-        if seconds != sorted(set(seconds)):
+        in_order = sorted(set(seconds))
+        if seconds != in_order:
             rule = "must have its seconds in rising order"
             raise FieldError("profile", rule, self.profile)
         for n, (second, factor) in enumerate(self.profile):
@@ -295,9 +307,10 @@ class Scenario:
         if not made:
             rule = "must be at an endpoint that calls others"
             raise FieldError(name, rule, _shown(fault.place))
-        if fault.callee is not None and fault.callee not in made:
+        callee = fault.callee
+        if callee is not None and callee not in made:
             rule = f"must be called by it: {_listed(sorted(made))}"
-            raise FieldError(f"{name}.callee", rule, _shown(fault.callee))
+            raise FieldError(f"{name}.callee", rule, _shown(callee))
 
     def _called_by(self, places: Iterable[Place]) -> set[Place]:
         """Return the endpoints that these call themselves."""
@@ -359,7 +372,12 @@ def end_of(fault: Fault, seconds: float) -> float:
     return min(end_s, seconds)
 
 
-def _check_places(name: str, fault: Fault, places: list[Place], known: list[Place]) -> None:
+def _check_places(
+    name: str,
+    fault: Fault,
+    places: list[Place],
+    known: list[Place],
+) -> None:
     """Refuse a fault, or a caller, where there is no endpoint."""
     if fault.endpoint == EVERYWHERE and not isinstance(fault, VirtualFault):
         rule = f"must be one endpoint for a {fault.kind}"
@@ -367,7 +385,8 @@ def _check_places(name: str, fault: Fault, places: list[Place], known: list[Plac
     listed = _listed(known)
     for place in places or [fault.place]:
         if place not in known:
-            raise FieldError(name, f"must be at one of {listed}", _shown(place))
+            rule = f"must be at one of {listed}"
+            raise FieldError(name, rule, _shown(place))
     caller = getattr(fault, "caller", None)
     if caller is not None and caller not in known:
         rule = f"must be one of {listed}"
