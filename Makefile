@@ -14,7 +14,7 @@ WORKERS ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab students test test-lessons test-browser test-claims test-lite test-apps torture check bench peers docs lite clean
+.PHONY: help demo lab students test test-lessons test-browser test-claims test-lite test-apps torture check bench bench-large peers docs lite clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -65,6 +65,9 @@ check: $(VENV)/set-up-test  ## style, format and types, then the tests and what 
 bench: $(VENV)/set-up-bench  ## measure this project and its peers side by side
 	@for file in $(filter-out benchmarks/mutants.py,$(wildcard benchmarks/[a-z]*.py)); do \
 	  echo "== $$file"; $(PY) -m benchmarks.$$(basename $$file .py) || [ $$? -eq 2 ] || exit 1; done  # 2: no data at hand
+
+bench-large: $(VENV)/set-up-bench  ## the benchmarks that take long: 20 million spans on two workers, one of which is killed
+	@$(PY) -m benchmarks.scale --spans 20000000 --without-one-frame
 
 peers: $(VENV)-peers/set-up  ## run this package inside RCAEval's evaluation, and VUS on its scores (their own environment)
 	@PYTHONPATH=. $(VENV)-peers/bin/python -m benchmarks.rcaeval

@@ -21,6 +21,7 @@ PAPERS = (
     "docs/operating.md",
     "docs/reference.md",
     "docs/results.md",
+    "docs/scale.md",
     "docs/troubleshooting.md",
     "docs/preregistration.md",
     "docs/where_it_is_wrong.md",
