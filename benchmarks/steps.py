@@ -1,9 +1,9 @@
 """What does a live monitor take? 1,000 endpoints and 2,000 spans a second: ``python -m
 benchmarks.steps``.
 
-Virtual traffic of some minutes is written into a store, ten seconds at a time, and a monitor takes a
-step after each. The CPU time of the steps, and that of writing the spans, by the virtual time that
-they cover, is the share of a core that a live monitor takes.
+Virtual traffic of some minutes is written into a store, ten seconds at a time, and a monitor takes
+a step after each. The CPU time of the steps, and that of writing the spans, by the virtual time
+that they cover, is the share of a core that a live monitor takes.
 """
 
 from __future__ import annotations
