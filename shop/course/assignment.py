@@ -116,7 +116,6 @@ class Assignment(NamedTuple):
         ValueError
             `affected` holds what is no text.
         """
-        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.seed)
         answer = {
             "seed": self.seed,
             "cause": cause,
@@ -124,9 +123,11 @@ class Assignment(NamedTuple):
             "began": str(began),
             "affected": _endpoint_texts(affected),
         }
+        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.seed)
         path = Path(folder) / f"{name}.json"
+        text = json.dumps(answer, indent=1)
         with replacing(path) as part:
-            part.write_text(json.dumps(answer, indent=1) + "\n", "utf-8")
+            part.write_text(f"{text}\n", "utf-8")
         return path
 
 
@@ -198,7 +199,7 @@ def _scenario(rng: random.Random) -> Scenario:
     place = rng.choice(sorted(calm.reached()))
     fault = _fault(rng, place)
     return Scenario(
-        f"{fault.kind} at {place[0]} {place[1]}",
+        f"{fault.kind} at {' '.join(place)}",
         (place,),
         (fault,),
         topology=topology,
@@ -232,7 +233,13 @@ def _fault(rng: random.Random, place: Place) -> Fault:
 
 
 def _kind(fault: Fault) -> str:
-    seen = {"delay": "slow", "slow": "slow", "error": "errors", "shed": "errors", "hang": "hangs"}
+    seen = {
+        "delay": "slow",
+        "slow": "slow",
+        "error": "errors",
+        "shed": "errors",
+        "hang": "hangs",
+    }
     return seen[fault.kind]
 
 
@@ -265,11 +272,14 @@ def _slow_doubts(
     growth = (now["own_ms"] - usual["own_ms"]).fillna(0.0)
     mine = growth[place]
     found = []
-    if mine < _SLOWER_MS or now["ms"][place] < _SLOWER_RATIO * usual["ms"][place]:
+    least_ms = _SLOWER_RATIO * usual["ms"][place]
+    if mine < _SLOWER_MS or now["ms"][place] < least_ms:
         found.append("the cause is hardly slower")
-    if (growth.drop(place) > OTHERS_SHARE * mine).any():
+    others = growth.drop(place)
+    if (others > OTHERS_SHARE * mine).any():
         found.append("another endpoint is slower by itself")
-    if (effect["failed_with"] & ~effect["failed_without"]).mean() > BY_CHANCE:
+    fails = effect["failed_with"] & ~effect["failed_without"]
+    if fails.mean() > BY_CHANCE:
         found.append("requests fail as well")
     return found
 
@@ -288,8 +298,10 @@ def _means(frame: pd.DataFrame, since_s: float, until_s: float) -> pd.DataFrame:
         failed=frame["status"] >= 500,
         open_or_long=~(frame["duration_ms"] < 5000.0),
     )
-    chosen = table[(at_s >= since_s) & (at_s < until_s) & (frame["kind"] == "server")]
-    return chosen.groupby(["service", "endpoint"], observed=True).agg(
+    is_inside = (at_s >= since_s) & (at_s < until_s)
+    chosen = table[is_inside & (frame["kind"] == "server")]
+    groups = chosen.groupby(["service", "endpoint"], observed=True)
+    return groups.agg(
         requests=("own_ms", "size"),
         ms=("duration_ms", "mean"),
         own_ms=("own_ms", "mean"),

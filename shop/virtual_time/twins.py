@@ -63,7 +63,8 @@ def twin(scenario: Scenario, seed: int = 0, progress: bool | None = None) -> Twi
     with_fault = faulty_run.spans(progress)
     without = calm_run.spans(progress)
     effect = _effect(with_fault, without, scenario, seed)
-    if scenario.faults and not effect["changed"].any():
+    has_effect = effect["changed"].any()
+    if scenario.faults and not has_effect:
         shown = [f"{each.kind} at {each.service} {each.endpoint}" for each in scenario.faults]
         rule = f"must have an effect on some request (seed {seed})"
         raise FieldError("faults", rule, ", ".join(shown))
@@ -85,15 +86,17 @@ def _effect(
     requests = faulty.index.union(calm.index)
     faulty = faulty.reindex(requests)
     calm = calm.reindex(requests)
-    code = calm["code"].fillna(faulty["code"]).to_numpy(dtype=np.int64)
-    start = calm["start"].fillna(faulty["start"]).to_numpy(dtype=np.int64)
+    known = calm.fillna(faulty)  # a request that one of the runs refuses
+    code = known["code"].to_numpy(dtype=np.int64)
+    start = known["start"].to_numpy(dtype=np.int64)
     names = _entry_names(without, scenario)
     run_end = round(scenario.seconds * 1e6)
     is_old = run_end - start >= UNANSWERED_US
     ms_with, failed_with = _outcomes(faulty, start, is_old)
     ms_without, failed_without = _outcomes(calm, start, is_old)
-    answers = ["end", "status"]
-    is_equal = faulty[answers].fillna(REFUSED) == calm[answers].fillna(REFUSED)
+    answers_with = faulty[["end", "status"]].fillna(REFUSED)
+    answers_without = calm[["end", "status"]].fillna(REFUSED)
+    is_equal = answers_with == answers_without
     trace_ids = trace_ids_of(requests.to_numpy(), seed)
     return pd.DataFrame(
         {
@@ -110,7 +113,11 @@ def _effect(
     )
 
 
-def _outcomes(roots: pd.DataFrame, start: NDArray, is_old: NDArray) -> tuple[NDArray, NDArray]:
+def _outcomes(
+    roots: pd.DataFrame,
+    start: NDArray,
+    is_old: NDArray,
+) -> tuple[NDArray, NDArray]:
     """Return how long each request took in ms, NaN where it is open, and whether it failed.
 
     `start` in µs; `is_old`: began so long before the end that without an answer it has failed.
@@ -151,7 +158,11 @@ def _roots(records: Records) -> pd.DataFrame:
 # ---- what the twins show
 
 
-def affected(pair: Twin, since_s: float = 0.0, until_s: float = np.inf) -> list[Place]:
+def affected(
+    pair: Twin,
+    since_s: float = 0.0,
+    until_s: float = np.inf,
+) -> list[Place]:
     """Return the endpoints that the fault truly degraded, sorted by name.
 
     Only requests that began in [since_s, until_s) count, in seconds of the run. An endpoint is
@@ -164,8 +175,9 @@ def affected(pair: Twin, since_s: float = 0.0, until_s: float = np.inf) -> list[
     now = now.reindex(every)
     usual = usual.reindex(every)
     more = now.fillna(usual) - usual.fillna(0.0)
+    more_ms = more["ms"]
     tenth_ms = 0.1 * usual["ms"]
-    is_slower = (more["ms"] > 3.0) & (more["ms"] > tenth_ms)
+    is_slower = (more_ms > 3.0) & (more_ms > tenth_ms)
     fails_more = more["failed"] > 0.02
     hangs_more = more["stuck"] >= 3
     is_worse = is_slower | fails_more | hangs_more
@@ -203,8 +215,9 @@ def _endpoint_means(frame: pd.DataFrame, since_s: float, until_s: float) -> Any:
     is_inside = (start_s >= since_s) & (start_s < until_s)
     is_server = frame["kind"] == "server"
     served = frame[is_inside & is_server]
-    seen_s = start_s + frame["duration_ms"].fillna(0.0) / 1e3
-    age_s = seen_s.max() - start_s[served.index]
+    lasted_s = frame["duration_ms"].fillna(0.0) / 1e3
+    last_seen_s = (start_s + lasted_s).max()
+    age_s = last_seen_s - start_s[served.index]
     is_old = age_s >= UNANSWERED_US / 1e6
     judged = served.assign(
         failed=served["status"] >= 500,
@@ -235,9 +248,11 @@ def as_of(frame: pd.DataFrame, since_s: float, until_s: float) -> pd.DataFrame:
     end_s = start_s + lasts_s
     by_trace = end_s.groupby(frame["trace_id"])
     trace_end_s = by_trace.transform("max")
-    is_chosen = (trace_end_s >= since_s) & (start_s < until_s)
+    has_begun = start_s < until_s
+    goes_on = trace_end_s >= since_s
+    is_chosen = goes_on & has_begun
     found = frame[is_chosen].copy()
-    is_open = (end_s >= until_s)[is_chosen]
+    is_open = end_s[is_chosen] >= until_s
     found.loc[is_open, "duration_ms"] = np.nan
     found.loc[is_open, "status"] = 0
     found.loc[is_open, "error"] = None
@@ -264,6 +279,6 @@ def windows_of(scenario: Scenario, frame: pd.DataFrame) -> tuple[pd.DataFrame, p
 
 def display_name(places: Iterable[Place], scenario: Scenario) -> list[str]:
     """Return the names of endpoints: the route, or "service route" where two services share it."""
-    known = [endpoint.place for endpoint in scenario.topology.endpoints]
-    names = display_names(known)
+    endpoints = scenario.topology.endpoints
+    names = display_names([endpoint.place for endpoint in endpoints])
     return [names[place] for place in places]
