@@ -251,13 +251,13 @@ def test_the_node_with_the_fault_comes_first(node, metric):
 @pytest.mark.parametrize("metric", ["latency", "availability"])
 def test_normal_windows_are_silent(metric):
     fresh = made(405, seed=7)
-    quiet = [silent(ranked(fresh.iloc[k : k + 5], metric)) for k in range(0, 400, 5)]
+    quiet = [silent(ranked(fresh.iloc[k : k + 5], metric)) for k in range(0, 400, 10)]
     assert np.mean(quiet) >= 0.95
 
 
 @pytest.mark.parametrize("level", [0.5, 2.0])
 def test_levels_that_have_drifted_since_are_silent(level):
-    assert np.mean([silent(ranked(made(5, seed, level))) for seed in range(60)]) >= 0.95
+    assert np.mean([silent(ranked(made(5, seed, level))) for seed in range(30)]) >= 0.95
 
 
 @pytest.mark.parametrize("node", NODES)
