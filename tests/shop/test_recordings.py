@@ -326,6 +326,19 @@ def test_the_recordings_are_made_again_span_for_span_in_another_process(tmp_path
     )
 
 
+def test_a_recording_for_other_tools_is_made_again_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MAKE["for_other_tools"].__globals__, "JAEGER", ("two faults",))
+    MAKE["for_other_tools"](tmp_path / "jaeger")
+    for name in ("two_faults.json.gz", "two_faults.json.gz.truth.json"):
+        assert (tmp_path / "jaeger" / name).exists()
+    made, stored = (
+        read_spans(folder / "jaeger" / "two_faults.json.gz") for folder in (tmp_path, DATA)
+    )
+    pd.testing.assert_frame_equal(made, stored, check_exact=True)
+
+
 def test_every_recording_has_its_truth_its_maker_and_its_lines_in_the_readme() -> None:
     there = {path.name for path in DATA.glob("*.csv.gz*")}
     assert there == {
