@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, fields
-from math import log
+from math import exp, log
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,7 +104,7 @@ def error_chance(k: float, n: float, p: float) -> float:
         return 1.0
     ways = log_gamma(n + 1) - log_gamma(k + 1) - log_gamma(n - k + 1)
     log_chance = ways + k * log(p) + (n - k) * log(1 - p)
-    term = np.exp(log_chance)
+    term = exp(log_chance)
     total = 0.0
     while k <= n and term > 1e-15:
         total += term
@@ -169,7 +169,7 @@ def _find_stuck(counts: Counts, w: int, now: NDArray, timeout_s: float, scores: 
         age_s = counts.stuck_age_s[i]
         baseline = now[e]
         score = scores[e]
-        p99_ms = np.exp(baseline["mean"] + P99 * np.sqrt(baseline["var"]))
+        p99_ms = exp(baseline["mean"] + P99 * np.sqrt(baseline["var"]))
         if age_s > max(timeout_s, STUCK_FACTOR * 1e-3 * p99_ms):
             score["stuck"] += 1.0
             score["oldest_s"] = max(score["oldest_s"], age_s)
@@ -226,12 +226,12 @@ def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool)
     gap = mean - usual
     sd = max(np.sqrt(baseline["var"]), b.MIN_SD)
     score["mean"] = mean
-    score["ratio"] = np.exp(gap)
+    score["ratio"] = exp(gap)
     score["z"] = gap / (sd / np.sqrt(n))
     score["ratio_ok"] = _ratio_to_ok(baseline)
-    usual_ms = np.exp(usual)
+    usual_ms = exp(usual)
     by_chance = usual + knobs.z * sd / np.sqrt(n)
-    by_chance_ms = np.exp(min(by_chance, LARGEST_EXPONENT))
+    by_chance_ms = exp(min(by_chance, LARGEST_EXPONENT))
     score["high_ms"] = max(by_chance_ms, knobs.ratio * usual_ms, usual_ms + knobs.min_ms)
     errors = baseline["pool_errors"]
     rate = min(baseline["error_rate"] + knobs.error_margin, LARGEST_RATE)
@@ -258,7 +258,7 @@ def _ratio_to_ok(baseline: Any) -> float:
         slowest = (baseline["pool_total"] - baseline["pool_ok_total"]) / n_errors
     if baseline["pool_ok_n"] > 0:
         slowest = max(slowest, b.pool_ok_mean(baseline))
-    return np.exp(slowest - baseline["slow"])
+    return exp(slowest - baseline["slow"])
 
 
 @compiled_part

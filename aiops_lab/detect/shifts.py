@@ -27,7 +27,7 @@ Four things keep that promise where real traffic is not what the theorem assumes
 
 from __future__ import annotations
 
-from math import log
+from math import exp, log, log1p
 from typing import Any
 
 import numpy as np
@@ -101,8 +101,8 @@ def limit_of(run_length_weeks: float, window_s: float) -> float:
 def shift_size(baseline: Any, knobs: Any) -> float:
     """Return the rise of log milliseconds that is looked for."""
     least_ms = SMALL_MS * knobs.min_ms
-    share = least_ms * np.exp(-baseline["steady"])
-    return max(log(knobs.shift), np.log1p(share))
+    share = least_ms * exp(-baseline["steady"])
+    return max(log(knobs.shift), log1p(share))
 
 
 @compiled_part
