@@ -69,6 +69,8 @@ def _other_suspects(suspects: tuple[Suspect, ...]) -> list[str]:
         return []
     named = ", ".join(suspect.name or suspect.endpoint for suspect in others[:MOST_NAMED])
     share = sum(suspect.share for suspect in others)
+    if round(share, 2) == 0.0:
+        return []
     what = "excess beyond the noise" if suspects[0].by == "excess" else "scores"
     return [f"Against it: {share:.0%} of the {what} belongs to other suspects ({named})."]
 

@@ -202,13 +202,20 @@ def _decoder() -> Callable[[bytes, int], list[ReportedSpan]]:
     if request.mimetype != PROTOBUF:
         rule = f"Content-Type must be {PROTOBUF} or {JSON}"
         raise _RefusalError(415, f"{rule}, got {shorten(request.mimetype)}")
-    if _messages() is None:
-        raise _RefusalError(
-            415,
-            f"Content-Type must be {JSON} here, because opentelemetry-proto is not installed: "
-            'pip install "aiops-lab[formats]"',
-        )
+    hint = protobuf_hint()
+    if hint:
+        raise _RefusalError(415, f"Content-Type must be {JSON} here, because {hint}")
     return _from_protobuf
+
+
+def protobuf_hint() -> str:
+    """Return what to install for protobuf, which SDKs send unless told otherwise; "" where it is.
+
+    An SDK shows the status of a refusal, but not its message.
+    """
+    if _messages() is not None:
+        return ""
+    return 'opentelemetry-proto is not installed: pip install "aiops-lab[formats]"'
 
 
 def _messages() -> Any:

@@ -24,7 +24,7 @@ from aiops_lab.respond.commands import responding, typed_response
 from aiops_lab.show.access import Access, access_at, checked_url, guard, is_loopback
 from aiops_lab.show.api import aiops, json_errors
 from aiops_lab.show.news import tell_until
-from aiops_lab.show.otlp import otlp_receiver
+from aiops_lab.show.otlp import otlp_receiver, protobuf_hint
 from aiops_lab.show.page.views import front_page
 from aiops_lab.show.ports import HOST, check_port
 from aiops_lab.show.prometheus import metrics_page_or_hint
@@ -43,7 +43,10 @@ gone longer."""
 WATCH_POLL_S = 0.1
 """Seconds between two looks of the server at whether it is to stop."""
 
-EMPTY = "No application has written to it yet: open it with SpanStore and instrument()."
+EMPTY = (
+    "No application has written to it yet: open it with SpanStore and instrument(), or let"
+    " OpenTelemetry send traces (--otlp)."
+)
 
 
 def watch(
@@ -108,6 +111,8 @@ def watch(
         stack.enter_context(stepping(step, interval_s, sensitivity.grace_s))
         if otlp:
             _say(f"Traces of OpenTelemetry (OTLP over HTTP): {url}/v1/traces")
+            if hint := protobuf_hint():
+                _say(f"Only JSON is taken, and protobuf answered with 415: {hint}")
         _say(_banner(store, url, interval_s, window_s))
         shown_url = public_url or url
         stack.enter_context(responding(monitor, response, shown_url))
