@@ -15,7 +15,12 @@ from aiops_lab.formats.writing import frame_spans
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "data"
-FILES = [*DATA.glob("*.csv.gz"), *DATA.glob("jaeger/*.json.gz"), *DATA.glob("formats/orders.*")]
+# Of the files in jaeger/ those with a status, an error or a gap that no other recording has.
+JAEGER = [
+    DATA / "jaeger" / f"{name}.json.gz"
+    for name in ("hang", "load_shedding", "lost_spans", "refused", "two_faults")
+]
+FILES = [*DATA.glob("*.csv.gz"), *JAEGER, *DATA.glob("formats/orders.*")]
 RECORDINGS = sorted(str(file.relative_to(DATA)) for file in FILES)
 MOST = 200  # spans of a recording, about: traces from its beginning to its end, faults among them
 IN_MICROSECONDS = ("jaeger", "zipkin")

@@ -19,36 +19,35 @@ def test_the_answers_that_are_tested_are_those_of_all_questions() -> None:
     assert list(ANSWERS) == list(questions())
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_what_is_right_is_right(name: str) -> None:
-    assert [mark(question(name), a).right for a in ANSWERS[name]["right"]] == [True] * len(
-        ANSWERS[name]["right"]
-    )
+def test_what_is_right_is_right() -> None:
+    for name, answers in ANSWERS.items():
+        for answer in answers["right"]:
+            assert mark(question(name), answer).right, (name, answer)
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_each_wrong_answer_shows_its_misconception(name: str) -> None:
-    for wrong in ANSWERS[name].get("wrong", []):
-        for answer in wrong["answers"]:
-            found = mark(question(name), answer)
-            assert not found.right
-            assert found.misconception == wrong["name"], answer
-            assert found.hint
+def test_each_wrong_answer_shows_its_misconception() -> None:
+    for name, answers in ANSWERS.items():
+        for wrong in answers.get("wrong", []):
+            for answer in wrong["answers"]:
+                found = mark(question(name), answer)
+                assert not found.right, (name, answer)
+                assert found.misconception == wrong["name"], (name, answer)
+                assert found.hint, (name, answer)
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_every_wrong_choice_shows_a_misconception(name: str) -> None:
-    asked = question(name)
-    marks = [mark(asked, letter) for letter in asked.lettered]
-    assert all(m.right or m.misconception for m in marks)
-    assert [m.right for m in marks].count(True) == (1 if marks else 0)
+def test_every_wrong_choice_shows_a_misconception() -> None:
+    for name in ANSWERS:
+        asked = question(name)
+        marks = [mark(asked, letter) for letter in asked.lettered]
+        assert all(m.right or m.misconception for m in marks), name
+        assert [m.right for m in marks].count(True) == (1 if marks else 0), name
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_no_digest_stands_for_two_things(name: str) -> None:
-    asked = question(name)
-    digests = [*asked.right, *(d for wrong in asked.wrong for d in wrong.digests)]
-    assert len(digests) == len(set(digests))
+def test_no_digest_stands_for_two_things() -> None:
+    for name in ANSWERS:
+        asked = question(name)
+        digests = [*asked.right, *(d for wrong in asked.wrong for d in wrong.digests)]
+        assert len(digests) == len(set(digests)), name
 
 
 def test_neither_the_file_of_questions_nor_a_lesson_holds_an_answer() -> None:
