@@ -57,7 +57,7 @@ def write_partitions(
         A folder, or an address of fsspec, such as ``s3://bucket/spans``. Made where there is none.
     seconds : float
         What a partition covers, default an hour. Longer ones need more memory on a worker (about
-        500 bytes a span), shorter ones share more windows.
+        a kilobyte a span), shorter ones share more windows.
     late_s : float
         How long the traces of a partition are remembered after its end, default an hour. Raising
         it takes memory, about 150 bytes a trace. What comes later begins a trace of its own.
