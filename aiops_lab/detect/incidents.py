@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from enum import StrEnum
+from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pandas as pd
@@ -375,18 +376,28 @@ def _read(kind: Any, value: Any) -> Any:
     """Return JSON-ready data as what it was: a dataclass, a list or tuple, or a time, by its type
     hint `kind`.
     """
-    if is_dataclass(kind):
-        hints = get_type_hints(kind)
-        fields = {name: _read(hints[name], part) for name, part in value.items()}
-        return kind(**fields)  # type: ignore[operator]
-    container = get_origin(kind)
-    arguments = get_args(kind)
-    if container in (list, tuple):
-        return container(_read(arguments[0], part) for part in value)
-    may_be_time = pd.Timestamp in (kind, *arguments)  # also Timestamp | None
+    fields, container, element, may_be_time = _shape(kind)
+    if fields is not None:
+        return kind(**{name: _read(fields[name], part) for name, part in value.items()})
+    if container is not None:
+        return container(_read(element, part) for part in value)
     if may_be_time and value is not None:
         return to_timestamp(value)
     return value
+
+
+@cache
+def _shape(kind: Any) -> tuple[dict[str, Any] | None, Any, Any, bool]:
+    """Return what a type hint says: of a dataclass the hints of its fields, of a list or tuple
+    which of the two and the hint of its elements, and whether it may be a time.
+
+    It is asked for each value of thousands of incidents, and takes longer than to read one.
+    """
+    fields = get_type_hints(kind) if is_dataclass(kind) else None
+    container = get_origin(kind) if get_origin(kind) in (list, tuple) else None
+    arguments = get_args(kind)
+    element = arguments[0] if container is not None else None
+    return fields, container, element, pd.Timestamp in (kind, *arguments)
 
 
 def _latest(one: pd.Timestamp | None, other: pd.Timestamp | None) -> pd.Timestamp:
