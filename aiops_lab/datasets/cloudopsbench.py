@@ -122,7 +122,7 @@ def _alerts(path: Path) -> _Alerts:
 def _alert(alert: dict[str, Any]) -> _Alerts:
     import pandas as pd
 
-    begin, end = (pd.Timestamp(moment) for moment in alert["time_range"].split(" ~ "))
+    begin, end = map(pd.Timestamp, alert["time_range"].split(" ~ "))
     kinds = tuple(_kinds(alert["evidence"]))
     node = alert.get("entity_name", alert["name"])
     return _Alerts(begin, end, {node: kinds})

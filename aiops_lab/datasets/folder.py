@@ -134,7 +134,7 @@ class _Reader:
     ) -> tuple[pd.Timestamp, pd.Timestamp]:
         rule = "a start and a later end"
         value = row[key]
-        if not isinstance(value, list) or len(value) != 2:
+        if not _is_pair(value):
             raise self._refuse(number, row, key, rule)
         try:
             start, end = map(_moment, value)
@@ -179,8 +179,9 @@ class _Reader:
         frame = self._metrics(str(row["metrics"]))
 
         def cut(key: str) -> pd.DataFrame:
-            low, high = (moment.timestamp() for moment in self._window(number, row, key))
-            is_inside = (low <= frame.index) & (frame.index < high)
+            start, end = self._window(number, row, key)
+            times = frame.index
+            is_inside = (start.timestamp() <= times) & (times < end.timestamp())
             rows = frame[is_inside]
             if rows.empty:
                 raise self._refuse(number, row, key, "a time with rows")
@@ -213,8 +214,7 @@ class _Reader:
         pairs = row.get("calls")
         if pairs is None:
             return None
-        is_list = isinstance(pairs, list)
-        if not is_list or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        if not isinstance(pairs, list) or not all(map(_is_pair, pairs)):
             raise self._refuse(number, row, "calls", "pairs of caller and callee")
         return [(str(caller), str(callee)) for caller, callee in pairs]
 
@@ -240,6 +240,10 @@ class _Reader:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing, which {self.path} names")
         return path
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2
 
 
 def _moment(value: Any) -> pd.Timestamp:

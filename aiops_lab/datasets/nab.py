@@ -64,8 +64,9 @@ def _series(path: Path) -> tuple[pd.DatetimeIndex, np.ndarray]:
     # an hour back is a clock that was set back, as in autumn; the rows are still in order
     is_back = np.diff(times) < np.timedelta64(-1, "h")
     back: list[int] = np.flatnonzero(is_back).tolist()
-    for at in back:
-        raise wrong(path, f"row {at + 1} is out of order ({times[at + 1]} after {times[at]})")
+    for before in back:
+        at = before + 1
+        raise wrong(path, f"row {at} is out of order ({times[at]} after {times[before]})")
     return times, values
 
 
@@ -81,11 +82,12 @@ def _windows(
         rows = [np.flatnonzero((times >= first) & (times <= last)) for first, last in limits]
     except (TypeError, ValueError) as error:
         raise wrong(path, f"{name}: windows must be pairs of times ({error})") from error
+    begin_of_file, end_of_file = times.min(), times.max()
     windows = []
     for (first, last), inside in zip(limits, rows, strict=True):
-        if not inside.size or first < times.min() or last > times.max():
+        if not inside.size or first < begin_of_file or last > end_of_file:
             raise wrong(path, f"{name}: no rows for the whole window {first} to {last}")
-        windows.append((int(inside[0]), int(inside[-1])))
+        windows.append((int(inside.min()), int(inside.max())))
     for (_, end), (begin, _) in pairwise(windows):
         if begin <= end:
             raise wrong(path, f"{name}: windows must be in order and apart")

@@ -150,7 +150,8 @@ def _convert_day(day: Path, separate: Path, out: Path) -> None:
     system = "TrainTicket" if of_trains else "OnlineBoutique"
     abnormal = spans[spans["abnormal"]]
     traces = abnormal.groupby("window")["trace_id"].nunique()
-    faults["abnormal_traces"] = faults["id"].map(traces).fillna(0).astype(int)
+    counts = faults["id"].map(traces)
+    faults["abnormal_traces"] = counts.fillna(0).astype(int)
     folder = out / f"{system}_{day.name}"
     folder.mkdir()
     spans.to_parquet(folder / "spans.parquet", engine="pyarrow")
@@ -171,7 +172,8 @@ def read_faults(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        listed = pd.DataFrame([*chain.from_iterable(read_json(path).values())])
+        hours = read_json(path).values()
+        listed = pd.DataFrame([*chain.from_iterable(hours)])
         time = pd.to_datetime(listed["inject_time"], format="ISO8601", utc=True)
         time = time.dt.as_unit("ns")
         service = listed["inject_pod"].map(_service)
@@ -262,7 +264,8 @@ def _windows(
     early, late = (seconds * SECOND for seconds in BEFORE_S)
     window = begin * 0 - 1
     abnormal = window >= 0
-    times: list[Any] = list(faults[["id", "t0_ns", "t1_ns"]].itertuples(index=False))
+    bounds = faults[["id", "t0_ns", "t1_ns"]]
+    times: list[Any] = list(bounds.itertuples(index=False))
     for fault, start, _ in times:
         before = begin.between(start - early, start - late, inclusive="left")
         window[before & ~alone] = fault

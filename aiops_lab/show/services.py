@@ -31,7 +31,9 @@ class ServiceFault(NamedTuple):
     def __str__(self) -> str:
         named = in_a_row(self.endpoints)
         n = len(self.cases)
-        role = "suspects of one incident" if n == 1 else f"the causes of {n} incidents at one time"
+        role = f"the causes of {n} incidents at one time"
+        if n == 1:
+            role = "suspects of one incident"
         likely = "perhaps" if self.as_usual else "probably"
         told = f"These are {likely} one fault of the service {self.service}: {named}, {role}, "
         if not self.as_usual:

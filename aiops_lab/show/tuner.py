@@ -129,8 +129,8 @@ def grid(
         report = bench.replay(sensitivity)
         bench.draw(report, ax, legend=False)
         figures = bench.figures(report)
-        shown = [f"{name} {figures[name]}" for name in _IN_GRID if name in figures]
-        title = f"z {z_here:g}, ratio {ratio_here:g}\n{'; '.join(shown)}"
+        shown = "; ".join(f"{name} {figures[name]}" for name in _IN_GRID if name in figures)
+        title = f"z {z_here:g}, ratio {ratio_here:g}\n{shown}"
         ax.set_title(title, fontsize=9, loc="left")
         ax.tick_params(axis="x", labelsize=7)
         ax.label_outer()
@@ -162,7 +162,10 @@ class _Bench:
 
     def figures(self, report: Report) -> dict[str, str]:
         """Return what to read beside the picture, by name, as text."""
-        shown = {"anomalies": f"{len(report.anomalies)}", "incidents": f"{len(report.incidents)}"}
+        shown = {
+            "anomalies": str(len(report.anomalies)),
+            "incidents": str(len(report.incidents)),
+        }
         if self.faults is None:
             return shown
         s = score(report, self.faults, slack_s=self.slack_s)
@@ -212,8 +215,8 @@ class Tuner(_Box):
         self.work = widgets.Label(READY)
         begin = vars(start) | self._left
         self.sliders = {knob: _slider(knob, begin[knob]) for knob in SLIDERS}
-        shown = [*self.sliders.values(), self.work, widgets.HBox([self.image, self.label])]
-        super().__init__(shown)
+        result = widgets.HBox([self.image, self.label])
+        super().__init__([*self.sliders.values(), self.work, result])
         for slider in self.sliders.values():
             slider.observe(self.redraw, "value")
         self.redraw()
@@ -222,7 +225,8 @@ class Tuner(_Box):
         """Replay the recording with the knobs as they stand."""
         self._left |= {knob: slider.value for knob, slider in self.sliders.items()}
         self.work.value = WORKING
-        report = self._bench.replay(Sensitivity(**vars(self._start) | self._left))
+        knobs = vars(self._start) | self._left
+        report = self._bench.replay(Sensitivity(**knobs))
         self.figures = self._bench.figures(report)
         self.image.value = self._picture(report)
         self.label.value = f'<pre style="white-space: pre">{_lines(self.figures)}</pre>'
