@@ -69,6 +69,7 @@ PARTS: dict[str, Ask] = {
     "without a longer wait of callers": _other(max_call_ratio=1.0),
     "without a least scatter": _other(relative_noise=NONE),
     "a least deviation of 1, not 3": _other(min_deviation=1.0),
+    "without what a node explains": _other(explained_power=0.0),
     "without bridging": _other(min_cosine=2.0),
     "without noise of few intervals": _other(min_intervals=10**6),
     "without failures": partial(without, FAILURES),
