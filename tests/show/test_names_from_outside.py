@@ -61,7 +61,7 @@ DRAWN = {
 def test_every_name_can_be_drawn(frame, report, drawing):
     drawn = DRAWN[drawing](frame, report)
     figure = getattr(drawn, "figure", drawn)
-    figure.savefig(io.BytesIO(), format="png", dpi=20)
+    figure.savefig(io.BytesIO(), format="png")
     plt.close(figure)
 
 
@@ -98,7 +98,7 @@ SCORES = {
 @pytest.mark.parametrize("drawing", SCORES)
 def test_every_name_can_stand_in_a_figure_of_scores(name, drawing):
     figure = SCORES[drawing](name).figure
-    figure.savefig(io.BytesIO(), format="png", dpi=20)
+    figure.savefig(io.BytesIO(), format="png")
     texts = [text.get_text() for text in figure.findobj(Text)]
     assert all(text.isprintable() and len(text) < 300 for text in texts)
     plt.close(figure)
