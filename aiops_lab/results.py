@@ -369,16 +369,7 @@ def worse_figures(row: TableRow) -> list[str]:
 _MOST_ROWS = 12
 
 # columns for programs: they stay in `rows`, but a table that people read has no room for them
-_NOT_SHOWN = (
-    "service",
-    "attributed_to",
-    "masked",
-    "reassigned",
-    "se",
-    "cost",
-    "noise",
-    "weight",
-)
+_NOT_SHOWN = ("service", "attributed_to", "masked", "reassigned", "se", "cost", "noise", "weight")
 
 # what the other columns are called there
 _HEADERS = {

@@ -40,13 +40,7 @@ from aiops_lab.explain.slower import certainly_slower, log_times
 from aiops_lab.numerics import wilson
 from aiops_lab.spans import Key
 
-DEVIATION_KINDS = (
-    "errors",
-    "self",
-    "shape",
-    "calls",
-    "resources",
-)
+DEVIATION_KINDS = ("errors", "self", "shape", "calls", "resources")
 
 
 class ReferenceProfile(NamedTuple):

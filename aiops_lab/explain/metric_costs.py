@@ -86,12 +86,7 @@ def has_estimates(metrics: Metrics) -> bool:
     return exact != with_latency
 
 
-def tables(
-    metrics: Metrics,
-    nodes: Iterable[str],
-    metric: str,
-    percent: set[str],
-) -> MetricTables:
+def tables(metrics: Metrics, nodes: Iterable[str], metric: str, percent: set[str]) -> MetricTables:
     """Return the costs and requests of `nodes`; what is not measured is NaN, and no requests.
 
     `percent` names the metrics whose shares are in percent.
@@ -103,10 +98,7 @@ def tables(
         cost = _latency(metrics, node) if is_latency else _failures(metrics, node, percent)
         costs.append(cost)
         served.append(_requests(metrics, node))
-    return MetricTables(
-        np.column_stack(costs),
-        np.column_stack(served),
-    )
+    return MetricTables(np.column_stack(costs), np.column_stack(served))
 
 
 def in_percent(*all_metrics: Metrics) -> set[str]:

@@ -96,11 +96,7 @@ def _width(count: NDArray) -> NDArray:
     return student_quantile(TAIL, freedom) / normal
 
 
-def _levels(
-    normal: pd.DataFrame,
-    median_now: pd.Series,
-    hosts: Collection[str],
-) -> pd.Series:
+def _levels(normal: pd.DataFrame, median_now: pd.Series, hosts: Collection[str]) -> pd.Series:
     """Return the level of each metric: of this node, or what is usual of the metric at all nodes,
     or at all hosts, if that is more; of a metric that is 0 everywhere, its largest median now.
     """

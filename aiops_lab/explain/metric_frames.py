@@ -134,14 +134,7 @@ def read_frame(
             of_node.append(column)
     kept = [column for column in columns if told[column].kind != IGNORE]
     arrays = dict(zip(columns, values.to_numpy().T, strict=True))
-    metrics = Metrics(
-        name,
-        starts,
-        values[kept],
-        told,
-        by_node,
-        arrays,
-    )
+    metrics = Metrics(name, starts, values[kept], told, by_node, arrays)
     _check_ranges(metrics)
     return metrics
 
@@ -203,11 +196,7 @@ def _columns(name: str, labels: pd.Index, settled: Mapping[Any, str]) -> list[Me
     return columns
 
 
-def _of_flat_names(
-    name: str,
-    labels: list[str],
-    settled: Mapping[Any, str],
-) -> list[MetricColumn]:
+def _of_flat_names(name: str, labels: list[str], settled: Mapping[Any, str]) -> list[MetricColumn]:
     """Return (node, metric, statistic) of names ``node_metric``."""
     split = {label: _split(label, settled) for label in labels}
     known = {parts[0] for parts in split.values() if parts}

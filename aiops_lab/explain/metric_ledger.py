@@ -102,21 +102,10 @@ def account(
     costs = _costs(now, typical, level, graph, window, rule)
     known = _costs(usual, typical, level, graph, window, rule)
     single = _costs(usual, typical, level, graph, interval, rule)
-    noise = _noise(
-        known,
-        single,
-        costs,
-        typical,
-        is_latency,
-        window,
-        config=config,
-    )
+    noise = _noise(known, single, costs, typical, is_latency, window, config=config)
     bridged = _bridged(costs, graph, target, noise, config)
     since = slice(window.before, None)
-    cost_now = _mean_cost(
-        now.cost[None, since],
-        now.requests[None, since],
-    )
+    cost_now = _mean_cost(now.cost[None, since], now.requests[None, since])
     columns = {
         "usual": costs.reference[0],
         "now": cost_now[0],

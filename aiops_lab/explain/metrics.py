@@ -168,15 +168,7 @@ def rank_from_metrics(
     ledgers: list[MetricLedger] = []
     if calls is not None:
         pairs = checked_calls(calls)
-        ledgers = _ledgers(
-            usual,
-            now,
-            pairs,
-            alarm,
-            window,
-            is_exact=is_exact,
-            config=config,
-        )
+        ledgers = _ledgers(usual, now, pairs, alarm, window, is_exact=is_exact, config=config)
     is_alone = is_exact and alarm is not None and not hosts
     if ledgers and is_alone:
         return by_ledger(ledgers, True, config)
@@ -204,12 +196,7 @@ def _checked_target(target: Mapping[str, Any]) -> Alarm:
     metric = target["metric"]
     if not isinstance(metric, str):
         raise ValueError(f"target metric must be a name, got {metric!r}")
-    return Alarm(
-        target["node"],
-        metric,
-        _moment(target["timestamp"]),
-        _cost_of(metric),
-    )
+    return Alarm(target["node"], metric, _moment(target["timestamp"]), _cost_of(metric))
 
 
 def _cost_of(metric: str) -> str | None:

@@ -119,13 +119,7 @@ def _evidence(comparison: Comparison) -> dict[Key, list[TableRow]]:
 def scores_of(ledger: Ledger, config: RcaConfig) -> dict[tuple[str, str, str], float]:
     """Return the score of each (service, endpoint, name as shown) that reaches the least one."""
     rows = ledger.rows
-    names = [
-        "service",
-        "endpoint",
-        "attributed_to",
-        "account",
-        "unit",
-    ]
+    names = ["service", "endpoint", "attributed_to", "account", "unit"]
     keys = list(zip(*(rows[name] for name in names), strict=True))
     cost: dict[tuple[str, ...], float] = defaultdict(float)
     variance: dict[tuple[str, ...], float] = defaultdict(float)

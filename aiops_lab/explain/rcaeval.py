@@ -73,10 +73,7 @@ def rank_columns(
     return {"ranks": _ranked(suspects, _columns(table))}
 
 
-def _ranked(
-    suspects: Iterable[Suspect],
-    columns: dict[str, dict[str, str]],
-) -> list[str]:
+def _ranked(suspects: Iterable[Suspect], columns: dict[str, dict[str, str]]) -> list[str]:
     """Return the labels of all columns, those of the first suspect first.
 
     Parameters

@@ -120,18 +120,10 @@ def read_metrics(
         if not chosen.any():
             rule = f"must leave rows {side} it in {folder.name}"
             raise FieldError("since", rule, since)
-    return CaseMetrics(
-        values[is_normal],
-        values[is_abnormal],
-        truth,
-    )
+    return CaseMetrics(values[is_normal], values[is_abnormal], truth)
 
 
-def _window(
-    truth: pd.DataFrame,
-    since: float | None,
-    until: float | None,
-) -> tuple[float, float]:
+def _window(truth: pd.DataFrame, since: float | None, until: float | None) -> tuple[float, float]:
     """Return from when until when (Unix s) rows are abnormal."""
     nanoseconds = truth["start"].astype("int64")
     starts = nanoseconds.to_numpy() / NANOSECONDS
@@ -312,11 +304,7 @@ def _long(file: Path) -> Iterator[pd.DataFrame]:
         yield rows.dropna(subset=["time"])
 
 
-def _measured(
-    file: Path,
-    table: pd.DataFrame,
-    others: set[str],
-) -> Iterator[tuple[Any, pd.Series]]:
+def _measured(file: Path, table: pd.DataFrame, others: set[str]) -> Iterator[tuple[Any, pd.Series]]:
     """Yield the metric of each row, or of all, and its values: a long table has them in one
     column, a wide one in every column but `others`.
     """
@@ -329,11 +317,7 @@ def _measured(
             yield name, table[name]
 
 
-def _first(
-    file: Path,
-    table: pd.DataFrame,
-    names: tuple[str, ...],
-) -> str:
+def _first(file: Path, table: pd.DataFrame, names: tuple[str, ...]) -> str:
     for name in names:
         if name in table:
             return name
@@ -351,10 +335,5 @@ def _record(file: Path, values: pd.DataFrame) -> pd.DataFrame:
     seconds = _numbers(file, table["timestamp"])
     first, last = values.index[0], values.index[-1]
     inside = table[seconds.between(first, last)]
-    rows = zip(
-        inside["component"],
-        inside["reason"],
-        seconds[inside.index],
-        strict=True,
-    )
+    rows = zip(inside["component"], inside["reason"], seconds[inside.index], strict=True)
     return _truth(list(rows))

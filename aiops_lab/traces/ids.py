@@ -89,15 +89,7 @@ def _tied(start: NDArray) -> NDArray:
     return np.flatnonzero(like_next | like_last)
 
 
-_IDENTITY = [
-    "trace_id",
-    "span_id",
-    "parent_id",
-    "service",
-    "endpoint",
-    "kind",
-    "start",
-]
+_IDENTITY = ["trace_id", "span_id", "parent_id", "service", "endpoint", "kind", "start"]
 
 
 def _ended_elsewhere(rows: pd.DataFrame) -> NDArray:

@@ -47,11 +47,7 @@ def recording(path: str | Path) -> LessonCase:
     until_s = (until - BEGIN).total_seconds()
     was_over = trace_ends(spans) < truth["start"].min()
     _, cause = truth.attrs["causes"][0]
-    return LessonCase(
-        learn(spans[was_over]),
-        as_of(spans, since_s, until_s),
-        cause,
-    )
+    return LessonCase(learn(spans[was_over]), as_of(spans, since_s, until_s), cause)
 
 
 def around_first_incident(spans: pd.DataFrame, window_s: float) -> tuple[Reference, pd.DataFrame]:
@@ -150,11 +146,7 @@ def failed_request(case: LessonCase, entry: str, which: int = 0) -> pd.DataFrame
     return spans[spans["trace_id"] == trace_id]
 
 
-def accounts(
-    case: LessonCase,
-    entry: str,
-    spans: pd.DataFrame | None = None,
-) -> pd.DataFrame:
+def accounts(case: LessonCase, entry: str, spans: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the rows of the ledger of time at an entry, by account, in ms a request.
 
     `spans`: what is compared with the usual; default the whole case.

@@ -136,21 +136,10 @@ def scored(
     return pd.DataFrame(rows)
 
 
-COUNTED = [
-    "faults",
-    "incidents",
-    "told",
-    "found",
-    "pages",
-    "missed_minutes",
-    "hours",
-]
+COUNTED = ["faults", "incidents", "told", "found", "pages", "missed_minutes", "hours"]
 
 
-def pooled(
-    tables: Iterable[pd.DataFrame],
-    by: str | list[str] = "at",
-) -> pd.DataFrame:
+def pooled(tables: Iterable[pd.DataFrame], by: str | list[str] = "at") -> pd.DataFrame:
     """Return one row for each value of `by`: what was counted on all recordings is added up, then
     divided.
     """
@@ -170,10 +159,7 @@ def _with_counts(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(told=told.fillna(0), found=found)
 
 
-def priced(
-    rows: pd.DataFrame,
-    prices: Mapping[str, tuple[float, float]],
-) -> pd.DataFrame:
+def priced(rows: pd.DataFrame, prices: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
     """Return the rows with what a day costs, a column for each name in `prices`.
 
     `prices` holds what a page and what a missed minute costs.

@@ -160,13 +160,7 @@ def looks(seconds: Sequence[float], finished: Sequence[int], ages_s: Sequence[fl
     ages_s : sequence of float
         The age of the oldest open span in s; 0 = none is open.
     """
-    _, (above, below) = plt.subplots(
-        2,
-        1,
-        figsize=(7, 4),
-        sharex=True,
-        layout="constrained",
-    )
+    _, (above, below) = plt.subplots(2, 1, figsize=(7, 4), sharex=True, layout="constrained")
     above.step(seconds, finished, "o-", where="post", color=BLUE)
     above.set_ylabel("finished\n(spans)")
     ages = pd.Series(list(ages_s), index=list(seconds))

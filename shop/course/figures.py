@@ -43,23 +43,8 @@ def gaps(table: pd.DataFrame) -> None:
     """Draw edge gaps: a row an edge; the columns usual and now in ms."""
     ax = new_axes(7, 3.6)
     edges = table.index
-    ax.plot(
-        table["usual"],
-        edges,
-        "o",
-        color=BLUE,
-        label="usual",
-        ms=9,
-        **HOLLOW,
-    )
-    ax.plot(
-        table["now"],
-        edges,
-        "X",
-        color=VERMILLION,
-        ms=6,
-        label="now",
-    )
+    ax.plot(table["usual"], edges, "o", color=BLUE, label="usual", ms=9, **HOLLOW)
+    ax.plot(table["now"], edges, "X", color=VERMILLION, ms=6, label="now")
     ax.set_xscale("log")
     ax.set_xlabel("median edge gap (ms, log scale)")
     ax.set_title("Time on the way, edge by edge", loc="left")
@@ -77,13 +62,7 @@ def two_ledgers(rows: pd.DataFrame, entry: str) -> None:
 
     `rows` has account, excess and reassigned, in ms a request.
     """
-    _, (above, below) = plt.subplots(
-        2,
-        1,
-        figsize=(8, 5.5),
-        sharex=True,
-        layout="constrained",
-    )
+    _, (above, below) = plt.subplots(2, 1, figsize=(8, 5.5), sharex=True, layout="constrained")
     said_by_spans = rows["excess"] - rows["reassigned"]
     believed = rows.assign(excess=said_by_spans)
     _one_ledger(above, "as the spans say", believed, entry)
@@ -212,13 +191,7 @@ def sure_growth(before: tuple[int, int], now: tuple[int, int], z: float = 3.0) -
     ax = new_axes(7, 2)
     _, highest_before = _proven(ax, 0, before, z, (BLUE, "o"))
     lowest_now, _ = _proven(ax, 1, now, z, (VERMILLION, "X"))
-    ax.axvspan(
-        highest_before,
-        lowest_now,
-        color=GREEN,
-        alpha=0.3,
-        label="grown for sure",
-    )
+    ax.axvspan(highest_before, lowest_now, color=GREEN, alpha=0.3, label="grown for sure")
     labels = [
         f"before: {before[0]} of {before[1]}",
         f"now: {now[0]} of {now[1]}",
@@ -245,13 +218,7 @@ def _proven(
 def effects(effect: pd.DataFrame, seconds: pd.Series, fault_s: tuple[float, float]) -> None:
     """Draw the extra time of each request over the second in which it began, entry by entry."""
     entries = effect.groupby("entry")
-    _, axes = plt.subplots(
-        1,
-        len(entries),
-        figsize=(10, 2.8),
-        sharey=True,
-        layout="constrained",
-    )
+    _, axes = plt.subplots(1, len(entries), figsize=(10, 2.8), sharey=True, layout="constrained")
     for ax, (entry, rows) in zip(axes, entries, strict=True):
         ax.axvspan(*fault_s, alpha=0.3, **FAULT_LOOK)
         colour = VERMILLION if rows["changed"].any() else BLUE
@@ -282,14 +249,7 @@ def passed_on(curves: pd.DataFrame) -> None:
     ax = new_axes(7, 3.4)
     sizes = curves.index.to_numpy()
     for name, (colour, marker, style) in zip(curves, SERIES, strict=False):
-        ax.semilogx(
-            sizes,
-            curves[name] / sizes,
-            color=colour,
-            marker=marker,
-            ls=style,
-            label=name,
-        )
+        ax.semilogx(sizes, curves[name] / sizes, color=colour, marker=marker, ls=style, label=name)
     ax.set_xlabel("delay at the callee (ms, log scale)")
     ax.set_ylabel("ms at the entry per ms of delay")
     plain_ticks(ax, sizes)
@@ -301,23 +261,8 @@ def excess_and_own(table: pd.DataFrame) -> None:
     """Draw the excess and the own excess of each node: the columns excess and own."""
     ax = new_axes(7, 3.8)
     nodes = table.index
-    ax.plot(
-        table["excess"],
-        nodes,
-        "o",
-        color=BLUE,
-        label="excess",
-        ms=10,
-        **HOLLOW,
-    )
-    ax.plot(
-        table["own"],
-        nodes,
-        "X",
-        color=VERMILLION,
-        ms=6,
-        label="own excess",
-    )
+    ax.plot(table["excess"], nodes, "o", color=BLUE, label="excess", ms=10, **HOLLOW)
+    ax.plot(table["own"], nodes, "X", color=VERMILLION, ms=6, label="own excess")
     ax.set_xlabel("request-seconds more than usual")
     ax.grid(axis="x", color="#dddddd")
     ax.invert_yaxis()
@@ -351,12 +296,7 @@ def requests_of_customers(
     axes = fig.subplots(2, 2, sharex=True, sharey=True)
     for ax, (name, frame) in zip(axes.flat, frames.items(), strict=True):
         _answered_and_failed(ax, frame)
-        ax.axvspan(
-            *to_explain_s[name],
-            color=GREY,
-            alpha=0.15,
-            label="to be explained",
-        )
+        ax.axvspan(*to_explain_s[name], color=GREY, alpha=0.15, label="to be explained")
         ax.set_title(name, loc="left")
     for ax in axes[1]:
         ax.set_xlabel("second of the run")
@@ -372,22 +312,8 @@ def _answered_and_failed(ax: Axes, frame: pd.DataFrame) -> None:
     second = _second_of(asked["start"], frame)
     ms = asked["duration_ms"]
     bad = asked["status"] >= 500
-    ax.semilogy(
-        second[~bad],
-        ms[~bad],
-        ".",
-        ms=2,
-        color=BLUE,
-        label="answered",
-    )
-    ax.semilogy(
-        second[bad],
-        ms[bad],
-        "x",
-        ms=4,
-        color=VERMILLION,
-        label="failed",
-    )
+    ax.semilogy(second[~bad], ms[~bad], ".", ms=2, color=BLUE, label="answered")
+    ax.semilogy(second[bad], ms[bad], "x", ms=4, color=VERMILLION, label="failed")
 
 
 def _second_of(start: pd.Series, frame: pd.DataFrame) -> pd.Series:
@@ -408,14 +334,7 @@ def lost_share(effect: pd.DataFrame, entry: str, fault_s: tuple[float, float]) -
     mine = effect["entry"] == entry
     share = lost[mine].groupby(ten_seconds[mine]).mean()
     ax = new_axes(9, 3.2)
-    ax.step(
-        share.index,
-        share,
-        where="post",
-        color=VERMILLION,
-        marker="o",
-        ms=4,
-    )
+    ax.step(share.index, share, where="post", color=VERMILLION, marker="o", ms=4)
     ax.axvspan(*fault_s, label="the fault is there", **FAULT_LOOK)
     ax.set_xlabel("second of the run")
     ax.set_ylabel("share that failed\nonly because of the fault")

@@ -53,11 +53,7 @@ def missing_cell(name: str, ran: Sequence[str], folder: Path) -> str:
     folder : Path
         Where the lessons are.
     """
-    lesson = max(
-        _lessons(folder),
-        key=lambda cells: _in_common(cells, ran),
-        default=[],
-    )
+    lesson = max(_lessons(folder), key=lambda cells: _in_common(cells, ran), default=[])
     sources = [cell.source for cell in lesson]
     if not ran or ran[-1] not in sources:
         return ""

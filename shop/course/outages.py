@@ -99,13 +99,7 @@ def is_conserved(usual: pd.DataFrame, now: pd.DataFrame) -> bool:
     """Return whether the accounts of a ledger add up, in ms and failures, at every entry."""
     found = excess_ledger(learn(usual), now)
     rows = found.rows[~found.rows["masked"]]
-    sums = rows.pivot_table(
-        "excess",
-        index="entry",
-        columns="unit",
-        aggfunc="sum",
-        fill_value=0.0,
-    )
+    sums = rows.pivot_table("excess", index="entry", columns="unit", aggfunc="sum", fill_value=0.0)
     entries = found.entries.set_index("entry").reindex(sums.index)
     rise = {
         "ms": entries["now_ms"] - entries["usual_ms"],

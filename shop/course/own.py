@@ -21,11 +21,7 @@ def sure_guesses() -> pd.DataFrame:
     for name, guess in read_guesses().items():
         if guess.sure is not None:
             rows[name] = guess.sure, guess.right
-    return pd.DataFrame(
-        rows.values(),
-        index=list(rows),
-        columns=["said", "right"],
-    )
+    return pd.DataFrame(rows.values(), index=list(rows), columns=["said", "right"])
 
 
 def own_calibration() -> Reply:

@@ -36,19 +36,11 @@ def shorter(name: str, **changed: Any) -> Scenario:
     told = SCENARIOS[name]
     faults = [replace(f, start_s=BEGIN_S, end_s=END_S, **changed) for f in told.faults]
     changes = [replace(c, start_s=BEGIN_S, end_s=None) for c in told.changes]
-    short = replace(
-        told,
-        faults=tuple(faults),
-        changes=tuple(changes),
-    )
+    short = replace(told, faults=tuple(faults), changes=tuple(changes))
     return replace(short, seconds=_LENGTH_S, rate=_RATE)
 
 
-def side_by_side(
-    names: Iterable[str],
-    seeds: Sequence[int],
-    rules: Iterable[str],
-) -> pd.DataFrame:
+def side_by_side(names: Iterable[str], seeds: Sequence[int], rules: Iterable[str]) -> pd.DataFrame:
     """Return what rules say of short incidents.
 
     Parameters
@@ -80,10 +72,7 @@ def side_by_side(
 
 def _said(case: LessonCase, rules: Iterable[str]) -> pd.DataFrame:
     """Return a row a rule: whom it names, and whether that is right."""
-    said = pd.DataFrame(
-        answers(case, rules).items(),
-        columns=["rule", "named"],
-    )
+    said = pd.DataFrame(answers(case, rules).items(), columns=["rule", "named"])
     said["right"] = said["named"] == case.cause
     return said
 
@@ -109,12 +98,7 @@ def right_by_scenario(table: pd.DataFrame) -> pd.DataFrame:
     """Return how often each rule was right, by scenario in the order of the rows and in all; the
     worst rule first.
     """
-    sums = table.pivot_table(
-        "right",
-        index="rule",
-        columns="scenario",
-        aggfunc="sum",
-    )
+    sums = table.pivot_table("right", index="rule", columns="scenario", aggfunc="sum")
     order = table["scenario"].unique()
     right = sums[order].astype(int)
     right["all"] = right.sum(axis=1)

@@ -226,13 +226,7 @@ def residual_figure(
     """Draw the residuals of week 5 by each forecaster with its limit; the true faults if asked."""
     week = slice(28 * A_DAY, DAYS * A_DAY)
     times = _times()[week]
-    _, axes = plt.subplots(
-        len(z),
-        1,
-        figsize=(9, 4.6),
-        sharex=True,
-        layout="constrained",
-    )
+    _, axes = plt.subplots(len(z), 1, figsize=(9, 4.6), sharex=True, layout="constrained")
     for ax, colour, (name, values) in zip(axes, (BLUE, GREEN), z.items(), strict=False):
         ax.plot(times, values[week], color=colour, lw=0.9)
         ax.axhline(limits[name], color=GREY, ls="--")
@@ -268,23 +262,11 @@ def leak_figure(reports: Mapping[str, Report], since: pd.Timestamp, leak: str) -
     """Draw the latency of /payment in each replay beside each other, from `since` on, a point each
     two minutes.
     """
-    _, axes = plt.subplots(
-        1,
-        len(reports),
-        figsize=(11, 3.4),
-        sharey=True,
-        layout="constrained",
-    )
+    _, axes = plt.subplots(1, len(reports), figsize=(11, 3.4), sharey=True, layout="constrained")
     for ax, (name, report) in zip(axes, reports.items(), strict=True):
         is_shown = report.windows["window"] >= since
         rows = report.windows[is_shown]
-        timeline(
-            rows[::12],
-            report.anomalies,
-            ax=ax,
-            endpoint="/payment",
-            legend=False,
-        )
+        timeline(rows[::12], report.anomalies, ax=ax, endpoint="/payment", legend=False)
         ax.set_title(f"{leak}, {name}", loc="left")
 
 

@@ -34,14 +34,7 @@ def second(s: float) -> pd.Timestamp:
 
 def anomaly(at_s: float, kind: str, endpoint: str, severity: str = "medium") -> Anomaly:
     """Return an anomaly of a window of 10 s that ends at second `at_s`."""
-    return Anomaly(
-        kind,
-        "shop",
-        endpoint,
-        second(at_s - WINDOW_S),
-        second(at_s),
-        severity,
-    )
+    return Anomaly(kind, "shop", endpoint, second(at_s - WINDOW_S), second(at_s), severity)
 
 
 def managed(sensitivity: Sensitivity | None = None) -> tuple[IncidentManager, Incident]:
@@ -100,12 +93,7 @@ def move(shop: Any, incident: Mapping[str, Any], to: str) -> str:
 def incidents_figure(reports: Mapping[str, Report], faults: pd.DataFrame) -> None:
     """Draw the incidents of each report below the true faults, on one axis of time."""
     rows = len(reports)
-    _, axes = plt.subplots(
-        rows,
-        figsize=(10, 2.5 * rows),
-        sharex=True,
-        layout="constrained",
-    )
+    _, axes = plt.subplots(rows, figsize=(10, 2.5 * rows), sharex=True, layout="constrained")
     for ax, (title, report) in zip(axes, reports.items(), strict=True):
         incidents(report, faults, ax).set_title(title, loc="left")
     for ax in axes[:-1]:

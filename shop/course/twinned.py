@@ -49,13 +49,7 @@ def broken(place: Place, kind: str, **others: Any) -> Scenario:
         duration_ms=300 if kind == "delay" else 0.0,
         rate=0.5,
     )
-    return Scenario(
-        f"{kind} at {endpoint}",
-        (place,),
-        (fault,),
-        seconds=60,
-        **others,
-    )
+    return Scenario(f"{kind} at {endpoint}", (place,), (fault,), seconds=60, **others)
 
 
 def seconds_of(frame: pd.DataFrame) -> pd.Series:

@@ -83,11 +83,7 @@ def resized(scenario: Scenario, size: float) -> Scenario:
     """
     faults = [_resized(fault, size) for fault in scenario.faults]
     changes = [_resized(change, size) for change in scenario.changes]
-    return replace(
-        scenario,
-        faults=tuple(faults),
-        changes=tuple(changes),
-    )
+    return replace(scenario, faults=tuple(faults), changes=tuple(changes))
 
 
 def _resized(fault: Fault, size: float) -> Fault:

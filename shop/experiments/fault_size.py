@@ -72,12 +72,7 @@ class Stage:
         named = replace(CALM, name=f"{kind} {size:g}")
         if kind == "change":
             own_ms = MARKET.at(*self.place).median_ms
-            change = VirtualFault(
-                "slow",
-                *self.place,
-                start_s=START,
-                factor=1 + more_ms / own_ms,
-            )
+            change = VirtualFault("slow", *self.place, start_s=START, factor=1 + more_ms / own_ms)
             return replace(named, changes=(change,))
         if kind == "errors":
             fault = Fault("error", *self.place, START, END, rate=size)
@@ -92,13 +87,7 @@ def stage(seed: int) -> Stage:
     place = endpoints[seed % len(endpoints)].place
     calm = virtual(CALM, seed, progress=False)
     before, _ = windows_of(CALM, calm)
-    return Stage(
-        seed,
-        place,
-        usual_ms(before, place),
-        learn(before),
-        request_outcomes(calm),
-    )
+    return Stage(seed, place, usual_ms(before, place), learn(before), request_outcomes(calm))
 
 
 def request_outcomes(frame: pd.DataFrame) -> pd.DataFrame:

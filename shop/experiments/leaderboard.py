@@ -112,10 +112,7 @@ def play(
     return Board(
         _frame(RuleResult, played, "rules"),
         _frame(PipelineResult, played, "pipeline"),
-        pd.DataFrame(
-            sized_results,
-            columns=["kind", "size", *RuleResult._fields],
-        ),
+        pd.DataFrame(sized_results, columns=["kind", "size", *RuleResult._fields]),
         _frame(DetectionResult, played, "detection"),
     )
 
@@ -250,12 +247,7 @@ def by_scenario(runs: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["group", "scenario"]
     judged = runs.assign(right=right(runs))
-    shares = judged.pivot_table(
-        index=keys,
-        columns="rule",
-        values="right",
-        sort=False,
-    )
+    shares = judged.pivot_table(index=keys, columns="rule", values="right", sort=False)
     first = pd.MultiIndex.from_tuples([("all", "faults that count")])
     top1 = totals(runs)[["top1"]]
     total = top1.T.set_axis(first)
@@ -369,12 +361,7 @@ def by_size(sizes: pd.DataFrame) -> pd.DataFrame:
     keys = ["kind", "size", "rule"]
     good = right(sizes)
     silent = sizes["silent"]
-    judged = sizes[keys].assign(
-        right=good,
-        wrong=~good & ~silent,
-        silent=silent,
-        n=1,
-    )
+    judged = sizes[keys].assign(right=good, wrong=~good & ~silent, silent=silent, n=1)
     groups = judged.groupby(keys, sort=False)
     table: Any = groups.sum().reset_index()
     n = table["n"].to_numpy(dtype=float)

@@ -40,11 +40,7 @@ def headed(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with a line above each group instead of a column of groups."""
     parts = []
     for group, rows in table.groupby(level=0, sort=False):
-        head = pd.DataFrame(
-            "",
-            index=[f"{group}:"],
-            columns=table.columns,
-        )
+        head = pd.DataFrame("", index=[f"{group}:"], columns=table.columns)
         rows = rows.droplevel(0).rename(index="  {}".format)
         parts += [head, rows.astype(str)]
     return pd.concat(parts).rename_axis(None)

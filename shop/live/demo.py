@@ -121,14 +121,7 @@ def say(text: str) -> None:
 
 
 def _drive(shop: Shop, seconds: float, rate: float, seed: int) -> pd.DataFrame:
-    return drive(
-        shop,
-        seconds,
-        rate,
-        seed=seed,
-        timeout_s=6.0,
-        progress=sys.stderr.isatty(),
-    )
+    return drive(shop, seconds, rate, seed=seed, timeout_s=6.0, progress=sys.stderr.isatty())
 
 
 def _outcome(answers: pd.DataFrame) -> str:
@@ -195,13 +188,7 @@ def draw(
     ledger = None
     if incident.root_cause is not None:
         ledger = incident.verdict.ledger_table(ENTRY)
-    figure = plots.story(
-        report.windows,
-        incident,
-        report.anomalies,
-        faults,
-        ledger,
-    )
+    figure = plots.story(report.windows, incident, report.anomalies, faults, ledger)
     picture = out / "incident.png"
     with replacing(picture) as part:
         figure.savefig(part, format="png", dpi=120, bbox_inches="tight")

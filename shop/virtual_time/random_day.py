@@ -104,11 +104,7 @@ class Day(NamedTuple):
             kind = DAY_KINDS[name]
             affected.append(_affected(self.scenario, fault, kind))
         table = true_faults(self.scenario)
-        return table.assign(
-            kind=self.kinds,
-            group=self.origins,
-            affected=affected,
-        )
+        return table.assign(kind=self.kinds, group=self.origins, affected=affected)
 
     def noted_changes(self) -> list[Change]:
         """Return the deployments as a pipeline notes them, which knows when it changed a service,
@@ -323,13 +319,7 @@ class _Shop:
             # where an endpoint calls, a 400 would be a failure of the caller
             entries = [place for place in self.seen if place not in self.called]
             place = self.rng.choice(entries)
-            change = VirtualFault(
-                "reject",
-                *place,
-                end_s=length_s,
-                rate=0.4,
-                status=400,
-            )
+            change = VirtualFault("reject", *place, end_s=length_s, rate=0.4, status=400)
             return _Scene(length_s, changes=(change,))
         return _Scene(length_s, factor=TRAFFIC[name])
 

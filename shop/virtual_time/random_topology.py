@@ -67,11 +67,7 @@ def _layers(size: int, rng: random.Random) -> list[list[Endpoint]]:
             if k == 0 or (made > 0 and rng.random() < 1 / 3):
                 service += 1
             median_ms = rng.uniform(3, 40)
-            endpoint = Endpoint(
-                f"s{service:02d}",
-                f"/e{made:03d}",
-                median_ms=round(median_ms, 1),
-            )
+            endpoint = Endpoint(f"s{service:02d}", f"/e{made:03d}", median_ms=round(median_ms, 1))
             layer.append(endpoint)
             made += 1
         layers.append(layer)
@@ -126,13 +122,7 @@ def anywhere(topology: Topology, seed: int = 0, rate: float = 20.0) -> Scenario:
         "shed": {"rate": shed_rate},
     }
     made: Any = Fault if kind in STRIKES else VirtualFault
-    fault = made(
-        kind,
-        *place,
-        start_s=120.0,
-        end_s=180.0,
-        **numbers[kind],
-    )
+    fault = made(kind, *place, start_s=120.0, end_s=180.0, **numbers[kind])
     service, endpoint = place
     return Scenario(
         f"{kind} at {service} {endpoint}",

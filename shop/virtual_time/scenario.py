@@ -372,12 +372,7 @@ def end_of(fault: Fault, seconds: float) -> float:
     return min(end_s, seconds)
 
 
-def _check_places(
-    name: str,
-    fault: Fault,
-    places: list[Place],
-    known: list[Place],
-) -> None:
+def _check_places(name: str, fault: Fault, places: list[Place], known: list[Place]) -> None:
     """Refuse a fault, or a caller, where there is no endpoint."""
     if fault.endpoint == EVERYWHERE and not isinstance(fault, VirtualFault):
         rule = f"must be one endpoint for a {fault.kind}"

@@ -340,14 +340,7 @@ class Run:
         if at >= self.end:  # only a request that is refused just before the end
             return self._push(at, work.n, self._succeed, work)
         status, error = outcome
-        self._write(
-            work.n,
-            work.node.code,
-            work.start,
-            at,
-            status=status,
-            error=error,
-        )
+        self._write(work.n, work.node.code, work.start, at, status=status, error=error)
         work.done = True
         asked = work.call
         if asked is not None and not asked.over:
@@ -386,14 +379,7 @@ class Run:
         """Write the client span; try again, or go on when all calls of the stage have ended."""
         work = asked.work
         asked.over = True
-        self._write(
-            work.n,
-            asked.node.code + 1,
-            asked.start,
-            at,
-            status=status,
-            error=error,
-        )
+        self._write(work.n, asked.node.code + 1, asked.start, at, status=status, error=error)
         if failure is not None:
             if asked.attempt < asked.call.retries:
                 pause = self._pause(asked)

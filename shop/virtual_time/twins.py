@@ -68,19 +68,10 @@ def twin(scenario: Scenario, seed: int = 0, progress: bool | None = None) -> Twi
         shown = [f"{each.kind} at {each.service} {each.endpoint}" for each in scenario.faults]
         rule = f"must have an effect on some request (seed {seed})"
         raise FieldError("faults", rule, ", ".join(shown))
-    return Twin(
-        frame_of(with_fault, scenario, seed),
-        frame_of(without, scenario, seed),
-        effect,
-    )
+    return Twin(frame_of(with_fault, scenario, seed), frame_of(without, scenario, seed), effect)
 
 
-def _effect(
-    with_fault: Records,
-    without: Records,
-    scenario: Scenario,
-    seed: int,
-) -> pd.DataFrame:
+def _effect(with_fault: Records, without: Records, scenario: Scenario, seed: int) -> pd.DataFrame:
     faulty = _roots(with_fault)
     calm = _roots(without)
     requests = faulty.index.union(calm.index)
@@ -113,11 +104,7 @@ def _effect(
     )
 
 
-def _outcomes(
-    roots: pd.DataFrame,
-    start: NDArray,
-    is_old: NDArray,
-) -> tuple[NDArray, NDArray]:
+def _outcomes(roots: pd.DataFrame, start: NDArray, is_old: NDArray) -> tuple[NDArray, NDArray]:
     """Return how long each request took in ms, NaN where it is open, and whether it failed.
 
     `start` in µs; `is_old`: began so long before the end that without an answer it has failed.
@@ -158,11 +145,7 @@ def _roots(records: Records) -> pd.DataFrame:
 # ---- what the twins show
 
 
-def affected(
-    pair: Twin,
-    since_s: float = 0.0,
-    until_s: float = np.inf,
-) -> list[Place]:
+def affected(pair: Twin, since_s: float = 0.0, until_s: float = np.inf) -> list[Place]:
     """Return the endpoints that the fault truly degraded, sorted by name.
 
     Only requests that began in [since_s, until_s) count, in seconds of the run. An endpoint is
@@ -224,11 +207,7 @@ def _endpoint_means(frame: pd.DataFrame, since_s: float, until_s: float) -> Any:
         stuck=served["duration_ms"].isna() & is_old,
     )
     groups = judged.groupby(["service", "endpoint"], observed=True)
-    return groups.agg(
-        ms=("duration_ms", "mean"),
-        failed=("failed", "mean"),
-        stuck=("stuck", "sum"),
-    )
+    return groups.agg(ms=("duration_ms", "mean"), failed=("failed", "mean"), stuck=("stuck", "sum"))
 
 
 def _start_s(frame: pd.DataFrame) -> pd.Series:
