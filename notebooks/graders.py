@@ -3,7 +3,7 @@
     python notebooks/graders.py nbgrader OUT    a course: OUT/source/02_normal_baselines/….ipynb
     python notebooks/graders.py otter OUT       OUT/02_normal_baselines/: the notebook, and tests/
 
-A cell ``check_answer("02.10", ...)`` becomes one for the student, ``answer_02_10 = ...``, and one
+A cell ``check_answer("02.11", ...)`` becomes one for the student, ``answer_02_11 = ...``, and one
 that marks it: a point where `check_answer` says that it is right. Hints stay, solutions and outputs
 go. No answer stands in these files; whoever marks needs the package. Exercises without a check are
 for people to mark.

@@ -284,7 +284,7 @@ def test_graders_get_an_answer_and_a_mark_for_each_checked_exercise(
     text = path.read_text("utf-8")
     assert "Solution</summary>" not in text
     asked = graders.CHECK.findall("".join(c.source for c in nbformat.read(path, 4).cells))
-    assert len(asked) == 3
+    assert len(asked) == 4
     for question in asked:
         name = graders.variable(question)
         assert f"{name} = ..." in text
@@ -296,9 +296,9 @@ def marks_of(folder: Path, name: str) -> str:
 
 
 def test_what_marks_an_answer_is_true_where_it_is_right() -> None:
-    code = graders.marked("02.11")
+    code = graders.marked("02.12")
     told = {
-        str(answer): eval(code, {"check_answer": check_answer, "answer_02_11": answer})
+        str(answer): eval(code, {"check_answer": check_answer, "answer_02_12": answer})
         for answer in ([5, 12], [12, 5])
     }
     assert told == {"[5, 12]": True, "[12, 5]": False}

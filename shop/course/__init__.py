@@ -5,6 +5,7 @@ guesses      the file of the reader's guesses
 prompts      predict(), check_answer(), my_guesses()
 drawing      spans drawn by hand, and small tables and figures of the lessons
 cases        root-cause cases: recorded or played, and whom rules name
+averages     lesson 02: figures of averages and baselines
 seasons      lesson 05: shops whose normal moves, and their figures
 troubles     lesson 06: anomalies by hand, and a shop that is broken twice
 outages      lesson 07: recorded outages, requests drawn by hand

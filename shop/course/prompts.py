@@ -180,7 +180,7 @@ def _told(found: Mark, wrong: str = WRONG) -> Reply:
         return _reply(RIGHT, True)
     if not found.misconception:
         return _reply(wrong, False)
-    text = f"No. This answer is known as “{found.misconception}”: {found.hint}"
+    text = f"No. A common slip, “{found.misconception}”: {found.hint}"
     return _reply(text, False)
 
 
