@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aiops_lab.checks import missing_extra
 from aiops_lab.evaluate.calibration import Calibration
 from aiops_lab.numerics import wilson
-from aiops_lab.show.plots.scores import ledger, reliability
+from aiops_lab.show.plots.scores import ledger
 from aiops_lab.show.plots.style import (
     BLACK,
     BLUE,
@@ -35,6 +35,11 @@ except ModuleNotFoundError as error:
 CURVE_LOOKS = ((BLUE, "-"), (VERMILLION, "--"))
 
 KIND_LOOKS = {"slow": ("o", GREEN), "errors": ("s", SKY), "deployment": ("X", BLACK)}
+
+SET_LOOKS = ((BLUE, "o", -0.014, "right"), (VERMILLION, "X", 0.014, "left"))
+"""Colour, marker, how far aside of its true place, so that no bar covers another, and on which
+side its number stands.
+"""
 
 HOLLOW: Look = {"mfc": "none", "mew": 1.5}
 
@@ -75,38 +80,48 @@ def _one_ledger(ax: Axes, title: str, rows: pd.DataFrame, entry: str) -> None:
     ax.set_title(title, loc="left")
 
 
-def reliabilities(found: Mapping[str, Calibration]) -> None:
-    """Draw reliability diagrams, two in a row, with the numbers of each above it."""
-    columns = min(len(found), 2)
-    rows = -(-len(found) // columns)
-    size = (4.6 * columns, 4.6 * rows)
-    figure = plt.figure(figsize=size, layout="constrained")
-    for n, (title, each) in enumerate(found.items(), start=1):
-        ax = figure.add_subplot(rows, columns, n)
-        reliability(each, ax)
-        _move_numbers_above(ax, title)
-        ax.set_xlabel("how sure it said it was", fontsize=11)
-        ax.set_ylabel("how often it was right", fontsize=11)
-        ax.tick_params(labelsize=10)
+def reliabilities(panels: Mapping[str, Mapping[str, Calibration]]) -> None:
+    """Draw reliability diagrams side by side: in each up to two sets of answers, by name."""
+    size = (5 * len(panels), 4.6)
+    _, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
+    for ax, (title, found) in zip(axes[0], panels.items(), strict=True):
+        ax.plot([0, 1], [0, 1], color=GREY, ls="--", label="as sure as right")
+        for (name, each), look in zip(found.items(), SET_LOOKS, strict=False):
+            _bins(ax, name, each, look)
+        ax.set_title(title, loc="left")
+        ax.set_xlabel("how sure it said it was")
+        ax.set_ylabel("how often it was right")
+        ax.set_xlim(0, 1.15)  # room for the numbers at 1
+        ax.set_ylim(-0.03, 1.06)
+        ax.set_aspect("equal")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=9)
 
 
-def _move_numbers_above(ax: Axes, title: str) -> None:
-    """Make room in a reliability diagram: its numbers go into the title."""
-    diagonal = ax.texts[0]
-    diagonal.set_position((0.01, 0.06))  # where whiskers are rare
-    diagonal.set_fontsize(10)
-    numbers = ax.texts[-1]
-    text = numbers.get_text().replace("\n", ", ")
-    numbers.remove()
-    ax.set_title(f"{title}\n{text}", fontsize=11, loc="left")
+def _bins(ax: Axes, name: str, found: Calibration, look: tuple[str, str, float, str]) -> None:
+    """Draw each bin as a point with its 95 % bounds and its number of answers; no line joins
+    them, as bins of few answers make no trend.
+    """
+    colour, marker, aside, align = look
+    rows = found.table
+    x = rows["confidence"] + aside
+    right = rows["right"]
+    bounds = np.clip([right - rows["right_low"], rows["right_high"] - right], 0, None)
+    counted = f"{found.n:,} answers, error {found.ece:.2f}, of a perfect model "
+    label = f"{name}: {counted}{found.ece_perfect:.2f}"
+    ax.errorbar(x, right, bounds, fmt=marker, color=colour, capsize=3, ms=7, label=label)
+    for n, left, top in zip(rows["n"], x, right, strict=True):
+        at = left + 1.5 * aside
+        number = ax.text(at, top, f"{n:,}", ha=align, va="center", color=colour)
+        number.set_bbox({"fc": "white", "ec": "none", "pad": 0.5})  # over the diagonal
 
 
 def curves_and_answers(
     answers: pd.DataFrame, curves: Mapping[str, Callable[[NDArray, NDArray], NDArray]]
 ) -> None:
-    """Draw curves of confidence over the score, and each answer at 1 (right) or 0 (wrong).
+    """Draw curves of confidence over the score, and each answer near 1 (right) or 0 (wrong).
 
     `answers` has score (a multiple of the least), kind and right; curves take scores and shares.
+    Answers lie a little above and below their place, so that none covers another.
     """
     ax = new_axes(9, 4)
     scores = np.geomspace(1, 200, 100)
@@ -114,20 +129,17 @@ def curves_and_answers(
     for (name, curve), (colour, style) in zip(curves.items(), CURVE_LOOKS, strict=False):
         confidence = curve(scores, shares)
         ax.semilogx(scores, confidence, color=colour, ls=style, label=name)
+    by_size = answers.sort_values("score")
+    aside = np.resize([-0.06, 0.0, 0.06], len(by_size))
+    heights = by_size["right"] + aside
     for kind, (marker, colour) in KIND_LOOKS.items():
-        of_kind = answers[answers["kind"] == kind]
-        ax.plot(
-            of_kind["score"],
-            of_kind["right"],
-            marker,
-            label=f"{kind}: right (1) or wrong (0)",
-            ms=8,
-            mfc="none",
-            color=colour,
-        )
+        mine = by_size["kind"] == kind
+        of_kind = by_size.loc[mine, "score"]
+        ax.plot(of_kind, heights[mine], marker, label=kind, ms=8, mfc="none", color=colour)
     ax.set_xlabel("score, as a multiple of the least one (log scale)")
-    ax.set_ylabel("probability of being right")
-    ax.set_ylim(-0.06, 1.06)
+    ax.set_ylabel("probability of being right;\nanswers: right (1) or wrong (0)")
+    ax.set_ylim(-0.12, 1.12)
+    plain_ticks(ax, (1, 2, 5, 10, 40, 100))
     ax.legend(loc="center right")
 
 

@@ -90,21 +90,25 @@ def test_enough_guesses_are_drawn_and_read(monkeypatch: pytest.MonkeyPatch) -> N
 # ---- figures
 
 
-def test_the_numbers_of_a_reliability_diagram_stand_above_it() -> None:
+def test_a_reliability_diagram_has_a_point_a_bin_and_its_numbers_below() -> None:
     found = calibration([0.9, 0.9, 0.2], [True, False, False])
-    figures.reliabilities({"one": found, "two": found})
-    axes = plt.gcf().axes
-    assert [ax.get_title("left").split("\n")[0] for ax in axes] == ["one", "two"]
-    assert axes[0].get_title("left").endswith("3 answers, error 0.33, of a perfect model 0.22")
-    assert "answers" not in " ".join(text.get_text() for text in axes[0].texts)
+    figures.reliabilities({"one": {"all": found}, "two": {"all": found, "some": found}})
+    one, two = plt.gcf().axes
+    assert [ax.get_title("left") for ax in (one, two)] == ["one", "two"]
+    labels = [text.get_text() for text in two.get_legend().get_texts()]
+    assert labels[1] == "all: 3 answers, error 0.33, of a perfect model 0.22"
+    assert [container.lines[0].get_linestyle() for container in one.containers] == ["None"]
+    assert [text.get_text() for text in one.texts] == ["1", "2"]
 
 
 def test_answers_and_curves_are_drawn_over_the_score() -> None:
-    answers = pd.DataFrame({"score": [2.0, 5.0], "right": [1, 0], "kind": ["slow", "deployment"]})
+    scores, kinds = [5.0, 2.0, 2.0], ["deployment", "slow", "slow"]
+    answers = pd.DataFrame({"score": scores, "right": [0, 1, 1], "kind": kinds})
     figures.curves_and_answers(answers, {"flat": lambda scores, shares: 0 * scores + 0.5})
-    drawn = {line.get_label(): line.get_xdata() for line in plt.gca().lines}
-    assert len(drawn["flat"]) == 100
-    assert drawn["deployment: right (1) or wrong (0)"].tolist() == [5.0]
+    drawn = {line.get_label(): line for line in plt.gca().lines}
+    assert len(drawn["flat"].get_xdata()) == 100
+    assert drawn["deployment"].get_xdata().tolist() == [5.0]
+    assert len(set(drawn["slow"].get_ydata())) == 2  # neither covers the other
 
 
 def test_each_rule_has_a_line_of_risks() -> None:
