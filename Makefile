@@ -30,7 +30,7 @@ lab: $(VENV)/set-up-lab  ## open the map of the course in JupyterLab, with copie
 students: $(VENV)/set-up-lab  ## copy the lessons into students/, without their solutions
 	@$(PY) notebooks/copies.py students
 
-test: $(VENV)/set-up-test  ## run all tests, docstring examples and lessons with their solutions, and compare what they print
+test: $(VENV)/set-up-test  ## run the tests, docstring examples and lessons with their solutions, and compare what they print
 	@rm -rf solved
 	@$(PY) notebooks/copies.py solved
 	@$(PY) -m tests.support.compiled & \
