@@ -80,9 +80,10 @@ def _texts(notebook: NotebookNode) -> list[str]:
             open_prompt = True
         elif cell.source.startswith(("<details><summary>After your guess", "## ")):
             open_prompt = False
-        elif open_prompt and "drawing.show(" in cell.source:
-            if "hide-cell" not in cell.metadata.get("tags", []):
-                found.append(f"{cell.id} says what its figure shows")
+        elif not open_prompt or "hide-cell" in cell.metadata.get("tags", []):
+            continue
+        elif "drawing.show(" in cell.source:
+            found.append(f"{cell.id} says what its figure shows")
     return found
 
 

@@ -138,6 +138,25 @@ def ticked(
     return shown
 
 
+class Verdicts:
+    """Whom rules name in the cases that were asked so far; `said` holds the names by case."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, dict[str, str]] = {}
+        self._causes: dict[str, str] = {}
+
+    def ask(self, name: str, case: LessonCase, rules: Iterable[str]) -> pd.DataFrame:
+        """Return the table of all cases so far (columns), with this one as the last.
+
+        Rows are rules, as `ticked` shows them; a rule that was not asked has an empty cell.
+        """
+        self.said[name] = answers(case, rules)
+        self._causes[name] = case.cause
+        asked = set().union(*self.said.values())
+        table = ticked(self.said, self._causes, count=False)
+        return table.reindex([rule for rule in RULES if rule in asked]).fillna("")
+
+
 def failed_request(case: LessonCase, entry: str, which: int = 0) -> pd.DataFrame:
     """Return the spans of one failed request at an entry: the first one, or a later one."""
     spans = case.now

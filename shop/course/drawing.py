@@ -95,8 +95,8 @@ def step_medians(frame: pd.DataFrame) -> pd.DataFrame:
     return times.groupby("step").median()
 
 
-def waterfalls(traces: Mapping[str, tuple[pd.DataFrame, str]], until_ms: float = 0.0) -> None:
-    """Draw traces below each other on one axis of time.
+def waterfalls(traces: Mapping[str, tuple[pd.DataFrame, str]], until_ms: float = 0.0) -> list[Axes]:
+    """Return the axes of traces that are drawn below each other on one axis of time.
 
     Parameters
     ----------
@@ -120,6 +120,29 @@ def waterfalls(traces: Mapping[str, tuple[pd.DataFrame, str]], until_ms: float =
         ax.get_legend().remove()  # one is enough
     if until_ms:
         axes[-1].set_xlim(0, until_ms)
+    return list(axes)
+
+
+def stretch(ax: Axes, row: float, span_ms: tuple[float, float], text: str) -> None:
+    """Draw an arrow with two heads over a stretch of time, in or between rows of a waterfall.
+
+    Parameters
+    ----------
+    ax : Axes
+        A waterfall.
+    row : float
+        Where: 0 = the first row, 0.5 = between it and the second.
+    span_ms : (float, float)
+        From when to when, in ms since the trace began.
+    text : str
+        What is written in its middle.
+    """
+    start_ms, end_ms = span_ms
+    look = {"arrowstyle": "<->", "color": VERMILLION, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", (start_ms, row), (end_ms, row), arrowprops=look)
+    middle_ms = (start_ms + end_ms) / 2
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    ax.text(middle_ms, row, text, ha="center", va="center", fontsize=9, bbox=box)
 
 
 def _rows_of(frame: pd.DataFrame, trace_id: str) -> int:

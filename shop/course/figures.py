@@ -65,18 +65,22 @@ def gaps(table: pd.DataFrame) -> None:
 def two_ledgers(rows: pd.DataFrame, entry: str) -> None:
     """Draw the accounts of an entry twice: as the spans say, and with waits reassigned.
 
-    `rows` has account, excess and reassigned, in ms a request.
+    `rows` has account, excess and reassigned, in ms a request. Both show the same accounts: the
+    three that are largest in one of them, and the sum of the others.
     """
     _, (above, below) = plt.subplots(2, 1, figsize=(8, 5.5), sharex=True, layout="constrained")
     said_by_spans = rows["excess"] - rows["reassigned"]
-    believed = rows.assign(excess=said_by_spans)
-    _one_ledger(above, "as the spans say", believed, entry)
-    _one_ledger(below, "with the wait reassigned", rows.copy(), entry)
+    either = pd.concat([said_by_spans, rows["excess"]], axis=1).abs().max(axis=1)
+    largest = either.nlargest(3).index
+    shown = rows["account"].where(rows.index.isin(largest), f"{len(rows) - len(largest)} others")
+    _one_ledger(above, "as the spans say", said_by_spans.groupby(shown).sum(), entry)
+    _one_ledger(below, "with the wait reassigned", rows["excess"].groupby(shown).sum(), entry)
 
 
-def _one_ledger(ax: Axes, title: str, rows: pd.DataFrame, entry: str) -> None:
+def _one_ledger(ax: Axes, title: str, excess: pd.Series, entry: str) -> None:
+    rows = excess.rename("excess").reset_index()
     rows.attrs = {"entry": entry, "unit": "ms a request"}
-    ledger(rows, ax=ax, most=3)
+    ledger(rows, ax=ax)
     ax.set_title(title, loc="left")
 
 

@@ -90,7 +90,7 @@ PLANTS = (
         'z_of(usual, now, lambda frame: frame["duration_ms"])',
         "z_of(usual, now, lab.self_time)",
     ),
-    Plant("08", "another clock", "(0, 24, 302, 322)", "(0, 24, 306, 326)"),
+    Plant("08", "another clock", "(0, 24, 122, 142)", "(0, 24, 126, 146)"),
     Plant("09", "another size", "(80, 72, 70, 50)", "(80, 72, 68, 50)"),
     Plant("09", "other seeds", "(11, 12)", "(13, 14)"),
     Plant("10", "another count", "sixty(stopping=24)", "sixty(stopping=26)"),

@@ -58,6 +58,16 @@ def test_a_silence_that_is_right_is_counted() -> None:
     assert table.loc["a"].tolist() == ["silent", 1]
 
 
+def test_the_table_of_verdicts_grows_by_a_case(slow: cases.LessonCase) -> None:
+    told = cases.Verdicts()
+    told.ask("first", slow, ["ledger"])
+    table = told.ask("second", slow, ["deepest error", "ledger"])
+    assert table.loc["ledger"].tolist() == ["/payment ✓", "/payment ✓"]
+    assert table.loc["deepest error"].tolist() == ["", "silent"]
+    assert table.index[-1] == "ledger"  # in the order of the rules
+    assert told.said["first"] == {"ledger": "/payment"}
+
+
 def test_the_excess_of_a_case_is_in_the_account_of_its_cause(slow: cases.LessonCase) -> None:
     excess = cases.accounts(slow, "/checkout")["excess"]
     assert excess.idxmax() == "/payment own time"
@@ -92,6 +102,15 @@ def test_both_ledgers_add_up_to_the_same_total() -> None:
     assert [ax.patches[-1].get_width() for ax in (above, below)] == [10.0, 10.0]
     assert [ax.patches[0].get_width() for ax in (above, below)] == [9.0, 9.0]
     assert above.get_title("left") == "as the spans say"
+    plt.close()
+
+
+def test_both_ledgers_show_the_same_accounts() -> None:
+    rows = pd.DataFrame({"account": list("abcde"), "excess": [0.0, 9, 3, 2, 1]})
+    rows["reassigned"] = [-9.0, 9, 0, 0, 0]  # a is the largest as the spans say, and then 0
+    figures.two_ledgers(rows, "/order")
+    names = [{label.get_text() for label in ax.get_yticklabels()} for ax in plt.gcf().axes]
+    assert names == [{"a", "b", "c", "2 others", "total at /order"}] * 2
     plt.close()
 
 

@@ -67,14 +67,14 @@ def test_an_answer_is_checked_and_not_stored(file: Path) -> None:
 
 
 def test_without_an_answer_the_question_is_shown() -> None:
-    shown = check_answer("08.16", ...)
+    shown = check_answer("08.19", ...)
     assert shown.right is None
     assert shown.splitlines() == [
-        "08.16: What ends the failure?",
+        "08.19: What ends the failure?",
         "  a) the end of the trigger at second 45",
         "  b) time: it wears off",
         "  c) a /checkout that does not try again",
-        'Answer in place of the dots, for example: check_answer("08.16", "a")',
+        'Answer in place of the dots, for example: check_answer("08.19", "a")',
     ]
 
 
@@ -82,8 +82,8 @@ def test_without_an_answer_the_question_is_shown() -> None:
 @pytest.mark.parametrize(
     ("name", "answer", "says"),
     [
-        ("08.16", "the retries", "answer must be one of a, b, c, got 'the retries'"),
-        ("08.14", [1015, 1025], "answer must be a number or text, got [1015, 1025]"),
+        ("08.19", "the retries", "answer must be one of a, b, c, got 'the retries'"),
+        ("08.17", [1015, 1025], "answer must be a number or text, got [1015, 1025]"),
         ("00.6", 15, "answer must be a list, got 15"),
     ],
 )
@@ -96,7 +96,7 @@ def test_an_answer_of_another_kind_gets_one_line_and_is_not_stored(
 
 
 def test_a_wrong_answer_does_not_send_on_to_a_next_cell() -> None:
-    assert check_answer("08.14", 17) == prompts.WRONG_ANSWER
+    assert check_answer("08.17", 17) == prompts.WRONG_ANSWER
     assert "next cell" not in prompts.WRONG_ANSWER
 
 
