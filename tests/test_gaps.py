@@ -124,7 +124,7 @@ def counted_walks(monkeypatch):
         walks.append(len(counts.n))
         return counts
 
-    monkeypatch.setattr("aiops_lab.pipeline.count_windows", counting)
+    monkeypatch.setattr("aiops_lab.detect.recording.count_windows", counting)
     return walks
 
 
