@@ -295,18 +295,21 @@ def ask_all_workers(url: str) -> list[dict[str, Any]]:
 def must_be_found(app: App, folder: Path, normal_s: float, fault_s: float) -> None:
     """Serve an app, send it requests, let it break, and compare what is found with its truth."""
     with SpanStore(folder / "spans.sqlite") as store:
-        with served(app, folder) as url, Watch(store) as watch:
+        with served(app, folder) as url:
             load = Load(url)
             if app.sign_in is not None:
                 load.sign_in(app.sign_in)
             for visit in app.visits:
                 load.send(visit)  # one by one: the method that is seen first names its route
-            load.run(app.visits, normal_s)
-            assert load.failures == 0
-            (folder / "fault").write_text(app.fault)
-            load.run(app.visits, fault_s)
-            (folder / "fault").unlink()
-            watch.wait()
+            # the order of writing is another one: the monitor first sees all of these at once
+            wait_for(lambda: len(sent_requests(store.spans())) == load.sent, 30)
+            with Watch(store) as watch:
+                load.run(app.visits, normal_s)
+                assert load.failures == 0
+                (folder / "fault").write_text(app.fault)
+                load.run(app.visits, fault_s)
+                (folder / "fault").unlink()
+                watch.wait()
         store.flush()
         spans = store.spans()
     names_must_be_right(app, spans, load)
@@ -373,6 +376,11 @@ def served(app: App, folder: Path) -> Iterator[str]:
         yield servers.enter_context(server)
 
 
+def sent_requests(spans: pd.DataFrame) -> pd.DataFrame:
+    """Return the requests that came from outside."""
+    return spans[(spans["kind"] == "server") & spans["parent_id"].isna()]
+
+
 def names_must_be_right(app: App, spans: pd.DataFrame, load: Load) -> None:
     """Compare the endpoints of all requests, and count: nothing lost, doubled or left open."""
     requests = spans[spans["kind"] == "server"]
@@ -380,9 +388,9 @@ def names_must_be_right(app: App, spans: pd.DataFrame, load: Load) -> None:
     assert set(names) == app.endpoints
     assert requests["duration_ms"].notna().all()
     assert spans["span_id"].is_unique
-    sent = requests[requests["parent_id"].isna()]
-    assert len(sent) == load.sent
-    called = len(requests) - len(sent)
+    sent = len(sent_requests(spans))
+    assert sent == load.sent
+    called = len(requests) - sent
     assert called == (spans["kind"] == "client").sum()
 
 
