@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from enum import StrEnum
 from functools import cache
+from itertools import chain
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pandas as pd
@@ -272,21 +273,24 @@ class Incident:
         if self.root_cause is not None:
             description = self.main_anomaly.description
             root_cause = self.root_cause.to_dict() | {"description": description}
-        changes = [row for step in self.verdict.changes for row in step.rows]
+        changes = chain.from_iterable(step.rows for step in self.verdict.changes)
+        anomalies = [anomaly.to_dict() for anomaly in self.anomalies]
+        suspects = [suspect.to_dict() for suspect in self.suspects]
+        history = [event.to_dict() for event in self.history]
         return {
             "id": self.id,
             "severity": self.severity,
             "status": self.status,
             "title": self.title,
             "root_cause": root_cause,
-            "suspects": [suspect.to_dict() for suspect in self.suspects],
+            "suspects": suspects,
             "affected_endpoints": self.affected_endpoints,
-            "anomalies": [anomaly.to_dict() for anomaly in self.anomalies],
+            "anomalies": anomalies,
             "trace_correlation": {
                 "total_traces": self.verdict.total_traces,
                 "sample_traces": list(self.verdict.sample_traces),
             },
-            "changes": changes,
+            "changes": list(changes),
             "first_detected": iso(self.first_detected),
             "last_anomaly": iso(self.last_anomaly),
             "acknowledged_at": iso(self.acknowledged_at),
@@ -294,7 +298,7 @@ class Incident:
             "reopened": len(self.earlier),
             "recurrence_of": self.recurrence_of,
             "merged": list(self.merged),
-            "history": [event.to_dict() for event in self.history],
+            "history": history,
         }
 
     def to_record(self) -> dict[str, Any]:

@@ -24,13 +24,13 @@ from aiops_lab.explain.metric_frames import (
 
 RISES = (LATENCY, ERRORS, ERROR_RATE)
 
-CallPairs = Iterable[tuple[str, str]]
+_CallPairs = Iterable[tuple[str, str]]
 
 
 def explained_parts(
     unusual: pd.DataFrame,
     now: Metrics,
-    calls: CallPairs,
+    calls: _CallPairs,
     hosts: dict[str, str],
 ) -> pd.Series:
     """Return the part of all that is slow or fails that each node explains, 0 to 1.
@@ -84,7 +84,7 @@ def _is_worse(column: MetricColumn, unusual: pd.DataFrame, now: Metrics) -> bool
     return kind in RISES and bool(scales > 0)
 
 
-def _callers(calls: CallPairs) -> dict[str, set[str]]:
+def _callers(calls: _CallPairs) -> dict[str, set[str]]:
     """Return who calls each node."""
     callers: dict[str, set[str]] = {}
     for caller, callee in calls:

@@ -15,7 +15,7 @@ from aiops_lab.explain.metric_frames import LATENCY, RESOURCE_KINDS, MetricColum
 from aiops_lab.explain.metric_origins import explained_parts
 from aiops_lab.results import Suspect
 
-SHOWN = 5  # metrics of a suspect that deviate most
+_SHOWN = 5  # metrics of a suspect that deviate most
 MIN_NODES = 2  # that must have a part in the trouble of their host
 ENOUGH = 2 / 3  # part of the trouble that a suspect ought to explain
 CallPairs = list[tuple[str, str]]
@@ -266,7 +266,7 @@ def _deviating(node: str, unusual: pd.DataFrame) -> tuple[dict[Any, Any], ...]:
         return ()
     mine = unusual.loc[[node]]
     deviating = mine[mine["deviation"] > 0]
-    most = deviating.nlargest(SHOWN, "deviation")
+    most = deviating.nlargest(_SHOWN, "deviation")
     values = most.to_dict("records")
     rows = []
     for column, row in zip(most.index, values, strict=True):

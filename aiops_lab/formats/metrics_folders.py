@@ -40,9 +40,9 @@ UNTOLD = "value"  # the statistic of a metric that tells none
 
 NANOSECONDS = 1e9  # of a second
 HEADER_LINES = 1
-SHOWN = 8  # files or columns that a message names
+_SHOWN = 8  # files or columns that a message names
 
-TIME = "time"
+_TIME_COLUMN = "time"
 
 NOT_CSV = (
     pd.errors.ParserError,
@@ -180,8 +180,8 @@ def _rcaeval(folder: Path) -> pd.DataFrame:
     """Return the table of a case, with columns (node, metric, statistic)."""
     file = _table_of_case(folder)
     table = _table(file)
-    if TIME not in table:
-        rule = f"must have the column {TIME}"
+    if _TIME_COLUMN not in table:
+        rule = f"must have the column {_TIME_COLUMN}"
         raise FieldError(file.name, rule, _some(table))
     columns: dict[_Column, pd.Series] = {}
     for name in map(str, table):
@@ -190,7 +190,7 @@ def _rcaeval(folder: Path) -> pd.DataFrame:
         columns[_column(name)] = _numbers(file, table[name])
     values = pd.DataFrame(columns)
     values.columns = pd.MultiIndex.from_tuples(list(columns), names=LEVELS)
-    times = _numbers(file, table[TIME])
+    times = _numbers(file, table[_TIME_COLUMN])
     values = values.set_axis(times.to_numpy())
     return _in_order(values)
 
@@ -203,13 +203,13 @@ def _table_of_case(folder: Path) -> Path:
             return file
     found = sorted(item.name for item in folder.iterdir())
     rule = f"must hold metric/ or one of {', '.join(RCAEVAL_TABLES)}"
-    raise FieldError("path", rule, found[:SHOWN])
+    raise FieldError("path", rule, found[:_SHOWN])
 
 
 def _some(table: pd.DataFrame) -> list[str]:
     """Return the first columns of a table, for a message."""
     names = list(map(str, table))
-    return names[:SHOWN]
+    return names[:_SHOWN]
 
 
 def _column(name: str) -> _Column:

@@ -206,16 +206,20 @@ def _overlap(frame: pd.DataFrame, since_ns: int, until_ns: int) -> NDArray:
 
 def stacked(frames: list[pd.DataFrame]) -> pd.DataFrame:
     """Return several spans frames as one, in the order of `to_frame`."""
-    return in_order(joined(frames))
+    return in_order(below_each_other(frames))
 
 
-def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+def below_each_other(frames: list[pd.DataFrame]) -> pd.DataFrame:
     """Return several frames below each other; categories stay what they are."""
     some = [frame for frame in frames if len(frame)] or frames[:1]
     if len(some) == 1:
         return some[0].reset_index(drop=True)
-    columns = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if any(name in f for f in some)]
-    made = {name: _joined([frame.get(name) for frame in some], some) for name in columns}
+    present = set().union(*(frame.columns for frame in some))
+    made = {}
+    for name in (*COLUMNS, *OPTIONAL_COLUMNS):
+        if name in present:
+            parts = [frame.get(name) for frame in some]
+            made[name] = _joined(parts, some)
     return pd.DataFrame(made)
 
 

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from aiops_lab.detect.recording import Recording
 from aiops_lab.detect.windows import Counts, Grid, count_windows, windows_to_walk
 from aiops_lab.results import Anomaly
-from aiops_lab.scale.tasks import TABLES, Interval, Names, PartCounts, encode_rows, first_calls
+from aiops_lab.scale.tasks import (
+    COUNT_TABLES,
+    Interval,
+    Names,
+    PartCounts,
+    encode_rows,
+    first_calls,
+)
 from aiops_lab.spans import Key
 
 Around = Callable[[frozenset[Key], list[Interval]], pd.DataFrame]
@@ -142,7 +149,7 @@ class PartitionedRecording(Recording):
         of the spans.
         """
         shape = self._windows.size, len(self.keys)
-        tables = {name: np.zeros(shape) for name in TABLES}
+        tables = {name: np.zeros(shape) for name in COUNT_TABLES}
         touched = np.zeros(self._windows.size, dtype=np.int64)
         for part in parts:
             at = np.searchsorted(self._windows, part.windows)

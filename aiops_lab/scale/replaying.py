@@ -23,9 +23,9 @@ from aiops_lab.scale.partitions import Partition, partitions_of, stacked
 from aiops_lab.scale.recordings import PartitionedRecording
 from aiops_lab.scale.tasks import (
     Interval,
-    Known,
     Names,
     Survey,
+    VerdictContext,
     count,
     learn_names,
     requests_around,
@@ -117,7 +117,7 @@ class PartitionedReplay:
         report = Report(windows, found, pipeline.incidents)
         if causes:
             incidents = pipeline.manager.incidents
-            known = Known(self.sensitivity, incidents, pipeline.edges, rule, config)
+            known = VerdictContext(self.sensitivity, incidents, pipeline.edges, rule, config)
             verdicts = self._verdicts(pipeline, known)
             for incident, verdict in zip(report.incidents, verdicts, strict=True):
                 incident.verdict = verdict
@@ -160,7 +160,7 @@ class PartitionedReplay:
         there = self.touched(intervals[0][0], intervals[-1][1])
         return stacked(self._workers.map(look, there, "evidence"))
 
-    def _verdicts(self, pipeline: Pipeline, known: Known) -> list[Verdict]:
+    def _verdicts(self, pipeline: Pipeline, known: VerdictContext) -> list[Verdict]:
         diagnosis = known.diagnosis()
         asked = []
         for incident in pipeline.incidents:
@@ -171,7 +171,7 @@ class PartitionedReplay:
 
 
 def _judge(
-    asked: tuple[str, dict[Key, str], list[Partition]], names: Names, known: Known
+    asked: tuple[str, dict[Key, str], list[Partition]], names: Names, known: VerdictContext
 ) -> Verdict:
     return verdict_on(*asked, names, known)
 

@@ -14,7 +14,7 @@ from aiops_lab.detect.windows import Counts, Grid, count_windows, is_given_up, l
 from aiops_lab.diagnosis import Diagnosis, Rule
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.results import Verdict
-from aiops_lab.scale.partitions import Partition, joined, read_partition, stacked
+from aiops_lab.scale.partitions import Partition, below_each_other, read_partition, stacked
 from aiops_lab.spans import SERVING, Key
 from aiops_lab.traces.encode import NEVER, EncodedSpans, encode, end_ns, start_ns, status_of
 from aiops_lab.traces.graph import calls_of
@@ -22,7 +22,7 @@ from aiops_lab.traces.ids import find_parents
 
 _PLACE = ("kind", "service", "endpoint", "peer", "method")  # columns
 
-TABLES = (
+COUNT_TABLES = (
     "n",
     "errors",
     "total",
@@ -136,7 +136,7 @@ def encode_rows(frame: pd.DataFrame, names: Names) -> EncodedSpans:
     samples = names.samples
     here = frame["span_id"][frame["span_id"].isin(samples["span_id"])]
     others = samples[~samples["span_id"].isin(here)]
-    every = joined([frame, others]) if len(others) else frame
+    every = below_each_other([frame, others]) if len(others) else frame
     spans = encode(every, names.keys, names.methods, names.addresses)
     return spans.select(spans.row < len(frame)) if len(others) else spans
 
@@ -150,7 +150,7 @@ class PartCounts(NamedTuple):
     number: int
     first: NDArray  # of each endpoint: when it was first asked, `NEVER` where it was not
     windows: NDArray  # numbers since 1970, of those in which something happens
-    tables: dict[str, NDArray]  # of each of `TABLES`: shape (windows, endpoints)
+    tables: dict[str, NDArray]  # of each of `COUNT_TABLES`: shape (windows, endpoints)
     # the requests that hang for long, and those that ended in shared windows: node, start, end,
     # failed, log_ms, answered, and the ids by which spans are ordered
     requests: pd.DataFrame
@@ -210,7 +210,7 @@ def first_calls(calls: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tables(counts: Counts) -> dict[str, NDArray]:
-    return {name: getattr(counts, name) for name in TABLES}
+    return {name: getattr(counts, name) for name in COUNT_TABLES}
 
 
 def _requests(requests: EncodedSpans) -> pd.DataFrame:
@@ -262,7 +262,7 @@ def spans_between(
     return encode_rows(stacked(frames), names)
 
 
-class Known(NamedTuple):
+class VerdictContext(NamedTuple):
     """What a verdict depends on beside the spans."""
 
     sensitivity: Sensitivity
@@ -277,7 +277,11 @@ class Known(NamedTuple):
 
 
 def verdict_on(
-    number: str, shown: dict[Key, str], partitions: list[Partition], names: Names, known: Known
+    number: str,
+    shown: dict[Key, str],
+    partitions: list[Partition],
+    names: Names,
+    known: VerdictContext,
 ) -> Verdict:
     """Return the verdict on an incident; `shown` holds the names of endpoints at that moment."""
 

@@ -20,7 +20,7 @@ from aiops_lab.show.findings import Findings, findings_of
 if TYPE_CHECKING:
     from aiops_lab.scale.tasks import Interval
 
-LOCAL = "local"
+_LOCAL = "local"
 """In place of a scheduler's address: this machine, a worker a core."""
 
 TAIL_NS = 60_000_000_000  # what is shown of spans where there is no incident
@@ -85,9 +85,9 @@ def _client(scheduler: str) -> Iterator[Any]:
         from distributed import Client
     except ModuleNotFoundError as error:
         raise missing_extra(error) from None
-    if scheduler != LOCAL and "://" not in scheduler:
-        rule = f"must be an address such as tcp://host:8786, or {LOCAL!r}"
+    if scheduler != _LOCAL and "://" not in scheduler:
+        rule = f"must be an address such as tcp://host:8786, or {_LOCAL!r}"
         raise FieldError("--scheduler", rule, scheduler)
-    address = None if scheduler == LOCAL else scheduler
+    address = None if scheduler == _LOCAL else scheduler
     with Client(address, **({"dashboard_address": None} if address is None else {})) as client:
         yield client

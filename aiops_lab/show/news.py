@@ -20,7 +20,7 @@ _log = get_logger(__name__)
 
 MOST_LINE = 300  # characters
 
-LOOK_S = 1.0
+_LOOK_S = 1.0
 """Seconds between two looks. Raising it tells news later."""
 
 POLL_S = 0.1
@@ -98,7 +98,7 @@ def tell_until(stop: Stop, monitor: Monitor, url: str, say: Callable[[str], None
     news = IncidentNews(url)
     looked_at = float("-inf")
     while not stop.asked:
-        if time.monotonic() - looked_at >= LOOK_S:
+        if time.monotonic() - looked_at >= _LOOK_S:
             tell(monitor, news, say)
             looked_at = time.monotonic()
         time.sleep(POLL_S)

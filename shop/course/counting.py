@@ -136,7 +136,7 @@ def scored(
     return pd.DataFrame(rows)
 
 
-COUNTED = ["faults", "incidents", "told", "found", "pages", "missed_minutes", "hours"]
+_SUMMED = ["faults", "incidents", "told", "found", "pages", "missed_minutes", "hours"]
 
 
 def pooled(tables: Iterable[pd.DataFrame], by: str | list[str] = "at") -> pd.DataFrame:
@@ -145,7 +145,7 @@ def pooled(tables: Iterable[pd.DataFrame], by: str | list[str] = "at") -> pd.Dat
     """
     counted = [_with_counts(table) for table in tables]
     groups = pd.concat(counted).groupby(by, as_index=False)
-    total = groups[COUNTED].sum()
+    total = groups[_SUMMED].sum()
     incidents = total["incidents"]
     total["precision"] = total["told"] / incidents.where(incidents > 0)
     total["recall"] = total["found"] / total["faults"]

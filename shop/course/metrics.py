@@ -12,7 +12,7 @@ import pandas as pd
 from aiops_lab.datasets.cases import MetricsCase
 from aiops_lab.numerics import wilson
 from aiops_lab.traces.graph import service_graph
-from shop.course.rivals import BEGIN_S, answered, shorter
+from shop.course.rivals import BEGIN_S, served_requests, shorter
 from shop.virtual_time.scenario import BEGIN_NS
 from shop.virtual_time.simulate import virtual
 
@@ -41,7 +41,7 @@ def per_interval(spans: pd.DataFrame, every_s: int = 10) -> pd.DataFrame:
         Index: start of the interval (Unix s). Columns: (node, metric, statistic), as PetShop has
         them; a node is an endpoint.
     """
-    served = answered(spans)
+    served = served_requests(spans)
     second = served["start"].astype("int64") // 10**9
     requests = pd.DataFrame(
         {

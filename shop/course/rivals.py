@@ -132,7 +132,7 @@ def latency_by_interval(frame: pd.DataFrame, every: str = "10s") -> pd.DataFrame
     """Return the mean latency in ms, a row an interval (in which requests ended), a column an
     endpoint.
     """
-    served = answered(frame)
+    served = served_requests(frame)
     took = pd.to_timedelta(served["duration_ms"], unit="ms")
     end = served["start"] + took
     interval = end.dt.floor(every).rename("interval")
@@ -141,7 +141,7 @@ def latency_by_interval(frame: pd.DataFrame, every: str = "10s") -> pd.DataFrame
     return mean_ms.unstack()
 
 
-def answered(frame: pd.DataFrame) -> pd.DataFrame:
+def served_requests(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the server spans that have ended."""
     is_server = frame["kind"] == "server"
     has_ended = frame["duration_ms"].notna()

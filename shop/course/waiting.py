@@ -42,7 +42,7 @@ def somebody_waits() -> bool:
     return bool(request.get("content", {}).get("allow_stdin"))
 
 
-class Clock:
+class WorkingSign:
     """Seconds on stderr while a cell works and shows no bar, such as ``working … 3 s``.
 
     Parameters
@@ -87,7 +87,7 @@ class Clock:
             print(f"\r{' ' * len(shown)}\r", end="", file=out, flush=True)
 
 
-_CLOCK = Clock()
+_CLOCK = WorkingSign()
 
 
 def count_in(shell: Any) -> None:

@@ -57,7 +57,7 @@ TRAFFIC = {"surge": 3.0, "quiet": 0.1}
 """Factors of the rate."""
 
 
-class Kind(NamedTuple):
+class FaultRange(NamedTuple):
     """A kind of fault: what it does, and between which bounds its numbers are drawn."""
 
     kind: str
@@ -68,18 +68,22 @@ class Kind(NamedTuple):
 
 
 DAY_KINDS = {
-    "delay": Kind("delay", {"duration_ms": (300, 1500)}),
-    "jitter": Kind("delay", {"duration_ms": (300, 800), "jitter_ms": (300, 800)}),
-    "timeout": Kind("delay", {"duration_ms": (6000, 12_000)}, on_calls=True, stops=True),
-    "error": Kind("error", {"rate": (0.5, 1)}, stops=True),
-    "flaky": Kind("error", {"rate": (0.2, 0.4)}),
-    "hang": Kind("hang", {}, stops=True),
-    "processor": Kind("slow", {"factor": (8, 20)}, everywhere=True),
-    "leak": Kind("leak", {"duration_ms": (400, 1500)}),
-    "network": Kind("network", {"duration_ms": (120, 400), "jitter_ms": (20, 60)}, on_calls=True),
-    "host network": Kind("network", {"duration_ms": (120, 400)}, everywhere=True, on_calls=True),
-    "refuse": Kind("refuse", {}, on_calls=True, stops=True),
-    "shed": Kind("shed", {"rate": (0.3, 0.8)}),
+    "delay": FaultRange("delay", {"duration_ms": (300, 1500)}),
+    "jitter": FaultRange("delay", {"duration_ms": (300, 800), "jitter_ms": (300, 800)}),
+    "timeout": FaultRange("delay", {"duration_ms": (6000, 12_000)}, on_calls=True, stops=True),
+    "error": FaultRange("error", {"rate": (0.5, 1)}, stops=True),
+    "flaky": FaultRange("error", {"rate": (0.2, 0.4)}),
+    "hang": FaultRange("hang", {}, stops=True),
+    "processor": FaultRange("slow", {"factor": (8, 20)}, everywhere=True),
+    "leak": FaultRange("leak", {"duration_ms": (400, 1500)}),
+    "network": FaultRange(
+        "network", {"duration_ms": (120, 400), "jitter_ms": (20, 60)}, on_calls=True
+    ),
+    "host network": FaultRange(
+        "network", {"duration_ms": (120, 400)}, everywhere=True, on_calls=True
+    ),
+    "refuse": FaultRange("refuse", {}, on_calls=True, stops=True),
+    "shed": FaultRange("shed", {"rate": (0.3, 0.8)}),
 }
 """By name: the kinds of the catalogue that need no special shop."""
 
@@ -119,7 +123,7 @@ class Day(NamedTuple):
         return noted
 
 
-def _affected(scenario: Scenario, fault: Fault, kind: Kind) -> list[Place]:
+def _affected(scenario: Scenario, fault: Fault, kind: FaultRange) -> list[Place]:
     topology = scenario.topology
     places = scenario.places_of(fault)
     waiting = topology.above(places)
@@ -352,7 +356,7 @@ def _on_requests(names: Iterable[str]) -> list[str]:
     return [name for name in names if not DAY_KINDS[name].on_calls]
 
 
-def _fault(kind: Kind, place: Place, **numbers: Any) -> Fault:
+def _fault(kind: FaultRange, place: Place, **numbers: Any) -> Fault:
     if kind.kind in STRIKES:
         return Fault(kind.kind, *place, **numbers)
     service, endpoint = place

@@ -16,7 +16,7 @@ import shop
 from aiops_lab.progress import Bar
 from shop.course import cases, figures
 from shop.course.drawing import drawn_spans
-from shop.course.waiting import Clock, somebody_waits, steps
+from shop.course.waiting import WorkingSign, somebody_waits, steps
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
@@ -162,7 +162,7 @@ def screen_of_a_person(monkeypatch: pytest.MonkeyPatch) -> Heard:
 
 def test_seconds_count_up_and_are_wiped_off(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = screen_of_a_person(monkeypatch)
-    clock = Clock(tick_s=0.001)
+    clock = WorkingSign(tick_s=0.001)
     clock.begin()
     assert screen.written.wait(30)
     clock.end()
@@ -175,7 +175,7 @@ def test_no_seconds_beside_a_bar_and_none_where_nobody_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     screen = screen_of_a_person(monkeypatch)
-    clock = Clock(tick_s=0.001)
+    clock = WorkingSign(tick_s=0.001)
     with Bar(total=2, file=io.StringIO()):
         clock.begin()
         assert not screen.written.wait(0.05)

@@ -14,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 from aiops_lab.show.plots.style import BLACK, BLUE, VERMILLION, Look, dress, literal, plain_rows
 
 Point = tuple[float, float]
-Call = tuple[str, str]  # caller, callee
+_Call = tuple[str, str]  # caller, callee
 
 COLUMN, LANE = 2.6, 0.6  # from one column to the next, and the height of a call to the left
 LEVEL = 0.86 - COLUMN  # from a box to where the calls that come in begin to run level
@@ -89,7 +89,7 @@ class _Box(NamedTuple):
 
 def _layout(
     graph: nx.DiGraph,
-) -> tuple[dict[str, _Box], dict[Call, list[Point]], int]:
+) -> tuple[dict[str, _Box], dict[_Call, list[Point]], int]:
     """Return the box of each name, the points where each call passes or ends, and the rows.
 
     Each name stands in the column of its depth, and each call has a row in all columns that it
