@@ -70,8 +70,13 @@ def silenced(windows: pd.DataFrame, faults: pd.DataFrame, naive_ms: NDArray) -> 
     """
     ax = timeline(windows, (), faults)
     label_sizes(ax, faults)
+    for size in ax.texts:
+        size.set_text(f"+{size.get_text()}")
     ends = windows["end"]
     limit_ms = 3 * naive_ms
+    ax.plot(ends, windows["high_ms"], color=BLUE, lw=1)
+    place = (ends.iloc[2], 0.95 * windows["high_ms"].iloc[2])
+    ax.text(*place, "frozen limit", color=BLUE, va="top")
     ax.plot(ends, naive_ms, color=GREEN, ls="-.", lw=1.2, label="naive baseline")
     ax.plot(ends, limit_ms, color=GREEN, ls=":", lw=2.5, zorder=8, label="naive limit")
     marked = windows[windows["state"] == "anomalous"]
@@ -85,14 +90,20 @@ def silenced(windows: pd.DataFrame, faults: pd.DataFrame, naive_ms: NDArray) -> 
         label="marked by the package",
     )
     passed = marked[marked["latency_ms"] <= limit_ms[marked.index]]
+    ax.plot(passed["end"], passed["latency_ms"], "o", color=BLACK, ms=3.5, zorder=9)
     first = passed.iloc[0]
     ax.annotate(
         "from here the\nnaive one is silent",
         (first["end"], first["latency_ms"]),
-        xytext=(80, 14),
+        xytext=(-190, -45),
         textcoords="offset points",
         va="center",
-        arrowprops={"arrowstyle": "->", "color": BLUE},
+        arrowprops={
+            "arrowstyle": "->",
+            "color": BLUE,
+            "shrinkB": 6,
+            "connectionstyle": "angle3,angleA=0,angleB=90",  # from below
+        },
         color=BLUE,
         zorder=9,
     )
