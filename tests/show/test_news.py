@@ -106,7 +106,7 @@ def test_a_store_that_cannot_be_read_delays_the_news():
 
 
 def test_news_are_told_until_the_stop(monkeypatch):
-    monkeypatch.setattr(news, "LOOK_S", 0.0)
+    monkeypatch.setattr(news, "_LOOK_S", 0.0)
     monkeypatch.setattr(news, "POLL_S", 0.0)
 
     class Stop:
