@@ -187,9 +187,9 @@ class SpanStore(SpanReader):
         self._buffer.append(span)
         if self._thread is None:
             self._start()
-        if waiting + 1 == self._batch:
+        if (waiting + 1) % self._batch == 0:
             self._wake.set()
-            if self._thread is None:
+            if self._thread is None and not self._write_lock.is_held_here():
                 self._attempt(quiet=False)
         # Read after the append: either the last write of close() sees this span, or it is refused
         # here.

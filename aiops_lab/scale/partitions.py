@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from glob import glob
+from contextlib import contextmanager, suppress
+from glob import escape, glob
 from itertools import groupby
 from math import ceil
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.checks import FieldError, check_number, missing_extra
-from aiops_lab.spans import COLUMNS, NAME_COLUMNS, OPTIONAL_COLUMNS, check
+from aiops_lab.spans import COLUMNS, NAME_COLUMNS, OPTIONAL_COLUMNS, check, to_frame
 from aiops_lab.traces.encode import end_ns, start_ns
 
 ROW_GROUP = 65_536
@@ -76,19 +76,36 @@ def write_partitions(
     step = int(seconds * 1e9)
     remembered = ceil(late_s / seconds) + 1
     known: dict[int, dict[str, None]] = {}  # by number of a partition: its traces
-    for turn, frame in enumerate([spans] if isinstance(spans, pd.DataFrame) else spans):
-        number = _numbers(check(frame), step, known)
-        for each in np.unique(number).tolist():
-            part = frame[number == each]
-            known.setdefault(each, {}).update(dict.fromkeys(part["trace_id"]))
-            _write(part, f"{folder}/{_PARTITION.format(number=each, turn=turn)}")
-        newest = max(known, default=0)
-        known = {each: known[each] for each in known if each >= newest - remembered}
+    written: list[str] = []
+    try:
+        for turn, frame in enumerate([spans] if isinstance(spans, pd.DataFrame) else spans):
+            number = _numbers(check(frame), step, known)
+            for each in np.unique(number).tolist():
+                part = frame[number == each]
+                known.setdefault(each, {}).update(dict.fromkeys(part["trace_id"]))
+                written.append(f"{folder}/{_PARTITION.format(number=each, turn=turn)}")
+                _write(part, written[-1])
+            if len(number):  # the median: one clock that is ahead must not end all memory
+                oldest = int(np.median(number)) - remembered
+                known = {each: known[each] for each in known if each >= oldest}
+    except BaseException:  # half a recording would be read as a whole one
+        for path in written:
+            _remove(path)
+        raise
     return partitions_of(_pattern(folder))
 
 
 def _pattern(folder: str | os.PathLike[str]) -> str:
-    return f"{os.fspath(folder)}/part-*.parquet"
+    return f"{escape(os.fspath(folder))}/part-*.parquet"
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        if "://" not in path:
+            os.remove(path)
+        else:
+            system, name = _fsspec().core.url_to_fs(path)
+            system.rm(name)
 
 
 def _numbers(frame: pd.DataFrame, step: int, known: dict[int, dict[str, None]]) -> NDArray:
@@ -121,6 +138,10 @@ def partitions_of(pattern: str | os.PathLike[str]) -> list[Partition]:
     Files of `write_partitions` that belong together are one partition; any other file is one by
     itself, and must hold whole traces.
     """
+    if not isinstance(pattern, str | os.PathLike):
+        raise FieldError(
+            "pattern", "must be a path or an address, such as spans/*.parquet", pattern
+        )
     text = os.fspath(pattern)
     if "://" in text:
         system, _, paths = _fsspec().get_fs_token_paths(text)
@@ -211,6 +232,8 @@ def stacked(frames: list[pd.DataFrame]) -> pd.DataFrame:
 
 def below_each_other(frames: list[pd.DataFrame]) -> pd.DataFrame:
     """Return several frames below each other; categories stay what they are."""
+    if not frames:
+        return to_frame([])
     some = [frame for frame in frames if len(frame)] or frames[:1]
     if len(some) == 1:
         return some[0].reset_index(drop=True)

@@ -21,6 +21,7 @@ from aiops_lab.scale.partitions import (
     partitions_of,
     read_partition,
     read_spans_of,
+    stacked,
     write_partitions,
 )
 from aiops_lab.scale.replaying import PartitionedReplay, replay_partitions
@@ -94,6 +95,35 @@ def test_a_late_span_goes_where_its_trace_is(tmp_path: Path) -> None:
     assert not traces[0] & traces[1]
 
 
+@pytest.mark.parametrize("name", ["plain", "run[1]"])
+def test_a_trace_stays_whole_beside_a_clock_that_is_ahead(name: str, tmp_path: Path) -> None:
+    def at(second: float, n: int, trace: int) -> Span:
+        return span(n, None, "/x", "server", 1000 * second, 1, trace=trace)
+
+    frames = [
+        [at(s, s, s) for s in range(5)] + [at(1e6, 9, 9)],
+        [at(12 + s, 20 + s, s) for s in range(5)],
+    ]
+    folder = tmp_path / name
+    parts = write_partitions(map(to_frame, frames), folder, seconds=10)
+    assert [len(read_partition(part)) for part in parts] == [10, 1]
+    with pytest.raises(ValueError, match="must hold no partitions yet"):
+        write_partitions(to_frame(frames[1]), folder)
+
+
+def test_where_a_frame_is_refused_nothing_is_left(tmp_path: Path) -> None:
+    good = to_frame([span(1, None, "/x", "server", 0, 1)])
+    with pytest.raises(ValueError, match="trace_id"):
+        write_partitions([good, pd.DataFrame({"a": [1]})], tmp_path)
+    assert len(write_partitions([good], tmp_path)) == 1
+
+
+def test_files_without_spans_hold_none(tmp_path: Path) -> None:
+    to_frame([]).to_parquet(tmp_path / "x.parquet")
+    assert replay_partitions(tmp_path / "*.parquet").windows.empty
+    assert stacked([]).empty
+
+
 def test_the_spans_of_some_seconds_are_those_that_overlap_them(folder: Path) -> None:
     every = read_spans_of(folder / "*.parquet")
     start = every["start"].to_numpy("datetime64[ns]").astype(np.int64)
@@ -112,6 +142,7 @@ def test_the_spans_of_some_seconds_are_those_that_overlap_them(folder: Path) -> 
         lambda folder: write_partitions(to_frame([]), folder, seconds=0),
         lambda folder: write_partitions(to_frame([]), folder),
         lambda folder: replay_partitions(folder / "*.txt"),
+        lambda folder: replay_partitions(None),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_be_is_refused(ask: Callable[[Path], Any], folder: Path) -> None:
