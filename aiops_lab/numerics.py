@@ -265,3 +265,17 @@ def to_utc(moment: pd.Timestamp, name: str = "now and until") -> pd.Timestamp:
     if utc is pd.NaT or not FIRST_YEAR <= utc.year <= LAST_YEAR:
         raise ValueError(f"{rule} in the years {FIRST_YEAR} to {LAST_YEAR}, got {moment!r}")
     return utc
+
+
+def mixed(numbers: NDArray) -> NDArray:
+    """Return each number spread over 64 bits; numbers are of dtype uint64, their shape stays.
+
+    splitmix64: Steele et al. 2014, doi 10.1145/2660193.2660195.
+    """
+    z = numbers + np.uint64(0x9E3779B97F4A7C15)
+    z ^= z >> np.uint64(30)
+    z *= np.uint64(0xBF58476D1CE4E5B9)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return z

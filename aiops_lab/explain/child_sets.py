@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.explain.attribution import AttributedTraces
-from aiops_lab.numerics import compiled
+from aiops_lab.numerics import compiled, mixed
 
 
 def look_up(counts: pd.Series, keys: pd.Series) -> NDArray:
@@ -25,45 +25,32 @@ def child_set_keys(traces: AttributedTraces) -> pd.DataFrame:
     """
     account = traces.costs.span_account
     parent = traces.trees.parent
-    mixed = _mixed(account)
-    children = _sets_of_children(mixed, parent)
+    account_bits = mixed(account.astype(np.uint64))
+    children = _sets_of_children(account_bits, parent)
     is_child = parent >= 0
     siblings = np.where(is_child, children[parent], np.uint64(1))
-    above = mixed ^ _mixed(siblings)
-    under = _mixed(children + np.uint64(1))
+    above = account_bits ^ mixed(siblings)
+    under = mixed(children + np.uint64(1))
     keys = {
         "both": above ^ under,
         "above": above,
-        "under": mixed ^ under,
+        "under": account_bits ^ under,
         "account": account,
     }
     return pd.DataFrame(keys)
 
 
-def _sets_of_children(mixed: NDArray, parent: NDArray) -> NDArray:
-    """Return a key of the set of accounts below each span: the sum of their `mixed` accounts."""
+def _sets_of_children(account_bits: NDArray, parent: NDArray) -> NDArray:
+    """Return a key of the set of accounts below each span: the sum of their bits."""
     below = np.flatnonzero(parent >= 0)
-    child = mixed[below]
+    child = account_bits[below]
     above = parent[below]
-    by_parent = child ^ _mixed(_mixed(above))
+    parent_bits = mixed(mixed(above.astype(np.uint64)))
+    by_parent = child ^ parent_bits
     _, one_each = np.unique(by_parent, return_index=True)
     children = np.zeros(parent.size, dtype=np.uint64)
     np.add.at(children, above[one_each], child[one_each])
     return children
-
-
-def _mixed(key: NDArray) -> NDArray:
-    """Return keys spread over 64 bits (splitmix64: Steele et al. 2014, doi
-    10.1145/2660193.2660195).
-    """
-    z = key.astype(np.uint64)
-    z += np.uint64(0x9E3779B97F4A7C15)
-    z ^= z >> np.uint64(30)
-    z *= np.uint64(0xBF58476D1CE4E5B9)
-    z ^= z >> np.uint64(27)
-    z *= np.uint64(0x94D049BB133111EB)
-    z ^= z >> np.uint64(31)
-    return z
 
 
 def have_odd_children(shapes: dict[str, pd.Series], traces: AttributedTraces) -> NDArray:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from numpy.typing import NDArray
 
 from aiops_lab.columns import text_column
+from aiops_lab.numerics import mixed
 from aiops_lab.spans import COLUMNS
-from shop.virtual_time.keyed_random import key, mixed
+from shop.virtual_time.keyed_random import key
 from shop.virtual_time.scenario import BEGIN_NS, Scenario
 
 if TYPE_CHECKING:

@@ -37,17 +37,6 @@ def key(*parts: object) -> int:
     return int.from_bytes(digest, "big")
 
 
-def mixed(numbers: NDArray) -> NDArray:
-    """Return well-mixed 64 bits for each number (splitmix64; Steele et al. 2014)."""
-    z = numbers + np.uint64(0x9E3779B97F4A7C15)
-    z ^= z >> np.uint64(30)
-    z *= np.uint64(0xBF58476D1CE4E5B9)
-    z ^= z >> np.uint64(27)
-    z *= np.uint64(0x94D049BB133111EB)
-    z ^= z >> np.uint64(31)
-    return z
-
-
 class Column:
     """One draw for each request: ``column[n]`` is that of request n.
 
