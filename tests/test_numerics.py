@@ -100,3 +100,14 @@ def test_where_no_folder_can_be_written_functions_are_compiled_none_the_less(mon
         return 2 * values.sum()
 
     assert double(np.arange(4)) == 12
+
+
+def test_numbers_are_mixed_as_splitmix64_does():
+    """The first three numbers of its stream that begins at 0."""
+    golden = 0x9E3779B97F4A7C15
+    keys = np.array([0, golden, 2 * golden % 2**64], dtype=np.uint64)
+    assert numerics.mixed(keys).tolist() == [
+        0xE220A8397B1DCDAF,
+        0x6E789E6AA1B965F4,
+        0x06C45D188009454F,
+    ]

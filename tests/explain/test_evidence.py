@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import aiops_lab as lab
-from aiops_lab.explain import child_sets, deviations
+from aiops_lab.explain import deviations
 from aiops_lab.explain.accounts import OWN
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.ledger import compare
@@ -34,17 +34,6 @@ def seen(kind, now, *usual, resources=None):
     items = compare(reference, frame, resources).deviations
     items = items[(items["kind"] == kind) & (items["k"] > 0)]
     return dict(zip(items["account"], items[COUNTS].to_numpy().tolist(), strict=True))
-
-
-def test_keys_are_mixed_as_splitmix64_does():
-    """The first three numbers of its stream that begins at 0."""
-    golden = 0x9E3779B97F4A7C15
-    keys = np.array([0, golden, 2 * golden % 2**64], dtype=np.uint64)
-    assert child_sets._mixed(keys).tolist() == [
-        0xE220A8397B1DCDAF,
-        0x6E789E6AA1B965F4,
-        0x06C45D188009454F,
-    ]
 
 
 # ---- failures and times
