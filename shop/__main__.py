@@ -163,9 +163,12 @@ def _recorded_virtually(options: argparse.Namespace, stop: Stop) -> Any:
 
 def _scenarios(options: argparse.Namespace, stop: Stop) -> int:
     from shop.catalogue import listing
+    from shop.hard_scenarios import HARD_SCENARIOS
 
     stop.interrupt()
     print(listing())
+    print("\nHarder ones (leaderboard --group hard, --group changes):\n")
+    print(listing(scenarios=HARD_SCENARIOS))
     return 0
 
 
@@ -178,6 +181,7 @@ def _leaderboard(options: argparse.Namespace, stop: Stop) -> int:
         options.first_seed,
         options.scenario,
         options.rule,
+        groups=options.group,
         detectors=options.detector,
         pipeline=options.pipeline,
         jobs=options.jobs,

@@ -7,6 +7,7 @@ says so. The shops themselves are in `shop.shops`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from textwrap import fill
 from typing import Any
 
@@ -368,16 +369,17 @@ than one verdict.
 """
 
 
-def listing(width: int = 100) -> str:
-    """Return all scenarios as text: name, true causes, the rule that each defeats, and why.
+def listing(width: int = 100, scenarios: Mapping[str, Scenario] = SCENARIOS) -> str:
+    """Return scenarios as text: name, true causes, the rule that each defeats, and why.
 
-    `width` is the most characters of a line; default 100.
+    `width` is the most characters of a line, default 100; `scenarios` are by default those of the
+    catalogue.
     """
-    return "\n".join(_entry(scenario, width) for scenario in SCENARIOS.values())
+    return "\n".join(_entry(scenario, width) for scenario in scenarios.values())
 
 
 def _entry(scenario: Scenario, width: int) -> str:
-    name = f"{scenario.name:<{NAME_WIDTH}}"
+    name = f"{scenario.name:<{NAME_WIDTH - 1}} "
     indent = " " * NAME_WIDTH
     answer = fill(_answer(scenario), width, initial_indent=name, subsequent_indent=indent)
     why = fill(scenario.why, width, initial_indent=indent, subsequent_indent=indent)

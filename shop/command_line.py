@@ -20,6 +20,7 @@ from aiops_lab.show.options import add_access, add_response
 # written out, so that --help need not import what writes them
 FILE_FORMATS = ("csv", "parquet", "otlp", "otlp-protobuf", "jaeger", "zipkin")
 FOLDER_FORMATS = ("rcaeval", "openrca")
+LEADERBOARD_GROUPS = ("faults", "traces lie", "no fault", "by size", "hard", "changes")
 
 Option = Callable[..., Action]
 
@@ -275,6 +276,7 @@ def _add_leaderboard(add: Callable[..., ArgumentParser]) -> ArgumentParser:
         epilog="example:\n"
         "  python -m shop leaderboard --scenario delay --scenario flaky --seeds 5\n"
         "  python -m shop leaderboard --rule my_rules.py:mine --out mine\n"
+        "  python -m shop leaderboard --group hard --group changes --seeds 5\n"
         "  python -m shop leaderboard --detector mine.py:slow --scenario delay --scenario calm",
     )
     _add_leaderboard_options(command.add_argument)
@@ -297,6 +299,14 @@ def _add_leaderboard_options(option: Option) -> None:
         metavar="NAME",
         help="only this scenario, by name or .toml file, and no sizes; may be repeated "
         "(default: all)",
+    )
+    option(
+        "--group",
+        action="append",
+        default=[],
+        choices=LEADERBOARD_GROUPS,
+        help="only the scenarios of this group, and no sizes; hard and changes are not in the "
+        "catalogue; may be repeated (default: the catalogue)",
     )
     option(
         "--rule",

@@ -25,6 +25,7 @@ from shop.experiments.detection import DetectionResult, detection_results
 from shop.experiments.fault_size import SIZED_KINDS, sized
 from shop.experiments.parallel import spread
 from shop.experiments.trials import PipelineResult, RuleResult, pipeline_result, rule_results
+from shop.hard_scenarios import HARD_GROUPS
 from shop.virtual_time.scenario import Scenario
 from shop.virtual_time.simulate import virtual
 from shop.virtual_time.twins import twin
@@ -37,7 +38,11 @@ COVERAGES = (0.5, 0.7, 0.8, 0.9, 1.0)
 
 """Shares of the runs that are answered, of which `confidences` returns the risk."""
 
-_GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
+ALL_GROUPS = GROUPS | HARD_GROUPS
+
+"""The names of the scenarios of each group, those of the catalogue first."""
+
+_GROUP_OF = {name: group for group, names in ALL_GROUPS.items() for name in names}
 
 
 class Board(NamedTuple):
@@ -201,7 +206,7 @@ def totals(runs: pd.DataFrame) -> pd.DataFrame:
     """
     has_fault = runs["causes"] > 0
     counted = runs[has_fault & (runs["group"] != BY_SIZE)]
-    calm = runs[runs["group"] == "no fault"]
+    calm = runs[~has_fault & (runs["group"] != BY_SIZE)]
     cpu_s = runs.groupby("rule", sort=False)["cpu_s"].median()
     rows = {}
     for rule in cpu_s.index:
@@ -257,7 +262,7 @@ def by_scenario(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with the groups in the order of the catalogue."""
-    order = {group: n for n, group in enumerate(("all", *GROUPS))}
+    order = {group: n for n, group in enumerate(("all", *ALL_GROUPS))}
     return table.sort_index(
         level="group",
         key=lambda group: group.map(order),
@@ -308,7 +313,8 @@ def pipeline_table(results: pd.DataFrame) -> pd.DataFrame:
     an incident that matches no fault), false_per_hour (such incidents). Of the detected ones:
     median_s and worst_s (seconds from the start of the fault to the end of the first window with an
     anomaly of it), first (the detectors of this anomaly, those of most runs), jaccard and exact (of
-    the affected endpoints).
+    the affected endpoints). change: of the runs with noted changes and an incident, the share in
+    which the verdicts point at the right ones.
     """
     keys = ["group", "scenario"]
     rows = {key: _summary(runs) for key, runs in results.groupby(keys, sort=False)}
@@ -346,6 +352,7 @@ def _summary(runs: pd.DataFrame) -> dict[str, Any]:
         "exact": detected["exact"].astype(float).mean(),
         "false_runs": is_false.mean(),
         "false_per_hour": false_incidents.sum() / hours,
+        "change": runs["change"].mean(),
     }
 
 

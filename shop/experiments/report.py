@@ -21,6 +21,7 @@ from shop.experiments.calibrate import CALIBRATION_SEED as LEARNED_FROM
 from shop.experiments.detection import read_detectors
 from shop.experiments.detection_report import detection_sections
 from shop.experiments.leaderboard import (
+    ALL_GROUPS,
     Board,
     by_scenario,
     by_size,
@@ -79,6 +80,7 @@ def report_leaderboard(
     names: Sequence[str],
     specs: Sequence[str],
     *,
+    groups: Sequence[str] = (),
     detectors: Sequence[str] = (),
     pipeline: bool,
     jobs: int | None,
@@ -91,9 +93,12 @@ def report_leaderboard(
     seeds, first_seed : int
         Number of runs of each scenario, and the seed of the first.
     names : sequence of str
-        Scenarios, by name or TOML file; without any: the catalogue, and faults of all sizes.
+        Scenarios, by name or TOML file; without any, and without `groups`: the catalogue, and
+        faults of all sizes.
     specs : sequence of str
         Rules of the user, as `read_rules` takes them.
+    groups : sequence of str
+        Groups of scenarios, such as ``"hard"``; they come before `names`.
     detectors : sequence of str
         Detectors of the user, as `read_detectors` takes them; with any, those of the package and
         baselines are compared with them.
@@ -110,7 +115,8 @@ def report_leaderboard(
         A parameter breaks its rule; checked before anything runs.
     """
     _check_seeds(seeds, first_seed)
-    chosen = {name: find_scenario(name) for name in names} or SCENARIOS
+    members = [name for group in groups for name in ALL_GROUPS[group]]
+    chosen = {name: find_scenario(name) for name in (*members, *names)} or SCENARIOS
     check_jobs(jobs)
     check_out(Path(out))
     rules = read_rules(specs)
@@ -124,7 +130,7 @@ def report_leaderboard(
         range(first_seed, first_seed + seeds),
         rules,
         pipeline=pipeline,
-        sizes=not names,
+        sizes=chosen is SCENARIOS,
         detectors=detectors or None,
         jobs=jobs,
         progress=sys.stderr.isatty(),
@@ -172,6 +178,11 @@ PIPELINE_NOTE = (
     "with an incident that matches no fault; /h: such incidents per hour."
 )
 
+CHANGES_NOTE = (
+    "In percent of the runs in which a change was noted and an incident found: the verdicts point "
+    "at the changes that are behind it, and at no other."
+)
+
 SIZES_NOTE = (
     "The fault is at another endpoint of the market with each seed. In percent of the runs; a run "
     "in which no request was affected is left out."
@@ -200,7 +211,12 @@ def sections(board: Board) -> Iterator[Section]:
     title = "Share of correct runs, by scenario"
     yield title, SCENARIOS_NOTE, headed(_shares(by_scenario(board.runs)))
     if len(board.pipeline):
-        yield "The whole pipeline", PIPELINE_NOTE, _pipeline(pipeline_table(board.pipeline))
+        table = pipeline_table(board.pipeline)
+        yield "The whole pipeline", PIPELINE_NOTE, _pipeline(table)
+        told = table["change"].dropna()
+        if len(told):
+            shown = told.map(percent_cell).to_frame("right")
+            yield "What the verdicts say of changes", CHANGES_NOTE, headed(shown)
     yield from detection_sections(board.detection)
     if len(board.sizes):
         yield from _sizes(by_size(board.sizes), totals(board.runs).index)

@@ -7,7 +7,7 @@ given the spans only: it has to detect the fault before it can name a cause.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from itertools import chain
 from math import nan
@@ -18,6 +18,7 @@ import pandas as pd
 from aiops_lab.checks import FieldError
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.evaluate.scoring import Event, Score, rank_of, score
+from aiops_lab.explain.changes import RARE
 from aiops_lab.explain.reference import Reference, learn
 from aiops_lab.explain.rules import RULES, RankingRule
 from aiops_lab.replaying import replay
@@ -131,7 +132,9 @@ class PipelineResult(NamedTuple):
     of these anomalies. ``rank``: of a true cause among the suspects, in the worst of the matching
     incidents; 0 = none named. ``named``: share of the causes that are among the first suspects.
     ``jaccard``: Jaccard index of the affected endpoints, named and true; ``exact``: whether they
-    are equal. NaN where nothing was detected.
+    are equal. NaN where nothing was detected. ``change``: whether the verdicts of all incidents
+    point at the noted changes that are behind them, and at no other; NaN where none was noted or
+    there is no incident.
     """
 
     scenario: str
@@ -146,6 +149,7 @@ class PipelineResult(NamedTuple):
     named: float = nan
     jaccard: float = nan
     exact: float = nan
+    change: float = nan
 
 
 def pipeline_result(scenario: Scenario, seed: int, pair: Twin) -> PipelineResult:
@@ -154,7 +158,8 @@ def pipeline_result(scenario: Scenario, seed: int, pair: Twin) -> PipelineResult
     Which incidents match the fault is defined by `aiops_lab.score`: an anomaly at an endpoint that
     the fault does not affect is no match.
     """
-    report = replay(pair.with_fault)
+    noted = [change.as_change() for change in scenario.noted]
+    report = replay(pair.with_fault, changes=noted)
     faults = truth(scenario, seed, pair)
     found = score(report, faults)
     ids = {name for event in found.events for name in event.incidents}
@@ -166,6 +171,7 @@ def pipeline_result(scenario: Scenario, seed: int, pair: Twin) -> PipelineResult
         incidents=len(matching),
         false_incidents=len(report.incidents) - len(matching),
         hours=found.hours,
+        change=_change(scenario, report.incidents),
     )
     if not matching:
         return result
@@ -179,6 +185,24 @@ def pipeline_result(scenario: Scenario, seed: int, pair: Twin) -> PipelineResult
         jaccard=jaccard,
         exact=exact,
     )
+
+
+def _change(scenario: Scenario, incidents: Sequence[Incident]) -> float:
+    """Return whether the verdicts point at the changes that are behind it, and at no other."""
+    if not scenario.noted or not incidents:
+        return nan
+    behind = {(each.service, each.what) for each in scenario.noted if each.behind}
+    pointed = {change for incident in incidents for change in _pointed_at(incident)}
+    return float(pointed == behind)
+
+
+def _pointed_at(incident: Incident) -> list[tuple[str, str]]:
+    """Return the change that a verdict says is to be looked at first, if it says so of any."""
+    cause = incident.root_cause
+    rows = [row for step in incident.verdict.changes for row in step.rows]
+    own = [row for row in rows if cause is not None and row["service"] == cause.service]
+    newest = own[:1]
+    return [(row["service"], row["what"]) for row in newest if row["by_chance"] <= RARE]
 
 
 def truth(scenario: Scenario, seed: int, pair: Twin) -> pd.DataFrame:

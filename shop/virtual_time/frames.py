@@ -48,6 +48,8 @@ def frame_of(records: Records, scenario: Scenario, seed: int) -> pd.DataFrame:
     start_ns = BEGIN_NS + start * 1000 + skew_ns
     lost_below = legend.lost_below[code]
     has_arrived = _lost_draws(ids, seed) >= lost_below
+    if scenario.sampled < 1:
+        has_arrived &= _is_sampled(request_key, scenario.sampled, seed)
     order = np.lexsort((ids, start_ns))
     order = order[has_arrived[order]]
     code = code[order]
@@ -152,6 +154,12 @@ def _lost_draws(ids: NDArray, seed: int) -> NDArray:
     """Return for each span the draw that decides whether it is lost, of 64 bits."""
     lost_key = np.uint64(key(seed, "lost"))
     return mixed(ids ^ lost_key)
+
+
+def _is_sampled(request_key: NDArray, share: float, seed: int) -> NDArray:
+    """Return for each span whether its trace is kept."""
+    draws = mixed(request_key ^ np.uint64(key(seed, "sampled")))
+    return draws < np.uint64(share * 2**64)
 
 
 def _ids(request_key: NDArray, code_key: NDArray) -> NDArray:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from aiops_lab.explain.changes import Change
 from aiops_lab.formats.writing import format_of, replacing, write_spans
 from shop.exports import LAYOUTS, Truth, check_folder_is_free, write_folder
 from shop.recordings import TRUTH_ENDING, check_file
@@ -29,7 +31,8 @@ def record_scenario(
     Parameters
     ----------
     path : path
-        FILE.truth.json is written beside it, for `read_truth`.
+        FILE.truth.json is written beside it, for `read_truth`; and where changes were noted,
+        FILE.changes.csv, whose rows `aiops_lab.replay` takes as ``changes``.
     scenario, seed, progress
         As for `twin`.
     format
@@ -49,8 +52,19 @@ def record_scenario(
     if format in LAYOUTS:
         write_folder(path, spans, truth, format)
     else:
+        _write_changes(path, scenario)
         write_recording(path, spans, truth, format)
     return spans
+
+
+def _write_changes(path: str | Path, scenario: Scenario) -> None:
+    """Write what a pipeline notes beside the recording: time, service, what."""
+    if not scenario.noted:
+        return
+    rows = [(virtual_moment(each.second), each.service, each.what) for each in scenario.noted]
+    table = pd.DataFrame(rows, columns=list(Change._fields))
+    with replacing(f"{path}{CHANGES_ENDING}") as beside:
+        table.to_csv(beside, index=False, lineterminator="\n")
 
 
 def _run(scenario: Scenario, seed: int, progress: bool | None) -> tuple[pd.DataFrame, Truth]:
@@ -77,7 +91,9 @@ def _truth_of(
             "group": group,
         }
         faults.append(row)
+    noted = [asdict(change) for change in scenario.noted]
     return {
+        **({"noted": noted} if noted else {}),
         "name": scenario.name,
         "causes": scenario.causes,
         "defeats": scenario.defeats,
@@ -106,6 +122,9 @@ def _groups(scenario: Scenario, by_each: list[list[Place]]) -> list[int]:
             groups = [groups[one] if group == joined else group for group in groups]
     return groups
 
+
+CHANGES_ENDING = ".changes.csv"
+"""Ending of the file of what was changed, after the name of the recording."""
 
 UNITS = {
     "csv": "ms",

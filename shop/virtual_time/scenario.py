@@ -11,6 +11,8 @@ import pandas as pd
 
 from aiops_lab.checks import FieldError, check_number
 from aiops_lab.endpoints import display_names
+from aiops_lab.explain.changes import Change
+from aiops_lab.numerics import to_timestamp
 from aiops_lab.record.faults import DAY_S, Fault, Wait
 from shop.live.traffic import MIX
 from shop.topology import SEED_SHOP, Topology
@@ -82,11 +84,37 @@ class VirtualFault(Fault):
         raise NotImplementedError(f"a fault of kind {self.kind!r} exists in virtual time only")
 
 
+@dataclass(frozen=True)
+class NotedChange:
+    """A change as a pipeline of deployments notes it, which does not know what it did.
+
+    Parameters
+    ----------
+    second : float
+        When, in virtual seconds.
+    service, what : str
+        The service that was changed, and how, such as ``"deployment 2.4"``.
+    behind : bool
+        Whether it is behind a fault or a new level of the scenario; default no.
+    """
+
+    second: float
+    service: str
+    what: str
+    behind: bool = False
+
+    def as_change(self) -> Change:
+        """Return what `aiops_lab.replay` and a monitor take."""
+        ns = BEGIN_NS + round(self.second * 1e9)
+        return Change(to_timestamp(ns), self.service, self.what)
+
+
 _LIMITS = {
     "rate": (0.001, 1e5),
     "seconds": (0.001, 366 * DAY_S),
     "daily": (0, 1),
     "lost": (0, 0.99),
+    "sampled": (0.001, 1),
     "backoff_ms": (0, 60_000),
     "network_ms": (0, 60_000),
     "overhead_ms": (0, 60_000),
@@ -136,6 +164,11 @@ class Scenario:
         Share of the spans that never arrive at the store; the same spans in both twins.
     lost_of : mapping
         The same share of single services, {service: share}, in place of `lost`.
+    sampled : float
+        Share of the traces that are kept, each whole; default all. The same in both twins.
+    noted : tuple of NotedChange
+        What was changed, as a pipeline notes it; default nothing. What it does to requests is told
+        by `faults` and `changes`.
     window : tuple of (since, until), optional
         Seconds to be explained; they end after every fault has started. Default from the first
         start to the last end of faults and changes.
@@ -165,6 +198,8 @@ class Scenario:
     skew_ms: Mapping[str, float] = field(default_factory=dict)
     lost: float = 0.0
     lost_of: Mapping[str, float] = field(default_factory=dict)
+    sampled: float = 1.0
+    noted: tuple[NotedChange, ...] = ()
     window: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -196,6 +231,11 @@ class Scenario:
         for service, share in self.lost_of.items():
             name = f"lost_of[{service!r}]"
             check_number(name, share, 0, 0.99)
+        for n, change in enumerate(self.noted):
+            if change.service not in services:
+                rule = f"must be one of {', '.join(services)}"
+                raise FieldError(f"noted[{n}].service", rule, change.service)
+            check_number(f"noted[{n}].second", change.second, 0, self.seconds)
 
     def _check_traffic(self) -> None:
         shares = self.shares

@@ -17,6 +17,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from aiops_lab.checks import FieldError
 from aiops_lab.record.faults import STRIKES, Fault
 from shop.catalogue import SCENARIOS
+from shop.hard_scenarios import HARD_SCENARIOS
 from shop.shops import MARKET
 from shop.topology import SEED_SHOP, Topology
 from shop.virtual_time.scenario import FAULT_KINDS, Scenario, VirtualFault
@@ -55,17 +56,19 @@ def read_scenario(path: str | Path) -> Scenario:
 
 
 def find_scenario(name: str) -> Scenario:
-    """Return the scenario of the catalogue with this name, or the one in this .toml file.
+    """Return the scenario with this name, of the catalogue or a harder one, or the one in this
+    .toml file.
 
     Raises
     ------
     ValueError
         There is no such scenario, or the file breaks a rule.
     """
-    if name in SCENARIOS:
-        return SCENARIOS[name]
+    every = SCENARIOS | HARD_SCENARIOS
+    if name in every:
+        return every[name]
     if not name.endswith(".toml"):
-        near = get_close_matches(name, SCENARIOS, 1)
+        near = get_close_matches(name, every, 1)
         example, *_ = [*near, *SCENARIOS]
         rule = f"must be one that `scenarios` lists, such as {example!r}, or a .toml file"
         raise FieldError("scenario", rule, name)

@@ -22,9 +22,10 @@ from aiops_lab.checks import FieldError
 from aiops_lab.explain.rules import RULES
 from aiops_lab.record.faults import Fault
 from shop.catalogue import SCENARIOS
+from shop.hard_scenarios import HARD_SCENARIOS
 from shop.shops import MARKET
 from shop.topology import SEED_SHOP, Call, Endpoint, Topology
-from shop.virtual_time.scenario import Scenario, VirtualFault
+from shop.virtual_time.scenario import NotedChange, Scenario, VirtualFault
 from shop.virtual_time.scenario_file import find_scenario, read_scenario
 from shop.virtual_time.twins import twin, windows_of
 
@@ -75,9 +76,10 @@ def read(tmp_path: Path):
 # ---- what can be said
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_every_scenario_of_the_catalogue_can_be_written_as_a_file(name: str, read) -> None:
-    assert read(written(SCENARIOS[name])) == SCENARIOS[name]
+@pytest.mark.parametrize("scenarios", [SCENARIOS, HARD_SCENARIOS], ids=["catalogue", "harder"])
+def test_every_scenario_of_the_catalogue_can_be_written_as_a_file(scenarios, read) -> None:
+    for scenario in scenarios.values():
+        assert read(written(scenario)) == scenario
 
 
 def test_every_field_can_be_said(read) -> None:
@@ -129,6 +131,8 @@ def test_every_field_can_be_said(read) -> None:
         overhead_ms=0.1,
         skew_ms={"b": -5.0},
         lost=0.2,
+        sampled=0.5,
+        noted=(NotedChange(9.0, "a", "deployment", behind=True),),
         window=(10.0, 15.0),
     )
     at_default = [f.name for f in fields(Scenario) if getattr(everything, f.name) == f.default]

@@ -456,6 +456,13 @@ def test_lost_spans_are_missing_and_the_others_stay_as_they_were() -> None:
     pd.testing.assert_frame_equal(left, lossy)
 
 
+def test_sampled_traces_are_kept_whole_and_as_they_were() -> None:
+    whole, some = shop.virtual(CALM), shop.virtual(replace(CALM, sampled=0.25))
+    kept = whole[whole["trace_id"].isin(some["trace_id"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(some, kept, check_categorical=False)
+    assert 0.15 < some["trace_id"].nunique() / whole["trace_id"].nunique() < 0.35
+
+
 def test_the_spans_of_one_service_can_be_lost_alone() -> None:
     whole, lossy = shop.virtual(CALM), shop.virtual(replace(CALM, lost_of={"payment": 0.5}))
     left = whole["span_id"].isin(lossy["span_id"]).groupby(whole["service"]).mean()
