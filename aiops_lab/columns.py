@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
 _ARROW = ("pyarrow", "pyarrow_numpy")  # the latter is what pandas 2 calls the former
 
@@ -40,6 +41,31 @@ def text_column(values: Sequence[str | None], rows: pd.Index | None = None) -> p
 
     dtype = _str_dtype()
     return pd.Series(dtype.__from_arrow__(pa.array(values, pa.large_string())), rows)
+
+
+def digits_column(digits: NDArray, rows: pd.Index, known: NDArray | None = None) -> pd.Series:
+    """Return texts of one length as `text_column` does, None for those that are not known.
+
+    `digits` holds the ASCII codes of a text in each row.
+    """
+    import numpy as np
+    import pandas as pd
+
+    size, width = digits.shape
+    digits = np.ascontiguousarray(digits)
+    if size < MANY or not _has_str():
+        texts = digits.view(f"S{width}").ravel().astype(f"U{width}").astype(object)
+        if known is not None:
+            texts[~known] = None
+        return pd.Series(texts, rows, dtype=object)
+    import pyarrow as pa
+
+    ends = np.arange(size + 1, dtype=np.int64) * width
+    mask = None if known is None else pa.py_buffer(np.packbits(known, bitorder="little"))
+    buffers = pa.py_buffer(ends), pa.py_buffer(digits), mask
+    return pd.Series(
+        _str_dtype().__from_arrow__(pa.LargeStringArray.from_buffers(size, *buffers)), rows
+    )
 
 
 def are_texts(values: Iterable[object]) -> bool:

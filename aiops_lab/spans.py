@@ -108,7 +108,7 @@ def to_frame(spans: Iterable[Span | tuple[Any, ...]]) -> pd.DataFrame:
     columns: dict[str, Any] = {
         "start": pd.DatetimeIndex(start, tz="UTC"),
         "duration_ms": _milliseconds("duration_ns", raw["duration_ns"]),
-        "status": _statuses(raw["status"]),
+        "status": status_values(raw["status"]),
         "first_byte_ms": _milliseconds("first_byte_ns", raw["first_byte_ns"]),
     }
     links = raw["links"]
@@ -116,12 +116,12 @@ def to_frame(spans: Iterable[Span | tuple[Any, ...]]) -> pd.DataFrame:
     raw["links"] = [link_text(ids) for ids in links]
     rows = pd.RangeIndex(len(order))
     for name in TEXT_COLUMNS:
-        columns[name] = _text_column(name, raw[name], rows)
+        columns[name] = checked_texts(name, raw[name], rows)
     in_order = {name: columns[name] for name in ALL_COLUMNS}
     frame = pd.DataFrame(in_order, index=rows)  # one index for all: pandas has nothing to align
     if (np.diff(order) != 1).any():
         frame = frame.take(order).set_axis(rows)
-    return _without_copies(frame, start[order])
+    return drop_copies(frame, start[order])
 
 
 def link_text(links: Iterable[str] | str | None) -> str | None:
@@ -169,7 +169,7 @@ def _order(start: NDArray, raw: dict[str, Sequence[Any]]) -> NDArray:
     return np.lexsort((kind, trace_id, span_id, start))
 
 
-def _without_copies(frame: pd.DataFrame, start: NDArray) -> pd.DataFrame:
+def drop_copies(frame: pd.DataFrame, start: NDArray) -> pd.DataFrame:
     """Return a frame, sorted by `start`, without the rows that repeat another in all columns."""
     import numpy as np
 
@@ -205,7 +205,7 @@ def _integers(name: str, values: Sequence[int]) -> NDArray:
         raise FieldError(name, "must fit into 64 bits", largest) from None
 
 
-def _statuses(values: Sequence[int | None]) -> NDArray | pd.arrays.IntegerArray:
+def status_values(values: Sequence[int | None]) -> NDArray | pd.arrays.IntegerArray:
     """Return int64, or where values are missing pandas' Int64."""
     import numpy as np
     import pandas as pd
@@ -230,7 +230,7 @@ def _check_types(name: str, values: Sequence[Any], right: tuple[type, ...], rule
             raise FieldError(name, rule, value)
 
 
-def _text_column(name: str, values: Sequence[Any], rows: pd.Index) -> pd.Series:
+def checked_texts(name: str, values: Sequence[Any], rows: pd.Index) -> pd.Series:
     """Return a column of texts; FieldError where something else is among them."""
     import pandas as pd
 

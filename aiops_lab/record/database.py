@@ -20,7 +20,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -179,9 +179,14 @@ def _check_owner(db: sqlite3.Connection, path: Path) -> int:
 
 
 def select_spans(
-    db: sqlite3.Connection, path: Path, limits: dict[str, Any]
-) -> tuple[list[Row], list[Row]]:
-    """Return the rows of spans within some limits, and the rows of names that they refer to.
+    db: sqlite3.Connection,
+    path: Path,
+    limits: dict[str, Any],
+    take: Callable[[list[Row]], object],
+    block: int,
+) -> list[Row]:
+    """Let `take` have the rows of spans within some limits, `block` at once; return the rows of
+    names that they refer to.
 
     What tables of version 2 do not have is NULL.
     """
@@ -190,7 +195,10 @@ def select_spans(
         queries = [query.replace("first_byte, links", "NULL, NULL") for query in queries]
         queries = [query.replace("method, instance", "NULL, NULL") for query in queries]
     spans, names = queries
-    return db.execute(spans, limits).fetchall(), db.execute(names).fetchall()
+    with closing(db.execute(spans, limits)) as found:
+        while rows := found.fetchmany(block):
+            take(rows)
+    return db.execute(names).fetchall()
 
 
 def reopen(path: Path) -> sqlite3.Connection:

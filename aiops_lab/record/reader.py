@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from aiops_lab.checks import FieldError
 from aiops_lab.record import counting, database
 from aiops_lab.record.forking import WAIT_S, FairLock, abandoned, survive_forks
-from aiops_lab.spans import to_frame
+from aiops_lab.record.frames import BLOCK, FoundSpans, UnusualError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,9 +123,17 @@ class SpanReader:
             "marked_since": without[1],
             "marked_until": without[2],
         }
-        rows, names = self._ask(lambda db: database.select_spans(db, self.path, limits))
-        name_of = {code: name for code, *name in names}
-        return to_frame(_fields(row, name_of) for row in rows)
+        try:
+            return self._frame(FoundSpans(), limits)
+        except UnusualError:
+            return self._frame(FoundSpans(as_objects=True), limits)
+
+    def _frame(self, found: FoundSpans, limits: dict[str, Any]) -> pd.DataFrame:
+        """Return the spans within some limits. Raises `UnusualError`, unless `as_objects`."""
+        names = self._ask(
+            lambda db: database.select_spans(db, self.path, limits, found.take, BLOCK)
+        )
+        return found.frame(names)
 
     def count_outside(self, since: Any, until: Any) -> int:
         """Return how many spans on disk ended before `since`, or at or after `until`."""
@@ -187,15 +195,6 @@ def as_path(path: Any) -> Path:
     if "\0" in name:
         raise FieldError("path", "must be the path of a file", name)
     return Path(name)
-
-
-def _fields(row: database.Row, name_of: dict[int, list[str | None]]) -> database.Row:
-    """Return the fields of a span from a row of `database.SELECT`."""
-    code, start, duration, status, ids, error, first_byte, links = row
-    service, endpoint, kind, peer, method, instance = name_of[code]
-    place = service, endpoint, kind, peer
-    result = start, duration, status, error
-    return *database.unpack_ids(ids), *place, *result, method, instance, first_byte, links
 
 
 def _nanoseconds(name: str, value: Any, default: int) -> int:

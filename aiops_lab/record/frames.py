@@ -1,0 +1,193 @@
+"""How do the rows of a store become a spans frame? Block by block: ids as digits, names as numbers.
+
+A Python object for each id and time of a long history would take four times the memory of the
+frame, each time that a monitor looks back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import NoneType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiops_lab.columns import digits_column
+from aiops_lab.record.database import Row, unpack_ids
+from aiops_lab.spans import ALL_COLUMNS, checked_texts, drop_copies, status_values, to_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+BLOCK = 20_000
+"""Rows whose values are objects of Python at once. Raising it takes more memory, and hardly saves
+time.
+"""
+
+_NAMED = ("service", "endpoint", "kind", "peer", "method", "instance")  # as `SELECT_NAMES` has them
+_TRACE, _SPAN, _PARENT = slice(0, 32), slice(32, 48), slice(48, 64)  # of the digits of a row
+_BYTES, _WITHOUT_PARENT = 32, 24  # of the ids of a row
+
+
+class UnusualError(Exception):
+    """A value needs a Python object, such as an id of another length."""
+
+
+class FoundSpans:
+    """Takes rows of `database.SELECT` in blocks, and makes the frame that `to_frame` makes of them.
+
+    Parameters
+    ----------
+    as_objects : bool
+        Whether all rows are kept as they are; default: those of less than a block.
+    """
+
+    def __init__(self, *, as_objects: bool = False) -> None:
+        self._as_objects = as_objects
+        self._rows: list[Row] = []
+        self._blocks: list[_Block] = []
+
+    def take(self, rows: list[Row]) -> None:
+        """Take some rows, `BLOCK` but for the last ones. Raises `UnusualError`."""
+        if self._as_objects or (len(rows) < BLOCK and not self._blocks):
+            self._rows += rows
+        else:
+            self._blocks.append(_block(rows))
+
+    def frame(self, names: Iterable[Row]) -> pd.DataFrame:
+        """Return the frame of all rows, given those of `database.SELECT_NAMES`."""
+        name_of = {code: name for code, *name in names}
+        if self._blocks:
+            return _frame(self._blocks, name_of)
+        return to_frame(_fields(row, name_of) for row in self._rows)
+
+
+def _fields(row: Row, name_of: dict[int, list[str | None]]) -> Row:
+    """Return the fields of a span from a row of `database.SELECT`."""
+    code, start, duration, status, ids, error, first_byte, links = row
+    service, endpoint, kind, peer, method, instance = name_of[code]
+    place = service, endpoint, kind, peer
+    result = start, duration, status, error
+    return *unpack_ids(ids), *place, *result, method, instance, first_byte, links
+
+
+class _Block(NamedTuple):
+    """Some rows, an entry for each in all fields."""
+
+    name: NDArray  # its number
+    start: NDArray
+    duration: NDArray  # ns; NaN while it is open
+    status: Sequence[int | None]
+    digits: NDArray  # of the three ids
+    has_parent: NDArray
+    error: Sequence[str | None]
+    first_byte: NDArray
+    links: Sequence[str | None]
+
+
+def _block(rows: Sequence[Row]) -> _Block:
+    name, start, duration, status, ids, error, first_byte, links = zip(*rows, strict=True)
+    digits, has_parent = _digits(ids)
+    return _Block(
+        name=_numbers(name, "int64"),
+        start=_numbers(start, "int64"),
+        duration=_numbers(duration, "float64"),
+        status=status,
+        digits=digits,
+        has_parent=has_parent,
+        error=error,
+        first_byte=_numbers(first_byte, "float64"),
+        links=links,
+    )
+
+
+def _numbers(values: Sequence[Any], dtype: str) -> NDArray:
+    """Return whole numbers as an array; where they may be fractions, None as NaN."""
+    import numpy as np
+
+    right = {int, NoneType} if dtype == "float64" else {int}
+    if not set(map(type, values)) <= right:
+        raise UnusualError
+    return np.array(values, dtype=dtype)
+
+
+def _digits(ids: Sequence[Any]) -> tuple[NDArray, NDArray]:
+    """Return the hexadecimal digits of ids as `database.pack_ids` packs them, and which rows have a
+    parent; the digits of a missing one are 0.
+    """
+    import numpy as np
+
+    if set(map(type, ids)) != {bytes}:
+        raise UnusualError
+    sizes = np.array([*map(len, ids)])
+    has_parent = sizes == _BYTES
+    if not (has_parent | (sizes == _WITHOUT_PARENT)).all():
+        raise UnusualError
+    packed = b"".join([each.ljust(_BYTES, b"\0") for each in ids])
+    digits = np.frombuffer(packed.hex().encode(), dtype=np.uint8)
+    return digits.reshape(-1, 2 * _BYTES), has_parent
+
+
+def _frame(blocks: list[_Block], name_of: dict[int, list[str | None]]) -> pd.DataFrame:
+    """Return the frame of some blocks."""
+    import numpy as np
+    import pandas as pd
+
+    start = _joined(blocks, "start")
+    distinct, name = np.unique(_joined(blocks, "name"), return_inverse=True)
+    known = np.array([name_of[code] for code in distinct.tolist()], dtype=object)
+    named = dict(zip(_NAMED, known.T, strict=True))
+    order = _order(start, blocks, named["kind"][name])
+    start, name = start[order], name[order]
+    rows = pd.RangeIndex(order.size)
+    columns: dict[str, Any] = {
+        "start": pd.DatetimeIndex(start, tz="UTC"),
+        "duration_ms": _joined(blocks, "duration")[order] / 1e6,
+        "status": status_values(_listed(blocks, "status", order)),
+        "first_byte_ms": _joined(blocks, "first_byte")[order] / 1e6,
+    }
+    for column in ("error", "links"):
+        columns[column] = checked_texts(column, _listed(blocks, column, order), rows)
+    has_parent = _joined(blocks, "has_parent")[order]
+    ids = {"trace_id": (_TRACE, None), "span_id": (_SPAN, None), "parent_id": (_PARENT, has_parent)}
+    for column, (part, there) in ids.items():
+        columns[column] = digits_column(_joined_ids(blocks, part)[order], rows, there)
+    for column, texts in named.items():
+        columns[column] = checked_texts(column, texts[name].tolist(), rows)
+    in_order = {column: columns[column] for column in ALL_COLUMNS}
+    return drop_copies(pd.DataFrame(in_order, index=rows), start)
+
+
+def _order(start: NDArray, blocks: list[_Block], kind: NDArray) -> NDArray:
+    """Return the positions of the rows as `to_frame` sorts them."""
+    import numpy as np
+
+    order = np.argsort(start, kind="stable")
+    if np.diff(start[order]).all():
+        return order
+    trace_id, span_id = (_as_bytes(_joined_ids(blocks, part)) for part in (_TRACE, _SPAN))
+    return np.lexsort((kind.astype(str), trace_id, span_id, start))
+
+
+def _joined(blocks: list[_Block], field: str) -> NDArray:
+    import numpy as np
+
+    return np.concatenate([getattr(block, field) for block in blocks])
+
+
+def _joined_ids(blocks: list[_Block], part: slice) -> NDArray:
+    import numpy as np
+
+    return np.concatenate([block.digits[:, part] for block in blocks])
+
+
+def _listed(blocks: list[_Block], field: str, order: NDArray) -> list[Any]:
+    """Return values that most rows lack, or share, in an order."""
+    every = [value for block in blocks for value in getattr(block, field)]
+    return [every[position] for position in order.tolist()]
+
+
+def _as_bytes(digits: NDArray) -> NDArray:
+    """Return the digits of each row as one value, which sorts as the text does."""
+    import numpy as np
+
+    return np.ascontiguousarray(digits).view(f"S{digits.shape[1]}").ravel()
