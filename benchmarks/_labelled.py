@@ -103,11 +103,17 @@ def interval(series: Sequence[_events.Series], threshold: float, seed: int = 0) 
 
 
 def events(
-    name: str, part: str, cases: Sequence[SeriesCase], tuned: str, progress: bool = False
+    name: str,
+    part: str,
+    cases: Sequence[SeriesCase],
+    tuned: str,
+    progress: bool = False,
+    *,
+    own: Sequence[Method] = (),
 ) -> Table:
-    """Return all detectors on the same series, by events."""
+    """Return all detectors on the same series, those of the user (`own`) among them, by events."""
     rows = []
-    asked = (MINE, *BASELINES)
+    asked = (MINE, *own, *BASELINES)
     for method in tqdm(asked, desc=name, leave=False, disable=not progress):
         series, cpu_s = _timed(method, cases)
         threshold = method.threshold or 0.0
@@ -134,11 +140,19 @@ def events(
 
 
 def highest(
-    name: str, part: str, cases: Sequence[SeriesCase], tuned: str, progress: bool = False
+    name: str,
+    part: str,
+    cases: Sequence[SeriesCase],
+    tuned: str,
+    progress: bool = False,
+    *,
+    own: Sequence[Method] = (),
 ) -> Table:
-    """Return all detectors on the same series, by their highest score."""
+    """Return all detectors on the same series, those of the user (`own`) among them, by their
+    highest score.
+    """
     rows = []
-    asked = (MINE, SHAPE, *BASELINES)
+    asked = (MINE, SHAPE, *own, *BASELINES)
     for method in tqdm(asked, desc=name, leave=False, disable=not progress):
         series, cpu_s = _timed(method, cases)
         right = sum(_events.right(*each) for each in series)

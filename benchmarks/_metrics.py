@@ -236,11 +236,17 @@ def quiet(case: MetricsCase) -> MetricsCase:
     return replace(case, normal=usual, abnormal=calm, alerts={})
 
 
-def table(title: str, part: str, cases: Sequence[MetricsCase], tuned: str) -> Table:
-    """Return all methods on the same cases."""
+def table(
+    title: str,
+    part: str,
+    cases: Sequence[MetricsCase],
+    tuned: str,
+    own: Sequence[Method] = (),
+) -> Table:
+    """Return all methods on the same cases, those of the user (`own`) among them."""
     ((commonest, _),) = Counter(sorted(case.truth for case in cases)).most_common(1)
     told = Method("always the same", "baseline", always(commonest), "the answers")
-    asked = (Method("aiops_lab", "this package", this_package, tuned), *METHODS, told)
+    asked = (Method("aiops_lab", "this package", this_package, tuned), *own, *METHODS, told)
     groups = parts(cases)
     judged = {method.name: _right(method, cases) for method in asked}
     rows = [_row(method, cases, groups, *judged[method.name]) for method in asked]

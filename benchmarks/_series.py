@@ -122,11 +122,19 @@ def copy_speed() -> float:
     return many * speed(copies, SPEED_POINTS)  # type: ignore[arg-type]
 
 
-def table(part: str, cases: Sequence[SeriesCase], tuned: str, progress: bool = False) -> Table:
-    """Return all detectors on the same files."""
+def table(
+    part: str,
+    cases: Sequence[SeriesCase],
+    tuned: str,
+    progress: bool = False,
+    *,
+    own: Sequence[Method] = (),
+) -> Table:
+    """Return all detectors on the same files, those of the user (`own`) among them."""
     peers = [Method(name, "peer", scores) for name, scores in _peers.on_series().items()]
     asked = (
         Method("anomaly_scores", OURS, lab.anomaly_scores, tuned),
+        *own,
         *peers,
         *BASELINES,
     )

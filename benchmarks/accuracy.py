@@ -1,5 +1,6 @@
 """How good is it on data that nobody here made? ``python -m benchmarks.accuracy [--data DIR]
-[--only NAME] [--folder DIR] [--rule FILE.py:FUNCTION] [--format latex]``.
+[--only NAME] [--folder DIR] [--rule FILE.py:FUNCTION] [--metrics-rule …] [--detector …]
+[--format latex]``.
 
 PetShop, Cloud-OpsBench and RCD's sock shop (metrics), Nezha (traces), NAB, WSD, AIOPS KPI and UCR's
 archive (single series): this
@@ -42,14 +43,15 @@ from benchmarks import (
 )
 from benchmarks._data import FOLDERS, data_folder, data_parser
 from benchmarks._expected import expected
+from benchmarks._own import Own, read_own
 from benchmarks._tables import Grid, Shown, Table, latex, markdown, picture
-from shop.experiments.user_rules import UserRule
 
 SEEN_DAYS = ("OnlineBoutique_2022-08-22", "TrainTicket_2023-01-29")
 SEEN_SERIES = ("artificialNoAnomaly", "artificialWithAnomaly", "realAdExchange", "realTraffic")
 Kind = TypeVar("Kind", bound=Case)
 # the comparison, and what makes the tables of parts
 Both = tuple[list[Table], Callable[[], list[Table]]]
+NOBODY = Own()  # no method of the user
 THESE, OTHERS, PARTLY = "these cases", "other cases", "a part of these"
 SEEN, FRESH = "seen while tuning", "not seen while tuning"
 YOURS = "a data set of your own"
@@ -102,16 +104,17 @@ def cases_of(kind: type[Kind], name: str, folder: Path | None, **options: Any) -
     return [case for case in datasets.load(name, folder, **options) if isinstance(case, kind)]
 
 
-def petshop(folder: Path | None, progress: bool) -> Both:
+def petshop(folder: Path | None, progress: bool, own: Own = NOBODY) -> Both:
     """Return the comparison on PetShop, and how to make the ablation."""
-    cases, peers = cases_of(MetricsCase, "petshop", folder), _peers.on_metrics()
+    cases = cases_of(MetricsCase, "petshop", folder)
+    peers = (*own.on_petshop, *_peers.on_metrics())
     tables = [_petshop.table(part, some, on, peers) for part, some, on in parts("petshop", cases)]
     return tables, lambda: _ablation_metrics.petshop(
         [c for c in cases if seen("petshop", c)], progress
     )
 
 
-def nezha(folder: Path | None, progress: bool, own: Sequence[_spans.Method] = ()) -> Both:
+def nezha(folder: Path | None, progress: bool, own: Own = NOBODY) -> Both:
     """Return the comparison on Nezha: each day by traces alone, and where there are logs by
     everything.
     """
@@ -123,7 +126,7 @@ def nezha(folder: Path | None, progress: bool, own: Sequence[_spans.Method] = ()
             if logs and not _has_logs(loaded, day):
                 continue
             (part, cases, on), *_ = parts("nezha", [case for case in loaded if case.group == day])
-            mine = [] if logs else own
+            mine = () if logs else own.rules
             tables.append(_faults.table(part, cases, on, logs, progress=progress, own=mine))
             if part == SEEN:
                 known[f"{day.partition('_')[0]}, {'all' if logs else 'traces'}"] = cases
@@ -135,34 +138,43 @@ def _has_logs(cases: Sequence[TracesCase], day: str) -> bool:
     return any((case.normal["kind"] == "log").any() for case in cases if case.group == day)
 
 
-def nab(folder: Path | None, progress: bool) -> Both:
+def nab(folder: Path | None, progress: bool, own: Own = NOBODY) -> Both:
     """Return the comparison on NAB."""
     cases = cases_of(SeriesCase, "nab", folder)
-    tables = [_series.table(part, some, on, progress) for part, some, on in parts("nab", cases)]
+    tables = [
+        _series.table(part, some, on, progress, own=own.on_nab)
+        for part, some, on in parts("nab", cases)
+    ]
     return tables, lambda: _ablation_series.nab([c for c in cases if seen("nab", c)], progress)
 
 
-def labelled(name: str, folder: Path | None, progress: bool) -> Both:
+def labelled(name: str, folder: Path | None, progress: bool, own: Own = NOBODY) -> Both:
     """Return the comparison on a set of labelled series."""
     cases = cases_of(SeriesCase, name, folder)
     table = _labelled.highest if name == "ucr" else _labelled.events
-    tables = [table(name, part, some, on, progress) for part, some, on in parts(name, cases)]
+    tables = [
+        table(name, part, some, on, progress, own=own.on_labelled)
+        for part, some, on in parts(name, cases)
+    ]
     known = [case for case in cases if seen(name, case)]
     if name == "ucr":
         return tables, list
     return tables, lambda: _ablation_series.labelled(_labelled.TITLES[name], known, progress)
 
 
-def metrics(name: str, folder: Path | None, progress: bool) -> Both:
+def metrics(name: str, folder: Path | None, progress: bool, own: Own = NOBODY) -> Both:
     """Return the comparison on a set of faults that are told by metrics of any kind."""
     cases = cases_of(MetricsCase, name, folder)
     title = _metrics.TITLES[name]
-    tables = [_metrics.table(title, part, some, on) for part, some, on in parts(name, cases)]
+    tables = [
+        _metrics.table(title, part, some, on, own.on_metrics)
+        for part, some, on in parts(name, cases)
+    ]
     known = [case for case in cases if seen(name, case)]
     return tables, lambda: [_ablation_evidence.table(title, known, progress)] if known else []
 
 
-SETS: dict[str, Callable[[Path | None, bool], Both]] = {
+SETS: dict[str, Callable[..., Both]] = {
     "petshop": petshop,
     "nezha": nezha,
     "nab": nab,
@@ -201,6 +213,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "module:function; takes part in the tables of Nezha by traces alone and of --folder",
     )
     parser.add_argument(
+        "--metrics-rule",
+        action="append",
+        default=[],
+        metavar="FILE.py:FUNCTION",
+        help="a rule of your own on metrics, f(normal, abnormal, calls, target) -> list of Suspect "
+        "or of names; takes part in the tables of PetShop, Cloud-OpsBench, RCD and of --folder",
+    )
+    parser.add_argument(
+        "--detector",
+        action="append",
+        default=[],
+        metavar="FILE.py:FUNCTION",
+        help="a detector of your own on single series, f(values) -> scores; it alarms from its "
+        "attribute threshold on (default: 0.5); takes part in the tables of NAB, WSD, AIOPS, UCR",
+    )
+    parser.add_argument(
         "--format",
         choices=("markdown", "latex"),
         default="markdown",
@@ -228,13 +256,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _as_typed(message: str) -> str:
-    return f"--{message}" if message.startswith("rule ") else message
+    named = ("rule ", "metrics-rule ", "detector ")
+    return f"--{message}" if message.startswith(named) else message
 
 
 def _run(asked: argparse.Namespace) -> int:
     """Compare and save as asked for."""
     root, progress = data_folder(asked.data), sys.stderr.isatty()
-    own = own_rules(asked.rule)
+    own = read_own(asked.rule, asked.metrics_rule, asked.detector)
     compared: list[Table] = []
     ablated: list[Table] = []
     absent: list[str] = []
@@ -257,23 +286,16 @@ def _run(asked: argparse.Namespace) -> int:
     return 0
 
 
-def own_rules(specs: Sequence[str]) -> list[_spans.Method]:
-    """Return the rules of the user, as methods on spans."""
-    rules = {spec: UserRule(spec) for spec in specs}
-    return [
-        _spans.Method(spec.rpartition(":")[2], _spans.YOURS, _spans.first_service(rule))
-        for spec, rule in rules.items()
-    ]
-
-
-def folder_tables(folder: Path, own: Sequence[_spans.Method] = ()) -> list[Table]:
+def folder_tables(folder: Path, own: Own = NOBODY) -> list[Table]:
     """Return the comparison on a data set of your own: a table of its spans, one of its metrics."""
     dataset = datasets.read_folder(folder)
     spans = [case for case in dataset if isinstance(case, SpansCase)]
     told = [case for case in dataset if isinstance(case, MetricsCase)]
-    tables = [_spans.table(f"{dataset.name}: spans", spans, own)] if spans else []
+    tables = [_spans.table(f"{dataset.name}: spans", spans, own.rules)] if spans else []
     title = f"{dataset.name}: metrics"
-    return [*tables, *([_metrics.table(title, YOURS, told, OTHERS)] if told else [])]
+    if told:
+        tables.append(_metrics.table(title, YOURS, told, OTHERS, own.on_metrics))
+    return tables
 
 
 def grids(tables: Sequence[Table]) -> list[Grid]:
@@ -287,10 +309,10 @@ def grids(tables: Sequence[Table]) -> list[Grid]:
     return [*found, *([together] if together else [])]
 
 
-def _of(name: str, folder: Path | None, progress: bool, own: Sequence[_spans.Method] = ()) -> Both:
+def _of(name: str, folder: Path | None, progress: bool, own: Own = NOBODY) -> Both:
     """Return the tables of a data set; none where it is missing, and say how to get it."""
     try:
-        return nezha(folder, progress, own) if name == "nezha" else SETS[name](folder, progress)
+        return SETS[name](folder, progress, own)
     except (FileNotFoundError, ImportError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return [], list

@@ -116,6 +116,74 @@ def test_only_the_set_that_is_asked_for(data: Path, tmp_path: Path) -> None:
     ]
 
 
+MINE = """
+import numpy as np
+
+def by_name(normal, abnormal, calls, target):
+    normal.iloc[:] = 0  # a copy: others see what they saw
+    return [target["node"]]
+
+def jumps(values):
+    return np.abs(np.diff(values, prepend=values[0])) / 10
+
+jumps.threshold = 0.4
+
+def short(values):
+    return values[1:]
+
+def breaks(normal, abnormal, calls, target):
+    raise KeyError("no")
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.py"
+    file.write_text(MINE, "utf-8")
+    return file
+
+
+def test_methods_of_the_user_stand_in_the_tables_of_their_kind(
+    data: Path, mine: Path, tmp_path: Path
+) -> None:
+    words = ["--metrics-rule", f"{mine}:by_name", "--detector", f"{mine}:jumps"]
+    only = ["--only", "petshop", "--only", "wsd", "--only", "nab"]
+    out = tmp_path / "out"
+    assert accuracy.main(["--data", str(data), "--out", str(out), "--quick", *words, *only]) == 0
+    text = (out / "accuracy.md").read_text("utf-8")
+    assert text.count("| by_name | your own |") == 1
+    assert text.count("| jumps | your own |") == 2
+    by_name, alarmed = (row(text, name) for name in ("| by_name ", "| the alarmed node "))
+    assert by_name[3] == alarmed[3]
+    assert row(text[text.index("## WSD") :], "| jumps ")[6] == "0.4"
+
+
+def row(text: str, begin: str) -> list[str]:
+    (found, *_) = (line for line in text.splitlines() if line.startswith(begin))
+    return [cell.strip() for cell in found.split("|")]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--detector", "{}:none", "--only", "wsd"], "--detector must name a function of "),
+        (["--detector", "{}:short", "--only", "wsd"], "--detector short must return "),
+        (["--metrics-rule", "{}:breaks", "--only", "petshop"], "rule breaks must not raise"),
+    ],
+)
+def test_what_a_method_of_the_user_does_wrong_is_said(
+    words: list[str],
+    message: str,
+    data: Path,
+    mine: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = [word.format(mine) for word in words]
+    out = str(mine.parent / "out")
+    assert accuracy.main(["--data", str(data), "--quick", "--out", out, *asked]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_what_was_seen_while_tuning_is_told_apart(data: Path) -> None:
     told = {
         name: accuracy.parts(name, datasets.load(name, data / name).cases)

@@ -10,6 +10,7 @@ import pytest
 
 import aiops_lab as lab
 from benchmarks import _groups, _metrics, _spans, accuracy
+from benchmarks._own import read_own
 from benchmarks._tables import Asked, Grid, Row, Table, latex, markdown, share
 from shop.experiments.user_rules import UserRule
 from tests.support.made import Shop, fault
@@ -182,7 +183,7 @@ def test_what_cannot_be_had_is_said(
 
 
 def test_a_rule_of_the_user_is_a_method_on_spans(folder: Path) -> None:
-    (method,) = accuracy.own_rules([f"{folder}/mine.py:mine"])
+    (method,) = read_own([f"{folder}/mine.py:mine"]).rules
     assert method[:2] == ("mine", "your own")
     assert UserRule(f"{folder}/mine.py:mine")(None, None)[0].service == "shop"  # type: ignore[arg-type]
 
