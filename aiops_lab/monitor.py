@@ -28,7 +28,7 @@ from aiops_lab.logs import get_logger
 from aiops_lab.numerics import to_timestamp, to_utc, unix_ns
 from aiops_lab.pipeline import Pipeline, floor_to
 from aiops_lab.recent_traffic import RecentTraffic
-from aiops_lab.shared_state import SharedState
+from aiops_lab.shared_state import SharedState, wait_for_disk
 from aiops_lab.spans import Key
 from aiops_lab.traces.encode import EncodedSpans
 from aiops_lab.user_code import UserCode
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 _MOST_CLOCK_CHANGES = 20
+
+_Move = Callable[[pd.Timestamp], Incident]
 
 Forecasts = tuple[pd.Timestamp, dict[Key, dict[str, Any] | None]]  # as of a moment
 
@@ -349,19 +351,24 @@ class Monitor:
         return self._by_hand(move, now)
 
     def _by_hand(
-        self,
-        move: Callable[[pd.Timestamp], Incident],
-        now: pd.Timestamp,
-        others: RecordsByKind | None = None,
+        self, move: _Move, now: pd.Timestamp, others: RecordsByKind | None = None
     ) -> Incident:
-        """Move an incident, and store it with other records; again, where others changed some."""
+        """Move an incident, and store it with other records; again, where others changed some.
+
+        Where the disk takes nothing, the incident is as before.
+        """
         moment = to_utc(now)
-        with self._lock:
-            while True:
+        while True:
+            wait_for_disk(self.store)  # without the lock: who only reads does not wait
+            with self._lock:
                 self._refresh()
                 incident = move(moment)
-                if self._shared.move(incident.to_record(), others):
-                    return incident
+                try:
+                    if self._shared.move(incident.to_record(), others):
+                        return incident
+                except OSError:
+                    self._load()
+                    raise
                 self._load()
 
     def metrics(self, now: pd.Timestamp) -> dict[str, dict[str, Any]]:

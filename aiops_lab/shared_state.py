@@ -13,6 +13,10 @@ from aiops_lab.processes import is_alive, process_host
 if TYPE_CHECKING:
     from aiops_lab.record.store import Load, SpanStore
 
+SAVE_S = 2.0
+"""Seconds for which the disk is tried while others wait for the state of the monitor. Raising it
+delays answers where the disk is blocked in that moment."""
+
 LEASE_S = 60.0
 """Seconds after which the turn of a monitor ends that crashed on another host in the middle of a
 step; no step takes so long. Raising it delays the monitor that takes over."""
@@ -110,7 +114,7 @@ class SharedState:
             monitor["changes"] = self._listed(changes, incidents)
             return others | {"incident": kept, "monitor": monitor}
 
-        return moved if self._store.update(change) else None
+        return moved if self._store.update(change, SAVE_S) else None
 
     def move(self, record: _Record, others: _Records | None = None) -> bool:
         """Store one incident that was moved by hand, and other records by kind and key with it;
@@ -126,7 +130,7 @@ class SharedState:
             mine: _Records = {"incident": by_id, "monitor": listed}
             return mine | (others or {})
 
-        return self._store.update(change)
+        return self._store.update(change, SAVE_S)
 
     def _listed(self, changes: list[Any], incidents: _Record) -> list[Any]:
         """Return the changes with those of some incidents, which this monitor then knows."""
@@ -151,6 +155,14 @@ class SharedState:
             return None
         names = [name for revision, name in changes if revision > known]
         return list(dict.fromkeys(names))
+
+
+def wait_for_disk(store: SpanStore, timeout_s: float | None = None) -> None:
+    """Return when something was written; OSError where the disk is blocked for that long, default
+    5 s.
+    """
+    tried: _Records = {"monitor": {"disk": None}}  # an empty transaction fits on a full disk
+    store.update(lambda load: tried, timeout_s)
 
 
 def _last(changes: list[Any]) -> int:

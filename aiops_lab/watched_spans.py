@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 from aiops_lab.logs import get_logger
 from aiops_lab.numerics import to_timestamp, to_utc
+from aiops_lab.shared_state import wait_for_disk
 from aiops_lab.spans import FIRST_YEAR, is_possible
 from aiops_lab.traces.encode import end_ns, start_ns
 
@@ -27,7 +29,7 @@ LOOK_S = 0.5
 it delays answers while the disk is blocked."""
 
 BLOCKED_S = 2.0
-"""Seconds after such a wait in which nobody waits again: the store tries by itself meanwhile."""
+"""Seconds after a failed attempt in which nobody waits: the store tries by itself meanwhile."""
 
 
 class Unwritten:
@@ -40,27 +42,38 @@ class Unwritten:
     Attributes
     ----------
     problem : str
-        Why the disk did not take it at the last `write`, "" where it did.
+        Why the disk had not taken it at the last `write`, "" where it had.
     """
 
     def __init__(self, store: SpanStore) -> None:
         self.problem = ""
         self._store = store
-        self._tried_s = 0.0
 
     def write(self) -> None:
         """Let what was recorded so far be seen; go on without it where the disk is blocked.
 
         Call it without a lock that others wait for.
         """
-        if self.problem and time.monotonic() - self._tried_s < BLOCKED_S:
-            return
-        try:
-            self._store.flush(LOOK_S)
-            self.problem = ""
-        except OSError as error:
-            self.problem = str(error)
-            self._tried_s = time.monotonic()
+        store = self._store
+        if not store.problem or time.monotonic() - store.failed_s >= BLOCKED_S:
+            with suppress(OSError):
+                store.flush(LOOK_S)
+        self.problem = store.problem
+
+
+def why_blocked(store: SpanStore) -> str:
+    """Return why the disk takes nothing at present, so that the step of a monitor would wait for it
+    and fail; "" where it does. That takes a second or two where it is blocked.
+    """
+    unwritten = Unwritten(store)
+    unwritten.write()
+    if unwritten.problem:
+        return unwritten.problem
+    try:
+        wait_for_disk(store, LOOK_S)
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 class WatchedSpans:

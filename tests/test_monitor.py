@@ -576,9 +576,32 @@ def test_while_the_disk_is_blocked_answers_hold_what_is_there_and_say_so(tmp_pat
             assert "locked" in monitor.unwritten
             assert not monitor.graph(at(5)).empty
             assert monitor.timeline(at(5)).keys() == whole.keys()
-        monkeypatch.setattr(watched_spans, "BLOCKED_S", 0.0)
+        store.flush()  # as the store does by itself, soon
         assert monitor.metrics(at(5)).keys() == {*whole, "/late"}
         assert monitor.unwritten == ""
+
+
+def test_a_move_waits_for_a_blocked_disk_alone_and_changes_nothing_in_the_end(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(database, "BUSY_S", 0.01)
+    with offering(tmp_path / "s.sqlite") as monitor, ThreadPoolExecutor(1) as pool:
+        (incident,) = monitor.incidents()
+        with closing(sqlite3.connect(monitor.store.path, isolation_level=None)) as db:
+            db.execute("BEGIN EXCLUSIVE")
+            monkeypatch.setattr(database, "OPEN_S", 60.0)
+            move = pool.submit(monitor.acknowledge, incident.id, at(500))
+            asked = pool_of_another(lambda: [each.status for each in monitor.incidents()])
+            assert (move.done(), asked) == (False, ["active"])
+        assert move.result(60).status == "acknowledged"
+        monkeypatch.setattr(monitor._shared, "move", refuse)
+        with pytest.raises(OSError, match="full"):
+            monitor.resolve(incident.id, at(500))
+        assert [each.status for each in monitor.incidents()] == ["acknowledged"]
+
+
+def refuse(*_):
+    raise OSError("the disk is full")
 
 
 def test_a_step_that_waits_for_the_disk_holds_up_no_answer(tmp_path, monkeypatch):
@@ -588,10 +611,10 @@ def test_a_step_that_waits_for_the_disk_holds_up_no_answer(tmp_path, monkeypatch
         monitor = lab.Monitor(store)
         update = store.update
 
-        def waits(change):
+        def waits(change, *timeout_s):
             began.set()
             assert free.wait(60)
-            return update(change)
+            return update(change, *timeout_s)
 
         monkeypatch.setattr(store, "update", waits)
         step = pool.submit(monitor.step, at(20))

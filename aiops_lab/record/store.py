@@ -27,6 +27,7 @@ from aiops_lab.record import database
 from aiops_lab.record.forking import WAIT_S, FairLock, abandoned, survive_forks
 from aiops_lab.record.moved import identity, open_anew, set_aside, size_of, wal_identity
 from aiops_lab.record.reader import FOREVER, SpanReader, as_path
+from aiops_lab.record.recorder import MAX_ERROR, MAX_STACK
 from aiops_lab.record.rows import SpanRows
 from aiops_lab.spans import Span
 
@@ -89,6 +90,10 @@ class SpanStore(SpanReader):
         Where the file is.
     remade
         How often the file was made anew, because it had been deleted, renamed or cut off.
+    problem
+        Why what was recorded waits: the disk did not take it at the last attempt. "" where it did.
+    failed_s
+        When an attempt failed last, on the clock of `time.monotonic`.
 
     Raises
     ------
@@ -137,6 +142,8 @@ class SpanStore(SpanReader):
     def _begin(self) -> None:
         """Begin with nothing to write, in this process."""
         self.dropped = 0
+        self.problem = ""
+        self.failed_s = float("-inf")
         self._buffer: deque[Span] = deque()
         self._stacks: deque[tuple[str, str]] = deque()
         self._drop_lock = threading.RLock()  # a finalizer may add a span anywhere
@@ -166,13 +173,19 @@ class SpanStore(SpanReader):
     def add(self, span: Span) -> None:
         """Take a span, at the cost of one append: no lock, no disk.
 
+        Of a longer error its first 1,000 characters are kept, as of one that is recorded: what
+        waits for the disk is bounded by their number, and so must be what each takes.
+
         One without a duration is still open and goes to `opened`, until the same span_id comes with
         its end. Raises ValueError after `close`, and where it is no `Span`.
         """
         try:
             is_open = span.duration_ns is None
+            error = span.error
         except AttributeError:
             raise FieldError("span", "must be a Span", span) from None
+        if error is not None and type(error) is str and len(error) > MAX_ERROR:
+            span = Span(*span)._replace(error=error[:MAX_ERROR])
         if is_open:
             self._check_open()
             if isinstance(span.start_ns, Integral) and isinstance(span.span_id, str):
@@ -204,10 +217,12 @@ class SpanStore(SpanReader):
         return self._capacity - len(self._buffer)
 
     def stack(self, span_id: str, text: str) -> None:
-        """Store the stack trace of the exception that ended a span; none while many wait."""
+        """Store the stack trace of the exception that ended a span, 20,000 characters at most; none
+        while many wait.
+        """
         self._check_open()
         if len(self._stacks) < min(self._capacity, MOST_STACKS):
-            self._stacks.append((span_id, text))
+            self._stacks.append((span_id, text[:MAX_STACK]))
 
     def flush(self, timeout_s: float = 10.0) -> None:
         """Return when all spans handed over before are on disk, and all spans in `opened` are
@@ -221,7 +236,7 @@ class SpanStore(SpanReader):
         """
         check_number("timeout_s", timeout_s, 0, 1e9)
         self._check_open()
-        self._retry(lambda: self._write(FOREVER), timeout_s)
+        self._retry(lambda: self._write_or_say_why(FOREVER), timeout_s)
 
     def close(self) -> None:
         """Write what is left and end the thread. A second call does nothing; also called when
@@ -240,7 +255,7 @@ class SpanStore(SpanReader):
         if self._thread is not None:
             self._thread.join()
         try:
-            self._retry(lambda: self._write(FOREVER))
+            self._retry(lambda: self._write_or_say_why(FOREVER))
         finally:
             with self._write_lock, self._read_lock:
                 self._db.close()
@@ -303,12 +318,16 @@ class SpanStore(SpanReader):
 
         self._retry(write)
 
-    def update(self, change: Callable[[Load], dict[str, dict[str, object]] | None]) -> bool:
+    def update(
+        self,
+        change: Callable[[Load], dict[str, dict[str, object]] | None],
+        timeout_s: float | None = None,
+    ) -> bool:
         """Read some records and store others, in one transaction.
 
         `change` is given a function (kind, key) -> record or None, and returns what to store, by
-        kind and key; None: nothing. It may be called again where the file was locked. Returns
-        whether anything was to be stored.
+        kind and key; None: nothing. It may be called again where the file was locked: until
+        `timeout_s` seconds have passed, default 5. Returns whether anything was to be stored.
         """
         self._check_open()
 
@@ -327,7 +346,7 @@ class SpanStore(SpanReader):
                         db.executemany(UPSERT, rows)
             return records is not None
 
-        return self._retry(write)
+        return self._retry(write, timeout_s)
 
     def _retry(self, work: Callable[[], _T], seconds: float | None = None) -> _T:
         """Return what `work` returns; OSError where the file cannot be written, or is damaged."""
@@ -387,14 +406,27 @@ class SpanStore(SpanReader):
     def _attempt(self, quiet: bool) -> bool:
         """Write what waits and return whether that worked; log why not, unless `quiet`."""
         try:
-            with self._write_lock:
-                self._check_file()
-            self._write(time.time_ns() - MIRROR_NS)
+            self._write_or_say_why(time.time_ns() - MIRROR_NS, look=True)
         except Exception as error:
             if not quiet:
                 _log.warning("%s takes no spans, they wait: %s", self.path, error)
             return False
         return True
+
+    def _write_or_say_why(self, begun_before: int, *, look: bool = False) -> None:
+        """Do what `_write` does, and take down in `problem` whether that worked.
+
+        `look` says whether the file is looked at where there is nothing to write, too.
+        """
+        try:
+            if look:
+                with self._write_lock:
+                    self._check_file()
+            self._write(begun_before)
+        except Exception as error:
+            self.problem, self.failed_s = str(error), time.monotonic()
+            raise
+        self.problem = ""
 
     def _write(self, begun_before: int) -> None:
         """Move the buffer to disk and renew the rows of this store's open spans.

@@ -45,6 +45,7 @@ from aiops_lab.show.page.actions import EXTENSION, Simulation
 from aiops_lab.show.page.views import PAGE, page
 from aiops_lab.show.trouble import trouble_text
 from aiops_lab.spans import Key
+from aiops_lab.watched_spans import why_blocked
 
 if TYPE_CHECKING:
     from aiops_lab.monitor import Monitor
@@ -295,8 +296,7 @@ def aiops(
         parameters()
         moment = clock()
         answer = {"timestamp": int(moment.timestamp()), "metrics": monitor.metrics(moment)}
-        if monitor.unwritten:
-            answer["stale"] = trouble_text(monitor.unwritten)
+        answer |= _stale(monitor.unwritten)
         if monitor.passed_over:
             answer["passed_over"] = monitor.passed_over
         if monitor.store.remade:
@@ -318,8 +318,10 @@ def aiops(
     def analyze() -> ResponseReturnValue:
         parameters()
         moment = clock()
-        changed = [incident.id for incident in monitor.step(moment)]
-        return {"timestamp": int(moment.timestamp()), "changed": changed} | _active(monitor)
+        problem = why_blocked(monitor.store)
+        changed = [] if problem else [incident.id for incident in monitor.step(moment)]
+        answer = {"timestamp": int(moment.timestamp()), "changed": changed}
+        return answer | _stale(problem) | _active(monitor)
 
     @blueprint.get("/graph")
     def graph() -> ResponseReturnValue:
@@ -409,6 +411,11 @@ def _shown_change(change: Change) -> Data:
 def _store_problem(error: object) -> Answer:
     """Return the answer while the store cannot be read or written."""
     return {"error": trouble_text(error)}, 503
+
+
+def _stale(problem: str) -> Data:
+    """Return why an answer is older than it should be, if it is."""
+    return {"stale": trouble_text(problem)} if problem else {}
 
 
 def _left_out() -> Data:

@@ -359,6 +359,15 @@ def test_stack_traces_that_wait_are_few(path: Path, monkeypatch: pytest.MonkeyPa
         assert [store.stack_of(f"{n:016x}") for n in range(5)] == ["boom"] * 3 + [None] * 2
 
 
+def test_of_a_long_error_and_a_long_stack_trace_the_first_part_is_kept(path: Path) -> None:
+    with SpanStore(path) as store:
+        store.add(span(1, error="E: " + "x" * 1_000_000))
+        store.stack(span(1).span_id, "y" * 1_000_000)
+        store.flush()
+        assert store.spans()["error"].tolist() == ["E: " + "x" * 997]
+        assert store.stack_of(span(1).span_id) == "y" * 20_000
+
+
 def test_state_survives_a_restart(path: Path) -> None:
     with SpanStore(path) as store:
         store.save("incident", {"INC-1-10": {"status": "active", "x": [1.5, None]}, "INC-1-2": "é"})

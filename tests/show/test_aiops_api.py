@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import math
+import sqlite3
 import threading
 from datetime import datetime
 
@@ -15,6 +16,8 @@ from flask import Flask
 from werkzeug.test import create_environ, run_wsgi_app
 
 import aiops_lab as lab
+from aiops_lab import watched_spans
+from aiops_lab.record import database
 from aiops_lab.show.api import BODY_MAX, aiops, json_errors
 from aiops_lab.show.given import OF_FORMS, parameters
 from tests.support.made import Shop, fault
@@ -360,3 +363,21 @@ def test_a_change_that_breaks_a_rule_is_refused(url, body, field):
     assert answer.status_code == 400
     assert field in answer.json()["error"]
     assert requests.get(f"{url}/aiops/changes", timeout=10).json() == before
+
+
+def test_while_the_disk_is_blocked_the_analysis_answers_with_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "BUSY_S", 0.01)
+    monkeypatch.setattr(watched_spans, "LOOK_S", 0.0)
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        fill(store, Shop(1, fault("/payment", 120, 180, status=500)).run(220))
+        app = Flask(__name__)
+        app.register_blueprint(aiops(lab.Monitor(store), now=lambda: at(172)))
+        client = app.test_client()
+        with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as db:
+            db.execute("BEGIN EXCLUSIVE")
+            blocked = client.post("/aiops/analyze")
+        whole = client.post("/aiops/analyze")
+    assert (blocked.status_code, blocked.json["active_incidents"]) == (200, [])
+    assert "locked" in blocked.json["stale"]
+    assert whole.json["incident_count"] == 1
+    assert "stale" not in whole.json
