@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from aiops_lab.numerics import wilson
 from aiops_lab.show import plots
+from shop.experiments.text_tables import latex_table
 
 Z_95 = 1.96
 LOOKS = {  # of each family: colour and marker
@@ -151,16 +152,7 @@ def latex(tables: Iterable[Shown]) -> str:
 def _latex(shown: Shown) -> str:
     frame = frame_of(shown).rename(index=lambda name: str(name).replace("**", ""))
     caption = shown.title + (f" ({shown.cases})" if isinstance(shown, Table) else "")
-    notes = "".join(f"% {note}\n" for note in shown.notes)
-    return notes + frame.map(_escaped).rename(_escaped, axis="index").rename(
-        _escaped, axis="columns"
-    ).rename_axis(None).to_latex(caption=_escaped(caption))
-
-
-def _escaped(text: str) -> str:
-    for sign in "&%$#_":
-        text = text.replace(sign, "\\" + sign)
-    return text.replace("–", "--")
+    return latex_table(frame, caption, shown.notes)
 
 
 def picture(tables: Sequence[Table], columns: int = 2) -> Figure:

@@ -22,6 +22,7 @@ from aiops_lab.datasets.cases import Case, MetricsCase, TracesCase
 from aiops_lab.explain.ledger import compare
 from benchmarks import _petshop
 from benchmarks._data import data_folder_or_hint, data_parser
+from shop.virtual_time.scenario_file import find_scenario
 from shop.virtual_time.twins import windows_of
 
 OUT = Path(__file__).parents[1] / "docs" / "where_it_is_wrong.md"
@@ -63,7 +64,7 @@ class Failure(NamedTuple):
 
 def in_the_shop(name: str, folder: Path) -> Shown:
     """Return the answer on a scenario of the virtual shop."""
-    scenario = shop.SCENARIOS[name]
+    scenario = find_scenario(name)
     before, now = windows_of(scenario, shop.virtual(scenario, SEED, progress=False))
     reference = lab.learn(before)
     truth = tuple(service for service, _ in scenario.causes)

@@ -186,6 +186,7 @@ def _leaderboard(options: argparse.Namespace, stop: Stop) -> int:
         pipeline=options.pipeline,
         jobs=options.jobs,
         out=options.out,
+        format=options.format,
     )
 
 

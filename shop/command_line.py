@@ -330,6 +330,12 @@ def _add_leaderboard_options(option: Option) -> None:
         default=True,
         help="run the whole pipeline, too, which takes a third of the time",
     )
+    option(
+        "--format",
+        choices=("markdown", "latex"),
+        default="markdown",
+        help="of the tables that are saved; latex also writes leaderboard.tex",
+    )
     _add_jobs(option)
     option("--out", default="leaderboard", metavar="FOLDER", help="folder of tables and pictures")
 

@@ -34,6 +34,7 @@ from shop.experiments.parallel import check_jobs
 from shop.experiments.text_tables import (
     Section,
     headed,
+    latex_table,
     number_text,
     percent_cell,
     two_digits,
@@ -85,6 +86,7 @@ def report_leaderboard(
     pipeline: bool,
     jobs: int | None,
     out: str,
+    format: str = "markdown",  # noqa: A002
 ) -> int:
     """Run the leaderboard, print its tables, and write tables and pictures; return 0.
 
@@ -108,6 +110,8 @@ def report_leaderboard(
         Number of processes; default one for each processor.
     out : str
         Folder of the files.
+    format : {"markdown", "latex"}
+        With "latex" the tables are also written as LaTeX.
 
     Raises
     ------
@@ -139,7 +143,7 @@ def report_leaderboard(
     for title, note, table in tables:
         text = table.to_string(line_width=WIDTH)
         say(f"\n{title}\n{fill(note, WIDTH)}\n\n{text}")
-    saved = save(board, tables, head, Path(out))
+    saved = save(board, tables, head, Path(out), format)
     say(f"\nSaved in {out}: {', '.join(saved)}")
     return 0
 
@@ -340,8 +344,16 @@ def _size(size: float) -> str:
 # ---- files and pictures
 
 
-def save(board: Board, tables: Sequence[Section], head: str, out: Path) -> list[str]:
+def save(
+    board: Board,
+    tables: Sequence[Section],
+    head: str,
+    out: Path,
+    format: str = "markdown",  # noqa: A002
+) -> list[str]:
     """Write the runs as CSV, the tables as Markdown and the pictures as PNG; return the file names.
+
+    With the format "latex" the tables are also written as LaTeX.
 
     A file is replaced only when the new one is complete.
     """
@@ -358,6 +370,9 @@ def save(board: Board, tables: Sequence[Section], head: str, out: Path) -> list[
             files[name] = partial(frame.to_csv, index=False, lineterminator="\n")
     page = markdown(tables, head)
     files["leaderboard.md"] = partial(Path.write_text, data=page, encoding="utf-8")
+    if format == "latex":
+        page = "\n".join(latex_table(table, title, [note]) for title, note, table in tables)
+        files["leaderboard.tex"] = partial(Path.write_text, data=page, encoding="utf-8")
     for name, figure in pictures(board):
         draw = partial(figure.savefig, format="png", dpi=100, bbox_inches="tight")
         files[f"{name}.png"] = draw

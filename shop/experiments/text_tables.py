@@ -1,8 +1,10 @@
-"""Tables of the leaderboard as text: shares in percent, bounds in brackets, lines above groups."""
+"""Tables of the leaderboard as text: shares in percent, bounds in brackets, lines above groups; and
+tables as LaTeX.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 
@@ -44,3 +46,26 @@ def headed(table: pd.DataFrame) -> pd.DataFrame:
         rows = rows.droplevel(0).rename(index="  {}".format)
         parts += [head, rows.astype(str)]
     return pd.concat(parts).rename_axis(None)
+
+
+def latex_table(table: pd.DataFrame, caption: str, notes: Iterable[str] = ()) -> str:
+    """Return a table of text as LaTeX, for the package booktabs, with the notes as comments above.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"top-1, %": ["94"]}, index=["ledger"])
+    >>> [line for line in latex_table(rows, "A & B").splitlines() if "ledger" in line]
+    ['ledger & 94 \\\\\\\\']
+    """
+    texts = table.astype(str).map(_escaped)
+    named = texts.rename(_escaped, axis="index").rename(_escaped, axis="columns")
+    comments = "".join(f"% {note}\n" for note in notes)
+    plain = named.rename_axis(index=None, columns=None)
+    return comments + plain.to_latex(caption=_escaped(caption))
+
+
+def _escaped(name: object) -> str:
+    text = str(name)
+    for sign in "&%$#_":
+        text = text.replace(sign, "\\" + sign)
+    return text.replace("–", "--")

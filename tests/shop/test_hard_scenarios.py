@@ -101,9 +101,12 @@ def test_a_group_can_be_compared_and_the_table_of_changes_is_shown(
     monkeypatch.setattr(report, "find_scenario", {"changed": CHANGED, "steady": calm}.__getitem__)
     monkeypatch.setattr(report, "read_rules", lambda specs: {"ledger": RULES["ledger"]})
     words = ["--group", "changes", "--seeds", "1", "--jobs", "1", "--out", str(tmp_path / "out")]
+    words += ["--format", "latex"]
     assert main(["leaderboard", *words]) == 0
     told = capsys.readouterr().out
     assert told.startswith("2 scenarios, 1 rule, ")
     assert "What the verdicts say of changes" in told
     assert not (tmp_path / "out" / "sizes.csv").exists()
     assert INVENTORY[1] not in told
+    latex = (tmp_path / "out" / "leaderboard.tex").read_text("utf-8")
+    assert "\\caption{What the verdicts say of changes}" in latex
