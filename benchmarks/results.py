@@ -1,16 +1,17 @@
 """The tables of docs/results.md, made again: ``python -m benchmarks.results [--data DIR]
-[--seeds N] [--board DIR]``.
+[--seeds N] [--board DIR] [--hard DIR]``.
 
 What stands between the two marks of the page is replaced: the public sets (as ``python -m
 benchmarks.accuracy --quick`` compares them), and the virtual shop (as ``python -m shop leaderboard
---first-seed 20000`` does, or what it saved in ``--board``). Without data: exit 2. Takes about 5
-minutes for the public sets, and 3 CPU minutes a seed.
+--first-seed 20000 --detector FILE.py:NAME`` does, and with ``--group hard --group changes``; or
+what these saved in ``--board`` and ``--hard``). Without data: exit 2. Takes about 5 minutes for the
+public sets, and 4 CPU minutes a seed.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -23,10 +24,13 @@ from benchmarks._tables import Grid, Shown, Table, markdown
 from shop.catalogue import BY_SIZE
 from shop.experiments.detection_report import detection_sections
 from shop.experiments.leaderboard import play, right
+from shop.hard_scenarios import HARD_SCENARIOS
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 BEGIN, END = "<!-- made by benchmarks.results -->", "<!-- end of what is made -->"
 FIRST_SEED = 20_000  # of the published results
+CATALOGUE_TITLE = "The virtual shop, windows given, by group and scenario"
+HARD_TITLE = "Harder scenarios and changes, windows given, by group and scenario"
 SHOWN_RULES = (
     *("ledger", "walk down", "BARO", "total z", "self-time z", "deepest error"),
     *("first by end", "Ochiai", "entry", "random"),
@@ -54,7 +58,40 @@ def of_the_shop(runs: pd.DataFrame, detection: pd.DataFrame) -> list[Shown]:
     return shown
 
 
-def rules(runs: pd.DataFrame) -> Grid:
+def of_the_hard(runs: pd.DataFrame, pipeline: pd.DataFrame) -> list[Shown]:
+    """Return the tables of the harder scenarios: rules, and what becomes of them by detection."""
+    return [rules(runs, HARD_TITLE), through_detection(pipeline)]
+
+
+def through_detection(results: pd.DataFrame) -> Grid:
+    """Return how often the whole pipeline is right, a row a scenario; `results` as
+    `Board.pipeline` holds them.
+    """
+    rows = {name: _detected(mine) for name, mine in results.groupby("scenario", sort=False)}
+    rows["all"] = _detected(results)
+    note = (
+        "found: of the faults; right: found, and every incident names a true cause first; without "
+        "a false incident: of all runs; changes: of the runs in which one was noted, those where "
+        "the verdicts point at the change that is behind it, or at none where none is."
+    )
+    columns = ["found", "right", "without a false incident", "changes"]
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return Grid("Harder scenarios and changes, through detection", frame, [note])
+
+
+def _detected(mine: pd.DataFrame) -> list[str]:
+    faulty = mine[mine["causes"] > 0]
+    changes = mine["change"].dropna()
+    counted = [
+        (faulty["incidents"] > 0).tolist(),
+        (faulty["rank"] == 1).tolist(),
+        (mine["false_incidents"] == 0).tolist(),
+        (changes == 1).tolist(),
+    ]
+    return [f"{sum(each)} of {len(each)}" if each else "" for each in counted]
+
+
+def rules(runs: pd.DataFrame, title: str = CATALOGUE_TITLE) -> Grid:
     """Return how often each rule is right by group of scenarios and scenario; where nothing is at
     fault, silence is.
     """
@@ -66,7 +103,7 @@ def rules(runs: pd.DataFrame) -> Grid:
     cases = table[order].astype(bool).reset_index().drop(columns="seed")
     named = cases.rename(columns={"group": "system", "scenario": "kind"})
     seeds = runs["seed"].nunique()
-    grid = _groups.grid_of("The virtual shop, windows given, by group and scenario", named)
+    grid = _groups.grid_of(title, named)
     note = f"{seeds} seeds from {runs['seed'].min()} on; *system* is the group of scenarios."
     return Grid(grid.title, grid.frame, [note, *grid.notes])
 
@@ -96,14 +133,24 @@ def text_of(tables: Sequence[Table], virtual: Iterable[Shown]) -> str:
     return text.replace("\n## ", "\n### ")
 
 
-def board(folder: Path | None, seeds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the runs of rules and of detectors: those saved in a folder, or new ones."""
-    if folder is not None:
-        return pd.read_csv(folder / "runs.csv"), pd.read_csv(folder / "detection.csv")
+def virtual_tables(catalogue: Path | None, hard: Path | None, seeds: int) -> Iterator[Shown]:
+    """Yield the tables of the virtual shop: of the folders that are given, or of new runs."""
+    if catalogue is not None:
+        yield from of_the_shop(*_saved(catalogue, "detection"))
+    if hard is not None:
+        yield from of_the_hard(*_saved(hard, "pipeline"))
+    if catalogue is not None or hard is not None:
+        return
     some = range(FIRST_SEED, FIRST_SEED + seeds)
     asked = {rule: RULES[rule] for rule in SHOWN_RULES}
     played = play(seeds=some, rules=asked, pipeline=False, sizes=False, detectors=())
-    return played.runs, played.detection
+    yield from of_the_shop(played.runs, played.detection)
+    harder = play(HARD_SCENARIOS, some, asked, sizes=False)
+    yield from of_the_hard(harder.runs, harder.pipeline)
+
+
+def _saved(folder: Path, second: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return pd.read_csv(folder / "runs.csv"), pd.read_csv(folder / f"{second}.csv")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,6 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--board", type=Path, metavar="DIR", help="take what the leaderboard saved there"
     )
+    parser.add_argument(
+        "--hard", type=Path, metavar="DIR", help="the same of the harder scenarios and changes"
+    )
     parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="to write into")
     asked = parser.parse_args(arguments)
     folder = data_folder_or_hint(asked.data)
@@ -120,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     old = asked.page.read_text("utf-8")
     between(old, "")  # better an error now than after minutes
-    virtual = of_the_shop(*board(asked.board, asked.seeds))
+    virtual = list(virtual_tables(asked.board, asked.hard, asked.seeds))
     asked.page.write_text(between(old, text_of(public(folder), virtual)), "utf-8")
     print(f"written: {asked.page}")
     return 0

@@ -83,10 +83,14 @@ def test_the_command_writes_what_was_saved_into_the_page(tmp_path: Path) -> None
     columns = ["group", "scenario", "seed", "detector", "faults", "found"]
     empty = [*columns, "detect_s", "delay_min", "false_incidents", "hours"]
     pd.DataFrame(columns=empty).to_csv(tmp_path / "detection.csv", index=False)
+    found = [("hard", "delay", 1, 1, 0, 1, 1.0), ("hard", "delay", 1, 0, 1, None, None)]
+    names = ["group", "scenario", "causes", "incidents", "false_incidents", "rank", "change"]
+    pd.DataFrame(found, columns=names).to_csv(tmp_path / "pipeline.csv", index=False)
     page = tmp_path / "page.md"
     page.write_text(MARKS, "utf-8")
-    folders = ["--data", str(tmp_path), "--board", str(tmp_path), "--page", str(page)]
-    assert results.main(folders) == 0
+    folders = ["--data", str(tmp_path), "--board", str(tmp_path), "--hard", str(tmp_path)]
+    assert results.main([*folders, "--page", str(page)]) == 0
     text = page.read_text("utf-8")
+    assert "| delay | 1 of 2 | 1 of 2 | 1 of 2 | 1 of 1 |" in text
     assert "### The virtual shop, windows given, by group and scenario" in text
     assert "old" not in text
