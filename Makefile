@@ -14,7 +14,7 @@ WORKERS ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab students test test-lessons test-browser test-claims test-lite test-apps torture check bench bench-large peers docs lite clean
+.PHONY: help demo lab students test test-lessons test-browser test-claims test-lite test-apps torture check bench bench-large tables peers docs lite clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -68,6 +68,14 @@ bench: $(VENV)/set-up-bench  ## measure this project and its peers side by side
 
 bench-large: $(VENV)/set-up-bench  ## the benchmarks that take long: 20 million spans on two workers, one of which is killed
 	@$(PY) -m benchmarks.scale --spans 20000000 --without-one-frame
+
+tables: $(VENV)/set-up-bench  ## make all tables anew: public data (AIOPS_LAB_DATA=DIR), virtual shops, wrong answers, confidence, peers (an hour)
+	@$(PY) -m benchmarks.accuracy
+	@$(PY) -m benchmarks.results
+	@$(PY) -m benchmarks.failures
+	@$(PY) -m benchmarks.confidence
+	@$(PY) -m benchmarks.unseen
+	@$(MAKE) --no-print-directory peers
 
 peers: $(VENV)-peers/set-up  ## run this package inside RCAEval's evaluation, and VUS on its scores (their own environment)
 	@PYTHONPATH=. $(VENV)-peers/bin/python -m benchmarks.rcaeval

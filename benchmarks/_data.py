@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 BESIDE = Path(__file__).parents[2] / "shared" / "data"
+WHERE_FROM = "python -m benchmarks.accuracy says where they are from"
 FOLDERS = {"aiops": "aiops_kpi", "rcd": "rcd_sockshop"}  # where they differ from the set's name
 
 
@@ -31,5 +32,5 @@ def data_folder_or_hint(given: Path | None) -> Path | None:
     """Return the `data_folder`; where there is none, tell what to give."""
     folder = data_folder(given)
     if folder is None:
-        print("no data sets at hand: --data DIR", file=sys.stderr)
+        print(f"no data sets at hand: --data DIR ({WHERE_FROM})", file=sys.stderr)
     return folder

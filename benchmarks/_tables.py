@@ -62,7 +62,8 @@ class Asked(NamedTuple):
 class Table:
     """Rows over the same ``cases``. ``measure`` heads the estimates, ``columns`` what `Row.others`
     hold. ``asked``: the cases; ``right``: of each method, whether it was right on each of them;
-    both empty where a case is not simply right or wrong.
+    both empty where a case is not simply right or wrong. ``beside``: the same by system where it
+    cannot be counted from these.
     """
 
     title: str
@@ -73,6 +74,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list, repr=False)
     right: dict[str, list[bool]] = field(default_factory=dict, repr=False)
+    beside: Grid | None = None
 
 
 def share(k: float, n: float) -> Estimate:

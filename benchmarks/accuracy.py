@@ -306,7 +306,8 @@ def grids(tables: Sequence[Table]) -> list[Grid]:
             by_title.setdefault(table.title, []).append(table)
     found = [_groups.grid(f"{title}, by system and kind", some) for title, some in by_title.items()]
     together = _groups.overall(tables)
-    return [*found, *([together] if together else [])]
+    beside = [table.beside for table in tables if table.beside is not None]
+    return [*found, *beside, *([together] if together else [])]
 
 
 def _of(name: str, folder: Path | None, progress: bool, own: Own = NOBODY) -> Both:

@@ -27,7 +27,7 @@ from aiops_lab.datasets.cases import MetricsCase
 from aiops_lab.evaluate.calibration import Calibration, calibration
 from aiops_lab.explain.familiarity import Learned, lowered
 from aiops_lab.explain.metric_confidence import LEARNED, MetricCurve
-from benchmarks._data import data_folder, data_parser
+from benchmarks._data import data_folder_or_hint, data_parser
 from benchmarks._metrics import quiet
 from benchmarks.accuracy import cases_of
 
@@ -218,11 +218,11 @@ def table(answers: dict[str, list[AskedSuspect]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table, and what all systems of `HOME` teach."""
+    """Print the table, and what all systems of `HOME` teach; return 2 where there is no data."""
     parser = data_parser("confidence", __doc__)
-    folder = data_folder(parser.parse_args(arguments).data)
+    folder = data_folder_or_hint(parser.parse_args(arguments).data)
     if folder is None:
-        parser.error("--data must name the folder of the data sets")
+        return 2
     answers = {
         name: list(asked(name, tqdm(cases, desc=name), name in HOME))
         for name, cases in systems(folder).items()

@@ -73,6 +73,7 @@ def test_one_command_writes_a_table_and_a_picture_of_each_set(out: Path) -> None
         "## PetShop: metrics and a call graph, by system and kind",
         "## Nezha: traces alone, by system and kind",
         "## Nezha: traces, logs and metrics, by system and kind",
+        "## NAB: single series, by category (2 files, not seen while tuning)",
         "## Root causes, all sets and systems",
         "## What is expected of cases that were never looked at",
     ]
