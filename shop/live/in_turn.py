@@ -12,14 +12,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import cache
+from http.client import HTTPResponse
+from io import BytesIO
 from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from flask import Flask
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
+from werkzeug.test import TestResponse
 
 from aiops_lab.show.ports import HOST
 
@@ -71,13 +74,15 @@ def _lead_to_apps() -> None:
         app = _APPS.get(urlsplit(str(request.url)).netloc)
         if app is None:
             return sent_by_network(adapter, request, *args, **options)
-        return _answer(app, request)
+        return _answer(app, adapter, request)
 
     HTTPAdapter.send = send  # type: ignore[assignment, method-assign]
 
 
-def _answer(app: Flask, request: requests.PreparedRequest) -> requests.Response:
-    """Return the answer of an app, as `requests` would have read it from a socket."""
+def _answer(
+    app: Flask, adapter: HTTPAdapter, request: requests.PreparedRequest
+) -> requests.Response:
+    """Return the answer of an app: `requests` reads it as if from a socket, with its cookies."""
     url = urlsplit(str(request.url))
     given = app.test_client(use_cookies=False).open(
         url.path,
@@ -87,11 +92,33 @@ def _answer(app: Flask, request: requests.PreparedRequest) -> requests.Response:
         headers=list(request.headers.items()),
         data=request.body,
     )
-    answer = requests.Response()
-    answer.request, answer.url = request, str(request.url)
-    answer.status_code, answer.reason = given.status_code, given.status.partition(" ")[2]
-    answer.headers = CaseInsensitiveDict(given.headers.items())
-    answer.encoding = requests.utils.get_encoding_from_headers(answer.headers)
-    answer._content = given.get_data()
+    source = _Socket(_written(given))
+    read = HTTPResponse(source, method=request.method)  # type: ignore[arg-type]
     given.close()
-    return answer
+    read.begin()
+    raw = urllib3.HTTPResponse(
+        body=read,
+        headers=urllib3.HTTPHeaderDict(read.msg.items()),
+        status=read.status,
+        reason=read.reason,
+        preload_content=False,
+        original_response=read,
+        request_method=request.method,
+    )
+    return adapter.build_response(request, raw)
+
+
+def _written(answer: TestResponse) -> bytes:
+    """Return the bytes that a server would send."""
+    head = [f"HTTP/1.1 {answer.status}", *(f"{name}: {value}" for name, value in answer.headers)]
+    return "\r\n".join([*head, "", ""]).encode("latin-1") + answer.get_data()
+
+
+class _Socket:
+    """What `http.client` reads an answer from."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def makefile(self, mode: str) -> BytesIO:
+        return BytesIO(self._answer)

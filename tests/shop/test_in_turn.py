@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+import flask
 import pytest
 import requests
 from requests.adapters import HTTPAdapter
@@ -57,3 +58,22 @@ def test_a_store_without_its_thread_writes_each_full_batch() -> None:
         assert len(store.spans()) == 4
         store.flush()
         assert len(store.spans()) == 6
+
+
+def test_cookies_are_kept_and_a_body_can_be_read_in_parts() -> None:
+    app = flask.Flask("till")
+    app.add_url_rule("/", "greet", lambda: ("a" * 10, {"Set-Cookie": "seen=1; Path=/"}))
+    app.add_url_rule("/again", "again", lambda: flask.request.cookies.get("seen", "no cookie"))
+    server = in_turn.ServerInTurn()
+    url = server.open()
+    server.answer_with(app)
+    with requests.Session() as session:
+        greeted = session.get(url, stream=True)
+        assert (greeted.cookies["seen"], greeted.raw.read(4), greeted.raw.read()) == (
+            "1",
+            b"aaaa",
+            b"aaaaaa",
+        )
+        assert session.get(f"{url}/again").text == "1"
+        assert session.head(f"{url}/again").headers["Content-Length"] == "1"
+    server.close()
