@@ -20,6 +20,7 @@ from aiops_lab.show.stopping import Stop
 if TYPE_CHECKING:
     import pandas as pd
 
+    from aiops_lab.explain.changes import Change
     from aiops_lab.show.findings import Findings
 
 VERSION_TEXT: str = vars(sys.modules["aiops_lab"])["__version__"]
@@ -123,6 +124,12 @@ def _parser() -> argparse.ArgumentParser:
     option = command.add_argument
     option("file", metavar="FILE", help="a file of traces")
     option("--normal", metavar="FILE", help="a file of normal traffic of the same services")
+    option(
+        "--changes",
+        metavar="FILE",
+        help="what was deployed or set meanwhile: a CSV with the columns time, service and what;"
+        " a verdict tells what came before",
+    )
     option("--format", choices=ANSWER_FORMATS, default="text", help="of the answer; default: text")
     option(
         "--out",
@@ -250,18 +257,34 @@ def _findings(options: argparse.Namespace) -> Findings:
     if options.scheduler is not None:
         from aiops_lab.show.many_files import find_incidents_in_files
 
-        if options.normal is not None:
-            raise ValueError("--normal must be left out where --scheduler is given")
+        for name in ("normal", "changes"):
+            if getattr(options, name) is not None:
+                raise ValueError(f"--{name} must be left out where --scheduler is given")
         return find_incidents_in_files(options.file, options.scheduler, knobs)
     name = Path(options.file).name
     spans = _spans(options.file)
     if not len(spans):
         raise ValueError(f"{name} must hold spans, got none")
     if options.normal is not None:
-        if options.window is not None:
-            raise ValueError("--window must be left out where --normal is given")
+        for option in ("window", "changes"):
+            if getattr(options, option) is not None:
+                raise ValueError(f"--{option} must be left out where --normal is given")
         return compare_recordings(spans, name, _spans(options.normal))
-    return find_incidents(spans, name, knobs)
+    return find_incidents(spans, name, knobs, _changes(options.changes))
+
+
+def _changes(path: str | None) -> list[Change]:
+    """Return what a CSV file says was changed."""
+    if path is None:
+        return []
+    import pandas as pd
+
+    from aiops_lab.explain.changes import check_changes
+
+    try:
+        return check_changes(pd.read_csv(path))
+    except ValueError as error:
+        raise ValueError(f"--changes {path}: {error}") from error
 
 
 def _spans(path: str) -> pd.DataFrame:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
 from aiops_lab.checks import FieldError, shorten
 from aiops_lab.detect.incidents import Incident
+from aiops_lab.explain.changes import Change
 from aiops_lab.explain.ledger import compare
 from aiops_lab.explain.ranking import rank_suspects
 from aiops_lab.explain.reference import learn
@@ -84,9 +86,17 @@ class Findings(NamedTuple):
 # ---- finding
 
 
-def find_incidents(spans: pd.DataFrame, name: str, sensitivity: Sensitivity) -> Findings:
-    """Return the incidents of a recording that holds normal traffic before the trouble."""
-    return findings_of(replay(spans, sensitivity), name, spans)
+def find_incidents(
+    spans: pd.DataFrame,
+    name: str,
+    sensitivity: Sensitivity,
+    changes: Iterable[Change] | pd.DataFrame = (),
+) -> Findings:
+    """Return the incidents of a recording that holds normal traffic before the trouble.
+
+    `changes` are what was changed on purpose meanwhile, as `replay` takes them.
+    """
+    return findings_of(replay(spans, sensitivity, changes=changes), name, spans)
 
 
 def findings_of(report: Report, name: str, spans: pd.DataFrame) -> Findings:

@@ -13,6 +13,7 @@ from aiops_lab.explain.rules import RULES
 from aiops_lab.record.faults import Fault
 from shop.__main__ import main
 from shop.catalogue import SCENARIOS, listing
+from shop.comparison_options import LEADERBOARD_GROUPS
 from shop.experiments import report, trials
 from shop.experiments.leaderboard import ALL_GROUPS
 from shop.hard_scenarios import HARD_GROUPS, HARD_SCENARIOS
@@ -37,6 +38,7 @@ def test_they_are_filed_by_name_and_by_group_and_none_is_in_the_catalogue() -> N
     grouped = [name for names in HARD_GROUPS.values() for name in names]
     assert sorted(grouped) == sorted(HARD_SCENARIOS)
     assert not set(HARD_SCENARIOS) & set(SCENARIOS)
+    assert list(ALL_GROUPS) == list(LEADERBOARD_GROUPS)
     assert find_scenario("guilty flag") is HARD_SCENARIOS["guilty flag"]
     faulty = [scenario for scenario in HARD_SCENARIOS.values() if scenario.causes]
     assert all(scenario.defeats in RULES and scenario.why for scenario in faulty)

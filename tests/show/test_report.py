@@ -327,11 +327,23 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert done.stderr == ""
 
 
+def test_what_was_changed_before_is_told_from_a_file(tmp_path, capsys):
+    changes = tmp_path / "changes.csv"
+    changes.write_text("time,service,what\n2026-11-23T16:48:15Z,shop,deployment 2.4\n")
+    assert main(["explain", str(SLOW), "--changes", str(changes)]) == 0
+    assert "deployment 2.4 of shop came at most " in capsys.readouterr().out
+    changes.write_text("time,service\n")
+    assert main(["explain", str(SLOW), "--changes", str(changes)]) == 2
+    said = capsys.readouterr().err
+    assert "changes.csv: changes must have the columns time, service, what, got 'what'" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
         (["missing.json"], "missing.json"),
         ([str(SLOW), "--normal", str(SLOW), "--window", "5"], "--window must be left out"),
+        ([str(SLOW), "--normal", str(SLOW), "--changes", "x"], "--changes must be left out"),
         ([str(SLOW), "--window", "0"], "window"),
         ([str(SLOW), "--out", "no/such/folder/x"], "no/such/folder"),
     ],
