@@ -25,8 +25,6 @@ MOST_LINES = 8
 MEDIAN_LINES = 3
 LEARNED = 5
 FOLDED = {"hide-cell", "hide-output"}
-TITLES_NOT_YET: tuple[str, ...] = ("13",)
-"""Lessons whose folds have still to lose their titles; no lesson is added here."""
 TITLE = re.compile(r"<details><summary>After your guess(?:es)?: ")
 
 ASKS = re.compile(r'\b(?:predict|check_answer)\("(\d\d\.\d+)", \.\.\.\)')
@@ -42,11 +40,9 @@ def complaints(notebook: NotebookNode, number: str) -> list[str]:
     ]
     if statistics.median(lengths) > MEDIAN_LINES:
         found.append(f"cells have a median of {statistics.median(lengths):g} lines")
-    found += _prompts(notebook) + _folds(code) + _figures(code)
+    found += _prompts(notebook) + _titles(notebook) + _folds(code) + _figures(code)
     if number not in TEXTS_NOT_YET:
         found += _texts(notebook)
-    if number not in TITLES_NOT_YET:
-        found += _titles(notebook)
     asked = [name for cell in code for name in ASKS.findall(cell.source)]
     mine = [name for name in questions() if name.startswith(number)]
     if asked != mine:
