@@ -171,6 +171,17 @@ def test_an_unknown_endpoint_is_refused() -> None:
         plots.timeline(windows(), endpoint="/pay")
 
 
+def test_rings_are_smaller_where_many_would_bury_the_line() -> None:
+    few = windows(("/payment",))
+    later = [few.assign(window=few["window"] + pd.Timedelta(n, "min")) for n in range(80)]
+    sizes = []
+    for rows in (few, pd.concat(later, ignore_index=True)):
+        ax = plots.timeline(rows, [anomaly("latency_anomaly", 30)])
+        (ring,) = [made for made in ax.lines if made.get_label() == "latency anomaly"]
+        sizes.append((ring.get_markersize(), ring.get_markeredgewidth()))
+    assert sizes == [(12, 2), (6, 1)]
+
+
 def test_no_windows_give_an_empty_timeline() -> None:
     assert not plots.timeline(windows()[:0]).lines
 

@@ -22,6 +22,8 @@ Look = dict[str, Any]
 """How something is drawn: arguments of matplotlib by name."""
 
 MAX_LABEL = 50  # characters of a name beside an axis
+ROOMY_WINDOWS = 120  # so many in a figure leave room for marks of full size
+SMALLEST_MARK = 0.4  # of the full size
 MAX_TEXT = 90  # characters of a text with names, so that the axes keep their room
 
 # Okabe and Ito's palette
@@ -143,7 +145,8 @@ def _kinds_in_order(anomalies: list[Any]) -> list[str]:
 
 
 def draw_marks(ax: Axes, rows: pd.DataFrame, anomalies: list[Any], heights: pd.Series) -> None:
-    """Mark the windows of anomalies, each at its height."""
+    """Mark the windows of anomalies, each at its height; smaller where many would bury the line."""
+    size = max(SMALLEST_MARK, min(1.0, (ROOMY_WINDOWS / max(1, len(rows))) ** 0.5))
     at = rows.assign(x=interval_ends(rows), y=heights)
     at = at.set_index(["service", "endpoint", "window"])
     for kind in _kinds_in_order(anomalies):
@@ -152,9 +155,9 @@ def draw_marks(ax: Axes, rows: pd.DataFrame, anomalies: list[Any], heights: pd.S
         if marked.empty:
             continue
         colour, marker = mark_of(kind)
-        look: Look = {"mec": BLACK, "mew": 0.6, "ms": 10}
+        look: Look = {"mec": BLACK, "mew": 0.6 * size, "ms": 10 * size}
         if marker == "o":  # a ring, so that a second mark on the same window shows inside it
-            look = {"mfc": "none", "mew": 2, "ms": 12}
+            look = {"mfc": "none", "mew": 2 * size, "ms": 12 * size}
         ax.plot(
             marked["x"],
             marked["y"],
