@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -38,6 +37,7 @@ from aiops_lab.respond.responders import responses_of
 from aiops_lab.results import iso
 from aiops_lab.show.access import Access, guard
 from aiops_lab.show.attempts import RECEIVER
+from aiops_lab.show.body import take_body
 from aiops_lab.show.given import Data, is_true, number, one_of, parameters, required, whole
 from aiops_lab.show.openapi import describe
 from aiops_lab.show.origin import RefusedError
@@ -53,10 +53,7 @@ if TYPE_CHECKING:
 Answer = tuple[Data, int]  # JSON and status
 
 QUERY_MAX = 8_192  # bytes; no call of this interface needs a tenth of it
-BODY_MAX = 65_536  # bytes
 EVERYBODY = Access()
-DRAIN_MAX = 16_000_000  # bytes of a refused body that are still read: a client that is sending
-# does not read the refusal
 
 _MEDIA = "application/json", "text/html"  # of the latest incident; the first where both will do
 PACKAGE = str(Path(__file__).parents[1])  # the folder of all modules of this package
@@ -107,21 +104,12 @@ def _refused(error: RefusedError) -> ResponseReturnValue:
 
 
 def _refuse_oversize() -> Answer | None:
+    if request.blueprint != RECEIVER:
+        take_body()
     query = len(request.query_string)
     if query > QUERY_MAX:
         return problem(414, FieldError("query", f"must be at most {QUERY_MAX} bytes", query))
-    if request.blueprint == RECEIVER:
-        return None
-    length = request.content_length or 0
-    if length <= BODY_MAX:
-        with suppress(AttributeError):  # Flask 3.0 knows only the limit of the whole app
-            request.max_content_length = BODY_MAX  # of a body in chunks, whose length is not told
-        return None
-    stream = request.environ["wsgi.input"]
-    left = min(length, DRAIN_MAX)
-    while left > 0 and (chunk := stream.read(min(left, BODY_MAX))):
-        left -= len(chunk)
-    return problem(413, FieldError("body", f"must be at most {BODY_MAX} bytes", length))
+    return None
 
 
 def attach(injector: FaultInjector, app: Flask, service: str) -> None:

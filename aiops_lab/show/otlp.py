@@ -24,8 +24,8 @@ from aiops_lab.formats.collect import SpanCollector
 from aiops_lab.formats.conventions import ReportedSpan
 from aiops_lab.formats.fields import listed, mapping
 from aiops_lab.show.access import checked_token, checked_url, has_token
-from aiops_lab.show.api import DRAIN_MAX
 from aiops_lab.show.attempts import RECEIVER
+from aiops_lab.show.body import DRAIN_MAX
 from aiops_lab.show.origin import LOCAL_HOSTS, OWN_NAMES, SenderError, check_host, check_page
 from aiops_lab.spans import Span
 

@@ -14,6 +14,7 @@ from flask import Flask, Response, g, jsonify, request
 
 from aiops_lab.checks import BackendError, check_number
 from aiops_lab.show import api
+from aiops_lab.show.body import BODY_MAX
 from aiops_lab.show.given import number, one_of, parameters, whole
 from shop.topology import Call, Endpoint, Topology
 
@@ -51,7 +52,7 @@ def build(
         The same seed draws the same service times.
     """
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = api.BODY_MAX
+    app.config["MAX_CONTENT_LENGTH"] = BODY_MAX
     api.json_errors(app)
     _bound(app, topology.of(service))
     for endpoint in topology.of(service):

@@ -18,7 +18,8 @@ from werkzeug.test import create_environ, run_wsgi_app
 import aiops_lab as lab
 from aiops_lab import watched_spans
 from aiops_lab.record import database
-from aiops_lab.show.api import BODY_MAX, aiops, json_errors
+from aiops_lab.show.api import aiops, json_errors
+from aiops_lab.show.body import BODY_MAX
 from aiops_lab.show.given import OF_FORMS, parameters
 from tests.support.made import Shop, fault
 from tests.test_monitor import at, fill

@@ -13,6 +13,7 @@ from flask import Flask
 
 from aiops_lab import SpanStore, instrument
 from aiops_lab.show import api, otlp
+from aiops_lab.show import body as body_of_request
 from aiops_lab.show.otlp import otlp_receiver
 from tests.support.serving import serving
 
@@ -229,7 +230,7 @@ def test_a_body_is_bounded_as_sent_and_as_unpacked(post):
 
 
 def test_the_limits_of_an_app_are_for_its_other_requests(store, monkeypatch):
-    monkeypatch.setattr(api, "BODY_MAX", 10)
+    monkeypatch.setattr(body_of_request, "BODY_MAX", 10)
     app = Flask("receiver")
     app.config["MAX_CONTENT_LENGTH"] = 10
     api.json_errors(app)

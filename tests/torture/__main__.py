@@ -26,7 +26,7 @@ ALL: tuple[Trouble, ...] = (
     *virtual.ALL,
     *fuzz.ALL,
 )
-SOAK_MINUTES = 3.0
+SOAK_MINUTES = 10.0
 
 
 def main(arguments: list[str] | None = None) -> int:
