@@ -24,6 +24,7 @@ from aiops_lab.show.plots.style import (
     VERMILLION,
     Look,
 )
+from shop.course.cases import SILENT
 from shop.course.drawing import new_axes, plain_ticks
 
 try:
@@ -40,6 +41,14 @@ SET_LOOKS = ((BLUE, "o", -0.014, "right"), (VERMILLION, "X", 0.014, "left"))
 """Colour, marker, how far aside of its true place, so that no bar covers another, and on which
 side its number stands.
 """
+
+VERDICT_LOOKS = {
+    "right": ("o", GREEN, GREEN),
+    "silent, but wrong": ("o", BLACK, "none"),
+    "a wrong name": ("X", VERMILLION, VERMILLION),
+}
+
+ON_BARS: Look = {"bbox": {"fc": "white", "ec": "none", "pad": 1}}
 
 HOLLOW: Look = {"mfc": "none", "mew": 1.5}
 
@@ -169,35 +178,58 @@ def risks(curves: Mapping[str, pd.DataFrame]) -> None:
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def shares_over_size(says: pd.DataFrame) -> None:
-    """Draw the share of right answers over the size of a fault, rule by rule, with 95 % Wilson
-    intervals.
+def verdict_grid(said: pd.DataFrame) -> None:
+    """Draw what rules say of scenarios: a row a rule, a column a scenario, a mark a seed.
 
-    `says`: ms, rule and said, as `shop.course.rivals.said_by_size` returns them, of at most two
-    rules.
+    `said`: rule, scenario, seed, named, cause and right, as `shop.course.rivals.side_by_side`
+    returns them. The rule that is right most often is above; a line parts the scenarios in which
+    nothing is broken from the others.
     """
-    ax = new_axes(7, 3.6)
-    looks = zip(("o-", "X--"), (BLUE, VERMILLION), strict=True)
-    for n, (rule, rows) in enumerate(says.groupby("rule", sort=False)):
-        is_right = rows["said"].eq("right")
-        by_size = is_right.groupby(rows["ms"])
-        share = by_size.mean()
-        low, high = wilson(by_size.sum(), by_size.size(), 1.96)
-        style, colour = next(looks)
-        ax.errorbar(
-            share.index * 1.07**n,  # aside, so that no interval covers another
-            share,
-            [share - low, high - share],
-            fmt=style,
-            color=colour,
-            capsize=3,
-            label=rule,
-        )
-    ax.set_xscale("log")
-    ax.set_xlabel("added delay (ms, log scale)")
-    ax.set_ylabel("share of right answers")
-    plain_ticks(ax, sorted(says["ms"].unique()))
-    ax.legend()
+    ax = new_axes(10, 4.4)
+    ranked = said.groupby("rule")["right"].agg(["sum", "size"]).sort_values("sum", kind="stable")
+    scenarios = said.drop_duplicates("scenario")
+    seeds = said["seed"].unique()
+    aside = {seed: 0.3 * (n - (len(seeds) - 1) / 2) for n, seed in enumerate(seeds)}
+    column = pd.Index(scenarios["scenario"]).get_indexer(pd.Index(said["scenario"]))
+    x = column + said["seed"].map(aside)
+    y = ranked.index.get_indexer(pd.Index(said["rule"]))
+    verdict = said["right"].map({True: "right", False: "a wrong name"})
+    verdict = verdict.mask(~said["right"] & (said["named"] == SILENT), "silent, but wrong")
+    for name, (marker, colour, fill) in VERDICT_LOOKS.items():
+        mine = verdict == name
+        ax.plot(x[mine], y[mine], marker, color=colour, mfc=fill, ms=9, label=name)
+    ax.axvline(scenarios["cause"].ne(SILENT).sum() - 0.5, color=GREY, ls=":")
+    ax.set_xticks(range(len(scenarios)), scenarios["scenario"].str.replace(" ", "\n", n=1))
+    ax.set_yticks(range(len(ranked)), [f"{r}: {k} of {n}" for r, k, n in ranked.itertuples()])
+    ax.set_title("something is broken", loc="left")
+    ax.set_title("nothing is", loc="right")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
+
+
+def named_by_size(says: pd.DataFrame, cause: str) -> None:
+    """Draw whom rules name over the size of a fault of `cause`, side by side: the number of runs.
+
+    `says`: ms, rule and named, as `shop.course.rivals.said_by_size` returns them.
+    """
+    looks = {cause: (GREEN, ""), "nobody": ("white", ""), "another": (VERMILLION, "//")}
+    who = says["named"].replace(SILENT, "nobody")
+    who = who.where(who.isin([*looks]), "another")
+    rules = says["rule"].unique()
+    size = (4.5 * len(rules), 3.2)
+    _, axes = plt.subplots(1, len(rules), figsize=size, sharey=True, layout="constrained")
+    for ax, rule in zip(axes, rules, strict=True):
+        mine = says["rule"] == rule
+        counts = pd.crosstab(says["ms"][mine], who[mine]).reindex(columns=[*looks], fill_value=0)
+        at = [f"{ms:g}" for ms in counts.index]
+        below = counts.cumsum(axis=1) - counts
+        for name, (colour, hatch) in looks.items():
+            n = counts[name]
+            bars = ax.bar(at, n, bottom=below[name], fc=colour, hatch=hatch, ec=BLACK, label=name)
+            ax.bar_label(bars, n.astype(str).where(n > 0, ""), label_type="center", **ON_BARS)
+        ax.set_title(rule, loc="left")
+        ax.set_xlabel("added delay (ms)")
+    axes[0].set_ylabel("runs")
+    axes[-1].legend(title="named", loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def sure_growth(before: tuple[int, int], now: tuple[int, int], z: float = 3.0) -> None:

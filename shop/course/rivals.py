@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from aiops_lab.explain.rules import RULES
 from shop.catalogue import SCENARIOS
-from shop.course.cases import SILENT, LessonCase, answers, played
+from shop.course.cases import SILENT, LessonCase, played
 from shop.course.waiting import steps
 from shop.virtual_time.scenario import Scenario
 
@@ -55,8 +56,9 @@ def side_by_side(names: Iterable[str], seeds: Sequence[int], rules: Iterable[str
     Returns
     -------
     DataFrame
-        rule, scenario, seed, named (the first suspect, or "silent") and right (that is the first
-        cause; of what is no fault: silence).
+        rule, scenario, seed, named (the first suspect, or "silent"), cause (the first one, or
+        "silent" where nothing is broken), right (named is the cause) and lot (how likely a lot
+        among all whom the rule suspects is right).
     """
     pairs = list(product(names, seeds))
     asked = list(rules)
@@ -72,26 +74,25 @@ def side_by_side(names: Iterable[str], seeds: Sequence[int], rules: Iterable[str
 
 def _said(case: LessonCase, rules: Iterable[str]) -> pd.DataFrame:
     """Return a row a rule: whom it names, and whether that is right."""
-    said = pd.DataFrame(answers(case, rules).items(), columns=["rule", "named"])
+    said = pd.DataFrame([{"rule": rule, **_answer(case, rule)} for rule in rules])
+    said["cause"] = case.cause
     said["right"] = said["named"] == case.cause
     return said
+
+
+def _answer(case: LessonCase, rule: str) -> dict[str, object]:
+    suspects = RULES[rule](case.usual, case.now)
+    names = [suspect.name for suspect in suspects] or [SILENT]
+    return {"named": names[0], "lot": names.count(case.cause) / len(names)}
 
 
 def constant(table: pd.DataFrame, endpoint: str) -> pd.DataFrame:
     """Return what a rule would say that always names the same endpoint: rows as those of
     `side_by_side`.
     """
-    rows = table[["scenario", "seed"]].drop_duplicates()
-    return rows.assign(
-        rule=f"always {endpoint}",
-        named=endpoint,
-        right=[_is_cause(endpoint, name) for name in rows["scenario"]],
-    )
-
-
-def _is_cause(endpoint: str, scenario: str) -> bool:
-    causes = [at for _, at in SCENARIOS[scenario].causes]
-    return endpoint in causes
+    rows = table[["scenario", "seed", "cause"]].drop_duplicates()
+    right = rows["cause"] == endpoint
+    return rows.assign(rule=f"always {endpoint}", named=endpoint, right=right)
 
 
 def right_by_scenario(table: pd.DataFrame) -> pd.DataFrame:
@@ -110,22 +111,19 @@ def said_by_size(
     seeds: Sequence[int],
     rules: Sequence[str],
 ) -> pd.DataFrame:
-    """Return what rules say of delays of /payment: ms, seed, rule, and said ("right", "wrong" or
+    """Return what rules say of delays of /payment: ms, seed, rule, and named (an endpoint or
     "silent").
+
+    At a size of 0 nothing is broken.
     """
     pairs = list(product(sizes, seeds))
     tables = []
     for ms, seed in steps(pairs, "incident"):
         case = played(shorter("delay", duration_ms=ms), seed)
         said = _said(case, rules)
-        said["ms"] = ms
-        said["seed"] = seed
-        tables.append(said)
+        tables.append(said.assign(ms=ms, seed=seed))
     table = pd.concat(tables, ignore_index=True)
-    verdict = table["right"].map({True: "right", False: "wrong"})
-    is_silent = table["named"] == SILENT
-    table["said"] = verdict.mask(is_silent, SILENT)
-    return table
+    return table[["ms", "seed", "rule", "named"]]
 
 
 def latency_by_interval(frame: pd.DataFrame, every: str = "10s") -> pd.DataFrame:
