@@ -132,7 +132,7 @@ def _design(answers: Sequence[AskedSuspect]) -> NDArray:
 
 def _lead(answers: Sequence[AskedSuspect], power: float) -> NDArray:
     """Return what `metric_confidence.ahead` says of each first suspect, times the part of the
-    trouble that it explains.
+    trouble that it surely explains.
     """
     lead = [1 / ((answer.scores / answer.scores[0]) ** power).sum() for answer in answers]
     explained = [answer.terms["explained"] for answer in answers]

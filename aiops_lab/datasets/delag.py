@@ -103,7 +103,8 @@ class DelayRecording:
         Notes
         -----
         Calls of one caller follow each other, in the order of the tree. Where they take longer than
-        their caller, they begin together.
+        their caller, they overlap, each by the same part of its time, and the last one ends with
+        its caller.
         """
         import numpy as np
         import pandas as pd
@@ -170,11 +171,16 @@ def _starts(tree: list[CallNode], ms: np.ndarray) -> np.ndarray:
     start = np.zeros_like(ms)
     for caller in range(len(tree)):
         callees = [place for place, node in enumerate(tree) if node.parent == caller]
-        fits = ms[callees].sum(axis=0) <= ms[caller]
+        if not callees:
+            continue
+        *earlier, last = callees
+        before = ms[earlier].sum(axis=0)
+        room = np.clip(ms[caller] - ms[last], 0.0, before)
+        pace = np.divide(room, before, out=np.ones_like(room), where=before > 0)
         begin = start[caller].copy()
         for callee in callees:
             start[callee] = begin
-            begin = begin + np.where(fits, ms[callee], 0.0)
+            begin = begin + pace * ms[callee]
     return start
 
 

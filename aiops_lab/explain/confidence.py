@@ -63,7 +63,7 @@ def fit(scores: NDArray, shares: NDArray, right: NDArray, steps: int = 50) -> Cu
     x = _design(scores, shares)
     y = np.asarray(right, dtype=float)
     weights = _logistic(x, y, steps)
-    if weights[1] < 0:  # echoes of a large fault score high, and so does a large deployment
+    if weights[1] < 0:  # wrong later suspects, the echoes of a large fault, score high, too
         weights = np.insert(_logistic(x[:, ::2], y, steps), 1, 0.0)
     return Curve(tuple(map(float, weights)))
 

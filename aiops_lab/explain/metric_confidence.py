@@ -3,16 +3,16 @@
 The confidence is a product. How likely a fault shows at this node: a logistic curve over how
 unusual it is and how many normal intervals there were. How far it is ahead: its part of all
 scores, each raised to a power, so that of two equal ones neither is above one half. And how much of
-what is slow or fails it explains, see `metric_origins`.
+what is slow or fails it surely explains, see `metric_origins`.
 
 How unusual a node is: the sum of the deviations of its metrics over the square root of their number
 (Stouffer's rule), since systems measure two metrics of a node or nine.
 
 ``python -m benchmarks.confidence`` learned the weights from Cloud-OpsBench and RCD's sock shop,
 with all of their normal data and little of it, half of the windows without a fault. Asked about a
-system that was left out, the calibration error was .11 (boutique), .09 (TrainTicket) and .06 (sock
-shop); of the answers at 0.8 or more 50 of 55, 65 of 66 and 75 of 75 were right. PetShop without its
-calls measures no resources and is unlike all of these: no answer there reaches 0.8.
+system that was left out, the calibration error was .09 (boutique), .08 (TrainTicket) and .05 (sock
+shop); of the answers at 0.8 or more 47 of 50, 61 of 62 and 76 of 76 were right. PetShop without its
+calls measures no resources and is unlike all of these: .10, and no answer there reaches 0.8.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ TINY = np.finfo(float).tiny
 class MetricCurve(NamedTuple):
     """Weights of the confidence."""
 
-    intercept: float = -3.92
-    unusual: float = 5.90  # of log(1 + how unusual the node is)
-    intervals: float = -3.88  # of 1 / sqrt(normal intervals): little data, little confidence
-    power: float = 6.0  # of the scores: higher, and a small lead counts more
+    intercept: float = -3.87
+    unusual: float = 5.89  # of log(1 + how unusual the node is)
+    intervals: float = -4.04  # of 1 / sqrt(normal intervals): little data, little confidence
+    power: float = 8.0  # of the scores: higher, and a small lead counts more
 
 
 LEARNED = Learned(
@@ -67,7 +67,7 @@ def confidence(
     intervals : int
         Of the normal data.
     explained : Series by node, optional
-        Of `metric_origins.explained_parts`. None: 1 of each.
+        What each node surely explains, see `metric_origins`. None: 1 of each.
 
     Examples
     --------

@@ -4,6 +4,9 @@ Who waits for a slow node is slow, too, and what the slow node itself calls is n
 is slow or fails a node explains its own part and that of its callers, of their callers, and so on.
 Where much is slow elsewhere, something that they share is the likelier cause: a host, a network, a
 call that nobody told of.
+
+Where the calls are not known, nobody knows who waits for whom. What a node uses, such as processor
+time, still tells it from its callers; a latency alone does not.
 """
 
 from __future__ import annotations
@@ -16,13 +19,18 @@ from aiops_lab.explain.metric_deviations import by_node
 from aiops_lab.explain.metric_frames import (
     ERROR_RATE,
     ERRORS,
+    FAILURES,
     LATENCY,
+    OTHER,
+    REQUESTS,
     SUCCESS,
     MetricColumn,
     Metrics,
+    role_of,
 )
 
 RISES = (LATENCY, ERRORS, ERROR_RATE)
+SHARED = (LATENCY, REQUESTS, *FAILURES)  # what a fault changes at the callers, too
 
 _CallPairs = Iterable[tuple[str, str]]
 
@@ -57,8 +65,7 @@ def explained_parts(
     {'a': 0.5, 'x': 0.75, 'y': 0.75}
     """
     nodes = sorted({*unusual.index.unique(0), *hosts.values()})
-    worse = [column for column in unusual.index if _is_worse(column, unusual, now)]
-    cost = by_node(unusual.loc[worse], nodes)
+    cost = _costs(unusual, now, nodes)
     parts = pd.Series(1.0, nodes)
     total = float(cost.sum())
     if total <= 0:
@@ -66,13 +73,73 @@ def explained_parts(
     callers = _callers(calls)
     named = set(callers).union(*callers.values())
     for node in nodes:
-        mine = [placed for placed, host in hosts.items() if host == node]
-        starts = {node, *mine} & named
+        starts = _with_placed(node, hosts) & named
         if starts:
             waiting = _waiting(starts, callers)
             known = cost.index.intersection(sorted(waiting))
             parts[node] = float(cost[known].sum()) / total
     return parts
+
+
+def sure_parts(
+    unusual: pd.DataFrame,
+    now: Metrics,
+    calls: _CallPairs,
+    hosts: dict[str, str],
+) -> pd.Series:
+    """Return the part of what `explained_parts` says that is sure of each node, 0 to 1.
+
+    It is 1 for nodes whose calls are known, and where what the node itself uses is unusual. Of
+    another node nobody knows whether it is slow or waits: sure is its own part of all that is slow
+    or fails. Where no node's use is measured, each of n slow nodes is as likely: 1 / n.
+
+    Examples
+    --------
+    >>> from aiops_lab.explain.metric_frames import read_frame
+    >>> columns = pd.MultiIndex.from_product([["a", "x"], ["latency"], ["p90"]])
+    >>> now = read_frame("abnormal", pd.DataFrame([[9.0, 9.0]], columns=columns), 1)
+    >>> unusual = pd.DataFrame({"scales": 50.0, "deviation": [3.0, 1.0]}, columns)
+    >>> sure_parts(unusual, now, [], {}).to_dict()
+    {'a': 0.5, 'x': 0.5}
+    """
+    nodes = sorted({*unusual.index.unique(0), *hosts.values()})
+    cost = _costs(unusual, now, nodes)
+    parts = pd.Series(1.0, nodes)
+    total = float(cost.sum())
+    if total <= 0:
+        return parts
+    callers = _callers(calls)
+    named = set(callers).union(*callers.values())
+    used = [column for column in unusual.index if _is_own(column, now)]
+    strain = by_node(unusual.loc[used], nodes)
+    slow = int((cost > 0).sum())
+    for node in nodes:
+        mine = sorted(_with_placed(node, hosts) & set(nodes))
+        is_known = not named.isdisjoint(mine)
+        if is_known or strain[mine].sum() > 0:
+            continue
+        parts[node] = float(cost[mine].sum()) / total if used else 1 / slow
+    return parts
+
+
+def _costs(unusual: pd.DataFrame, now: Metrics, nodes: Iterable[str]) -> pd.Series:
+    """Return how slow each node is, or how it fails."""
+    worse = [column for column in unusual.index if _is_worse(column, unusual, now)]
+    return by_node(unusual.loc[worse], nodes)
+
+
+def _with_placed(node: str, hosts: dict[str, str]) -> set[str]:
+    """Return a node and, of a host, what it runs."""
+    return {node} | {placed for placed, host in hosts.items() if host == node}
+
+
+def _is_own(column: MetricColumn, now: Metrics) -> bool:
+    """Return whether a metric tells what its node does, whoever calls or is called."""
+    _, metric, _ = column
+    kind = now.roles[column].kind
+    if kind == OTHER:
+        kind = role_of(metric).kind  # the highest latency, say
+    return kind not in SHARED
 
 
 def _is_worse(column: MetricColumn, unusual: pd.DataFrame, now: Metrics) -> bool:

@@ -12,11 +12,12 @@ from aiops_lab.explain.metric_confidence import LEARNED, TINY, confidence
 from aiops_lab.explain.metric_config import MetricsConfig
 from aiops_lab.explain.metric_deviations import by_node
 from aiops_lab.explain.metric_frames import LATENCY, RESOURCE_KINDS, MetricColumn, Metrics
-from aiops_lab.explain.metric_origins import explained_parts
+from aiops_lab.explain.metric_origins import explained_parts, sure_parts
 from aiops_lab.results import Suspect
 
 _SHOWN = 5  # metrics of a suspect that deviate most
 MIN_NODES = 2  # that must have a part in the trouble of their host
+WAITS = "it may wait for another."
 ENOUGH = 2 / 3  # part of the trouble that a suspect ought to explain
 CallPairs = list[tuple[str, str]]
 
@@ -154,11 +155,14 @@ def by_both(
     power = 1.0 if hosts else config.explained_power
     table["score"] *= table["explained"] ** power
     table["share"] = _share(table["score"])
+    sure = sure_parts(unusual, now, calls, hosts)
+    table["sure"] = sure.reindex(table.index, fill_value=1.0)
+    certain = table["explained"] * table["sure"]
     table["confidence"] = confidence(
         table["unusual"],
         table["score"],
         intervals,
-        explained=table["explained"],
+        explained=certain,
     )
     is_suspect = table["score"] > 0
     suspected = table[is_suspect].sort_index()
@@ -170,10 +174,10 @@ def by_both(
         "unusual": float(first["unusual"]),
         "intervals": intervals,
         "resources": _resource_part(unusual, now),
-        "explained": float(first["explained"]),
+        "explained": float(certain[ranked.index[0]]),
     }
     ranked["confidence"] = lowered(ranked["confidence"].to_numpy(), terms, LEARNED)
-    cautions = [caution(terms, LEARNED), _elsewhere(first["explained"])]
+    cautions = [caution(terms, LEARNED), _elsewhere(first["explained"]), _unsure(first["sure"])]
     told = " ".join(filter(None, cautions))
     found: list[Suspect] = []
     for suspect in _suspects(ranked, ledgers, unusual):
@@ -188,6 +192,13 @@ def _elsewhere(explained: float) -> str:
     share = 1 - explained
     rule = "is where nobody waits for it; what they share, such as a host, may be the cause"
     return f"Of all that is slow or fails {share:.0%} {rule}."
+
+
+def _unsure(sure: float) -> str:
+    """Return in words that a suspect may only wait for another, "" where it is surely slow."""
+    if sure >= 1:
+        return ""
+    return f"Nobody told who calls it, and only its latency or failures are unusual: {WAITS}"
 
 
 def _evidence(

@@ -125,8 +125,8 @@ def rank_from_metrics(
         order of own excess over noise); else 0 to 1. ``share`` is its part of all positive scores.
         ``confidence``: of the ledger alone r / (r + 3) with r = own excess over noise, a scale;
         else learned, see `metric_confidence`, times the part of all that is slow or fails that the
-        node explains (`metric_origins`); lowered, with a ``caution``, where the case is unlike all
-        that it was learned from. ``by`` says which evidence weighed more. ``evidence`` has the
+        node surely explains (`metric_origins`); lowered, with a ``caution``, where the case is
+        unlike all that it was learned from. ``by`` says which evidence weighed more. ``evidence`` has the
         account of the node for each cost: usual, now (cost of a request), requests, due, excess,
         passed_on (by callees), bridged (by callees that `calls` does not name), own and noise; and
         its most unusual metrics: usual, now, scales.

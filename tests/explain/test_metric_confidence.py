@@ -13,8 +13,8 @@ def sure(unusual=3.0, other=0.5, intervals=100, curve=None):
 
 def test_the_confidence_is_whether_a_fault_shows_times_the_lead():
     for unusual, other, intervals in ((1.5, 0.9, 100), (1.0, 0.6, 9)):
-        logit = -3.92 + 5.90 * np.log1p(unusual) - 3.88 / np.sqrt(intervals)
-        expected = 1 / (1 + np.exp(-logit)) / (1 + other**6.0)
+        logit = -3.87 + 5.89 * np.log1p(unusual) - 4.04 / np.sqrt(intervals)
+        expected = 1 / (1 + np.exp(-logit)) / (1 + other**8.0)
         assert sure(unusual, other, intervals) == pytest.approx(expected)
     assert sure(other=0.0, curve=MetricCurve(0.0, 0.0, 0.0, 1.0)) == 0.5
 

@@ -6,19 +6,19 @@ import pandas as pd
 import pytest
 
 from aiops_lab.explain.metric_frames import read_frame
-from aiops_lab.explain.metric_origins import explained_parts
+from aiops_lab.explain.metric_origins import explained_parts, sure_parts
 
 CALLS = [("front", "cart"), ("front", "pay"), ("cart", "db"), ("db", "cart")]
 
 
-def parts(calls=CALLS, hosts=None, **deviation):
+def parts(calls=CALLS, hosts=None, of=explained_parts, **deviation):
     """What each node explains; a column ``front_latency=(scales, deviation)``."""
     columns = [tuple(name.split("_")) for name in deviation]
     labels = pd.MultiIndex.from_tuples([(*column, "value") for column in columns])
     frame = pd.DataFrame([[1.0] * len(labels)], columns=labels)
     table = pd.DataFrame(list(deviation.values()), labels, ["scales", "deviation"])
     now = read_frame("abnormal", frame, 1)
-    return explained_parts(table, now, calls, hosts or {}).to_dict()
+    return of(table, now, calls, hosts or {}).to_dict()
 
 
 def slow(**deviation):
@@ -48,3 +48,22 @@ def test_falls_of_latency_and_what_a_node_uses_are_no_trouble():
 def test_who_is_in_no_call_may_explain_all():
     assert parts(calls=[], **slow(front=1.0, cart=1.0)) == {"front": 1.0, "cart": 1.0}
     assert parts(**slow(front=1.0, queue=1.0))["queue"] == 1.0
+
+
+def test_without_calls_only_its_own_part_is_sure_of_a_node_that_uses_what_it_did():
+    deviations = slow(front=2.0, cart=1.0, pay=1.0) | {
+        "pay_cpu": (9.0, 1.0),
+        "cart_cpu": (0.0, 0.0),
+    }
+    sure = parts([], of=sure_parts, **deviations)
+    assert sure == {"front": 0.5, "cart": 0.25, "pay": 1.0}
+    assert set(parts(of=sure_parts, **deviations).values()) == {1.0}
+    placed = {"front": "host", "cart": "host"}
+    assert parts([], placed, of=sure_parts, **deviations)["host"] == 0.75
+
+
+def test_without_calls_and_resources_each_of_the_slow_nodes_is_as_likely():
+    sure = parts([], of=sure_parts, **slow(front=6.0, cart=1.0), pay_requests=(9.0, 1.0))
+    assert sure == {"front": 0.5, "cart": 0.5, "pay": 0.5}
+    queue = parts([], of=sure_parts, **slow(front=6.0, cart=1.0), cart_backlog=(9.0, 1.0))
+    assert (queue["front"], queue["cart"]) == (pytest.approx(6 / 7), 1.0)
