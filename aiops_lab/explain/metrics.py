@@ -126,10 +126,10 @@ def rank_from_metrics(
         ``confidence``: of the ledger alone r / (r + 3) with r = own excess over noise, a scale;
         else learned, see `metric_confidence`, times the part of all that is slow or fails that the
         node surely explains (`metric_origins`); lowered, with a ``caution``, where the case is
-        unlike all that it was learned from. ``by`` says which evidence weighed more. ``evidence`` has the
-        account of the node for each cost: usual, now (cost of a request), requests, due, excess,
-        passed_on (by callees), bridged (by callees that `calls` does not name), own and noise; and
-        its most unusual metrics: usual, now, scales.
+        unlike all that it was learned from. ``by`` says which evidence weighed more. ``evidence``
+        has the account of the node for each cost: usual, now (cost of a request), requests, due,
+        excess, passed_on (by callees), bridged (by callees that `calls` does not name), own and
+        noise; and its most unusual metrics: usual, now, scales.
 
     Raises
     ------
