@@ -87,7 +87,7 @@ def scored(method: Method, case: SeriesCase) -> _events.Series:
 def _timed(method: Method, cases: Sequence[SeriesCase]) -> tuple[list[_events.Series], float]:
     first = cases[0]
     few = SeriesCase(first.name, first.group, (), first.values[:1500], None, learning=750)
-    method.scores(few)  # what compiles does so here
+    method.scores(few)
     begin = time.process_time()
     series = [scored(method, case) for case in cases]
     return series, (time.process_time() - begin) / len(cases)
@@ -113,6 +113,7 @@ def events(
 ) -> Table:
     """Return all detectors on the same series, those of the user (`own`) among them, by events."""
     rows = []
+    _series.compile_now(cases)
     asked = (MINE, *own, *BASELINES)
     for method in tqdm(asked, desc=name, leave=False, disable=not progress):
         series, cpu_s = _timed(method, cases)
@@ -152,6 +153,7 @@ def highest(
     highest score.
     """
     rows = []
+    _series.compile_now(cases)
     asked = (MINE, SHAPE, *own, *BASELINES)
     for method in tqdm(asked, desc=name, leave=False, disable=not progress):
         series, cpu_s = _timed(method, cases)
