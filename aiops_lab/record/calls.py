@@ -67,10 +67,9 @@ def begin_call(
     if state:
         headers["tracestate"] = state
     else:
-        try:  # noqa: SIM105  # suppress() costs more than all else here
-            del headers["tracestate"]  # a copied header would belong to another trace
-        except KeyError:
-            pass
+        # A copied header would belong to another trace. To miss one by the mapping of requests
+        # costs an exception, more than all else here; by the dict inside it costs nothing.
+        getattr(headers, "_store", headers).pop("tracestate", None)
     span.start_ns = time_ns()
     span.begun = perf_counter_ns()
     recorder.opened[span_id] = span

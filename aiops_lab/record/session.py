@@ -85,8 +85,11 @@ class Session(requests.Session):
         if current_call.get() is None:
             return adapter
         known = self._recording
-        if known is None or not known.is_made_of(adapter, self.recorder, self.peers):
-            known = self._recording = _RecordingAdapter(adapter, self.recorder, self.peers)
+        if known is not None:
+            mine, recorder, peers = known._parts
+            if mine is adapter and recorder is self.recorder and peers is self.peers:
+                return known
+        known = self._recording = _RecordingAdapter(adapter, self.recorder, self.peers)
         return known
 
 
@@ -114,26 +117,23 @@ class _RecordingAdapter(BaseAdapter):
     """An adapter whose calls are client spans; in all else the adapter that it stands for."""
 
     def __init__(self, adapter: BaseAdapter, recorder: Recorder, peers: Peers) -> None:
-        self._adapter = adapter
-        self._recorder = recorder
-        self._peers = peers
-
-    def is_made_of(self, adapter: BaseAdapter, recorder: Recorder, peers: Peers) -> bool:
-        """Return whether it stands for an adapter, records there and names peers so."""
-        if self._adapter is not adapter or self._recorder is not recorder:
-            return False
-        return self._peers is peers
+        # In one attribute: beside `__getattr__`, each that is read is slow.
+        self._parts = adapter, recorder, peers
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._adapter, name)
+        return getattr(self._parts[0], name)
 
     def send(  # type: ignore[override]
         self, request: requests.PreparedRequest, **kwargs: Any
     ) -> requests.Response:
         """Send a request as one span."""
-        span = self._begin(request)
+        adapter, recorder, peers = self._parts
+        call = current_call.get() or SentCall()
+        context = None if call.span is None else call.context_of(request)
+        method, url = request.method or "GET", request.url or ""
+        span = call.span = begin_call(recorder, peers, method, url, request.headers, context)
         try:
-            response = self._adapter.send(request, **kwargs)
+            response = adapter.send(request, **kwargs)
         except BaseException as error:
             span.error = describe_call_error(error)
             span.end()
@@ -141,19 +141,11 @@ class _RecordingAdapter(BaseAdapter):
         status = response.status_code  # an adapter of the user's own may leave it out
         span.status = known_status(status) if isinstance(status, int) else 0
         # digest authentication sends again, by what it finds here
-        if getattr(response, "connection", None) is self._adapter:
+        if getattr(response, "connection", None) is adapter:
             response.connection = self  # type: ignore[assignment,attr-defined]
         end_with_body(span, response, bool(kwargs.get("stream")))
         return response
 
     def close(self) -> None:
         """Close the adapter."""
-        self._adapter.close()
-
-    def _begin(self, request: requests.PreparedRequest) -> OpenSpan:
-        call = current_call.get() or SentCall()
-        context = None if call.span is None else call.context_of(request)
-        method, url = request.method or "GET", request.url or ""
-        span = begin_call(self._recorder, self._peers, method, url, request.headers, context)
-        call.span = span
-        return span
+        self._parts[0].close()
