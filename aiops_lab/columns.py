@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -76,6 +77,20 @@ def are_texts(values: Iterable[object]) -> bool:
 def is_in_arrow(column: pd.Series) -> bool:
     """Return whether the texts of a column lie in a buffer of Arrow, not each in an object."""
     return getattr(column.dtype, "storage", "") in _ARROW
+
+
+def share_memory_between_threads() -> None:
+    """Let Arrow take its memory from the system, for a process with many threads.
+
+    Arrow's own allocator keeps some megabytes for each thread that has ever made a column: two
+    gigabytes for a server with 500. Nothing is done without pyarrow, or where the environment names
+    an allocator.
+    """
+    if "ARROW_DEFAULT_MEMORY_POOL" in os.environ or find_spec("pyarrow") is None:
+        return
+    import pyarrow as pa
+
+    pa.set_memory_pool(pa.system_memory_pool())
 
 
 @cache

@@ -8,7 +8,12 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab import columns
-from aiops_lab.columns import are_texts, is_in_arrow, text_column
+from aiops_lab.columns import (
+    are_texts,
+    is_in_arrow,
+    share_memory_between_threads,
+    text_column,
+)
 from aiops_lab.formats.files import read_batches
 from aiops_lab.spans import COLUMNS, TEXT_COLUMNS
 from tests.support.columnar import plain
@@ -139,3 +144,21 @@ def test_rows_of_a_frame_are_stored_like_spans(tmp_path):
     assert store.dropped == 0
     texts = ["span_id", "parent_id", "peer", "error"]
     pd.testing.assert_frame_equal(plain(stored[texts]), plain(frame[texts]))
+
+
+def test_a_server_with_many_threads_takes_memory_from_the_system_unless_told_otherwise(monkeypatch):
+    arrow = pytest.importorskip("pyarrow")
+    others = [name for name in arrow.supported_memory_backends() if name != "system"]
+    if not others:
+        pytest.skip("this Arrow knows no other allocator")
+    before = arrow.default_memory_pool()
+    try:
+        arrow.set_memory_pool(getattr(arrow, f"{others[0]}_memory_pool")())
+        monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", others[0])
+        share_memory_between_threads()
+        assert arrow.default_memory_pool().backend_name == others[0]
+        monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL")
+        share_memory_between_threads()
+        assert arrow.default_memory_pool().backend_name == "system"
+    finally:
+        arrow.set_memory_pool(before)

@@ -17,6 +17,7 @@ from flask import Flask
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 from aiops_lab.checks import check_number
+from aiops_lab.columns import share_memory_between_threads
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.monitor import Monitor
 from aiops_lab.record.store import SpanStore
@@ -100,6 +101,7 @@ def watch(
     access = access_at(host, token, private, public_url)
     response = typed_response(notify, remedies)
     check_port(port, host)
+    share_memory_between_threads()
     with ExitStack() as stack:
         store = stack.enter_context(SpanStore(path))
         monitor = Monitor(store, sensitivity)

@@ -16,6 +16,7 @@ import pandas as pd
 from requests.adapters import HTTPAdapter
 
 from aiops_lab.checks import FieldError, check_number, missing_extra
+from aiops_lab.columns import share_memory_between_threads
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.monitor import Monitor
 from aiops_lab.record.faults import Fault, FaultInjector, FaultLog
@@ -270,6 +271,7 @@ def _life(
     front: Front,
     interval_s: float | None,
 ) -> Iterator[Shop]:
+    share_memory_between_threads()
     with ExitStack() as stack:
         if path is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="aiops-lab-"))
