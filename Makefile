@@ -14,7 +14,7 @@ WORKERS ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab students test test-lessons test-browser test-claims test-lite test-apps torture check bench bench-large tables peers docs lite clean
+.PHONY: help demo lab students test test-lessons test-browser test-claims test-lite test-apps torture check bench bench-large bench-all tables peers docs lite clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -62,12 +62,18 @@ check: $(VENV)/set-up-test  ## style, format and types, then the tests and what 
 	@$(PY) -m mypy
 	@$(MAKE) --no-print-directory test COVERAGE="--cov --cov-report=term:skip-covered"
 
-bench: $(VENV)/set-up-bench  ## measure this project and its peers side by side
+# What is measured beside a peer runs in the peer's own environment, with this package in it.
+BENCH := $(VENV)/set-up-ratios $(VENV)-opentelemetry/set-up $(VENV)-polars/set-up $(VENV)-duckdb/set-up
+
+bench: $(BENCH)  ## one table of ratios beside pandas, polars, duckdb and OpenTelemetry, with goals (under ten minutes; GUARD=1: fail where worse)
+	@$(PY) -m benchmarks.ratios $(if $(GUARD),--guard) $(if $(KEEP),--keep)
+
+bench-large: $(BENCH)  ## the same of 10 and 20 million spans, on two workers of which one is killed (an hour)
+	@$(PY) -m benchmarks.ratios --large $(if $(GUARD),--guard) $(if $(KEEP),--keep)
+
+bench-all: $(VENV)/set-up-bench  ## every benchmark, one after the other, those of accuracy beside their peers too (hours)
 	@for file in $(filter-out benchmarks/mutants.py,$(wildcard benchmarks/[a-z]*.py)); do \
 	  echo "== $$file"; $(PY) -m benchmarks.$$(basename $$file .py) || [ $$? -eq 2 ] || exit 1; done  # 2: no data at hand
-
-bench-large: $(VENV)/set-up-bench  ## the benchmarks that take long: 20 million spans on two workers, one of which is killed
-	@$(PY) -m benchmarks.scale --spans 20000000 --without-one-frame
 
 tables: $(VENV)/set-up-bench  ## make all tables anew: public data (AIOPS_LAB_DATA=DIR), virtual shops, wrong answers, confidence, peers (an hour)
 	@$(PY) -m benchmarks.accuracy
@@ -95,7 +101,7 @@ lite: $(VENV)-lite/set-up  ## build a JupyterLite site into build/lite/site: the
 	@echo "build/lite/site/lab/index.html, for a web server: python -m http.server -d build/lite/site"
 
 clean:  ## remove .venv and what the tools left behind
-	@rm -rf $(VENV) $(VENV)-peers $(VENV)-lite solved build/lite docs/_build docs/lessons docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) $(VENV)-peers $(VENV)-lite $(VENV)-opentelemetry $(VENV)-polars $(VENV)-duckdb solved build docs/_build docs/lessons docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 # One virtual environment for all commands; each adds what it needs, so that the demo does not wait for JupyterLab.
 $(VENV)/set-up-demo: EXTRAS := [shop,plots,fast]
@@ -104,6 +110,7 @@ $(VENV)/set-up-test: EXTRAS := [dev]
 $(VENV)/set-up-torture: EXTRAS := [torture]
 $(VENV)/set-up-browser: EXTRAS := [browser]
 $(VENV)/set-up-bench: EXTRAS := [dev,bench]
+$(VENV)/set-up-ratios: EXTRAS := [ratios]
 $(VENV)/set-up-docs: EXTRAS := [docs]
 
 $(VENV)/set-up-%: pyproject.toml
@@ -122,6 +129,17 @@ $(VENV)-peers/set-up: pyproject.toml
 	@$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check ".[fast]" RCAEval fse-baro networkx \
 	  matplotlib tqdm arch scikit-learn scipy statsmodels
 	@$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps vus
+	@touch $@
+
+# A peer that make bench measures, and what both sides of a ratio need.
+$(VENV)-opentelemetry/set-up: PEER := opentelemetry-instrumentation-flask opentelemetry-instrumentation-requests
+$(VENV)-polars/set-up: PEER := polars
+$(VENV)-duckdb/set-up: PEER := duckdb
+
+$(VENV)-opentelemetry/set-up $(VENV)-polars/set-up $(VENV)-duckdb/set-up: pyproject.toml
+	@echo "Setting up $(@D) (once)"
+	@test -d $(@D) || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[fast]" $(PEER)
 	@touch $@
 
 # What builds the site, in an environment of its own: its parts want one version of JupyterLab.

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from aiops_lab import Span, SpanStore
 
@@ -30,6 +31,17 @@ BARE = """CREATE TABLE bare (service INTEGER, endpoint INTEGER, kind INTEGER,
     duration INTEGER, status INTEGER, trace BLOB, span BLOB, parent BLOB, error TEXT)"""
 
 
+class Stored(NamedTuple):
+    """CPU microseconds and bytes a span, of this project and of a bare insert; the query."""
+
+    store_us: float
+    bare_us: float
+    store_bytes: float
+    bare_bytes: float
+    query_ms: float
+    rows: int
+
+
 def main() -> None:
     """Run both sides in turns on the same spans and print them side by side."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -40,11 +52,25 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the files go for the time of the run")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
-        compare(Path(folder), asked.spans, asked.batch)
+        show(compare(Path(folder), asked.spans, asked.batch))
+    print(f"{asked.spans:,} spans, {ENDPOINTS} endpoints, batches of {asked.batch:,}")
 
 
-def compare(folder: Path, spans: int, batch: int) -> None:
-    """Print CPU, bytes and query time for this many spans."""
+def show(stored: Stored) -> None:
+    """Print CPU, bytes and query time."""
+    print(
+        f"CPU a span    {stored.store_us:6.2f} us   without index {stored.bare_us:6.2f} us   ratio "
+        f"{stored.store_us / stored.bare_us:.2f}"
+    )
+    print(f"bytes a span  {stored.store_bytes:6.1f}      without index {stored.bare_bytes:6.1f}")
+    print(
+        f"last 5 minutes of one endpoint: {stored.query_ms:.2f} ms CPU for a frame of "
+        f"{stored.rows:,} rows"
+    )
+
+
+def compare(folder: Path, spans: int, batch: int) -> Stored:
+    """Store so many spans in a folder in both ways, in turn; the store stays there."""
     bare = sqlite3.connect(folder / "bare.sqlite", isolation_level=None)
     for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL", BARE):
         bare.execute(statement)
@@ -53,19 +79,13 @@ def compare(folder: Path, spans: int, batch: int) -> None:
         for chunk in _batches(spans, batch):
             bare_s += _insert_bare(bare, chunk)
             store_s += _insert_store(store, chunk)
-        print(f"{spans:,} spans, {ENDPOINTS} endpoints, batches of {batch:,}")
         query_ms, rows = _query(store, spans)
     bare.close()
-    bare_bytes, store_bytes = (
-        Path(folder, name).stat().st_size / spans for name in ("bare.sqlite", "spans.sqlite")
+    store_bytes, bare_bytes = (
+        Path(folder, name).stat().st_size / spans for name in ("spans.sqlite", "bare.sqlite")
     )
-    bare_us, store_us = 1e6 * bare_s / spans, 1e6 * store_s / spans
-    print(
-        f"CPU a span    {store_us:6.2f} us   without index {bare_us:6.2f} us   ratio "
-        f"{store_us / bare_us:.2f}"
-    )
-    print(f"bytes a span  {store_bytes:6.1f}      without index {bare_bytes:6.1f}")
-    print(f"last 5 minutes of one endpoint: {query_ms:.2f} ms CPU for a frame of {rows:,} rows")
+    each = 1e6 / spans
+    return Stored(each * store_s, each * bare_s, store_bytes, bare_bytes, query_ms, rows)
 
 
 def _batches(spans: int, batch: int) -> Iterator[list[Span]]:

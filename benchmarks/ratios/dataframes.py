@@ -1,0 +1,112 @@
+"""Part 1: self time and service graph beside pandas, polars and duckdb, with equal results."""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import aiops_lab as lab
+from benchmarks._pandas import self_time_and_graph
+from benchmarks.analysis import as_made, recording, with_random_ids
+from benchmarks.ratios.measured import Measured, Work, middle, paired, spread
+
+ROUNDS = 5
+GOAL = 3.0  # times the speed of pandas, on a frame as to_frame makes it
+GOAL_OBJECTS = 1.0
+GOAL_BYTES = 120  # of memory a span beyond the frame
+Answer = tuple[pd.Series, pd.DataFrame]
+
+
+def ours(frame: pd.DataFrame) -> Answer:
+    """Return self time and service graph of this package."""
+    return lab.self_time(frame), lab.service_graph(frame)
+
+
+def spans_of(number: int) -> pd.DataFrame:
+    """Return spans of random ids as plain objects."""
+    return with_random_ids(recording(number // 4, 200, 1000.0))
+
+
+def must_be_equal(one: Answer, other: Answer) -> None:
+    """End the program where two answers differ."""
+    np.testing.assert_allclose(one[0], other[0], atol=1e-6)
+    pd.testing.assert_frame_equal(one[1], other[1], check_dtype=False)
+
+
+def beside_pandas(number: int) -> Iterator[Measured]:
+    """Measure on a frame as `to_frame` makes it, and on plain objects."""
+    plain = spans_of(number)
+    size = f"{number / 1e6:g} million spans"
+    for what, made, goal in (
+        ("as to_frame makes them", as_made(plain), GOAL),
+        ("of plain objects", plain, GOAL_OBJECTS),
+    ):
+        must_be_equal(ours(made.copy()), self_time_and_graph(made))
+        ratios = paired(
+            lambda made=made: _on(ours, made.copy()),
+            lambda made=made: _on(self_time_and_graph, made.copy()),
+            ROUNDS if number <= 1_000_000 else 3,
+        )
+        title = f"self time and graph, {size} {what}: speed by that of pandas"
+        yield Measured(1, title, middle(ratios), goal, at_least=True, note=spread(ratios))
+    made = as_made(plain)
+    del plain
+    title = f"memory of self time, then of graph, beyond the frame, {size}: the larger peak a span"
+    yield Measured(1, title, _peak_bytes(made) / len(made), GOAL_BYTES, "B")
+
+
+def _on(work: Any, frame: pd.DataFrame) -> Work:
+    return lambda: work(frame)
+
+
+def _peak_bytes(frame: pd.DataFrame) -> int:
+    """Return the most memory that was taken beyond the frame, as tracemalloc sees it."""
+    peaks = []
+    for work in (lab.self_time, lab.service_graph):
+        new = frame.copy()
+        tracemalloc.start()
+        work(new)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    return max(peaks)
+
+
+def beside_peer(name: str, number: int) -> Iterator[Measured]:
+    """Measure beside polars or duckdb, each on one thread, with its own form of the same spans."""
+    if name == "polars":
+        from benchmarks.ratios import with_polars as peer
+    else:
+        from benchmarks.ratios import with_duckdb as peer  # type: ignore[no-redef]
+    made = as_made(spans_of(number))
+    table = peer.loaded(made)
+    must_be_equal(ours(made.copy()), peer.self_time_and_graph(table))
+    ratios = paired(
+        lambda: _on(ours, made.copy()), lambda: _on(peer.self_time_and_graph, table), ROUNDS
+    )
+    title = f"self time and graph, {number / 1e6:g} million spans: speed by that of {name}"
+    yield Measured(1, title, middle(ratios), 1.0, at_least=True, note=spread(ratios))
+
+
+def measure(large: bool) -> Iterator[Measured]:
+    """Yield the rows beside pandas."""
+    yield from beside_pandas(10_000_000 if large else 1_000_000)
+
+
+def measure_polars(large: bool) -> Iterator[Measured]:
+    """Yield the rows beside polars."""
+    yield from beside_peer("polars", 10_000_000 if large else 1_000_000)
+
+
+def measure_duckdb(large: bool) -> Iterator[Measured]:
+    """Yield the rows beside duckdb."""
+    yield from beside_peer("duckdb", 10_000_000 if large else 1_000_000)
+
+
+if __name__ == "__main__":
+    for row in beside_peer(sys.argv[1], int(sys.argv[2])):
+        print(row)

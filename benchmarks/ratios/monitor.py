@@ -1,0 +1,87 @@
+"""Part 5: a live monitor by a core, its memory over an hour, and a replay behind a slider."""
+
+from __future__ import annotations
+
+import gc
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+import aiops_lab as lab
+import shop
+from aiops_lab import Monitor, SpanStore
+from benchmarks.day import _memory_mb
+from benchmarks.ratios.measured import Measured, cpu_s
+from benchmarks.steps import BEGIN_NS, STEP_NS, _traffic
+
+GOAL_SHARE = 0.10  # of a core
+GOAL_GROWTH = 1.05  # memory after an hour by that after 20 minutes
+GOAL_LATER = 1.2  # a step late in the hour by one early: it reads only what is new
+GOAL_MS = {False: 20, True: 100}
+ENDPOINTS, SPANS_A_SECOND = 1000, 2000
+MINUTES, EVERY = 60, 10
+STEPS_IN_A_MINUTE = int(60e9 // STEP_NS)
+
+
+def measure(large: bool) -> Iterator[Measured]:
+    """Yield the replays, then an hour of traffic: a tenth of the spans unless `large`."""
+    yield from replays()
+    yield from an_hour(ENDPOINTS, SPANS_A_SECOND if large else SPANS_A_SECOND // 10, MINUTES)
+    if not large:
+        yield from an_hour(ENDPOINTS, SPANS_A_SECOND, 5)
+
+
+def replays() -> Iterator[Measured]:
+    """Yield what a replay of 22,000 spans with a fault takes, without causes and with them."""
+    busy = replace(shop.SCENARIOS["delay"], rate=38.0)
+    frame = shop.virtual(busy, 1, progress=False)
+    for causes, goal in GOAL_MS.items():
+        for _ in range(3):
+            lab.replay(frame, causes=causes)
+        ms = [1e3 * cpu_s(lambda c=causes: lab.replay(frame, causes=c)) for _ in range(15)]
+        told = "with causes" if causes else "without causes"
+        title = f"replay of {len(frame):,} spans with a fault, {told}"
+        yield Measured(5, title, statistics.median(ms), goal, "CPU ms", note=f"least {min(ms):.0f}")
+
+
+def an_hour(endpoints: int, rate: int, minutes: int) -> Iterator[Measured]:
+    """Yield what the steps of some minutes take of a core, and how memory grows in an hour."""
+    rng = random.Random(1)
+    usual_ms = [rng.uniform(1, 200) for _ in range(endpoints)]
+    steps: list[float] = []
+    memory_mb: list[float] = []
+    with tempfile.TemporaryDirectory() as folder, SpanStore(Path(folder) / "a.sqlite") as store:
+        monitor = Monitor(store)
+        for number in range(minutes * STEPS_IN_A_MINUTE):
+            begin = BEGIN_NS + number * STEP_NS
+            for span in _traffic(rng, usual_ms, rate * 10 // 2, begin):
+                store.add(span)
+            store.flush()
+            before = time.process_time()
+            monitor.step(pd.Timestamp(begin + STEP_NS + 1_000_000_000, tz="UTC"))
+            steps.append(time.process_time() - before)
+            if (number + 1) % (EVERY * STEPS_IN_A_MINUTE) == 0:
+                gc.collect()
+                memory_mb.append(_memory_mb())
+    what = f"{endpoints:,} endpoints and {rate:,} spans a second"
+    warm = steps[2 * STEPS_IN_A_MINUTE :]
+    share = sum(warm) / (len(warm) * STEP_NS / 1e9)
+    title = f"steps of a live monitor, {what}, by a core"
+    note = f"{minutes} virtual minutes; the longest step {1e3 * max(warm):.0f} CPU ms"
+    yield Measured(5, title, share, GOAL_SHARE, note=note)
+    if len(memory_mb) < 3:
+        return
+    told = ", ".join(f"{mb:.0f}" for mb in memory_mb)
+    title = f"memory after {minutes} virtual minutes by that after 20, {what}"
+    note = f"MB every {EVERY} minutes: {told}"
+    yield Measured(5, title, memory_mb[-1] / memory_mb[1], GOAL_GROWTH, note=note)
+    tenth = EVERY * STEPS_IN_A_MINUTE
+    early, late = (statistics.median(part) for part in (steps[tenth : 2 * tenth], steps[-tenth:]))
+    title = f"a step in the last ten minutes by one in the second ten, {what}"
+    yield Measured(4, title, late / early, GOAL_LATER, note="it reads only what is new")
