@@ -7,6 +7,7 @@ import pytest
 from aiops_lab import Span, SpanStore
 from tests.torture import __main__ as torture
 from tests.torture.load import Sent, count_doubled, count_lost
+from tests.torture.soak import Usage, growth
 from tests.torture.table import HEADER, Row, line_of, summary
 
 FINE = Row("kill -9", 10, "nowhere", 2000, 0, 0)
@@ -59,3 +60,11 @@ def test_an_error_of_its_own_is_a_row_too(monkeypatch, capsys):
     monkeypatch.setattr(torture, "ALL", (breaks,))
     assert torture.main(["--minutes", "0"]) == 1
     assert "| breaks | 0 | – | – | – | FAILED: OSError |" in capsys.readouterr().out
+
+
+def test_growth_is_that_of_the_last_third_over_the_second():
+    warm = [Usage(100.0 + minute, 50, 9, 1000) for minute in range(30)]
+    flat = [Usage(130.0, 50, 9, 1000)] * 60
+    assert growth(warm + flat) == (0, 0, 0, 0)
+    leaking = [Usage(130.0 + minute, 50, 9, 1000 + minute) for minute in range(60)]
+    assert growth(warm + leaking) == (30, 0, 0, 30)
