@@ -41,18 +41,33 @@ _WORDS = (  # the first that occurs in a metric's name says its role
 _BESIDE = (
     r"usage|used|total|seconds|ms|s|percent|pct|rate|ratio|avg|average|mean|max|min|sum|value|util"
     r"|utilization|working|set|time|response|reads|writes|read|write|p\d\d\d?|\d\d?|istio|container"
+    r"|median|std|stddev|bucket|milliseconds|microseconds|nanoseconds|us|ns"
 )
 _ROLE_OF = [(role, re.compile(rf"(?:^|_)(?:{words})(?:_|$)")) for role, words in _WORDS]
 _FIRST = re.compile("|".join(words for _, words in _WORDS) + r"|istio|container|p\d\d")
 _NEXT = re.compile("|".join(words for _, words in _WORDS) + "|" + _BESIDE)
-_SEPARATOR = re.compile(r"[-_]")
-_QUANTILE = re.compile(r"(?:^|_)(?:p|q)?(\d\d)(?:th)?(?:latency)?(?:_|$)|(?:^|_)p(\d\d)latency")
+_SEPARATOR = re.compile(r"[-_.:/]")
+_QUANTILE = re.compile(
+    r"(?:^|_)(?:p|q)?(\d\d)(?:th)?(?:latency)?(?:_|$)|(?:^|_)p(\d\d)latency|(?:^|_)[pq](\d{3})(?:_|$)"
+)
+_QUALIFIER = re.compile(
+    r"[-_.](?:avg|average|mean|median|max|min|(?:http|grpc|rpc)(?:[-_](?:server|client))?)$"
+)
 _PERCENT = 100.0
 _ROUNDED = 1e-9  # 100 % may be a little more, as a quotient
 _NANOSECONDS = 1e9  # of a second
 _WORD = re.compile(r"[a-z0-9]+")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])")  # CPU|Usage|Rate
 _PER_SECOND = re.compile(r"(?:^|_)(?:rps|qps|per_second|per_s|rate)(?:_|$)")
-_MILLISECONDS = re.compile(r"(?:^|_)(?:ms|millis|milliseconds)(?:_|$)")
+_UNITS = (
+    (1e-3, re.compile(r"(?:^|_)(?:ms|millis|milliseconds)(?:_|$)")),
+    (1e-6, re.compile(r"(?:^|_)(?:us|micros|microseconds)(?:_|$)")),
+    (1e-9, re.compile(r"(?:^|_)(?:ns|nanos|nanoseconds)(?:_|$)")),
+)
+_COUNTED = re.compile(r"(?:^|_)(?:count|cnt)(?:_|$)")  # duration_seconds_count
+_NUMBER = re.compile(r"(?:^|_)(?:count|cnt|total)(?:_|$)")  # success_total
+_EXTREME = re.compile(r"(?:^|_)(?:max|maximum|min|minimum|std|stddev|bucket|p100)(?:_|$)")
+_MEDIAN = re.compile(r"(?:^|_)median(?:_|$)")
 MEANS = ("average", "mean", "avg", "value", "sum", "")
 
 _UNTOLD = "value"  # the statistic of a metric that tells none
@@ -200,6 +215,8 @@ def _of_flat_names(name: str, labels: list[str], settled: Mapping[Any, str]) -> 
     """Return (node, metric, statistic) of names ``node_metric``."""
     split = {label: _split(label, settled) for label in labels}
     known = {parts[0] for parts in split.values() if parts}
+    if not known and all(map(_begins_with_metric, labels)):
+        return [_split_behind_metric(label) for label in labels]
     longest_first = sorted(known)
     longest_first.sort(key=len, reverse=True)
     columns: list[MetricColumn] = []
@@ -207,9 +224,30 @@ def _of_flat_names(name: str, labels: list[str], settled: Mapping[Any, str]) -> 
         parts = split[label]
         if parts is None:
             parts = _split_by_node(name, label, longest_first)
-        node, metric = parts
+        node, metric = _with_qualifier(*parts, known)
         columns.append((node, metric, _UNTOLD))
     return columns
+
+
+def _with_qualifier(node: str, metric: str, known: set[str]) -> tuple[str, str]:
+    """Return node and metric where a node's last word belongs to the metric: cart_mean_latency, if
+    there is a node cart.
+    """
+    found = _QUALIFIER.search(node)
+    if found and node[: found.start()] in known:
+        return node[: found.start()], f"{found[0][1:]}_{metric}"
+    return node, metric
+
+
+def _begins_with_metric(label: str) -> bool:
+    found = _SEPARATOR.search(label)
+    return bool(found and _is_metric(label[: found.start()]) and label[found.end() :])
+
+
+def _split_behind_metric(label: str) -> MetricColumn:
+    """Return the column of a name ``metric_node``."""
+    found = next(_SEPARATOR.finditer(label))
+    return label[found.end() :], label[: found.start()], _UNTOLD
 
 
 def _split(label: str, settled: Mapping[Any, str]) -> tuple[str, str] | None:
@@ -227,7 +265,7 @@ def _split(label: str, settled: Mapping[Any, str]) -> tuple[str, str] | None:
 
 
 def _is_metric(name: str) -> bool:
-    first, *others = _SEPARATOR.split(name.lower())
+    first, *others = _plain(name).split("_")
     if not _FIRST.fullmatch(first):
         return False
     return all(map(_NEXT.fullmatch, others))
@@ -246,7 +284,7 @@ def _split_by_node(name: str, label: str, nodes: Iterable[str]) -> tuple[str, st
     if "_" in label:
         node, _, metric = label.partition("_")
     else:
-        node, _, metric = label.rpartition("-")
+        node, _, metric = label.rpartition("-" if "-" in label else ".")
     if not node or not metric:
         raise ValueError(f"{name} {_COLUMNS_RULE}, got {label!r}")
     return node, metric
@@ -304,20 +342,35 @@ def role_of(metric: str, statistic: str = "value") -> Role:
     if kind == REQUESTS:
         is_rate = bool(_PER_SECOND.search(name))
         return Role(kind, None, factor, is_rate)
+    if kind == SUCCESS and _NUMBER.search(whole):
+        return Role(OTHER)  # no share
     if kind != LATENCY:
         return Role(kind, None, factor)
+    if _COUNTED.search(whole):
+        return Role(REQUESTS)
+    if _EXTREME.search(whole):
+        return Role(OTHER)  # no cost of a request
+    if _MEDIAN.search(whole):
+        return Role(kind, 0.5, factor)
     found = _QUANTILE.search(whole)
     if found:
-        percent = int(found[1] or found[2])
-        return Role(kind, percent / _PERCENT, factor)
+        digits = found[1] or found[2] or found[3]
+        return Role(kind, float(f"0.{digits}"), factor)
     if statistic.lower() in MEANS:
         return Role(kind, None, factor)
-    return Role(OTHER)  # a maximum is no cost of a request
+    return Role(OTHER)
 
 
 def _plain(name: str) -> str:
-    """Return the words of a name in small letters, joined by underscores."""
-    words = _WORD.findall(name.lower())
+    """Return the words of a name in small letters, joined by underscores.
+
+    Examples
+    --------
+    >>> _plain("CPUUsageRate(%)"), _plain("ClientLatencyP99(s)"), _plain("p95latency")
+    ('cpu_usage_rate', 'client_latency_p99_s', 'p95latency')
+    """
+    apart = _CAMEL.sub("_", name)
+    words = _WORD.findall(apart.lower())
     return "_".join(words)
 
 
@@ -329,7 +382,11 @@ def _kind_of(name: str) -> str:
 
 
 def _factor(name: str) -> float:
-    return 1e-3 if _MILLISECONDS.search(name) else 1.0
+    """Return how many seconds the unit is, where the name tells one of time."""
+    for factor, unit in _UNITS:
+        if unit.search(name):
+            return factor
+    return 1.0
 
 
 # ---- numbers

@@ -26,6 +26,7 @@ from aiops_lab.explain.metric_costs import (
     served_nodes,
     tables,
 )
+from aiops_lab.explain.metric_counters import as_rises
 from aiops_lab.explain.metric_deviations import deviations
 from aiops_lab.explain.metric_frames import (
     LATENCY,
@@ -159,6 +160,7 @@ def rank_from_metrics(
     least_rows = 1 if alarm is None else 2
     now = read_frame("abnormal", abnormal, least_rows, roles)
     usual = read_frame("normal", normal, 1, roles)
+    usual, now = as_rises(usual, now)
     _check_steps(normal=usual, abnormal=now)
     _check_target(now, alarm)
     window = _window(usual, now, alarm)

@@ -30,10 +30,28 @@ def read(columns, rows=3, roles=None, index=None):
             "container-cpu-usage-seconds-total",
         ),
         ("cart_queue-depth", "cart", "queue-depth"),
+        ("front_end_CpuUsageRate(%)", "front_end", "CpuUsageRate(%)"),
+        ("ts-order.memory.usage", "ts-order", "memory.usage"),
+        ("10.0.0.1:cpu", "10.0.0.1", "cpu"),
     ],
 )
 def test_a_flat_name_is_split_where_the_metric_begins(name, node, metric):
     assert list(read({name: 1.0}).values.columns) == [(node, metric, "value")]
+
+
+def test_a_qualifier_belongs_to_the_metric_where_its_node_is_known():
+    columns = ["cart_cpu", "cart_mean_latency", "cart_http_server_duration", "pay_mean_latency"]
+    found = [column[:2] for column in read(dict.fromkeys(columns, 1.0)).values.columns]
+    assert found[1:3] == [("cart", "mean_latency"), ("cart", "http_server_duration")]
+    assert found[3] == ("pay_mean", "latency")  # nothing else tells of a node pay
+
+
+def test_where_all_names_begin_with_a_metric_the_node_comes_behind():
+    assert list(read({"cpu_cart": 1.0, "mem_pay-db": 1.0}).values.columns) == [
+        ("cart", "cpu", "value"),
+        ("pay-db", "mem", "value"),
+    ]
+    assert read({"cpu_cart": 1.0, "cpu_mem": 1.0}).by_node.keys() == {"cpu"}
 
 
 def test_an_unknown_metric_is_split_at_a_known_node():
@@ -62,6 +80,15 @@ def test_an_unknown_metric_is_split_at_a_known_node():
         ("network_receive", "value", "network", None),
         ("restarts", "value", "restarts", None),
         ("queue_depth", "value", "other", None),
+        ("latency_max", "value", "other", None),
+        ("latency_p999", "value", "latency", 0.999),
+        ("latency", "median", "latency", 0.5),
+        ("http_duration_seconds_count", "value", "requests", None),
+        ("success_count", "value", "other", None),
+        ("PodClientLatencyP99(s)", "value", "latency", 0.99),
+        ("CPUUtilization", "Average", "cpu", None),
+        ("HTTPCode_Target_5XX_Count", "Sum", "errors", None),
+        ("SuccessRate", "Average", "success", None),
     ],
 )
 def test_a_metric_is_recognized_by_its_name(metric, statistic, kind, quantile):
@@ -96,8 +123,9 @@ def costs(columns, metric, rows=3, step=1.0):
 
 
 def test_milliseconds_become_seconds_and_rates_become_numbers_of_requests():
-    found = costs({"a_latency_ms": 30.0, "a_rps": 4.0}, "latency", step=5.0)
-    assert found.cost[:, 0].tolist() == pytest.approx([0.03] * 3)
+    for name, value in (("a_latency_ms", 30.0), ("a_latencyUs", 3e4), ("a_duration_ns_mean", 3e7)):
+        found = costs({name: value, "a_rps": 4.0}, "latency", step=5.0)
+        assert found.cost[:, 0].tolist() == pytest.approx([0.03] * 3)
     assert found.requests[:, 0].tolist() == [20.0] * 3
 
 
