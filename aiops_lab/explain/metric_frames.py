@@ -46,7 +46,7 @@ _BESIDE = (
 _ROLE_OF = [(role, re.compile(rf"(?:^|_)(?:{words})(?:_|$)")) for role, words in _WORDS]
 _FIRST = re.compile("|".join(words for _, words in _WORDS) + r"|istio|container|p\d\d")
 _NEXT = re.compile("|".join(words for _, words in _WORDS) + "|" + _BESIDE)
-_SEPARATOR = re.compile(r"[-_.:/]")
+_SEPARATOR = re.compile(r"[-_.:]")  # not /: an endpoint may be a node
 _QUANTILE = re.compile(
     r"(?:^|_)(?:p|q)?(\d\d)(?:th)?(?:latency)?(?:_|$)|(?:^|_)p(\d\d)latency|(?:^|_)[pq](\d{3})(?:_|$)"
 )

@@ -33,6 +33,7 @@ def read(columns, rows=3, roles=None, index=None):
         ("front_end_CpuUsageRate(%)", "front_end", "CpuUsageRate(%)"),
         ("ts-order.memory.usage", "ts-order", "memory.usage"),
         ("10.0.0.1:cpu", "10.0.0.1", "cpu"),
+        ("/api/requests_latency", "/api/requests", "latency"),
     ],
 )
 def test_a_flat_name_is_split_where_the_metric_begins(name, node, metric):
