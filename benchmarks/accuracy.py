@@ -31,6 +31,7 @@ from benchmarks import (
     _ablation_evidence,
     _ablation_metrics,
     _ablation_series,
+    _ablation_shops,
     _ablation_traces,
     _faults,
     _groups,
@@ -131,7 +132,10 @@ def nezha(folder: Path | None, progress: bool, own: Own = NOBODY) -> Both:
             if part == SEEN:
                 known[f"{day.partition('_')[0]}, {'all' if logs else 'traces'}"] = cases
     tables[-1].notes.append(_faults.PUBLISHED)
-    return tables, lambda: _ablation_traces.nezha(known, progress)
+    return tables, lambda: [
+        *_ablation_traces.nezha(known, progress),
+        _ablation_shops.table(progress),
+    ]
 
 
 def _has_logs(cases: Sequence[TracesCase], day: str) -> bool:

@@ -4,6 +4,7 @@ the package's.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from aiops_lab.explain.reference import learn
 from benchmarks import (
     _ablation_metrics,
     _ablation_series,
+    _ablation_shops,
     _ablation_traces,
     _nab,
     _petshop,
@@ -274,6 +276,15 @@ def test_all_parts_together_answer_as_the_package(name: str) -> None:
     reference = learn(before)
     comparison, suspects = compare(reference, now), lab.rank_root_causes(reference, now)
     assert _ablation_traces.ranked(comparison) == [suspect.key for suspect in suspects]
+
+
+def test_of_harder_shops_each_part_is_left_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = [("a", replace(shop.SCENARIOS[name], rate=8.0), 3) for name in ("flaky", "calm")]
+    monkeypatch.setattr(_ablation_shops, "scenarios", lambda: some)
+    told = {row.method: row.others for row in _ablation_shops.table().rows}
+    assert told["everything"] == ("2 of 2",)
+    assert told["without symptoms"] == ("2 of 2",)
+    assert list(told) == list(_ablation_traces.PARTS)
 
 
 def test_without_the_ledger_deviations_decide_and_without_both_nobody_is_suspected() -> None:
