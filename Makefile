@@ -132,7 +132,7 @@ $(VENV)-peers/set-up: pyproject.toml
 	@touch $@
 
 # A peer that make bench measures, and what both sides of a ratio need.
-$(VENV)-opentelemetry/set-up: PEER := opentelemetry-instrumentation-flask opentelemetry-instrumentation-requests
+$(VENV)-opentelemetry/set-up: PEER := opentelemetry-sdk opentelemetry-instrumentation-flask opentelemetry-instrumentation-requests
 $(VENV)-polars/set-up: PEER := polars
 $(VENV)-duckdb/set-up: PEER := duckdb
 

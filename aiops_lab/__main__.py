@@ -261,6 +261,9 @@ def _findings(options: argparse.Namespace) -> Findings:
             if getattr(options, name) is not None:
                 raise ValueError(f"--{name} must be left out where --scheduler is given")
         return find_incidents_in_files(options.file, options.scheduler, knobs)
+    if "://" in options.file:
+        rule = "must be a local file, or Parquet at an address with --scheduler local"
+        raise ValueError(f"FILE {rule}, got {options.file!r}")
     name = Path(options.file).name
     spans = _spans(options.file)
     if not len(spans):

@@ -95,3 +95,10 @@ def test_the_command_explains_what_the_workers_found(
 def test_an_address_must_have_a_protocol(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "*.parquet", "--scheduler", "nowhere"]) == 2
     assert "--scheduler must be an address" in capsys.readouterr().err
+
+
+def test_who_gives_an_address_alone_is_told_of_the_scheduler(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["explain", "s3://bucket/*.parquet"]) == 2
+    assert "Parquet at an address with --scheduler local" in capsys.readouterr().err
