@@ -50,6 +50,9 @@ VERDICT_LOOKS = {
 
 ON_BARS: Look = {"bbox": {"fc": "white", "ec": "none", "pad": 1}}
 
+FEW_POINTS = 3
+"""A curve of so few points has its first one labelled: the answers that are equally sure."""
+
 HOLLOW: Look = {"mfc": "none", "mew": 1.5}
 
 
@@ -93,8 +96,13 @@ def _one_ledger(ax: Axes, title: str, excess: pd.Series, entry: str) -> None:
     ax.set_title(title, loc="left")
 
 
-def reliabilities(panels: Mapping[str, Mapping[str, Calibration]]) -> None:
-    """Draw reliability diagrams side by side: in each up to two sets of answers, by name."""
+def reliabilities(
+    panels: Mapping[str, Mapping[str, Calibration]], said: str = "it said it was"
+) -> None:
+    """Draw reliability diagrams side by side: in each up to two sets of answers, by name.
+
+    `said`: whose answers they are, below the axis.
+    """
     size = (5 * len(panels), 4.6)
     _, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
     for ax, (title, found) in zip(axes[0], panels.items(), strict=True):
@@ -102,12 +110,13 @@ def reliabilities(panels: Mapping[str, Mapping[str, Calibration]]) -> None:
         for (name, each), look in zip(found.items(), SET_LOOKS, strict=False):
             _bins(ax, name, each, look)
         ax.set_title(title, loc="left")
-        ax.set_xlabel("how sure it said it was")
-        ax.set_ylabel("how often it was right")
+        aside = "\n(the two sets are moved apart)" if len(found) > 1 else ""
+        ax.set_xlabel(f"how sure {said}{aside}")
+        ax.set_ylabel("share of right answers")
         ax.set_xlim(0, 1.15)  # room for the numbers at 1
         ax.set_ylim(-0.03, 1.06)
         ax.set_aspect("equal")
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=9)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=9)
 
 
 def _bins(ax: Axes, name: str, found: Calibration, look: tuple[str, str, float, str]) -> None:
@@ -116,7 +125,7 @@ def _bins(ax: Axes, name: str, found: Calibration, look: tuple[str, str, float, 
     """
     colour, marker, aside, align = look
     rows = found.table
-    x = rows["confidence"] + aside
+    x = np.minimum(rows["confidence"] + aside, 1)
     right = rows["right"]
     bounds = np.clip([right - rows["right_low"], rows["right_high"] - right], 0, None)
     counted = f"{found.n:,} answers, error {found.ece:.2f}, of a perfect model "
@@ -131,10 +140,10 @@ def _bins(ax: Axes, name: str, found: Calibration, look: tuple[str, str, float, 
 def curves_and_answers(
     answers: pd.DataFrame, curves: Mapping[str, Callable[[NDArray, NDArray], NDArray]]
 ) -> None:
-    """Draw curves of confidence over the score, and each answer near 1 (right) or 0 (wrong).
+    """Draw curves of confidence over the score, right answers above them and wrong ones below.
 
     `answers` has score (a multiple of the least), kind and right; curves take scores and shares.
-    Answers lie a little above and below their place, so that none covers another.
+    Answers lie in three rows, so that none covers another.
     """
     ax = new_axes(9, 4)
     scores = np.geomspace(1, 200, 100)
@@ -144,14 +153,18 @@ def curves_and_answers(
         ax.semilogx(scores, confidence, color=colour, ls=style, label=name)
     by_size = answers.sort_values("score")
     aside = np.resize([-0.06, 0.0, 0.06], len(by_size))
-    heights = by_size["right"] + aside
+    heights = np.where(by_size["right"], 1.15, -0.15) + aside
+    for name, low in {"right answers": 1.03, "wrong answers": -0.27}.items():
+        ax.axhspan(low, low + 0.24, color=GREY, alpha=0.15, lw=0)
+        ax.text(1, low + 0.12, name, va="center")
     for kind, (marker, colour) in KIND_LOOKS.items():
         mine = by_size["kind"] == kind
         of_kind = by_size.loc[mine, "score"]
         ax.plot(of_kind, heights[mine], marker, label=kind, ms=8, mfc="none", color=colour)
     ax.set_xlabel("score, as a multiple of the least one (log scale)")
-    ax.set_ylabel("probability of being right;\nanswers: right (1) or wrong (0)")
-    ax.set_ylim(-0.12, 1.12)
+    ax.set_ylabel("probability of being right")
+    ax.set_yticks(np.linspace(0, 1, 6))
+    ax.set_ylim(-0.27, 1.27)
     plain_ticks(ax, (1, 2, 5, 10, 40, 100))
     ax.legend(loc="center right")
 
@@ -171,6 +184,10 @@ def risks(curves: Mapping[str, pd.DataFrame]) -> None:
             ls=style,
             ms=4,
         )
+        if len(curve) <= FEW_POINTS:
+            first = curve.iloc[0]
+            text = f"{name}: {first['answered']:.0f} at once"
+            ax.text(first["coverage"], first["risk"] - 0.07, text)
     ax.set_xlabel("coverage: share of the runs that get an answer, the surest first")
     ax.set_ylabel("risk: share of wrong answers")
     ax.set_xlim(0, 1.02)

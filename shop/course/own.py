@@ -53,5 +53,5 @@ def _draw(found: Calibration) -> None:
     from shop.course.drawing import show  # needs the extra "plots", the text does not
     from shop.course.figures import reliabilities
 
-    reliabilities({"Your guesses": {"all lessons": found}})
+    reliabilities({"Your guesses": {"all lessons": found}}, "you said you were")
     show("Your guesses: how often they were right, over how sure you were.")

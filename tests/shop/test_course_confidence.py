@@ -99,6 +99,10 @@ def test_a_reliability_diagram_has_a_point_a_bin_and_its_numbers_below() -> None
     assert labels[1] == "all: 3 answers, error 0.33, of a perfect model 0.22"
     assert [container.lines[0].get_linestyle() for container in one.containers] == ["None"]
     assert [text.get_text() for text in one.texts] == ["1", "2"]
+    assert (one.get_xlabel(), "moved apart" in two.get_xlabel()) == (
+        "how sure it said it was",
+        True,
+    )
 
 
 def test_answers_and_curves_are_drawn_over_the_score() -> None:
@@ -109,11 +113,15 @@ def test_answers_and_curves_are_drawn_over_the_score() -> None:
     assert len(drawn["flat"].get_xdata()) == 100
     assert drawn["deployment"].get_xdata().tolist() == [5.0]
     assert len(set(drawn["slow"].get_ydata())) == 2  # neither covers the other
+    assert min(drawn["slow"].get_ydata()) > 1  # beside the axis of probability
+    assert max(drawn["deployment"].get_ydata()) < 0
 
 
 def test_each_rule_has_a_line_of_risks() -> None:
-    curve = pd.DataFrame({"coverage": [0.5, 1.0], "risk": [0.0, 0.5]})
-    figures.risks({"a": curve, "b": curve})
+    curve = pd.DataFrame({"answered": [1, 2], "coverage": [0.5, 1.0], "risk": [0.0, 0.5]})
+    many = pd.concat([curve] * 2)
+    figures.risks({"a": curve, "b": many})
     lines = plt.gca().lines
+    assert [text.get_text() for text in plt.gca().texts] == ["a: 1 at once"]
     assert [line.get_label() for line in lines] == ["a", "b"]
     assert np.array_equal(lines[0].get_ydata(), [0.0, 0.5])
