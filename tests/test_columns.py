@@ -1,5 +1,8 @@
 """Texts of a large frame lie in buffers of Arrow where they can; what they say is the same."""
 
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import numpy as np
@@ -162,3 +165,35 @@ def test_a_server_with_many_threads_takes_memory_from_the_system_unless_told_oth
         assert arrow.default_memory_pool().backend_name == "system"
     finally:
         arrow.set_memory_pool(before)
+
+
+ARENAS = """
+import threading
+from aiops_lab.columns import share_memory_between_threads
+{call}
+together = threading.Barrier(9)
+kept = []
+def work():
+    kept.append(bytearray(100_000))
+    together.wait()
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+together.wait()
+regions = [line for line in open("/proc/self/maps") if " rw-p " in line]
+print(sum(int(line.split("-")[0], 16) % 2**26 == 0 for line in regions))  # where arenas begin
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="arenas are those of Linux's C library")
+def test_a_server_with_many_threads_keeps_few_arenas():
+    environment = os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+    environment.pop("MALLOC_ARENA_MAX", None)
+
+    def arenas(call):
+        command = [sys.executable, "-c", ARENAS.format(call=call)]
+        return int(subprocess.check_output(command, env=environment, text=True))
+
+    if arenas("") < 4:
+        pytest.skip("this library of C has no arenas")
+    assert arenas("share_memory_between_threads()") <= 2
