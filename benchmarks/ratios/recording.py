@@ -67,6 +67,7 @@ def _lost(path: Path) -> int:
 
 def _app() -> flask.Flask:
     app = flask.Flask(__name__)
+    app.logger.disabled = True  # of exceptions that are meant
     app.add_url_rule("/plain", "plain", lambda: "ok")
     app.add_url_rule("/stream", "stream", lambda: flask.Response(iter(["a", "b", "c"])))
     app.add_url_rule("/abandoned", "abandoned", lambda: flask.Response(iter(["a", "b"])))

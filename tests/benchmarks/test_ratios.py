@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.ratios import shown
-from benchmarks.ratios.guard import worse
+from benchmarks.ratios.guard import limits, worse
 from benchmarks.ratios.measured import Measured, load, paired, save
 
 SPEED = Measured(1, "speed by a peer", 2.5, 3.0, at_least=True)
@@ -47,6 +47,12 @@ def test_the_guard_tells_what_is_beyond_its_limit_either_way() -> None:
     kept = {SPEED.what: 2.4, COST.what: 0.06}
     assert worse([SPEED, COST, LOST], kept) == ["cost by a peer: 0.07, limit 0.06"]
     assert worse([SPEED], {SPEED.what: 2.6}) == ["speed by a peer: 2.5, limit 2.6"]
+
+
+def test_the_guard_guards_only_what_is_measured() -> None:
+    shown_rows = shown.PAGE.read_text("utf-8")
+    assert limits()
+    assert [name for name in limits() if f"| {name} |" not in shown_rows] == []
 
 
 def test_both_sides_of_a_ratio_take_turns() -> None:
