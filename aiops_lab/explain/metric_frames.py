@@ -48,7 +48,8 @@ _FIRST = re.compile("|".join(words for _, words in _WORDS) + r"|istio|container|
 _NEXT = re.compile("|".join(words for _, words in _WORDS) + "|" + _BESIDE)
 _SEPARATOR = re.compile(r"[-_.:]")  # not /: an endpoint may be a node
 _QUANTILE = re.compile(
-    r"(?:^|_)(?:p|q)?(\d\d)(?:th)?(?:latency)?(?:_|$)|(?:^|_)p(\d\d)latency|(?:^|_)[pq](\d{3})(?:_|$)"
+    r"(?:^|_)(?:p|q)?(\d\d)(?:th)?(?:latency)?(?:_|$)|(?:^|_)p(\d\d)latency"
+    r"|(?:^|_)[pq](\d{3})(?:_|$)"
 )
 _QUALIFIER = re.compile(
     r"[-_.](?:avg|average|mean|median|max|min|(?:http|grpc|rpc)(?:[-_](?:server|client))?)$"
