@@ -53,7 +53,7 @@ test-lite: $(VENV)/set-up-test  ## run the lessons that a browser can run, witho
 test-apps: $(VENV)/set-up-test  ## serve real applications with gunicorn, break each and see its cause named (ten minutes)
 	@$(PY) -m pytest -m apps -n 2 --durations=0 --durations-min=1 tests/apps
 
-torture: $(VENV)/set-up-torture  ## throw at the shop what it must survive, and print what was lost (ten minutes)
+torture: $(VENV)/set-up-torture  ## throw at the shop what it must survive, and print what was lost (15 minutes)
 	@$(PY) -m tests.torture
 
 check: $(VENV)/set-up-test  ## style, format and types, then the tests and what they cover

@@ -103,7 +103,7 @@ def bad_remedies(folder: Path) -> Row:
     given = BAD | {"works": mend}
     with _monitor(folder) as monitor:
         made = [
-            Remedy(name, act, dry_run=False, min_confidence=0.0, timeout_s=2.0)
+            Remedy(name, act, dry_run=False, min_confidence=0.0, timeout_s=6.0)
             for name, act in given.items()
         ]
         with Healer(monitor, made) as healer:
