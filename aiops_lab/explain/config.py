@@ -58,13 +58,15 @@ class RcaConfig:
         of calls beyond it is the caller's own. Higher: more calls are usual.
     contention_ratio : float
         A service is contended when each of its requests keeps a worker this many times as long as
-        usual. Higher: less excess is reassigned from those who wait to what they wait for.
+        usual; where they wait long, `degraded_ratio` more is enough. Higher: less excess is
+        reassigned from those who wait to what they wait for.
     max_misfits : float
         Share of the requests, from 0 to 1, that may contradict a number of workers. Higher: fewer
         workers, longer waits. 0.02, because few servers are strictly first come, first served.
     wait_only_ratio : float
         Requests that wait, and beside the wait take at most this many times their usual own time,
-        are slow because they wait. Higher: more excess is reassigned.
+        are slow because they wait, if they wait longer than that own time grew. Higher: more
+        excess is reassigned.
     wait_only_margin : float
         Share of the mean wait, from 0 to 1, that is forgiven in this comparison, because the waits
         are estimates. Higher: more excess is reassigned.

@@ -370,45 +370,58 @@ def _reassign(rows: LedgerRows, comparison: Comparison) -> LedgerRows:
     """
     accounts = comparison.costs.accounts
     config = comparison.config
-    contended = _contended(rows, comparison)
-    for _ in contended:  # what keeps one service busy may itself be waiting for the next
+    known: dict[str, Contention | None] = {}
+    contended = _contended(rows, comparison, known)
+    turns = 0
+    while turns < len(contended):  # what keeps one service busy may itself wait for the next
         moves = [moves_of(rows, contention, accounts, config) for contention in contended]
         if all(moved.entry.size == 0 for moved in moves):
             break
         rows = summed([rows, *moves])
+        contended = _contended(rows, comparison, known)
+        turns += 1
     return _to_callers(rows, comparison)
 
 
-def _contended(rows: LedgerRows, comparison: Comparison) -> list[Contention]:
-    """Return, for each service with excess that is contended, what keeps it busy."""
+def _contended(
+    rows: LedgerRows, comparison: Comparison, known: dict[str, Contention | None]
+) -> list[Contention]:
+    """Return, for each service with excess that is contended, what keeps it busy.
+
+    `known` holds this of the services that had excess before; those that have some now are added.
+    """
     reference = comparison.reference
     config = comparison.config
     services = comparison.services
     with_excess = rows.attributed_to[rows.is_significant(config)]
     prolonged = _prolonged(comparison)
     suspected = {*services[with_excess]} & {*services[prolonged]}
-    found = []
-    for name in sorted(suspected):
+    for name in suspected - {*known}:
         before = reference.requests_of(name)
         after = service_requests(name, comparison)
-        contention = find_contention(before, after, config)
-        if contention is not None:
-            found.append(contention)
-    return found
+        known[name] = find_contention(before, after, config)
+    found = [known[name] for name in sorted(known)]
+    return [contention for contention in found if contention is not None]
 
 
 def _prolonged(comparison: Comparison) -> NDArray:
     """Return the endpoints whose requests take so much longer, or are not answered, that others may
-    wait for them.
+    wait for them. Each request counts to its own end, whether its caller waits so long or not.
     """
-    now = comparison.costs.endpoints
-    ms = now["ms"].to_numpy()
-    usual = comparison.reference.costs.endpoints["ms"]
-    usual_ms = usual.reindex(now.index).to_numpy()
+    usual_ns = _mean_ns(comparison.reference)
+    now_ns = _mean_ns(comparison).reindex(comparison.costs.endpoints.index)
     half_way = (1 + comparison.config.contention_ratio) / 2
-    as_usual = ms <= half_way * usual_ms  # never, without answers
-    unanswered = now["unanswered"].to_numpy() > 0
-    return now.index.to_numpy()[~as_usual | unanswered]
+    as_usual = now_ns <= half_way * usual_ns.reindex(now_ns.index)  # never, without answers
+    unanswered = comparison.costs.endpoints["unanswered"] > 0
+    return now_ns.index.to_numpy()[~as_usual | unanswered]
+
+
+def _mean_ns(traces: AttributedTraces) -> pd.Series:
+    """Return how long the answered requests of each endpoint take on average, by its code."""
+    spans = traces.spans
+    answered = spans.server & (spans.end <= traces.until_ns)
+    ns = pd.Series((spans.end - spans.start)[answered])
+    return ns.groupby(spans.node[answered]).mean()
 
 
 def _to_callers(rows: LedgerRows, comparison: Comparison) -> LedgerRows:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from aiops_lab.explain.attribution import AttributedTraces, waits_for
 from aiops_lab.explain.config import RcaConfig
+from aiops_lab.explain.pauses import with_pauses
 from aiops_lab.numerics import compiled
 from aiops_lab.traces.encode import NEVER, EncodedSpans, subtrees_of
 from aiops_lab.traces.trees import TraceTrees, build_trees, calls_in
@@ -39,9 +40,8 @@ class Contention(NamedTuple):
 
     ``share``: the part of each account in it; sums to 1. ``waiting``: the own accounts of the
     endpoints whose requests are slow because they wait, and for nothing else. ``full``: those of
-    endpoints that turn requests away because they have no room. ``given_up``: where needless
-    requests keep the workers busy, the waiting ones that answer well, if late: their failures are
-    those of callers that gave up.
+    endpoints that turn requests away because they have no room. ``given_up``: the waiting ones that
+    answer well, if late: their failures are those of callers that gave up.
     """
 
     share: pd.Series
@@ -97,8 +97,7 @@ def find_contention(
         return None
     waiting = usual_own.index[waits].to_numpy()
     failed = now[now["failed"]]
-    needed = needless.sum() <= held.sum()
-    by_itself = waiting if needed else failed["account"]
+    by_itself = failed["account"]
     return Contention(
         share=more[more > 0] / more.sum(),
         waiting=waiting,
@@ -114,9 +113,10 @@ def _held_ns(requests: pd.DataFrame) -> pd.Series:
 
 def _least_growth(usual_hold: float, wait: NDArray, config: RcaConfig) -> float:
     """Return from which growth (ns) of the time that a request keeps a worker a service is
-    contended: close to the limit of what it carries, a little more makes a long queue.
+    contended: close to the limit of what it carries, a little more makes a long queue. Long is a
+    wait of half the time (by `contention_ratio` 1.5) that a request usually keeps a worker.
     """
-    long_wait = config.contention_ratio * usual_hold
+    long_wait = (config.contention_ratio - 1) * usual_hold
     if wait.mean() > long_wait:
         return config.degraded_ratio * usual_hold
     return (config.contention_ratio - 1) * usual_hold
@@ -180,16 +180,20 @@ def _needless(requests: pd.DataFrame, usual_ns: pd.Series, why: str) -> pd.Serie
 
 
 def _only_waits(now: pd.DataFrame, usual_own: pd.Series, config: RcaConfig) -> pd.Series:
-    """Return of which endpoints the requests work, beside their wait, about as long as usual."""
+    """Return of which endpoints the requests work, beside their wait, about as long as usual, and
+    whose wait is more than half of what they take longer.
+    """
     answered = now[~now["failed"]]
     by_account = answered.groupby("account")
     means = by_account[["wait", "work"]].mean()
     means = means.reindex(usual_own.index, fill_value=0.0)
     wait = means["wait"]
+    work = means["work"]
     longer = config.wait_only_ratio * usual_own
     forgiven = longer + config.wait_only_margin * wait
-    works_as_usual = means["work"] <= forgiven
-    return (wait > 0) & works_as_usual
+    works_as_usual = work <= forgiven
+    mostly_waits = work - usual_own < wait
+    return (wait > 0) & mostly_waits & works_as_usual
 
 
 def _full(now: pd.DataFrame, config: RcaConfig) -> NDArray:
@@ -241,7 +245,7 @@ def service_requests(service: str, traces: AttributedTraces) -> ServiceRequests 
     account = costs.span_account[row]
     served = served[row]
     trees = build_trees(spans, traces.until_ns, traces.timing, served)
-    span, ns = waits_for(trees, costs.extra[row])
+    span, ns = waits_for(with_pauses(trees, costs.repeats[row]), costs.extra[row])
     at_home = trees.root[span] == span
     own = np.zeros(served.size)
     own[span[at_home]] = ns[at_home]

@@ -157,6 +157,12 @@ def build_trees(
     )
 
 
+def with_ends(trees: TraceTrees, end: NDArray) -> TraceTrees:
+    """Return the trees with other ends of their spans."""
+    first, child = _children(trees.parent, end)
+    return trees._replace(end=end, first=first, child=child)
+
+
 def _end_at_first_byte(spans: EncodedSpans, parent: NDArray, end: NDArray) -> None:
     """End, in place, each trace where its root's answer began; part from it what begins later."""
     began = np.maximum(spans.first_byte, spans.start)

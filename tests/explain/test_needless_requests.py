@@ -4,6 +4,7 @@ cause, but who makes the requests.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -15,9 +16,11 @@ import shop
 from aiops_lab.explain import queueing
 from aiops_lab.explain.attribution import ROUNDING_NS, _calls
 from aiops_lab.explain.ledger import Comparison, compare
+from aiops_lab.explain.pauses import with_pauses
 from aiops_lab.explain.queueing import EXTRA, NEEDED, REPEATED
 from aiops_lab.explain.ranking import rank_suspects
 from aiops_lab.record.faults import Fault
+from aiops_lab.traces.trees import critical_path
 from shop.topology import Call, Endpoint, Topology
 from shop.virtual_time.scenario import Place, Scenario, VirtualFault
 from shop.virtual_time.twins import windows_of
@@ -61,6 +64,24 @@ def asked_again() -> Comparison:
     return explained(store(fault, rows, rate=22.0, seconds=115.0, **how))
 
 
+def given_up_at_the_gate() -> Comparison:
+    """Return such a time behind a gate with few workers: customers give up while they wait for
+    these, so that none of their time is spent in the store.
+    """
+    rows, stock = Call(*ROWS, timeout_s=0.25, retries=4), Call(*STOCK)
+    endpoints = (
+        Endpoint("web", "/web", calls=(Call("gate", "/gate", timeout_s=0.6),)),
+        Endpoint("desk", "/desk", calls=(Call("gate", "/ask", timeout_s=0.6),)),
+        Endpoint("gate", "/gate", calls=(rows,)),
+        Endpoint("gate", "/ask", calls=(stock,)),
+        *(Endpoint(*place, median_ms=20) for place in (ROWS, STOCK)),
+    )
+    fault = Fault("delay", *ROWS, start_s=60.0, end_s=70.0, duration_ms=500.0)
+    still = store(fault, rows, rate=20.0, window=(80.0, 110.0), seconds=115.0)
+    workers = {"store": 1, "gate": 16}
+    return explained(replace(still, topology=Topology(endpoints, "web"), workers=workers))
+
+
 def explained(scenario: Scenario) -> Comparison:
     normal, abnormal = windows_of(scenario, shop.virtual(scenario, 1))
     return compare(lab.learn(normal), abnormal)
@@ -91,12 +112,18 @@ def test_failures_of_who_waits_are_those_of_who_is_asked_again() -> None:
     assert excess["/desk", "/rows itself"] > 0.9
 
 
-def test_failures_of_who_waits_for_calls_that_are_needed_stay() -> None:
+def test_who_waits_for_calls_that_are_needed_was_given_up_if_it_answers_well() -> None:
     now = service("store", asked_again())
+    failing = now.each.loc[now.each["failed"], "account"].unique()
     after = now._replace(away=pd.Series([1e15], index=[0]))
     found = queueing.find_contention(usual(asked_again()), after, lab.RcaConfig())
     assert found is not None
-    assert found.given_up.tolist() == []
+    assert found.given_up.size
+    assert found.given_up.tolist() == [each for each in found.waiting if each not in failing]
+
+
+def test_a_gate_whose_workers_all_wait_hides_no_busy_store_behind_it() -> None:
+    assert [suspect.key for suspect in rank_suspects(given_up_at_the_gate())] == [ROWS]
 
 
 def test_calls_that_are_repeated_because_others_wait_are_no_cause() -> None:
@@ -167,3 +194,45 @@ def test_repeated_calls_count_by_how_often_each_caller_repeats_them() -> None:
     assert again.to_dict() == {7: 150.0, 8: 150.0}
     nobody = times.iloc[:0]
     assert queueing._by_attempts(nobody, now).empty
+
+
+@pytest.mark.parametrize(
+    ("wait_ms", "work_ms", "waits"),
+    [(14.0, 35.0, False), (16.0, 35.0, True), (0.0, 19.0, False), (1.0, 19.0, True)],
+)
+def test_who_works_longer_than_it_waits_does_not_only_wait(
+    wait_ms: float, work_ms: float, waits: bool
+) -> None:
+    now = pd.DataFrame({"account": 3, "wait": wait_ms, "work": work_ms, "failed": False}, index=[0])
+    found = queueing._only_waits(now, pd.Series({3: 20.0}), lab.RcaConfig())
+    assert found.to_dict() == {3: waits}
+
+
+@pytest.mark.parametrize(("wait", "least"), [(49.0, 50.0), (51.0, 10.0)])
+def test_from_which_growth_a_service_is_contended_depends_on_the_wait(
+    wait: float, least: float
+) -> None:
+    got = queueing._least_growth(100.0, np.array([wait]), lab.RcaConfig())
+    assert got == pytest.approx(least)
+
+
+def test_a_failed_call_keeps_its_caller_until_it_is_repeated() -> None:
+    def span(k: int, parent: str | None, start: int, end: int, status: int = 200) -> lab.Span:
+        where = ("/rows", "client", "store") if parent else ("/web", "server", None)
+        times = BEGIN + start * MS, (end - start) * MS
+        return lab.Span("1" * 32, f"{k:016x}", parent, "web", *where, *times, status, None)
+
+    web = f"{1:016x}"
+    calls = [span(2, web, 10, 30, 503), span(3, web, 80, 90), span(4, web, 95, 100)]
+    trees = lab.learn(lab.to_frame([span(1, None, 0, 110), *calls])).trees
+    repeats = np.zeros(4, dtype=bool)
+    calls_made = _calls(trees)
+    repeats[calls_made.span] = calls_made.repeats
+    span_at, ns = critical_path(with_pauses(trees, repeats))
+    assert dict(zip(trees.start[span_at] // MS - BEGIN // MS, ns / MS, strict=True)) == {
+        0: 25,
+        10: 70,
+        80: 10,
+        95: 5,
+    }
+    assert with_pauses(trees, np.zeros(4, dtype=bool)) is trees
