@@ -21,7 +21,7 @@ def measure(large: bool) -> Iterator[Measured]:
     title = f"results of two workers, one killed, that differ from one process, {what}"
     yield Measured(8, title, len(shown.differing), 0, "parts")
     again = sum(count - 1 for count in shown.tasks.values())
-    title = f"tasks that were done twice, of {len(shown.tasks)}, {what}"
-    yield Measured(8, title, again, 0, "tasks")
+    title = f"tasks that were done twice, {what}"
+    yield Measured(8, title, again, 0, "tasks", note=f"of {len(shown.tasks)}")
     title = f"CPU time of replaying {what} in one process, a span"
     yield Measured(8, title, 1e6 * shown.cpu_s / number, None, "CPU us")
