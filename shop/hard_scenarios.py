@@ -11,17 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from aiops_lab.record.faults import Fault
+from shop.catalogue import END, START
 from shop.shops import CHECKOUT, INVENTORY, MARKET, MARKET_MIX, PAYMENT, with_calls
 from shop.topology import Topology
 from shop.virtual_time.scenario import EVERYWHERE, NotedChange, Place, Scenario, VirtualFault
 
-START, END = 120.0, 180.0
-
-"""Start and end of most faults, in virtual seconds: two minutes of normal traffic come first."""
-
 LATE, LATE_END = 780.0, 840.0
 
-"""The same where changes were noted: thirteen minutes come first, as how much a change says depends
+"""Start and end of the faults where changes were noted: thirteen minutes come first, as how much a change says depends
 on how seldom there is one.
 """
 
@@ -56,6 +53,10 @@ def _market(
     **fields: Any,
 ) -> Scenario:
     return Scenario(name, causes, faults, defeats, why, topology=topology, mix=MARKET_MIX, **fields)
+
+
+def _names(scenarios: tuple[Scenario, ...]) -> tuple[str, ...]:
+    return tuple(scenario.name for scenario in scenarios)
 
 
 def _again(times: int, at_once: bool) -> VirtualFault:
@@ -338,13 +339,10 @@ _CHANGES = (
     ),
 )
 
-HARD_SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in (*_HARD, *_CHANGES)}
+HARD_SCENARIOS: dict[str, Scenario] = {each.name: each for each in (*_HARD, *_CHANGES)}
 
 """The harder scenarios by name."""
 
-HARD_GROUPS: dict[str, tuple[str, ...]] = {
-    "hard": tuple(scenario.name for scenario in _HARD),
-    "changes": tuple(scenario.name for scenario in _CHANGES),
-}
+HARD_GROUPS: dict[str, tuple[str, ...]] = {"hard": _names(_HARD), "changes": _names(_CHANGES)}
 
 """Their names by group."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-BLOCK = 20_000
+BLOCK_ROWS = 20_000
 """Rows whose values are objects of Python at once. Raising it takes more memory, and hardly saves
 time.
 """
@@ -47,8 +47,8 @@ class FoundSpans:
         self._blocks: list[_Block] = []
 
     def take(self, rows: list[Row]) -> None:
-        """Take some rows, `BLOCK` but for the last ones. Raises `UnusualError`."""
-        if self._as_objects or (len(rows) < BLOCK and not self._blocks):
+        """Take some rows, `BLOCK_ROWS` but for the last ones. Raises `UnusualError`."""
+        if self._as_objects or (len(rows) < BLOCK_ROWS and not self._blocks):
             self._rows += rows
         else:
             self._blocks.append(_block(rows))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from aiops_lab.checks import FieldError
 from aiops_lab.record import counting, database
 from aiops_lab.record.forking import WAIT_S, FairLock, abandoned, survive_forks
-from aiops_lab.record.frames import BLOCK, FoundSpans, UnusualError
+from aiops_lab.record.frames import BLOCK_ROWS, FoundSpans, UnusualError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +131,7 @@ class SpanReader:
     def _frame(self, found: FoundSpans, limits: dict[str, Any]) -> pd.DataFrame:
         """Return the spans within some limits. Raises `UnusualError`, unless `as_objects`."""
         names = self._ask(
-            lambda db: database.select_spans(db, self.path, limits, found.take, BLOCK)
+            lambda db: database.select_spans(db, self.path, limits, found.take, BLOCK_ROWS)
         )
         return found.frame(names)
 

@@ -22,7 +22,7 @@ BODY_S = 2.0
 """Seconds in which a body must be here. Raising it lets slow clients hold a thread for longer."""
 
 AT_ONCE = 2  # bodies that are read at once, in a process
-WAIT_S = 0.5  # for one of these places
+PLACE_WAIT_S = 0.5  # for one of these places
 
 _places = threading.BoundedSemaphore(AT_ONCE)
 
@@ -71,7 +71,7 @@ def _place() -> Iterator[None]:
     if request.blueprint is None:
         yield
         return
-    if not _places.acquire(timeout=WAIT_S):
+    if not _places.acquire(timeout=PLACE_WAIT_S):
         _stop_reading(_socket())
         raise BusyError("body", f"must be one of {AT_ONCE} that are read at once: try again", None)
     try:

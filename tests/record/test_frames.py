@@ -47,7 +47,7 @@ def test_blocks_of_rows_make_the_frame_that_all_rows_at_once_make(many, odd, mon
         store.flush()
         whole = store.spans()
         for module in (frames, reader):
-            monkeypatch.setattr(module, "BLOCK", 7)
+            monkeypatch.setattr(module, "BLOCK_ROWS", 7)
         again = store.spans()
     assert len(whole) > 50
     assert_frame_equal(again, whole)
