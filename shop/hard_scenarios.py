@@ -18,8 +18,8 @@ from shop.virtual_time.scenario import EVERYWHERE, NotedChange, Place, Scenario,
 
 LATE, LATE_END = 780.0, 840.0
 
-"""Start and end of the faults where changes were noted: thirteen minutes come first, as how much a change says depends
-on how seldom there is one.
+"""Start and end of the faults where changes were noted, in virtual seconds: thirteen minutes come
+first, as how much a change says depends on how seldom there is one.
 """
 
 HOME: Place = ("front", "/home")
