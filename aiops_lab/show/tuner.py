@@ -122,7 +122,7 @@ def grid(
     z grows downwards, ratio to the right.
     """
     bench = _Bench(Recording(check(frame), {}), faults, endpoint, detectors, slack_s)
-    fig = figure((3.4 * len(ratio), 2.1 * len(z) + 0.3), dpi=72)
+    fig = figure((3.6 * len(ratio), 2.3 * len(z) + 0.3), dpi=76)
     axes = fig.subplots(len(z), len(ratio), sharex=True, sharey=True, squeeze=False)
     for ax, (z_here, ratio_here) in zip(axes.flat, product(z, ratio), strict=True):
         sensitivity = Sensitivity(z=z_here, ratio=ratio_here, **others)  # type: ignore[arg-type]
@@ -130,9 +130,10 @@ def grid(
         bench.draw(report, ax, legend=False)
         figures = bench.figures(report)
         shown = "; ".join(f"{name} {figures[name]}" for name in _IN_GRID if name in figures)
-        title = f"z {z_here:g}, ratio {ratio_here:g}\n{shown}"
-        ax.set_title(title, fontsize=9, loc="left")
-        ax.tick_params(axis="x", labelsize=7)
+        title = f"z {z_here:g}, ratio {ratio_here:g}"
+        ax.set_title(title, fontsize=12, weight="bold", loc="left", pad=18)
+        ax.text(0, 1.04, shown, fontsize=10, transform=ax.transAxes)
+        ax.tick_params(axis="x", labelsize=9)
         ax.label_outer()
     return fig
 

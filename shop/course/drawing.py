@@ -10,7 +10,7 @@ import pandas as pd
 
 from aiops_lab.checks import missing_extra
 from aiops_lab.results import Anomaly
-from aiops_lab.show.plots.style import BLUE, GREY, VERMILLION
+from aiops_lab.show.plots.style import BLUE, VERMILLION
 from aiops_lab.show.plots.trace import waterfall
 from aiops_lab.spans import Span, to_frame
 from aiops_lab.traces.trees import self_time
@@ -278,23 +278,6 @@ def label_sizes(ax: Axes, faults: pd.DataFrame) -> None:
             ha="center",
             va="top",
         )
-
-
-def effect_and_significance(calm: pd.DataFrame, broken: pd.DataFrame) -> None:
-    """Draw windows by their ratio and z: those in which nothing was broken, and the others."""
-    ax = new_axes(7, 4)
-    drawn = (
-        ("nothing broken", calm, BLUE, "o"),
-        ("true fault", broken, VERMILLION, "X"),
-    )
-    for label, windows, colour, marker in drawn:
-        ax.semilogx(windows["ratio"], windows["z"], marker, color=colour, label=label)
-    ax.axvline(3, color=GREY, ls="--")
-    ax.axhline(3, color=GREY, ls="--")
-    ax.set_xlabel("effect size: ratio to the baseline (log scale)")
-    ax.set_ylabel("significance: z (standard errors)")
-    plain_ticks(ax, (0.5, 1, 2, 3, 8))
-    ax.legend()
 
 
 def plain_ticks(ax: Axes, numbers: Iterable[float]) -> None:
