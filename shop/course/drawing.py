@@ -95,8 +95,10 @@ def step_medians(frame: pd.DataFrame) -> pd.DataFrame:
     return times.groupby("step").median()
 
 
-def waterfalls(traces: Mapping[str, tuple[pd.DataFrame, str]], until_ms: float = 0.0) -> list[Axes]:
-    """Return the axes of traces that are drawn below each other on one axis of time.
+def waterfalls(
+    traces: Mapping[str, tuple[pd.DataFrame, str]], until_ms: float = 0.0, one_axis: bool = True
+) -> list[Axes]:
+    """Return the axes of traces that are drawn below each other.
 
     Parameters
     ----------
@@ -104,13 +106,15 @@ def waterfalls(traces: Mapping[str, tuple[pd.DataFrame, str]], until_ms: float =
         The traces, from top to bottom; each gets room for its spans.
     until_ms : float
         Where the axis ends; default 0: where the longest trace does.
+    one_axis : bool
+        Whether all share one axis of time; otherwise each trace has its own.
     """
     heights = [_rows_of(*trace) for trace in traces.values()]
     _, axes = plt.subplots(
         len(traces),
         figsize=(9, 1.2 + 0.32 * sum(heights)),
         height_ratios=heights,
-        sharex=True,
+        sharex=one_axis,
         layout="constrained",
     )
     for ax, (title, trace) in zip(axes, traces.items(), strict=True):
@@ -143,6 +147,11 @@ def stretch(ax: Axes, row: float, span_ms: tuple[float, float], text: str) -> No
     middle_ms = (start_ms + end_ms) / 2
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     ax.text(middle_ms, row, text, ha="center", va="center", fontsize=9, bbox=box)
+
+
+def point_out(ax: Axes, row: float, times_ms: Sequence[float]) -> None:
+    """Draw a triangle above a row of a waterfall at each of these times, in ms since it began."""
+    ax.plot(times_ms, [row - 0.45] * len(times_ms), "v", color=VERMILLION, ms=6, clip_on=False)
 
 
 def _rows_of(frame: pd.DataFrame, trace_id: str) -> int:

@@ -79,6 +79,20 @@ def payment_requests(n: int, added_ms: float, seed: int) -> pd.DataFrame:
     return to_frame(_span(row, trace) for trace, row in enumerate(rows, 1))
 
 
+def payment_and_inventory(n: int, added_ms: float, seed: int) -> pd.DataFrame:
+    """Return n requests each of /payment and of /inventory, of about 50 ms (sd of the logarithm
+    0.25), those of /payment with `added_ms` on top.
+    """
+    rng = np.random.default_rng(seed)
+    spans: list[Span] = []
+    for service, more_ms in (("payment", added_ms), ("inventory", 0.0)):
+        took_ms = 50 * rng.lognormal(0, 0.25, n) + more_ms
+        for ms in took_ms.tolist():
+            row = (1, None, "server", service, f"/{service}", None, 0.0, ms)
+            spans.append(_span(row, trace=len(spans) + 1))
+    return to_frame(spans)
+
+
 def impatient(timeout_s: float) -> Topology:
     """Return the seed's shop, whose callers give up after `timeout_s`."""
     endpoints = []

@@ -53,6 +53,14 @@ def test_payments_are_later_by_what_was_added() -> None:
     assert gap_ms.between(19.99, 20.01).all()
 
 
+def test_only_payments_are_later_where_there_are_two_endpoints() -> None:
+    usual, slower = (outages.payment_and_inventory(50, ms, seed=1) for ms in (0, 20))
+    gap_ms = slower["duration_ms"] - usual["duration_ms"]
+    means = gap_ms.groupby(usual["endpoint"]).mean().round(3)
+    assert means.to_dict() == {"/inventory": 0, "/payment": 20}
+    assert usual["trace_id"].nunique() == 100
+
+
 def test_every_caller_of_the_impatient_shop_gives_up_in_time() -> None:
     calls = [call for endpoint in outages.impatient(1.5).endpoints for call in endpoint.calls]
     assert {call.timeout_s for call in calls} == {1.5}  # type: ignore[union-attr]
