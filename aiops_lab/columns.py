@@ -92,13 +92,15 @@ def share_memory_between_threads() -> None:
     Arrow's own allocator keeps some megabytes for each thread that has ever made a column: two
     gigabytes for a server with 500; it takes memory from the system from then on. glibc keeps as
     much as the largest answer took in each of its arenas, eight a processor; it makes no more than
-    two from then on. What the environment says of either is left as it is.
+    two from then on. What the environment says of either, MALLOC_ARENA_MAX or GLIBC_TUNABLES, is
+    left as it is.
     """
     if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ and find_spec("pyarrow") is not None:
         import pyarrow as pa
 
         pa.set_memory_pool(pa.system_memory_pool())
-    if "MALLOC_ARENA_MAX" not in os.environ and sys.platform == "linux":
+    tuned = "glibc.malloc.arena_max=" in os.environ.get("GLIBC_TUNABLES", "")
+    if not tuned and "MALLOC_ARENA_MAX" not in os.environ and sys.platform == "linux":
         with suppress(AttributeError, OSError):  # another library of C
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _MOST_ARENAS)
 

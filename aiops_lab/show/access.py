@@ -14,6 +14,7 @@ from flask import Blueprint, Flask, request
 from aiops_lab.checks import FieldError
 from aiops_lab.record.redaction import redact_secrets
 from aiops_lab.show.attempts import MOST_REQUESTS, MOST_WRONG, RECEIVER, Attempts
+from aiops_lab.show.body import dropping_refused, note_stranger
 from aiops_lab.show.origin import (
     LOCAL_HOSTS,
     OWN_NAMES,
@@ -171,7 +172,8 @@ def is_loopback(host: str) -> bool:
 
 
 def guard(owner: Flask | Blueprint, access: Access) -> None:
-    """Refuse what may not be asked of an app or a blueprint, or is asked too often.
+    """Refuse what may not be asked of an app or a blueprint, or is asked too often, before its body
+    is read: call this before `aiops_lab.show.api.json_errors`, which reads it.
 
     The answers are those of its handler of `FieldError`, such as `aiops_lab.show.api.json_errors`.
     """
@@ -190,10 +192,12 @@ def guard(owner: Flask | Blueprint, access: Access) -> None:
             check_origin(hosts, public_url)
         elif hosts is not None:
             check_host(hosts)
-        if token is not None and not is_known and (is_change or private):
-            _refuse_attempt(token, wrong)
+        if token is not None and not is_known:
+            if is_change or private:
+                _refuse_attempt(token, wrong)
+            note_stranger()
 
-    owner.before_request(refuse)
+    owner.before_request(dropping_refused()(refuse))
 
 
 def _refuse_attempt(token: str, wrong: Attempts) -> None:

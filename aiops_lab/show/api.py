@@ -83,7 +83,7 @@ def json_errors(app: Flask | Blueprint) -> None:
     app.register_error_handler(RefusedError, _refused)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(BackendError, _backend_problem)
-    app.before_request(_refuse_oversize)
+    app.before_request(_take if isinstance(app, Blueprint) else _take_unless_blueprint_does)
 
 
 def _http_problem(error: HTTPException) -> ResponseReturnValue | HTTPException:
@@ -103,7 +103,14 @@ def _refused(error: RefusedError) -> ResponseReturnValue:
     return *problem(error.status, error), {**error.headers}
 
 
-def _refuse_oversize() -> Answer | None:
+def _take_unless_blueprint_does() -> Answer | None:
+    """Take what is sent to an app; blueprints first ask who sends it."""
+    steps = current_app.before_request_funcs
+    is_later = any(_take in steps.get(name, ()) for name in request.blueprints)
+    return None if is_later else _take()
+
+
+def _take() -> Answer | None:
     if request.blueprint != RECEIVER:
         take_body()
     query = len(request.query_string)
@@ -163,8 +170,8 @@ def simulate(
     """
     places = sorted(endpoints)
     blueprint = Blueprint("simulate", __name__, url_prefix="/simulate")
-    json_errors(blueprint)
     guard(blueprint, access)
+    json_errors(blueprint)
     simulation = Simulation(injector, places)
     blueprint.record(lambda setup: setup.app.extensions.update({EXTENSION: simulation}))
 
@@ -267,8 +274,8 @@ def aiops(
         everybody may look, and programs and pages of this server may change something.
     """
     blueprint = Blueprint("aiops", __name__, url_prefix="/aiops")
-    json_errors(blueprint)
     guard(blueprint, Access(hosts, token, private, public_url))
+    json_errors(blueprint)
     clock = now or partial(pd.Timestamp.now, "UTC")
     shown = partial(_whole_incident, monitor, clock)
     blueprint.register_error_handler(OSError, _store_problem)

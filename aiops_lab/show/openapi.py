@@ -129,7 +129,7 @@ EVERY = {
     413: "The body is too large.",
     414: "The query is too long.",
     415: "The body is of a type that a form may send.",
-    503: "The store cannot be used at present.",
+    503: "The store cannot be used at present, or the server is busy with other requests.",
 }
 """Statuses that every operation may answer with."""
 

@@ -25,7 +25,7 @@ from aiops_lab.formats.conventions import ReportedSpan
 from aiops_lab.formats.fields import listed, mapping
 from aiops_lab.show.access import checked_token, checked_url, has_token
 from aiops_lab.show.attempts import RECEIVER
-from aiops_lab.show.body import DRAIN_MAX
+from aiops_lab.show.body import DRAIN_MAX, drop_body
 from aiops_lab.show.origin import LOCAL_HOSTS, OWN_NAMES, SenderError, check_host, check_page
 from aiops_lab.spans import Span
 
@@ -52,6 +52,8 @@ STREAM = "aiops_lab.otlp.stream"  # in the environ: the body, of which some may 
 READ_AT_ONCE = 65_536  # bytes of a refused body that are read at once
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
+
+SENDERS = (401, 403)  # statuses of who may not send; nothing was read of the body
 
 # The status of an answer as a code of gRPC, which the messages of errors hold.
 _CODES = {400: 3, 401: 16, 403: 7, 413: 8, 415: 3, 503: 14}
@@ -331,8 +333,11 @@ def _answer(taken: _Taken) -> Response:
 
 
 def _refused(refusal: _RefusalError) -> Response:
-    with suppress(HTTPException):  # the client may be gone
-        _drain()
+    if refusal.status in SENDERS:
+        drop_body()
+    else:
+        with suppress(HTTPException):  # the client may be gone
+            _drain()
     answer = _status(refusal.status, str(refusal))
     answer.headers.update(refusal.headers)
     return answer

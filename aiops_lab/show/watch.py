@@ -149,8 +149,8 @@ def _banner(store: SpanStore, url: str, interval_s: float, window_s: float) -> s
 def watch_app(monitor: Monitor, stopping: threading.Event, access: Access, otlp: bool) -> Flask:
     """Return the app that shows a monitor, and with `otlp` takes traces into its store."""
     app = Flask("aiops_lab.watch", static_folder=None)
-    json_errors(app)
     guard(app, access)
+    json_errors(app)
     app.register_blueprint(front_page())
     if otlp:
         hosts, token, _, public_url = access

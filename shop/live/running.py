@@ -328,8 +328,8 @@ def _operating(shop: Shop, front: Front, stopping: threading.Event) -> Iterator[
     yield simulate(shop.injector, [each.place for each in shop.topology.endpoints], access)
     yield front_page()
     prometheus = metrics_page_or_hint(shop.monitor)
-    json_errors(prometheus)
     guard(prometheus, access)
+    json_errors(prometheus)
     yield prometheus
     yield aiops(shop.monitor, listeners=LISTENERS, stopping=stopping, **access._asdict())
     if front.receiver is not None:
