@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -52,6 +53,42 @@ def raised(what: str, error: Exception) -> ValueError:
     place = f"{Path(last.filename).name}, line {last.lineno}"
     message = f"{type(error).__name__}: {error} ({place})"
     return ValueError(f"{what} must not raise, got {message}")
+
+
+def names_by_spec(specs: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """Return the name of each spec: that of its function, or where that is taken the whole spec.
+
+    Examples
+    --------
+    >>> names_by_spec(["a.py:mine", "b.py:mine", "b.py:random"], {"random"})
+    {'a.py:mine': 'mine', 'b.py:mine': 'b.py:mine', 'b.py:random': 'b.py:random'}
+    """
+    names: dict[str, str] = {}
+    for spec in dict.fromkeys(specs):
+        last = spec.rpartition(":")[2]
+        names[spec] = spec if last in taken or last in names.values() else last
+    return names
+
+
+def list_from(
+    what: str, function: Callable[..., Any], given: Sequence[Any], kinds: tuple[type, ...]
+) -> list[Any]:
+    """Return the list that a user's function makes of what it is `given`.
+
+    Raises
+    ------
+    ValueError
+        It raises, or returns no list, or one that holds something of none of the `kinds`. The
+        message begins with `what`.
+    """
+    try:
+        found = function(*given)
+    except Exception as error:
+        raise raised(what, error) from error
+    if not isinstance(found, list) or not all(isinstance(each, kinds) for each in found):
+        named = " or ".join(kind.__name__ for kind in kinds)
+        raise FieldError(what, f"must return a list of {named}", found)
+    return found
 
 
 def _module(argument: str, where: str, spec: str) -> ModuleType:

@@ -15,6 +15,7 @@ from benchmarks._tables import Grid, Table, share
 BARO = "BARO"  # a table without it is no comparison of root causes by numbers
 ALIKE = {"mean z over metrics": "z", "total z": "z"}  # the z-score of each set
 TOLD = "always the same"  # it knows the answers, so nobody can pick it
+RESERVED = {"cases", "system", "kind", *ALIKE.values()}  # columns that are no method
 
 
 def judgements(tables: Sequence[Table]) -> pd.DataFrame:

@@ -22,11 +22,12 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from aiops_lab import datasets
-from aiops_lab.datasets.cases import Case, MetricsCase, SeriesCase, SpansCase, TracesCase
+from aiops_lab.datasets.cases import Case, Dataset, MetricsCase, SeriesCase, SpansCase, TracesCase
 from benchmarks import (
     _ablation_evidence,
     _ablation_metrics,
@@ -44,7 +45,7 @@ from benchmarks import (
 )
 from benchmarks._data import FOLDERS, data_folder, data_parser
 from benchmarks._expected import expected
-from benchmarks._own import Own, read_own
+from benchmarks._own import Own, check_asked, read_own
 from benchmarks._tables import Grid, Shown, Table, latex, markdown, picture
 
 SEEN_DAYS = ("OnlineBoutique_2022-08-22", "TrainTicket_2023-01-29")
@@ -189,6 +190,12 @@ SETS: dict[str, Callable[..., Both]] = {
     "ucr": partial(labelled, "ucr"),
 }
 
+# of each set, what its cases are
+KINDS: dict[str, type[Case]] = dict.fromkeys(SETS, SeriesCase) | {
+    "nezha": TracesCase,
+    **dict.fromkeys(("petshop", "cloudopsbench", "rcd"), MetricsCase),
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print and save all tables; return 2 where there is no data."""
@@ -271,13 +278,16 @@ def _run(asked: argparse.Namespace) -> int:
     compared: list[Table] = []
     ablated: list[Table] = []
     absent: list[str] = []
-    for folder in asked.folder:
-        compared += folder_tables(folder, own)
-    for name in asked.only or ([] if asked.folder else SETS):
+    mine = [datasets.read_folder(folder) for folder in asked.folder]
+    names = asked.only or ([] if asked.folder else list(SETS))
+    check_asked(own, {type(case) for case in chain(*mine)} | {KINDS[name] for name in names})
+    for dataset in mine:
+        compared += folder_tables(dataset, own)
+    for name in names:
         place = root / FOLDERS.get(name, name) if root else None
-        mine, ablate = _of(name, place, progress, own)
-        compared += mine
-        absent += [] if mine else [name]
+        tables, ablate = _of(name, place, progress, own)
+        compared += tables
+        absent += [] if tables else [name]
         ablated += [] if asked.quick else ablate()
     if not compared:
         print(
@@ -290,9 +300,8 @@ def _run(asked: argparse.Namespace) -> int:
     return 0
 
 
-def folder_tables(folder: Path, own: Own = NOBODY) -> list[Table]:
+def folder_tables(dataset: Dataset, own: Own = NOBODY) -> list[Table]:
     """Return the comparison on a data set of your own: a table of its spans, one of its metrics."""
-    dataset = datasets.read_folder(folder)
     spans = [case for case in dataset if isinstance(case, SpansCase)]
     told = [case for case in dataset if isinstance(case, MetricsCase)]
     tables = [_spans.table(f"{dataset.name}: spans", spans, own.rules)] if spans else []

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from aiops_lab.checks import FieldError
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.evaluate.scoring import Event, Score, rank_of, score
 from aiops_lab.explain.changes import RARE
@@ -23,7 +22,7 @@ from aiops_lab.explain.reference import Reference, learn
 from aiops_lab.explain.rules import RULES, RankingRule
 from aiops_lab.replaying import replay
 from aiops_lab.results import Suspect
-from aiops_lab.user_functions import raised
+from aiops_lab.user_functions import list_from
 from shop.recordings import true_faults
 from shop.virtual_time.scenario import BEGIN, Scenario
 from shop.virtual_time.twins import Twin, affected, affected_by_each, display_name, windows_of
@@ -91,7 +90,7 @@ def _result(
 ) -> RuleResult:
     own = deepcopy((reference, now))
     begin = time.process_time()
-    suspects = _answer(name, rule, *own)
+    suspects = list_from(f"rule {name}", rule, own, (Suspect,))
     cpu_s = time.process_time() - begin
     causes = set(scenario.causes)
     first = suspects[0] if suspects else None
@@ -108,16 +107,6 @@ def _result(
         confidence=first.confidence if first else nan,
         cpu_s=cpu_s,
     )
-
-
-def _answer(name: str, rule: RankingRule, reference: Reference, now: pd.DataFrame) -> list[Suspect]:
-    try:
-        suspects = rule(reference, now)
-    except Exception as error:
-        raise raised(f"rule {name}", error) from error
-    if not isinstance(suspects, list) or not all(isinstance(s, Suspect) for s in suspects):
-        raise FieldError(f"rule {name}", "must return a list of Suspect", suspects)
-    return suspects
 
 
 # ---- the whole pipeline

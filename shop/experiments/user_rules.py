@@ -10,7 +10,7 @@ import pandas as pd
 from aiops_lab.explain.reference import Reference
 from aiops_lab.explain.rules import RULES, RankingRule
 from aiops_lab.results import Suspect
-from aiops_lab.user_functions import load_function
+from aiops_lab.user_functions import load_function, names_by_spec
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,6 @@ def read_rules(specs: Iterable[str]) -> dict[str, RankingRule]:
 
     A rule whose function has the name of another rule is named by the whole of its spec.
     """
-    rules: dict[str, RankingRule] = dict(RULES)
-    for spec in specs:
-        name = spec.rpartition(":")[2]
-        rules[spec if name in rules else name] = UserRule(spec)
-    return rules
+    return dict(RULES) | {
+        name: UserRule(spec) for spec, name in names_by_spec(specs, RULES).items()
+    }

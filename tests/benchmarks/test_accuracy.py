@@ -134,6 +134,14 @@ jumps.threshold = 0.4
 def short(values):
     return values[1:]
 
+def gaps(values):
+    return np.where(values == values[7], np.nan, 0.0)
+
+def never(values):
+    return values
+
+never.threshold = None
+
 def breaks(normal, abnormal, calls, target):
     raise KeyError("no")
 """
@@ -171,6 +179,9 @@ def row(text: str, begin: str) -> list[str]:
     [
         (["--detector", "{}:none", "--only", "wsd"], "--detector must name a function of "),
         (["--detector", "{}:short", "--only", "wsd"], "--detector short must return "),
+        (["--detector", "{}:gaps", "--only", "wsd"], "gaps must return finite numbers, also at "),
+        (["--detector", "{}:never", "--only", "wsd"], "--detector never must have a finite number"),
+        (["--detector", "{}:jumps", "--only", "nezha"], "--detector jumps must have data to judge"),
         (["--metrics-rule", "{}:breaks", "--only", "petshop"], "rule breaks must not raise"),
     ],
 )

@@ -139,7 +139,18 @@ MINE = """
 from aiops_lab.results import Suspect
 
 def mine(reference, abnormal):
+    abnormal["service"] = "nobody"  # a copy: others see what they saw
     return [Suspect("shop", "/payment", 1.0, 0.5)]
+
+def random(reference, abnormal):
+    return []
+
+def number(reference, abnormal):
+    return [1]
+
+def blind(normal, abnormal, calls, target):
+    del calls[:]
+    return []
 """
 
 
@@ -159,11 +170,16 @@ def test_own_data_and_an_own_rule_are_compared_and_written_as_latex(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--folder", str(folder), "--rule", f"{folder}/mine.py:mine", "--format", "latex"]
+    words += ["--rule", f"{folder}/mine.py:random"]
     assert accuracy.main([*words, "--out", str(folder / "out")]) == 0
     assert r"\begin{tabular}" in capsys.readouterr().out
     text = (folder / "out" / "accuracy.md").read_text("utf-8")
     assert "| mine | your own | 100.0 (20.7–100.0) | 0.0 (0.0–79.3) |" in text
+    assert "mine.py:random | your own | 0.0 (" in text
+    assert "| first by end | classic rule | 100.0 (" in text
     assert "## two: spans, by system and kind" in text
+    names = text[text.index("by system and kind") :].splitlines()[2].split(" | ")
+    assert names.count("random") == names.count(f"{folder}/mine.py:random") == 1
     assert {path.suffix for path in (folder / "out").iterdir()} == {".md", ".png", ".tex"}
 
 
@@ -171,6 +187,8 @@ def test_own_data_and_an_own_rule_are_compared_and_written_as_latex(
     ("words", "message"),
     [
         (["--rule", "{}/mine.py:other"], "--rule must name a function of "),
+        (["--folder", "{}", "--rule", "{}/mine.py:number"], "--rule number must return a list of "),
+        (["--folder", "{}", "--metrics-rule", "{}/mine.py:blind"], "must have data to judge (metr"),
         (["--folder", "{}/none"], "must hold manifest.json or manifest.toml"),
     ],
 )
@@ -185,7 +203,15 @@ def test_what_cannot_be_had_is_said(
 def test_a_rule_of_the_user_is_a_method_on_spans(folder: Path) -> None:
     (method,) = read_own([f"{folder}/mine.py:mine"]).rules
     assert method[:2] == ("mine", "your own")
-    assert UserRule(f"{folder}/mine.py:mine")(None, None)[0].service == "shop"  # type: ignore[arg-type]
+    assert UserRule(f"{folder}/mine.py:mine")(None, SPANS[:1].copy())[0].service == "shop"  # type: ignore[arg-type]
+
+
+def test_a_rule_on_metrics_is_given_copies_of_the_calls_too(folder: Path) -> None:
+    (method,) = read_own(metrics_rules=[f"{folder}/mine.py:blind"]).on_metrics
+    frame = pd.DataFrame({"a_cpu": [1.0, 2.0]})
+    case = lab.datasets.MetricsCase("n", "g", "a", frame, frame, [("a", "b")], None)
+    assert method.ask(case) == ("", False)
+    assert case.calls == [("a", "b")]
 
 
 # ---- alerts of metrics
