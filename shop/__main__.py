@@ -115,8 +115,11 @@ def _record(options: argparse.Namespace, stop: Stop) -> int:
     recorded = _recorded_virtually if "scenario" in options else _recorded_live
     spans = recorded(options, stop)
     file = Path(options.file)
-    truth = file / "truth.json" if file.is_dir() else f"{file}.truth.json"
-    print(f"{len(spans)} spans in {file}, the truth in {truth}")
+    beside = f"{file}/" if file.is_dir() else f"{file}."
+    print(f"{len(spans)} spans in {file}, the truth in {beside}truth.json")
+    changes = Path(f"{beside}changes.csv")
+    if changes.exists():
+        print(f"what was changed in {changes}")
     for table in (*file.glob("*/*/data.csv"), *file.glob("*/*/metric")):
         print(f"aiops_lab.read_metrics({str(table.parent)!r}) reads its metrics")
     return 0

@@ -187,7 +187,8 @@ def _add_record(add: Callable[..., ArgumentParser]) -> ArgumentParser:
         "with --scenario, run a scenario in virtual time, which takes seconds and gives\n"
         "the same spans each time.\n\n"
         "Writes FILE, the spans, and FILE.truth.json, the injected faults and their\n"
-        "times.",
+        "times; of a scenario in which something is changed on purpose also\n"
+        "FILE.changes.csv (in a folder changes.csv).",
         epilog="example:\n"
         "  python -m shop record errors.csv.gz --fault error --share 0.3\n"
         "  python -m shop record retries.csv.gz --scenario 'retry storm'\n"

@@ -3,7 +3,8 @@
 RCAEval: ``FOLDER/payment_delay/1/`` with ``data.csv``, ``inject_time.txt`` and ``traces.csv``
 (https://github.com/phamquiluan/RCAEval). OpenRCA: ``FOLDER/record.csv`` and
 ``FOLDER/telemetry/2026_01_01/`` with ``metric/`` and ``trace/``
-(https://github.com/microsoft/OpenRCA). ``FOLDER/truth.json`` has all that is true. Times are UTC.
+(https://github.com/microsoft/OpenRCA). ``FOLDER/truth.json`` has all that is true, and
+``FOLDER/changes.csv`` what was changed on purpose. Times are UTC.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from typing import Any
 import pandas as pd
 
 from aiops_lab.checks import FieldError
+from aiops_lab.explain.changes import Change
+from aiops_lab.formats.writing import replacing
 from aiops_lab.numerics import unix_ns
+from shop.virtual_time.scenario import virtual_moment
 
 STEP_S = 1  # as in RCAEval's tables
 
@@ -179,6 +183,21 @@ LAYOUTS: dict[str, Callable[[Path, pd.DataFrame, Truth], None]] = {
 """Writers of whole folders by the name of the format."""
 
 
+# ---- what was changed, as a pipeline of deployments notes it
+
+
+def write_changes(file: Path, truth: Truth) -> None:
+    """Write a row for each noted change: time, service, what. Without any, remove an older file."""
+    noted = truth.get("noted", [])
+    if not noted:
+        file.unlink(missing_ok=True)
+        return
+    rows = [(virtual_moment(each["second"]), each["service"], each["what"]) for each in noted]
+    table = pd.DataFrame(rows, columns=list(Change._fields))
+    with replacing(file) as beside:
+        _write_csv(beside, table)
+
+
 # ---- a folder, whole or not at all
 
 
@@ -211,6 +230,7 @@ def write_folder(path: str | Path, spans: pd.DataFrame, truth: Truth, form: str)
         text = json.dumps(facts, indent=2, default=str)
         told = inside / "truth.json"
         told.write_text(f"{text}\n", "utf-8", newline="\n")
+        write_changes(inside / "changes.csv", truth)
         if folder.exists():
             folder.rmdir()  # Windows replaces no folder, not even an empty one
         os.replace(inside, folder)

@@ -24,6 +24,10 @@ TRUTH_ENDING = ".truth.json"
 
 """Ending of the file of the faults, after the name of the recording."""
 
+CHANGES_ENDING = ".changes.csv"
+
+"""Ending of the file of what was changed on purpose, after the name of the recording."""
+
 
 FAULT_COLUMNS = ("start", "end", "kind", "service", "endpoint")
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from aiops_lab.explain.changes import Change
 from aiops_lab.formats.writing import format_of, replacing, write_spans
-from shop.exports import LAYOUTS, Truth, check_folder_is_free, write_folder
-from shop.recordings import TRUTH_ENDING, check_file
+from shop.exports import LAYOUTS, Truth, check_folder_is_free, write_changes, write_folder
+from shop.recordings import CHANGES_ENDING, TRUTH_ENDING, check_file
 from shop.virtual_time.scenario import Place, Scenario, end_of, fault_facts, virtual_moment
 from shop.virtual_time.simulate import virtual
 from shop.virtual_time.twins import affected, affected_by_each, twin
@@ -32,7 +31,8 @@ def record_scenario(
     ----------
     path : path
         FILE.truth.json is written beside it, for `read_truth`; and where changes were noted,
-        FILE.changes.csv, whose rows `aiops_lab.replay` takes as ``changes``.
+        FILE.changes.csv, whose rows `aiops_lab.replay` takes as ``changes``. Of a folder:
+        FOLDER/changes.csv. Without changes an older file of that name is removed.
     scenario, seed, progress
         As for `twin`.
     format
@@ -52,19 +52,8 @@ def record_scenario(
     if format in LAYOUTS:
         write_folder(path, spans, truth, format)
     else:
-        _write_changes(path, scenario)
         write_recording(path, spans, truth, format)
     return spans
-
-
-def _write_changes(path: str | Path, scenario: Scenario) -> None:
-    """Write what a pipeline notes beside the recording: time, service, what."""
-    if not scenario.noted:
-        return
-    rows = [(virtual_moment(each.second), each.service, each.what) for each in scenario.noted]
-    table = pd.DataFrame(rows, columns=list(Change._fields))
-    with replacing(f"{path}{CHANGES_ENDING}") as beside:
-        table.to_csv(beside, index=False, lineterminator="\n")
 
 
 def _run(scenario: Scenario, seed: int, progress: bool | None) -> tuple[pd.DataFrame, Truth]:
@@ -123,9 +112,6 @@ def _groups(scenario: Scenario, by_each: list[list[Place]]) -> list[int]:
     return groups
 
 
-CHANGES_ENDING = ".changes.csv"
-"""Ending of the file of what was changed, after the name of the recording."""
-
 UNITS = {
     "csv": "ms",
     "parquet": "ms",
@@ -141,7 +127,9 @@ def write_recording(
     truth: Truth,
     format: str | None = None,  # noqa: A002
 ) -> None:
-    """Write the spans to FILE and the truth to FILE.truth.json: both, or neither."""
+    """Write the spans to FILE and the truth to FILE.truth.json: both, or neither; and the changes
+    that the truth notes to FILE.changes.csv.
+    """
     form = format_of(Path(path), format)
     facts = {
         **truth,
@@ -153,3 +141,4 @@ def write_recording(
     with replacing(f"{path}{TRUTH_ENDING}") as beside:
         beside.write_text(f"{text}\n", "utf-8", newline="\n")
         write_spans(spans, path, form)
+        write_changes(Path(f"{path}{CHANGES_ENDING}"), truth)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from aiops_lab.checks import FieldError, check_number
 from aiops_lab.endpoints import display_names
-from aiops_lab.explain.changes import Change
+from aiops_lab.explain.changes import MOST_TEXT, Change
 from aiops_lab.numerics import to_timestamp
 from aiops_lab.record.faults import DAY_S, Fault, Wait
 from shop.live.traffic import MIX
@@ -236,6 +236,9 @@ class Scenario:
                 rule = f"must be one of {', '.join(services)}"
                 raise FieldError(f"noted[{n}].service", rule, change.service)
             check_number(f"noted[{n}].second", change.second, 0, self.seconds)
+            if not isinstance(change.what, str) or not 0 < len(change.what) <= MOST_TEXT:
+                rule = f"must be a text of 1 to {MOST_TEXT} characters"
+                raise FieldError(f"noted[{n}].what", rule, change.what)
 
     def _check_traffic(self) -> None:
         shares = self.shares

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import _data, _groups, results
 from benchmarks._tables import Asked, Row, Table, share
+from shop.virtual_time.scenario import Scenario
 
 MARKS = f"a\n{results.BEGIN}\nold\n{results.END}\nz\n"
 
@@ -78,11 +79,15 @@ def test_without_data_there_is_nothing_to_write(
     assert "--data DIR" in capsys.readouterr().err
 
 
-def test_the_command_writes_what_was_saved_into_the_page(tmp_path: Path) -> None:
-    runs().to_csv(tmp_path / "runs.csv", index=False)
+def save_board(folder: Path) -> None:
+    runs().to_csv(folder / "runs.csv", index=False)
     columns = ["group", "scenario", "seed", "detector", "faults", "found"]
     empty = [*columns, "detect_s", "delay_min", "false_incidents", "hours"]
-    pd.DataFrame(columns=empty).to_csv(tmp_path / "detection.csv", index=False)
+    pd.DataFrame(columns=empty).to_csv(folder / "detection.csv", index=False)
+
+
+def test_the_command_writes_what_was_saved_into_the_page(tmp_path: Path) -> None:
+    save_board(tmp_path)
     found = [("hard", "delay", 1, 1, 0, 1, 1.0), ("hard", "delay", 1, 0, 1, None, None)]
     names = ["group", "scenario", "causes", "incidents", "false_incidents", "rank", "change"]
     pd.DataFrame(found, columns=names).to_csv(tmp_path / "pipeline.csv", index=False)
@@ -94,3 +99,12 @@ def test_the_command_writes_what_was_saved_into_the_page(tmp_path: Path) -> None
     assert "| delay | 1 of 2 | 1 of 2 | 1 of 2 | 1 of 1 |" in text
     assert "### The virtual shop, windows given, by group and scenario" in text
     assert "old" not in text
+
+
+def test_what_was_not_saved_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_board(tmp_path)
+    steady = Scenario("steady", seconds=60, rate=2)
+    monkeypatch.setattr(results, "HARD_SCENARIOS", {"steady": steady})
+    shown = [each.title for each in results.virtual_tables(tmp_path, None, 1)]
+    assert results.CATALOGUE_TITLE in shown
+    assert shown[-2:] == [results.HARD_TITLE, "Harder scenarios and changes, through detection"]

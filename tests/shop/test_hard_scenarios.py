@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -19,7 +20,7 @@ from shop.experiments.leaderboard import ALL_GROUPS
 from shop.hard_scenarios import HARD_GROUPS, HARD_SCENARIOS
 from shop.recordings import read_truth
 from shop.shops import INVENTORY, PAYMENT
-from shop.virtual_time.record import record_scenario
+from shop.virtual_time.record import record_scenario, write_recording
 from shop.virtual_time.scenario import NotedChange, Scenario
 from shop.virtual_time.scenario_file import find_scenario
 
@@ -78,6 +79,10 @@ def test_what_was_noted_is_recorded_beside_the_spans_without_what_it_did(tmp_pat
     assert "deployment 2 of payment" in incident.verdict.changes[0].text
     (told,) = read_truth(file).attrs["noted"]
     assert told["behind"]
+    record_scenario(tmp_path / "case", CHANGED, 1, format="rcaeval")
+    assert pd.read_csv(tmp_path / "case" / "changes.csv").equals(noted)
+    write_recording(file, spans, {"faults": []})
+    assert not Path(f"{file}.changes.csv").exists()
 
 
 @pytest.mark.parametrize(
@@ -88,9 +93,10 @@ def test_what_was_noted_is_recorded_beside_the_spans_without_what_it_did(tmp_pat
             NotedChange(451.0, "payment", "x"),
             r"noted\[0\].second must be a number between 0",
         ),
+        (NotedChange(9.0, "payment", ""), r"noted\[0\].what must be a text of 1 to 200 char"),
     ],
 )
-def test_a_change_must_be_in_the_run_and_at_one_of_its_services(change, message: str) -> None:
+def test_a_change_is_in_the_run_at_one_of_its_services_and_told(change, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(CHANGED, noted=(change,))
 
