@@ -54,3 +54,22 @@ def test_blocks_of_rows_make_the_frame_that_all_rows_at_once_make(many, odd, mon
     if many > 1:
         kept = ["parent_id", "error", "links", "instance"]
         assert again[kept].map(type).equals(whole[kept].map(type))
+
+
+def test_rows_of_some_blocks_become_values_when_others_may_read_again(monkeypatch, tmp_path):
+    for module in (frames, reader):
+        monkeypatch.setattr(module, "BLOCK_ROWS", 20)
+    make = frames._block
+    was_held = []
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        for span in some_spans(1):
+            store.add(span)
+        store.flush()
+
+        def block(rows):
+            was_held.append(store._read_lock.is_held_here())
+            return make(rows)
+
+        monkeypatch.setattr(frames, "_block", block)
+        store.spans()
+    assert was_held == [False] * 4
