@@ -5,7 +5,7 @@ What stands between the two marks of the page is replaced: the public sets (as `
 benchmarks.accuracy --quick`` compares them), and the virtual shop (as ``python -m shop leaderboard
 --first-seed 20000 --detector FILE.py:NAME`` does, and with ``--group hard --group changes``; or
 what these saved in ``--board`` and ``--hard``; what is not given is run). Without data: exit 2.
-Takes about 4 CPU minutes for the public sets, and 1.5 a seed.
+Takes about 3.5 CPU minutes for the public sets, and 1.4 a seed.
 """
 
 from __future__ import annotations
