@@ -10,20 +10,20 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from benchmarks.ratios import shown
-from benchmarks.ratios.guard import worse
+from benchmarks.ratios.guard import limits, missing, worse
 from benchmarks.ratios.measured import Measured, load, save
 
 ROOT = Path(__file__).parents[2]
+FILES = ROOT / "build" / "ratios"
 
 
 class Job(NamedTuple):
@@ -31,14 +31,15 @@ class Job(NamedTuple):
 
     module: str
     function: str = "measure"
+    titles: str = "titles"  # the function that returns the titles of the figures
     peer: str = ""
     large: bool = True  # whether it has a large form
 
 
 JOBS = {
     "pandas": Job("dataframes"),
-    "polars": Job("dataframes", "measure_polars", "polars"),
-    "duckdb": Job("dataframes", "measure_duckdb", "duckdb"),
+    "polars": Job("dataframes", "measure_polars", "titles_polars", "polars"),
+    "duckdb": Job("dataframes", "measure_duckdb", "titles_duckdb", "duckdb"),
     "first": Job("first", large=False),
     "recording": Job("recording", peer="opentelemetry", large=False),
     "storing": Job("storing"),
@@ -50,49 +51,68 @@ JOBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table and draw it; return 1 where `--guard` finds a figure worse than before."""
+    """Print the table and draw it.
+
+    Return 1 where a measurement failed, or `--guard` finds a figure beyond its limit or missing.
+    """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ratios", description=__doc__)
     parser.add_argument("--large", action="store_true", help="10 and 20 million spans (long)")
     parser.add_argument("--only", action="append", choices=JOBS, help="measure this again alone")
     parser.add_argument("--last", action="store_true", help="measure nothing, show the last run")
-    parser.add_argument("--guard", action="store_true", help="fail where a ratio became worse")
-    parser.add_argument("--keep", action="store_true", help="write figures and picture into docs/")
+    parser.add_argument(
+        "--guard", action="store_true", help="fail where a ratio is beyond its limit"
+    )
+    parser.add_argument("--keep", action="store_true", help="write this run into docs/")
     parser.add_argument("--job", choices=JOBS, help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     if asked.job:
         save(_rows(JOBS[asked.job], asked.large), asked.rows)
+        other = titles_of(JOBS[asked.job], asked.large) ^ {row.what for row in load(asked.rows)}
+        if other:
+            sys.exit(f"{asked.job} must yield what it names, got more or less: {sorted(other)}")
         return 0
+    if asked.keep and (asked.only or asked.last):
+        parser.error("--keep writes one whole run, so it goes with neither --only nor --last")
     chosen = asked.only or [name for name, job in JOBS.items() if job.large or not asked.large]
-    rows = run([] if asked.last else chosen, asked.large)
-    print(shown.heading(_machine(), datetime.now(UTC).date().isoformat()))
-    print(shown.table(rows))
+    growth = FILES / "growth.png"
+    if not asked.last:
+        growth.unlink(missing_ok=True)
+    begin = shown.now()
+    failed = [] if asked.last else run(chosen, asked.large)
+    rows = rows_of(chosen, asked.large)
+    above = shown.heading(begin, shown.now(), failed)
+    print(f"{above}\n" * (not asked.last) + shown.table(rows))
     if asked.keep:
-        shown.keep(rows, asked.large, _machine())
-    return shown.tell(worse(rows)) if asked.guard else 0
+        shown.keep(rows, asked.large, above, growth)
+    kept = limits(asked.large) if asked.guard else {}
+    return shown.tell(failed, worse(rows, kept) + ([] if asked.only else missing(rows, kept)))
 
 
-def run(names: Sequence[str], large: bool) -> list[Measured]:
-    """Measure, and return the rows by part, those of earlier runs where it was not asked for now.
-
-    What fails is told, and its rows are left out.
-    """
+def run(names: Sequence[str], large: bool) -> list[str]:
+    """Measure one after the other, and return which failed: their rows may be incomplete."""
+    failed = []
     for name in names:
         begin = time.monotonic()
         file = _file(name, large)
         file.unlink(missing_ok=True)
         code = _process(name, large, file)
-        failed = f", FAILED with exit code {code}" if code else ""
+        told = f", FAILED with exit code {code}" if code else ""
         took = time.monotonic() - begin
-        print(f"{name}: {len(load(file))} figures in {took:.0f} s{failed}", file=sys.stderr)
-    rows = [row for name in JOBS for row in load(_file(name, large))]
+        print(f"{name}: {len(load(file))} figures in {took:.0f} s{told}", file=sys.stderr)
+        failed += [name] if code else []
+    return failed
+
+
+def rows_of(names: Sequence[str], large: bool) -> list[Measured]:
+    """Return by part what was measured last."""
+    rows = [row for name in names for row in load(_file(name, large))]
     return sorted(rows, key=lambda row: row.part)
 
 
 def _file(name: str, large: bool) -> Path:
-    folder = ROOT / "build" / "ratios"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}{'_large' * large}.jsonl"
+    FILES.mkdir(parents=True, exist_ok=True)
+    return FILES / f"{name}{'_large' * large}.jsonl"
 
 
 def _process(name: str, large: bool, file: Path) -> int:
@@ -111,14 +131,19 @@ def _python(peer: str) -> str:
     return sys.executable
 
 
+def titles_of(job: Job, large: bool) -> set[str]:
+    """Return the titles of the figures that a job yields."""
+    work: Callable[[bool], Sequence[str]] = getattr(_module(job), job.titles)
+    return set(work(large))
+
+
 def _rows(job: Job, large: bool) -> Iterator[Measured]:
-    module = importlib.import_module(f"benchmarks.ratios.{job.module}")
-    work: Callable[[bool], Iterator[Measured]] = getattr(module, job.function)
+    work: Callable[[bool], Iterator[Measured]] = getattr(_module(job), job.function)
     return work(large)
 
 
-def _machine() -> str:
-    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+def _module(job: Job) -> ModuleType:
+    return importlib.import_module(f"benchmarks.ratios.{job.module}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ GOAL_S, GOAL_EXPONENT = 1.0, 1.1
 TRACES = 100_000
 ROUNDS = 3
 PART_S = 20.0  # of normal traffic, and then of the fault
-PICTURE = Path(__file__).parents[2] / "docs" / "images" / "growth.png"
+PICTURE = Path(__file__).parents[2] / "build" / "ratios" / "growth.png"
 SIZES = {
     "spans": [(4, 4, traces) for traces in (1_000, 2_000, 4_000, 8_000, 16_000)],
     "endpoints": [(chains, 4, 80 * chains) for chains in (12, 25, 50, 100, 200)],
@@ -58,8 +58,15 @@ def slope(sizes: Sequence[int], seconds: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
+def titles(large: bool) -> tuple[str, ...]:
+    """Return the titles of one large incident and of the exponents."""
+    exponents = (f"exponent of the time of an explanation in {name}" for name in SIZES)
+    return f"explaining an incident of some {TRACES:,} traces", *exponents
+
+
 def measure(large: bool) -> Iterator[Measured]:
     """Yield the time of one large incident and the three exponents; draw the picture."""
+    one, *exponents = titles(large)
     busy = replace(
         shop.SCENARIOS["delay"],
         rate=TRACES / PART_S,
@@ -69,13 +76,12 @@ def measure(large: bool) -> Iterator[Measured]:
     usual, abnormal = _learned(busy)
     traces = abnormal["trace_id"].nunique()
     took = _explained_s(usual, abnormal, busy.causes[0])
-    title = f"explaining an incident of {traces:,} traces"
     each_us = 1e6 * took / len(abnormal)
-    note = f"{len(abnormal):,} spans, {each_us:.1f} us each; as many were learned from before"
-    yield Measured(6, title, took, GOAL_S, "CPU s", note=note)
+    size = f"{traces:,} traces, {len(abnormal):,} spans"
+    note = f"{size}, {each_us:.1f} us each; as many were learned from before"
+    yield Measured(6, one, took, GOAL_S, "CPU s", note=note)
     growths = {name: _growth(name, sizes) for name, sizes in SIZES.items()}
-    for name, growth in growths.items():
-        title = f"exponent of the time of an explanation in {name}"
+    for title, growth in zip(exponents, growths.values(), strict=True):
         note = (
             f"{growth.sizes[0]:,} to {growth.sizes[-1]:,}; of the largest three {growth.last:.2f}"
         )

@@ -38,26 +38,53 @@ def must_be_equal(one: Answer, other: Answer) -> None:
     pd.testing.assert_frame_equal(one[1], other[1], check_dtype=False)
 
 
-def beside_pandas(number: int) -> Iterator[Measured]:
-    """Measure on a frame as `to_frame` makes it, and on plain objects."""
-    plain = spans_of(number)
-    size = f"{number / 1e6:g} million spans"
-    for what, made, goal in (
-        ("as to_frame makes them", as_made(plain), GOAL),
-        ("of plain objects", plain, GOAL_OBJECTS),
+def number_of(large: bool) -> int:
+    """Return how many spans a run looks at."""
+    return 10_000_000 if large else 1_000_000
+
+
+def titles(large: bool) -> tuple[str, str, str]:
+    """Return the titles of the figures beside pandas."""
+    size = f"{number_of(large) / 1e6:g} million spans"
+    return (
+        f"self time and graph, {size} as to_frame makes them: speed by that of pandas",
+        f"self time and graph, {size} of plain objects: speed by that of pandas",
+        f"memory of self time, then of graph, beyond the frame, {size}: the larger peak a span",
+    )
+
+
+def titles_polars(large: bool) -> tuple[str]:
+    """Return the title of the figure beside polars."""
+    return (_beside("polars", number_of(large)),)
+
+
+def titles_duckdb(large: bool) -> tuple[str]:
+    """Return the title of the figure beside duckdb."""
+    return (_beside("duckdb", number_of(large)),)
+
+
+def _beside(name: str, number: int) -> str:
+    return f"self time and graph, {number / 1e6:g} million spans: speed by that of {name}"
+
+
+def measure(large: bool) -> Iterator[Measured]:
+    """Measure beside pandas, on a frame as `to_frame` makes it and on plain objects."""
+    by_kind, by_objects, memory = titles(large)
+    plain = spans_of(number_of(large))
+    for title, made, goal in (
+        (by_kind, as_made(plain), GOAL),
+        (by_objects, plain, GOAL_OBJECTS),
     ):
         must_be_equal(ours(made.copy()), self_time_and_graph(made))
         ratios = paired(
             lambda made=made: _on(ours, made.copy()),
             lambda made=made: _on(self_time_and_graph, made.copy()),
-            ROUNDS if number <= 1_000_000 else 3,
+            3 if large else ROUNDS,
         )
-        title = f"self time and graph, {size} {what}: speed by that of pandas"
         yield Measured(1, title, middle(ratios), goal, at_least=True, note=spread(ratios))
     made = as_made(plain)
     del plain
-    title = f"memory of self time, then of graph, beyond the frame, {size}: the larger peak a span"
-    yield Measured(1, title, _peak_bytes(made) / len(made), GOAL_BYTES, "B")
+    yield Measured(1, memory, _peak_bytes(made) / len(made), GOAL_BYTES, "B")
 
 
 def _on(work: Any, frame: pd.DataFrame) -> Work:
@@ -88,23 +115,19 @@ def beside_peer(name: str, number: int) -> Iterator[Measured]:
     ratios = paired(
         lambda: _on(ours, made.copy()), lambda: _on(peer.self_time_and_graph, table), ROUNDS
     )
-    title = f"self time and graph, {number / 1e6:g} million spans: speed by that of {name}"
-    yield Measured(1, title, middle(ratios), 1.0, at_least=True, note=spread(ratios))
-
-
-def measure(large: bool) -> Iterator[Measured]:
-    """Yield the rows beside pandas."""
-    yield from beside_pandas(10_000_000 if large else 1_000_000)
+    yield Measured(
+        1, _beside(name, number), middle(ratios), 1.0, at_least=True, note=spread(ratios)
+    )
 
 
 def measure_polars(large: bool) -> Iterator[Measured]:
     """Yield the rows beside polars."""
-    yield from beside_peer("polars", 10_000_000 if large else 1_000_000)
+    yield from beside_peer("polars", number_of(large))
 
 
 def measure_duckdb(large: bool) -> Iterator[Measured]:
     """Yield the rows beside duckdb."""
-    yield from beside_peer("duckdb", 10_000_000 if large else 1_000_000)
+    yield from beside_peer("duckdb", number_of(large))
 
 
 if __name__ == "__main__":

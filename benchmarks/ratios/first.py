@@ -27,8 +27,24 @@ print(time.process_time() - begin, "numba" in sys.modules and sys.modules["numba
 """
 
 
+def titles(large: bool) -> tuple[str, ...]:
+    """Return the titles of the four replays and of the three figures behind them."""
+    replays = [
+        f"first replay in an interpreter, {state} cache, {numba}"
+        for numba in ("with numba", "without numba")
+        for state in ("cold", "warm")
+    ]
+    return (
+        *replays,
+        "first replay, cold cache with numba, by the same when warm",
+        "first replays that loaded a compiler, of 4",
+        "import aiops_lab and the names for recording, by import flask",
+    )
+
+
 def measure(large: bool) -> Iterator[Measured]:
     """Yield what first replays take, cold and warm, and what an import takes by that of Flask."""
+    *replays, by_warm, loaded, imported = titles(large)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "package"
         for name in ("aiops_lab", "data"):
@@ -38,20 +54,17 @@ def measure(large: bool) -> Iterator[Measured]:
         compilers = 0
         for without in (False, True):
             _forget(place)
-            for state in ("cold", "warm"):
+            for _ in ("cold", "warm"):
                 seconds, compiler, incidents = _replay(place, without)
-                with_numba = "without numba" if without else "with numba"
                 note = f"{incidents} incident"
-                title = f"first replay in an interpreter, {state} cache, {with_numba}"
+                title = replays[len(took)]
                 yield Measured(2, title, seconds, GOAL_REPLAY_S, "CPU s", note=note)
                 took.append(seconds)
                 compilers += compiler
-    title = "first replay, cold cache with numba, by the same when warm"
-    yield Measured(2, title, took[0] / took[1])
-    yield Measured(2, "first replays that loaded a compiler, of 4", compilers, 0, "replays")
+    yield Measured(2, by_warm, took[0] / took[1])
+    yield Measured(2, loaded, compilers, 0, "replays")
     ratios = [_import_ratio() for _ in range(RUNS)]
-    title = "import aiops_lab and the names for recording, by import flask"
-    yield Measured(2, title, statistics.median(ratios), GOAL_IMPORT)
+    yield Measured(2, imported, statistics.median(ratios), GOAL_IMPORT)
 
 
 def _forget(place: Path) -> None:

@@ -26,34 +26,58 @@ GOAL_LATER = 1.2  # a step late in the hour by one early: it reads only what is 
 GOAL_MS = {False: 20, True: 100}
 ENDPOINTS, SPANS_A_SECOND = 1000, 2000
 MINUTES, EVERY = 60, 10
+REPLAYED = 22_000  # spans
 STEPS_IN_A_MINUTE = int(60e9 // STEP_NS)
+
+
+def titles(large: bool) -> tuple[str, ...]:
+    """Return the titles of the replays and of the hour, and of five minutes of all spans."""
+    hour = _titles_of(_rate(large), MINUTES)
+    return (*_titles_of_replays(), *hour, *([] if large else _titles_of(SPANS_A_SECOND, 5)[:1]))
+
+
+def _titles_of_replays() -> tuple[str, str]:
+    size = f"replay of some {REPLAYED:,} spans with a fault"
+    return f"{size}, without causes", f"{size}, with causes"
+
+
+def _titles_of(rate: int, minutes: int) -> tuple[str, str, str]:
+    what = f"{ENDPOINTS:,} endpoints and {rate:,} spans a second"
+    return (
+        f"steps of a live monitor, {what}, by a core",
+        f"memory after {minutes} virtual minutes by that after 20, {what}",
+        f"a step in the last ten minutes by one in the second ten, {what}",
+    )
+
+
+def _rate(large: bool) -> int:
+    return SPANS_A_SECOND if large else SPANS_A_SECOND // 10
 
 
 def measure(large: bool) -> Iterator[Measured]:
     """Yield the replays, then an hour of traffic: a tenth of the spans unless `large`."""
     yield from replays()
-    yield from an_hour(ENDPOINTS, SPANS_A_SECOND if large else SPANS_A_SECOND // 10, MINUTES)
+    yield from an_hour(_rate(large), MINUTES)
     if not large:
-        yield from an_hour(ENDPOINTS, SPANS_A_SECOND, 5)
+        yield from an_hour(SPANS_A_SECOND, 5)
 
 
 def replays() -> Iterator[Measured]:
-    """Yield what a replay of 22,000 spans with a fault takes, without causes and with them."""
+    """Yield what a replay of some spans with a fault takes, without causes and with them."""
     busy = replace(shop.SCENARIOS["delay"], rate=38.0)
     frame = shop.virtual(busy, 1, progress=False)
-    for causes, goal in GOAL_MS.items():
+    for title, (causes, goal) in zip(_titles_of_replays(), GOAL_MS.items(), strict=True):
         for _ in range(3):
             lab.replay(frame, causes=causes)
         ms = [1e3 * cpu_s(lambda c=causes: lab.replay(frame, causes=c)) for _ in range(15)]
-        told = "with causes" if causes else "without causes"
-        title = f"replay of {len(frame):,} spans with a fault, {told}"
-        yield Measured(5, title, statistics.median(ms), goal, "CPU ms", note=f"least {min(ms):.0f}")
+        note = f"{len(frame):,} spans; least {min(ms):.0f}"
+        yield Measured(5, title, statistics.median(ms), goal, "CPU ms", note=note)
 
 
-def an_hour(endpoints: int, rate: int, minutes: int) -> Iterator[Measured]:
+def an_hour(rate: int, minutes: int) -> Iterator[Measured]:
     """Yield what the steps of some minutes take of a core, and how memory grows in an hour."""
     rng = random.Random(1)
-    usual_ms = [rng.uniform(1, 200) for _ in range(endpoints)]
+    usual_ms = [rng.uniform(1, 200) for _ in range(ENDPOINTS)]
     steps: list[float] = []
     memory_mb: list[float] = []
     with tempfile.TemporaryDirectory() as folder, SpanStore(Path(folder) / "a.sqlite") as store:
@@ -69,19 +93,16 @@ def an_hour(endpoints: int, rate: int, minutes: int) -> Iterator[Measured]:
             if (number + 1) % (EVERY * STEPS_IN_A_MINUTE) == 0:
                 gc.collect()
                 memory_mb.append(_memory_mb())
-    what = f"{endpoints:,} endpoints and {rate:,} spans a second"
+    by_core, by_memory, by_early = _titles_of(rate, minutes)
     warm = steps[2 * STEPS_IN_A_MINUTE :]
     share = sum(warm) / (len(warm) * STEP_NS / 1e9)
-    title = f"steps of a live monitor, {what}, by a core"
     note = f"{minutes} virtual minutes; the longest step {1e3 * max(warm):.0f} CPU ms"
-    yield Measured(5, title, share, GOAL_SHARE, note=note)
+    yield Measured(5, by_core, share, GOAL_SHARE, note=note)
     if len(memory_mb) < 3:
         return
     told = ", ".join(f"{mb:.0f}" for mb in memory_mb)
-    title = f"memory after {minutes} virtual minutes by that after 20, {what}"
     note = f"MB every {EVERY} minutes: {told}"
-    yield Measured(5, title, memory_mb[-1] / memory_mb[1], GOAL_GROWTH, note=note)
+    yield Measured(5, by_memory, memory_mb[-1] / memory_mb[1], GOAL_GROWTH, note=note)
     tenth = EVERY * STEPS_IN_A_MINUTE
     early, late = (statistics.median(part) for part in (steps[tenth : 2 * tenth], steps[-tenth:]))
-    title = f"a step in the last ten minutes by one in the second ten, {what}"
-    yield Measured(4, title, late / early, GOAL_LATER, note="it reads only what is new")
+    yield Measured(4, by_early, late / early, GOAL_LATER, note="it reads only what is new")

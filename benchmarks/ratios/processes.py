@@ -28,6 +28,7 @@ from benchmarks.ratios.measured import Measured, middle, spread
 
 ROOT = Path(__file__).parents[2]
 GOAL = 0.8  # of the bare shop's throughput; the issue that asked for the ratio names no goal
+WORKERS = (2, 4)
 ROUNDS, REQUESTS, CLIENTS = 5, 600, 4
 WARM, BROKEN, RATE = 400, 300, 40.0  # requests before the fault and during it, and their rate
 LONGEST_S = 120.0  # for either, on a busy machine
@@ -43,9 +44,24 @@ class Server(NamedTuple):
     pid: int
 
 
+def titles(large: bool) -> tuple[str, ...]:
+    """Return the titles of the throughput, the loss and the incidents of each number."""
+    return tuple(title for workers in WORKERS for title in _titles_of(workers))
+
+
+def _titles_of(workers: int) -> tuple[str, str, str, str]:
+    what = f"the shop behind gunicorn with {workers} workers"
+    return (
+        f"requests a CPU second, recorded by bare, {what}",
+        f"requests a second, recorded by bare, {what}",
+        f"requests without a span, {what}",
+        f"incidents too many or too few, and wrong causes, {what}",
+    )
+
+
 def measure(large: bool) -> Iterator[Measured]:
     """Yield throughput by that of the bare shop, and what is found after a fault."""
-    for workers in (2, 4):
+    for workers in WORKERS:
         with tempfile.TemporaryDirectory() as folder:
             yield from _throughput(Path(folder), workers)
             yield from _incident(Path(folder), workers)
@@ -70,12 +86,10 @@ def _throughput(folder: Path, workers: int) -> Iterator[Measured]:
         spans = kept.spans()
         asked = spans[spans["kind"].eq("server") & spans["endpoint"].eq("/checkout")]
         lost = REQUESTS // 4 + ROUNDS * REQUESTS - len(asked)
-    what = f"the shop behind gunicorn with {workers} workers"
-    title = f"requests a CPU second, recorded by bare, {what}"
-    yield Measured(9, title, middle(shares), GOAL, at_least=True, note=spread(shares))
-    title = f"requests a second, recorded by bare, {what}"
-    yield Measured(9, title, middle(ratios), None, note=spread(ratios))
-    yield Measured(9, f"requests without a span, {what}", lost, 0, "requests")
+    by_cpu, by_clock, without, _ = _titles_of(workers)
+    yield Measured(9, by_cpu, middle(shares), GOAL, at_least=True, note=spread(shares))
+    yield Measured(9, by_clock, middle(ratios), None, note=spread(ratios))
+    yield Measured(9, without, lost, 0, "requests")
 
 
 def _incident(folder: Path, workers: int) -> Iterator[Measured]:
@@ -98,12 +112,9 @@ def _incident(folder: Path, workers: int) -> Iterator[Measured]:
         _watch(monitor, SENSITIVITY.window_s + SENSITIVITY.grace_s + 1)
         incidents = monitor.incidents()
     causes = {i.root_cause.endpoint if i.root_cause else "none" for i in incidents}
-    what = f"the shop behind gunicorn with {workers} workers"
     note = f"the cause: {', '.join(sorted(causes))}"
     wrong = abs(len(incidents) - 1) + (causes != {"/payment"})
-    yield Measured(
-        9, f"incidents too many or too few, and wrong causes, {what}", wrong, 0, note=note
-    )
+    yield Measured(9, _titles_of(workers)[3], wrong, 0, note=note)
 
 
 def _watch(monitor: Monitor, seconds: float, is_done: Callable[[], bool] = lambda: False) -> None:

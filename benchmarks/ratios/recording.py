@@ -19,22 +19,30 @@ REQUESTS, THREADS = 2000, 8
 ROUTES = ("/plain", "/stream", "/fails", "/abandoned")
 
 
+def titles(large: bool) -> tuple[str, str, str]:
+    """Return the titles of what is added to a request and to a call, and of the loss."""
+    return (
+        "CPU time that recording adds to a request, store included, by OpenTelemetry's",
+        "CPU time that recording adds to a call of Session, store included, by OpenTelemetry's",
+        f"spans lost of {REQUESTS:,} requests on {THREADS} threads: plain, streams, exceptions",
+    )
+
+
 def measure(large: bool) -> Iterator[Measured]:
     """Yield two ratios of added CPU time, both sides with every span handed over, and the loss."""
+    request, call, loss = titles(large)
     with tempfile.TemporaryDirectory() as folder:
         sides = (
-            ("a request", measure_inbound(Path(folder)), GOAL_IN),
-            ("a call of Session", measure_outbound(Path(folder)), GOAL_OUT),
+            (request, measure_inbound(Path(folder)), GOAL_IN),
+            (call, measure_outbound(Path(folder)), GOAL_OUT),
         )
-        for what, rounds, goal in sides:
+        for title, rounds, goal in sides:
             ratios = _ratios(rounds)
             quarter, _, three = statistics.quantiles(ratios, n=4)
-            title = f"CPU time that recording adds to {what}, store included, by OpenTelemetry's"
             note = f"quartiles of the rounds {quarter:.3f} to {three:.3f}"
             yield Measured(3, title, statistics.median(ratios), goal, note=note)
         lost = _lost(Path(folder) / "kept.sqlite")
-    title = f"spans lost of {REQUESTS:,} requests on {THREADS} threads: plain, streams, exceptions"
-    yield Measured(3, title, lost, 0, "spans")
+    yield Measured(3, loss, lost, 0, "spans")
 
 
 def _ratios(rounds: dict[str, list[float]]) -> list[float]:

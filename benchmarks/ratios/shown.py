@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.ratios.measured import Measured
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "results.md"
+IMAGES = ROOT / "docs" / "images"
 PICTURES = {False: "ratios.png", True: "ratios_large.png"}
 MARKS = {
     False: ("<!-- made by make bench -->", "<!-- end of make bench -->"),
@@ -17,11 +22,34 @@ MARKS = {
 }
 
 
-def heading(machine: str, day: str) -> str:
-    """Return what stands above a table."""
-    return (
-        f"Measured on {day}: {machine}, shared and noisy; CPU time, both sides of a ratio in turn."
-    )
+class Moment(NamedTuple):
+    """A time, the CPU seconds of the processes until then, and how many processes there are."""
+
+    at: datetime
+    cpu_s: float
+    load: float  # that run or wait, on average over a minute; NaN where the system does not say
+
+
+def now() -> Moment:
+    """Return this moment; CPU seconds are those of this process and of its children that ended."""
+    times = os.times()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    return Moment(datetime.now(UTC), sum(times[:4]), load)
+
+
+def heading(begin: Moment, end: Moment, failed: Sequence[str] = ()) -> str:
+    """Return what stands above the table of one run: when, where, beside what, and what failed."""
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    took_s = (end.at - begin.at).total_seconds()
+    told = [
+        f"One run, on {begin.at:%Y-%m-%d} from {begin.at:%H:%M} to {end.at:%H:%M} UTC: {machine};",
+        f"{took_s:.0f} s, of which {end.cpu_s - begin.cpu_s:.0f} s of CPU.",
+        f"Processes that ran or waited: {begin.load:.1f} at its begin, {end.load:.1f} at its end.",
+        "Figures are CPU time where nothing else is said, both sides of a ratio in turn.",
+    ]
+    if failed:
+        told.append(f"**Without the figures of what failed: {', '.join(failed)}.**")
+    return "\n".join(told)
 
 
 def table(rows: Sequence[Measured]) -> str:
@@ -57,11 +85,13 @@ def between(page: str, marks: tuple[str, str], made: str) -> str:
     return f"{head}{marks[0]}\n\n{made}\n\n{marks[1]}{tail}"
 
 
-def keep(rows: Sequence[Measured], large: bool, machine: str) -> None:
-    """Write the table into docs/results.md, and draw its picture."""
-    made = f"{heading(machine, datetime.now(UTC).date().isoformat())}\n\n{table(rows)}"
+def keep(rows: Sequence[Measured], large: bool, above: str, growth: Path) -> None:
+    """Write the table of one run into docs/results.md, and its pictures beside that."""
+    made = f"{above}\n\n{table(rows)}"
     PAGE.write_text(between(PAGE.read_text("utf-8"), MARKS[large], made), "utf-8")
-    draw(rows, ROOT / "docs" / "images" / PICTURES[large])
+    draw(rows, IMAGES / PICTURES[large])
+    if growth.exists() and not large:
+        shutil.copy(growth, IMAGES / growth.name)
 
 
 def draw(rows: Sequence[Measured], file: Path) -> None:
@@ -86,8 +116,10 @@ def draw(rows: Sequence[Measured], file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
-def tell(worse: Sequence[str]) -> int:
-    """Print what became worse; return 1 where something did."""
-    for line in worse:
-        print(f"worse than its limit: {line}")
-    return 1 if worse else 0
+def tell(failed: Sequence[str], beyond: Sequence[str]) -> int:
+    """Print which jobs failed and what is beyond its limit; return 1 where there is any."""
+    if failed:
+        print(f"failed, so without figures or without all of them: {', '.join(failed)}")
+    for line in beyond:
+        print(f"beyond its limit: {line}")
+    return 1 if failed or beyond else 0
