@@ -76,16 +76,13 @@ bench-all: $(VENV)/set-up-bench  ## every benchmark, one after the other, those 
 	  echo "== $$file"; $(PY) -m benchmarks.$$(basename $$file .py) || [ $$? -eq 2 ] || exit 1; done  # 2: no data at hand
 
 tables: $(VENV)/set-up-bench  ## make all tables anew: public data (AIOPS_LAB_DATA=DIR), virtual shops, wrong answers, confidence, peers (an hour)
-	@$(PY) -m benchmarks.accuracy
-	@$(PY) -m benchmarks.results
-	@$(PY) -m benchmarks.failures
-	@$(PY) -m benchmarks.confidence
-	@$(PY) -m benchmarks.unseen
+	@for name in accuracy results failures confidence unseen; do \
+	  $(PY) -m benchmarks.$$name || [ $$? -eq 2 ] || exit 1; done  # 2: no data at hand
 	@$(MAKE) --no-print-directory peers
 
 peers: $(VENV)-peers/set-up  ## run this package inside RCAEval's evaluation, and VUS on its scores (their own environment)
-	@PYTHONPATH=. $(VENV)-peers/bin/python -m benchmarks.rcaeval
-	@PYTHONPATH=. $(VENV)-peers/bin/python -m benchmarks.vus
+	@for name in rcaeval vus; do \
+	  PYTHONPATH=. $(VENV)-peers/bin/python -m benchmarks.$$name || [ $$? -eq 2 ] || exit 1; done  # 2: no data at hand
 
 docs: $(VENV)/set-up-docs  ## build the documentation site into docs/_build/html
 	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html

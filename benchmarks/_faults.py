@@ -20,6 +20,7 @@ from aiops_lab.explain.reference import Reference
 from aiops_lab.explain.rules import RULES
 from benchmarks import _spans
 from benchmarks._tables import Asked, Row, Table, share
+from shop.experiments.text_tables import many
 
 # usual, abnormal, resources -> service, "": none
 Ask = Callable[[Reference, pd.DataFrame, pd.DataFrame | None], str]
@@ -148,7 +149,7 @@ def table(
         rows.append(Row(method.name, method.family, estimate, cpu_s, method.tuned))
     return Table(
         f"Nezha: {what}",
-        f"{day}, {len(cases)} faults, {part}",
+        f"{day}, {many(len(cases), 'fault')}, {part}",
         "AS@1, %",
         rows,
         notes=[_told(cases)],
@@ -160,7 +161,8 @@ def table(
 def _told(cases: Sequence[TracesCase]) -> str:
     kinds = pd.Series([case.fault_type for case in cases]).value_counts()
     listed = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
-    return f"{len(cases)} faults ({listed}) at {len({case.truth for case in cases})} services."
+    services = len({case.truth for case in cases})
+    return f"{many(len(cases), 'fault')} ({listed}) at {many(services, 'service')}."
 
 
 PUBLISHED = (

@@ -21,6 +21,7 @@ from aiops_lab.datasets.cases import MetricsCase
 from aiops_lab.explain.metric_frames import LATENCY, read_frame
 from benchmarks._petshop import HALF, SIGMAS, SILENT, Answer
 from benchmarks._tables import Asked, Row, Table, share
+from shop.experiments.text_tables import many
 
 TITLES = {
     "cloudopsbench": "Cloud-OpsBench: metrics, calls and alerts",
@@ -225,7 +226,8 @@ def parts(cases: Sequence[MetricsCase]) -> dict[str, list[MetricsCase]]:
     """Return the cases by system and kind of fault."""
     found: dict[str, list[MetricsCase]] = {}
     for case in cases:
-        found.setdefault(f"{case.group}, {case.fault.replace('_', ' ')}", []).append(case)
+        kind = case.fault.replace("_", " ")
+        found.setdefault(f"{case.group}, {kind}" if kind else case.group, []).append(case)
     return dict(sorted(found.items()))
 
 
@@ -260,7 +262,7 @@ def table(
     columns = (*groups, "silent, %")
     asked_of = [Asked(case.group, case.fault.replace("_", " ")) for case in cases]
     right = {name: list(found.values()) for name, (found, _) in judged.items()}
-    told_of = f"{len(cases)} faults, {part}"
+    told_of = f"{many(len(cases), 'fault')}, {part}"
     return Table(title, told_of, "top-1, %", rows, columns, notes, asked_of, right)
 
 

@@ -18,6 +18,7 @@ from aiops_lab.explain.reference import Reference
 from aiops_lab.explain.rules import RULES
 from benchmarks._metrics import depths
 from benchmarks._tables import Asked, Row, Table, share
+from shop.experiments.text_tables import many
 
 Ask = Callable[[Reference, pd.DataFrame], str]  # -> service, "": none
 YOURS = "your own"  # the family of the user's methods
@@ -139,7 +140,7 @@ def table(title: str, cases: Sequence[SpansCase], own: Sequence[Method] = ()) ->
         rows.append(Row(method.name, method.family, top, cpu_s, method.tuned, (silent,)))
     return Table(
         title,
-        f"{len(faulty)} faults, {len(calm)} cases without a fault",
+        f"{many(len(faulty), 'fault')}, {many(len(calm), 'case')} without a fault",
         "top-1 of services, %",
         rows,
         ("silent without a fault, %",),

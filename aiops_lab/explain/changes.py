@@ -121,19 +121,27 @@ def changes_before(
     return Step("What was changed before?", _in_words(own, others, service), [*own, *others])
 
 
-def change_behind(incident: Incident) -> TableRow | None:
-    """Return the change after which the level of an incident began, None where there is none.
-
-    That is asked only where nothing but a small lasting rise of the latency was seen. It is then
-    the newest change of the cause's service, if one comes so close by chance in few cases (`RARE`):
-    a level that somebody may have meant, and may accept as the new normal.
+def change_suspected(incident: Incident) -> TableRow | None:
+    """Return the newest change of the cause's service, if one comes so close by chance in few cases
+    (`RARE`); None otherwise.
     """
     cause = incident.root_cause
-    if cause is None or not all(map(_may_be_meant, incident.anomalies)):
+    if cause is None:
         return None
     rows = [row for step in incident.verdict.changes for row in step.rows]
     own = [row for row in rows if row["service"] == cause.service]
     return own[0] if own and own[0]["by_chance"] <= RARE else None
+
+
+def change_behind(incident: Incident) -> TableRow | None:
+    """Return the change after which the level of an incident began, None where there is none.
+
+    That is asked only where nothing but a small lasting rise of the latency was seen. It is then
+    what `change_suspected` returns: a level that somebody may have meant, and may accept as the new
+    normal.
+    """
+    is_meant = all(map(_may_be_meant, incident.anomalies))
+    return change_suspected(incident) if is_meant else None
 
 
 def _may_be_meant(anomaly: Anomaly) -> bool:

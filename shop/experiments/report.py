@@ -35,6 +35,7 @@ from shop.experiments.text_tables import (
     Section,
     headed,
     latex_table,
+    many,
     number_text,
     percent_cell,
     two_digits,
@@ -125,8 +126,8 @@ def report_leaderboard(
     check_out(Path(out))
     rules = read_rules(specs)
     read_detectors(detectors)  # better an error now than after minutes
-    scenarios = _many(len(chosen), "scenario")
-    what = f"{scenarios}, {_many(len(rules), 'rule')}"
+    scenarios = many(len(chosen), "scenario")
+    what = f"{scenarios}, {many(len(rules), 'rule')}"
     head = f"{what}, seeds {first_seed} to {first_seed + seeds - 1}."
     say(f"{head} The published results come from {PUBLISHED_RUN}.")
     board = play(
@@ -152,7 +153,7 @@ def _check_seeds(seeds: int, first_seed: int) -> None:
     check_number("seeds", seeds, 1, 10_000)
     check_number("first-seed", first_seed, 0, 2**31)
     if first_seed + seeds > LEARNED_FROM:
-        limit = f"must be at most {LEARNED_FROM - seeds} for {_many(seeds, 'seed')}"
+        limit = f"must be at most {LEARNED_FROM - seeds} for {many(seeds, 'seed')}"
         reason = f"as the confidence was learned from those from {LEARNED_FROM} on"
         raise FieldError("first-seed", f"{limit}, {reason}", first_seed)
 
@@ -211,9 +212,11 @@ COVERAGE_NOTE = (
 
 def sections(board: Board) -> Iterator[Section]:
     """Yield title, note and table of each part of the report; the tables hold text."""
-    yield "The rules", TOTALS_NOTE, _totals(totals(board.runs))
+    table = totals(board.runs)
+    if table["n"].any() or table["quiet"].notna().any():  # not those by size alone
+        yield "The rules", TOTALS_NOTE, _totals(table)
     title = "Share of correct runs, by scenario"
-    yield title, SCENARIOS_NOTE, headed(_shares(by_scenario(board.runs)))
+    yield title, SCENARIOS_NOTE, headed(_shares(_by_scenario(board)))
     if len(board.pipeline):
         table = pipeline_table(board.pipeline)
         yield "The whole pipeline", PIPELINE_NOTE, _pipeline(table)
@@ -225,6 +228,11 @@ def sections(board: Board) -> Iterator[Section]:
     if len(board.sizes):
         yield from _sizes(by_size(board.sizes), totals(board.runs).index)
     yield from _confidence(board)
+
+
+def _by_scenario(board: Board) -> pd.DataFrame:
+    """Return `by_scenario`, without the total where nothing counts in it."""
+    return by_scenario(board.runs).dropna(how="all")
 
 
 def _totals(table: pd.DataFrame) -> pd.DataFrame:
@@ -333,10 +341,6 @@ def _calibration_row(found: Calibration) -> dict[str, Any]:
     }
 
 
-def _many(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
-
-
 def _size(size: float) -> str:
     return f"{100 * size:g}%"
 
@@ -404,7 +408,7 @@ def pictures(board: Board) -> Iterator[tuple[str, Any]]:
 
     matplotlib.use("Agg")
 
-    yield "leaderboard", plots.leaderboard(by_scenario(board.runs)).figure
+    yield "leaderboard", plots.leaderboard(_by_scenario(board)).figure
     panels = [("The catalogue", board.runs)]
     if len(board.sizes):
         curves = by_size(board.sizes)

@@ -28,6 +28,17 @@ def two_digits(value: float) -> str:
     return number_text(value, digits=2)
 
 
+def many(n: int, what: str) -> str:
+    """Return a number of things in words.
+
+    Examples
+    --------
+    >>> many(1, "fault"), many(2, "fault")
+    ('1 fault', '2 faults')
+    """
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
 def with_bounds(table: pd.DataFrame, name: str, text: Callable[[float], str]) -> pd.Series:
     """Return "value (low-high)" of each row; "" where there is no value."""
     values = table[name]
@@ -59,13 +70,18 @@ def latex_table(table: pd.DataFrame, caption: str, notes: Iterable[str] = ()) ->
     """
     texts = table.astype(str).map(_escaped)
     named = texts.rename(_escaped, axis="index").rename(_escaped, axis="columns")
-    comments = "".join(f"% {note}\n" for note in notes)
+    comments = "".join(f"% {' '.join(note.split())}\n" for note in notes)
     plain = named.rename_axis(index=None, columns=None)
     return comments + plain.to_latex(caption=_escaped(caption))
 
 
+ESCAPES = str.maketrans(
+    {sign: "\\" + sign for sign in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+    | {"–": "--"}
+)
+"""What stands in LaTeX for a sign that means something there."""
+
+
 def _escaped(name: object) -> str:
-    text = str(name)
-    for sign in "&%$#_":
-        text = text.replace(sign, "\\" + sign)
-    return text.replace("–", "--")
+    return str(name).translate(ESCAPES)

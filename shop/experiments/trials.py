@@ -17,7 +17,7 @@ import pandas as pd
 
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.evaluate.scoring import Event, Score, rank_of, score
-from aiops_lab.explain.changes import RARE
+from aiops_lab.explain.changes import change_suspected
 from aiops_lab.explain.reference import Reference, learn
 from aiops_lab.explain.rules import RULES, RankingRule
 from aiops_lab.replaying import replay
@@ -181,17 +181,8 @@ def _change(scenario: Scenario, incidents: Sequence[Incident]) -> float:
     if not scenario.noted or not incidents:
         return nan
     behind = {(each.service, each.what) for each in scenario.noted if each.behind}
-    pointed = {change for incident in incidents for change in _pointed_at(incident)}
-    return float(pointed == behind)
-
-
-def _pointed_at(incident: Incident) -> list[tuple[str, str]]:
-    """Return the change that a verdict says is to be looked at first, if it says so of any."""
-    cause = incident.root_cause
-    rows = [row for step in incident.verdict.changes for row in step.rows]
-    own = [row for row in rows if cause is not None and row["service"] == cause.service]
-    newest = own[:1]
-    return [(row["service"], row["what"]) for row in newest if row["by_chance"] <= RARE]
+    suspected = filter(None, map(change_suspected, incidents))
+    return float({(row["service"], row["what"]) for row in suspected} == behind)
 
 
 def truth(scenario: Scenario, seed: int, pair: Twin) -> pd.DataFrame:

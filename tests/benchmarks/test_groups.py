@@ -78,6 +78,9 @@ def test_tables_of_one_title_become_one_grid_of_the_methods_that_all_have() -> N
 
 def test_latex_holds_the_same_cells_with_its_signs_escaped() -> None:
     grid = Grid("G_1", pd.DataFrame({"50 %": ["1–2"]}, index=["**a&b**"]), ["so"])
+    odd = Grid("{~^\\}", pd.DataFrame({"x": ["1"]}), ["two\nlines"])
+    assert r"\caption{\{\textasciitilde{}\textasciicircum{}\textbackslash{}\}}" in latex([odd])
+    assert latex([odd]).startswith("% two lines\n\\begin")
     text = latex([table(), grid])
     assert text.count(r"\begin{tabular}") == text.count(r"\bottomrule") == 2
     for part in (r"top-1, \%", r"\caption{T (six faults)}", "ours & this package & 50.0 (18.8--"):
@@ -177,6 +180,7 @@ def test_own_data_and_an_own_rule_are_compared_and_written_as_latex(
     assert "| mine | your own | 100.0 (20.7–100.0) | 0.0 (0.0–79.3) |" in text
     assert "mine.py:random | your own | 0.0 (" in text
     assert "| first by end | classic rule | 100.0 (" in text
+    assert "1 fault, 1 case without a fault." in text
     assert "## two: spans, by system and kind" in text
     names = text[text.index("by system and kind") :].splitlines()[2].split(" | ")
     assert names.count("random") == names.count(f"{folder}/mine.py:random") == 1
@@ -212,6 +216,7 @@ def test_a_rule_on_metrics_is_given_copies_of_the_calls_too(folder: Path) -> Non
     case = lab.datasets.MetricsCase("n", "g", "a", frame, frame, [("a", "b")], None)
     assert method.ask(case) == ("", False)
     assert case.calls == [("a", "b")]
+    assert list(_metrics.parts([case])) == ["g"], "no kind of fault is given"
 
 
 # ---- alerts of metrics

@@ -26,6 +26,7 @@ from shop.__main__ import main
 from shop.catalogue import GROUPS
 from shop.experiments import calibrate, fault_size, report
 from shop.experiments.leaderboard import (
+    Board,
     by_scenario,
     by_size,
     confidences,
@@ -116,6 +117,14 @@ def test_without_any_fault_there_is_no_total_but_a_row_for_each_scenario() -> No
     table = by_scenario(RUNS[RUNS["group"] == "no fault"])
     assert table["good"].isna().tolist() == [True, False]
     assert table["good"].iloc[1] == 1
+
+
+def test_of_scenarios_by_size_alone_there_is_no_table_of_totals() -> None:
+    empty = pd.DataFrame(columns=["kind", "size", *RuleResult._fields])
+    board = Board(RUNS[RUNS["group"] == "by size"], empty, empty, empty)
+    (title, _, table), *_ = report.sections(board)
+    assert title == "Share of correct runs, by scenario"
+    assert table.index[0] == "by size:"
 
 
 def test_confidence_is_asked_of_answers_and_silence_is_a_question_without_one() -> None:
