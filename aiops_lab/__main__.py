@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiops_lab.endpoints import printable
-from aiops_lab.logs import log_to_stderr
+from aiops_lab.logs import get_logger, log_to_stderr
 from aiops_lab.show.options import add_access, add_response
 from aiops_lab.show.stopping import Stop
 
@@ -66,7 +66,12 @@ EXAMPLES = """\
 examples:
   python -m aiops_lab explain traces.json.gz
   python -m aiops_lab explain incident.json --normal yesterday.json --format html
+  python -m aiops_lab explain traces.json.gz --changes deployments.csv
   python -m aiops_lab explain 'spans/*.parquet' --scheduler tcp://host:8786
+
+deployments.csv:
+  time,service,what
+  2026-11-23T16:48:15Z,shop,deployment 2.4
 
 Exit codes: 0 a cause was found; 1 none was found; 2 an option or a file is wrong; 130 Ctrl-C."""
 
@@ -273,21 +278,21 @@ def _findings(options: argparse.Namespace) -> Findings:
             if getattr(options, option) is not None:
                 raise ValueError(f"--{option} must be left out where --normal is given")
         return compare_recordings(spans, name, _spans(options.normal))
-    return find_incidents(spans, name, knobs, _changes(options.changes))
+    changes = [] if options.changes is None else _changes(options.changes, spans)
+    return find_incidents(spans, name, knobs, changes)
 
 
-def _changes(path: str | None) -> list[Change]:
-    """Return what a CSV file says was changed."""
-    if path is None:
-        return []
-    import pandas as pd
-
-    from aiops_lab.explain.changes import check_changes
+def _changes(path: str, spans: pd.DataFrame) -> list[Change]:
+    """Return what a CSV file says was changed; warn of services that the spans do not have."""
+    from aiops_lab.show.changes_file import read_changes, unknown_services
 
     try:
-        return check_changes(pd.read_csv(path))
+        changes = read_changes(path)
     except ValueError as error:
         raise ValueError(f"--changes {path}: {error}") from error
+    for told in unknown_services(changes, spans):
+        get_logger(__name__).warning("--changes %s: %s", path, told)
+    return changes
 
 
 def _spans(path: str) -> pd.DataFrame:

@@ -83,7 +83,8 @@ def check_changes(changes: Any) -> list[Change]:
     if isinstance(changes, pd.DataFrame):
         missing = [name for name in Change._fields if name not in changes]
         if missing:
-            raise FieldError("changes", "must have the columns time, service, what", missing[0])
+            rule = f"must have the columns time, service, what ({', '.join(missing)} is missing)"
+            raise FieldError("changes", rule, list(changes))
         rows = changes.loc[:, list(Change._fields)].itertuples(index=False)
         changes = [Change(*row) for row in rows]
     if isinstance(changes, str) or not isinstance(changes, Iterable):

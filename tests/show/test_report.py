@@ -335,7 +335,21 @@ def test_what_was_changed_before_is_told_from_a_file(tmp_path, capsys):
     changes.write_text("time,service\n")
     assert main(["explain", str(SLOW), "--changes", str(changes)]) == 2
     said = capsys.readouterr().err
-    assert "changes.csv: changes must have the columns time, service, what, got 'what'" in said
+    rule = "changes must have the columns time, service, what (what is missing)"
+    assert f"changes.csv: {rule}, got ['time', 'service']" in said
+
+
+def test_changes_are_read_as_text_and_unknown_services_are_named(tmp_path, capsys):
+    changes = tmp_path / "changes.csv"
+    time = "2026-11-23T16:48:15Z"
+    rows = [f"{time},{service},2.40\n" for service in ("shop", "Shop", "NA")]
+    changes.write_text("".join(["time,service,what\n", *rows]))
+    assert main(["explain", str(SLOW), "--changes", str(changes)]) == 0
+    told = capsys.readouterr()
+    assert "2.40 of shop came at most " in told.out
+    unlike, alike = told.err.splitlines()
+    assert "changes.csv: no span is of the service 'NA', they have " in unlike
+    assert alike.endswith("changes.csv: no span is of the service 'Shop', perhaps 'shop'")
 
 
 @pytest.mark.parametrize(
