@@ -476,7 +476,7 @@ def book(values: list[float]) -> pd.DataFrame:
 def test_the_bars_of_a_ledger_add_up_to_the_total() -> None:
     ax = plots.ledger(book([5.0, 100.0, -20.0]))
     assert extents(ax) == [(0, 0, 100), (1, 80, 100), (2, 80, 85), (3, 0, 85)]
-    assert [t.get_text() for t in ax.texts] == ["+100.0", "-20.0", "+5.0", "+85.0"]
+    assert [t.get_text() for t in ax.texts] == ["+100.0", "−20.0", "+5.0", "+85.0"]
     assert [t.get_text() for t in ax.get_yticklabels()][-1] == "total at /checkout"
     assert ax.get_xlabel() == "excess (ms per request)"
 

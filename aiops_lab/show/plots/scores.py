@@ -67,10 +67,10 @@ def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
         ax.barh(y, value, left=start, height=0.6, **look)
         ax.plot([end, end], [y - 0.3, y + 1.3], color=GREY, lw=0.8)
         right = max(end, start)
-        note(ax, f"{value:+,.{digits}f}", (right, y), (5, 0), fontsize=10)
+        note(ax, _signed(value, digits), (right, y), (5, 0), fontsize=10)
     ax.barh(n, total, height=0.6, color=BLUE)
     right = max(total, 0)
-    note(ax, f"{total:+,.{digits}f}", (right, n), (5, 0), fontsize=10)
+    note(ax, _signed(total, digits), (right, n), (5, 0), fontsize=10)
     names = [*map(str, excess.index), f"total at {entry}"]
     ax.set_yticks(range(n + 1), map(axis_label, names))
     ax.set_ylim(n + 0.6, -0.6)
@@ -79,6 +79,11 @@ def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
     highest = max([0.0, *ends])
     ax.set_xlim(1.15 * lowest, 1.15 * highest or 1.0)
     return ax
+
+
+def _signed(value: float, digits: int) -> str:
+    """Return a number with its sign; a minus is as long as that of the axis."""
+    return f"{value:+,.{digits}f}".replace("-", "−")
 
 
 def _largest(excess: pd.Series, most: int) -> pd.Series:
