@@ -25,15 +25,19 @@ GOAL_GROWTH = 1.05  # memory after an hour by that after 20 minutes
 GOAL_LATER = 1.2  # a step late in the hour by one early: it reads only what is new
 GOAL_MS = {False: 20, True: 100}
 ENDPOINTS, SPANS_A_SECOND = 1000, 2000
-MINUTES, EVERY = 60, 10
+MINUTES, EVERY, FEW_MINUTES = 60, 10, 3
 REPLAYED = 22_000  # spans
 STEPS_IN_A_MINUTE = int(60e9 // STEP_NS)
 
 
 def titles(large: bool) -> tuple[str, ...]:
-    """Return the titles of the replays and of the hour, and of five minutes of all spans."""
+    """Return the titles of the replays and of the hour, and of a few minutes of all spans."""
     hour = _titles_of(_rate(large), MINUTES)
-    return (*_titles_of_replays(), *hour, *([] if large else _titles_of(SPANS_A_SECOND, 5)[:1]))
+    return (
+        *_titles_of_replays(),
+        *hour,
+        *([] if large else _titles_of(SPANS_A_SECOND, FEW_MINUTES)[:1]),
+    )
 
 
 def _titles_of_replays() -> tuple[str, str]:
@@ -59,7 +63,7 @@ def measure(large: bool) -> Iterator[Measured]:
     yield from replays()
     yield from an_hour(_rate(large), MINUTES)
     if not large:
-        yield from an_hour(SPANS_A_SECOND, 5)
+        yield from an_hour(SPANS_A_SECOND, FEW_MINUTES)
 
 
 def replays() -> Iterator[Measured]:
