@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
+from time import sleep  # by name: tests write in the pauses
 from typing import NamedTuple
 
 from aiops_lab.checks import FieldError
@@ -24,7 +27,31 @@ SELECT n.service, sum(t.n), min(t.first), max(t.last) FROM names n JOIN (
 
 _OF_SERVICE = ":service IS NULL OR op IN (SELECT id FROM names WHERE service = :service)"
 
+# The next run with rows that are old enough. Its rows are sorted by their end.
+_NEXT_RUN = f"""
+SELECT op, max_ended, first, last FROM runs
+WHERE (op, max_ended, first) > (:op, :max_ended, :first) AND min_ended < :before
+  AND ({_OF_SERVICE})
+ORDER BY op, max_ended, first LIMIT 1
+"""
+_INSERT_LEFT = """
+INSERT INTO runs SELECT ?, max(ended), min(ended), min(rowid), max(rowid) FROM spans
+WHERE rowid BETWEEN ? AND ? HAVING count(*) > 0
+"""
+_INSERT_REST = """
+INSERT INTO runs SELECT ?, ?, ended, rowid, ? FROM spans
+WHERE rowid BETWEEN ? AND ? ORDER BY rowid LIMIT 1
+"""
+
+# A transaction is short and the pause is longer: SQLite has no queue, a writer that waits asks
+# 1, 3, 8, 18, 33 ms after it came.
+_SLICE_S = 0.005
+_PAUSE_S = 0.02
+_STEP_ROWS = 200  # between two looks at the clock
+
 DeletionLimits = dict[str, object]
+_Place = tuple[int, ...]  # of the last row or run that was looked at
+_Step = Callable[[_Place], tuple[int, _Place | None]]
 
 # How the moment of a row is called, in each table that holds spans.
 _MOMENTS = {"spans": "ended", "fresh": "ended", "open": "start"}
@@ -96,7 +123,8 @@ def prune_store(
 ) -> Pruned:
     """Delete spans of a store: those that are older than a time, of a service, or both.
 
-    Incidents and baselines stay. Others may be writing to the store meanwhile.
+    Incidents and baselines stay. Others may be writing to the store meanwhile: spans go in many
+    short transactions. What interrupts it leaves a store that is whole, and another call goes on.
 
     Parameters
     ----------
@@ -125,7 +153,7 @@ def prune_store(
         "service": service,
     }
     with closing(database.open_database(file)) as db, _damage_told(file):
-        deleted = database.retry(lambda: _delete(db, limits), file)
+        deleted = _delete(db, file, limits)
         is_in_use = not _compact(db)
     return Pruned(deleted, max(0, size - _size(file)), is_in_use)
 
@@ -144,31 +172,89 @@ def _size(path: Path) -> int:
     return sum(each.stat().st_size for each in files if each.exists())
 
 
-def _delete(db: sqlite3.Connection, limits: DeletionLimits) -> int:
-    """Delete rows and what belongs to them, in one transaction; return how many spans."""
+def _delete(db: sqlite3.Connection, path: Path, limits: DeletionLimits) -> int:
+    """Delete rows and what belongs to them; return how many spans.
+
+    In short transactions, so that no writer waits long; the store is whole after each. Spans move
+    from ``open`` to ``fresh`` and from there to ``spans``, so none passes by.
+    """
     deleted = 0
-    with database.transaction(db):
-        for table, moment in _MOMENTS.items():
-            where = f"WHERE {moment} < :before AND ({_OF_SERVICE})"
-            failed = f"SELECT ids FROM {table} {where} AND error IS NOT NULL"
-            spans = [(_span_id(ids),) for (ids,) in db.execute(failed, limits)]
-            db.executemany("DELETE FROM stacks WHERE span = ?", spans)
-            deleted += db.execute(f"DELETE FROM {table} {where}", limits).rowcount
-        _narrow_runs(db)
+    for table in ("open", "fresh"):
+        (end,) = db.execute(f"SELECT coalesce(max(rowid), 0) FROM {table}").fetchone()
+        deleted += _in_slices(db, path, partial(_delete_unsorted, db, table, limits, end), (0,))
+    return deleted + _in_slices(db, path, partial(_delete_of_run, db, limits), (-1, 0, 0))
+
+
+def _in_slices(db: sqlite3.Connection, path: Path, step: _Step, place: _Place) -> int:
+    """Call `step` until it knows no next place; return how many spans were deleted."""
+    deleted = 0
+    following: _Place | None = place
+    while following is not None:
+        count, following = database.retry(partial(_slice, db, step, following), path)
+        deleted += count
+        if following is not None:
+            sleep(_PAUSE_S)
     return deleted
+
+
+def _slice(db: sqlite3.Connection, step: _Step, place: _Place) -> tuple[int, _Place | None]:
+    """Take steps in one transaction for a short time; return what they deleted, and the place."""
+    with database.transaction(db):
+        end_s = time.perf_counter() + _SLICE_S
+        deleted, following = step(place)
+        while following is not None and time.perf_counter() < end_s:
+            count, following = step(following)
+            deleted += count
+    return deleted, following
+
+
+def _delete_unsorted(
+    db: sqlite3.Connection, table: str, limits: DeletionLimits, end: int, place: _Place
+) -> tuple[int, _Place | None]:
+    """Delete among the next rows of a table, up to row `end`; return how many, and the place."""
+    (after,) = place
+    rows = f"SELECT rowid FROM {table} WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?"
+    found = db.execute(f"SELECT max(rowid) FROM ({rows})", (after, end, _STEP_ROWS))
+    (last,) = found.fetchone()
+    if last is None:
+        return 0, None
+    return _delete_rows(db, table, limits, (after + 1, last)), (last,)
+
+
+def _delete_of_run(
+    db: sqlite3.Connection, limits: DeletionLimits, place: _Place
+) -> tuple[int, _Place | None]:
+    """Delete at the beginning of the next run and shorten it; return how many, and the place."""
+    op, max_ended, first = place
+    after = {"op": op, "max_ended": max_ended, "first": first}
+    run = db.execute(_NEXT_RUN, limits | after).fetchone()
+    if run is None:
+        return 0, None
+    op, max_ended, first, last = run
+    end = min(last, first + _STEP_ROWS - 1)
+    deleted = _delete_rows(db, "spans", limits, (first, end))
+    # At once: the row numbers of what is deleted at the end of the table come again.
+    db.execute("DELETE FROM runs WHERE op = ? AND max_ended = ? AND first = ?", run[:3])
+    db.execute(_INSERT_LEFT, (op, first, end))
+    db.execute(_INSERT_REST, (op, max_ended, last, end + 1, last))
+    return deleted, (op, max_ended, first)
+
+
+def _delete_rows(
+    db: sqlite3.Connection, table: str, limits: DeletionLimits, rows: tuple[int, int]
+) -> int:
+    """Delete what is within limits from one row to another, with stack traces; return how many."""
+    within = limits | {"first": rows[0], "last": rows[1]}
+    where = f"WHERE rowid BETWEEN :first AND :last AND {_MOMENTS[table]} < :before"
+    where += f" AND ({_OF_SERVICE})"
+    failed = db.execute(f"SELECT ids FROM {table} {where} AND error IS NOT NULL", within)
+    spans = [(_span_id(ids),) for (ids,) in failed]
+    db.executemany("DELETE FROM stacks WHERE span = ?", spans)
+    return db.execute(f"DELETE FROM {table} {where}", within).rowcount
 
 
 def _span_id(ids: bytes | str) -> str:
     return ids.hex()[32:48] if isinstance(ids, bytes) else str(json.loads(ids)[1])
-
-
-def _narrow_runs(db: sqlite3.Connection) -> None:
-    """Let ``runs`` say where the rows are that are left."""
-    runs = db.execute("SELECT op, first, last FROM runs").fetchall()
-    db.execute("DELETE FROM runs")
-    rows = "SELECT ?, max(ended), min(ended), min(rowid), max(rowid) FROM spans"
-    insert = f"INSERT INTO runs {rows} WHERE rowid BETWEEN ? AND ? HAVING count(*) > 0"
-    db.executemany(insert, runs)
 
 
 def _compact(db: sqlite3.Connection) -> bool:

@@ -6,6 +6,7 @@ import pytest
 
 from aiops_lab import Span, SpanStore
 from aiops_lab.record import store as module
+from aiops_lab.record import upkeep
 from aiops_lab.record.upkeep import ServiceInfo, prune_store, store_info
 
 S = 1_000_000_000
@@ -87,6 +88,52 @@ def test_what_is_old_or_of_a_service_goes_and_new_spans_come(path, in_use, limit
         assert ids(store) == sorted({*ids(store)})
         assert [*store.load("incident")] == ["INC-1-1"]
     assert store_info(path).spans == len([*left]) + 30 - (51 in left)
+
+
+def in_pauses(monkeypatch, do):
+    """Let a transaction delete at most three rows, and do something after each."""
+    monkeypatch.setattr(upkeep, "_STEP_ROWS", 3)
+    monkeypatch.setattr(upkeep, "_SLICE_S", 0)
+    monkeypatch.setattr(upkeep, "sleep", lambda _: do())
+
+
+@pytest.mark.parametrize(
+    ("limits", "left"),
+    [({"service": "bank"}, [*range(0, 52, 2), 51]), ({"before_ns": BEGIN + 100 * S}, [])],
+)
+def test_a_writer_gets_in_while_spans_are_deleted(path, monkeypatch, limits, left):
+    came = []
+    with SpanStore(path) as store:
+
+        def write():
+            came.extend(range(100 + len(came), 104 + len(came)))
+            put(store, map(span, came[-4:]))
+
+        in_pauses(monkeypatch, write)
+        assert prune_store(path, **limits).spans == 52 - len(left)
+        assert len(came) > 20
+        assert ids(store) == [*left, *came]
+        of_endpoint = store.spans(endpoint="/1")
+        assert len(of_endpoint) == sum(number % 3 == 1 for number in (*left, *came))
+
+
+def test_what_is_interrupted_is_whole_and_goes_on(path, monkeypatch):
+    def interrupt():
+        pauses.append(1)
+        if len(pauses) == 9:
+            raise KeyboardInterrupt
+
+    pauses = []
+    in_pauses(monkeypatch, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        prune_store(path, before_ns=BEGIN + 40 * S)
+    with SpanStore(path) as store:
+        there = ids(store)
+    assert {*range(40, 52)} < {*there}
+    assert len(there) == store_info(path).spans + 1 < 52
+    assert prune_store(path, before_ns=BEGIN + 40 * S).spans == len(there) - 12
+    with SpanStore(path) as store:
+        assert ids(store) == [*range(40, 52)]
 
 
 def test_the_file_becomes_smaller_where_nobody_has_it_open(tmp_path):
