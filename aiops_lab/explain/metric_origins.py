@@ -64,15 +64,14 @@ def explained_parts(
     >>> explained_parts(unusual, now, [("a", "x"), ("a", "y")], {}).to_dict()
     {'a': 0.5, 'x': 0.75, 'y': 0.75}
     """
-    nodes = sorted({*unusual.index.unique(0), *hosts.values()})
-    cost = _costs(unusual, now, nodes)
-    parts = pd.Series(1.0, nodes)
+    cost = _costs(unusual, now, hosts)
+    parts = pd.Series(1.0, cost.index)
     total = float(cost.sum())
     if total <= 0:
         return parts
+    named = _named(calls)
     callers = _callers(calls)
-    named = set(callers).union(*callers.values())
-    for node in nodes:
+    for node in cost.index:
         starts = _with_placed(node, hosts) & named
         if starts:
             waiting = _waiting(starts, callers)
@@ -102,19 +101,18 @@ def sure_parts(
     >>> sure_parts(unusual, now, [], {}).to_dict()
     {'a': 0.5, 'x': 0.5}
     """
-    nodes = sorted({*unusual.index.unique(0), *hosts.values()})
-    cost = _costs(unusual, now, nodes)
-    parts = pd.Series(1.0, nodes)
+    cost = _costs(unusual, now, hosts)
+    parts = pd.Series(1.0, cost.index)
     total = float(cost.sum())
     if total <= 0:
         return parts
-    callers = _callers(calls)
-    named = set(callers).union(*callers.values())
+    named = _named(calls)
     used = [column for column in unusual.index if _is_own(column, now)]
-    strain = by_node(unusual.loc[used], nodes)
+    strain = by_node(unusual.loc[used], cost.index)
     slow = int((cost > 0).sum())
-    for node in nodes:
-        mine = sorted(_with_placed(node, hosts) & set(nodes))
+    for node in cost.index:
+        placed = _with_placed(node, hosts)
+        mine = sorted(placed.intersection(cost.index))
         is_known = not named.isdisjoint(mine)
         if is_known or strain[mine].sum() > 0:
             continue
@@ -122,8 +120,9 @@ def sure_parts(
     return parts
 
 
-def _costs(unusual: pd.DataFrame, now: Metrics, nodes: Iterable[str]) -> pd.Series:
-    """Return how slow each node is, or how it fails."""
+def _costs(unusual: pd.DataFrame, now: Metrics, hosts: dict[str, str]) -> pd.Series:
+    """Return how slow each node is, or how it fails, in the order of the names."""
+    nodes = sorted({*unusual.index.unique(0), *hosts.values()})
     worse = [column for column in unusual.index if _is_worse(column, unusual, now)]
     return by_node(unusual.loc[worse], nodes)
 
@@ -149,6 +148,11 @@ def _is_worse(column: MetricColumn, unusual: pd.DataFrame, now: Metrics) -> bool
     if kind == SUCCESS:
         return bool(scales < 0)
     return kind in RISES and bool(scales > 0)
+
+
+def _named(calls: _CallPairs) -> set[str]:
+    """Return the nodes that call or are called."""
+    return {node for pair in calls for node in pair}
 
 
 def _callers(calls: _CallPairs) -> dict[str, set[str]]:
