@@ -1,7 +1,8 @@
 """The shop: a small web shop to break on purpose.
 
 topology      the shop as data: services, endpoints, calls
-catalogue     the scenarios, each with its true causes; harder ones are in hard_scenarios
+catalogue     the scenarios, each with its true causes; harder ones are in hard_scenarios, what both
+              use is in scenario_parts
 recordings    spans and their truth in files
 live          the shop over real HTTP: running(), drive(), the commands serve, demo and check
 virtual_time  the shop on a virtual clock: virtual(), stream(), twin(), scenarios, random shops

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from textwrap import fill
-from typing import Any
 
 from aiops_lab.record.faults import Fault
+from shop.scenario_parts import END, START, fault_at, on_market, virtual_fault_at
 from shop.shops import (
     CHECKOUT,
     FORGIVING,
@@ -24,7 +24,7 @@ from shop.shops import (
     STUBBORN,
     with_calls,
 )
-from shop.virtual_time.scenario import EVERYWHERE, Place, Scenario, VirtualFault
+from shop.virtual_time.scenario import EVERYWHERE, Scenario, VirtualFault
 
 __all__ = [
     "CHECKOUT",
@@ -38,29 +38,9 @@ __all__ = [
     "with_calls",
 ]
 
-START, END = 120.0, 180.0
-
-"""Start and end of the faults, in virtual seconds: two minutes of normal traffic come first."""
-
 NAME_WIDTH = 21
 
 """Width of the column of names in `listing`, in characters."""
-
-
-def _fault(kind: str, place: Place, **numbers: float) -> Fault:
-    values: dict[str, Any] = {"start_s": START, "end_s": END} | numbers
-    return Fault(kind, *place, **values)
-
-
-def _virtual(kind: str, place: Place, **numbers: object) -> VirtualFault:
-    values: dict[str, Any] = {"start_s": START, "end_s": END} | numbers
-    return VirtualFault(kind, *place, **values)
-
-
-def _market(
-    name: str, causes: tuple[Place, ...], faults: tuple[Fault, ...], defeats: str, why: str
-) -> Scenario:
-    return Scenario(name, causes, faults, defeats, why, topology=MARKET, mix=MARKET_MIX)
 
 
 def _weak(name: str, fault: Fault, defeats: str) -> Scenario:
@@ -71,7 +51,7 @@ def _weak(name: str, fault: Fault, defeats: str) -> Scenario:
     return Scenario(f"weak {name}", (PAYMENT,), (fault,), defeats, why)
 
 
-SLOW_PAYMENT = _fault("delay", PAYMENT, duration_ms=400)
+SLOW_PAYMENT = fault_at("delay", PAYMENT, duration_ms=400)
 
 _REQUEST_FAULTS = (
     Scenario(
@@ -84,7 +64,7 @@ _REQUEST_FAULTS = (
     Scenario(
         "jitter",
         (PAYMENT,),
-        (_fault("delay", PAYMENT, duration_ms=300, jitter_ms=300),),
+        (fault_at("delay", PAYMENT, duration_ms=300, jitter_ms=300),),
         "entry",
         "Half of the requests are hardly delayed, so the median rises less than the mean; "
         "/checkout waits for the others.",
@@ -92,7 +72,7 @@ _REQUEST_FAULTS = (
     Scenario(
         "entry",
         (CHECKOUT,),
-        (_fault("delay", CHECKOUT, duration_ms=300),),
+        (fault_at("delay", CHECKOUT, duration_ms=300),),
         "deepest error",
         "The entry itself is slow, and its callees are not. Nothing fails, so this rule returns no "
         "suspect; most others are right.",
@@ -100,7 +80,7 @@ _REQUEST_FAULTS = (
     Scenario(
         "errors",
         (PAYMENT,),
-        (_fault("error", PAYMENT),),
+        (fault_at("error", PAYMENT),),
         "total z",
         "Failed requests end early: the durations of /checkout fall, and /inventory is no longer "
         "called.",
@@ -108,14 +88,14 @@ _REQUEST_FAULTS = (
     Scenario(
         "flaky",
         (INVENTORY,),
-        (_fault("error", INVENTORY, rate=0.3),),
+        (fault_at("error", INVENTORY, rate=0.3),),
         "self-time z",
         "Three of ten requests fail; the durations hardly change.",
     ),
     Scenario(
         "repaired",
         (PAYMENT,),
-        (_fault("error", PAYMENT, rate=0.3),),
+        (fault_at("error", PAYMENT, rate=0.3),),
         "total z",
         "Two retries repair nearly all failures: customers see no error, but wait longer.",
         topology=FORGIVING,
@@ -123,7 +103,7 @@ _REQUEST_FAULTS = (
     Scenario(
         "hang",
         (PAYMENT,),
-        (_fault("hang", PAYMENT),),
+        (fault_at("hang", PAYMENT),),
         "first by start",
         "/payment never answers; the failure that is recorded is that of /checkout, which began "
         "earlier and gave up.",
@@ -131,23 +111,23 @@ _REQUEST_FAULTS = (
     Scenario(
         "refused",
         (PAYMENT,),
-        (_virtual("refuse", PAYMENT),),
+        (virtual_fault_at("refuse", PAYMENT),),
         "deepest error",
         "A service that accepts no connections writes no spans: only its callers fail.",
     ),
     Scenario(
         "impatient caller",
         (PAYMENT,),
-        (_fault("delay", PAYMENT, duration_ms=2000),),
+        (fault_at("delay", PAYMENT, duration_ms=2000),),
         "first by end",
         "/checkout gives up after 0.5 s and fails; /payment answers well, when nobody waits any "
         "more.",
         topology=IMPATIENT,
     ),
-    _market(
+    on_market(
         "ordered timeouts",
         (("bank", "/transfer"),),
-        (_fault("delay", ("bank", "/transfer"), duration_ms=10_000),),
+        (fault_at("delay", ("bank", "/transfer"), duration_ms=10_000),),
         "first by end",
         "/charge waits for 1 s and /order for 3: they fail one after the other, and the bank "
         "answers correctly, but late.",
@@ -155,7 +135,7 @@ _REQUEST_FAULTS = (
     Scenario(
         "retry storm",
         (PAYMENT,),
-        (_fault("delay", PAYMENT, duration_ms=450),),
+        (fault_at("delay", PAYMENT, duration_ms=450),),
         "total z",
         "Each call times out and is made four times; the work that nobody waits for fills the "
         "service.",
@@ -163,11 +143,11 @@ _REQUEST_FAULTS = (
         workers={"payment": 24},
         backoff_ms=50,
     ),
-    _market(
+    on_market(
         "network edge",
         (("price", "/price"),),
         (
-            _virtual(
+            virtual_fault_at(
                 "network",
                 ("price", "/price"),
                 caller=("front", "/order"),
@@ -178,50 +158,50 @@ _REQUEST_FAULTS = (
         "self-time z",
         "The way to /price is slow. No endpoint is: the time lies between the spans.",
     ),
-    _market(
+    on_market(
         "host network",
         (("catalog", "/products"), ("catalog", "/find")),
-        (_virtual("network", ("catalog", EVERYWHERE), duration_ms=120, jitter_ms=20),),
+        (virtual_fault_at("network", ("catalog", EVERYWHERE), duration_ms=120, jitter_ms=20),),
         "walk down",
         "All calls to one service travel slowly; its own spans are as short as before.",
     ),
-    _market(
+    on_market(
         "slow parallel child",
         (("recommend", "/similar"),),
-        (_fault("delay", ("recommend", "/similar"), duration_ms=250),),
+        (fault_at("delay", ("recommend", "/similar"), duration_ms=250),),
         "Ochiai",
         "Two calls run in parallel and the request waits for the slower one; but every slow "
         "request made both.",
     ),
-    _market(
+    on_market(
         "load shedding",
         (("stock", "/reserve"),),
-        (_virtual("shed", ("stock", "/reserve"), rate=0.6),),
+        (virtual_fault_at("shed", ("stock", "/reserve"), rate=0.6),),
         "total z",
         "An endpoint that sheds load answers 503 at once: it is faster than before, and so are its "
         "callers.",
     ),
-    _market(
+    on_market(
         "leak",
         (("cart", "/cart"),),
-        (_virtual("leak", ("cart", "/cart"), duration_ms=400),),
+        (virtual_fault_at("leak", ("cart", "/cart"), duration_ms=400),),
         "Ochiai",
         "The delay grows slowly: no two windows differ much. And every request that reached the "
         "cart reached the bank, too.",
     ),
-    _market(
+    on_market(
         "processor",
         (("catalog", "/products"), ("catalog", "/find")),
-        (_virtual("slow", ("catalog", EVERYWHERE), factor=5.0),),
+        (virtual_fault_at("slow", ("catalog", EVERYWHERE), factor=5.0),),
         "entry",
         "All endpoints of one service are slow at once, because they share a processor.",
     ),
-    _market(
+    on_market(
         "two faults",
         (("warehouse", "/shelf"), ("bank", "/transfer")),
         (
-            _fault("delay", ("warehouse", "/shelf"), duration_ms=300),
-            _fault("error", ("bank", "/transfer"), rate=0.5),
+            fault_at("delay", ("warehouse", "/shelf"), duration_ms=300),
+            fault_at("error", ("bank", "/transfer"), rate=0.5),
         ),
         "first by start",
         "One is slow and one fails, in the same requests: counted by failures, there is only one.",
@@ -238,7 +218,7 @@ _REQUEST_FAULTS = (
     Scenario(
         "upstream full",
         (PAYMENT,),
-        (_fault("hang", PAYMENT),),
+        (fault_at("hang", PAYMENT),),
         "Ochiai",
         "All 8 requests that /checkout admits wait for /payment, so it refuses most customers; "
         "these requests never reach the cause.",
@@ -247,7 +227,7 @@ _REQUEST_FAULTS = (
     Scenario(
         "metastable",
         (PAYMENT,),
-        (_fault("delay", PAYMENT, duration_ms=3000, end_s=135.0),),
+        (fault_at("delay", PAYMENT, duration_ms=3000, end_s=135.0),),
         "first by start",
         "The trigger is long gone; retries keep /payment saturated, and nearly all its work is "
         "for nobody.",
@@ -259,27 +239,27 @@ _REQUEST_FAULTS = (
 )
 
 _WEAK = (
-    _weak("errors 2 %", _fault("error", PAYMENT, rate=0.02), "self-time z"),
-    _weak("errors 5 %", _fault("error", PAYMENT, rate=0.05), "self-time z"),
-    _weak("delay 20 %", _fault("delay", PAYMENT, duration_ms=9), "entry"),
-    _weak("delay 50 %", _fault("delay", PAYMENT, duration_ms=22), "entry"),
+    _weak("errors 2 %", fault_at("error", PAYMENT, rate=0.02), "self-time z"),
+    _weak("errors 5 %", fault_at("error", PAYMENT, rate=0.05), "self-time z"),
+    _weak("delay 20 %", fault_at("delay", PAYMENT, duration_ms=9), "entry"),
+    _weak("delay 50 %", fault_at("delay", PAYMENT, duration_ms=22), "entry"),
 )
 
 _UNDER_THE_NOISE = Scenario(
     "under the noise",
     (PAYMENT,),
-    (_fault("delay", PAYMENT, duration_ms=0.5),),
+    (fault_at("delay", PAYMENT, duration_ms=0.5),),
     "entry",
     "Cannot be solved from spans: chance alone changes the mean of these 800 requests by half a "
     "millisecond, and the fault by no more. Only the twin shows it.",
 )
 
-_SHARED_HOST = _market(
+_SHARED_HOST = on_market(
     "shared host",
     (("cart", "/cart"), ("mail", "/send")),
     (
-        _virtual("slow", ("cart", EVERYWHERE), factor=5.0),
-        _virtual("slow", ("mail", EVERYWHERE), factor=5.0),
+        virtual_fault_at("slow", ("cart", EVERYWHERE), factor=5.0),
+        virtual_fault_at("slow", ("mail", EVERYWHERE), factor=5.0),
     ),
     "entry",
     "Cannot be solved from spans: both services run on one host that lacks processor time. Spans "
@@ -298,7 +278,7 @@ _CONDITIONS = (
     Scenario(
         "skew 300 ms",
         (INVENTORY,),
-        (_fault("error", INVENTORY, rate=0.5),),
+        (fault_at("error", INVENTORY, rate=0.5),),
         "first by end",
         "The clock of /inventory is ahead: its failures seem to come after those of its caller.",
         skew_ms={"inventory": 300.0},
@@ -317,7 +297,7 @@ _DEPLOYMENT = Scenario(
     "deployment",
     why="A new version of /payment takes 20 % longer from now on, which is no fault. Cannot be "
     "solved from spans: by its size alone it is a weak fault.",
-    changes=(_virtual("slow", PAYMENT, factor=1.2, end_s=None),),
+    changes=(virtual_fault_at("slow", PAYMENT, factor=1.2, end_s=None),),
 )
 
 _NO_FAULT = (
@@ -338,7 +318,7 @@ _NO_FAULT = (
     Scenario(
         "bad client",
         why="One customer sends invalid orders and gets 400: that is the right answer.",
-        changes=(_virtual("reject", CHECKOUT, rate=0.4, status=400),),
+        changes=(virtual_fault_at("reject", CHECKOUT, rate=0.4, status=400),),
     ),
 )
 

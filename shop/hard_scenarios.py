@@ -11,9 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from aiops_lab.record.faults import Fault
-from shop.catalogue import END, START
-from shop.shops import CHECKOUT, INVENTORY, MARKET, MARKET_MIX, PAYMENT, with_calls
-from shop.topology import Topology
+from shop.scenario_parts import fault_at, on_market, virtual_fault_at
+from shop.shops import CHECKOUT, INVENTORY, MARKET, PAYMENT, with_calls
 from shop.virtual_time.scenario import EVERYWHERE, NotedChange, Place, Scenario, VirtualFault
 
 LATE, LATE_END = 780.0, 840.0
@@ -32,42 +31,19 @@ ORDER: Place = ("front", "/order")
 PRODUCTS: Place = ("catalog", "/products")
 
 
-def _fault(kind: str, place: Place, start_s: float = START, **numbers: float) -> Fault:
-    values: dict[str, Any] = {"end_s": END} | numbers
-    return Fault(kind, *place, start_s, **values)
-
-
-def _virtual(kind: str, place: Place, start_s: float = START, **numbers: Any) -> VirtualFault:
-    values: dict[str, Any] = {"end_s": END} | numbers
-    return VirtualFault(kind, *place, start_s, **values)
-
-
-def _market(
-    name: str,
-    causes: tuple[Place, ...],
-    faults: tuple[Fault, ...],
-    defeats: str,
-    why: str,
-    *,
-    topology: Topology = MARKET,
-    **fields: Any,
-) -> Scenario:
-    return Scenario(name, causes, faults, defeats, why, topology=topology, mix=MARKET_MIX, **fields)
-
-
 def _names(scenarios: tuple[Scenario, ...]) -> tuple[str, ...]:
     return tuple(scenario.name for scenario in scenarios)
 
 
 def _again(times: int, at_once: bool) -> VirtualFault:
-    return _virtual("repeat", HOME, times=times, callee=PRODUCTS, at_once=at_once)
+    return virtual_fault_at("repeat", HOME, times=times, callee=PRODUCTS, at_once=at_once)
 
 
 def _bursts(service: str) -> tuple[VirtualFault, ...]:
     """Return four times of three seconds in which a service works slowly."""
     begins = (122.0, 137.0, 152.0, 167.0)
     place = (service, EVERYWHERE)
-    return tuple(_virtual("slow", place, at, end_s=at + 3.0, factor=4.0) for at in begins)
+    return tuple(virtual_fault_at("slow", place, at, end_s=at + 3.0, factor=4.0) for at in begins)
 
 
 IMPATIENT_ORDERS = with_calls(MARKET, RESERVE, timeout_s=0.6, retries=2)
@@ -85,7 +61,7 @@ HURRIED = with_calls(MARKET, CHARGE, timeout_s=0.8)
 """The market, whose /charge gives up on the bank after 0.8 s."""
 
 _HARD = (
-    _market(
+    on_market(
         "repeated calls",
         (HOME,),
         (_again(8, at_once=False),),
@@ -93,7 +69,7 @@ _HARD = (
         "/home asks for each of eight products in turn (N+1 calls): each answer is as fast as "
         "ever.",
     ),
-    _market(
+    on_market(
         "repeated calls that queue",
         (HOME,),
         (_again(8, at_once=True),),
@@ -102,27 +78,27 @@ _HARD = (
         "as do all others who call it: the catalog looks slow.",
         workers={"catalog": 2},
     ),
-    _market(
+    on_market(
         "lost at the cause",
         (RESERVE,),
-        (_fault("error", RESERVE, rate=0.4),),
+        (fault_at("error", RESERVE, rate=0.4),),
         "deepest error",
         "Two in five requests fail at /reserve, and of its service six in ten spans never arrive: "
         "of most failures only the caller's half is left.",
         lost_of={"stock": 0.6},
     ),
-    _market(
+    on_market(
         "packet loss",
         (TRANSFER,),
-        (_virtual("network", TRANSFER, rate=0.08, duration_ms=250, jitter_ms=50),),
+        (virtual_fault_at("network", TRANSFER, rate=0.08, duration_ms=250, jitter_ms=50),),
         "self-time z",
         "Eight in a hundred calls of the bank lose a packet and wait until it is sent again. No "
         "endpoint is slow, and most calls are not.",
     ),
-    _market(
+    on_market(
         "slow degradation",
         (PRICE,),
-        (_virtual("leak", PRICE, end_s=600.0, duration_ms=50),),
+        (virtual_fault_at("leak", PRICE, end_s=600.0, duration_ms=50),),
         "entry",
         "In eight minutes /price becomes 50 ms slower, little by little: a detector that goes "
         "along sees nothing. Half of it is hidden, as /reserve is called beside it.",
@@ -130,7 +106,7 @@ _HARD = (
         seconds=610.0,
         window=(540.0, 600.0),
     ),
-    _market(
+    on_market(
         "noisy neighbours",
         (PRODUCTS, ("catalog", "/find"), ("mail", "/send")),
         (*_bursts("catalog"), *_bursts("mail")),
@@ -138,19 +114,19 @@ _HARD = (
         "The host of catalog and mail has other tenants, who take its processor for three seconds "
         "four times: in between all is well.",
     ),
-    _market(
+    on_market(
         "cascade",
         (SHELF,),
-        (_fault("delay", SHELF, duration_ms=700),),
+        (fault_at("delay", SHELF, duration_ms=700),),
         "self-time z",
         "The workers of stock wait for /shelf, those of front for stock: in the end /home and "
         "/search wait for a worker, too, and they call neither.",
         workers={"stock": 4, "front": 12},
     ),
-    _market(
+    on_market(
         "cascade with retries",
         (SHELF,),
-        (_fault("delay", SHELF, duration_ms=500, jitter_ms=300),),
+        (fault_at("delay", SHELF, duration_ms=500, jitter_ms=300),),
         "self-time z",
         "The same below callers that give up after 0.6 s and ask again: half of the work at "
         "/shelf is for nobody.",
@@ -158,26 +134,26 @@ _HARD = (
         workers={"warehouse": 6, "stock": 6, "front": 16},
         backoff_ms=50,
     ),
-    _market(
+    on_market(
         "sampled traces",
         (SHELF,),
-        (_fault("delay", SHELF, duration_ms=40),),
+        (fault_at("delay", SHELF, duration_ms=40),),
         "Ochiai",
         "One trace in twenty is kept: of five hundred slow orders two dozen remain.",
         sampled=0.05,
     ),
-    _market(
+    on_market(
         "sampled and failing",
         (TRANSFER,),
-        (_fault("error", TRANSFER, rate=0.2),),
+        (fault_at("error", TRANSFER, rate=0.2),),
         "total z",
         "One trace in twenty is kept, in which a handful of orders fails.",
         sampled=0.05,
     ),
-    _market(
+    on_market(
         "metastable, retries of retries",
         (TRANSFER,),
-        (_fault("delay", TRANSFER, duration_ms=1500, end_s=135.0),),
+        (fault_at("delay", TRANSFER, duration_ms=1500, end_s=135.0),),
         "first by start",
         "The trigger is long gone. Two callers, one above the other, make each failed call three "
         "times: the bank gets nine calls an order, and nearly all of its work is for nobody.",
@@ -185,10 +161,10 @@ _HARD = (
         workers={"bank": 1},
         window=(150.0, 195.0),
     ),
-    _market(
+    on_market(
         "metastable, a backlog",
         (TRANSFER,),
-        (_fault("delay", TRANSFER, duration_ms=1500, end_s=135.0),),
+        (fault_at("delay", TRANSFER, duration_ms=1500, end_s=135.0),),
         "first by start",
         "The trigger is long gone, and nobody makes a call again. The bank, nearly full as usual, "
         "works off calls that their callers have given up, and each new one waits behind them.",
@@ -197,10 +173,10 @@ _HARD = (
         rate=41.0,
         window=(150.0, 170.0),
     ),
-    _market(
+    on_market(
         "metastable below queues",
         (TRANSFER,),
-        (_fault("delay", TRANSFER, duration_ms=1500, end_s=135.0),),
+        (fault_at("delay", TRANSFER, duration_ms=1500, end_s=135.0),),
         "first by start",
         "The trigger is long gone. The callers of the bank have few workers themselves, all of "
         "which wait, so that /home and /search wait for a worker, too, and call no bank.",
@@ -208,37 +184,37 @@ _HARD = (
         workers={"bank": 1, "billing": 10, "front": 7},
         window=(150.0, 195.0),
     ),
-    _market(
+    on_market(
         "flapping",
         (PRICE,),
-        tuple(_fault("error", PRICE, at, end_s=at + 1.0) for at in (123.0, 141.0, 150.0, 172.0)),
+        tuple(fault_at("error", PRICE, at, end_s=at + 1.0) for at in (123.0, 141.0, 150.0, 172.0)),
         "self-time z",
         "All requests fail at /price for a second, four times in a minute.",
     ),
-    _market(
+    on_market(
         "in the shadow",
         (TRANSFER, PRICE),
         (
-            _fault("delay", TRANSFER, duration_ms=600),
-            _fault("error", PRICE, rate=0.04),
+            fault_at("delay", TRANSFER, duration_ms=600),
+            fault_at("error", PRICE, rate=0.04),
         ),
         "entry",
         "The bank is slow for all, and /price fails for four in a hundred: whoever has found the "
         "one still misses the other.",
     ),
-    _market(
+    on_market(
         "hardly instrumented",
         (CHARGE,),
-        (_fault("delay", CHARGE, duration_ms=250),),
+        (fault_at("delay", CHARGE, duration_ms=250),),
         "walk down",
         "Of the slow service nineteen in twenty spans never arrive; what it calls hangs in the "
         "air.",
         lost_of={"billing": 0.95},
     ),
-    _market(
+    on_market(
         "lost, skewed and given up",
         (SHELF,),
-        (_fault("delay", SHELF, duration_ms=500, jitter_ms=300),),
+        (fault_at("delay", SHELF, duration_ms=500, jitter_ms=300),),
         "walk down",
         "Three in ten spans are lost, the clock of stock is 80 ms ahead, and stock gives up on the "
         "slow /shelf after 0.6 s and asks again.",
@@ -246,15 +222,15 @@ _HARD = (
         lost=0.3,
         skew_ms={"stock": 80.0},
     ),
-    _market(
+    on_market(
         "sampled and weak",
         (TRANSFER,),
-        (_fault("delay", TRANSFER, duration_ms=12),),
+        (fault_at("delay", TRANSFER, duration_ms=12),),
         "entry",
         "One trace in ten is kept, and an order takes a tenth longer.",
         sampled=0.1,
     ),
-    _market(
+    on_market(
         "sampled and calm",
         (),
         (),
@@ -283,13 +259,13 @@ def _late(fault: Fault) -> Fault:
     return replace(fault, start_s=LATE, end_s=LATE_END)
 
 
-_SLOW_INVENTORY = _late(_fault("delay", INVENTORY, duration_ms=150))
+_SLOW_INVENTORY = _late(fault_at("delay", INVENTORY, duration_ms=150))
 
 _CHANGES = (
     _changed(
         "guilty deployment",
         (PAYMENT,),
-        (_late(_virtual("slow", PAYMENT, factor=4.0)),),
+        (_late(virtual_fault_at("slow", PAYMENT, factor=4.0)),),
         (
             NotedChange(300.0, "inventory", "deployment 1.7"),
             NotedChange(LATE, "payment", "deployment 2.4", behind=True),
@@ -300,7 +276,7 @@ _CHANGES = (
     _changed(
         "guilty flag",
         (CHECKOUT,),
-        (_late(_virtual("repeat", CHECKOUT, times=6, callee=INVENTORY)),),
+        (_late(virtual_fault_at("repeat", CHECKOUT, times=6, callee=INVENTORY)),),
         (NotedChange(LATE, "checkout", "flag check-each-item on", behind=True),),
         "A flag makes /checkout ask for each item of the cart in turn.",
     ),
@@ -325,7 +301,7 @@ _CHANGES = (
     _changed(
         "scaled in answer",
         (PAYMENT,),
-        (_late(_fault("error", PAYMENT, rate=0.5)),),
+        (_late(fault_at("error", PAYMENT, rate=0.5)),),
         (NotedChange(LATE + 25, "payment", "scaled from 2 to 4 instances"),),
         "What was changed after the failures began is an answer to them and not their reason.",
     ),
@@ -335,7 +311,7 @@ _CHANGES = (
         (),
         (NotedChange(LATE, "payment", "deployment 2.4", behind=True),),
         "The new version of payment takes 20 % longer, and that is meant: no fault.",
-        changes=(_virtual("slow", PAYMENT, LATE, factor=1.2, end_s=None),),
+        changes=(virtual_fault_at("slow", PAYMENT, LATE, factor=1.2, end_s=None),),
     ),
 )
 

@@ -56,10 +56,11 @@ def _counts(usual: Metrics, now: Metrics) -> dict[MetricColumn, MetricColumn | N
         name = names[column]
         count = counted.get(name._replace(part="count"))
         is_lone = column in counters and bool(_COUNTER_NAME.fullmatch(column[1]))
+        is_of_count = name.part == "bucket" and count is not None
         if name.part == "sum" and count and _is_sum(column, count, usual, now):
             found[column] = count
             found.setdefault(count, None)
-        elif is_lone or (name.part == "bucket" and count):
+        elif is_lone or is_of_count:
             found[column] = None
     return found
 
@@ -98,26 +99,36 @@ def _known(values: NDArray) -> NDArray:
 
 def _only_rises(values: NDArray) -> bool:
     """Return whether values never fall but to less than half."""
-    before, after = values[:-1], values[1:]
+    before = values[:-1]
+    after = values[1:]
     rises = after >= before
-    restarts = (after >= 0) & (2 * after < before)
-    return bool((rises | restarts).all() and 2 * restarts.sum() < len(values))
+    is_low = 2 * after < before
+    restarts = is_low & (after >= 0)
+    explained = rises | restarts
+    is_seldom = 2 * restarts.sum() < len(values)
+    return bool(is_seldom and explained.all())
 
 
 def _is_sum(column: MetricColumn, count: MetricColumn, usual: Metrics, now: Metrics) -> bool:
     """Return whether values never fall but where they or their count began again."""
     for metrics in (usual, now):
-        sums, counts = metrics.arrays[column], metrics.arrays[count]
-        known = ~np.isnan(sums) & ~np.isnan(counts)
-        falls = np.diff(sums[known]) < 0
-        if (falls & ~_begins(sums[known], counts[known])).any():
+        sums = metrics.arrays[column]
+        counts = metrics.arrays[count]
+        is_unknown = np.isnan(sums) | np.isnan(counts)
+        sums = sums[~is_unknown]
+        counts = counts[~is_unknown]
+        falls = np.diff(sums) < 0
+        unexplained = falls & ~_begins(sums, counts)
+        if unexplained.any():
             return False
     return True
 
 
 def _begins(sums: NDArray, counts: NDArray) -> NDArray:
     """Return of each value but the first whether both began again at 0 before it."""
-    return (np.diff(counts) < 0) | (2 * sums[1:] < sums[:-1])
+    count_falls = np.diff(counts) < 0
+    sum_halves = 2 * sums[1:] < sums[:-1]
+    return count_falls | sum_halves
 
 
 def _with_rises(metrics: Metrics, found: dict[MetricColumn, MetricColumn | None]) -> Metrics:

@@ -27,7 +27,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing_extra(error) from error
 
-COSTS = {"missed": "faults missed", "false": "alarms false"}
+MAP_TITLES = {"missed": "faults missed", "false": "alarms false"}
 """Columns of a sweep, and what stands above their maps."""
 
 OVER_LINES: Look = {"bbox": {"fc": "white", "ec": "none", "pad": 1}}
@@ -69,7 +69,7 @@ def effect_and_significance(
 def costs(swept: pd.DataFrame) -> None:
     """Draw what each setting costs as two maps: `swept` has z, ratio, missed and false."""
     _, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
-    for ax, (column, title) in zip(axes, COSTS.items(), strict=True):
+    for ax, (column, title) in zip(axes, MAP_TITLES.items(), strict=True):
         _cost(ax, swept.pivot(index="z", columns="ratio", values=column))
         ax.set_title(title, loc="left")
         ax.set_xlabel("limit of the ratio")

@@ -18,8 +18,8 @@ import pandas as pd
 from aiops_lab.explain.reference import Reference, learn
 from aiops_lab.explain.rules import RULES, RankingRule
 from aiops_lab.record.faults import Fault
-from shop.catalogue import END, START
 from shop.experiments.trials import RuleResult, ask
+from shop.scenario_parts import END, START
 from shop.shops import MARKET, MARKET_MIX
 from shop.virtual_time.scenario import Place, Scenario, VirtualFault
 from shop.virtual_time.simulate import virtual
