@@ -47,8 +47,8 @@ from shop.virtual_time.scenario_file import find_scenario
 
 WIDTH = 110
 
-# of the results that are published: so many seeds that each endpoint of the market is the true cause
-# at least twice in the curves over size
+# of the published results: so many seeds that each endpoint of the market is the true cause at
+# least twice in the curves over size
 PUBLISHED_RUN = "--seeds 30 --first-seed 20000"
 
 SHORT = {
