@@ -27,7 +27,7 @@ def play(store, monitor, frame, interval, seconds):
             store.opened[span.span_id] = span._replace(duration_ns=None, status=0, error=None)
         elif what == 1:
             store.add(span)
-            store.opened.pop(span.span_id)
+            store.opened.pop(span.span_id, None)  # the thread that writes may have been first
         else:
             monitor.step(pd.Timestamp(moment, unit="ns", tz="UTC"))
 
