@@ -10,7 +10,7 @@ import pandas as pd
 
 from aiops_lab.checks import missing_extra
 from aiops_lab.results import Anomaly
-from aiops_lab.show.plots.style import BLUE, VERMILLION
+from aiops_lab.show.plots.style import BLACK, BLUE, GREEN, VERMILLION
 from aiops_lab.show.plots.trace import waterfall
 from aiops_lab.spans import Span, to_frame
 from aiops_lab.traces.trees import self_time
@@ -105,7 +105,7 @@ def waterfalls(
     traces : mapping of title to (spans frame, trace_id)
         The traces, from top to bottom; each gets room for its spans.
     until_ms : float
-        Where the axis ends; default 0: where the longest trace does.
+        Where the axis ends; default 0: behind the longest trace and its note.
     one_axis : bool
         Whether all share one axis of time; otherwise each trace has its own.
     """
@@ -117,13 +117,18 @@ def waterfalls(
         sharex=one_axis,
         layout="constrained",
     )
+    ends_ms = []
     for ax, (title, trace) in zip(axes, traces.items(), strict=True):
         waterfall(*trace, ax=ax).set_title(title, loc="left")
+        _, end_ms = ax.get_xlim()
+        ends_ms.append(end_ms)
     for ax in axes[:-1]:
         ax.set_xlabel("")
         ax.get_legend().remove()  # one is enough
     if until_ms:
         axes[-1].set_xlim(0, until_ms)
+    elif one_axis:
+        axes[-1].set_xlim(0, max(ends_ms))
     return list(axes)
 
 
@@ -180,7 +185,12 @@ def show(alt: str, figure: Figure | None = None) -> None:
     plt.close(fig)
 
 
-def looks(seconds: Sequence[float], finished: Sequence[int], ages_s: Sequence[float]) -> None:
+def looks(
+    seconds: Sequence[float],
+    finished: Sequence[int],
+    ages_s: Sequence[float],
+    hang_ends_s: float,
+) -> None:
     """Draw what repeated looks at a store have seen: finished spans, and the oldest open one's age.
 
     Parameters
@@ -191,6 +201,8 @@ def looks(seconds: Sequence[float], finished: Sequence[int], ages_s: Sequence[fl
         How many spans had ended by then.
     ages_s : sequence of float
         The age of the oldest open span in s; 0 = none is open.
+    hang_ends_s : float
+        When the hang ended, in s: a dashed line.
     """
     _, (above, below) = plt.subplots(2, 1, figsize=(7, 4), sharex=True, layout="constrained")
     above.step(seconds, finished, "o-", where="post", color=BLUE)
@@ -199,7 +211,9 @@ def looks(seconds: Sequence[float], finished: Sequence[int], ages_s: Sequence[fl
     some = ages[ages > 0]
     none = ages[ages == 0]
     below.plot(some.index, some, "o-", color=VERMILLION, label="one is open")
-    below.plot(none.index, none, "s", color=BLUE, label="none is open")
+    below.plot(none.index, none, "s", color=GREEN, label="none is open")
+    for ax in (above, below):
+        ax.axvline(hang_ends_s, color=BLACK, ls="--", lw=1, label="the hang ends")
     below.set_ylabel("age of the\noldest open (s)")
     below.set_xlabel("seconds since the order came in")
     below.legend()

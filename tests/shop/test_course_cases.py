@@ -15,7 +15,7 @@ import aiops_lab as lab
 import shop
 from aiops_lab.progress import Bar
 from shop.course import cases, figures
-from shop.course.drawing import drawn_spans
+from shop.course.drawing import drawn_spans, waterfalls
 from shop.course.waiting import WorkingSign, somebody_waits, steps
 
 plt = pytest.importorskip("matplotlib.pyplot")
@@ -111,6 +111,14 @@ def test_both_ledgers_show_the_same_accounts() -> None:
     figures.two_ledgers(rows, "/order")
     names = [{label.get_text() for label in ax.get_yticklabels()} for ax in plt.gcf().axes]
     assert names == [{"a", "b", "c", "2 others", "total at /order"}] * 2
+    plt.close()
+
+
+def test_the_axis_of_several_traces_has_room_for_the_longest() -> None:
+    lasted = (200, 100)
+    drawn = [drawn_spans([("a", None, "server", "/a", 0, ms)]) for ms in lasted]
+    above, below = waterfalls({"long": (drawn[0], "t"), "short": (drawn[1], "t")})
+    assert above.get_xlim() == below.get_xlim() == (0, pytest.approx(1.22 * 200))
     plt.close()
 
 

@@ -112,4 +112,4 @@ def test_who_asks_for_a_name_gives_a_name_as_example() -> None:
     for name, answers in ANSWERS.items():
         asked = question(name)
         is_text = not asked.choices and not re.match(r"[-\d]", str(answers["right"][0]))
-        assert bool(asked.example) is is_text, name
+        assert asked.example or not is_text, name
