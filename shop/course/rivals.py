@@ -126,14 +126,14 @@ def said_by_size(
     return table[["ms", "seed", "rule", "named"]]
 
 
-def latency_by_interval(frame: pd.DataFrame, every: str = "10s") -> pd.DataFrame:
-    """Return the mean latency in ms, a row an interval (in which requests ended), a column an
+def latency_by_interval(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean latency in ms, a row for each 10 s (in which requests ended), a column an
     endpoint.
     """
     served = served_requests(frame)
     took = pd.to_timedelta(served["duration_ms"], unit="ms")
     end = served["start"] + took
-    interval = end.dt.floor(every).rename("interval")
+    interval = end.dt.floor("10s").rename("interval")
     groups = served.groupby([interval, "endpoint"])
     mean_ms = groups["duration_ms"].mean()
     return mean_ms.unstack()

@@ -78,7 +78,7 @@ def hourly(ms: Sequence[float], an_hour: int = 20) -> pd.DataFrame:
     return to_frame(spans)
 
 
-def five_weeks(seed: int = 1) -> pd.DataFrame:
+def five_weeks() -> pd.DataFrame:
     """Return five weeks of /export, a row each 15 minutes: n, its requests, and log_ms, the mean of
     the logs of their latency.
 
@@ -96,7 +96,8 @@ def five_weeks(seed: int = 1) -> pd.DataFrame:
         seconds=DAYS * DAY_S,
         workers={"export": 1},
     )
-    parts = [_sums(part) for part in stream(scenario, seed, somebody_waits())]
+    recorded = stream(scenario, seed=1, progress=somebody_waits())
+    parts = [_sums(part) for part in recorded]
     rows = pd.concat(parts)
     sums = rows.groupby(level=0).sum()
     total = sums.reindex(_times())

@@ -88,12 +88,12 @@ def _cost(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_yticks(range(table.shape[0]), [f"{z:g}" for z in table.index])
 
 
-def histories(replays: Mapping[str, Report], every: int = 6) -> None:
-    """Draw four replays of one endpoint by their names, one window of `every` with its alarms."""
+def histories(replays: Mapping[str, Report]) -> None:
+    """Draw four replays of one endpoint by their names, each sixth window with its alarms."""
     fig = plt.figure(figsize=(10.5, 5.4), layout="constrained")
     axes = fig.subplots(2, 2, sharex=True, sharey=True)
     for ax, (name, report) in zip(axes.flat, replays.items(), strict=True):
-        shown = report.windows[::every]
+        shown = report.windows[::6]
         timeline(shown, report.anomalies, ax=ax, legend=False)
         ax.set_title(name, loc="left")
         ax.label_outer()

@@ -66,10 +66,10 @@ def in_fault(effect: pd.DataFrame, entry: str, until_s: float = LET_GO_S) -> pd.
     return effect[is_during & is_asked]
 
 
-def touched_and_named(name: str, seed: int = 1) -> tuple[set[str], list[set[str]]]:
+def touched_and_named(name: str) -> tuple[set[str], list[set[str]]]:
     """Return whom a scenario of the catalogue touched, and whom each of its incidents names."""
     scenario = SCENARIOS[name]
-    pair = twin(scenario, seed)
+    pair = twin(scenario, seed=1)
     places = affected(pair, *scenario.interval())
     touched = {endpoint for _, endpoint in places}
     incidents = replay(pair.with_fault).incidents
