@@ -51,7 +51,7 @@ def own_calibration() -> Reply:
 
 def _draw(found: Calibration) -> None:
     from shop.course.drawing import show  # needs the extra "plots", the text does not
-    from shop.course.figures import reliabilities
+    from shop.course.reliability import diagrams
 
-    reliabilities({"Your guesses": {"all lessons": found}}, "you said you were")
+    diagrams({"Your guesses": {"all lessons": found}}, "you said you were")
     show("Your guesses: how often they were right, over how sure you were.")

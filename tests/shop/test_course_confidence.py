@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from aiops_lab.evaluate.calibration import calibration
-from shop.course import figures, verdicts
+from shop.course import reliability, verdicts
 from shop.course.cases import SILENT, LessonCase
 from shop.course.guesses import Guess, write_guess
 from shop.course.own import LEAST_SURE, own_calibration, sure_guesses
@@ -92,7 +92,7 @@ def test_enough_guesses_are_drawn_and_read(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_reliability_diagram_has_a_point_a_bin_and_its_numbers_below() -> None:
     found = calibration([0.9, 0.9, 0.2], [True, False, False])
-    figures.reliabilities({"one": {"all": found}, "two": {"all": found, "some": found}})
+    reliability.diagrams({"one": {"all": found}, "two": {"all": found, "some": found}})
     one, two = plt.gcf().axes
     assert [ax.get_title("left") for ax in (one, two)] == ["one", "two"]
     labels = [text.get_text() for text in two.get_legend().get_texts()]
@@ -108,7 +108,7 @@ def test_a_reliability_diagram_has_a_point_a_bin_and_its_numbers_below() -> None
 def test_answers_and_curves_are_drawn_over_the_score() -> None:
     scores, kinds = [5.0, 2.0, 2.0], ["deployment", "slow", "slow"]
     answers = pd.DataFrame({"score": scores, "right": [0, 1, 1], "kind": kinds})
-    figures.curves_and_answers(answers, {"flat": lambda scores, shares: 0 * scores + 0.5})
+    reliability.curves_and_answers(answers, {"flat": lambda scores, shares: 0 * scores + 0.5})
     drawn = {line.get_label(): line for line in plt.gca().lines}
     assert len(drawn["flat"].get_xdata()) == 100
     assert drawn["deployment"].get_xdata().tolist() == [5.0]
@@ -120,7 +120,7 @@ def test_answers_and_curves_are_drawn_over_the_score() -> None:
 def test_each_rule_has_a_line_of_risks() -> None:
     curve = pd.DataFrame({"answered": [1, 2], "coverage": [0.5, 1.0], "risk": [0.0, 0.5]})
     many = pd.concat([curve] * 2)
-    figures.risks({"a": curve, "b": many})
+    reliability.risks({"a": curve, "b": many})
     lines = plt.gca().lines
     assert [text.get_text() for text in plt.gca().texts] == ["a: 1 at once"]
     assert [line.get_label() for line in lines] == ["a", "b"]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import shop
-from shop.course import figures, twinned
+from shop.course import twin_figures, twinned
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
@@ -39,7 +39,7 @@ def test_who_is_touched_is_named() -> None:
 
 
 def test_each_entry_has_its_picture_of_effects(effect: pd.DataFrame) -> None:
-    figures.effects(effect, twinned.seconds_of(effect), twinned.FAULT_S)
+    twin_figures.effects(effect, twinned.seconds_of(effect), twinned.FAULT_S)
     axes = plt.gcf().axes
     assert [ax.get_title() for ax in axes] == sorted(effect["entry"].unique())
     assert sum(len(ax.lines[0].get_xdata()) for ax in axes) == len(effect)
@@ -47,11 +47,11 @@ def test_each_entry_has_its_picture_of_effects(effect: pd.DataFrame) -> None:
 
 
 def test_estimates_and_paths_are_drawn_a_column_each() -> None:
-    figures.estimates(pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}), truth=2)
+    twin_figures.estimates(pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}), truth=2)
     rows = plt.gca().lines
     assert [line.get_ydata()[0] for line in rows[:2]] == [0, 1]
     assert rows[2].get_xdata() == [2, 2]
-    figures.passed_on(pd.DataFrame({"all": [5.0, 100.0], "half": [2.5, 50.0]}, index=[5, 100]))
+    twin_figures.passed_on(pd.DataFrame({"all": [5.0, 100.0], "half": [2.5, 50.0]}, index=[5, 100]))
     lines = plt.gca().lines
     assert [line.get_ydata().tolist() for line in lines] == [[1, 1], [0.5, 0.5]]
     plt.close("all")
