@@ -16,9 +16,17 @@ from aiops_lab.show.plots.style import BLACK, BLUE, VERMILLION, Look, dress, lit
 Point = tuple[float, float]
 _Call = tuple[str, str]  # caller, callee
 
-COLUMN, LANE = 2.6, 0.6  # from one column to the next, and the height of a call to the left
+COLUMN = 2.6  # from one column to the next
+LANE = 0.6  # the height of a call to the left
 LEVEL = 0.86 - COLUMN  # from a box to where the calls that come in begin to run level
 SIDE = 0.46  # from the middle of a box to its side
+BOX_LOOK: Look = {
+    "boxstyle": "round,pad=0.06",
+    "fc": "white",
+    "ec": BLUE,
+    "lw": 1.5,
+    "zorder": 2.5,  # over the calls to the left
+}
 
 
 def call_graph(graph: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -40,33 +48,40 @@ def call_graph(graph: pd.DataFrame, ax: Axes | None = None) -> Axes:
     edges = graph[graph["caller"].notna()]
     ahead = _without_cycles(edges, graph["callee"])
     boxes, paths, rows = _layout(ahead)
-    calls = {(edge.caller, edge.callee): edge for edge in plain_rows(edges)}
-    back = calls.keys() - paths.keys()
+    calls = plain_rows(edges)
+    back = [edge for edge in calls if _ends(edge) not in paths]
     top = rows / 2
-    lanes = len(back) + 0.5 * bool(back)
-    bottom = -top - LANE * lanes
+    bottom = -top
+    margin = 0.6
+    if back:
+        lanes = len(back) + 0.5
+        bottom -= LANE * lanes
+        margin = 1.4
     right = max((box.x for box in boxes.values()), default=0)
-    columns_width = 3.4 * right / COLUMN + 3
-    width = max(9, columns_width)
+    columns = right / COLUMN
+    width = max(9, 3.4 * columns + 3)
     height = 1 + 0.75 * (top - bottom)
     ax = dress(ax, (width, height), "Who calls whom")
     ax.axis("off")
     for name, box in boxes.items():
         _draw_box(ax, name, box)
-    for call, edge in calls.items():
-        if call not in back:
-            caller = boxes[edge.caller]
-            _draw_ahead(ax, caller, paths[call], edge)
+    for edge in calls:
+        path = paths.get(_ends(edge))
+        if path:
+            _draw_ahead(ax, boxes[edge.caller], path, edge)
     lane = -top
-    for call, edge in calls.items():
-        if call in back:
-            lane -= LANE
-            caller, callee = boxes[edge.caller], boxes[edge.callee]
-            _draw_back(ax, caller, callee, lane, edge)
-    margin = 1.4 if back else 0.6
+    for edge in back:
+        lane -= LANE
+        caller = boxes[edge.caller]
+        callee = boxes[edge.callee]
+        _draw_back(ax, caller, callee, lane, edge)
     ax.set_xlim(-0.6, right + margin)
     ax.set_ylim(bottom, top)
     return ax
+
+
+def _ends(edge: Any) -> _Call:
+    return edge.caller, edge.callee
 
 
 def _without_cycles(edges: pd.DataFrame, callees: pd.Series) -> nx.DiGraph:
@@ -129,23 +144,22 @@ def _stack(
     ends: dict[Any, Point] = {}
     most = 1
 
-    def height(place: Any) -> float:
-        above = [boxes[source].y for source in steps.pred[place]]
-        return fmean(above or [0])
+    def depth_of_callers(place: Any) -> float:
+        callers = [-boxes[source].y for source in steps.pred[place]]
+        return fmean(callers or [0])
 
     for n, column in enumerate(columns):
         x = COLUMN * n
         rows = sum(max(steps.in_degree(place), 1) for place in column)
         most = max(most, rows)
         top = rows / 2
-        column.sort(key=lambda place: -height(place))
-        for place in column:
+        for place in sorted(column, key=depth_of_callers):
             sources = sorted(steps.pred[place], key=lambda source: -boxes[source].y)
             for row, source in enumerate(sources):
                 ends[source, place] = x, top - row - 0.5
             size = max(len(sources), 1)
-            middle = top - size / 2
-            boxes[place] = _Box(x, middle, half=size / 2 - 0.28)
+            half = size / 2
+            boxes[place] = _Box(x, top - half, half - 0.28)
             top -= size
     return boxes, ends, most
 
@@ -153,16 +167,7 @@ def _stack(
 def _draw_box(ax: Axes, name: str, box: _Box) -> None:
     corner = box.x - 0.4, box.y - box.half + 0.06
     height = 2 * box.half - 0.12
-    frame = FancyBboxPatch(
-        corner,
-        0.8,
-        height,
-        zorder=2.5,  # over the calls to the left
-        boxstyle="round,pad=0.06",
-        fc="white",
-        ec=BLUE,
-        lw=1.5,
-    )
+    frame = FancyBboxPatch(corner, 0.8, height, **BOX_LOOK)
     ax.add_patch(frame)
     method_above_route = literal(name).replace(" ", "\n", 1)
     ax.text(box.x, box.y, method_above_route, ha="center", va="center", fontsize=11)
@@ -196,15 +201,35 @@ def _draw_back(ax: Axes, caller: _Box, callee: _Box, lane: float, edge: Any) -> 
 
 def _draw_line(ax: Axes, points: list[Point], head: str, edge: Any) -> None:
     x, y = zip(*points, strict=True)
-    look: Look = {"color": _colour(edge), "ls": "--" if edge.errors else "-", "lw": 1.3}
-    ax.plot(x, y, marker=head, ms=7, markevery=[-1], **look)
+    look: Look = {
+        "color": _colour(edge),
+        "ls": "--" if edge.errors else "-",
+        "lw": 1.3,
+        "marker": head,
+        "ms": 7,
+        "markevery": [-1],
+    }
+    ax.plot(x, y, **look)
 
 
 def _label(ax: Axes, x: float, y: float, edge: Any, side: str) -> None:
-    calls = f"{edge.calls:,} call{'s' * (edge.calls != 1)}"
-    errors = f"{edge.errors:,} error{'s' * (edge.errors != 1)}"
+    calls = _counted(edge.calls, "call")
+    errors = _counted(edge.errors, "error")
     text = f"{calls}, p50 {edge.p50_ms:,.3g} ms\n{errors}"
-    ax.text(x, y, text, color=_colour(edge), ha=side, va="center", fontsize=9, linespacing=1.7)
+    look: Look = {
+        "color": _colour(edge),
+        "ha": side,
+        "va": "center",
+        "fontsize": 9,
+        "linespacing": 1.7,
+    }
+    ax.text(x, y, text, **look)
+
+
+def _counted(n: int, what: str) -> str:
+    if n == 1:
+        return f"1 {what}"
+    return f"{n:,} {what}s"
 
 
 def _colour(edge: Any) -> str:

@@ -54,14 +54,8 @@ def leaderboard(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ticks += (x[:-1] + 0.5).tolist()
         left = x[-1] + 0.5
     scenarios = table.index.get_level_values(1).map(str)
-    ax.set_xticks(
-        ticks,
-        map(axis_label, scenarios),
-        fontsize=14,
-        rotation=45,
-        ha="right",
-        rotation_mode="anchor",
-    )
+    slanted: Look = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    ax.set_xticks(ticks, map(axis_label, scenarios), fontsize=14, **slanted)
     names = table.columns.map(str)
     ax.set_yticks(range(rules), map(axis_label, names), fontsize=16)
     ax.set_xlim(-0.1, left - 0.4)
@@ -74,15 +68,24 @@ def leaderboard(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 def _draw_group(ax: Axes, name: str, part: pd.DataFrame, x: np.ndarray) -> None:
     """Draw the cells of one group of scenarios below its name; `x` are their bounds."""
-    y = np.arange(part.shape[1] + 1) - 0.5
-    ax.pcolormesh(x, y, part.T, cmap="Blues", vmin=0, vmax=1, edgecolors="white", lw=1.5)
+    rules = part.shape[1]
+    y = np.arange(rules + 1) - 0.5
+    cells: Look = {
+        "cmap": "Blues",
+        "vmin": 0,
+        "vmax": 1,
+        "edgecolors": "white",
+        "lw": 1.5,
+    }
+    ax.pcolormesh(x, y, part.T, **cells)
     ax.text(x[0], -0.7, axis_label(name), fontsize=15, fontweight="bold", va="bottom")
     middles = (x[:-1] + 0.5).tolist()
     for (place, rule), share in np.ndenumerate(part.to_numpy()):
-        if not np.isnan(share):
-            percent = f"{100 * share:.0f}"
-            colour = "white" if share > 0.6 else BLACK
-            write_cell(ax, middles[place], rule, percent, colour, 12)
+        if np.isnan(share):
+            continue
+        percent = f"{100 * share:.0f}"
+        colour = "white" if share > 0.6 else BLACK
+        write_cell(ax, middles[place], rule, percent, colour, 12)
 
 
 # looks of the rivals that are told apart
@@ -99,6 +102,9 @@ BOLD_LOOKS: tuple[Look, ...] = (
     {"color": BLACK, "ls": (0, (3, 1)), "lw": 2.5, "ms": 5, "marker": "o", "zorder": 4},
 )
 GREY_LOOK: Look = {"color": "#cfcfcf", "lw": 1.2, "zorder": 2}
+
+TICKS = {0: "0%", 0.25: "", 0.5: "50%", 0.75: "", 1: "100%"}
+NAME_GAP = 0.075  # of the height of the axes, so that no name of a line covers another
 
 
 def size_curve(
@@ -137,43 +143,42 @@ def size_curve(
     for rule, rows in table.groupby("rule", sort=False):
         name = str(rule)
         look = looks.get(name, GREY_LOOK)
-        ax.plot(rows["size"], rows[value], label=axis_label(name), clip_on=False, **look)
+        shares = rows[value]
+        ax.plot(rows["size"], shares, label=axis_label(name), clip_on=False, **look)
         if name in bold:
-            ax.fill_between(
-                rows["size"],
-                rows[f"{value}_low"],
-                rows[f"{value}_high"],
-                color=look["color"],
-                alpha=0.18 if name == bold[0] else 0.07,
-                lw=0,
-                zorder=1,
-            )
+            low = rows[f"{value}_low"]
+            high = rows[f"{value}_high"]
+            shade: Look = {
+                "color": look["color"],
+                "alpha": 0.18 if name == bold[0] else 0.07,
+                "lw": 0,
+                "zorder": 1,
+            }
+            ax.fill_between(rows["size"], low, high, **shade)
         if name in looks:
-            last = rows[value].iloc[-1]
-            ends[name] = float(last)
+            ends[name] = float(shares.iloc[-1])
     sizes = table["size"].drop_duplicates().tolist()
     percents = [f"{100 * size:,.3g}%" for size in sizes]
     ax.set_xscale("log")
     ax.set_xticks(sizes, percents, fontsize=13)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_ylim(-0.02, 1.02)
-    ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0%", "", "50%", "", "100%"], fontsize=13)
+    ax.set_yticks([*TICKS], [*TICKS.values()], fontsize=13)
     for name, height in _apart(ends, bold).items():
-        note(
-            ax,
-            axis_label(name),
-            (max(sizes), height),
-            (12, 0),
-            fontsize=15,
-            annotation_clip=False,
-            color=looks[name]["color"],
-            weight="bold" if name in bold else "normal",
-        )
+        end = max(sizes), height
+        look = {
+            "fontsize": 15,
+            "annotation_clip": False,
+            "color": looks[name]["color"],
+            "weight": "bold" if name in bold else "normal",
+        }
+        note(ax, axis_label(name), end, (12, 0), **look)
     return ax
 
 
-def _apart(ends: dict[str, float], bold: Sequence[str], gap: float = 0.075) -> dict[str, float]:
-    """Return a height for the name of each line, near its end, `gap` apart and inside the axes.
+def _apart(ends: dict[str, float], bold: Sequence[str]) -> dict[str, float]:
+    """Return a height for the name of each line, near its end, `NAME_GAP` apart and inside the
+    axes.
 
     Of equal ends those in bold come at the margin, at their lines.
     """
@@ -185,7 +190,7 @@ def _apart(ends: dict[str, float], bold: Sequence[str], gap: float = 0.075) -> d
 
     names = sorted(ends, key=order)
     in_order = np.array([ends[name] for name in names])
-    steps = gap * np.arange(len(names))
+    steps = NAME_GAP * np.arange(len(names))
     heights = np.maximum.accumulate(in_order - steps)
     heights = heights.clip(0) + steps
     # back down from the upper edge

@@ -30,6 +30,16 @@ from aiops_lab.show.plots.style import (
 EXCESS_LOOK: Look = {"color": VERMILLION}
 SAVING_LOOK: Look = {"fc": "white", "ec": GREEN, "hatch": "////"}
 
+BINS_LOOK: Look = {
+    "clip_on": False,
+    "color": BLUE,
+    "marker": "o",
+    "ms": 10,
+    "lw": 2,
+    "capsize": 5,
+}
+NUMBERS_LOOK: Look = {"ha": "right", "va": "top", "fontsize": 13, "color": BLUE}
+
 
 def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
     """Draw where the excess at the entry originated, as a waterfall of bars.
@@ -65,7 +75,8 @@ def ledger(ledger: pd.DataFrame, ax: Axes | None = None, most: int = 9) -> Axes:
         start = end - value
         look = EXCESS_LOOK if value >= 0 else SAVING_LOOK
         ax.barh(y, value, left=start, height=0.6, **look)
-        ax.plot([end, end], [y - 0.3, y + 1.3], color=GREY, lw=0.8)
+        to_the_next = y - 0.3, y + 1.3
+        ax.plot([end, end], to_the_next, color=GREY, lw=0.8)
         right = max(end, start)
         note(ax, _signed(value, digits), (right, y), (5, 0), fontsize=10)
     ax.barh(n, total, height=0.6, color=BLUE)
@@ -115,32 +126,17 @@ def reliability(calibration: Any, ax: Axes | None = None) -> Axes:
     """
     ax = dress(ax, (6.5, 6), "", "how sure it said it was", "how often it was right")
     ax.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1.5)
-    ax.text(
-        0.03,
-        0.1,
-        "as sure as right",
-        fontsize=12,
-        color=GREY,
-        rotation=45,
-        rotation_mode="anchor",
-    )
+    along: Look = {"rotation": 45, "rotation_mode": "anchor"}
+    ax.text(0.03, 0.1, "as sure as right", fontsize=12, color=GREY, **along)
     rows = calibration.table
-    x, y = rows["confidence"], rows["right"]
-    below = y - rows["right_low"]
-    above = rows["right_high"] - y
-    ax.errorbar(
-        x,
-        y,
-        np.clip([below, above], 0, None),
-        clip_on=False,
-        color=BLUE,
-        marker="o",
-        ms=10,
-        lw=2,
-        capsize=5,
-    )
-    for n, left, top in zip(rows["n"], x, y, strict=True):
-        note(ax, f"{n:,}", (left, top), (-12, -6), ha="right", va="top", fontsize=13, color=BLUE)
+    sure = rows["confidence"]
+    right = rows["right"]
+    below = right - rows["right_low"]
+    above = rows["right_high"] - right
+    bounds = np.clip([below, above], 0, None)
+    ax.errorbar(sure, right, bounds, **BINS_LOOK)
+    for n, x, y in zip(rows["n"], sure, right, strict=True):
+        note(ax, f"{n:,}", (x, y), (-12, -6), **NUMBERS_LOOK)
     text = "no answers"
     if calibration.n:
         perfect = f"of a perfect model {calibration.ece_perfect:.2f}"
@@ -180,15 +176,9 @@ def precision_recall(sweeps: Mapping[str, pd.DataFrame], ax: Axes | None = None)
     looks = cycle(SERIES)
     for name, rows in sweeps.items():
         colour, marker, _ = next(looks)
-        ax.plot(
-            rows["recall"],
-            rows["precision"],
-            marker,
-            color=colour,
-            ms=8,
-            alpha=0.8,
-            label=axis_label(str(name)),
-        )
+        label = axis_label(str(name))
+        look: Look = {"color": colour, "ms": 8, "alpha": 0.8, "label": label}
+        ax.plot(rows["recall"], rows["precision"], marker, **look)
     ax.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
     _percent_axes(ax)
     ax.legend(fontsize=10)
@@ -225,17 +215,12 @@ def cost_curve(
     looks = cycle(SERIES)
     for name in costs:
         colour, marker, style = next(looks)
-        ax.plot(
-            rows[knob],
-            rows[name],
-            marker,
-            color=colour,
-            ls=style,
-            ms=6,
-            label=axis_label(str(name)),
-        )
+        label = axis_label(str(name))
+        line: Look = {"color": colour, "ls": style, "ms": 6, "label": label}
+        ax.plot(rows[knob], rows[name], marker, **line)
         least = rows.nsmallest(1, name)
-        ax.plot(least[knob], least[name], "o", mfc="none", mec=colour, ms=15, mew=2)
+        ring: Look = {"mfc": "none", "mec": colour, "ms": 15, "mew": 2}
+        ax.plot(least[knob], least[name], "o", **ring)
     ax.legend(fontsize=10)
     return ax
 

@@ -146,7 +146,9 @@ def _kinds_in_order(anomalies: list[Any]) -> list[str]:
 
 def draw_marks(ax: Axes, rows: pd.DataFrame, anomalies: list[Any], heights: pd.Series) -> None:
     """Mark the windows of anomalies, each at its height; smaller where many would bury the line."""
-    size = max(SMALLEST_MARK, min(1.0, (ROOMY_WINDOWS / max(1, len(rows))) ** 0.5))
+    n = max(1, len(rows))
+    room = (ROOMY_WINDOWS / n) ** 0.5
+    size = max(SMALLEST_MARK, min(1.0, room))
     at = rows.assign(x=interval_ends(rows), y=heights)
     at = at.set_index(["service", "endpoint", "window"])
     for kind in _kinds_in_order(anomalies):
@@ -158,15 +160,8 @@ def draw_marks(ax: Axes, rows: pd.DataFrame, anomalies: list[Any], heights: pd.S
         look: Look = {"mec": BLACK, "mew": 0.6 * size, "ms": 10 * size}
         if marker == "o":  # a ring, so that a second mark on the same window shows inside it
             look = {"mfc": "none", "mew": 2 * size, "ms": 12 * size}
-        ax.plot(
-            marked["x"],
-            marked["y"],
-            marker,
-            color=colour,
-            label=kind.replace("_", " "),
-            zorder=5,
-            **look,
-        )
+        label = kind.replace("_", " ")
+        ax.plot(marked["x"], marked["y"], marker, color=colour, label=label, zorder=5, **look)
 
 
 def interval_ends(rows: pd.DataFrame) -> pd.Series:
@@ -195,12 +190,15 @@ def known_ends(faults: Any, last: pd.Timestamp, sizes: bool = False) -> list[tup
 
 def _size_of(fault: Any) -> str:
     """Return how large a fault is, such as " of 400 ms" or " of 80 %"; "" where it has no size."""
-    if getattr(fault, "duration_ms", 0) > 0:
-        return f" of {fault.duration_ms:g} ms"
-    if getattr(fault, "factor", 1) > 1:
-        return f" of {fault.factor:g} times"
-    if fault.kind == "error" and getattr(fault, "rate", 0) > 0:
-        return f" of {100 * fault.rate:g} %"
+    duration_ms = getattr(fault, "duration_ms", 0)
+    factor = getattr(fault, "factor", 1)
+    rate = getattr(fault, "rate", 0)
+    if duration_ms > 0:
+        return f" of {duration_ms:g} ms"
+    if factor > 1:
+        return f" of {factor:g} times"
+    if fault.kind == "error" and rate > 0:
+        return f" of {100 * rate:g} %"
     return ""
 
 
@@ -213,8 +211,9 @@ def shade_faults(ax: Axes, faults: Any, times: pd.Series) -> None:
 
 def time_axis(ax: Axes, times: pd.Series) -> None:
     """Put whole times in UTC on the ticks of x, and the date in its label where all share one."""
-    inches = ax.bbox.width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
-    locator = AutoDateLocator(minticks=2, maxticks=max(5, round(inches)))
+    fig: Any = ax.get_figure(root=True)
+    inches = round(ax.bbox.width / fig.dpi)
+    locator = AutoDateLocator(minticks=2, maxticks=max(5, inches))
     # by default no 2: eight minutes would get one tick
     locator.intervald[MINUTELY] = [1, 2, 5, 10, 15, 30]
     # whole times on every tick: a bare "30" would leave the reader to guess its unit
@@ -225,7 +224,8 @@ def time_axis(ax: Axes, times: pd.Series) -> None:
     ax.xaxis.set_major_formatter(formatter)
     if times.empty:
         return
-    first_day, last_day = times.min().date(), times.max().date()
+    first_day = times.min().date()
+    last_day = times.max().date()
     if first_day == last_day:
         ax.set_xlabel(f"time on {first_day:%Y-%m-%d} (UTC)")
 

@@ -86,15 +86,17 @@ def timeline(
     log_axis(ax)
     ax.margins(y=0.12)
     times = interval_ends(rows)
-    ax.fill_between(
-        times, rows["low_ms"], rows["high_ms"], color=SKY, alpha=0.35, lw=0, label="usual range"
-    )
-    ax.plot(times, rows["baseline_ms"], color=BLUE, ls="--", lw=1.5, label="baseline")
-    ax.plot(times, rows["latency_ms"], color=BLACK, marker=".", lw=1.2, label="latency")
-    learning = rows["latency_ms"].where(rows["state"] == "learning")
-    if learning.notna().any():
+    shade: Look = {"color": SKY, "alpha": 0.35, "lw": 0, "label": "usual range"}
+    ax.fill_between(times, rows["low_ms"], rows["high_ms"], **shade)
+    baseline = rows["baseline_ms"]
+    latency = rows["latency_ms"]
+    ax.plot(times, baseline, color=BLUE, ls="--", lw=1.5, label="baseline")
+    ax.plot(times, latency, color=BLACK, marker=".", lw=1.2, label="latency")
+    is_learning = rows["state"] == "learning"
+    if latency[is_learning].notna().any():
+        learning = latency.where(is_learning)
         ax.plot(times, learning, "o", mfc="white", mec=GREY, label="learning")
-    draw_marks(ax, rows, anomalies, rows["latency_ms"].fillna(rows["baseline_ms"]))
+    draw_marks(ax, rows, anomalies, latency.fillna(baseline))
     shade_faults(ax, faults, times)
     if legend:
         legend_beside(ax)
@@ -119,14 +121,19 @@ def overview(windows: pd.DataFrame, anomalies: Iterable[Any] = (), faults: Any =
     groups = list(windows.groupby(["service", "endpoint"], observed=True))
     columns = 1 if len(groups) == 1 else 2
     blocks = max(1, -(-len(groups) // columns))
-    fig = figure((6.5 * columns, 3.4 * blocks + 0.6))
-    grid = fig.add_gridspec(2 * blocks, columns, height_ratios=[2.2, 1] * blocks)
+    width = 6.5 * columns
+    height = 3.4 * blocks + 0.6
+    fig = figure((width, height))
+    ratios = [2.2, 1] * blocks
+    grid = fig.add_gridspec(2 * blocks, columns, height_ratios=ratios)
     latency: Axes | None = None
-    for place, (key, rows) in enumerate(groups):
+    for place, ((_, endpoint), rows) in enumerate(groups):
         block, column = divmod(place, columns)
-        latency = fig.add_subplot(grid[2 * block, column], sharex=latency, sharey=latency)
-        errors = fig.add_subplot(grid[2 * block + 1, column], sharex=latency)
-        timeline(rows, spikes[False], faults, str(key[1]), latency, legend=False)
+        above = grid[2 * block, column]
+        below = grid[2 * block + 1, column]
+        latency = fig.add_subplot(above, sharex=latency, sharey=latency)
+        errors = fig.add_subplot(below, sharex=latency)
+        timeline(rows, spikes[False], faults, str(endpoint), latency, legend=False)
         latency.set_title(literal(_name(rows)), loc="left")
         latency.set_xlabel("")
         latency.tick_params(labelbottom=False)
@@ -199,8 +206,11 @@ def _rows_of(windows: pd.DataFrame, anomalies: list[Any], endpoint: str | None) 
         return windows
     if endpoint is None:
         endpoint = anomalies[0].endpoint if anomalies else windows["endpoint"].iloc[0]
-    both = windows["service"].astype(str) + " " + windows["endpoint"].astype(str)
-    rows = windows[(windows["endpoint"] == endpoint) | (both == endpoint)]
+    services = windows["service"].astype(str)
+    endpoints = windows["endpoint"].astype(str)
+    is_route = windows["endpoint"] == endpoint
+    is_name = services + " " + endpoints == endpoint
+    rows = windows[is_route | is_name]
     if rows.empty:
         choices = sorted(set(windows["endpoint"]))
         raise FieldError("endpoint", f"must be one of {shorten(choices, 400)}", endpoint)
@@ -221,25 +231,19 @@ def error_share(rows: pd.DataFrame, spikes: list[Any], faults: Any, ax: Axes) ->
 def _draw_incident(ax: Axes, y: int, incident: Any) -> None:
     look = SEVERITY_LOOKS[incident.severity]
     label = f"incident, {incident.severity}"
+    bar: Look = {"height": 0.5, "ec": BLACK, "lw": 0.6, "alpha": 0.7}
     for start, end in incident.episodes:
-        ax.barh(
-            y,
-            end - start,
-            left=start,
-            height=0.5,
-            label=label,
-            ec=BLACK,
-            lw=0.6,
-            alpha=0.7,
-            **look,
-        )
-    resolved, acknowledged = incident.resolved_at, incident.acknowledged_at
+        ax.barh(y, end - start, left=start, label=label, **bar, **look)
+    resolved = incident.resolved_at
     if resolved is not None:
-        ax.plot([incident.last_anomaly, resolved], [y, y], ":", color=GREY, lw=1.5)
+        since = incident.last_anomaly
+        ax.plot([since, resolved], [y, y], ":", color=GREY, lw=1.5)
         ax.plot(resolved, y, "|", color=BLACK, ms=14, mew=2, label="resolved")
+    acknowledged = incident.acknowledged_at
     if acknowledged is not None:
         ax.plot(acknowledged, y, "d", mfc="white", mec=BLACK, ms=9, label="acknowledged")
+    edge: Look = {"mec": BLACK, "mew": 0.6, "ms": 8, "zorder": 5}
     for anomaly in incident.anomalies:
         colour, marker = mark_of(anomaly.type)
         label = anomaly.type.replace("_", " ")
-        ax.plot(anomaly.end, y, marker, label=label, mfc=colour, mec=BLACK, mew=0.6, ms=8, zorder=5)
+        ax.plot(anomaly.end, y, marker, label=label, mfc=colour, **edge)

@@ -85,17 +85,24 @@ def waterfall(
         _draw_bar(ax, y, bar, colour)
         _draw_note(ax, y, bar.span, colour, with_age=now is not None)
     has_several = len(services) > 1
-    labels = [_label(bar, with_service=has_several) for bar in bars]
-    # left-aligned in a font of fixed width, so that the indent can be seen
-    ax.set_yticks(range(len(bars)), labels, ha="left", fontfamily="monospace", fontsize=9)
-    longest_label = max(map(len, labels))
-    ax.tick_params(axis="y", pad=5.8 * longest_label + 6, length=0)
+    _name_rows(ax, [_label(bar, with_service=has_several) for bar in bars])
     last = max(bar.span.ends for bar in bars)
-    ax.set_ylim(len(bars) - 0.4, -0.6)
     ax.set_xlim(0, 1.22 * last or 1)
     has_calls = any(bar.span.kind == "client" for bar in bars)
     _legend(ax, with_calls=has_calls)
     return ax
+
+
+def _name_rows(ax: Axes, labels: list[str]) -> None:
+    """Write a label beside each row, the first one above.
+
+    They are left-aligned in a font of fixed width, so that the indent can be seen.
+    """
+    n = len(labels)
+    ax.set_yticks(range(n), labels, ha="left", fontfamily="monospace", fontsize=9)
+    longest = max(map(len, labels))
+    ax.tick_params(axis="y", pad=5.8 * longest + 6, length=0)
+    ax.set_ylim(n - 0.4, -0.6)
 
 
 class _Bar(NamedTuple):
@@ -158,11 +165,18 @@ def _label(bar: _Bar, with_service: bool) -> str:
 
 
 def _draw_bar(ax: Axes, y: int, bar: _Bar, colour: str) -> None:
-    begin, length = bar.span.begins, bar.length
+    begin = bar.span.begins
     if bar.span.kind == "client":
-        ax.barh(y, length, left=begin, height=0.3, fc="white", ec=colour, hatch="////", lw=0.8)
+        look: Look = {
+            "height": 0.3,
+            "fc": "white",
+            "ec": colour,
+            "hatch": "////",
+            "lw": 0.8,
+        }
+        ax.barh(y, bar.length, left=begin, **look)
         return
-    ax.barh(y, length, left=begin, height=0.62, color=colour)
+    ax.barh(y, bar.length, left=begin, height=0.62, color=colour)
     waits = _waits(bar) if bar.calls else []
     if not waits:
         return
@@ -212,14 +226,11 @@ def _legend(ax: Axes, with_calls: bool) -> None:
     # below the axis: long notes make the axes narrow, and beside the title there would be no room.
     # In inches, since a share of the height would depend on the number of bars
     fig: Any = ax.get_figure(root=True)
-    below = ScaledTranslation(0, -0.5, fig.dpi_scale_trans)
-    ax.legend(
-        handles=handles,
-        loc="upper right",
-        bbox_to_anchor=(1, 0),
-        bbox_transform=ax.transAxes + below,
-        ncols=3,
-        fontsize=9,
-        frameon=False,
-        borderaxespad=0,
-    )
+    half_an_inch_down = ScaledTranslation(0, -0.5, fig.dpi_scale_trans)
+    place: Look = {
+        "loc": "upper right",
+        "bbox_to_anchor": (1, 0),
+        "bbox_transform": ax.transAxes + half_an_inch_down,
+        "borderaxespad": 0,
+    }
+    ax.legend(handles=handles, ncols=3, fontsize=9, frameon=False, **place)
