@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from functools import partial
 
@@ -13,6 +14,10 @@ from shop.virtual_time.scenario import Scenario, VirtualFault
 NETWORK_SIGMA = 0.3
 
 """Standard deviation of the logarithm of travelling times."""
+
+TRAVELS = sys.maxsize
+
+"""Start of a request that has not arrived yet: after any end of a run."""
 
 Failure = tuple[int, str | None]  # status, error
 
@@ -111,7 +116,8 @@ class Work:
         self.n = n
         self.node = node
         self.call = call
-        self.start = self.stage = self.pending = 0
+        self.start = TRAVELS
+        self.stage = self.pending = 0
         self.turn = 0  # how often the calls of this stage were made before
         self.repeated: VirtualFault | None = None  # makes some calls again
         self.done = False

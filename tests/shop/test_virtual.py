@@ -287,6 +287,13 @@ def test_who_waits_in_a_queue_at_the_end_is_open_too(arriving) -> None:
     assert frame["duration_ms"].isna().all()
 
 
+def test_a_call_that_still_travels_at_the_end_has_no_server_span(arriving) -> None:
+    arriving(985)
+    far = VirtualFault("network", "b", "/b", duration_ms=100.0)
+    frame = shop.virtual(world(replace(A, calls=(Call("b", "/b"),)), B, seconds=1, changes=(far,)))
+    assert frame[["kind", "endpoint"]].to_numpy().tolist() == [["server", "/a"], ["client", "/b"]]
+
+
 # ---- faults
 
 
