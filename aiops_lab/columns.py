@@ -65,7 +65,11 @@ def digits_column(digits: NDArray, rows: pd.Index, known: NDArray | None = None)
     import pyarrow as pa
 
     ends = np.arange(size + 1, dtype=np.int64) * width
-    mask = None if known is None else pa.py_buffer(np.packbits(known, bitorder="little"))
+    mask = None
+    if known is not None:  # where none is known, there is none in the buffer
+        digits = digits[known]
+        ends = np.append(0, np.cumsum(known) * width)
+        mask = pa.py_buffer(np.packbits(known, bitorder="little"))
     buffers = pa.py_buffer(ends), pa.py_buffer(digits), mask
     return pd.Series(
         _str_dtype().__from_arrow__(pa.LargeStringArray.from_buffers(size, *buffers)), rows

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 import aiops_lab as lab
 import shop
-from aiops_lab.columns import text_column
+from aiops_lab.columns import digits_column, text_column
 from aiops_lab.spans import TEXT_COLUMNS
 from benchmarks._pandas import self_time_and_graph
 
@@ -34,49 +35,89 @@ def recording(requests: int, endpoints: int, rate: float, seed: int = 0) -> pd.D
     """Return a frame of requests, four spans each: server, client, server, and a second server
     below.
     """
-    rng = np.random.default_rng(seed)
-    start = BEGIN + np.sort(rng.uniform(0, requests / rate, requests) * 1e9).astype(np.int64)
-    duration = np.exp(rng.normal(3.5, 0.3, requests))
-    first = rng.integers(0, endpoints, requests)
-    parts = []
-    for depth, (kind, shift, share) in enumerate(
-        [("server", 0.0, 1.0), ("client", 0.1, 0.8), ("server", 0.12, 0.75), ("server", 0.2, 0.3)]
-    ):
-        route = (first + (depth + 1) // 2) % endpoints
-        parts.append(
-            pd.DataFrame(
-                {
-                    "trace": np.arange(requests),
-                    "span": np.arange(requests) * 4 + depth + 1,
-                    "parent": np.arange(requests) * 4 + depth,
-                    "depth": depth,
-                    "kind": kind,
-                    "endpoint": [f"/r{r:03d}" for r in route],
-                    "ns": start + (shift * duration * 1e6).astype(np.int64),
-                    "duration_ms": share * duration,
-                }
-            )
-        )
-    table = pd.concat(parts).sort_values(["ns", "span"], ignore_index=True)
+    table = _requests(requests, endpoints, rate, seed)
+    span = 4 * table["trace"] + table["depth"] + 1
     parent = [
-        None if d == 0 else f"{p:016x}"
-        for p, d in zip(table["parent"], table["depth"], strict=True)
+        f"{number - 1:016x}" if depth else None
+        for number, depth in zip(span, table["depth"], strict=True)
     ]
+    kind = np.array(KINDS, dtype=object)[table["depth"]]
     return pd.DataFrame(
         {
             "trace_id": [f"{t:032x}" for t in table["trace"]],
-            "span_id": [f"{s:016x}" for s in table["span"]],
+            "span_id": [f"{number:016x}" for number in span],
             "parent_id": pd.Series(parent, dtype=object),
             "service": "shop",
-            "endpoint": table["endpoint"],
-            "kind": table["kind"],
-            "peer": np.where(table["kind"] == "client", "shop", None),
+            "endpoint": [f"/r{route:03d}" for route in table["route"]],
+            "kind": kind,
+            "peer": np.where(kind == "client", "shop", None),
             "start": pd.to_datetime(table["ns"], utc=True),
             "duration_ms": table["duration_ms"],
             "status": 200,
             "error": pd.Series([None] * len(table), dtype=object),
         }
     )
+
+
+KINDS = ("server", "client", "server", "server")  # by depth
+
+
+def _requests(requests: int, endpoints: int, rate: float, seed: int) -> pd.DataFrame:
+    """Return the spans of `recording` as numbers: trace, depth, route, ns, duration_ms."""
+    rng = np.random.default_rng(seed)
+    start = BEGIN + np.sort(rng.uniform(0, requests / rate, requests) * 1e9).astype(np.int64)
+    duration = np.exp(rng.normal(3.5, 0.3, requests))
+    first = rng.integers(0, endpoints, requests)
+    parts = []
+    for depth, (shift, share) in enumerate([(0.0, 1.0), (0.1, 0.8), (0.12, 0.75), (0.2, 0.3)]):
+        columns = {
+            "trace": np.arange(requests),
+            "depth": depth,
+            "route": (first + (depth + 1) // 2) % endpoints,
+            "ns": start + (shift * duration * 1e6).astype(np.int64),
+            "duration_ms": share * duration,
+        }
+        parts.append(pd.DataFrame(columns))
+    return pd.concat(parts).sort_values(["ns", "trace", "depth"], ignore_index=True)
+
+
+def drawn(requests: int, endpoints: int, rate: float, seed: int = 0) -> pd.DataFrame:
+    """Return a recording with random ids as `to_frame` makes it, without an object for each span:
+    so ten million of them are made in seconds.
+    """
+    table = _requests(requests, endpoints, rate, seed)
+    rng = np.random.default_rng(seed)
+    trace, span = (_digits(rng, number, size) for number, size in ((requests, 16), (len(table), 8)))
+    depth = table["depth"].to_numpy()
+    of = table["trace"].to_numpy()
+    number = 4 * of + depth
+    kind = np.array(KINDS, dtype=object)[depth]
+    routes = np.array([f"/r{route:03d}" for route in range(endpoints)], dtype=object)
+    names = {
+        "service": np.full(len(table), "shop", dtype=object),
+        "endpoint": routes[table["route"]],
+        "kind": kind,
+        "peer": np.where(kind == "client", "shop", None),
+    }
+    rows = table.index
+    return pd.DataFrame(
+        {
+            "trace_id": digits_column(trace[of], rows),
+            "span_id": digits_column(span[number], rows),
+            "parent_id": digits_column(span[number - 1], rows, depth > 0),
+            **{name: text_column(texts.tolist(), rows) for name, texts in names.items()},
+            "start": pd.to_datetime(table["ns"], utc=True),
+            "duration_ms": table["duration_ms"],
+            "status": 200,
+            "error": text_column([None] * len(table), rows),
+        }
+    )
+
+
+def _digits(rng: np.random.Generator, number: int, size: int) -> NDArray:
+    """Return random ids of so many bytes as hexadecimal digits, a row an id."""
+    digits = rng.bytes(number * size).hex().encode()
+    return np.frombuffer(digits, dtype=np.uint8).reshape(number, 2 * size)
 
 
 def cpu_s(work: Callable[[], object]) -> float:

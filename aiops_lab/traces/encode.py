@@ -5,6 +5,7 @@ The ids of traces and spans are parsed when they are first asked for: a calm rec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -130,10 +131,10 @@ class EncodedSpans:
         is_small = size <= np.iinfo(np.int32).max
         integer = np.int32 if is_small else np.int64
         parent: NDArray = self.parent.astype(integer)
-        has_none = parent < 0
-        stops = self.server | has_none
-        nearest = parent.copy()
-        nearest[stops] = np.flatnonzero(stops)
+        has_parent = parent >= 0
+        stops = self.server | ~has_parent
+        itself = np.arange(size, dtype=integer)
+        nearest = np.where(stops, itself, parent)
         for _ in range(size.bit_length()):  # each turn doubles the distance, cycles end too
             further = nearest[nearest]
             if np.array_equal(further, nearest):
@@ -141,8 +142,8 @@ class EncodedSpans:
             nearest = further
         above = nearest[parent]
         is_server = self.server[above]
-        above[has_none | ~is_server] = -1
-        return above.astype(np.int64)
+        reached = np.where(has_parent & is_server, above, -1)
+        return reached.astype(np.int64)
 
     @cached_property
     def duration_ms(self) -> NDArray:
@@ -322,7 +323,7 @@ def _placed(
         len(methods),
     )
     code = _joint_code((called, owner, endpoint, method), shape)
-    place, distinct = pd.factorize(code, sort=True)
+    place, distinct = _in_order(code, math.prod(shape))
     parts = np.unravel_index(distinct, shape)
     places = [
         Recorded(_KINDS[kind], owners[owner], str(endpoints[endpoint]), methods[method])
@@ -341,6 +342,19 @@ def _joint_code(codes: tuple[NDArray, ...], sizes: tuple[int, ...]) -> NDArray:
         joint *= size
         joint += code
     return joint
+
+
+def _in_order(code: NDArray, codes: int) -> tuple[NDArray, NDArray]:
+    """Return the place of each code among the distinct ones, and these in order.
+
+    All are below `codes`: where these are few, a look into a table tells the place.
+    """
+    if codes > code.size:
+        return pd.factorize(code, sort=True)
+    seen = np.zeros(codes, dtype=bool)
+    seen[code] = True
+    rank = np.cumsum(seen) - 1
+    return rank[code], np.flatnonzero(seen)
 
 
 def _whom(
@@ -406,11 +420,15 @@ def _first_byte_ns(frame: pd.DataFrame) -> NDArray:
 
 def _after_start(frame: pd.DataFrame, later_ms: NDArray) -> NDArray:
     """Return the moments so much later than the starts, in Unix ns; NEVER for NaN."""
-    known = ~np.isnan(later_ms)
-    known_ms = np.where(known, later_ms, 0.0)
-    later_ns = np.rint(known_ms * 1e6).astype(np.int64)
-    moment = start_ns(frame) + later_ns
-    return np.where(known, moment, NEVER)
+    missing = np.isnan(later_ms)
+    if missing.any():
+        later_ms = np.where(missing, 0.0, later_ms)
+    later_ns = later_ms * 1e6
+    np.rint(later_ns, out=later_ns)
+    moment = start_ns(frame)
+    moment += later_ns.astype(np.int64)
+    moment[missing] = NEVER
+    return moment
 
 
 def status_of(frame: pd.DataFrame) -> NDArray:

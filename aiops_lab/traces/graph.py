@@ -163,14 +163,12 @@ def _seen_from(spans: EncodedSpans, above: NDArray) -> tuple[NDArray, NDArray]:
     """Return the positions of the calls, and of the spans that show how the caller saw them."""
     through = np.where(spans.server, spans.parent, -1)
     is_client = spans.client[through]
-    through[~is_client] = -1
-    answered = np.zeros(through.size, dtype=bool)
-    answered[through[through >= 0]] = True
-    lost = spans.client & ~answered & spans.has_peer
+    through = np.where(is_client, through, -1)
+    answered = np.zeros(through.size + 1, dtype=bool)
+    answered[through] = True  # the last entry is that of no call
+    lost = spans.client & ~answered[:-1] & spans.has_peer
     is_call = spans.server | lost
     has_caller = above >= 0
     row = np.flatnonzero(is_call & has_caller)
     seen = through[row]
-    itself = seen < 0
-    seen[itself] = row[itself]
-    return row, seen
+    return row, np.where(seen < 0, row, seen)

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.columns import is_in_arrow
-from aiops_lab.numerics import compiled
+from aiops_lab.numerics import compiled, compiled_part
 from aiops_lab.spans import columns_in
 from aiops_lab.unchanged import while_unchanged
 
@@ -75,15 +75,18 @@ def copies_of(frame: pd.DataFrame, start: NDArray, place: NDArray | None = None)
 
 def _tied(start: NDArray) -> NDArray:
     """Return the positions, in order, of the spans that started when another one did."""
-    step = np.diff(start)
-    if (step < 0).any():
+    earlier = start[:-1]
+    later = start[1:]
+    if (later < earlier).any():
         order = np.argsort(start, kind="stable")
         ordered = start[order]
         same = np.diff(ordered) == 0
         later = order[1:][same]
         earlier = order[:-1][same]
         return np.union1d(later, earlier)
-    same = step == 0
+    same = later == earlier
+    if not same.any():
+        return np.empty(0, dtype=np.int64)
     like_next = np.append(same, False)
     like_last = np.append(False, same)
     return np.flatnonzero(like_next | like_last)
@@ -141,9 +144,7 @@ def _parsed(frame: pd.DataFrame) -> _Parsed:
     """Return the parents as if no two spans of a trace had the same id."""
     named = frame["parent_id"].notna().to_numpy()
     key, wanted = _keys(frame, named)
-    found, some_shared = _looked_up(wanted, key)
-    position = np.full(key.size, -1)
-    position[named] = found
+    position, some_shared = _looked_up(key, wanted, named)
     is_itself = position == np.arange(key.size)
     position[is_itself] = -1
     parents = Parents(position, named)
@@ -168,47 +169,64 @@ def _keys(frame: pd.DataFrame, has_parent: NDArray) -> tuple[NDArray, NDArray]:
     return span, above
 
 
-def _looked_up(wanted: NDArray, key: NDArray) -> tuple[NDArray, bool]:
-    """Return where each wanted number first stands among the keys, -1 for nowhere, and whether
-    some keys are equal.
+def _looked_up(key: NDArray, wanted: NDArray, named: NDArray) -> tuple[NDArray, bool]:
+    """Return where among the keys the number first stands that each span names, -1 for nowhere and
+    for spans that name none, and whether some keys are equal.
     """
+    position = np.full(key.size, -1)
     if key.size >= LARGE:
-        bits = (2 * key.size).bit_length()
+        bits = (4 * key.size).bit_length()
         shift = np.uint64(64 - bits)
         table = np.full(1 << bits, -1, dtype=np.int32)
-        found = np.empty(wanted.size, dtype=np.int64)
         with np.errstate(over="ignore"):  # the hash wraps around, of which plain Python warns
-            some_equal = _look_up(wanted, key, table, shift, found)
-        return found, some_equal
+            some_equal = _look_up(key, wanted, named, table, shift, position)
+        return position, some_equal
     again = pd.Series(key).duplicated().to_numpy()
     first = np.flatnonzero(~again)
     distinct = pd.Index(key[first])
     found = distinct.get_indexer(wanted)
     with_none = np.append(first, -1)
-    return with_none[found], bool(again.any())
+    position[named] = with_none[found]
+    return position, bool(again.any())
 
 
 @compiled
-def _look_up(wanted: NDArray, key: NDArray, table: NDArray, shift: Any, found: NDArray) -> bool:
-    """Fill an empty hash table (open addressing) with positions of keys, and look up the wanted
-    ones; return whether some keys are equal.
+def _look_up(
+    key: NDArray, wanted: NDArray, named: NDArray, table: NDArray, shift: Any, position: NDArray
+) -> bool:
+    """Fill an empty hash table with positions of keys, and look up the wanted ones on the way;
+    return whether some keys are equal.
+
+    A parent mostly stands shortly before its children: what was read for it is in the cache still.
     """
-    last = table.size - 1
     equal = False
+    number = 0
     for i in range(key.size):
-        at = np.int64((key[i] * _HASH) >> shift)
-        while table[at] >= 0 and key[table[at]] != key[i]:
-            at = (at + 1) & last
+        at = _slot(key[i], key, table, shift)
         if table[at] >= 0:
             equal = True
         else:
             table[at] = i
-    for i in range(wanted.size):
-        at = np.int64((wanted[i] * _HASH) >> shift)
-        while table[at] >= 0 and key[table[at]] != wanted[i]:
-            at = (at + 1) & last
-        found[i] = table[at]
+        if named[i]:
+            position[i] = table[_slot(wanted[number], key, table, shift)]
+            number += 1
+    number = 0
+    for i in range(key.size):
+        if named[i]:
+            if position[i] < 0:  # the parent stands behind, or is not there
+                position[i] = table[_slot(wanted[number], key, table, shift)]
+            number += 1
     return equal
+
+
+@compiled_part
+def _slot(number: Any, key: NDArray, table: NDArray, shift: Any) -> Any:
+    """Return where in a hash table (open addressing) the position of a key stands, or belongs."""
+    last = table.size - 1
+    at = np.int64((number * _HASH) >> shift)
+    while table[at] >= 0 and key[table[at]] != number:
+        at = (at + 1) & last
+    return at
 
 
 def _with_shared_ids(parsed: _Parsed, frame: pd.DataFrame) -> Parents:
@@ -358,13 +376,11 @@ def _joined(ids: pd.Series) -> Iterator[tuple[str, set[int]]]:
 def _joined_in_arrow(ids: pd.Series) -> Iterator[tuple[memoryview, set[int]]]:
     """Yield the ids of each block as a view of the buffer, and what lengths they have."""
     array = ids.array.__arrow_array__().combine_chunks().cast("large_string")
+    if array.null_count:  # the buffer may hold something for these, too
+        array = array.drop_null()
     _, offsets, data = array.buffers()
     every = np.frombuffer(offsets, np.int64)
     bounds = every[array.offset :][: len(array) + 1]
-    if array.null_count:  # these are empty, and lie between others
-        is_known = ids.notna().to_numpy()
-        begins = bounds[:-1][is_known]
-        bounds = np.append(begins, bounds[-1])
     text = memoryview(data or b"")
     for first in range(0, len(bounds) - 1, _BLOCK):
         ends = bounds[first : first + _BLOCK + 1]

@@ -12,10 +12,10 @@ import pandas as pd
 
 import aiops_lab as lab
 from benchmarks._pandas import self_time_and_graph
-from benchmarks.analysis import as_made, recording, with_random_ids
+from benchmarks.analysis import drawn, recording, with_random_ids
 from benchmarks.ratios.measured import Measured, Work, middle, paired, spread
 
-ROUNDS = 5
+ROUNDS = {False: 5, True: 3}  # of a million spans, and of ten
 GOAL = 3.0  # times the speed of pandas, on a frame as to_frame makes it
 GOAL_OBJECTS = 1.0
 GOAL_BYTES = 120  # of memory a span beyond the frame
@@ -28,6 +28,11 @@ def ours(frame: pd.DataFrame) -> Answer:
 
 
 def spans_of(number: int) -> pd.DataFrame:
+    """Return spans of random ids as `to_frame` makes them."""
+    return drawn(number // 4, 200, 1000.0)
+
+
+def plain_spans_of(number: int) -> pd.DataFrame:
     """Return spans of random ids as plain objects."""
     return with_random_ids(recording(number // 4, 200, 1000.0))
 
@@ -43,14 +48,17 @@ def number_of(large: bool) -> int:
     return 10_000_000 if large else 1_000_000
 
 
-def titles(large: bool) -> tuple[str, str, str]:
-    """Return the titles of the figures beside pandas."""
+def titles(large: bool) -> tuple[str, ...]:
+    """Return the titles of the speed and memory of a frame as `to_frame` makes it, and but for
+    `large` of the speed with plain objects.
+    """
     size = f"{number_of(large) / 1e6:g} million spans"
-    return (
+    made = (
         f"self time and graph, {size} as to_frame makes them: speed by that of pandas",
-        f"self time and graph, {size} of plain objects: speed by that of pandas",
         f"memory of self time, then of graph, beyond the frame, {size}: the larger peak a span",
     )
+    plain = f"self time and graph, {size} of plain objects: speed by that of pandas"
+    return made if large else (*made, plain)
 
 
 def titles_polars(large: bool) -> tuple[str]:
@@ -69,22 +77,21 @@ def _beside(name: str, number: int) -> str:
 
 def measure(large: bool) -> Iterator[Measured]:
     """Measure beside pandas, on a frame as `to_frame` makes it and on plain objects."""
-    by_kind, by_objects, memory = titles(large)
-    plain = spans_of(number_of(large))
-    for title, made, goal in (
-        (by_kind, as_made(plain), GOAL),
-        (by_objects, plain, GOAL_OBJECTS),
-    ):
-        must_be_equal(ours(made.copy()), self_time_and_graph(made))
-        ratios = paired(
-            lambda made=made: _on(ours, made.copy()),
-            lambda made=made: _on(self_time_and_graph, made.copy()),
-            3 if large else ROUNDS,
-        )
-        yield Measured(1, title, middle(ratios), goal, at_least=True, note=spread(ratios))
-    made = as_made(plain)
-    del plain
+    by_kind, memory, *by_objects = titles(large)
+    made = spans_of(number_of(large))
+    yield _beside_pandas(by_kind, made, GOAL, ROUNDS[large])
     yield Measured(1, memory, _peak_bytes(made) / len(made), GOAL_BYTES, "B")
+    for title in by_objects:
+        plain = plain_spans_of(number_of(large))
+        yield _beside_pandas(title, plain, GOAL_OBJECTS, ROUNDS[large])
+
+
+def _beside_pandas(title: str, frame: pd.DataFrame, goal: float, rounds: int) -> Measured:
+    must_be_equal(ours(frame.copy()), self_time_and_graph(frame))
+    ratios = paired(
+        lambda: _on(ours, frame.copy()), lambda: _on(self_time_and_graph, frame.copy()), rounds
+    )
+    return Measured(1, title, middle(ratios), goal, at_least=True, note=spread(ratios))
 
 
 def _on(work: Any, frame: pd.DataFrame) -> Work:
@@ -103,17 +110,17 @@ def _peak_bytes(frame: pd.DataFrame) -> int:
     return max(peaks)
 
 
-def beside_peer(name: str, number: int) -> Iterator[Measured]:
+def beside_peer(name: str, number: int, rounds: int) -> Iterator[Measured]:
     """Measure beside polars or duckdb, each on one thread, with its own form of the same spans."""
     if name == "polars":
         from benchmarks.ratios import with_polars as peer
     else:
         from benchmarks.ratios import with_duckdb as peer  # type: ignore[no-redef]
-    made = as_made(spans_of(number))
+    made = spans_of(number)
     table = peer.loaded(made)
     must_be_equal(ours(made.copy()), peer.self_time_and_graph(table))
     ratios = paired(
-        lambda: _on(ours, made.copy()), lambda: _on(peer.self_time_and_graph, table), ROUNDS
+        lambda: _on(ours, made.copy()), lambda: _on(peer.self_time_and_graph, table), rounds
     )
     yield Measured(
         1, _beside(name, number), middle(ratios), 1.0, at_least=True, note=spread(ratios)
@@ -122,14 +129,14 @@ def beside_peer(name: str, number: int) -> Iterator[Measured]:
 
 def measure_polars(large: bool) -> Iterator[Measured]:
     """Yield the rows beside polars."""
-    yield from beside_peer("polars", number_of(large))
+    yield from beside_peer("polars", number_of(large), ROUNDS[large])
 
 
 def measure_duckdb(large: bool) -> Iterator[Measured]:
     """Yield the rows beside duckdb."""
-    yield from beside_peer("duckdb", number_of(large))
+    yield from beside_peer("duckdb", number_of(large), ROUNDS[large])
 
 
 if __name__ == "__main__":
-    for row in beside_peer(sys.argv[1], int(sys.argv[2])):
+    for row in beside_peer(sys.argv[1], int(sys.argv[2]), 3):
         print(row)

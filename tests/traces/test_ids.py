@@ -12,6 +12,7 @@ import aiops_lab as lab
 from aiops_lab.traces import encode
 from aiops_lab.traces import ids as ids_module
 from aiops_lab.traces.ids import copies_of, parse_ids
+from tests.support.columnar import columnar
 from tests.support.lines import Drawing, first_suspect
 from tests.support.made import MS, Shop, fault
 from tests.support.traces import span
@@ -288,3 +289,19 @@ def test_ids_are_parsed_in_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -
     assert parse_ids(frame).trace.tolist() == expected.trace.tolist()
     unlike = frame.assign(span_id=[*frame["span_id"][:-1], "0" * 31 + "1"])
     assert parse_ids(unlike).parent.tolist() == expected.parent.tolist()
+
+
+def test_what_arrow_holds_where_an_id_is_missing_is_no_id() -> None:
+    pa = pytest.importorskip("pyarrow")
+    frame = columnar(Shop(3).run(5))
+    parent = frame["parent_id"]
+    digits = "".join(parent.fillna("f" * 16))
+    ends = 16 * np.arange(len(frame) + 1)
+    known = np.packbits(parent.notna(), bitorder="little")
+    buffers = [pa.py_buffer(part) for part in (ends, digits.encode(), known)]
+    array = pa.LargeStringArray.from_buffers(len(frame), *buffers)
+    filled = pd.Series(parent.dtype.__from_arrow__(array))
+    assert filled.isna().tolist() == parent.isna().tolist()
+    numbers, length = ids_module._parse(filled)
+    assert length == 16
+    assert numbers.tolist() == ids_module._parse(parent)[0].tolist()
