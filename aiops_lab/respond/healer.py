@@ -29,6 +29,7 @@ from aiops_lab.respond.remedies import (
     is_new,
 )
 from aiops_lab.respond.remedy_log import RemedyLog
+from aiops_lab.respond.responders import Responder
 
 if TYPE_CHECKING:
     from aiops_lab.monitor import Monitor
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 
-class Healer:
+class Healer(Responder):
     """Calls remedies for the incidents of a monitor, each in a thread of its own.
 
     A remedy is called for active incidents of its kind, whose cause is certain enough; what a
@@ -45,6 +46,9 @@ class Healer:
     is noted before it is made: of several processes one makes it, and a restart does not repeat it.
     Where it cannot be noted, it is not made. A remedy that raises or hangs harms no other, nor the
     monitor. The threads end with `close`, or when the store is closed.
+
+    A row of `status` has remedy, dry_run, how often it acted, would_have_acted, failed and was
+    held_back since the start, is_busy and last_error.
 
     Parameters
     ----------
@@ -61,38 +65,8 @@ class Healer:
     kind = "remedies"
 
     def __init__(self, monitor: Monitor, remedies: Iterable[Remedy]) -> None:
-        self._monitor = monitor
-        self._carers = [_Carer(monitor, remedy) for remedy in check_remedies(remedies)]
-        monitor.responders.append(self)
-        for carer in self._carers:
-            carer.looker.start()
-
-    def status(self) -> list[dict[str, Any]]:
-        """Return how each remedy fares: remedy, dry_run, how often it acted, would_have_acted,
-        failed and was held_back since the start, is_busy, last_error.
-        """
-        return [carer.status() for carer in self._carers]
-
-    def flush(self, timeout_s: float = 10.0) -> bool:
-        """Return whether all that is to be done by now was done, within `timeout_s` seconds."""
-        deadline = time.monotonic() + timeout_s
-        return all(carer.looker.flush(deadline) for carer in self._carers)
-
-    def close(self) -> None:
-        """End the threads; a call that has not returned is left alone."""
-        for carer in self._carers:
-            carer.looker.stop()
-        for carer in self._carers:
-            carer.looker.join()
-            carer.end_turn()
-        if self in self._monitor.responders:
-            self._monitor.responders.remove(self)
-
-    def __enter__(self) -> Healer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        carers = [_Carer(monitor, remedy) for remedy in check_remedies(remedies)]
+        super().__init__(monitor, carers)
 
 
 def check_remedies(remedies: Iterable[Remedy]) -> list[Remedy]:

@@ -27,6 +27,7 @@ from aiops_lab.respond.notices import (
     summary_of,
     told_of,
 )
+from aiops_lab.respond.responders import Responder
 from aiops_lab.respond.targets import NoticeTarget, TakeNotice, targets_of
 from aiops_lab.respond.told_records import ToldRecords
 from aiops_lab.results import iso
@@ -75,7 +76,7 @@ class NoticeLimits:
         check_number("timeout_s", self.timeout_s, 0.001, 86_400)
 
 
-class Notifier:
+class Notifier(Responder):
     """Tells people of a monitor's incidents: opened, reopened, changed (more severe, or its first
     cause), acknowledged, resolved, merged.
 
@@ -83,6 +84,8 @@ class Notifier:
     monitor. What was told stands in the store: a restart does not tell it again, and of several
     processes one tells. An incident that was resolved before a target was looked at first is not
     told. The threads end with `close`, or when the store is closed.
+
+    A row of `status` has to, sent, failures, waiting, summarized, last_sent and last_error.
 
     Parameters
     ----------
@@ -115,38 +118,7 @@ class Notifier:
     ) -> None:
         targets = targets_of(receivers)
         make = partial(_Channel, monitor, limits or NoticeLimits(), server.rstrip("/"))
-        self._monitor = monitor
-        self._channels = [make(target) for target in targets]
-        monitor.responders.append(self)
-        for channel in self._channels:
-            channel.looker.start()
-
-    def status(self) -> list[dict[str, Any]]:
-        """Return how each target fares: to, sent, failures, waiting, summarized, last_sent,
-        last_error.
-        """
-        return [channel.status() for channel in self._channels]
-
-    def flush(self, timeout_s: float = 10.0) -> bool:
-        """Return whether all that is to be told by now was told, within `timeout_s` seconds."""
-        deadline = time.monotonic() + timeout_s
-        return all(channel.looker.flush(deadline) for channel in self._channels)
-
-    def close(self) -> None:
-        """End the threads; what was not told is told after the next start."""
-        for channel in self._channels:
-            channel.looker.stop()
-        for channel in self._channels:
-            channel.looker.join()
-            channel.end_turn()
-        if self in self._monitor.responders:
-            self._monitor.responders.remove(self)
-
-    def __enter__(self) -> Notifier:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().__init__(monitor, [make(target) for target in targets])
 
 
 class _Due(NamedTuple):
