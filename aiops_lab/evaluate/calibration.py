@@ -33,7 +33,7 @@ class Calibration:
 
 
 def calibration(
-    confidence: ArrayLike, right: ArrayLike, *, bins: int = 10, times: int = 500, seed: int = 0
+    confidence: ArrayLike, right: ArrayLike, *, bins: int = 10, times: int = 500
 ) -> Calibration:
     """Compare the confidences of answers with the shares of right ones (Guo et al. 2017, arXiv
     1706.04599).
@@ -48,7 +48,7 @@ def calibration(
         larger error by chance.
     times : int
         Number of draws from the perfectly calibrated model. Higher: ``ece_perfect`` depends less on
-        the seed.
+        chance.
 
     Raises
     ------
@@ -58,10 +58,11 @@ def calibration(
     p, hit = _answers(confidence, right)
     is_answer = ~np.isnan(p)
     p, hit = p[is_answer], hit[is_answer]
-    bin_of = np.minimum((p * bins).astype(int), bins - 1)
-    inside = (bin_of[:, None] == np.arange(bins)).astype(float)
+    bin_of = (p * bins).astype(int)
+    bin_of = np.minimum(bin_of, bins - 1)  # 1.0 belongs to the last one
+    inside = bin_of[:, None] == np.arange(bins)
     is_full = inside.any(axis=0)
-    inside = inside[:, is_full]
+    inside = inside[:, is_full].astype(float)
     edges = np.linspace(0, 1, bins + 1)
     n = inside.sum(axis=0)
     total = p @ inside
@@ -79,7 +80,8 @@ def calibration(
     table = pd.DataFrame(columns)
     if p.size == 0:
         return Calibration(0, nan, nan, nan, nan, table)
-    drawn = np.random.default_rng(seed).random((times, p.size)) < p
+    rng = np.random.default_rng(0)
+    drawn = rng.random((times, p.size)) < p
     distances = np.abs(drawn @ inside - total)
     perfect = distances.sum(axis=1) / p.size
     distance = np.abs(hits - total).sum()
@@ -111,12 +113,14 @@ def risk_coverage(confidence: ArrayLike, right: ArrayLike) -> pd.DataFrame:
         wrong ones among them).
     """
     p, hit = _answers(confidence, right)
-    given = pd.DataFrame({"threshold": p, "wrong": 1 - hit}).dropna()
-    wrong = given.groupby("threshold")["wrong"].agg(["size", "sum"])
-    upward = wrong.sort_index(ascending=False).cumsum()
-    curve = upward["size"].rename("answered").to_frame()
-    curve["coverage"] = curve["answered"] / max(p.size, 1)
-    curve["risk"] = upward["sum"] / upward["size"]
+    questions = pd.DataFrame({"threshold": p, "wrong": 1 - hit})
+    by_threshold = questions.dropna().groupby("threshold")["wrong"]
+    counts = by_threshold.agg(["size", "sum"])
+    upward = counts.sort_index(ascending=False).cumsum()
+    answered = upward["size"]
+    curve = answered.rename("answered").to_frame()
+    curve["coverage"] = answered / max(p.size, 1)
+    curve["risk"] = upward["sum"] / answered
     return curve.reset_index()
 
 

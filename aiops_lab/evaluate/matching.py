@@ -146,12 +146,17 @@ def _preferred(found: tuple[int, Incident]) -> tuple[int, pd.Timestamp, str]:
 
 def _match(positions: tuple[int, ...], best: Incident | None, rank: int, score: Score) -> Match:
     events = [score.events[n] for n in positions]
-    shown = {name for event in events for name in event.incidents}
-    found = [event for event in events if event.incidents]
-    ends = [event.start + pd.Timedelta(event.detect_s, unit="s") for event in found]
+    shown: set[str] = set()
+    ends = []
+    for event in events:
+        shown |= set(event.incidents)
+        if event.incidents:
+            delay = pd.Timedelta(event.detect_s, unit="s")
+            ends.append(event.start + delay)
     detect_s = nan
     if ends:
-        detect_s = (min(ends) - events[0].start).total_seconds()
+        first_start = events[0].start
+        detect_s = (min(ends) - first_start).total_seconds()
     return Match(
         faults=positions,
         incident=best.id if best else None,
@@ -203,4 +208,5 @@ class _Reasons:
         return unix_ns(incident.first_detected) <= faults[0].start
 
     def _others(self, name: str, positions: tuple[int, ...]) -> list[int]:
-        return [n for n, names in enumerate(self.shown) if name in names and n not in positions]
+        shown = [n for n, names in enumerate(self.shown) if name in names]
+        return [n for n in shown if n not in positions]

@@ -97,7 +97,8 @@ def estimate(
     sums = np.append(sums, [0, added])
     sizes = np.append(sizes, [added, added])
     shape = times, sums.size
-    draws = np.random.default_rng(seed).integers(0, sums.size, shape)
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(0, sums.size, shape)
     drawn_sums = sums[draws].sum(axis=1)
     drawn_sizes = sizes[draws].sum(axis=1)
     means = drawn_sums / drawn_sizes
@@ -158,12 +159,6 @@ class Score:
     def top3(self) -> Estimate:
         """The share of incidents with a true cause among the first three suspects."""
         return top(self.ranks, 3)
-
-    @property
-    def mean_reciprocal_rank(self) -> Estimate:
-        """The mean of 1/rank, with 0 for a cause that was not named."""
-        reciprocal = [1 / rank if rank else 0.0 for rank in self.ranks]
-        return estimate(reciprocal)
 
     def cost_per_day(self, page: float, missed_minute: float) -> float:
         """Return the cost of a day: so much a page, and a minute of undetected fault."""

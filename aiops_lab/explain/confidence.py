@@ -35,6 +35,10 @@ them to infinity.
 """
 
 
+STEPS = 50
+"""Steps of Newton's method; the last ones change nothing."""
+
+
 class Curve(NamedTuple):
     """A logistic curve: the weight of each of `TERMS`."""
 
@@ -42,14 +46,18 @@ class Curve(NamedTuple):
 
     def __call__(self, scores: NDArray, shares: NDArray) -> NDArray:
         """Return the probability that each suspect is a true cause."""
-        return 1 / (1 + np.exp(-_design(scores, shares) @ np.array(self.weights)))
+        return _probability(_design(scores, shares), np.array(self.weights))
 
 
 def _design(scores: NDArray, shares: NDArray) -> NDArray:
     return np.column_stack([np.ones(len(scores)), np.log(scores), shares])
 
 
-def fit(scores: NDArray, shares: NDArray, right: NDArray, steps: int = 50) -> Curve:
+def _probability(x: NDArray, weights: NDArray) -> NDArray:
+    return 1 / (1 + np.exp(-x @ weights))
+
+
+def fit(scores: NDArray, shares: NDArray, right: NDArray) -> Curve:
     """Learn a curve from answers whose truth is known (logistic regression by Newton's method).
 
     A larger score never makes less sure.
@@ -62,18 +70,22 @@ def fit(scores: NDArray, shares: NDArray, right: NDArray, steps: int = 50) -> Cu
     """
     x = _design(scores, shares)
     y = np.asarray(right, dtype=float)
-    weights = _logistic(x, y, steps)
+    weights = _logistic(x, y)
     if weights[1] < 0:  # wrong later suspects, the echoes of a large fault, score high, too
-        weights = np.insert(_logistic(x[:, ::2], y, steps), 1, 0.0)
+        without_score = x[:, ::2]
+        weights = np.insert(_logistic(without_score, y), 1, 0.0)
     return Curve(tuple(map(float, weights)))
 
 
-def _logistic(x: NDArray, y: NDArray, steps: int) -> NDArray:
-    weights = np.zeros(x.shape[1])
-    for _ in range(steps):
-        p = 1 / (1 + np.exp(-x @ weights))
+def _logistic(x: NDArray, y: NDArray) -> NDArray:
+    n_weights = x.shape[1]
+    ridge = RIDGE * np.eye(n_weights)
+    weights = np.zeros(n_weights)
+    for _ in range(STEPS):
+        p = _probability(x, weights)
+        variance = p * (1 - p)
         slope = x.T @ (y - p) - RIDGE * weights
-        bend = (x.T * (p * (1 - p))) @ x + RIDGE * np.eye(x.shape[1])
+        bend = (x.T * variance) @ x + ridge
         weights += np.linalg.solve(bend, slope)
     return weights
 

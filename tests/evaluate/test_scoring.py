@@ -302,7 +302,6 @@ def test_ranks_are_averaged_over_the_incidents_that_tell_of_a_fault():
     assert found.ranks == (1, 2, 0, 4)
     assert found.top1.value == 1 / 4
     assert found.top3.value == 2 / 4
-    assert found.mean_reciprocal_rank.value == (1 + 1 / 2 + 0 + 1 / 4) / 4
     assert (found.top1.n, found.precision) == (4, 4 / 5)
 
 
