@@ -235,7 +235,8 @@ def _explain(options: argparse.Namespace, stop: Stop) -> int:
 
     findings = _findings(options)
     if options.format == "html":
-        out = options.out or Path(f"{Path(options.file).name.split('.')[0]}.html")
+        stem, *_ = Path(options.file).name.split(".")
+        out = options.out or Path(f"{stem}.html")
         _write(out, report.to_html(findings))
         print(report.summary(findings))
         for fault in service_faults(findings.cases):

@@ -58,7 +58,8 @@ def digits_column(digits: NDArray, rows: pd.Index, known: NDArray | None = None)
     size, width = digits.shape
     digits = np.ascontiguousarray(digits)
     if size < MANY or not _has_str():
-        texts = digits.view(f"S{width}").ravel().astype(f"U{width}").astype(object)
+        ascii_texts = digits.view(f"S{width}").ravel()
+        texts = ascii_texts.astype(f"U{width}").astype(object)
         if known is not None:
             texts[~known] = None
         return pd.Series(texts, rows, dtype=object)

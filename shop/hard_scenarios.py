@@ -315,7 +315,7 @@ _CHANGES = (
     ),
 )
 
-HARD_SCENARIOS: dict[str, Scenario] = {each.name: each for each in (*_HARD, *_CHANGES)}
+HARD_SCENARIOS: dict[str, Scenario] = {each.name: each for each in _HARD + _CHANGES}
 
 """The harder scenarios by name."""
 

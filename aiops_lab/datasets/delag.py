@@ -161,7 +161,8 @@ class DelayRecording:
 
 def _ids(number: np.ndarray, place: int, digits: int) -> list[str]:
     """Return an id for each request and one place in the tree."""
-    return [f"{(each + 1) << 8 | place:0{digits}x}" for each in number.tolist()]
+    of_requests = (number + 1) << 8
+    return [f"{each | place:0{digits}x}" for each in of_requests.tolist()]
 
 
 def _starts(tree: list[CallNode], ms: np.ndarray) -> np.ndarray:
@@ -214,7 +215,8 @@ def _tree(path: Path) -> list[CallNode]:
     nodes = read_json(path)
     try:
         tree = [CallNode(*map(node.__getitem__, OF_A_NODE)) for node in nodes]
-        late = [at for at, node in enumerate(tree) if node.parent is not None and node.parent >= at]
+        callers = [-1 if node.parent is None else node.parent for node in tree]
+        late = [at for at, caller in enumerate(callers) if caller >= at]
     except (TypeError, KeyError) as error:
         raise wrong(path, f"must be a list of objects with {', '.join(OF_A_NODE)}") from error
     if late:

@@ -35,7 +35,8 @@ def _read(name: str, directory: Path, logs: bool) -> tuple[list[Case], list[str]
 def _case(name: str, path: Path) -> SeriesCase:
     import numpy as np
 
-    parts = {part: array.astype(np.float64) for part, array in _arrays(path).items()}
+    arrays = _arrays(path)
+    parts = {part: array.astype(np.float64) for part, array in arrays.items()}
     for part, array in parts.items():
         if array.ndim != 1 or not np.isfinite(array).all():
             raise wrong(path, f"{part} must be a series of finite numbers")

@@ -89,7 +89,8 @@ def _call_graph(path: Path) -> tuple[list[tuple[str, str]], set[str]]:
     if not graph.isin([0, 1]).all(axis=None):
         raise wrong(path, "must hold 0 and 1 only")
     names = [*map(str, names)]
-    calls = [(names[caller], names[callee]) for caller, callee in np.argwhere(graph == 1)]
+    called = np.argwhere(graph == 1)
+    calls = [(names[caller], names[callee]) for caller, callee in called]
     return calls, set(names)
 
 
@@ -133,7 +134,8 @@ def _target(path: Path, abnormal: pd.DataFrame, nodes: set[str]) -> tuple[dict[s
     """Return the alarm and the node that is its cause."""
     issue = read_json(path)
     try:
-        target = {key: issue["target"][key] for key in ("node", "metric", "agg", "timestamp")}
+        told = issue["target"]
+        target = {key: told[key] for key in ("node", "metric", "agg", "timestamp")}
         cause = issue["root_cause"]["node"]
         begin = float(target["timestamp"])
     except (KeyError, TypeError, ValueError) as error:
@@ -144,6 +146,7 @@ def _target(path: Path, abnormal: pd.DataFrame, nodes: set[str]) -> tuple[dict[s
         raise wrong(path, f"target {column!r} is no column of metrics.csv")
     if cause not in nodes:
         raise wrong(path, f"root_cause.node {cause!r} is no node of graph.csv")
-    if not abnormal.index[0] <= begin < abnormal.index[-1] + INTERVAL_S:
+    first, last = abnormal.index[0], abnormal.index[-1]
+    if not first <= begin < last + INTERVAL_S:
         raise wrong(path, f"target.timestamp {begin:.0f} lies outside of metrics.csv")
     return target, cause

@@ -387,7 +387,9 @@ def _differs(span: Span, read: Span, field: str) -> bool:
 
 def _reported(span: Span, own: Mapping[str, Any]) -> ReportedSpan:
     status = span.status
-    has_failed = span.error is not None or (status is not None and (status == 0 or status >= 500))
+    has_failed = span.error is not None
+    if status is not None and (status == 0 or status >= 500):
+        has_failed = True
     return ReportedSpan(
         trace_id=span.trace_id,
         span_id=span.span_id,

@@ -40,13 +40,19 @@ def recognized(source: Source) -> str:
         raise ValueError(f"{source.name} must hold spans, got an empty file")
     if head.startswith(b"PAR1"):
         return "parquet"
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[") and not _CONTROL.search(head):
+    if _is_json(head):
         return "json"
     if _CSV.match(head):
         return "csv"
     if is_protobuf(head):
         return "otlp-protobuf"
-    raise ValueError(f"{source.name} must be one of {', '.join(FORMATS)}, got {bytes(head[:40])!r}")
+    known = ", ".join(FORMATS)
+    raise ValueError(f"{source.name} must be one of {known}, got {bytes(head[:40])!r}")
+
+
+def _is_json(head: bytes) -> bool:
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")  # without a byte order mark
+    return text.startswith((b"{", b"[")) and not _CONTROL.search(head)
 
 
 RESOURCE_SPANS = b"\x0a"  # the tag of field 1, which has a length
@@ -61,7 +67,8 @@ def is_protobuf(head: bytes) -> bool:
 
 def is_framed(head: bytes) -> bool:
     """Return whether a file begins with the length of a message, and the message."""
-    return head[PREFIX : PREFIX + 1] == RESOURCE_SPANS and head[:1] in (b"\x00", b"\x01")
+    is_length = head.startswith((b"\x00", b"\x01"))
+    return is_length and head.startswith(RESOURCE_SPANS, PREFIX)
 
 
 def recognized_json(name: str, items: Items) -> tuple[str, Items]:

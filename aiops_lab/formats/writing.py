@@ -83,7 +83,8 @@ def format_of(path: Path, form: str | None = None) -> str:
     Raises ValueError where it is not known.
     """
     if form is None:
-        ending = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+        unpacked = path.with_suffix("") if path.suffix == ".gz" else path
+        ending = unpacked.suffix
         form = ENDINGS.get(ending)
         if form is None:
             rule = (
@@ -213,7 +214,8 @@ def _check_ids(frame: pd.DataFrame) -> None:
     """Raise ValueError unless the ids are what other tools take."""
     for name, digits in _DIGITS.items():
         ids = frame[name].astype("str")
-        wrong = frame[name].notna() & ~ids.str.fullmatch(f"[0-9a-f]{{{digits}}}")
+        is_right = ids.str.fullmatch(f"[0-9a-f]{{{digits}}}")
+        wrong = frame[name].notna() & ~is_right
         if wrong.any():
             rule = f"must be {digits} hexadecimal digits, in lower case"
             at = int(wrong.to_numpy().argmax())

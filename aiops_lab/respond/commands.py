@@ -23,9 +23,18 @@ class Response(NamedTuple):
 
     def lines(self) -> list[str]:
         """Return what is printed of it, without secrets."""
+        lines = []
         told = ", ".join(target.name for target in self.targets)
-        named = ", ".join(remedy.name + " (dry run)" * remedy.dry_run for remedy in self.remedies)
-        return [f"Notices: {told}"] * bool(told) + [f"Remedies: {named}"] * bool(named)
+        if told:
+            lines.append(f"Notices: {told}")
+        named = ", ".join(map(_shown, self.remedies))
+        if named:
+            lines.append(f"Remedies: {named}")
+        return lines
+
+
+def _shown(remedy: Remedy) -> str:
+    return f"{remedy.name} (dry run)" if remedy.dry_run else remedy.name
 
 
 def typed_response(notify: Iterable[str], remedies: Iterable[str]) -> Response:

@@ -160,7 +160,10 @@ def decide(remedy: Remedy, incident: Incident, log: Sequence[RemedyCall], now_ns
 def is_new(held: RemedyCall, log: Sequence[RemedyCall]) -> bool:
     """Return whether the log does not say last of an incident that it was held back for that."""
     mine = [row for row in log if row.incident == held.incident]
-    return not mine or mine[-1][3:5] != held[3:5]
+    if not mine:
+        return True
+    last = mine[-1]
+    return (last.outcome, last.about) != (held.outcome, held.about)
 
 
 def shown_call(call: RemedyCall, time: str | None) -> dict[str, Any]:

@@ -61,7 +61,9 @@ def targets_of(receivers: Iterable[str | TakeNotice | NoticeTarget]) -> list[Not
         target = _target(receiver)
         seen[target.name] += 1
         n = seen[target.name]
-        targets.append(target if n == 1 else target._replace(name=f"{target.name} {n}"))
+        if n > 1:
+            target = target._replace(name=f"{target.name} {n}")
+        targets.append(target)
     if not 1 <= len(targets) <= MOST_TARGETS:
         raise FieldError("notify", f"must be 1 to {MOST_TARGETS} receivers", len(targets))
     return targets
@@ -93,8 +95,9 @@ def read_receivers(values: Iterable[str]) -> list[str]:
 def _lines(value: str) -> list[str]:
     if not value.startswith("@"):
         return [value]
-    lines = Path(value[1:]).read_text("utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip() and line.strip()[0] != "#"]
+    text = Path(value[1:]).read_text("utf-8")
+    lines = map(str.strip, text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _target(receiver: Any) -> NoticeTarget:

@@ -178,8 +178,8 @@ def simulate(
     def inject(kind: str) -> ResponseReturnValue:
         given = parameters(("endpoint", *SIMULATIONS[kind], "service", "ttl_s"))
         id = injector.inject(_fault(kind, given, places))
-        in_force = {each.id: each for each in injector.active()}
-        return {"fault": _shown(in_force[id]) if id in in_force else None}
+        in_force = {each.id: _shown(each) for each in injector.active()}
+        return {"fault": in_force.get(id)}
 
     for kind in SIMULATIONS:
         blueprint.add_url_rule(f"/{kind}", kind, partial(inject, kind), methods=["POST"])
@@ -314,7 +314,9 @@ def aiops(
         parameters()
         moment = clock()
         problem = why_blocked(monitor.store)
-        changed = [] if problem else [incident.id for incident in monitor.step(moment)]
+        changed = []
+        if not problem:
+            changed = [incident.id for incident in monitor.step(moment)]
         answer = {"timestamp": int(moment.timestamp()), "changed": changed}
         return answer | _stale(problem) | _active(monitor)
 

@@ -95,9 +95,10 @@ def _weak_support(cause: Suspect) -> list[str]:
 
 
 def _not_recorded(cause: Suspect, endpoints: tuple[dict[str, Any], ...]) -> list[str]:
-    answered = [row for row in endpoints if _is(row, cause) and row["n_now"] + row["unanswered"]]
-    if answered:
-        return []
+    for row in endpoints:
+        was_called = row["n_now"] + row["unanswered"] > 0
+        if was_called and _is(row, cause):
+            return []
     return ["Missing: it recorded no spans of its own then; only the calls of it show it."]
 
 

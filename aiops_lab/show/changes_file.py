@@ -29,18 +29,30 @@ def unknown_services(changes: Iterable[Change], spans: pd.DataFrame) -> Iterator
     """Yield a sentence for each service of changes that the spans neither have nor call, by name,
     with those of similar names.
     """
-    known = sorted({*spans["service"].dropna(), *spans["peer"].dropna()})
-    small = {name.lower(): name for name in known}
-    unknown = sorted({change.service for change in changes}.difference(known))
+    both = pd.concat([spans["service"], spans["peer"]])
+    known = sorted(set(both.dropna()))
+    changed = {change.service for change in changes}
+    unknown = sorted(changed.difference(known))
     for service in unknown[:MOST_SERVICES]:
-        near = [small[name] for name in get_close_matches(service.lower(), small, 3)]
-        others = f"perhaps {_listed(near)}" if near else f"they have {_listed(known)}"
+        others = f"they have {_listed(known)}"
+        near = _similar(service, known)
+        if near:
+            others = f"perhaps {_listed(near)}"
         yield f"no span is of the service {shorten(service)}, {others}"
-    if len(unknown) > MOST_SERVICES:
-        more = len(unknown) - MOST_SERVICES
+    more = len(unknown) - MOST_SERVICES
+    if more > 0:
         yield f"no span is of {more} more of its services"
+
+
+def _similar(name: str, known: list[str]) -> list[str]:
+    """Return up to three of the known names that differ little from this one, case aside."""
+    small = {each.lower(): each for each in known}
+    near = get_close_matches(name.lower(), small, 3)
+    return [small[each] for each in near]
 
 
 def _listed(names: list[str]) -> str:
     told = [shorten(name) for name in names[:MOST_SERVICES]]
-    return ", ".join([*told, "..."] if len(names) > MOST_SERVICES else told)
+    if len(names) > MOST_SERVICES:
+        told.append("...")
+    return ", ".join(told)

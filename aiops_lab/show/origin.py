@@ -100,8 +100,11 @@ def host_of(url: str) -> str:
 
 def _is_name_of_app(host: str) -> bool:
     """Return whether Flask was given a name; it checks that in some of its versions only."""
-    name, trusted = map(current_app.config.get, ("SERVER_NAME", "TRUSTED_HOSTS"))
-    names = [*(trusted or ()), *([f".{name.lower()}"] if name else [])]
+    name = current_app.config.get("SERVER_NAME")
+    trusted = current_app.config.get("TRUSTED_HOSTS")
+    names = [*(trusted or ())]
+    if name:
+        names.append(f".{name.lower()}")
     return bool(names) and host_is_trusted(host, names)
 
 

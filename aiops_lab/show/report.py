@@ -76,8 +76,8 @@ def _why_none(findings: Findings) -> str:
     windows = findings.windows
     if findings.cases or windows is None:
         return ""
-    learning = (windows["state"] == "learning").mean() if len(windows) else 1.0
-    if learning < 0.9:
+    is_learning = windows["state"] == "learning"
+    if len(windows) and is_learning.mean() < 0.9:
         return ""
     return (
         " What is normal could not be learned: the recording is too short, or has too few"
@@ -110,7 +110,8 @@ def steps_to_cause(verdict: Verdict) -> Explanation:
 
 
 def _with_words(step: Step) -> Step:
-    text = "\n".join([step.text, *(WORDS[word] for word in _words_in(step))])
+    explained = [WORDS[word] for word in _words_in(step)]
+    text = "\n".join([step.text, *explained])
     return replace(step, text=text)
 
 
@@ -136,7 +137,9 @@ def facts(case: Finding, findings: Findings) -> list[str]:
     errors = errors_at_cause(case, findings.spans)
     if errors:
         told.append(f"Failed requests at the cause: {'; '.join(errors)}.")
-    told += [f"Worst window of {a.name or a.endpoint}: {a.description}." for a in case.anomalies]
+    for anomaly in case.anomalies:
+        name = anomaly.name or anomaly.endpoint
+        told.append(f"Worst window of {name}: {anomaly.description}.")
     return told
 
 
@@ -307,9 +310,12 @@ def _windows_of(case: Finding, findings: Findings) -> pd.DataFrame | None:
         return None
     cause = case.verdict.cause
     keys = [cause.key] if cause else []
-    keys = list(dict.fromkeys([*keys, *(a.key for a in case.anomalies)]))[:MOST_TIMELINES]
-    found = pd.MultiIndex.from_frame(findings.windows[["service", "endpoint"]].astype(object))
-    windows = findings.windows[found.isin(keys)]
+    keys += [anomaly.key for anomaly in case.anomalies]
+    each_once = list(dict.fromkeys(keys))
+    places = findings.windows[["service", "endpoint"]].astype(object)
+    found = pd.MultiIndex.from_frame(places)
+    is_shown = found.isin(each_once[:MOST_TIMELINES])
+    windows = findings.windows[is_shown]
     return windows if len(windows) else None
 
 
@@ -317,7 +323,8 @@ def _graph(findings: Findings) -> Figures:
     from aiops_lab.show import plots
 
     by = "endpoint"
-    if findings.spans[["service", "endpoint"]].drop_duplicates().shape[0] > MOST_IN_GRAPH:
+    places = findings.spans[["service", "endpoint"]].drop_duplicates()
+    if len(places) > MOST_IN_GRAPH:
         by = "service"
     graph = service_graph(findings.spans, by=by)
     if len(graph):

@@ -122,14 +122,17 @@ def grid(
     z grows downwards, ratio to the right.
     """
     bench = _Bench(Recording(check(frame), {}), faults, endpoint, detectors, slack_s)
-    fig = figure((3.6 * len(ratio), 2.3 * len(z) + 0.3), dpi=76)
-    axes = fig.subplots(len(z), len(ratio), sharex=True, sharey=True, squeeze=False)
+    rows, columns = len(z), len(ratio)
+    height = 2.3 * rows + 0.3
+    fig = figure((3.6 * columns, height), dpi=76)
+    axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for ax, (z_here, ratio_here) in zip(axes.flat, product(z, ratio), strict=True):
         sensitivity = Sensitivity(z=z_here, ratio=ratio_here, **others)  # type: ignore[arg-type]
         report = bench.replay(sensitivity)
         bench.draw(report, ax, legend=False)
         figures = bench.figures(report)
-        shown = "; ".join(f"{name} {figures[name]}" for name in _IN_GRID if name in figures)
+        known = [name for name in _IN_GRID if name in figures]
+        shown = "; ".join(f"{name} {figures[name]}" for name in known)
         title = f"z {z_here:g}, ratio {ratio_here:g}"
         ax.set_title(title, fontsize=12, weight="bold", loc="left", pad=18)
         ax.text(0, 1.04, shown, fontsize=10, transform=ax.transAxes)
@@ -155,8 +158,11 @@ class _Bench:
         return Pipeline(sensitivity, self.detectors).replay(self.recording)
 
     def draw(self, report: Report, ax: Any, legend: bool = True) -> None:
-        faults = pd.DataFrame({"endpoint": []}) if self.faults is None else self.faults
-        places = [*faults["endpoint"], *(a.endpoint for a in report.anomalies)]
+        faults = self.faults
+        if faults is None:
+            faults = pd.DataFrame({"endpoint": []})
+        places = [*faults["endpoint"]]
+        places += [anomaly.endpoint for anomaly in report.anomalies]
         # the endpoint stays: a slider must not change which one is shown
         self.endpoint = self.endpoint or next(iter(places), None)
         timeline(report.windows, report.anomalies, faults, self.endpoint, ax, legend=legend)
@@ -183,7 +189,8 @@ def _known(value: float, text: str) -> str:
 
 
 def _lines(figures: dict[str, str]) -> str:
-    return "\n".join(f"{name:14}{value:>7}" for name, value in figures.items())
+    lines = [f"{name:14}{value:>7}" for name, value in figures.items()]
+    return "\n".join(lines)
 
 
 class Text(str):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
@@ -123,7 +124,7 @@ class Assignment(NamedTuple):
             "began": str(began),
             "affected": _endpoint_texts(affected),
         }
-        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.seed)
+        name = re.sub(r"[^\w-]", "_", self.seed)
         path = Path(folder) / f"{name}.json"
         text = json.dumps(answer, indent=1)
         with replacing(path) as part:

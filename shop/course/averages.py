@@ -47,9 +47,11 @@ def shapes(ms: pd.Series) -> None:
     for ax, (unit, values) in zip(axes, both.items(), strict=True):
         _, edges, _ = ax.hist(values, bins=25, color=SKY, edgecolor="white")
         x = np.linspace(edges[0], edges[-1], 100)
-        z = (x - values.mean()) / values.std()
-        in_a_bar = len(values) * (edges[1] - edges[0]) / values.std()
-        curve = in_a_bar * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+        width = edges[1] - edges[0]
+        sd = values.std()
+        z = (x - values.mean()) / sd
+        density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+        curve = len(values) * width / sd * density
         ax.plot(x, curve, color=VERMILLION, label="normal")
         ax.set_xlabel(f"duration of /payment, {unit}")
         ax.set_ylabel("requests")

@@ -123,7 +123,9 @@ def mark(asked: Question, answer: object) -> Mark:
 
 def digest(name: str, text: str) -> str:
     """Return the digest of an answer in its canonical form."""
-    return hashlib.sha256(f"{name}={text}".encode()).hexdigest()[:DIGITS]
+    named = f"{name}={text}"
+    found = hashlib.sha256(named.encode())
+    return found.hexdigest()[:DIGITS]
 
 
 def canonical(asked: Question, answer: object) -> str:
@@ -187,5 +189,7 @@ def _plain(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for text in sys.argv[2:]:
-        print(digest(sys.argv[1], canonical(question(sys.argv[1]), text)), text)
+    _, name, *texts = sys.argv
+    for text in texts:
+        in_short = canonical(question(name), text)
+        print(digest(name, in_short), text)

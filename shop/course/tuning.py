@@ -84,8 +84,9 @@ def _cost(ax: Axes, table: pd.DataFrame) -> None:
     for (row, column), number in np.ndenumerate(numbers):
         colour = "white" if number > dearest / 2 else BLACK
         write_cell(ax, column, row, f"{number}", colour, 11)
-    ax.set_xticks(range(table.shape[1]), [f"{ratio:g}" for ratio in table.columns])
-    ax.set_yticks(range(table.shape[0]), [f"{z:g}" for z in table.index])
+    rows, columns = table.shape
+    ax.set_xticks(range(columns), map("{:g}".format, table.columns))
+    ax.set_yticks(range(rows), map("{:g}".format, table.index))
 
 
 def histories(replays: Mapping[str, Report]) -> None:

@@ -224,8 +224,11 @@ def _summary(mine: pd.DataFrame) -> dict[str, float]:
     weak = mine[mine["group"] == BY_SIZE]
     faulty = counted[counted["faults"] > 0]
     calm = counted[counted["faults"] == 0]
-    found, faults = faulty["found"].sum(), faulty["faults"].sum()
-    low, high = map(float, wilson(found, faults, 1.96)) if faults else (nan, nan)
+    found = faulty["found"].sum()
+    faults = faulty["faults"].sum()
+    low, high = nan, nan
+    if faults:
+        low, high = map(float, wilson(found, faults, 1.96))
     return {
         "found": _share(found, faults),
         "found_low": max(low, 0.0),

@@ -68,7 +68,10 @@ def spread(
 
 def check_jobs(jobs: int | None) -> None:
     """Raise `FieldError` unless `jobs` is a whole number above 0, or None for the default."""
-    if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
+    if jobs is None:
+        return
+    is_whole = isinstance(jobs, int) and not isinstance(jobs, bool)
+    if not is_whole or jobs < 1:
         raise FieldError("jobs", "must be a whole number above 0", jobs)
 
 

@@ -281,7 +281,8 @@ def _sizes(curves: pd.DataFrame, order: pd.Index) -> Iterator[Section]:
         table = _shares(right[order])
         table[SILENCE] = ledger["silent"].map(percent_cell)
         table["runs"] = ledger["n"]
-        yield title, f"{note} {SIZES_NOTE}", table.rename(index=_size).rename_axis("size")
+        named = table.rename(index=_size).rename_axis("size")
+        yield title, f"{note} {SIZES_NOTE}", named
     curves = answer_rates(curves)
     table = curves.pivot_table(index="rule", columns="size", values="answers", sort=False)
     table = table.map(percent_cell).rename(columns=_size).rename_axis(index=None, columns=None)

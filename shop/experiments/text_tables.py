@@ -36,7 +36,9 @@ def many(n: int, what: str) -> str:
     >>> many(1, "fault"), many(2, "fault")
     ('1 fault', '2 faults')
     """
-    return f"{n} {what}{'s' * (n != 1)}"
+    if n == 1:
+        return f"1 {what}"
+    return f"{n} {what}s"
 
 
 def with_bounds(table: pd.DataFrame, name: str, text: Callable[[float], str]) -> pd.Series:
@@ -69,8 +71,9 @@ def latex_table(table: pd.DataFrame, caption: str, notes: Iterable[str] = ()) ->
     ['ledger & 94 \\\\\\\\']
     """
     texts = table.astype(str).map(_escaped)
-    named = texts.rename(_escaped, axis="index").rename(_escaped, axis="columns")
-    comments = "".join(f"% {' '.join(note.split())}\n" for note in notes)
+    named = texts.rename(index=_escaped, columns=_escaped)
+    in_one_line = [" ".join(note.split()) for note in notes]
+    comments = "".join(f"% {note}\n" for note in in_one_line)
     plain = named.rename_axis(index=None, columns=None)
     return comments + plain.to_latex(caption=_escaped(caption))
 

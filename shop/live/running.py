@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -347,7 +348,8 @@ def _session(shop: Shop, service: str) -> Session:
 @cache
 def _compile() -> None:
     """Compile the analysis before the first request, which compiling would slow down."""
-    replay(to_frame(span for n in range(90) for span in _trace(n, failed=n >= 60)))
+    traces = [_trace(n, failed=n >= 60) for n in range(90)]
+    replay(to_frame(chain.from_iterable(traces)))
 
 
 def _trace(n: int, failed: bool) -> list[Span]:

@@ -124,10 +124,12 @@ def banner(
     customers = "none (--traffic RATE sends some)"
     if traffic > 0:
         customers = f"{traffic:g} requests/s of normal customers"
-    business = [
-        f"    {e.method:<5}{shop.urls[e.service] * (e.service != 'shop')}{e.route}"
-        for e in shop.topology.endpoints
-    ]
+    business = []
+    for each in shop.topology.endpoints:
+        url = ""
+        if each.service != "shop":
+            url = shop.urls[each.service]
+        business.append(f"    {each.method:<5}{url}{each.route}")
     address = _address(shop)
     return f"""✅ Background worker started (every {interval_s:g} s, windows of {window_s:g} s)
 

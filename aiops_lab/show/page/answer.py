@@ -74,7 +74,9 @@ class TopAnswer(NamedTuple):
 
 def clip(text: str, length: int = MOST_NAME) -> str:
     """Return a text cut to `length` characters."""
-    return text if len(text) <= length else text[: length - 1] + "…"
+    if len(text) <= length:
+        return text
+    return text[: length - 1] + "…"
 
 
 def answer_of(incident: Incident, spans: Spans) -> TopAnswer:
@@ -142,7 +144,9 @@ def _certainty(cause: Suspect | None) -> str:
 def _errors(incident: Incident) -> list[str]:
     """Return a few of the messages with which requests failed; none where they did not."""
     main = incident.main_anomaly
-    samples = main.evidence.get("sample_errors", []) if main.type == "error_spike" else []
+    if main.type != "error_spike":
+        return []
+    samples = main.evidence.get("sample_errors", [])
     return [str(error) for error in samples[:MOST_TOP_ERRORS]]
 
 
@@ -157,7 +161,8 @@ def _path(case: Finding, trace: pd.DataFrame) -> list[str]:
     path = path_to_cause(case, trace)
     if len(path) <= MOST_PATH:
         return path
-    return [*path[:2], f"{len(path) - 4} more", *path[-2:]]
+    between = len(path) - 4
+    return [*path[:2], f"{between} more", *path[-2:]]
 
 
 def _doubts(incident: Incident) -> list[tuple[str, Step]]:

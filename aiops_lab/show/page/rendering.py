@@ -47,7 +47,9 @@ def milliseconds(value: float | None) -> str:
         return "–"
     if abs(value) >= IN_SECONDS_MS:
         return f"{value / 1e3:,.1f} s"
-    return f"{value:,.1f} ms" if abs(value) < 100 else f"{value:,.0f} ms"
+    if abs(value) < 100:
+        return f"{value:,.1f} ms"
+    return f"{value:,.0f} ms"
 
 
 def percent_text(share: float | None) -> str:
@@ -73,7 +75,9 @@ def later(time: str) -> Markup:
 def apart(time: str, earlier: str) -> str:
     """Return how far two times in ISO 8601 are apart, in s or min."""
     seconds = (pd.Timestamp(time) - pd.Timestamp(earlier)).total_seconds()
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min"
 
 
 def path_of(route: str, /, **values: Any) -> str:

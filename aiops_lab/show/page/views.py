@@ -172,9 +172,10 @@ class _Views:
     def state(self) -> str:
         """Return a word that changes when what the pages show does."""
         try:
-            incidents = self._monitor.incidents()
-            facts = [(each.id, facts_of(each), each.last_anomaly) for each in incidents[-100:]]
-            parts: object = (self._monitor.judged_until, facts, len(self._monitor.changes()))
+            newest = self._monitor.incidents()[-100:]
+            facts = [(each.id, facts_of(each), each.last_anomaly) for each in newest]
+            changes = len(self._monitor.changes())
+            parts: object = (self._monitor.judged_until, facts, changes)
         except (OSError, ValueError) as error:
             parts = None, [], str(error)
         beside = actions.faults_of(self.simulation), responses_of(self._monitor)
@@ -217,7 +218,8 @@ class _Views:
         status = request.args.get("status", "all")
         if status not in (*STATUSES, "all"):
             raise FieldError("status", f"must be one of {', '.join(STATUSES)}, all", status)
-        found = self._monitor.incidents(None if status == "all" else status)[::-1]
+        asked = None if status == "all" else status
+        found = self._monitor.incidents(asked)[::-1]
         return self._page(
             "incidents.html",
             "all_incidents",
@@ -343,8 +345,9 @@ class _Views:
         """Show what remedies did about it, the last first."""
 
         def show(found: Incident) -> ResponseReturnValue:
-            calls = calls_for(self._monitor.store, id)[::-1]
-            rows = [call | {"time": to_utc(call["time"])} for call in calls[:MOST_LISTED]]
+            newest_first = calls_for(self._monitor.store, id)[::-1]
+            calls = newest_first[:MOST_LISTED]
+            rows = [call | {"time": to_utc(call["time"])} for call in calls]
             return self._page("remedies.html", "all_incidents", incident=found, calls=rows)
 
         return self._of(id, show)
@@ -394,7 +397,8 @@ class _Views:
         names = incident.affected_endpoints
         found = self._recent.read().endpoints
         forecasts = {each.name: each.forecast for each in found if each.forecast}
-        return [(name, forecasts[name]) for name in names if name in forecasts][:MOST_AHEAD]
+        ahead = [(name, forecasts[name]) for name in names if name in forecasts]
+        return ahead[:MOST_AHEAD]
 
     def _going_on(self, incidents: list[Incident]) -> dict[str, Any]:
         """Return for templates the ids of the incidents that are going on."""
