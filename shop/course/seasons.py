@@ -33,6 +33,9 @@ A_DAY = 24 * AN_HOUR
 
 DAYS = 35
 
+LOWEST, HIGHEST = -6, 14
+"""Residuals from which to which are drawn, in standard deviations."""
+
 
 class Slow(NamedTuple):
     """A fault of the fifth week: own work takes `factor` times as long, from hour to hour."""
@@ -139,6 +142,17 @@ def is_broken() -> NDArray[np.bool_]:
     return broken
 
 
+def is_disturbed() -> NDArray[np.bool_]:
+    """Return for each window whether a fault was at work, or had been in the hour before: its queue
+    has to empty first.
+    """
+    broken = is_broken()
+    disturbed = broken.copy()
+    for windows in range(1, AN_HOUR + 1):
+        disturbed |= np.roll(broken, windows)
+    return disturbed
+
+
 def ridge(x: NDArray, y: NDArray, fit: NDArray[np.bool_], penalty: float = 1.0) -> NDArray:
     """Return the forecast of a ridge regression of y on the columns of x, fitted to the rows `fit`.
 
@@ -172,13 +186,11 @@ def alarms_by_fault(z: NDArray, limit: float, judged: NDArray[np.bool_]) -> dict
     """Return in how many windows of each fault z exceeds its limit, how many faults were found, and
     how many alarms were false.
 
-    An alarm up to an hour after a fault is not false: the queue has to empty first.
+    An alarm up to an hour after a fault is not false (`is_disturbed`).
     """
     alarmed = judged & (z > limit)
     hits = {slow.name: int(alarmed[slow.windows].sum()) for slow in SLOWDOWNS}
-    broken = is_broken()
-    an_hour_after = np.roll(broken, AN_HOUR)
-    false = alarmed & ~(broken | an_hour_after)
+    false = alarmed & ~is_disturbed()
     begun = false & ~np.roll(false, 1)
     found = sum(n > 0 for n in hits.values())
     return hits | {"found": found, "false": int(begun.sum())}
@@ -224,7 +236,10 @@ def day_figure(days: NDArray, mean: NDArray) -> None:
 def residual_figure(
     z: Mapping[str, NDArray], limits: Mapping[str, float], with_faults: bool = False
 ) -> None:
-    """Draw the residuals of week 5 by each forecaster with its limit; the true faults if asked."""
+    """Draw the residuals of week 5 by each forecaster with its limit; the true faults if asked.
+
+    All have one scale, so that small faults can be seen; an arrow tells how far the line goes on.
+    """
     week = slice(28 * A_DAY, DAYS * A_DAY)
     times = _times()[week]
     _, axes = plt.subplots(len(z), 1, figsize=(9, 4.6), sharex=True, layout="constrained")
@@ -234,29 +249,35 @@ def residual_figure(
         title = f"residuals by {name}; dashed: the limit from week 4"
         ax.set_title(title, loc="left", fontsize=10)
         ax.set_ylabel("standard deviations")
+        ax.set_ylim(LOWEST, HIGHEST)
+        _tell_outside(ax, times, values[week])
         if with_faults:
             _shade(ax)
     axes[-1].set_xlabel("time (UTC)")
 
 
+def _tell_outside(ax: Axes, times: pd.DatetimeIndex, values: NDArray) -> None:
+    """Write to the left of the highest and the lowest value how far it lies outside the axes."""
+    highest, lowest = int(values.argmax()), int(values.argmin())
+    for at, arrow, y in ((highest, "↑", HIGHEST - 4), (lowest, "↓", LOWEST + 0.5)):
+        value = values[at]
+        if LOWEST <= value <= HIGHEST:
+            continue
+        beside: Any = times[at] - pd.Timedelta("3h")
+        told = f"{arrow} to {value:.0f}".replace("-", "−")
+        ax.text(beside, y, told, ha="right", fontsize=8)
+
+
 def _shade(ax: Axes) -> None:
-    """Shade the slowdowns, each with its factor above it."""
-    top = ax.get_ylim()[1]
-    ax.set_ylim(top=top * 1.25)
+    """Shade the slowdowns, each with its name beside it."""
     for slow in SLOWDOWNS:
         hours = slow.day * 24 + slow.since
         begin: Any = BEGIN + pd.Timedelta(hours, "h")
-        middle = begin + pd.Timedelta("1h")
         end = begin + pd.Timedelta("2h")
         ax.axvspan(begin, end, color=YELLOW, alpha=0.5, zorder=0)
-        ax.text(
-            middle,
-            top * 1.2,
-            f"×{slow.factor}",
-            ha="right" if slow.until == 24 else "center",  # the next one begins soon
-            va="top",
-            fontsize=8,
-        )
+        is_late = slow.since >= 12  # the next one may begin soon
+        beside, side = (begin, "right") if is_late else (end, "left")
+        ax.text(beside, HIGHEST - 0.5, f" {slow.name} ", ha=side, va="top", fontsize=8)
 
 
 def leak_figure(reports: Mapping[str, Report], since: pd.Timestamp, leak: str) -> None:

@@ -25,6 +25,7 @@ def test_six_faults_of_two_hours_are_in_the_fifth_week() -> None:
     broken = seasons.is_broken()
     assert broken.sum() == 6 * 8
     assert WINDOWS[broken].min() >= 28 * DAY
+    assert seasons.is_disturbed().sum() == 6 * (8 + 4)
 
 
 def test_without_a_penalty_a_ridge_regression_finds_the_line() -> None:
