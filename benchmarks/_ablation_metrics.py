@@ -141,6 +141,13 @@ def no_before(
     return _petshop.this_package(normal, abnormal, calls, target)
 
 
+def no_alarm(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, calls: Calls, target: dict[str, Any]
+) -> Answer:
+    """Ask without telling what alarmed, and when."""
+    return _petshop.first_of(lab.rank_from_metrics(normal, abnormal, calls))
+
+
 PARTS: dict[str, _petshop.Ask] = {
     WHOLE: _petshop.this_package,
     "without request weighting": evenly,
@@ -148,6 +155,7 @@ PARTS: dict[str, _petshop.Ask] = {
     "without bridging": no_bridges,
     "without noise": no_noise,
     "without the time before the alarm": no_before,
+    "without the alarm": no_alarm,
 }
 OTHER_CONSTANTS = (
     ("quantile", 0.95, 0.999),

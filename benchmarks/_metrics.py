@@ -19,7 +19,7 @@ import pandas as pd
 import aiops_lab as lab
 from aiops_lab.datasets.cases import MetricsCase
 from aiops_lab.explain.metric_frames import LATENCY, read_frame
-from benchmarks._petshop import HALF, SIGMAS, SILENT, Answer
+from benchmarks._petshop import SIGMAS, SILENT, Answer, first_of
 from benchmarks._tables import Asked, Row, Table, share
 from shop.experiments.text_tables import many
 
@@ -72,11 +72,7 @@ class Method(NamedTuple):
 
 def this_package(case: MetricsCase) -> Answer:
     """Ask `rank_from_metrics`."""
-    suspects = lab.rank_from_metrics(case.normal, case.abnormal, case.calls, case.target)
-    if not suspects:
-        return SILENT
-    first = suspects[0]
-    return Answer(first.service, first.score > 0 and first.confidence >= HALF)
+    return first_of(lab.rank_from_metrics(case.normal, case.abnormal, case.calls, case.target))
 
 
 def at_random(case: MetricsCase) -> Answer:

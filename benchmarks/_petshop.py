@@ -62,7 +62,11 @@ def this_package(
     config: MetricsConfig | None = None,
 ) -> Answer:
     """Ask `rank_from_metrics`."""
-    suspects = lab.rank_from_metrics(normal, abnormal, calls, target, config=config)
+    return first_of(lab.rank_from_metrics(normal, abnormal, calls, target, config=config))
+
+
+def first_of(suspects: Sequence[lab.Suspect]) -> Answer:
+    """Return the first suspect, which this package vouches for from `HALF` on."""
     if not suspects:
         return SILENT
     first = suspects[0]

@@ -120,10 +120,13 @@ def account(
     return pd.DataFrame(columns, nodes)
 
 
-def graph_between(calls: Iterable[tuple[str, str]], nodes: list[str]) -> Graph:
+def graph_between(
+    calls: Iterable[tuple[str, str]], nodes: list[str], target: int | None = None
+) -> Graph:
     """Return the calls between `nodes`, with paths through other nodes contracted to one call.
 
-    Of a cycle the calls that lead back, towards where requests enter, are left out.
+    Of a cycle the calls that lead back, towards where requests enter or to the node that alarms
+    (`target`), are left out.
     """
     callees = _callees(calls)
     position = {node: k for k, node in enumerate(nodes)}
@@ -138,7 +141,7 @@ def graph_between(calls: Iterable[tuple[str, str]], nodes: list[str]) -> Graph:
         for callee in _nearest(node, callees, position):
             edges[k, position[callee]] = True
     np.fill_diagonal(edges, False)
-    edges &= ~_back(edges)
+    edges &= ~_back(edges, target)
     callers, called = np.nonzero(edges)
     return Graph(callers, called, _reach(edges))
 
@@ -185,13 +188,15 @@ def _nearest(node: str, callees: dict[str, set[str]], position: dict[str, int]) 
     return found
 
 
-def _back(edges: NDArray) -> NDArray:
-    """Return which calls of a cycle lead back: not further from where requests enter."""
+def _back(edges: NDArray, target: int | None) -> NDArray:
+    """Return which calls of a cycle lead back: not further from where requests enter, or from the
+    target.
+    """
     reach = _reach(edges)
     in_cycle = edges & reach.T
     if not in_cycle.any():
         return in_cycle
-    depth = _depths(edges)
+    depth = _depths(edges, target)
     of_callee = depth[None, :]
     of_caller = depth[:, None]
     return in_cycle & (of_callee <= of_caller)
@@ -207,15 +212,17 @@ def _reach(edges: NDArray) -> NDArray:
     return reach
 
 
-def _depths(edges: NDArray) -> NDArray:
-    """Return the least number of calls from a node without callers; where every node has one, from
-    that with the most callees.
+def _depths(edges: NDArray, target: int | None) -> NDArray:
+    """Return the least number of calls from a node without callers or the target; where there is
+    neither, from the node with the most callees.
     """
     size = len(edges)
     depth = np.full(size, np.inf)
     is_called = edges.any(axis=0)
     level = np.array(~is_called)
-    if is_called.all():
+    if target is not None:
+        level[target] = True
+    elif is_called.all():
         callees = edges.sum(axis=1)
         level[callees.argmax()] = True
     for step in range(size):

@@ -2,15 +2,16 @@
 
 Two kinds of evidence. The ledger (`metric_ledger`) says where excess cost originated, where the
 calls, the traffic and the latency or the failures of most nodes are known. The deviations
-(`metric_deviations`) say which metrics of a node are unusual, whatever they measure. About
-an alarm, with exact means and no resources, the ledger decides alone; without calls the deviations
-do; else a node's score is the mean of its shares of both.
+(`metric_deviations`) say which metrics of a node are unusual, whatever they measure. Where it is
+known when the trouble began, with exact means and no resources, the ledger decides alone; without
+calls the deviations do; else a node's score is the mean of its shares of both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +38,7 @@ from aiops_lab.explain.metric_frames import (
     seconds,
 )
 from aiops_lab.explain.metric_ledger import Window, account, checked_calls, graph_between
-from aiops_lab.explain.metric_ranking import MetricLedger, by_both, by_ledger
+from aiops_lab.explain.metric_ranking import MetricLedger, by_both, by_ledger, has_change
 from aiops_lab.results import Suspect
 
 __all__ = ["MetricsConfig", "rank_from_metrics"]
@@ -82,13 +83,14 @@ def rank_from_metrics(
 
     **The deviations.** Each metric's distance from its usual median, see `metric_deviations`.
 
-    **Together.** Where only means of latency or availability and requests are measured and `calls`
-    and `target` are given, the ledger decides alone. Without calls, or where less than half of the
-    nodes of the graph have measured costs, the deviations decide alone. Else a node's score is the
-    mean of its share of the excess beyond the noise and of its deviation as a part of the largest
-    one; what a node owes to a callee that measures no requests is divided by how unusual the
-    resources of the two are. The score is multiplied by a power of the part of all that is slow or
-    fails that the node explains (`metric_origins`).
+    **Together.** Where only means of latency or availability and requests are measured, `calls` are
+    given, and it is known when the trouble began, by `target` or as a node costs much more after
+    the first row than in it, the ledger decides alone. Without calls, or where less than half of
+    the nodes of the graph have measured costs, the deviations decide alone. Else a node's score is
+    the mean of its share of the excess beyond the noise and of its deviation as a part of the
+    largest one; what a node owes to a callee that measures no requests is divided by how unusual
+    the resources of the two are. The score is multiplied by a power of the part of all that is slow
+    or fails that the node explains (`metric_origins`).
 
     Assumes that callers wait for their callees, and one fault at a time. A node whose cost changed
     only because its mix of requests did looks like a fault.
@@ -108,7 +110,10 @@ def rank_from_metrics(
     target : mapping, optional
         The alarm: "node", "metric" (a latency or an availability: only its ledger is kept) and
         "timestamp" (Unix s, or a time). The first row of `abnormal`, and all but the last of those
-        that end before it, show the time before. None: all rows are of the trouble.
+        that end before it, show the time before. None: all rows are of the trouble; but where
+        `normal` is from another time and some own excess beyond the first row is
+        `config.noise_ratio` times its noise, the first row shows the time before. Where none is,
+        drift may be taken for trouble, and confidences are halved.
     roles : mapping, optional
         Of columns or metrics whose names mislead: what they measure, one of
         `metric_frames.ROLES`; ``"ignore"`` leaves them out.
@@ -170,10 +175,12 @@ def rank_from_metrics(
     ledgers: list[MetricLedger] = []
     if calls is not None:
         pairs = checked_calls(calls)
-        ledgers = _ledgers(usual, now, pairs, alarm, window, is_exact=is_exact, config=config)
-    is_alone = is_exact and alarm is not None and not hosts
+        accounts = partial(_ledgers, usual, now, pairs, alarm, is_exact=is_exact, config=config)
+        ledgers, window = _since_when(accounts, window, alarm, config)
+    has_onset = alarm is not None or window.before > 0
+    is_alone = is_exact and has_onset and not hosts
     if ledgers and is_alone:
-        return by_ledger(ledgers, True, config)
+        return by_ledger(ledgers, len(ledgers) == 1, config)
     return by_both(
         ledgers,
         deviations(usual, now, window.before, config, set(hosts.values())),
@@ -181,6 +188,7 @@ def rank_from_metrics(
         pairs,
         hosts=hosts,
         intervals=len(usual.starts),
+        may_have_drifted=not has_onset and not window.adjoins,
         config=config,
     )
 
@@ -278,6 +286,28 @@ def _window(usual: Metrics, now: Metrics, alarm: Alarm | None) -> Window:
     return Window(rows, min(before, rows - 1), adjoins)
 
 
+def _since_when(
+    accounts: Callable[[Window], list[MetricLedger]],
+    window: Window,
+    alarm: Alarm | None,
+    config: MetricsConfig,
+) -> tuple[list[MetricLedger], Window]:
+    """Return the accounts, and the window that they are of.
+
+    Levels drift until `abnormal` begins where `normal` is from another time, and no alarm tells
+    when the trouble began. If a node costs much more after the first row than in it, that row shows
+    the level before.
+    """
+    is_known = alarm is not None or window.adjoins
+    if is_known or window.rows == 1:
+        return accounts(window), window
+    after_first = window._replace(before=1)
+    changed = accounts(after_first)
+    if has_change(changed, config):
+        return changed, after_first
+    return accounts(window), window
+
+
 # ---- which evidence is there
 
 
@@ -310,10 +340,10 @@ def _ledgers(
         nodes = _accountable(usual, now, metric, alarm)
         if not nodes or not _is_covered(nodes, now, calls):
             continue
-        graph = graph_between(calls, nodes)
         entry = None
         if alarm is not None and alarm.node in nodes:
             entry = nodes.index(alarm.node)
+        graph = graph_between(calls, nodes, entry)
         is_latency = metric == LATENCY
         table = account(
             tables(now, nodes, metric, percent),

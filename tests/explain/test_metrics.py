@@ -7,6 +7,7 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.checks import FieldError
+from aiops_lab.explain.metric_ranking import DRIFTED
 from aiops_lab.explain.metrics import MetricsConfig
 from aiops_lab.numerics import student_quantile
 from tests.support import naive
@@ -258,6 +259,62 @@ def test_normal_windows_are_silent(metric):
 @pytest.mark.parametrize("level", [0.5, 2.0])
 def test_levels_that_have_drifted_since_are_silent(level):
     assert np.mean([silent(ranked(made(5, seed, level))) for seed in range(60)]) >= 0.95
+
+
+def drifted(frame):
+    """The frame after months in which one node became slower, and another one faster."""
+    frame = frame.copy()
+    frame["queue", "latency", "Average"] *= 2
+    frame["pay", "latency", "Average"] /= 2
+    return frame
+
+
+@pytest.mark.parametrize("metric", ["latency", "availability"])
+@pytest.mark.parametrize("node", ["front", "search", "table"])
+def test_without_an_alarm_what_changes_within_the_rows_is_told_from_drift(node, metric):
+    abnormal = drifted(planted(made(5, 1, 1.1, 9e6), node, metric, 60))
+    first, *others = lab.rank_from_metrics(NORMAL, abnormal, CALLS)
+    assert first.service == node
+    assert first.confidence > 0.5
+    # and as sure as with the alarm
+    assert {s.service for s in [first, *others] if s.score > 0}.isdisjoint({"queue", "pay"})
+    told = ranked(abnormal, metric)[0]
+    assert first.confidence == pytest.approx(told.confidence)
+
+
+def test_without_an_alarm_drift_alone_is_silent_and_said():
+    abnormal = drifted(made(5, 1, 1.1, 9e6))
+    found = lab.rank_from_metrics(NORMAL, abnormal, CALLS)
+    assert silent(found)
+    assert DRIFTED in found[0].caution
+    # the same rows, where what is usual was measured right before them
+    adjoining = lab.rank_from_metrics(made(400, 0, 1.1, 9e6 - 400 * 300), abnormal, CALLS)
+    assert DRIFTED not in adjoining[0].caution
+
+
+def test_a_single_row_without_an_alarm_is_compared_with_what_was_usual():
+    abnormal = FAULT["latency"].iloc[2:3]
+    found = lab.rank_from_metrics(NORMAL, abnormal, CALLS)
+    assert found[0].service == "search"
+    assert found[0].confidence <= 0.5
+
+
+@pytest.mark.parametrize("back", [("table", "list"), ("lambda", "pay")])
+def test_calls_back_in_a_cycle_change_no_answer(back):
+    found = lab.rank_from_metrics(NORMAL, FAULT["latency"], [*CALLS, back])
+    assert found[0].service == "search"
+
+
+def test_of_a_cycle_through_the_alarm_the_calls_back_to_it_are_left_out():
+    calls = [*CALLS, ("search", "front")]
+    assert ranked(FAULT["latency"], calls=calls)[0].service == "search"
+
+
+@pytest.mark.parametrize("node", ["list", "search"])
+def test_an_alarm_inside_the_graph_leads_to_the_same_node(node):
+    abnormal = FAULT["latency"]
+    found = lab.rank_from_metrics(NORMAL, abnormal, CALLS, alarm(abnormal, node=node))
+    assert found[0].service == "search"
 
 
 @pytest.mark.parametrize("node", NODES)
