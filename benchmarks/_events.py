@@ -39,7 +39,8 @@ class Counts(NamedTuple):
     @property
     def f1(self) -> float:
         """2 found / (found + false + events)."""
-        return 2 * self.found / max(self.found + self.false + self.events, 1)
+        total = self.found + self.false + self.events
+        return 2 * self.found / max(total, 1)
 
 
 def labels(windows: Iterable[tuple[int, int]], rows: int) -> np.ndarray:
@@ -52,8 +53,10 @@ def labels(windows: Iterable[tuple[int, int]], rows: int) -> np.ndarray:
 
 def runs(alarms: np.ndarray) -> list[tuple[int, int]]:
     """Return (first row, last row) of each run of True."""
-    steps = np.diff(np.concatenate([[0], alarms.astype(int), [0]]))
-    begins, ends = np.flatnonzero(steps > 0), np.flatnonzero(steps < 0) - 1
+    padded = np.concatenate([[0], alarms.astype(int), [0]])
+    steps = np.diff(padded)
+    begins = np.flatnonzero(steps > 0)
+    ends = np.flatnonzero(steps < 0) - 1
     return list(zip(begins.tolist(), ends.tolist(), strict=True))
 
 
@@ -61,9 +64,15 @@ def count(scores: np.ndarray, inside: np.ndarray, threshold: float) -> Counts:
     """Return the counts of one series."""
     alarms = scores >= threshold
     events = runs(inside)
-    found = sum(alarms[first : last + 1].any() for first, last in events)
-    false = sum(not inside[first : last + 1].any() for first, last in runs(alarms))
-    return Counts(int(found), int(false), len(events))
+    found = _touched(events, alarms)
+    alarm_runs = runs(alarms)
+    false = len(alarm_runs) - _touched(alarm_runs, inside)
+    return Counts(found, false, len(events))
+
+
+def _touched(spells: Iterable[tuple[int, int]], rows: np.ndarray) -> int:
+    """Return how many spells have a row that is True."""
+    return sum(bool(rows[first : last + 1].any()) for first, last in spells)
 
 
 def by_series(series: Sequence[Series], threshold: float) -> np.ndarray:
@@ -73,25 +82,30 @@ def by_series(series: Sequence[Series], threshold: float) -> np.ndarray:
 
 def at(series: Sequence[Series], threshold: float) -> Counts:
     """Return the counts of all series."""
-    return Counts(*by_series(series, threshold).sum(axis=0).tolist())
+    total = by_series(series, threshold).sum(axis=0)
+    return Counts(*total.tolist())
 
 
-def best(series: Sequence[Series], tries: int = 60) -> tuple[Counts, float]:
-    """Return the counts with the highest F1 of `tries` thresholds, and the threshold.
+def best(series: Sequence[Series]) -> tuple[Counts, float]:
+    """Return the counts with the highest F1 of 60 thresholds, and the threshold.
 
     The thresholds are quantiles of all scores, from 1 alarming point in 100,000 to 2 in 100.
     """
     every = np.concatenate([scores for scores, _ in series])
-    thresholds = np.unique(np.quantile(every, 1 - np.geomspace(1e-5, 0.02, tries)))
+    alarming = np.geomspace(1e-5, 0.02, 60)
+    thresholds = np.unique(np.quantile(every, 1 - alarming))
     thresholds = thresholds[thresholds > every.min()]
     if thresholds.size == 0:
         return at(series, np.inf), np.inf
     counts = [at(series, threshold) for threshold in thresholds]
-    place = int(np.argmax([each.f1 for each in counts]))
+    f1 = [each.f1 for each in counts]
+    place = int(np.argmax(f1))
     return counts[place], float(thresholds[place])
 
 
 def right(scores: np.ndarray, inside: np.ndarray) -> bool:
     """Return whether the highest score lies within 100 points of the event."""
     place = int(np.argmax(scores))
-    return bool(inside[max(place - NEAR, 0) : place + NEAR + 1].any())
+    first = max(place - NEAR, 0)
+    around = inside[first : place + NEAR + 1]
+    return bool(around.any())

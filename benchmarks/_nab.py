@@ -5,15 +5,16 @@ Lavin & Ahmad, "Evaluating Real-time Anomaly Detection Algorithms", ICMLA 2015, 
 row alarms when its score reaches a threshold; there is one threshold for all files and each
 profile, the best one afterwards. Of a window only its best alarm counts, which is the earliest::
 
-    row              0    1    2    3    4    5    6    7    8    9
-    a window                   [--------------]                         W = 4 rows, its last is r =
-    5 an alarm earns             1.00 .97  .86  .56                       tanh(2.5 (r - row + 1) /
-    W) / tanh(2.5) or costs (A_FP)  1    1                        .68  .93  .99  1.00  tanh(2.5 (row
-    - r) / (W - 1))
+    row             0    1    2    3    4    5    6    7    8    9
+    window                    [--------------]
+    alarm earns               1.00 .97  .86  .56
+    or costs        1    1                        .68  .93  .99  1.00
 
-A false alarm costs in full where no window came before, and more than three lengths W - 1 behind
-one. A window without an alarm costs A_FN. 0 is never to alarm, 100 is perfect. A difference of two
-points between two detectors is within the noise.
+The window has W = 4 rows, its last one is r = 5. An alarm in it earns
+tanh(2.5 (r - row + 1) / W) / tanh(2.5). One behind it is false and costs
+tanh(2.5 (row - r) / (W - 1)), in units of A_FP: in full from three lengths W - 1 behind a window
+on, and where no window came before. A window without an alarm costs A_FN. 0 is never to alarm, 100
+is perfect. A difference of two points between two detectors is within the noise.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def best(series: Iterable[Series]) -> dict[str, Score]:
     """
     gains = _gains(series)
     # rows that score the same alarm together
-    last = np.flatnonzero(np.append(np.diff(gains.score) != 0, True))
+    is_last = np.append(np.diff(gains.score) != 0, True)
+    last = np.flatnonzero(is_last)
     return {name: _best(gains, last, profile) for name, profile in PROFILES.items()}
 
 
@@ -97,19 +99,26 @@ def by_file(
     """Return what each file adds to the score: 100 * gained.sum() / ((1 + profile.missed) *
     windows.sum()) is it.
     """
-    gained, windows = [], []
+    gained = []
+    windows = []
     for scores, marked in series:
         gains = _file(np.asarray(scores, dtype=float), list(marked))
         alarms = gains.score >= threshold
-        worth = gains.earns + profile.missed * gains.finds - profile.false_alarm * gains.costs
+        worth = _worth(gains, profile)
         gained.append(worth[alarms].sum())
         windows.append(gains.finds.sum())
     return np.array(gained), np.array(windows)
 
 
+def _worth(gains: _Gains, profile: Profile) -> np.ndarray:
+    """Return what an alarm at each row adds to the score."""
+    found = profile.missed * gains.finds
+    false = profile.false_alarm * gains.costs
+    return gains.earns + found - false
+
+
 def _best(gains: _Gains, last: np.ndarray, profile: Profile) -> Score:
-    gained = gains.earns + profile.missed * gains.finds - profile.false_alarm * gains.costs
-    total = np.cumsum(gained)[last]
+    total = np.cumsum(_worth(gains, profile))[last]
     if len(total) == 0 or total.max() <= 0:
         return _score(gains, 0, np.inf, profile)
     row = last[np.argmax(total)]
@@ -118,52 +127,65 @@ def _best(gains: _Gains, last: np.ndarray, profile: Profile) -> Score:
 
 def _score(gains: _Gains, alarms: int, threshold: float, profile: Profile) -> Score:
     """Return the score of alarming at the first `alarms` rows of `gains`."""
-    windows, found = int(gains.finds.sum()), int(gains.finds[:alarms].sum())
-    raw = gains.earns[:alarms].sum() - profile.missed * (windows - found)
-    raw -= profile.false_alarm * gains.costs[:alarms].sum()
-    score = 100 * (raw + profile.missed * windows) / (windows + profile.missed * windows)
-    false_alarms = int(gains.outside[:alarms].sum())
-    return Score(float(score), threshold, found, windows, false_alarms, int(gains.outside.sum()))
+    alarming = _Gains(*(column[:alarms] for column in gains))
+    windows = int(gains.finds.sum())
+    found = int(alarming.finds.sum())
+    missed = profile.missed * (windows - found)
+    false = profile.false_alarm * alarming.costs.sum()
+    raw = alarming.earns.sum() - missed - false
+    never = -profile.missed * windows
+    score = 100 * (raw - never) / (windows - never)
+    return Score(
+        score=float(score),
+        threshold=threshold,
+        found=found,
+        windows=windows,
+        false_alarms=int(alarming.outside.sum()),
+        usual_rows=int(gains.outside.sum()),
+    )
 
 
 def _gains(series: Iterable[Series]) -> _Gains:
     parts = [_file(np.asarray(scores, dtype=float), list(windows)) for scores, windows in series]
-    columns = (
-        _Gains(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else None
-    )
-    if columns is None or columns.finds.sum() == 0:
+    if sum(part.finds.sum() for part in parts) == 0:
         raise ValueError("series must have at least one window that is scored")
-    order = np.argsort(-columns.score, kind="stable")
-    return _Gains(*(column[order] for column in columns))
+    gains = _Gains(*map(np.concatenate, zip(*parts, strict=True)))
+    order = np.argsort(-gains.score, kind="stable")
+    return _Gains(*(column[order] for column in gains))
 
 
 def _file(scores: np.ndarray, windows: list[tuple[int, int]]) -> _Gains:
     """Return the gains of a file's scored rows, in order of the rows."""
-    if not np.isfinite(scores).all():
-        raise ValueError(f"scores must be finite, got {scores[~np.isfinite(scores)][0]}")
-    begin, rows = unscored(len(scores)), np.arange(len(scores))
-    earns, finds, costs = np.zeros(len(scores)), np.zeros(len(scores)), np.ones(len(scores))
-    outside, before = np.ones(len(scores)), -1
+    for wrong in scores[~np.isfinite(scores)]:
+        raise ValueError(f"scores must be finite, got {wrong}")
+    n = len(scores)
+    begin = unscored(n)
+    rows = np.arange(n)
+    gains = _Gains(scores, np.zeros(n), np.zeros(n), np.ones(n), np.ones(n))
+    before = -1
     for first, last in windows:
-        if not before < first <= last < len(scores):
-            raise ValueError(
-                f"windows must be in order and within {len(scores)} rows, got {(first, last)}"
-            )
+        if not before < first <= last < n:
+            rule = f"must be in order and within {n} rows"
+            raise ValueError(f"windows {rule}, got {(first, last)}")
         before = last
         if last < begin:
             continue
         size = last - first + 1
         inside = rows[max(first, begin) : last + 1]
-        outside[inside], costs[inside] = 0, 0
-        costs[last + 1 :] = _cost_behind(rows[last + 1 :] - last, size)
-        falling = inside[np.argsort(-scores[inside], kind="stable")]
-        reached = np.maximum.accumulate(_worth(last - falling + 1, size))
-        earns[falling] = np.diff(reached, prepend=0)
-        finds[falling[0]] = 1
-    return _Gains(*(column[begin:] for column in (scores, earns, finds, costs, outside)))
+        behind = rows[last + 1 :]
+        gains.outside[inside] = 0
+        gains.costs[inside] = 0
+        gains.costs[behind] = _cost_behind(behind - last, size)
+        by_score = np.argsort(-scores[inside], kind="stable")
+        falling = inside[by_score]
+        earned = _earned(last - falling + 1, size)
+        reached = np.maximum.accumulate(earned)
+        gains.earns[falling] = np.diff(reached, prepend=0)
+        gains.finds[falling[0]] = 1
+    return _Gains(*(column[begin:] for column in gains))
 
 
-def _worth(rows_left: np.ndarray, size: int) -> np.ndarray:
+def _earned(rows_left: np.ndarray, size: int) -> np.ndarray:
     return np.tanh(STEEP * rows_left / size) / np.tanh(STEEP)
 
 

@@ -55,15 +55,23 @@ def alarms(usual: Reference, abnormal: pd.DataFrame) -> pd.DataFrame:
     95 % of the usual ones of their endpoint, and ``share``, of all its requests.
     """
     keys = ["service", "endpoint"]
-    before, now = (frame[frame["kind"] == "server"] for frame in (usual.frame, abnormal))
-    limit = before.groupby(keys, observed=True)["duration_ms"].quantile(USUAL)
-    now = now.astype(dict.fromkeys(keys, object))
-    limits = now[keys].merge(limit.rename("limit").reset_index(), how="left", on=keys)["limit"]
-    slow = now["duration_ms"].to_numpy() > limits.to_numpy(float)
-    bad = pd.Series(slow | (now["status"].to_numpy() >= 500) | now["error"].notna().to_numpy())
-    by_service = bad.groupby(now["service"].to_numpy())
+    before = _requests(usual.frame)
+    now = _requests(abnormal)
+    by_endpoint = before.groupby(keys, observed=True)["duration_ms"]
+    limits = by_endpoint.quantile(USUAL).rename("limit")
+    now = now.merge(limits.reset_index(), how="left", on=keys)
+    slow = now["duration_ms"] > now["limit"]
+    failed = (now["status"] >= 500) | now["error"].notna()
+    bad = slow | failed
+    by_service = bad.groupby(now["service"])
     table = pd.DataFrame({"bad": by_service.sum(), "share": by_service.mean()})
-    return table[(table["bad"] >= FEW) & (table["share"] > ALARMED)]
+    has_many = table["bad"] >= FEW
+    return table[has_many & (table["share"] > ALARMED)]
+
+
+def _requests(spans: pd.DataFrame) -> pd.DataFrame:
+    is_server = spans["kind"] == "server"
+    return spans[is_server].astype({"service": object, "endpoint": object})
 
 
 def loudest_alarm(usual: Reference, abnormal: pd.DataFrame) -> str:
@@ -77,11 +85,15 @@ def deepest_alarm(usual: Reference, abnormal: pd.DataFrame) -> str:
     entry.
     """
     alarmed = sorted(alarms(usual, abnormal).index)
+    if not alarmed:
+        return ""
     graph = lab.service_graph(abnormal, by="service")
-    calls = [(str(a), str(b)) for a, b in zip(graph["caller"], graph["callee"], strict=True)]
-    deepest = [n for n in alarmed if not any(a == n and b in alarmed for a, b in calls if a != b)]
+    pairs = zip(graph["caller"], graph["callee"], strict=True)
+    calls = [(str(caller), str(callee)) for caller, callee in pairs]
+    above = {caller for caller, callee in calls if callee in alarmed and callee != caller}
+    deepest = [name for name in alarmed if name not in above]
     depth = depths(calls)
-    return max(deepest or alarmed, key=lambda n: depth.get(n, 0)) if alarmed else ""
+    return max(deepest or alarmed, key=lambda name: depth.get(name, 0))
 
 
 def always(service: str) -> Ask:
@@ -118,7 +130,9 @@ def methods(cases: Sequence[SpansCase], own: Sequence[Method] = ()) -> list[Meth
 
 def is_right(answer: str, case: SpansCase) -> bool:
     """Return whether an answer is a true cause; where nothing is at fault, whether it is silent."""
-    return answer in case.truth if case.truth else answer == ""
+    if not case.truth:
+        return answer == ""
+    return answer in case.truth
 
 
 def table(title: str, cases: Sequence[SpansCase], own: Sequence[Method] = ()) -> Table:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,7 @@ from benchmarks.accuracy import cases_of
 FEW = (5, 10)  # normal intervals, beside all of them
 POWERS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
 RIDGE = 0.3  # how much small weights are preferred: some systems have 100 answers
+STEPS = 60  # of Fisher scoring
 SURE = 0.8
 HOME = ("boutique", "trainticket", "sockshop")
 
@@ -58,20 +60,23 @@ def asked(name: str, cases: Iterable[MetricsCase], with_calls: bool) -> Iterator
     """Yield the first suspects of all cases of a system, in all conditions."""
     for case in cases:
         for some in (case, quiet(case)):
-            for normal in _amounts(some.normal):
-                for calls in _graphs(some, with_calls):
-                    suspects = lab.rank_from_metrics(normal, some.abnormal, calls)
-                    if suspects:
-                        yield _first(name, some is case, case.truth, suspects)
+            conditions = product(_amounts(some.normal), _graphs(some, with_calls))
+            for normal, calls in conditions:
+                suspects = lab.rank_from_metrics(normal, some.abnormal, calls)
+                if suspects:
+                    yield _first(name, some is case, case.truth, suspects)
 
 
 def _amounts(normal: pd.DataFrame) -> list[pd.DataFrame]:
     """Return all normal data, and the last few intervals of it."""
-    return [normal, *(normal.iloc[-few:] for few in FEW if few < len(normal))]
+    fewer = [few for few in FEW if few < len(normal)]
+    return [normal, *(normal.iloc[-few:] for few in fewer)]
 
 
 def _graphs(case: MetricsCase, with_calls: bool) -> list[list[tuple[str, str]] | None]:
-    return [None, case.calls] if with_calls and case.calls else [None]
+    if with_calls and case.calls:
+        return [None, case.calls]
+    return [None]
 
 
 def _first(name: str, faulty: bool, truth: str, suspects: list[lab.Suspect]) -> AskedSuspect:
@@ -85,7 +90,9 @@ def systems(folder: Path) -> dict[str, list[MetricsCase]]:
     """Return the cases of each system."""
     found: dict[str, list[MetricsCase]] = {name: [] for name in HOME}
     for case in cases_of(MetricsCase, "cloudopsbench", folder / "cloudopsbench"):
-        found[case.name.rpartition("/")[2].partition("-")[0]].append(case)
+        _, _, folder_name = case.name.rpartition("/")
+        system, _, _ = folder_name.partition("-")
+        found[system].append(case)
     found["sockshop"] = cases_of(MetricsCase, "rcd", folder / "rcd_sockshop")
     found["petshop"] = cases_of(MetricsCase, "petshop", folder / "petshop")
     return found
@@ -106,19 +113,22 @@ def fit(answers: Sequence[AskedSuspect]) -> MetricCurve:
         intercept, unusual, intervals = map(float, weights)
         curve = MetricCurve(intercept, unusual, intervals, power)
         p = np.clip(predicted(curve, answers), 1e-6, 1 - 1e-6)
-        likely = float(np.log(np.where(right, p, 1 - p)).sum())
+        of_what_was = np.where(right, p, 1 - p)
+        likely = float(np.log(of_what_was).sum())
         best = max(best, (likely, curve))
     return best[1]
 
 
-def _weights(x: NDArray, lead: NDArray, right: NDArray, steps: int = 60) -> NDArray:
+def _weights(x: NDArray, lead: NDArray, right: NDArray) -> NDArray:
     weights = np.zeros(x.shape[1])
-    ridge = RIDGE * np.diag([0.0, *[1.0] * (x.shape[1] - 1)])
-    for _ in range(steps):
+    ridge = RIDGE * np.eye(x.shape[1])
+    ridge[0, 0] = 0.0  # the intercept is free
+    for _ in range(STEPS):
         shows = 1 / (1 + np.exp(-x @ weights))
         p = np.clip(lead * shows, 1e-9, 1 - 1e-9)
-        slope = (right - p) * (1 - shows) / (1 - p)
-        bend = p * (1 - shows) ** 2 / (1 - p)
+        left = (1 - shows) / (1 - p)
+        slope = (right - p) * left
+        bend = p * (1 - shows) * left
         curvature = (x.T * bend) @ x + ridge
         weights += np.linalg.solve(curvature, x.T @ slope - ridge @ weights)
     return weights
@@ -134,9 +144,12 @@ def _lead(answers: Sequence[AskedSuspect], power: float) -> NDArray:
     """Return what `metric_confidence.ahead` says of each first suspect, times the part of the
     trouble that it surely explains.
     """
-    lead = [1 / ((answer.scores / answer.scores[0]) ** power).sum() for answer in answers]
-    explained = [answer.terms["explained"] for answer in answers]
-    return np.array(lead) * np.array(explained)
+    parts = []
+    for answer in answers:
+        to_the_first = answer.scores / answer.scores[0]
+        lead = 1 / (to_the_first**power).sum()
+        parts.append(lead * answer.terms["explained"])
+    return np.array(parts)
 
 
 def _right(answers: Sequence[AskedSuspect]) -> NDArray:
@@ -192,9 +205,11 @@ def _row(name: str, told: NDArray, answers: Sequence[AskedSuspect]) -> str:
     )
 
 
-def _bars(told: NDArray, right: NDArray, times: int = 300) -> tuple[float, float]:
+def _bars(told: NDArray, right: NDArray) -> tuple[float, float]:
     """Return the bootstrap interval (95 %) of the calibration error."""
-    draws = np.random.default_rng(0).integers(len(told), size=(times, len(told)))
+    n = len(told)
+    rng = np.random.default_rng(0)
+    draws = rng.integers(n, size=(300, n))
     errors = [calibration(told[draw], right[draw], times=1).ece for draw in draws]
     low, high = np.quantile(errors, [0.025, 0.975])
     return float(low), float(high)

@@ -77,17 +77,22 @@ def _windows(
     import numpy as np
     import pandas as pd
 
+    limits = []
+    rows = []
     try:
-        limits = [(pd.Timestamp(first), pd.Timestamp(last)) for first, last in spans]
-        rows = [np.flatnonzero((times >= first) & (times <= last)) for first, last in limits]
+        for pair in spans:
+            first, last = map(pd.Timestamp, pair)
+            is_inside = (times >= first) & (times <= last)
+            limits.append((first, last))
+            rows.append(np.flatnonzero(is_inside))
     except (TypeError, ValueError) as error:
         raise wrong(path, f"{name}: windows must be pairs of times ({error})") from error
-    begin_of_file, end_of_file = times.min(), times.max()
     windows = []
     for (first, last), inside in zip(limits, rows, strict=True):
-        if not inside.size or first < begin_of_file or last > end_of_file:
+        is_whole = first >= times.min() and last <= times.max()
+        if not inside.size or not is_whole:
             raise wrong(path, f"{name}: no rows for the whole window {first} to {last}")
-        windows.append((int(inside.min()), int(inside.max())))
+        windows.append((int(inside[0]), int(inside[-1])))
     for (_, end), (begin, _) in pairwise(windows):
         if begin <= end:
             raise wrong(path, f"{name}: windows must be in order and apart")

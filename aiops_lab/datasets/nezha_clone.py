@@ -3,10 +3,11 @@
 Nezha: Yu et al., ESEC/FSE 2023, doi 10.5281/zenodo.8276375;
 <https://github.com/IntelligentDDS/Nezha>. A clone has::
 
-    rca_data/<day>/<day>-fault_list.json                 what was injected, when, into which pod
-    rca_data/<day>/{trace,log,metric}/                   HH_MM_trace.csv, HH_MM_log.csv,
-    <pod>_metric.csv
-    construct_data/<day>/{trace,log}/                    fault-free minutes, in the same form
+    rca_data/<day>/<day>-fault_list.json   what was injected, when, into which pod
+    rca_data/<day>/trace/                  HH_MM_trace.csv
+    rca_data/<day>/log/                    HH_MM_log.csv
+    rca_data/<day>/metric/                 <pod>_metric.csv
+    construct_data/<day>/{trace,log}/      fault-free minutes, in the same form
 
 `convert` makes ``<system>_<day>/`` with spans.parquet, resources.parquet, faults.json, and
 logs.parquet where the lines name their place in the code.
@@ -96,13 +97,15 @@ def convert(source: Path, out: Path) -> None:
     """
     from tqdm.auto import tqdm
 
-    days = sorted(p for p in source.glob("rca_data/*") if p.is_dir())
+    folders = filter(Path.is_dir, source.glob("rca_data/*"))
+    days = sorted(folders)
     if not days:
         missing = source / "rca_data"
         raise FileNotFoundError(
             f"{source} is no clone of Nezha's repository: {missing} has no days"
         )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    is_empty = out.is_dir() and not any(out.iterdir())
+    if out.exists() and not is_empty:
         raise FileExistsError(f"{out} must not exist, or be an empty folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
@@ -228,7 +231,8 @@ def compact_spans(
     spans = _joined(parts, day / pattern).drop_duplicates(keys)
     midnight = pd.Timestamp(day.name, tz="UTC").as_unit("ns").value
     day_ns = 86400 * SECOND
-    is_near = spans["StartTimeUnixNano"].between(midnight - day_ns, midnight + 2 * day_ns)
+    end_of_next_day = midnight + 2 * day_ns
+    is_near = spans["StartTimeUnixNano"].between(midnight - day_ns, end_of_next_day)
     is_possible = spans["Duration"].between(0, np.iinfo(np.int32).max)
     spans = spans[is_near & is_possible]
 
@@ -238,8 +242,10 @@ def compact_spans(
         begin=by_trace["StartTimeUnixNano"].transform("min"),
         alone=by_trace["alone"].transform("any"),
     )
-    spans["window"], spans["abnormal"] = _windows(spans["begin"], spans["alone"], faults)
-    spans = spans[spans["alone"] | (spans["window"] >= 0)]
+    window, abnormal = _windows(spans["begin"], spans["alone"], faults)
+    spans = spans.assign(window=window, abnormal=abnormal)
+    is_of_fault = window >= 0
+    spans = spans[spans["alone"] | is_of_fault]
     spans = spans.sort_values(["begin", "trace", "StartTimeUnixNano"], ignore_index=True)
     columns = {
         "trace_id": pd.factorize(spans["trace"])[0].astype(np.int32),

@@ -42,8 +42,8 @@ ERROR = [(None, "/a", 0, 70, 502), (0, "/b", 10, 60, 500)]
 #   /a |==|-----|=|                      gives up after 45 ms, while /b goes on
 #   /b    |=================|
 GIVES_UP = [(None, "/a", 0, 60, 504), (0, "/b", 10, 360, 200)]
-# /a |==|-------------------|==|-|=|   the way to /b is slow: who looks at server spans sees /a
-# alone
+#   The way to /b is slow: who looks at server spans sees /a alone.
+#   /a |==|-----------------|==|-|=|
 #   /b           |====|
 NETWORK = [(None, "/a", 0, 400, 200), (0, "/b", 160, 210, 200), (0, "/c", 370, 390, 200)]
 #   /a |=|--|=============|--|=|         calls /b again after a pause; /b fails at once
