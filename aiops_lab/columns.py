@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
-from types import NoneType
+from types import NoneType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -85,6 +85,53 @@ def are_texts(values: Iterable[object]) -> bool:
 def is_in_arrow(column: pd.Series) -> bool:
     """Return whether the texts of a column lie in a buffer of Arrow, not each in an object."""
     return getattr(column.dtype, "storage", "") in _ARROW
+
+
+_FEW = 100  # of the first rows: what more objects than this stand for is no name
+
+
+def factorize(names: pd.Series) -> tuple[NDArray, Any]:
+    """Return the code of each row's name, -1 for a missing one, and the names, as pandas does.
+
+    An object that stands in many rows is looked at once.
+    """
+    import pandas as pd
+
+    if not has_few_objects(names):
+        return pd.factorize(names)
+    place, objects = distinct_objects(names)
+    code, known = pd.factorize(objects)
+    return code[place], known
+
+
+def has_few_objects(column: pd.Series) -> bool:
+    """Return whether the rows of a column share few Python objects, as far as the first ones
+    tell.
+    """
+    if column.dtype != object:
+        return False
+    first = column.to_numpy()[: 10 * _FEW].tolist()
+    return len(set(map(id, first))) <= _FEW
+
+
+def distinct_objects(column: pd.Series) -> tuple[NDArray, NDArray]:
+    """Return the code of each row's object, and the different objects, in order."""
+    import numpy as np
+    import pandas as pd
+
+    objects = column.to_numpy()
+    place, distinct = pd.factorize(addresses(objects))
+    first = np.empty(distinct.size, dtype=np.int64)
+    first[place[::-1]] = np.arange(place.size)[::-1]
+    return place, objects[first]
+
+
+def addresses(objects: NDArray) -> NDArray:
+    """Return where the objects of an array lie in memory."""
+    import numpy as np
+
+    seen_as = {**objects.__array_interface__, "typestr": np.dtype(np.intp).str}
+    return np.asarray(SimpleNamespace(__array_interface__=seen_as))
 
 
 _MOST_ARENAS = 2

@@ -256,6 +256,8 @@ class Pipeline:
             judged.append(frames)
             walked += piece.size
             todo = rest
+        if len(judged) == 1:
+            return [*judged[0]]
         return [pd.concat(frames, ignore_index=True) for frames in zip(*judged, strict=True)]
 
     def _to_walk(self, recording: Recording, grid: Grid) -> NDArray:
@@ -287,6 +289,8 @@ class Pipeline:
         its silence lasts, until it has been relearned.
         """
         has_gap = np.diff(walked, append=grid.windows) > 1
+        if not has_gap.any():
+            return walked[has_gap]
         columns = [detector.column for detector in self._detectors.holding]
         is_abnormal = windows[columns].any(axis=1)
         abnormal = windows.loc[is_abnormal, "window"]

@@ -8,7 +8,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiops_lab.checks import FieldError, shorten
-from aiops_lab.columns import are_texts, text_column
+from aiops_lab.columns import are_texts, distinct_objects, has_few_objects, text_column
 from aiops_lab.unchanged import while_unchanged
 
 if TYPE_CHECKING:
@@ -309,8 +309,8 @@ def _check_structure(frame: pd.DataFrame) -> None:
             column = frame[name]
             _refuse(column, column.isna(), "must not be missing")
     kind = frame["kind"]
-    unknown = ~kind.isin(KINDS)
-    _refuse(kind, unknown, f"must be one of {KINDS}")
+    if not set(_different(kind)).issubset(KINDS):
+        _refuse(kind, ~kind.isin(KINDS), f"must be one of {KINDS}")
 
 
 def _refuse(column: pd.Series, wrong: pd.Series, rule: str) -> None:
@@ -349,12 +349,11 @@ def _check_is_text(column: pd.Series) -> bool:
         return False
     is_category = isinstance(dtype, pd.CategoricalDtype)
     is_object = types.is_object_dtype(dtype)
-    texts = pd.Series(column.cat.categories) if is_category else column
-    first = column[:_FIRST]
-    none_first = is_object and first.isna().all()
-    if none_first and types.infer_dtype(column, skipna=True) == "empty":
+    texts = _different(column)
+    none_first = is_object and pd.isna(texts[:_FIRST]).all()
+    if none_first and types.infer_dtype(texts, skipna=True) == "empty":
         return False
-    found = _types_of_unicode(texts)
+    found = _types_of_unicode(texts, column.name in NAME_COLUMNS)
     if found is not None:
         return found == {str} and not is_category
     inferred = types.infer_dtype(texts, skipna=True)
@@ -371,15 +370,28 @@ def _check_is_text(column: pd.Series) -> bool:
     return False
 
 
-def _types_of_unicode(texts: pd.Series) -> set[type] | None:
+def _different(column: pd.Series) -> NDArray:
+    """Return the values of a column; where few objects stand in many rows, each of them once."""
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.categories.to_numpy()
+    if not has_few_objects(column):
+        return column.to_numpy()
+    _, objects = distinct_objects(column)
+    return objects
+
+
+def _types_of_unicode(texts: NDArray, has_names: bool) -> set[type] | None:
     """Return the types of some values that are None, NaN (as None) or text that UTF-8 can hold,
-    None if others are among them: the usual case, told soon.
+    None if others are among them: the usual case, told soon. Names may stand there often.
     """
+    from pandas.api.types import infer_dtype
+
     found: set[type] = set()
     names: set[object] = set()
-    has_names = texts.name in NAME_COLUMNS
     for first in range(0, len(texts), _BLOCK):
-        block = texts.iloc[first : first + _BLOCK]
+        block = texts[first : first + _BLOCK]
         values = block.tolist()
         if has_names:
             try:
@@ -387,7 +399,8 @@ def _types_of_unicode(texts: pd.Series) -> set[type] | None:
             except TypeError:  # what cannot be a member of a set is no text
                 return None
             names.update(values)
-        types = set(map(type, values))
+        is_complete = not has_names and infer_dtype(block, skipna=False) == "string"
+        types = {str} if is_complete else set(map(type, values))
         if float in types:
             values = [None if value != value else value for value in values]
             types = set(map(type, values))
@@ -400,7 +413,7 @@ def _types_of_unicode(texts: pd.Series) -> set[type] | None:
     return found
 
 
-def _check_is_unicode(column: pd.Series, texts: pd.Series) -> None:
+def _check_is_unicode(column: pd.Series, texts: NDArray | pd.Series) -> None:
     """Refuse lone surrogates, which no file, store or terminal can take."""
     known = (text for text in texts.tolist() if isinstance(text, str))
     if _is_unicode("".join(known)):

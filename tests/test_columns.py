@@ -13,6 +13,7 @@ import aiops_lab as lab
 from aiops_lab import columns
 from aiops_lab.columns import (
     are_texts,
+    factorize,
     is_in_arrow,
     share_memory_between_threads,
     text_column,
@@ -47,6 +48,18 @@ def test_a_small_frame_holds_objects():
     assert set(map(str, texts_of(frame).dtypes)) == {"object"}
     assert frame["parent_id"].tolist() == [None]
     assert columns.MANY == 100_000
+
+
+@pytest.mark.parametrize("kinds", [3, 500])
+def test_names_are_coded_as_pandas_does_whichever_objects_hold_them(kinds):
+    names = [f"/route/{number % kinds}" for number in range(2000)]  # each an object of its own
+    shared = [*map(sys.intern, names)]
+    for texts in (names, shared, [*shared[:1000], None, *names, np.nan]):
+        column = pd.Series(texts, dtype=object)
+        code, known = factorize(column)
+        right, right_known = pd.factorize(column)
+        assert code.tolist() == right.tolist()
+        assert list(known) == list(right_known)
 
 
 @needs_str

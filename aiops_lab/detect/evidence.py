@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,10 +58,7 @@ class Evidence:
         self._names_at = cache(names_at)
         self._ends = recording.requests.end[recording.by_end]
         self._between = cache(self._find_between)  # many anomalies have the same window
-        # Of pooled windows only: all others are as long as the knob says.
-        is_pooled = windows["seconds"] != sensitivity.window_s
-        by_place = windows[is_pooled].set_index(["window", "service", "endpoint"])
-        self._seconds = by_place["seconds"].to_dict()
+        self._seconds = _pooled_seconds(windows, sensitivity.window_s)
 
     def attach_all(self, by_detector: Sequence[tuple[AnyDetector, Anomaly]]) -> list[Anomaly]:
         """Return the anomalies with their names, their traces and, for failures, some messages."""
@@ -145,6 +143,17 @@ class Evidence:
         """Return where the requests lie, in the order of their ends, that ended between."""
         low, high = np.searchsorted(self._ends, [since, until])
         return slice(low, high)
+
+
+def _pooled_seconds(windows: pd.DataFrame, window_s: float) -> dict[tuple[Any, ...], float]:
+    """Return the length of each pooled window by (window, service, endpoint): all others are as
+    long as the knob says.
+    """
+    at = np.flatnonzero(windows["seconds"] != window_s)
+    names = ("window", "service", "endpoint", "seconds")
+    pooled = (windows[name].array.take(at) for name in names)
+    *place, seconds = (values.to_numpy().tolist() for values in pooled)
+    return dict(zip(zip(*place, strict=True), seconds, strict=True))
 
 
 def _tells_messages(detector: AnyDetector) -> bool:

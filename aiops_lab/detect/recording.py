@@ -63,9 +63,13 @@ class Recording:
         """Unix ns of the first call of each pair (caller, called)."""
         keys = self.spans.keys
         calls = calls_of(self.spans)
-        first = calls.groupby(["caller", "callee"], as_index=False)["start"].min()
-        rows = first.itertuples(index=False)
-        return {(keys[caller], keys[called]): ns for caller, called, ns in rows}
+        code = calls["caller"].to_numpy() * len(keys) + calls["callee"].to_numpy()
+        pair, distinct = pd.factorize(code, sort=True)
+        first = np.full(distinct.size, NEVER)
+        np.minimum.at(first, pair, calls["start"].to_numpy())
+        pairs = zip(distinct // len(keys), distinct % len(keys), strict=True)
+        named = [(keys[caller], keys[called]) for caller, called in pairs]
+        return dict(zip(named, first.tolist(), strict=True))
 
     # ---- what a pipeline asks for; `aiops_lab.scale` answers it from many files
 

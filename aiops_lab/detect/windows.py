@@ -223,18 +223,21 @@ def count_windows(
     before_first = int(numbers[:1].sum())
     since_ns = grid.since_ns + before_first * grid.window_ns
 
-    def table(node: NDArray, moment: NDArray, weight: NDArray | None = None) -> NDArray:
-        inside = (moment >= since_ns) & (moment < grid.until_ns)
+    def cells(spans: EncodedSpans, moment: NDArray) -> tuple[NDArray, NDArray]:
+        """Return which spans lie on the grid at some moments, and in which cell of the tables."""
+        inside = np.flatnonzero((moment >= since_ns) & (moment < grid.until_ns))
         row = np.searchsorted(numbers, grid.number(moment[inside]))
-        cell = row * width + node[inside]
+        return inside, row * width + spans.node[inside]
+
+    def table(at: tuple[NDArray, NDArray], weight: NDArray | None = None) -> NDArray:
+        inside, cell = at
         weights = None if weight is None else weight[inside]
         sums = np.bincount(cell, weights, minlength=windows * width)
         return sums.astype(np.float64).reshape(windows, width)
 
-    node = requests.node
-    end = requests.end
-    aged_at = _aged_at(requests, stuck_ns)
-    is_long = end - requests.start > stuck_ns
+    ended = cells(requests, requests.end)
+    aged = cells(requests, _aged_at(requests, stuck_ns))
+    is_long = requests.end - requests.start > stuck_ns
     is_ok = ~requests.failed & (requests.status < 400)
     logs = log_ms(requests)
     stuck_ptr, stuck_code, stuck_age_s = _stuck(requests, grid, numbers, stuck_ns, lost_ns)
@@ -242,16 +245,16 @@ def count_windows(
         starts=grid.since_ns + numbers * grid.window_ns,
         skipped=np.diff(numbers, append=grid.windows) - 1,
         window_ns=grid.window_ns,
-        n=table(node, end),
-        errors=table(node, end, requests.failed),
-        total=table(node, end, logs),
-        squares=table(node, end, logs * logs),
-        ok_n=table(node, end, is_ok),
-        ok_total=table(node, end, np.where(is_ok, logs, 0.0)),
-        long=table(node, aged_at, is_long),
-        aged=table(node, aged_at),
-        arrivals=table(node, requests.start),
-        given_up=table(given_up.node, given_up.end),
+        n=table(ended),
+        errors=table(ended, requests.failed),
+        total=table(ended, logs),
+        squares=table(ended, logs * logs),
+        ok_n=table(ended, is_ok),
+        ok_total=table(ended, np.where(is_ok, logs, 0.0)),
+        long=table(aged, is_long),
+        aged=table(aged),
+        arrivals=table(cells(requests, requests.start)),
+        given_up=table(cells(given_up, given_up.end)),
         stuck_ptr=stuck_ptr,
         stuck_code=stuck_code,
         stuck_age_s=stuck_age_s,

@@ -354,18 +354,22 @@ def _requests(trees: TraceTrees, is_open: NDArray, bad: NDArray, counts: NDArray
 
 def _endpoints(trees: TraceTrees, is_open: NDArray, bad: NDArray) -> pd.DataFrame:
     """Return a row an endpoint: n, mean ms, var of ms (of answers), failed, unanswered."""
-    ms = (trees.end - trees.start) / 1e6
-    columns = {
-        "failed": bad & ~is_open,
-        "unanswered": bad & is_open,
-        "ms": np.where(is_open, np.nan, ms),
-    }
     requests = trees.server & (trees.root >= 0)
-    served = pd.DataFrame(columns)[requests]
-    by_node = served.groupby(trees.node[requests])
-    counted = by_node[["failed", "unanswered"]].sum()
-    answered = by_node["ms"]
-    return counted.assign(n=answered.count(), ms=answered.mean(), var=answered.var(ddof=0))
+    node = trees.node[requests]
+    failed = bad[requests]
+    is_open = is_open[requests]
+    ms = (trees.end - trees.start)[requests] / 1e6
+    answered = pd.Series(np.where(is_open, np.nan, ms)).groupby(node)
+    nodes = np.flatnonzero(np.bincount(node))
+    size = nodes.max(initial=-1) + 1
+    columns = {
+        "failed": np.bincount(node[failed & ~is_open], minlength=size)[nodes],
+        "unanswered": np.bincount(node[failed & is_open], minlength=size)[nodes],
+        "n": answered.count(),
+        "ms": answered.mean(),
+        "var": answered.var(ddof=0),
+    }
+    return pd.DataFrame(columns, index=nodes)
 
 
 class AccountMeans(NamedTuple):

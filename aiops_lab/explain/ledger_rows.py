@@ -132,6 +132,8 @@ def slow_to_all(caller: NDArray, callee: NDArray, slow: NDArray) -> set[str]:
     `caller` and `callee` hold the services of each row, "" unless it is a call between two; `slow`
     is a mask of the rows.
     """
+    if not slow.any():
+        return set()
     columns = {"from": caller, "to": callee, "slow": slow}
     calls = pd.DataFrame(columns)[callee != ""]
     by_pair = calls.groupby(["from", "to"])["slow"].any()

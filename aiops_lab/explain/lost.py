@@ -100,7 +100,7 @@ def usual_children(requests: Requests, config: RcaConfig) -> UsualChildren:
         lost=np.zeros(len(pairs), dtype=bool),
     )
     missing = _missing(requests, requests.good, usual)
-    looks_lost, _ = _look_lost(requests, usual, missing, config)
+    looks_lost, _ = _look_lost(requests, usual, missing, made, config)
     return usual._replace(lost=looks_lost)
 
 
@@ -176,10 +176,10 @@ def _complete(requests: Requests, missing: pd.DataFrame, config: RcaConfig) -> p
 
 
 def _look_lost(
-    requests: Requests, usual: UsualChildren, missing: pd.DataFrame, config: RcaConfig
+    requests: Requests, usual: UsualChildren, missing: pd.DataFrame, made: Any, config: RcaConfig
 ) -> tuple[NDArray, NDArray]:
     """Return which usual calls look lost where they are `missing`: their callers take longer by
-    about as much as the call. And how long (ns) those calls take that are recorded.
+    about as much as the call. And how long (ns) those calls take that are recorded: `made`.
     """
     complete = _complete(requests, missing, config)
     lacks_several = missing["span"].duplicated(keep=False)
@@ -191,7 +191,6 @@ def _look_lost(
     mean_longer = by_row.mean()[enough]
     rows = np.arange(usual.caller.size)
     longer = mean_longer.reindex(rows).to_numpy()
-    made = _made_by_call(requests)
     takes = _by_call(made["ns"].mean(), usual)
     is_alike = _are_alike(longer, takes, config)
     return (takes > 0) & is_alike, takes
@@ -257,7 +256,8 @@ def lost_time(
     if missing.empty:
         nothing = np.zeros(0, dtype=np.int64)
         return LostCosts(nothing, nothing, nothing), lacks
-    looks_lost, ns = _look_lost(requests, usual, missing, config)
+    made = _made_by_call(requests)
+    looks_lost, ns = _look_lost(requests, usual, missing, made, config)
     call = np.flatnonzero(usual.lost | looks_lost)
     lost = LostCalls(caller=usual.caller[call], callee=usual.callee[call], ns=ns[call])
     missing = _missing(requests, requests.good, lost)

@@ -172,8 +172,11 @@ def _needless(requests: pd.DataFrame, usual_ns: pd.Series, why: str) -> pd.Serie
     """Return the same of some requests; ``usual_ns``: how long one of each account takes."""
     is_extra = requests[EXTRA] != NEEDED
     is_repeated = requests[REPEATED] != NEEDED
+    chosen = requests[why] != NEEDED
+    if not chosen.any():
+        return pd.Series(index=pd.Index([], dtype=np.int64), dtype=float)
     needed = len(requests) - (is_extra | is_repeated).sum()
-    needless = requests[requests[why] != NEEDED]
+    needless = requests[chosen]
     ns = needless["account"].map(usual_ns)
     by_reason = ns.groupby(needless[why])
     return by_reason.sum() / max(needed, 1)
@@ -348,15 +351,19 @@ def _wait(requests: pd.DataFrame, config: RcaConfig) -> NDArray:
     low = 1
     in_hand = _in_hand(requests["start"], requests)
     high = int(in_hand.max(initial=0)) + 1
+    found = None  # the wait with `high` workers
     while low < high:
         workers = (low + high) // 2
-        waits_too_long = _queue(start, end, workers) > room
-        misfits = waits_too_long & ~failed  # who is turned away does not wait
+        wait = _queue(start, end, workers)
+        misfits = (wait > room) & ~failed  # who is turned away does not wait
         if misfits.mean() <= config.max_misfits:
             high = workers
+            found = wait
         else:
             low = workers + 1
-    return np.minimum(_queue(start, end, low), room)
+    if found is None:
+        found = _queue(start, end, high)
+    return np.minimum(found, room)
 
 
 @compiled

@@ -152,7 +152,8 @@ def _support(comparison: Comparison) -> Counter[Key]:
     account = np.append(failures.account[failed], account_of_slow)
     keys = comparison.spans.keys
     codes = costs.accounts.attributed_to[account]
-    return Counter(keys[code] for code in codes)
+    number = np.bincount(codes, minlength=len(keys))
+    return Counter(dict(zip(keys, number.tolist(), strict=True)))
 
 
 def _largest_excess(comparison: Comparison, which: NDArray) -> NDArray:
@@ -167,11 +168,10 @@ def _largest_excess(comparison: Comparison, which: NDArray) -> NDArray:
     usual_ms[entry, account] = usual.mean[is_time]
     ms = time.cost / 1e6
     excess = ms - usual_ms[time.entry, time.account]
-    columns = {"root": time.root, "excess": excess, "account": time.account}
-    rising = pd.DataFrame(columns)[which]
-    rising = rising.sort_values(["root", "excess", "account"])
-    largest = rising.drop_duplicates("root", keep="last")
-    return largest["account"].to_numpy()
+    at = np.flatnonzero(which)
+    rising = at[np.lexsort((time.account[at], excess[at], time.root[at]))]
+    is_last = np.diff(time.root[rising], append=-1) != 0
+    return time.account[rising[is_last]]
 
 
 # ---- by deviations

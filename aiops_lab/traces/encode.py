@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiops_lab.columns import factorize
 from aiops_lab.spans import KINDS, SERVING, Key
 from aiops_lab.traces.callees import Addresses, Places, name_callees
 from aiops_lab.traces.ids import Ids, Parents, copies_of, find_parents, parse_ids
@@ -314,7 +315,7 @@ def _placed(
     owners = [*services, NO_PEER, *peers]
     peer += len(services) + 1  # without one: NO_PEER
     owner = np.where(calls, peer, service)
-    endpoint, endpoints = pd.factorize(frame["endpoint"])
+    endpoint, endpoints = factorize(frame["endpoint"])
     method, methods = _methods(frame)
     shape = (
         len(_KINDS),
@@ -365,8 +366,8 @@ def _whom(
 ) -> tuple[Places, Addresses]:
     """Return who ran each span and whom it calls, by name where that is known."""
     frame = source.frame
-    service, distinct_services = pd.factorize(frame["service"])
-    peer, distinct_peers = pd.factorize(frame["peer"])
+    service, distinct_services = factorize(frame["service"])
+    peer, distinct_peers = factorize(frame["peer"])
     services = [str(name) for name in distinct_services]
     peers = [str(name) for name in distinct_peers]
     recorded = Places(service, services, peer, peers)
@@ -383,16 +384,16 @@ def _methods(frame: pd.DataFrame) -> tuple[NDArray, list[str]]:
     """Return the code of each span's method, and the methods; "" where it is not known."""
     if "method" not in frame:
         return np.zeros(len(frame), dtype=np.int64), [""]
-    code, known = pd.factorize(frame["method"])
+    code, known = factorize(frame["method"])
     code += 1
     return code, ["", *map(str, known)]
 
 
 def _kind_codes(kinds: pd.Series) -> NDArray:
     """Return the position in `_KINDS` of each kind."""
-    code, known = pd.factorize(kinds)
-    position = pd.Index(_KINDS).get_indexer(known)
-    return position.astype(np.int8)[code]
+    code, known = factorize(kinds)
+    position = np.array([_KINDS.index(kind) for kind in known], dtype=np.int8)
+    return position[code]
 
 
 # ---- columns of a frame

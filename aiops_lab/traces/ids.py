@@ -181,13 +181,16 @@ def _looked_up(key: NDArray, wanted: NDArray, named: NDArray) -> tuple[NDArray, 
         with np.errstate(over="ignore"):  # the hash wraps around, of which plain Python warns
             some_equal = _look_up(key, wanted, named, table, shift, position)
         return position, some_equal
-    again = pd.Series(key).duplicated().to_numpy()
+    index = pd.Index(key)
+    if index.is_unique:
+        position[named] = index.get_indexer(wanted)
+        return position, False
+    again = index.duplicated()
     first = np.flatnonzero(~again)
-    distinct = pd.Index(key[first])
-    found = distinct.get_indexer(wanted)
+    found = pd.Index(key[first]).get_indexer(wanted)
     with_none = np.append(first, -1)
     position[named] = with_none[found]
-    return position, bool(again.any())
+    return position, True
 
 
 @compiled
@@ -320,6 +323,8 @@ def _names_own_id(pairs: pd.DataFrame, members: pd.DataFrame) -> pd.Series:
     return pairs["key"] == own_key
 
 
+_END = ord("\n")  # no digit: an id that holds it is not hexadecimal
+
 _BLOCK = 1 << 14
 """Ids that are parsed at once: what lies between text and numbers fits into the cache."""
 
@@ -365,12 +370,19 @@ def _parse(ids: pd.Series) -> tuple[NDArray, int]:
     return np.concatenate(parts), length
 
 
-def _joined(ids: pd.Series) -> Iterator[tuple[str, set[int]]]:
+def _joined(ids: pd.Series) -> Iterator[tuple[bytes, set[int]]]:
     """Yield the ids of each block as one text, and what lengths they have."""
     for first in range(0, len(ids), _BLOCK):
-        block = ids.iloc[first : first + _BLOCK]
-        texts = block.tolist()
-        yield "".join(texts), set(map(len, texts))
+        texts = ids.iloc[first : first + _BLOCK].tolist()
+        lines = "\n".join(texts) + "\n"
+        width = len(texts[0]) + 1
+        letters = np.frombuffer(lines.encode("ascii"), np.uint8)
+        ends = letters[width - 1 :: width]
+        if letters.size == width * len(texts) and (ends == _END).all():
+            table = letters.reshape(-1, width)
+            yield table[:, :-1].tobytes(), {width - 1}
+        else:
+            yield b"", set(map(len, texts))
 
 
 def _joined_in_arrow(ids: pd.Series) -> Iterator[tuple[memoryview, set[int]]]:

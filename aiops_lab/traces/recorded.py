@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aiops_lab.numerics import wilson
 from aiops_lab.spans import Key
 from aiops_lab.traces.encode import NEVER, EncodedSpans
-from aiops_lab.traces.timing import Edge, Edges, Timing, left_behind, pairs_of
+from aiops_lab.traces.timing import Edge, Edges, ParentPairs, Timing, left_behind, pairs_of
 
 UNLIKE_SHARES = 0.1
 """Shares of the calls that lack a span differ if by more than this, and by more than chance."""
@@ -28,11 +28,13 @@ class RecordedCalls(NamedTuple):
     requests: pd.DataFrame
 
 
-def recorded_calls(spans: EncodedSpans, edges: list[Edge] | None = None) -> RecordedCalls:
+def recorded_calls(
+    spans: EncodedSpans, edges: list[Edge] | None = None, pairs: ParentPairs | None = None
+) -> RecordedCalls:
     """Return which calls lack a span. `edges` holds who usually serves whom: by default, those of
-    the spans.
+    the spans. `pairs` holds `pairs_of` these, where it is known.
     """
-    pairs = pairs_of(spans)
+    pairs = pairs_of(spans) if pairs is None else pairs
     size = len(pairs.edges)
     is_call = _answered_well(spans)[pairs.child]
     calls = pairs.edge[is_call]
@@ -123,10 +125,11 @@ def timing_as_recorded(timing: Timing, usual: RecordedCalls, spans: EncodedSpans
     span there more often than usual, or less often, are compared without it.
     """
     usual_edges = list(usual.requests.index)
-    now = recorded_calls(spans, usual_edges)
+    pairs = pairs_of(spans)
+    now = recorded_calls(spans, usual_edges, pairs)
     requests = _unlike(usual.requests, now.requests)
     calls = {(caller, callee, False) for caller, callee, _ in requests}
-    left = left_behind(spans, by_length=True)
+    left = left_behind(spans, pairs, by_length=True)
     return timing._replace(
         left=timing.left | left,
         cut=_unlike(usual.served, now.served),
@@ -136,6 +139,8 @@ def timing_as_recorded(timing: Timing, usual: RecordedCalls, spans: EncodedSpans
 
 def _unlike(usual: pd.DataFrame, now: pd.DataFrame) -> Edges:
     """Return the edges whose calls lack a span more often, or less, than usual."""
+    if not (usual["k"].any() or now["k"].any()):  # as ever, none lacks any
+        return frozenset()
     before = usual.add_suffix("_usual")
     after = now.add_suffix("_now")
     both = before.join(after, how="inner")

@@ -75,14 +75,16 @@ class ParentPairs(NamedTuple):
     edges: list[Edge]
 
 
-def left_behind(spans: EncodedSpans, *, by_length: bool = False) -> Edges:
+def left_behind(
+    spans: EncodedSpans, pairs: ParentPairs | None = None, *, by_length: bool = False
+) -> Edges:
     """Return the edges whose calls were not waited for, as a rule.
 
     These are messages, but for those that are handled while they are sent; what outlives its parent
     by the same clock; and what was served for clearly longer than the call took that asked for it.
-    With `by_length` only the last.
+    With `by_length` only the last. `pairs` holds `pairs_of` the spans, where it is known.
     """
-    pairs = pairs_of(spans)
+    pairs = pairs_of(spans) if pairs is None else pairs
     child = pairs.child
     parent = pairs.parent
     has_ended = spans.end != NEVER
@@ -244,11 +246,14 @@ def clock_offsets(spans: EncodedSpans, parent: NDArray) -> dict[tuple[str, str],
     caller, callee = _answered_calls(spans, parent)
     before = spans.start[caller] - spans.start[callee]
     after = spans.end[callee] - spans.end[caller]
+    out = np.maximum(before, after)
+    if not (out > 0).any():  # nothing sticks out
+        return {}
     host, name = host_labels(spans)
     columns = {
         "caller": host[caller],
         "callee": host[callee],
-        "out": np.maximum(before, after),
+        "out": out,
         "ahead": (after - before) // 2,
     }
     calls = pd.DataFrame(columns)

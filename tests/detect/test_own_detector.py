@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 import aiops_lab as lab
 from aiops_lab.detect.detectors import DETECTORS, Detector
@@ -111,3 +113,19 @@ def test_a_decision_in_steps_equals_a_decision_at_once(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(
         pd.concat(parts, ignore_index=True).iloc[: len(whole.windows)], whole.windows
     )
+
+
+def test_evidence_that_asks_for_what_is_not_there_is_told_so():
+    start = pd.Timestamp("2026-01-01", tz="UTC")
+    place = {"window": start, "end": start, "service": "shop", "endpoint": "/payment"}
+    windows = pd.DataFrame([{**place, "n": 3, "odd": False}, {**place, "n": 4, "odd": True}])
+    baselines = pd.DataFrame({"rate": [1.0, 2.0]})
+
+    def found(evidence):
+        odd = Detector("odd", "Odd", "odd", lambda *_: None, evidence, str)
+        return [anomaly.evidence for anomaly in odd(windows, baselines, lab.Sensitivity())]
+
+    assert found(lambda row: {"n": row.n, "usual": row.baseline.rate}) == [{"n": 4, "usual": 2.0}]
+    assert found(lambda row: {"n": copy(row).n}) == [{"n": 4}]
+    with pytest.raises(AttributeError, match="a window has no column 'm'"):
+        found(lambda row: {"m": row.m})

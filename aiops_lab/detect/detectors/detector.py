@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -136,16 +135,12 @@ class Detector:
         self, windows: pd.DataFrame, baselines: pd.DataFrame, sensitivity: Sensitivity
     ) -> list[Anomaly]:
         """Return an anomaly for each window whose decision is True, in the order of `windows`."""
-        rows = np.flatnonzero(windows[self.column])
-        if rows.size == 0:
+        at = np.flatnonzero(windows[self.column])
+        if at.size == 0:
             return []
-        found: list[Any] = windows.iloc[rows].to_dict("records")
-        usual: list[Any] = baselines.iloc[rows].to_dict("records")
-        pairs = zip(found, usual, strict=True)
-        return [
-            self._anomaly(SimpleNamespace(**row, baseline=SimpleNamespace(**baseline)))
-            for row, baseline in pairs
-        ]
+        found = _Chosen(windows, at)
+        usual = _Chosen(baselines, at)
+        return [self._anomaly(_Row(found, n, _Row(usual, n))) for n in range(at.size)]
 
     def _anomaly(self, row: Any) -> Anomaly:
         evidence = self.evidence(row)
@@ -161,6 +156,40 @@ class Detector:
         if self.lasts is None:
             return None
         return end - pd.Timedelta(evidence[self.lasts], unit="s")
+
+
+class _Chosen:
+    """Some rows of a frame with many columns, of which few are looked at."""
+
+    def __init__(self, frame: pd.DataFrame, at: NDArray) -> None:
+        self._frame = frame
+        self._at = at
+        self._known: dict[str, list[Any]] = {}
+
+    def column(self, name: str) -> list[Any]:
+        """Return a column as Python values, made when it is first asked for."""
+        if name not in self._known:
+            values = self._frame[name].array.take(self._at)
+            self._known[name] = values.to_numpy().tolist()
+        return self._known[name]
+
+
+class _Row:
+    """One of some chosen windows, with its columns and its baseline as attributes."""
+
+    def __init__(self, chosen: _Chosen, number: int, baseline: _Row | None = None) -> None:
+        self._chosen = chosen
+        self._number = number
+        self.baseline = baseline
+
+    def __getattr__(self, name: str) -> Any:
+        if "_chosen" not in vars(self):  # while a copy is made
+            raise AttributeError(name)
+        try:
+            column = self._chosen.column(name)
+        except KeyError:
+            raise AttributeError(f"a window has no column {name!r}") from None
+        return column[self._number]
 
 
 AnyDetector = Callable[[pd.DataFrame, pd.DataFrame, Sensitivity], list[Anomaly]]
