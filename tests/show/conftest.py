@@ -19,3 +19,12 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Monitor]:
         monitor = lab.Monitor(store)
         monitor.step(at(172))
         yield monitor
+
+
+@pytest.fixture
+def closed_figures() -> Iterator[None]:
+    """Close what a test has drawn."""
+    yield
+    from matplotlib import pyplot as plt
+
+    plt.close("all")
