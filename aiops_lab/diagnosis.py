@@ -16,8 +16,9 @@ from aiops_lab.detect.incidents import Incident
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.ledger import Comparison, compare
-from aiops_lab.explain.ranking import rank_suspects
+from aiops_lab.explain.ranking import rank_by_ledger, rank_suspects
 from aiops_lab.explain.reference import Reference, learn
+from aiops_lab.explain.shared_workers import take_longer, waits_for_others
 from aiops_lab.explain.verdict import build_verdict
 from aiops_lab.numerics import unix_ns
 from aiops_lab.results import Anomaly, Suspect, Verdict
@@ -29,6 +30,9 @@ Rule = Callable[[Reference, pd.DataFrame], list[Suspect]]
 
 History = Callable[[int, int], EncodedSpans]
 """From two moments (Unix ns) to all spans that were there in between; more do no harm."""
+
+ShownNames = dict[Key, str] | None
+"""How endpoints are shown elsewhere; None: as they differ."""
 
 LONGEST_REQUEST_NS = 60_000_000_000
 """Spans of one request end at most so long before it does: the longest hang."""
@@ -80,9 +84,7 @@ class Diagnosis:
         started = unix_ns(incident.started)
         return self._since(started), self._until(incident)
 
-    def verdict(
-        self, incident: Incident, history: History, names: dict[Key, str] | None = None
-    ) -> Verdict:
+    def verdict(self, incident: Incident, history: History, names: ShownNames = None) -> Verdict:
         """Return the verdict on an incident as of its last anomaly.
 
         `names` holds how endpoints are shown elsewhere.
@@ -168,7 +170,21 @@ class Diagnosis:
         return name_function("rule", self._rule)
 
     def _compared(
-        self, incident: Incident, history: History, names: dict[Key, str] | None = None
+        self, incident: Incident, history: History, names: ShownNames = None
+    ) -> Comparison | None:
+        """Return the requests of an incident beside those before it; where they wait for workers
+        that others keep busy, all requests to that service.
+        """
+        since, until = self.bounds(incident)
+        spans = history(since, until).as_of(since, until)
+        own = self._own(incident, spans, until, names)
+        if own is None:
+            return None
+        shared = self._sharing(incident, own, spans, names)
+        return own if shared is None else shared
+
+    def _own(
+        self, incident: Incident, spans: EncodedSpans, until_ns: int, names: ShownNames
     ) -> Comparison | None:
         """Return the requests of an incident beside those before it.
 
@@ -177,24 +193,47 @@ class Diagnosis:
         endpoints. Where it stands beside another one with other causes, they are those to its
         origins: what is above these may suffer from the other one.
         """
-        since, until = self.bounds(incident)
-        spans = history(since, until).as_of(since, until)
         started = unix_ns(incident.started)
         episodes = [*self._other_episodes(incident)]
         if not incident.beside:
             requests = _Requests(spans)
             requests.keep(incident.keys)
             requests.leave_out(episodes)
-            compared = self._compare(requests, started, until, names)
+            compared = self._compare(requests, started, until_ns, names)
             if compared is not None:
                 return compared
-        own = self._origin_keys(incident, until) if incident.beside else incident.keys
+        own = self._origin_keys(incident, until_ns) if incident.beside else incident.keys
         mine = _cut(spans, own)
         requests = _Requests(mine)
         requests.leave_out(episode for episode in episodes if episode.keys & own)
-        compared = self._compare(requests, started, until, names)
+        compared = self._compare(requests, started, until_ns, names)
         if compared is None:
-            compared = self._compare(_Requests(mine), started, until, names)
+            compared = self._compare(_Requests(mine), started, until_ns, names)
+        return compared
+
+    def _sharing(
+        self, incident: Incident, own: Comparison, spans: EncodedSpans, names: ShownNames
+    ) -> Comparison | None:
+        """Return the requests of an incident with all others to the service at which its excess
+        seems to originate, if it is a wait for what these others keep the workers busy with.
+        """
+        suspect = next(iter(rank_by_ledger(own)), None)
+        if suspect is None:
+            return None
+        started = unix_ns(incident.started)
+        there = {key for key in spans.keys if key[0] == suspect.service}
+        mine = _Requests(spans)
+        mine.keep(incident.keys)
+        others = _serve(spans, there) & ~mine.kept
+        before, after = mine.times(*self._usual_time(started), started)
+        if not take_longer(spans, others & before, others & after, own.until_ns, self._config):
+            return None
+        every = _Requests(spans)
+        every.keep(incident.keys | there)
+        every.leave_out(self._other_episodes(incident))
+        compared = self._compare(every, started, own.until_ns, names)
+        if compared is None or not waits_for_others(own, suspect.key, compared):
+            return None
         return compared
 
     def _origin_keys(self, incident: Incident, until_ns: int) -> set[Key]:
@@ -217,20 +256,22 @@ class Diagnosis:
             for low, high in episodes:
                 yield _Episode(other.keys, unix_ns(low), unix_ns(high))
 
+    def _usual_time(self, started_ns: int) -> tuple[int, int]:
+        """Return from when to when (Unix ns) requests are usual for what started at a moment.
+
+        The last window before is left out, as the fault may have begun in it.
+        """
+        return started_ns - self._learned_ns, started_ns - self._window_ns
+
     def _compare(
         self,
         requests: _Requests,
         started_ns: int,
         until_ns: int,
-        names: dict[Key, str] | None = None,
+        names: ShownNames = None,
     ) -> Comparison | None:
-        """Return the requests since a moment beside those before it; None where either has none.
-
-        The last window before is left out, as the fault may have begun in it.
-        """
-        earliest = started_ns - self._learned_ns
-        latest = started_ns - self._window_ns
-        usual, now = requests.split(earliest, latest, started_ns)
+        """Return the requests since a moment beside those before it; None where either has none."""
+        usual, now = requests.split(*self._usual_time(started_ns), started_ns)
         if usual.row.size == 0 or now.row.size == 0:
             return None
         reference = learn(usual, config=self._config)
@@ -279,10 +320,18 @@ class _Requests:
         """Return the spans of usual requests that ended between two moments, and of all requests
         that ended after a third, or are open; with the same codes.
         """
-        before = self._ends_between(earliest_ns, latest_ns)
-        after = self._end >= started_ns
+        before, after = self.times(earliest_ns, latest_ns, started_ns)
         usual = self._mine & self._usual & before
         return self._spans.split(usual, self._mine & after)
+
+    def times(self, earliest_ns: int, latest_ns: int, started_ns: int) -> tuple[NDArray, NDArray]:
+        """Return which requests ended between two moments, and which after a third or are open."""
+        return self._ends_between(earliest_ns, latest_ns), self._end >= started_ns
+
+    @property
+    def kept(self) -> NDArray:
+        """Which requests are kept."""
+        return self._mine
 
     def _touch(self, keys: Iterable[Key]) -> NDArray:
         """Return which requests touch one of some endpoints."""

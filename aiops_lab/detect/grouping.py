@@ -4,7 +4,7 @@ An anomaly at an endpoint that an open incident already has joins that incident.
 another endpoint joins if traces or a call link it to the incident. If it begins more than
 `LATE_WINDOWS` later, the cause of the incident must explain it, too, even at an endpoint that the
 incident has: a common caller is a victim of many causes. What no cause explains is another
-incident.
+incident. Incidents whose first suspects are the same become one.
 """
 
 from __future__ import annotations
