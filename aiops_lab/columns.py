@@ -25,6 +25,11 @@ a text is missing, not NaN."""
 _FIRST_WITH_STR = 3  # the version of pandas whose texts are ``str`` unless one asks for another
 
 
+def are_objects(size: int) -> bool:
+    """Return whether the texts of so many rows are kept as objects."""
+    return size < MANY or not _has_str()
+
+
 def text_column(values: Sequence[str | None], rows: pd.Index | None = None) -> pd.Series:
     """Return texts, None for a missing one, as a column of a frame with these rows.
 
@@ -38,7 +43,7 @@ def text_column(values: Sequence[str | None], rows: pd.Index | None = None) -> p
     """
     import pandas as pd
 
-    if len(values) < MANY or not _has_str():
+    if are_objects(len(values)):
         "".join(filter(None, values)).encode()
         return pd.Series([*values], rows, dtype=object)
     import pyarrow as pa
@@ -57,9 +62,9 @@ def digits_column(digits: NDArray, rows: pd.Index, known: NDArray | None = None)
 
     size, width = digits.shape
     digits = np.ascontiguousarray(digits)
-    if size < MANY or not _has_str():
-        ascii_texts = digits.view(f"S{width}").ravel()
-        texts = ascii_texts.astype(f"U{width}").astype(object)
+    if are_objects(size):
+        each = digits.view(f"S{width}").ravel().tolist()
+        texts = np.array([text.decode("ascii") for text in each], dtype=object)
         if known is not None:
             texts[~known] = None
         return pd.Series(texts, rows, dtype=object)

@@ -198,7 +198,7 @@ def select_spans(
     with closing(db.execute(spans, limits)) as found:
         while rows := found.fetchmany(block):
             take(rows)
-    return db.execute(names).fetchall()
+    return db.execute(f"{names} WHERE :endpoint IS NULL OR endpoint = :endpoint", limits).fetchall()
 
 
 def reopen(path: Path) -> sqlite3.Connection:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiops_lab.columns import digits_column
+from aiops_lab.columns import are_objects, are_texts, digits_column, text_column
 from aiops_lab.record.database import Row, unpack_ids
 from aiops_lab.spans import ALL_COLUMNS, checked_texts, drop_copies, status_values, to_frame
 
@@ -45,22 +46,18 @@ class FoundSpans:
     Parameters
     ----------
     as_objects : bool
-        Whether all rows are kept as they are; default: those of less than a block.
+        Whether all rows are kept as they are; default: those of the last `LATER_BLOCKS`.
     """
 
     def __init__(self, *, as_objects: bool = False) -> None:
         self._as_objects = as_objects
-        self._rows: list[Row] = []
         self._later: deque[list[Row]] = deque()
         self._blocks: list[_Block] = []
 
     def take(self, rows: list[Row]) -> None:
         """Take some rows, `BLOCK_ROWS` but for the last ones. Raises `UnusualError`."""
-        if self._as_objects or (len(rows) < BLOCK_ROWS and not self._later):
-            self._rows += rows
-            return
         self._later.append(rows)
-        if len(self._later) > LATER_BLOCKS:
+        if not self._as_objects and len(self._later) > LATER_BLOCKS:
             self._blocks.append(_block(self._later.popleft()))
 
     def frame(self, names: Iterable[Row]) -> pd.DataFrame:
@@ -69,11 +66,20 @@ class FoundSpans:
         Raises `UnusualError`.
         """
         name_of = {code: name for code, *name in names}
-        while self._later:
-            self._blocks.append(_block(self._later.popleft()))
-        if self._blocks:
-            return _frame(self._blocks, name_of)
-        return to_frame(_fields(row, name_of) for row in self._rows)
+        if self._as_objects or not self._later:
+            return self._frame_of_objects(name_of)
+        try:
+            self._blocks = [*self._blocks, *map(_block, self._later)]
+        except UnusualError:
+            if self._blocks:  # their rows are gone
+                raise
+            return self._frame_of_objects(name_of)
+        self._later.clear()
+        return _frame(self._blocks, name_of)
+
+    def _frame_of_objects(self, name_of: dict[int, list[str | None]]) -> pd.DataFrame:
+        rows = chain.from_iterable(self._later)
+        return to_frame(_fields(row, name_of) for row in rows)
 
 
 def _fields(row: Row, name_of: dict[int, list[str | None]]) -> Row:
@@ -119,6 +125,8 @@ def _numbers(values: Sequence[Any], dtype: str) -> NDArray:
     """Return whole numbers as an array; where they may be fractions, None as NaN."""
     import numpy as np
 
+    if dtype == "float64" and _are_missing(values):
+        return np.full(len(values), np.nan)
     right = {int, NoneType} if dtype == "float64" else {int}
     if not set(map(type, values)) <= right:
         raise UnusualError
@@ -153,23 +161,55 @@ def _frame(blocks: list[_Block], name_of: dict[int, list[str | None]]) -> pd.Dat
     named = dict(zip(_NAMED, known.T, strict=True))
     order = _order(start, blocks, named["kind"][name])
     start, name = start[order], name[order]
+    in_turn = order.tolist()
     rows = pd.RangeIndex(order.size)
     columns: dict[str, Any] = {
         "start": pd.DatetimeIndex(start, tz="UTC"),
         "duration_ms": _joined(blocks, "duration")[order] / 1e6,
-        "status": status_values(_listed(blocks, "status", order)),
+        "status": status_values(_listed(blocks, "status", in_turn)),
         "first_byte_ms": _joined(blocks, "first_byte")[order] / 1e6,
     }
     for column in ("error", "links"):
-        columns[column] = checked_texts(column, _listed(blocks, column, order), rows)
+        columns[column] = _texts(column, _listed(blocks, column, in_turn), rows)
     has_parent = _joined(blocks, "has_parent")[order]
     ids = {"trace_id": (_TRACE, None), "span_id": (_SPAN, None), "parent_id": (_PARENT, has_parent)}
     for column, (part, there) in ids.items():
         columns[column] = digits_column(_joined_ids(blocks, part)[order], rows, there)
+    is_plain = are_objects(rows.size) and _are_plain(known.ravel())
     for column, texts in named.items():
-        columns[column] = checked_texts(column, texts[name].tolist(), rows)
+        every = texts[name]
+        if is_plain:
+            columns[column] = pd.Series(every, rows, dtype=object)
+        else:
+            columns[column] = checked_texts(column, every.tolist(), rows)
     in_order = {column: columns[column] for column in ALL_COLUMNS}
-    return drop_copies(pd.DataFrame(in_order, index=rows), start)
+    frame = pd.DataFrame(in_order, index=rows, copy=False)
+    return drop_copies(frame, start)
+
+
+def _texts(column: str, values: list[Any], rows: pd.RangeIndex) -> pd.Series:
+    """Return a column of texts that most rows lack."""
+    import numpy as np
+    import pandas as pd
+
+    if are_objects(len(values)) and _are_missing(values):
+        return pd.Series(np.full(len(values), None), rows, dtype=object)
+    return checked_texts(column, values, rows)
+
+
+def _are_missing(values: Sequence[Any]) -> bool:
+    return values.count(None) == len(values)
+
+
+def _are_plain(names: NDArray) -> bool:
+    """Return whether all of some names are texts that a column can hold, or None."""
+    if not are_texts(names):
+        return False
+    try:
+        text_column(names.tolist())
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _order(start: NDArray, blocks: list[_Block], kind: NDArray) -> NDArray:
@@ -195,10 +235,10 @@ def _joined_ids(blocks: list[_Block], part: slice) -> NDArray:
     return np.concatenate([block.digits[:, part] for block in blocks])
 
 
-def _listed(blocks: list[_Block], field: str, order: NDArray) -> list[Any]:
+def _listed(blocks: list[_Block], field: str, order: list[int]) -> list[Any]:
     """Return values that most rows lack, or share, in an order."""
-    every = [value for block in blocks for value in getattr(block, field)]
-    return [every[position] for position in order.tolist()]
+    every = [*chain.from_iterable(getattr(block, field) for block in blocks)]
+    return [*map(every.__getitem__, order)]
 
 
 def _as_bytes(digits: NDArray) -> NDArray:

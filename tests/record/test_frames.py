@@ -39,11 +39,12 @@ def some_spans(seed: int) -> list[lab.Span]:
 @pytest.mark.parametrize("odd", [False, True], ids=["usual ids", "an odd id"])
 def test_blocks_of_rows_make_the_frame_that_all_rows_at_once_make(many, odd, monkeypatch, tmp_path):
     monkeypatch.setattr(columns, "MANY", many)
+    spans = some_spans(1)
+    if odd:
+        spans.append(some_spans(2)[0]._replace(trace_id="x", duration_ns=1))
     with lab.SpanStore(tmp_path / "s.sqlite") as store:
-        for span in some_spans(1):
+        for span in spans:
             store.add(span)
-        if odd:
-            store.add(some_spans(2)[0]._replace(trace_id="x", duration_ns=1))
         store.flush()
         whole = store.spans()
         for module in (frames, reader):
@@ -51,6 +52,7 @@ def test_blocks_of_rows_make_the_frame_that_all_rows_at_once_make(many, odd, mon
         again = store.spans()
     assert len(whole) > 50
     assert_frame_equal(again, whole)
+    assert_frame_equal(whole, lab.to_frame(spans))
     if many > 1:
         kept = ["parent_id", "error", "links", "instance"]
         assert again[kept].map(type).equals(whole[kept].map(type))
