@@ -52,14 +52,23 @@ def report(*incidents, seconds=3600):
     return lab.Report(windows, [a for i in incidents for a in i.anomalies], list(incidents))
 
 
+def lasting(endpoint, *ends, suspects=()):
+    """One incident of an endpoint."""
+    return incident("I", seen(endpoint, *ends), suspects)
+
+
+def scored(truth, *incidents, **given):
+    return score(report(*incidents), truth, **given)
+
+
+FAULT = faults(("/payment", 100, 200))
+
+
 # ---- incidents against faults
 
 
 def test_one_incident_for_one_fault():
-    found = score(
-        report(incident("I", seen("/payment", 110, 120), ["/payment"])),
-        faults(("/payment", 100, 200)),
-    )
+    found = scored(FAULT, lasting("/payment", 110, 120, suspects=["/payment"]))
     assert (found.faults, found.incidents, found.pages, found.hours) == (1, 1, 1, 1.0)
     assert (found.precision, found.recall, found.false_incidents_per_hour) == (1.0, 1.0, 0.0)
     assert (found.median_detect_s, found.worst_detect_s) == (10.0, 10.0)
@@ -69,7 +78,7 @@ def test_one_incident_for_one_fault():
 
 
 def test_a_fault_that_nobody_tells_of_is_missed_for_all_its_minutes():
-    found = score(report(), faults(("/payment", 100, 220)))
+    found = scored(faults(("/payment", 100, 220)))
     assert (found.recall, found.missed_minutes) == (0.0, 2.0)
     assert math.isnan(found.precision)  # nothing was said, so nothing was wrong
     assert math.isnan(found.median_detect_s)
@@ -79,9 +88,7 @@ def test_a_fault_that_nobody_tells_of_is_missed_for_all_its_minutes():
 
 
 def test_without_a_fault_every_incident_is_false():
-    two = report(
-        incident("I", seen("/payment", 110)), incident("J", seen("/health", 990)), seconds=7200
-    )
+    two = report(lasting("/payment", 110), incident("J", seen("/health", 990)), seconds=7200)
     found = score(two, faults())
     assert (found.precision, found.false_incidents_per_hour, found.ranks) == (0.0, 1.0, ())
     assert math.isnan(found.recall)
@@ -89,7 +96,7 @@ def test_without_a_fault_every_incident_is_false():
 
 
 def test_no_faults_and_no_incidents_is_a_quiet_day():
-    found = score(report(), faults())
+    found = scored(faults())
     assert (found.faults, found.incidents, found.false_incidents_per_hour, found.pages) == (
         0,
         0,
@@ -100,33 +107,31 @@ def test_no_faults_and_no_incidents_is_a_quiet_day():
 
 
 def test_an_incident_before_its_fault_is_a_false_one():
-    early = incident("I", seen("/checkout", 80, 90), ["/payment"])
-    found = score(report(early), faults(("/payment", 100, 200)))
+    early = lasting("/checkout", 80, 90, suspects=["/payment"])
+    found = scored(FAULT, early)
     assert (found.precision, found.recall, found.false_incidents_per_hour) == (0.0, 0.0, 1.0)
-    in_time = incident("I", seen("/checkout", 110, 120), ["/payment"])
-    assert score(report(in_time), faults(("/payment", 100, 200))).precision == 1.0
+    in_time = lasting("/checkout", 110, 120, suspects=["/payment"])
+    assert scored(FAULT, in_time).precision == 1.0
 
 
 def test_what_began_before_the_fault_and_goes_on_does_not_tell_of_it():
-    going_on = incident("I", seen("/checkout", 80, 90, 100, 110, 120))
-    assert score(report(going_on), faults(("/payment", 100, 200))).recall == 0.0
-    after_a_pause = incident("I", seen("/checkout", 80, 90, 110, 120))
-    assert score(report(after_a_pause), faults(("/payment", 100, 200))).recall == 1.0
-    at_its_place = incident("I", seen("/payment", 80, 90, 100, 110, 120))
-    assert score(report(at_its_place), faults(("/payment", 100, 200))).median_detect_s == 10.0
+    going_on = lasting("/checkout", 80, 90, 100, 110, 120)
+    assert scored(FAULT, going_on).recall == 0.0
+    after_a_pause = lasting("/checkout", 80, 90, 110, 120)
+    assert scored(FAULT, after_a_pause).recall == 1.0
+    at_its_place = lasting("/payment", 80, 90, 100, 110, 120)
+    assert scored(FAULT, at_its_place).median_detect_s == 10.0
 
 
 def test_two_incidents_for_one_fault_are_both_true_and_badly_grouped():
-    split = report(
-        incident("I", seen("/payment", 110, 120)), incident("J", seen("/checkout", 120, 130))
-    )
-    found = score(split, faults(("/payment", 100, 200)))
+    split = report(lasting("/payment", 110, 120), incident("J", seen("/checkout", 120, 130)))
+    found = score(split, FAULT)
     assert (found.precision, found.recall, found.pages) == (1.0, 1.0, 2)
     # 4 anomalies, 6 pairs of one fault; 1 + 1 pairs of one incident, both of one fault
     assert found.grouping_f1 == pytest.approx(2 * 2 / (2 + 6))
     assert found.events[0].incidents == ("I", "J")
     one = report(incident("I", seen("/payment", 110, 120) + seen("/checkout", 120, 130)))
-    assert score(one, faults(("/payment", 100, 200))).grouping_f1 == 1.0
+    assert score(one, FAULT).grouping_f1 == 1.0
 
 
 def test_faults_of_two_endpoints_in_one_incident_are_both_detected():
@@ -136,36 +141,32 @@ def test_faults_of_two_endpoints_in_one_incident_are_both_detected():
         ["/checkout", "/inventory", "/payment"],
     )
     truth = faults(("/payment", 100, 200), ("/inventory", 130, 200))
-    found = score(report(both), truth)
+    found = scored(truth, both)
     assert (found.recall, found.precision) == (1.0, 1.0)
     assert [e.detect_s for e in found.events] == [10.0, 20.0]
     assert (found.median_detect_s, found.worst_detect_s) == (15.0, 20.0)
     assert found.ranks == (2,)
     # 3 pairs in one incident, 1 of them of one fault
     assert found.grouping_f1 == pytest.approx(2 * 1 / (3 + 1))
-    assert score(report(both), truth.assign(group="linked")).grouping_f1 == 1.0
+    assert scored(truth.assign(group="linked"), both).grouping_f1 == 1.0
 
 
 def test_a_second_fault_is_not_detected_by_what_the_first_one_keeps_doing():
     first = incident(
         "I", seen("/payment", *range(110, 210, 10)) + seen("/checkout", *range(110, 210, 10))
     )
-    found = score(report(first), faults(("/payment", 100, 200), ("/inventory", 130, 200)))
+    found = scored(faults(("/payment", 100, 200), ("/inventory", 130, 200)), first)
     assert found.recall == 0.5
     new = incident(
         "I", seen("/payment", *range(110, 210, 10)) + seen("/checkout", 150, kind="error_spike")
     )
-    assert (
-        score(report(new), faults(("/payment", 100, 200), ("/inventory", 130, 200))).recall == 1.0
-    )
+    assert scored(faults(("/payment", 100, 200), ("/inventory", 130, 200)), new).recall == 1.0
 
 
 def test_a_fault_counts_once_however_many_windows_tell_of_it():
     """With point adjustment the second recording would look forty times as good as the first."""
     truth = faults(("/payment", 100, 500), ("/inventory", 1000, 1400))
-    once, often = [
-        report(incident("I", seen("/payment", *ends))) for ends in ([110], range(110, 510, 10))
-    ]
+    once, often = [report(lasting("/payment", *ends)) for ends in ([110], range(110, 510, 10))]
     assert score(once, truth).recall == score(often, truth).recall == 0.5
     assert (
         score(once, truth).missed_minutes
@@ -175,8 +176,8 @@ def test_a_fault_counts_once_however_many_windows_tell_of_it():
 
 
 def test_an_anomaly_elsewhere_counts_unless_the_truth_says_that_nothing_happened_there():
-    bystander = report(incident("I", seen("/health", 150)))
-    truth = faults(("/payment", 100, 200))
+    bystander = report(lasting("/health", 150))
+    truth = FAULT
     assert score(bystander, truth).recall == 1.0
     assert (
         score(
@@ -187,39 +188,34 @@ def test_an_anomaly_elsewhere_counts_unless_the_truth_says_that_nothing_happened
 
 
 def test_an_anomaly_may_come_late_but_not_too_late():
-    truth = faults(("/payment", 100, 200))
-    assert score(report(incident("I", seen("/payment", 260))), truth).recall == 1.0
-    assert score(report(incident("I", seen("/payment", 280))), truth).recall == 0.0
-    assert score(report(incident("I", seen("/payment", 280))), truth, slack_s=80).recall == 1.0
-    late = score(report(incident("I", seen("/payment", 260))), truth)
+    truth = FAULT
+    assert scored(truth, lasting("/payment", 260)).recall == 1.0
+    assert scored(truth, lasting("/payment", 280)).recall == 0.0
+    assert scored(truth, lasting("/payment", 280), slack_s=80).recall == 1.0
+    late = scored(truth, lasting("/payment", 260))
     # no more than it lasted
     assert (late.median_detect_s, late.missed_minutes) == (160.0, pytest.approx(100 / 60))
 
 
 def test_a_fault_that_has_not_ended_lasts_to_the_end_of_the_recording():
-    found = score(report(incident("I", seen("/health", 50))), faults(("/payment", 3000, None)))
+    found = scored(faults(("/payment", 3000, None)), lasting("/health", 50))
     assert found.missed_minutes == 10.0
-    assert (
-        score(
-            report(incident("I", seen("/payment", 3510))), faults(("/payment", 3000, None))
-        ).recall
-        == 1.0
-    )
+    assert scored(faults(("/payment", 3000, None)), lasting("/payment", 3510)).recall == 1.0
 
 
 def test_a_fault_without_an_endpoint_is_a_whole_service():
-    truth = faults(("/payment", 100, 200)).assign(endpoint=None)
-    found = score(report(incident("I", seen("/inventory", 110), ["/inventory"])), truth)
+    truth = FAULT.assign(endpoint=None)
+    found = scored(truth, lasting("/inventory", 110, suspects=["/inventory"]))
     assert found.ranks == (1,)
-    assert score(
-        report(incident("I", seen("/inventory", 110), ["/inventory"])), truth.assign(service="x")
+    assert scored(
+        truth.assign(service="x"), lasting("/inventory", 110, suspects=["/inventory"])
     ).ranks == (0,)
 
 
 def test_an_incident_that_was_reopened_paged_twice():
-    twice = incident("I", seen("/payment", 110))
+    twice = lasting("/payment", 110)
     twice.earlier.append((at(40), at(60)))
-    assert score(report(twice), faults(("/payment", 100, 200))).pages == 2
+    assert scored(FAULT, twice).pages == 2
 
 
 def test_false_incident_minutes_by_hand():
@@ -227,24 +223,22 @@ def test_false_incident_minutes_by_hand():
     (30 s)
     """
     truth = faults(("/payment", 100, 200), ("/inventory", 160, 300))
-    two = [incident("I", seen("/payment", 100, 110)), incident("J", seen("/payment", 160, 310))]
+    two = [lasting("/payment", 100, 110), incident("J", seen("/payment", 160, 310))]
     later = incident("K", seen("/health", 410, 430))
-    assert score(report(*two, later), truth).false_incident_minutes == pytest.approx(50 / 60)
+    assert scored(truth, *two, later).false_incident_minutes == pytest.approx(50 / 60)
     at_once = incident("L", seen("/checkout", 410, 420))  # two at once: a minute counts once
-    assert score(report(*two, later, at_once), truth).false_incident_minutes == pytest.approx(
-        50 / 60
-    )
+    assert scored(truth, *two, later, at_once).false_incident_minutes == pytest.approx(50 / 60)
     later.earlier.append((at(600), at(660)))
-    assert score(report(*two, later), truth).false_incident_minutes == pytest.approx(110 / 60)
-    assert score(report(), truth).false_incident_minutes == 0.0
+    assert scored(truth, *two, later).false_incident_minutes == pytest.approx(110 / 60)
+    assert scored(truth).false_incident_minutes == 0.0
 
 
 def test_an_incident_that_never_ends_is_found_out_by_its_false_minutes_only():
     endless, truth = (
-        incident("I", seen("/payment", *range(10, 3610, 10))),
+        lasting("/payment", *range(10, 3610, 10)),
         faults(("/payment", 600, 900)),
     )
-    found = score(report(endless), truth)
+    found = scored(truth, endless)
     assert (found.precision, found.recall, found.median_detect_s, found.pages) == (
         1.0,
         1.0,
@@ -253,13 +247,11 @@ def test_an_incident_that_never_ends_is_found_out_by_its_false_minutes_only():
     )
     assert found.false_incident_minutes == 55.0
     # it lasts to the end
-    assert score(report(endless), faults(("/payment", 600, None))).false_incident_minutes == 10.0
+    assert scored(faults(("/payment", 600, None)), endless).false_incident_minutes == 10.0
 
 
 def test_the_cost_of_a_day_counts_pages_and_missed_minutes():
-    found = score(
-        report(incident("I", seen("/health", 50)), seconds=7200), faults(("/payment", 100, 700))
-    )
+    found = score(report(lasting("/health", 50), seconds=7200), faults(("/payment", 100, 700)))
     assert found.cost_per_day(page=5, missed_minute=2) == 24 / 2 * (1 * 5 + 10 * 2)
     assert found.cost_per_day(page=0, missed_minute=0) == 0.0
     assert math.isnan(
@@ -269,14 +261,14 @@ def test_the_cost_of_a_day_counts_pages_and_missed_minutes():
 
 def test_a_missing_column_is_named():
     with pytest.raises(ValueError, match="faults must have the column 'start'"):
-        score(report(), faults().drop(columns="start"))
+        scored(faults().drop(columns="start"))
 
 
 def test_the_log_of_faults_is_what_score_takes(tmp_path):
     with FaultLog(tmp_path / "log.sqlite") as log:
-        assert score(report(), log.faults()).faults == 0
+        assert scored(log.faults()).faults == 0
         log.start(lab.Fault("delay", "shop", "/payment", duration_ms=300), BEGIN + 100 * 10**9)
-        assert score(report(incident("I", seen("/payment", 110))), log.faults()).recall == 1.0
+        assert scored(log.faults(), lasting("/payment", 110)).recall == 1.0
 
 
 # ---- ranks and their intervals
@@ -298,7 +290,7 @@ def test_ranks_are_averaged_over_the_incidents_that_tell_of_a_fault():
         incident(f"I{n}", seen("/payment", 1000 * n + 110), named) for n, named in enumerate(places)
     ]
     truth = faults(*(("/payment", 1000 * n + 100, 1000 * n + 200) for n in range(4)))
-    found = score(report(*several, incident("false", seen("/health", 500), ["/health"])), truth)
+    found = scored(truth, *several, incident("false", seen("/health", 500), ["/health"]))
     assert found.ranks == (1, 2, 0, 4)
     assert found.top1.value == 1 / 4
     assert found.top3.value == 2 / 4
@@ -469,8 +461,8 @@ def test_an_empty_recording_sweeps_to_nothing_found():
 
 
 def test_an_incident_that_calls_nobody_counts_for_nothing():
-    one = incident("I", seen("/payment", 110, 120), ["/payment"])
+    one = lasting("/payment", 110, 120, suspects=["/payment"])
     one.anomalies = [replace(each, severity="low") for each in one.anomalies]
     one.verdict = replace(one.verdict, is_offered=True)
-    found = score(report(one), faults(("/payment", 100, 200)))
+    found = scored(FAULT, one)
     assert (found.incidents, found.pages, found.recall) == (0, 0, 0.0)
