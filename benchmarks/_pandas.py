@@ -27,11 +27,13 @@ def _self_time(frame: pd.DataFrame, above: NDArray) -> pd.Series:
     low = np.maximum(start[child], start[parent])
     high = np.minimum(end[child], end[parent])
     parts = pd.DataFrame({"parent": parent, "low": low, "high": high})
-    parts = parts[parts["high"] > parts["low"]].sort_values("parent", kind="stable")
-    reach = parts.groupby("parent")["high"].cummax()
-    before = reach.groupby(parts["parent"]).shift(fill_value=0)
-    more = (parts["high"] - np.maximum(parts["low"], before)).clip(lower=0)
-    covered = more.groupby(parts["parent"]).sum()
+    parts = parts[high > low].sort_values("parent", kind="stable")
+    parents = parts["parent"]
+    reach = parts["high"].groupby(parents).cummax()
+    before = reach.groupby(parents).shift(fill_value=0)
+    begin = np.maximum(parts["low"], before)
+    more = (parts["high"] - begin).clip(lower=0)
+    covered = more.groupby(parents).sum()
     own = duration_ms.copy()
     own[covered.index] -= covered / 1e6
     return pd.Series(own, index=frame.index)
@@ -45,15 +47,15 @@ def _graph(frame: pd.DataFrame, above: NDArray) -> pd.DataFrame:
     row = np.flatnonzero(server & (caller >= 0))
     seen = np.where(through, above, np.arange(above.size))[row]
     status = frame["status"].to_numpy()
-    failed = (status >= 500) | (status == 0) | frame["error"].notna().to_numpy()
-    calls = pd.DataFrame(
-        {
-            "caller": endpoint[caller[row]],
-            "callee": endpoint[row],
-            "ms": frame["duration_ms"].to_numpy()[seen],
-            "failed": failed[row] | failed[seen],
-        }
-    )
+    failed = (status >= 500) | (status == 0)
+    failed |= frame["error"].notna().to_numpy()
+    columns = {
+        "caller": endpoint[caller[row]],
+        "callee": endpoint[row],
+        "ms": frame["duration_ms"].to_numpy()[seen],
+        "failed": failed[row] | failed[seen],
+    }
+    calls = pd.DataFrame(columns)
     groups = calls.groupby(["caller", "callee"])
     table = groups.agg(calls=("ms", "size"), errors=("failed", "sum"))
     ordered = calls.sort_values(["caller", "callee", "ms"])["ms"].to_numpy()

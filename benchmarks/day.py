@@ -15,6 +15,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,11 +120,14 @@ class _Feed:
 
     def hand_over(self, store: lab.SpanStore, now: int) -> None:
         """Add what ended before `now`, and show what is open then."""
-        low, high = np.searchsorted(self.start, [now - int(OLDEST_OPEN_S * 1e9), now], side="left")
-        rows = low + np.flatnonzero(self.end[low:high] >= now)
+        oldest = now - int(OLDEST_OPEN_S * 1e9)
+        low, high = np.searchsorted(self.start, [oldest, now], side="left")
+        is_open = self.end[low:high] >= now
+        rows = low + np.flatnonzero(is_open)
         store.opened.update({span.span_id: span for span in self._spans(rows, now)})
         until = int(np.searchsorted(self.sorted_end, now, side="left"))
-        for span in self._spans(self.order[self.done : until], now):
+        ended = self.order[self.done : until]
+        for span in self._spans(ended, now):
             store.add(span)
         self.done = until
         store.flush()
@@ -131,18 +135,21 @@ class _Feed:
     def _spans(self, rows: np.ndarray, now: int) -> Iterator[lab.Span]:
         part = self.frame.iloc[rows]
         texts = [part[name] for name in lab.Span._fields[:7]]
-        columns = zip(
-            *texts, self.start[rows], self.end[rows], part["status"], part["error"], strict=True
-        )
+        times = self.start[rows], self.end[rows]
+        columns = zip(*texts, *times, part["status"], part["error"], strict=True)
         for *names, start, end, status, error in columns:
-            open_ = end >= now
-            told = (None, 0, None) if open_ else (int(end - start), int(status), error)
+            told: tuple[Any, ...] = (None, 0, None)
+            if end < now:
+                told = int(end - start), int(status), error
             yield lab.Span(*names, int(start), *told)
 
 
 def _oldest_open_s(monitor: lab.Monitor, now: int) -> float:
     began = [i.started for i in monitor.incidents() if i.status != RESOLVED]
-    return (to_timestamp(now) - min(began)).total_seconds() if began else nan
+    if not began:
+        return nan
+    age = to_timestamp(now) - min(began)
+    return age.total_seconds()
 
 
 def _memory_mb() -> float:
@@ -246,18 +253,20 @@ def _clock(second: float) -> str:
 def print_steps(found: Live) -> None:
     """Print what steps cost: by incident or none, in the first and the last hour, by age."""
     steps = found.steps
+    second = steps["second"]
     with_one = steps["open_s"].notna()
-    last = steps["second"] > steps["second"].max() - 3600
+    first = second <= 3600
+    last = second > second.max() - 3600
     groups = {
         "no incident open": ~with_one,
         "an incident open": with_one,
-        "first hour, none open": ~with_one & (steps["second"] <= 3600),
+        "first hour, none open": ~with_one & first,
         "last hour, none open": ~with_one & last,
         "last hour, one open": with_one & last,
     }
-    for low, high in zip(OPEN_FOR_S, OPEN_FOR_S[1:], strict=False):
+    for low, high in pairwise(OPEN_FOR_S):
         name = f"one open for {low / 60:.0f} to {high / 60:.0f} minutes"
-        groups[name] = (steps["open_s"] >= low) & (steps["open_s"] < high)
+        groups[name] = steps["open_s"].between(low, high, inclusive="left")
     for name, chosen in groups.items():
         cpu_ms = steps.loc[chosen, "cpu_ms"]
         if len(cpu_ms):
@@ -269,28 +278,32 @@ def print_steps(found: Live) -> None:
 
 def differences(live: list[Incident], replayed: list[Incident]) -> list[str]:
     """Return what differs between two lists of incidents: ids, then suspects, then the rest."""
-    ids = [{i.id: i for i in incidents} for incidents in (live, replayed)]
-    told = [f"only live: {_told(i)}" for name, i in ids[0].items() if name not in ids[1]]
-    told += [f"only replay: {_told(i)}" for name, i in ids[1].items() if name not in ids[0]]
-    for name in ids[0].keys() & ids[1].keys():
-        told += _differing(name, ids[0][name], ids[1][name])
+    ones = {incident.id: incident for incident in live}
+    others = {incident.id: incident for incident in replayed}
+    told = [f"only live: {_told(ones[name])}" for name in ones.keys() - others.keys()]
+    told += [f"only replay: {_told(others[name])}" for name in others.keys() - ones.keys()]
+    for name in ones.keys() & others.keys():
+        told += _differing(name, ones[name], others[name])
     return told
 
 
 def _differing(name: str, one: Incident, other: Incident) -> list[str]:
-    suspects = _suspects(one), _suspects(other)
-    if suspects[0] != suspects[1]:
-        return [f"{name}: suspects live {suspects[0]}; replay {suspects[1]}"]
-    records = one.to_record(), other.to_record()
-    fields = [field for field in records[0] if records[0][field] != records[1][field]]
-    return [f"{name}: {', '.join(fields)} differ, suspects do not"] if fields else []
+    live, replayed = _suspects(one), _suspects(other)
+    if live != replayed:
+        return [f"{name}: suspects live {live}; replay {replayed}"]
+    record = one.to_record()
+    other_record = other.to_record()
+    fields = [field for field in record if record[field] != other_record[field]]
+    if not fields:
+        return []
+    return [f"{name}: {', '.join(fields)} differ, suspects do not"]
 
 
-def print_differences(found: Live, report: Report, most: int = 5) -> None:
-    """Print how many incidents differ between live and replay, and the first ones."""
+def print_differences(found: Live, report: Report) -> None:
+    """Print how many incidents differ between live and replay, and the first five."""
     told = sorted(differences(found.incidents, report.incidents))
     print(f"live against replay: {len(told)} differences in {len(report.incidents)} incidents")
-    for line in told[:most]:
+    for line in told[:5]:
         print(f"  {line}")
 
 
@@ -315,10 +328,15 @@ def run(name: str, arguments: argparse.Namespace) -> None:
     frame = shop.virtual(day.scenario, arguments.seed)
     print(f"== {name} shop, seed {arguments.seed}, {arguments.hours:g} hours, {len(frame)} spans")
     noted = day.noted_changes()
-    found = live(frame, seconds, arguments.interval, noted) if arguments.live else None
+    found = None
+    until = None
+    if arguments.live:
+        found = live(frame, seconds, arguments.interval, noted)
+        until = found.until
     begin = time.process_time()
-    report = lab.replay(frame, until=found.until if found else None, changes=noted)
-    print(f"replay: {time.process_time() - begin:.0f} CPU s")
+    report = lab.replay(frame, until=until, changes=noted)
+    cpu_s = time.process_time() - begin
+    print(f"replay: {cpu_s:.0f} CPU s")
     print_matching(day, report)
     if found:
         print_steps(found)

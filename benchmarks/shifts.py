@@ -73,16 +73,22 @@ def draw(
     shape = windows, traffic.rate.size
     seconds = (first + np.arange(windows)) * WINDOW_S
     factor, more_errors = change(seconds)
-    day = np.sin(2 * np.pi * seconds / 86_400)[:, None] * traffic.swing
-    n = rng.poisson(traffic.rate * WINDOW_S * np.exp(day)).astype(float)
-    errors = rng.binomial(n.astype(int), np.minimum(traffic.error_rate + more_errors[:, None], 1))
-    hits = rng.binomial(n.astype(int), traffic.hit_share)
-    level = np.log(MS * factor)[:, None] + day + _wander(traffic.wander, shape, rng)
+    wave = np.sin(2 * np.pi * seconds / 86_400)
+    day = wave[:, None] * traffic.swing
+    requests = rng.poisson(traffic.rate * WINDOW_S * np.exp(day))
+    error_rate = traffic.error_rate + more_errors[:, None]
+    errors = rng.binomial(requests, np.minimum(error_rate, 1))
+    hits = rng.binomial(requests, traffic.hit_share)
+    log_ms = np.log(MS * factor)[:, None]
+    level = log_ms + day + _wander(traffic.wander, shape, rng)
+    n = requests.astype(float)
     some = np.maximum(n, 1)
-    mean = level + np.log(0.1) * hits / some
+    hit_share = hits / some
+    mean = level + np.log(0.1) * hit_share
     mean += rng.normal(size=shape) * traffic.sigma / np.sqrt(some)
-    inside = traffic.sigma**2 * rng.chisquare(np.maximum(n - 1, 1)) * (n > 1)
-    inside += np.log(0.1) ** 2 * hits * (1 - hits / some)
+    spread = rng.chisquare(np.maximum(n - 1, 1))
+    inside = traffic.sigma**2 * spread * (n > 1)
+    inside += np.log(0.1) ** 2 * hits * (1 - hit_share)
     total = n * mean
     ok_n = n - errors
     nothing = np.zeros(shape)
@@ -172,10 +178,12 @@ def delays(traffic: Traffic, change: Change, history_s: float, seed: int) -> NDA
 
     count = int((history_s + 600) / WINDOW_S)
     windows = watch.judge(draw(traffic, 0, count, later, rng))
-    found = windows[windows["shifted"] | windows["slow"] | windows["failing"]]
-    ends = found.groupby("endpoint")["end"].min().astype("int64") / 1e9 - history_s
+    is_told = windows["shifted"] | windows["slow"] | windows["failing"]
+    first = windows[is_told].groupby("endpoint")["end"].min()
+    end_s = first.astype("int64") / 1e9
+    codes = first.index.str[1:].astype(int)
     delay = np.full(traffic.rate.size, np.inf)
-    delay[ends.index.str[1:].astype(int)] = ends
+    delay[codes] = end_s - history_s
     return delay
 
 
@@ -265,8 +273,10 @@ def stream(case: DelayCase, rate: float) -> Stream:
     rows = case.recording.rows_of(0)[:NORMAL]
     delayed = case.recording.rows_of(case.number)
     spans = _entries(case, np.concatenate([rows, delayed]), rate)
-    begun = pd.Timestamp(STREAM_BEGIN, tz="UTC") + pd.Timedelta(rows.size / rate, unit="s")
-    found = [incident.first_detected for incident in lab.replay(spans, causes=False).incidents]
+    usual = pd.Timedelta(rows.size / rate, unit="s")
+    begun = pd.Timestamp(STREAM_BEGIN, tz="UTC") + usual
+    report = lab.replay(spans, causes=False)
+    found = [incident.first_detected for incident in report.incidents]
     waited = [(moment - begun).total_seconds() for moment in found if moment > begun]
     return Stream(min(waited, default=np.inf), len(found) - len(waited))
 
@@ -274,7 +284,8 @@ def stream(case: DelayCase, rate: float) -> Stream:
 def _entries(case: DelayCase, rows: NDArray, rate: float) -> pd.DataFrame:
     """Return the root spans of some requests."""
     spans = case.recording.spans(rows, rate=rate)
-    return lab.check(spans[spans["parent_id"].isna()].reset_index(drop=True))
+    is_root = spans["parent_id"].isna()
+    return lab.check(spans[is_root].reset_index(drop=True))
 
 
 def print_delag(folder: str, every: int) -> None:
@@ -288,11 +299,11 @@ def print_delag(folder: str, every: int) -> None:
             f"{cases[0].group} at {rate:g}/s: {np.isfinite(waited).sum()} of {len(cases)} delays "
             f"found, median {np.median(waited):.0f} s; {early} with an incident before"
         )
-    calm = {case.recording: case for case in cases}.values()
-    false = [
-        bool(lab.replay(_entries(case, case.recording.rows_of(0), 5.0), causes=False).incidents)
-        for case in calm
-    ]
+    false = []
+    for case in {case.recording: case for case in cases}.values():
+        calm = _entries(case, case.recording.rows_of(0), 5.0)
+        report = lab.replay(calm, causes=False)
+        false.append(bool(report.incidents))
     print(f"{cases[0].group} without a delay: {sum(false)} of {len(false)} with an incident")
 
 
