@@ -77,7 +77,9 @@ def shorten(value: object, length: int = 80) -> str:
         text = repr(value)
     except ValueError:  # Python refuses to print whole numbers of more than 4300 digits
         text = "a number of thousands of digits"
-    return text if len(text) <= length else text[: length - 1] + "…"
+    if len(text) <= length:
+        return text
+    return text[: length - 1] + "…"
 
 
 MOST = 1e9
@@ -169,6 +171,7 @@ def check_number(name: str, value: object, low: float, high: float, *, whole: bo
     NaN and booleans are refused.
     """
     kind = "whole number" if whole else "number"
-    is_number = isinstance(value, int if whole else Real) and not isinstance(value, bool)
+    kinds = int if whole else Real
+    is_number = isinstance(value, kinds) and not isinstance(value, bool)
     if not is_number or not low <= value <= high:  # type: ignore[operator]
         raise FieldError(name, f"must be a {kind} between {low:g} and {high:g}", value)

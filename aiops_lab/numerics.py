@@ -149,7 +149,8 @@ def log_gamma(x: float) -> float:
     third = 1.0 / 1260.0 - inverse / 1680.0
     second = 1.0 / 360.0 - inverse * third
     series = 1.0 / 12.0 - inverse * second
-    first_terms = (x - 0.5) * log(x) - x + 0.5 * log(2.0 * pi)
+    half_log_two_pi = 0.5 * log(2.0 * pi)
+    first_terms = (x - 0.5) * log(x) - x + half_log_two_pi
     return first_terms + series / x - log(product)
 
 

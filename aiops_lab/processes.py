@@ -1,4 +1,4 @@
-"""Does the process that holds a turn still run? Where it can be asked, and whether it is alive."""
+"""Does the process that holds a turn still run, and on which host can that be asked?"""
 
 from __future__ import annotations
 

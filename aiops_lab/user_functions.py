@@ -66,7 +66,8 @@ def names_by_spec(specs: Iterable[str], taken: Collection[str] = ()) -> dict[str
     names: dict[str, str] = {}
     for spec in dict.fromkeys(specs):
         last = spec.rpartition(":")[2]
-        names[spec] = spec if last in taken or last in names.values() else last
+        is_taken = last in taken or last in names.values()
+        names[spec] = spec if is_taken else last
     return names
 
 
@@ -85,7 +86,8 @@ def list_from(
         found = function(*given)
     except Exception as error:
         raise raised(what, error) from error
-    if not isinstance(found, list) or not all(isinstance(each, kinds) for each in found):
+    is_list = isinstance(found, list)
+    if not is_list or not all(isinstance(each, kinds) for each in found):
         named = " or ".join(kind.__name__ for kind in kinds)
         raise FieldError(what, f"must return a list of {named}", found)
     return found

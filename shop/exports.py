@@ -192,7 +192,10 @@ def write_changes(file: Path, truth: Truth) -> None:
     if not noted:
         file.unlink(missing_ok=True)
         return
-    rows = [(virtual_moment(each["second"]), each["service"], each["what"]) for each in noted]
+    rows = []
+    for each in noted:
+        moment = virtual_moment(each["second"])
+        rows.append((moment, each["service"], each["what"]))
     table = pd.DataFrame(rows, columns=list(Change._fields))
     with replacing(file) as beside:
         _write_csv(beside, table)

@@ -78,7 +78,8 @@ def _faults_frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.Data
     """Return the rows as a frame, with start and end as times; `columns` are those of no row."""
     faults = pd.DataFrame(rows, columns=None if rows else list(columns))
     for column in ("start", "end"):
-        faults[column] = pd.to_datetime(faults[column], utc=True, format="ISO8601").dt.as_unit("ns")
+        times = pd.to_datetime(faults[column], utc=True, format="ISO8601")
+        faults[column] = times.dt.as_unit("ns")
     return faults
 
 

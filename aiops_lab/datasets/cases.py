@@ -134,7 +134,9 @@ class SeriesCase(Case):
     @property
     def scored_from(self) -> int:
         """The first row that is scored."""
-        return unscored(len(self.values)) if self.learning is None else self.learning
+        if self.learning is None:
+            return unscored(len(self.values))
+        return self.learning
 
     @property
     def normal(self) -> np.ndarray:

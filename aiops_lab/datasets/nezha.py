@@ -102,7 +102,8 @@ class NezhaDay:
         # OnlineBoutique's lines do not name their place in the code: it has no file of logs
         if logs and (logs_path.exists() or not folder.name.startswith("OnlineBoutique")):
             self._logs = parquet_table(logs_path, LOGS)
-            if not self._logs["span_id"].isin(self.spans["span_id"]).all():
+            is_known = self._logs["span_id"].isin(self.spans["span_id"])
+            if not is_known.all():
                 raise wrong(logs_path, "names a span_id that is not in spans.parquet")
 
     @cached_property

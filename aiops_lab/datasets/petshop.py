@@ -146,7 +146,8 @@ def _target(path: Path, abnormal: pd.DataFrame, nodes: set[str]) -> tuple[dict[s
         raise wrong(path, f"target {column!r} is no column of metrics.csv")
     if cause not in nodes:
         raise wrong(path, f"root_cause.node {cause!r} is no node of graph.csv")
-    first, last = abnormal.index[0], abnormal.index[-1]
+    first = abnormal.index[0]
+    last = abnormal.index[-1]
     if not first <= begin < last + INTERVAL_S:
         raise wrong(path, f"target.timestamp {begin:.0f} lies outside of metrics.csv")
     return target, cause

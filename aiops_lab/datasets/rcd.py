@@ -24,7 +24,8 @@ def read_rcd(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
 
 
 def _cases(directory: Path) -> Iterator[Case]:
-    for folder in sorted(path for path in directory.glob("*-*-*") if path.is_dir()):
+    folders = filter(Path.is_dir, directory.glob("*-*-*"))
+    for folder in sorted(folders):
         service, fault, _ = folder.name.rsplit("-", 2)
         yield MetricsCase(
             name=f"{SOCK_SHOP}/{folder.name}",

@@ -103,7 +103,8 @@ def estimate(
     drawn_sizes = sizes[draws].sum(axis=1)
     means = drawn_sums / drawn_sizes
     low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(float(values.mean()), float(low), float(high), values.size)
+    mean = float(values.mean())
+    return Estimate(mean, float(low), float(high), values.size)
 
 
 # ---- incidents against faults
@@ -161,7 +162,7 @@ class Score:
         return top(self.ranks, 3)
 
     def cost_per_day(self, page: float, missed_minute: float) -> float:
-        """Return the cost of a day: so much a page, and a minute of undetected fault."""
+        """Return the cost of a day by the prices of a page and of a minute of undetected fault."""
         cost = self.pages * page + self.missed_minutes * missed_minute
         return _share(24 * cost, self.hours)
 
@@ -242,7 +243,7 @@ class KnownFault(NamedTuple):
 
 
 class _Shown(NamedTuple):
-    """One anomaly that shows a fault (its position)."""
+    """An anomaly that shows a fault: the position of the fault, the incident, its end (Unix ns)."""
 
     fault: int
     incident: str
@@ -323,7 +324,8 @@ def _shown(report: Report, truth: list[KnownFault], slack_ns: int) -> list[_Show
     homes = _homes(report.incidents)
     # of an anomaly that goes on: its last end, and its fault or -1
     running: dict[Kind, tuple[int, int]] = {}
-    for anomaly in sorted(report.anomalies, key=lambda a: (a.end, a.key, a.type)):
+    in_order = sorted(report.anomalies, key=lambda a: (a.end, a.key, a.type))
+    for anomaly in in_order:
         kind = anomaly.type, anomaly.key
         low = unix_ns(anomaly.window)
         high = unix_ns(anomaly.end)
@@ -331,9 +333,11 @@ def _shown(report: Report, truth: list[KnownFault], slack_ns: int) -> list[_Show
         possible = _in_force(truth, anomaly.key, low - slack_ns, high)
         own = [n for n in possible if _is_at(truth[n].place, anomaly.key)]
         if own or until < low:
-            fault = max(own or possible, key=lambda n: (truth[n].start, n), default=-1)
+            newest_last = sorted(own or possible, key=lambda n: (truth[n].start, n))
+            fault = newest_last[-1] if newest_last else -1
         running[kind] = high, fault
-        holders = [home.incident for home in homes.get(kind, ()) if home.holds(low, high)]
+        of_kind = homes.get(kind, ())
+        holders = [home.incident for home in of_kind if home.holds(low, high)]
         if fault >= 0 and holders:
             shown.append(_Shown(fault, holders[0], high))
     return shown
@@ -357,7 +361,7 @@ class _Home(NamedTuple):
     incident: str
 
     def holds(self, low: int, high: int) -> bool:
-        """Return whether all of another time lies in it."""
+        """Return whether the time from `low` to `high` lies in it."""
         return self.since <= low and high <= self.until
 
 

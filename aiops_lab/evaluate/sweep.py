@@ -73,7 +73,8 @@ def sweep(
     for point, sensitivity in zip(points, bar, strict=True):
         report = Pipeline(sensitivity, detectors).replay(recording)
         found = score_truth(report, truth, int(slack_s * 1e9))
-        rows.append(point | {name: getattr(found, name) for name in SCORE_NUMBERS})
+        numbers = {name: getattr(found, name) for name in SCORE_NUMBERS}
+        rows.append(point | numbers)
     return pd.DataFrame(rows, columns=[*grid, *SCORE_NUMBERS])
 
 

@@ -131,7 +131,10 @@ def change_suspected(incident: Incident) -> TableRow | None:
         return None
     rows = [row for step in incident.verdict.changes for row in step.rows]
     own = [row for row in rows if row["service"] == cause.service]
-    return own[0] if own and own[0]["by_chance"] <= RARE else None
+    if not own:
+        return None
+    newest = own[0]
+    return newest if newest["by_chance"] <= RARE else None
 
 
 def change_behind(incident: Incident) -> TableRow | None:

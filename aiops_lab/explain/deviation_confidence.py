@@ -155,7 +155,7 @@ def _accounts_that_call(comparison: Comparison) -> NDArray:
 
 @compiled
 def _odd_above(odd: NDArray, parent: NDArray, order: NDArray) -> NDArray:
-    """Return of each span the odd one that it is below of, -1: none."""
+    """Return for each span the position of the odd span above it, -1 where there is none."""
     above = np.full(odd.size, -1)
     for i in order:
         p = parent[i]

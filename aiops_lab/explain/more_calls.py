@@ -44,8 +44,10 @@ def count_calls(traces: AttributedTraces) -> CallCounts:
         "caller": trees.node[by],
         "endpoint": costs.accounts.endpoint[costs.span_account[call]],
     }
-    requests = pd.Series(trees.node[trees.server & (trees.root >= 0)]).value_counts()
-    return CallCounts(requests, pd.DataFrame(columns).drop_duplicates()[PAIR].value_counts())
+    is_request = trees.server & (trees.root >= 0)
+    requests = pd.Series(trees.node[is_request]).value_counts()
+    each_once = pd.DataFrame(columns).drop_duplicates()
+    return CallCounts(requests, each_once[PAIR].value_counts())
 
 
 def call_items(usual: CallCounts, now: CallCounts) -> pd.DataFrame:

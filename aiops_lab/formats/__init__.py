@@ -1,1 +1,1 @@
-"""Whose traces? Files of other tools as spans frames, and spans frames as files of theirs."""
+"""How are files of other tools read as spans frames, and spans frames written as such files?"""

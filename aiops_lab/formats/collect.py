@@ -77,7 +77,8 @@ def limit_endpoint(span: Span, attributes: Attributes, names: EndpointNames) -> 
     """Return the span, as ``(other)`` where its service has too many endpoints without a route."""
     if any(name in attributes for name in _STABLE):
         return span
-    return span._replace(endpoint=names.limit(span.peer or span.service, span.endpoint))
+    owner = span.peer or span.service
+    return span._replace(endpoint=names.limit(owner, span.endpoint))
 
 
 class SpanCollector:

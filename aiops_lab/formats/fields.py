@@ -72,7 +72,8 @@ def hex_id(field: str, value: Any, digits: int) -> str:
     rule = f"must be at most {digits} hexadecimal digits"
     if not isinstance(value, str):
         raise FieldError(field, rule, value)
-    if len(value) == digits * 3 // 4 and value.endswith("="):
+    digits_in_base64 = digits * 3 // 4
+    if len(value) == digits_in_base64 and value.endswith("="):
         value = _from_base64(field, value)
     if len(value) < digits:
         value = value.rjust(digits, "0")

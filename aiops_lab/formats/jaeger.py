@@ -182,7 +182,10 @@ def traces(spans: Iterable[ReportedSpan]) -> Iterator[dict[str, Any]]:
         for span in rows:
             names.setdefault((span.service, span.instance), f"p{len(names) + 1}")
         processes = {name: _written_process(process) for process, name in names.items()}
-        written = [_written(span, names[span.service, span.instance]) for span in rows]
+        written = []
+        for span in rows:
+            process = names[span.service, span.instance]
+            written.append(_written(span, process))
         yield {"traceID": trace_id, "spans": written, "processes": processes}
 
 

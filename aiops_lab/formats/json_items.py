@@ -186,7 +186,9 @@ class JsonItems:
     def _fail(self, rule: str, at: int) -> NoReturn:
         before = self._text[:at]
         lines = before.count("\n")
-        column = at - before.rfind("\n") if lines else self._column + at
+        column = self._column + at
+        if lines:
+            column = at - before.rfind("\n")
         place = f"{self._source.name}, line {self._line + lines}, column {column},"
         found = self._text[at : at + 30]
         got = repr(found) if found else "the end of the file: it is cut off"

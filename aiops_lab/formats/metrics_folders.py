@@ -333,7 +333,8 @@ def _record(file: Path, values: pd.DataFrame) -> pd.DataFrame:
     for name in ("component", "reason", "timestamp"):
         _first(file, table, (name,))
     seconds = _numbers(file, table["timestamp"])
-    first, last = values.index[0], values.index[-1]
+    first = values.index[0]
+    last = values.index[-1]
     inside = table[seconds.between(first, last)]
     rows = zip(inside["component"], inside["reason"], seconds[inside.index], strict=True)
     return _truth(list(rows))

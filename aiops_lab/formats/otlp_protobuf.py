@@ -154,7 +154,8 @@ def _reported(span: Any, service: str, instance: str | None) -> ReportedSpan:
 
 def _hex(data: bytes, size: int) -> str:
     """Return an id as hexadecimal digits; "" for none, and for one of a wrong size."""
-    return data.hex() if len(data) == size and any(data) else ""
+    is_id = len(data) == size and any(data)
+    return data.hex() if is_id else ""
 
 
 def _attributes(rows: Any) -> dict[str, Any]:

@@ -65,7 +65,9 @@ def shape_of(statement: str) -> str:
     text = _SPACE.sub(" ", text).strip()
     text = _LIST.sub("(?)", text)
     text = _ROWS.sub("(?)", text)
-    return text if len(text) <= MAX_SHAPE else text[: MAX_SHAPE - 1] + "…"
+    if len(text) <= MAX_SHAPE:
+        return text
+    return text[: MAX_SHAPE - 1] + "…"
 
 
 def _without_text(hidden: re.Match[str]) -> str:

@@ -21,7 +21,8 @@ from aiops_lab.spans import COLUMNS, NAME_COLUMNS, OPTIONAL_COLUMNS, TEXT_COLUMN
 
 MAX_WHOLE = 2.0**53  # beyond it a float is no exact whole number
 
-_BEFORE, _AFTER = pd.Timestamp("1700", tz="UTC"), pd.Timestamp("2200", tz="UTC")
+_BEFORE = pd.Timestamp("1700", tz="UTC")
+_AFTER = pd.Timestamp("2200", tz="UTC")
 
 MAX_MEAN_LENGTH = 100  # characters of a text; longer ones stay objects, which rows can share
 

@@ -117,12 +117,13 @@ class _Carer:
         if self._isolated.is_busy:
             self._keep_turn()
             return NOTICE_LOOK_S
-        active = [each for each in self._monitor.incidents(ACTIVE) if is_meant(self._remedy, each)]
-        if not active:
+        active = self._monitor.incidents(ACTIVE)
+        meant = [each for each in active if is_meant(self._remedy, each)]
+        if not meant:
             return None
         if not self._calls.turn.take():
             return NOTICE_LOOK_S
-        has_acted = [self._care(each) for each in active]
+        has_acted = [self._care(each) for each in meant]
         return 0.0 if any(has_acted) else None
 
     def _keep_turn(self) -> None:

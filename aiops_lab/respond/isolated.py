@@ -67,7 +67,9 @@ class Isolated:
         self._began_s = time.monotonic()
         thread.start()
         deadline = self._began_s + self._timeout_s
-        while thread.is_alive() and not self._stop.is_set() and time.monotonic() < deadline:
+        while thread.is_alive() and not self._stop.is_set():
+            if time.monotonic() >= deadline:
+                break
             meanwhile()
             thread.join(min(OUTCOME_POLL_S, self._timeout_s))
         if outcomes:

@@ -27,11 +27,14 @@ class RateLimit:
 
     def wait_s(self) -> float:
         """Return the seconds until it may be done again; 0 where it may be done now."""
-        return 0.0 if self.room() else self._first_s() + self._per_s - self._clock()
+        if self.room():
+            return 0.0
+        return self._first_s() + self._per_s - self._clock()
 
     def take(self, what: object = None) -> None:
         """Note that it was done; the same `what` counts once in `per_s`, by default each time."""
-        self._taken.setdefault(object() if what is None else what, self._clock())
+        key = object() if what is None else what
+        self._taken.setdefault(key, self._clock())
 
     def _first_s(self) -> float:
         return next(iter(self._taken.values()))

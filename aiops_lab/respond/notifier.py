@@ -171,7 +171,9 @@ class _Channel:
             return None
         if self._isolated.is_busy:
             return self._backoff.fail()
-        if self._rate.room() == 0 or self._quietly(self._records.turn.take) is False:
+        if self._rate.room() == 0:
+            return NOTICE_LOOK_S
+        if self._quietly(self._records.turn.take) is False:
             return NOTICE_LOOK_S  # or another process tells
         due = [each for each in due if not self._is_told_elsewhere(each)]
         for each in self._within_limits(due):
@@ -204,8 +206,8 @@ class _Channel:
                 if incident.status == RESOLVED:
                     state = told_of(incident, RESOLVED, None, 0)
                     self._told.setdefault(incident.id, state)
-        due = [*self._gone(incidents), *self._news(incidents)][:MOST_WAITING]
-        return sorted(due, key=lambda each: self._tries[each.notice.incident_id])
+        due = [*self._gone(incidents), *self._news(incidents)]
+        return sorted(due[:MOST_WAITING], key=lambda each: self._tries[each.notice.incident_id])
 
     def _news(self, incidents: list[Incident]) -> list[_Due]:
         now_ns = time.time_ns()
@@ -251,7 +253,8 @@ class _Channel:
         if len(due) <= room or room == 0:
             return due[:room]
         worst = sorted(due, key=lambda each: -rank(each.notice.severity))
-        alone, rest = worst[: room - 1], worst[room - 1 :]
+        alone = worst[: room - 1]
+        rest = worst[room - 1 :]
         summary = summary_of([each.notice for each in rest], self._server)
         told = {id: state for each in rest for id, state in each.told.items()}
         return [*alone, _Due(summary, told)]
@@ -268,10 +271,11 @@ class _Channel:
         return False
 
     def _deliver(self, due: _Due) -> None:
-        """TakeNotice, and note it in the same thread: a target that is late was told, too."""
+        """Send a notice, and note it in the same thread: a target that is late was told, too."""
         self._target.send(due.notice)
         self._counts["sent"] += 1
-        self._counts["summarized"] += len(due.told) if not due.notice.incident_id else 0
+        if not due.notice.incident_id:
+            self._counts["summarized"] += len(due.told)
         self._last_sent = iso(pd.Timestamp.now("UTC"))
         self._is_failing = False
         self._rate.take()

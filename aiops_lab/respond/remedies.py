@@ -1,4 +1,4 @@
-"""What may be done about an incident by itself? `Remedy`: a function, and when it may be called."""
+"""What may be done about an incident without a person? `Remedy`: a function, and its limits."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ class Remedy:
     timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.isprintable() or not self.name:
+        is_text = isinstance(self.name, str)
+        if not is_text or not self.name or not self.name.isprintable():
             raise FieldError("name", "must be a text of printable characters", self.name)
         for field in ("act", "matches"):
             given = getattr(self, field)
@@ -110,14 +111,14 @@ class RemedyCall(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """Whether a remedy is to be called: if not, `about` says why, empty where nobody need know."""
+    """Whether a remedy is to be called. If not, `about` says why; "" where nobody needs to know."""
 
     call: bool
     about: str = ""
 
 
 def is_meant(remedy: Remedy, incident: Incident) -> bool:
-    """Return whether an incident is of the kind that a remedy mends, its own condition apart."""
+    """Return whether an incident is of the kind that a remedy mends, without its own condition."""
     cause = incident.root_cause
     key = incident.main_anomaly.key if cause is None else cause.key
     kinds = {anomaly.type for anomaly in incident.anomalies if anomaly.key == key}
@@ -158,7 +159,7 @@ def decide(remedy: Remedy, incident: Incident, log: Sequence[RemedyCall], now_ns
 
 
 def is_new(held: RemedyCall, log: Sequence[RemedyCall]) -> bool:
-    """Return whether the log does not say last of an incident that it was held back for that."""
+    """Return whether a call is held back for another reason than last time for its incident."""
     mine = [row for row in log if row.incident == held.incident]
     if not mine:
         return True

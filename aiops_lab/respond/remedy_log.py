@@ -52,4 +52,8 @@ def calls_for(store: SpanReader, incident_id: str) -> list[dict[str, Any]]:
         incident, _, _ = key.partition("\n")
         if incident == incident_id:
             calls += [RemedyCall(*row) for row in rows]
-    return [shown_call(call, iso(to_timestamp(call.ns))) for call in sorted(calls)]
+    shown = []
+    for call in sorted(calls):
+        time = iso(to_timestamp(call.ns))
+        shown.append(shown_call(call, time))
+    return shown

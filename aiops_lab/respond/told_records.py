@@ -51,7 +51,9 @@ class ToldRecords:
 
     def save(self, told: dict[str, Told]) -> None:
         """Note what was told."""
-        records: dict[str, object] = {self._key(id): list(each) for id, each in told.items()}
+        records: dict[str, object] = {}
+        for id, each in told.items():
+            records[self._key(id)] = list(each)
         self.turn.save({TOLD: records})
 
     def _key(self, id: str) -> str:

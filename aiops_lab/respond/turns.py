@@ -42,7 +42,7 @@ class Turn:
         self._renewed_s = time.monotonic()
 
     def take(self) -> bool:
-        """Return whether this process acts now; another one may be at it."""
+        """Return whether this process may act now: it may not while another one does."""
         return self._store.update(self._taken)
 
     def keep(self) -> bool:
@@ -60,7 +60,7 @@ class Turn:
         return True
 
     def save(self, records: TurnRecords) -> None:
-        """Store records, and stay the one who acts unless another process does by now."""
+        """Store records and renew the turn, unless another process has taken it meanwhile."""
         self._store.update(lambda load: records | (self._taken(load) or {}))
 
     def end(self) -> None:
@@ -83,7 +83,7 @@ class Turn:
 
 
 def _is_over(turn: dict[str, Any]) -> bool:
-    """Return whether a holder has ended, is late, or of a clock that ran ahead."""
+    """Return whether a holder has ended, is late with renewing its turn, or had a clock ahead."""
     host, process, _ = turn["holder"]
     is_gone = host == processes.process_host() and not processes.is_alive(process)
     return is_gone or not 0 <= time.time() - turn["since"] < TURN_S

@@ -1,4 +1,4 @@
-"""Past one machine? Spans in many Parquet files, replayed on many workers with one result.
+"""How are more spans replayed than one machine can hold? From many files, on many workers.
 
 A folder holds partitions: Parquet files by time, in which a trace is never split.
 `write_partitions` makes them, and a late span goes where its trace is. What a replay asks of its

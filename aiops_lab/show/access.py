@@ -223,5 +223,6 @@ def has_token(token: str) -> bool:
     # not sent.token: a token with = in it would be taken for parameters
     bearer = request.headers["Authorization"].partition(" ")[2]
     given = sent.password if sent.type == "basic" else bearer
-    is_equal = compare_digest((given or "").strip().encode(), token.encode())
+    said = (given or "").strip()
+    is_equal = compare_digest(said.encode(), token.encode())
     return is_equal and sent.type in ("basic", "bearer")

@@ -139,7 +139,7 @@ def _backend_problem(error: BackendError) -> Answer:
 
 
 def _outside(traceback: TracebackType | None) -> TracebackType | None:
-    """Return a traceback without this package's frames: one in faults.py would tell the truth."""
+    """Return a traceback without this package's frames, which would show that it was injected."""
     if traceback is None:
         return None
     inner = _outside(traceback.tb_next)

@@ -86,7 +86,7 @@ class Attempts:
             raise TooOftenError(self._what, rule, request.remote_addr, wait_s)
 
     def note(self, sent: str | None = None) -> None:
-        """Count one of the address of this request; the same text counts once, default each."""
+        """Count an attempt of the address of this request; of equal texts only the first counts."""
         what = None if sent is None else hashlib.sha256(sent.encode()).digest()  # keep no secret
         with self._lock:
             self._limit().take(what)

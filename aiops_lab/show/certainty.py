@@ -67,7 +67,8 @@ def _other_suspects(suspects: tuple[Suspect, ...]) -> list[str]:
     others = suspects[1:]
     if not others:
         return []
-    named = ", ".join(suspect.name or suspect.endpoint for suspect in others[:MOST_NAMED])
+    names = [suspect.name or suspect.endpoint for suspect in others]
+    named = ", ".join(names[:MOST_NAMED])
     share = sum(suspect.share for suspect in others)
     if round(share, 2) == 0.0:
         return []

@@ -22,7 +22,8 @@ def check_port(port: int, host: str = HOST) -> None:
     """Raise `FieldError`, which names the next free port, if this one is in use."""
     if is_free(port, host):
         return
-    others = range(port + 1, min(port + 1 + MOST_TRIED, 65_536))
+    first = port + 1
+    others = range(first, min(first + MOST_TRIED, 65_536))
     free = next((other for other in others if is_free(other, host)), None)
     hint = "" if free is None else f" (the next free one is {free})"
     raise FieldError("port", f"must be free on {host}{hint}", port)

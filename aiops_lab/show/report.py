@@ -121,7 +121,8 @@ def _words_in(step: Step) -> list[str]:
         return ["score" if first.get("unit") == "usual requests" else "unusual"]
     if "account" not in first:
         return []
-    has_edge = any(row["account"].startswith("edge ") for row in step.rows)
+    accounts = [row["account"] for row in step.rows]
+    has_edge = any(account.startswith("edge ") for account in accounts)
     return ["account", "edge"] if has_edge else ["account"]
 
 
@@ -301,7 +302,8 @@ def _figures(case: Finding, findings: Findings) -> Figures:
             "A bad request; each service has a colour. Dark: own time. Light: waiting for others. "
             "Hatched: the same call as its caller saw it."
         )
-        yield caption, _figure_of(plots.waterfall(findings.spans, sample["trace_id"]))
+        ax = plots.waterfall(findings.spans, sample["trace_id"])
+        yield caption, _figure_of(ax)
 
 
 def _windows_of(case: Finding, findings: Findings) -> pd.DataFrame | None:

@@ -287,7 +287,8 @@ def _slow_doubts(
 
 def _failing_doubts(fault: Fault, now: pd.DataFrame, usual: pd.DataFrame) -> list[str]:
     column = "open_or_long" if fault.kind == "hang" else "failed"
-    more = now[column][fault.place] - usual[column][fault.place]
+    place = fault.place
+    more = now[column][place] - usual[column][place]
     return [] if more >= FAILED_SHARE else ["too few requests fail at the cause"]
 
 

@@ -77,7 +77,8 @@ def silenced(windows: pd.DataFrame, faults: pd.DataFrame, naive_ms: NDArray) -> 
     ends = windows["end"]
     limit_ms = 3 * naive_ms
     ax.plot(ends, windows["high_ms"], color=BLUE, lw=1)
-    place = (ends.iloc[2], 0.95 * windows["high_ms"].iloc[2])
+    high_ms = windows["high_ms"].iloc[2]
+    place = (ends.iloc[2], 0.95 * high_ms)
     ax.text(*place, "frozen limit", color=BLUE, va="top")
     ax.plot(ends, naive_ms, color=GREEN, ls="-.", lw=1.2, label="naive baseline")
     ax.plot(ends, limit_ms, color=GREEN, ls=":", lw=2.5, zorder=8, label="naive limit")

@@ -154,7 +154,8 @@ class Verdicts:
         self._causes[name] = case.cause
         asked = set().union(*self.said.values())
         table = ticked(self.said, self._causes, count=False)
-        return table.reindex([rule for rule in RULES if rule in asked]).fillna("")
+        in_order = [rule for rule in RULES if rule in asked]
+        return table.reindex(in_order).fillna("")
 
 
 def failed_request(case: LessonCase, entry: str, which: int = 0) -> pd.DataFrame:

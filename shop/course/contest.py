@@ -31,7 +31,8 @@ _MEANS = {
 
 def deciphered(names: Mapping[str, str]) -> dict[str, Scenario]:
     """Return scenarios whose names are written in rot13."""
-    return {letter: SCENARIOS[decode(name, "rot13")] for letter, name in names.items()}
+    plain = {letter: decode(name, "rot13") for letter, name in names.items()}
+    return {letter: SCENARIOS[name] for letter, name in plain.items()}
 
 
 def by_endpoint(frame: pd.DataFrame) -> pd.DataFrame:

@@ -147,7 +147,8 @@ def pooled(tables: Iterable[pd.DataFrame], by: str | list[str] = "at") -> pd.Dat
     groups = pd.concat(counted).groupby(by, as_index=False)
     total = groups[_SUMMED].sum()
     incidents = total["incidents"]
-    total["precision"] = total["told"] / incidents.where(incidents > 0)
+    some = incidents.where(incidents > 0)
+    total["precision"] = total["told"] / some
     total["recall"] = total["found"] / total["faults"]
     return total
 

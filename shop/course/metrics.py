@@ -108,7 +108,8 @@ def incident(name: str, alarmed: str, seed: int = 5) -> MetricsCase:
 def named_causes(cases: Sequence[MetricsCase], rules: Mapping[str, MetricsRule]) -> pd.DataFrame:
     """Return whom each rule names, by case, beside the truth."""
     names = [case.name for case in cases]
-    table = pd.DataFrame({"truth": [str(case.truth) for case in cases]}, index=names)
+    truth = [str(case.truth) for case in cases]
+    table = pd.DataFrame({"truth": truth}, index=names)
     for name, rule in rules.items():
         table[name] = list(map(rule, cases))
     return table

@@ -258,7 +258,8 @@ def residual_figure(
 
 def _tell_outside(ax: Axes, times: pd.DatetimeIndex, values: NDArray) -> None:
     """Write to the left of the highest and the lowest value how far it lies outside the axes."""
-    highest, lowest = int(values.argmax()), int(values.argmin())
+    highest = int(values.argmax())
+    lowest = int(values.argmin())
     for at, arrow, y in ((highest, "↑", HIGHEST - 4), (lowest, "↓", LOWEST + 0.5)):
         value = values[at]
         if LOWEST <= value <= HIGHEST:

@@ -51,7 +51,8 @@ def effect_and_significance(
     for label, windows, colour, marker in drawn:
         ax.semilogx(windows["ratio"], windows["z"], marker, color=colour, label=label)
     for fault in faults.itertuples():
-        touched = (broken["window"] < fault.end) & (broken["end"] > fault.start)
+        has_begun = broken["end"] > fault.start
+        touched = has_begun & (broken["window"] < fault.end)
         mine = broken[touched]
         if fault.duration_ms == ringed_ms:
             name = f"fault of {ringed_ms:g} ms"

@@ -49,7 +49,8 @@ def drawn_scenario(seed: int, deployments: float = 1 / 3) -> Scenario:
         The share of deployments. Higher: more answers are wrong.
     """
     rng = random.Random(f"{seed}/{DRAWS}")
-    kind = "deployment" if rng.random() < deployments else rng.choice(("slow", "errors"))
+    is_deployment = rng.random() < deployments
+    kind = "deployment" if is_deployment else rng.choice(("slow", "errors"))
     place = rng.choice(_PLACES)
     size = 10 ** rng.uniform(-1.5, 0.3)
     start_s, end_s = BROKEN_S

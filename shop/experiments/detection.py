@@ -149,7 +149,8 @@ def _answer(
     sensitivity: Sensitivity,
 ) -> list[Anomaly]:
     found = detector(windows.copy(), baselines.copy(), sensitivity)
-    if not isinstance(found, list) or not all(isinstance(a, Anomaly) for a in found):
+    is_list = isinstance(found, list)
+    if not is_list or not all(isinstance(each, Anomaly) for each in found):
         raise FieldError(f"detector {name}", "must return a list of Anomaly", found)
     return found
 
@@ -229,6 +230,7 @@ def _summary(mine: pd.DataFrame) -> dict[str, float]:
     low, high = nan, nan
     if faults:
         low, high = map(float, wilson(found, faults, 1.96))
+    costs = FALSE_INCIDENT * mine["false_incidents"] + MINUTE * mine["delay_min"]
     return {
         "found": _share(found, faults),
         "found_low": max(low, 0.0),
@@ -238,7 +240,7 @@ def _summary(mine: pd.DataFrame) -> dict[str, float]:
         "worst_s": faulty["detect_s"].max(),
         "false_runs": (calm["false_incidents"] > 0).mean(),
         "false_per_hour": mine["false_incidents"].sum() / mine["hours"].sum(),
-        "cost": (FALSE_INCIDENT * mine["false_incidents"] + MINUTE * mine["delay_min"]).mean(),
+        "cost": costs.mean(),
     }
 
 

@@ -72,7 +72,8 @@ class Stage:
         named = replace(CALM, name=f"{kind} {size:g}")
         if kind == "change":
             own_ms = MARKET.at(*self.place).median_ms
-            change = VirtualFault("slow", *self.place, start_s=START, factor=1 + more_ms / own_ms)
+            factor = 1 + more_ms / own_ms
+            change = VirtualFault("slow", *self.place, start_s=START, factor=factor)
             return replace(named, changes=(change,))
         if kind == "errors":
             fault = Fault("error", *self.place, START, END, rate=size)

@@ -296,7 +296,8 @@ def answer_rates(curves: pd.DataFrame) -> pd.DataFrame:
     runs with its bounds "answers_low" and "answers_high".
     """
     titles = {"delay": "a fault", "change": "a deployment"}
-    mine = curves[(curves["rule"] == "ledger") & curves["kind"].isin(titles)]
+    is_ours = curves["rule"] == "ledger"
+    mine = curves[is_ours & curves["kind"].isin(titles)]
     return pd.DataFrame(
         {
             "size": mine["size"],

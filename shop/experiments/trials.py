@@ -182,7 +182,8 @@ def _change(scenario: Scenario, incidents: Sequence[Incident]) -> float:
         return nan
     behind = {(each.service, each.what) for each in scenario.noted if each.behind}
     suspected = filter(None, map(change_suspected, incidents))
-    return float({(row["service"], row["what"]) for row in suspected} == behind)
+    named = {(row["service"], row["what"]) for row in suspected}
+    return float(named == behind)
 
 
 def truth(scenario: Scenario, seed: int, pair: Twin) -> pd.DataFrame:
@@ -228,7 +229,9 @@ def _affected(scenario: Scenario, pair: Twin, matching: list[Incident]) -> tuple
     truly = set(display_name(affected(pair, _second(begin), _second(end)), scenario))
     named = {name for incident in matching for name in incident.affected_endpoints}
     either = named | truly
-    jaccard = len(named & truly) / len(either) if either else 1.0
+    jaccard = 1.0
+    if either:
+        jaccard = len(named & truly) / len(either)
     return jaccard, named == truly
 
 

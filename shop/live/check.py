@@ -111,7 +111,9 @@ class CheckPlan:
 def run_checks(url: str | None, quick: bool, rate: float, seed: int) -> int:
     """Run every scenario and print its results; return 0 if all passed, else 1."""
     check_number("rate", rate, 0.001, 1e5)
-    calm_s, tries = (0.0, 1) if url is None else (ELSEWHERE_CALM_S, ELSEWHERE_TRIES)
+    calm_s, tries = ELSEWHERE_CALM_S, ELSEWHERE_TRIES
+    if url is None:
+        calm_s, tries = 0.0, 1
     if url is not None:
         _check_url(url)
     begin = time.monotonic()
@@ -125,7 +127,8 @@ def run_checks(url: str | None, quick: bool, rate: float, seed: int) -> int:
 
     print(f"{len(CHECKS)} scenarios against {url or 'shops started here'}", flush=True)
     # a shop given by its URL can have one fault at a time only
-    with ThreadPoolExecutor(len(CHECKS) if quick and url is None else 1) as pool:
+    at_once = len(CHECKS) if quick and url is None else 1
+    with ThreadPoolExecutor(at_once) as pool:
         shown = sys.stderr.isatty()
         try:
             results = pool.map(run, CHECKS)

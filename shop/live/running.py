@@ -326,7 +326,8 @@ def _server(place: Front, threads: int) -> _Server | ServerInTurn:
 def _operating(shop: Shop, front: Front, stopping: threading.Event) -> Iterator[Blueprint]:
     """Yield the blueprints by which a shop is watched and broken."""
     access = front.access
-    yield simulate(shop.injector, [each.place for each in shop.topology.endpoints], access)
+    places = [each.place for each in shop.topology.endpoints]
+    yield simulate(shop.injector, places, access)
     yield front_page()
     prometheus = metrics_page_or_hint(shop.monitor)
     guard(prometheus, access)

@@ -186,7 +186,8 @@ def _arrivals(
     if pattern not in ("poisson", "paced"):
         raise FieldError("arrivals", "must be one of poisson, paced", pattern)
     if mix is None:
-        mix = MIX if set(places) == set(MIX) else dict.fromkeys(places, 1.0)
+        is_seed_shop = set(places) == set(MIX)
+        mix = MIX if is_seed_shop else dict.fromkeys(places, 1.0)
     for name, share in mix.items():
         if name not in places:
             raise FieldError("mix", f"must name endpoints among {', '.join(places)}", name)
@@ -343,7 +344,8 @@ class _CustomersInTurn(_Customers):
     ) -> None:
         begin = time.perf_counter()
         for arrival in arrivals:
-            time.sleep(max(0.0, begin + arrival.at - time.perf_counter()))
+            pause = begin + arrival.at - time.perf_counter()
+            time.sleep(max(0.0, pause))
             self._ask(arrival, answers)
 
     def _answer(self, client: int, place: Destination) -> tuple[int, str | None, str | None]:
@@ -372,5 +374,6 @@ def _frame(answers: list[CustomerAnswer]) -> pd.DataFrame:
     frame = pd.DataFrame(
         {name: pd.Series(values, dtype=object) for name, values in columns.items()}
     )
-    frame["start"] = pd.to_datetime(frame["start"].astype("int64"), unit="ns", utc=True)
+    start_ns = frame["start"].astype("int64")
+    frame["start"] = pd.to_datetime(start_ns, unit="ns", utc=True)
     return frame.astype({"client": "int64", "status": "int64", "duration_ms": "float64"})

@@ -165,7 +165,8 @@ def _stack(
 
 
 def _draw_box(ax: Axes, name: str, box: _Box) -> None:
-    corner = box.x - 0.4, box.y - box.half + 0.06
+    bottom = box.y - box.half
+    corner = box.x - 0.4, bottom + 0.06
     height = 2 * box.half - 0.12
     frame = FancyBboxPatch(corner, 0.8, height, **BOX_LOOK)
     ax.add_patch(frame)

@@ -249,8 +249,8 @@ def heat_map(sweep: pd.DataFrame, x: str, y: str, value: str, ax: Axes | None = 
     ax.grid(False)
     numbers = table.to_numpy()
     ax.imshow(numbers, cmap="cividis", origin="lower", aspect="auto")
-    lowest, highest = sweep[value].min(), sweep[value].max()
-    middle = (lowest + highest) / 2
+    shown = sweep[value]
+    middle = (shown.min() + shown.max()) / 2
     for (row, column), number in np.ndenumerate(numbers):
         text = "–" if np.isnan(number) else three_digits(number)
         colour = "white" if number < middle else BLACK

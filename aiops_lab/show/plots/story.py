@@ -53,9 +53,12 @@ def story(
     """
     marks = list(anomalies)
     names = incident.affected_endpoints
-    heights = [PANEL_INCHES] * len(names) + [LEDGER_INCHES] * (ledger is not None)
+    heights = [PANEL_INCHES] * len(names)
+    if ledger is not None:
+        heights.append(LEDGER_INCHES)
     fig = figure((9, sum(heights) + 0.8))
-    axes = fig.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0].tolist()
+    column = fig.subplots(len(heights), squeeze=False, height_ratios=heights)
+    axes = column[:, 0].tolist()
     for name, ax in zip(names, axes[: len(names)], strict=True):
         _draw_panel(ax, name, windows, incident, marks, faults)
     for upper in axes[: len(names) - 1]:

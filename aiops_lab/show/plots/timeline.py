@@ -205,7 +205,9 @@ def _rows_of(windows: pd.DataFrame, anomalies: list[Any], endpoint: str | None) 
     if windows.empty:
         return windows
     if endpoint is None:
-        endpoint = anomalies[0].endpoint if anomalies else windows["endpoint"].iloc[0]
+        endpoint = windows["endpoint"].iloc[0]
+        if anomalies:
+            endpoint = anomalies[0].endpoint
     services = windows["service"].astype(str)
     endpoints = windows["endpoint"].astype(str)
     is_route = windows["endpoint"] == endpoint
