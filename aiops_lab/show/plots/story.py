@@ -9,10 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aiops_lab.checks import FieldError
 from aiops_lab.show.plots.scores import ledger as draw_ledger
 from aiops_lab.show.plots.style import PURPLE, Look, figure, literal, signs
-from aiops_lab.show.plots.timeline import error_share, timeline
+from aiops_lab.show.plots.timeline import error_share, timeline, windows_of
 
 PANEL_INCHES, LEDGER_INCHES = 2.3, 2.2
 
@@ -75,7 +74,7 @@ def _draw_panel(
     """Draw one endpoint, with the time of detection, and "cause" where it is one."""
     if incident.main_anomaly.type == "error_spike":
         spikes = [each for each in marks if each.type == "error_spike"]
-        error_share(_rows_at(windows, name), spikes, faults, ax)
+        error_share(windows_of(windows, name), spikes, faults, ax)
         ax.set_title(f"Failed requests of {literal(name)}", loc="left")
     else:
         timeline(windows, marks, faults, name, ax, legend=False)
@@ -95,11 +94,3 @@ def _draw_panel(
         fontsize=11,
         bbox=LABEL_BOX,
     )
-
-
-def _rows_at(windows: pd.DataFrame, name: str) -> pd.DataFrame:
-    both = windows["service"].astype(str) + " " + windows["endpoint"].astype(str)
-    rows = windows[(windows["endpoint"] == name) | (both == name)]
-    if rows.empty:
-        raise FieldError("windows", "must hold the affected endpoints", name)
-    return rows.sort_values("window")
