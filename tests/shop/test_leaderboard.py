@@ -442,6 +442,16 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "find_scenario", SHORT.__getitem__)
 
 
+def ledger_alone(
+    monkeypatch: pytest.MonkeyPatch, scenario: str, out: Path, first_seed: int = 1000
+) -> None:
+    """Run the command on one scenario, once, with one rule and without the pipeline."""
+    short(monkeypatch)
+    monkeypatch.setattr(report, "read_rules", lambda specs: {"ledger": RULES["ledger"]})
+    words = f"--scenario {scenario} --seeds 1 --first-seed {first_seed} --jobs 1 --no-pipeline"
+    assert main(["leaderboard", *words.split(), "--out", str(out)]) == 0
+
+
 def test_the_command_prints_tables_that_fit_and_saves_them_with_pictures(
     rule_file: Path,
     tmp_path: Path,
@@ -489,20 +499,7 @@ def test_the_command_prints_tables_that_fit_and_saves_them_with_pictures(
 def test_one_scenario_can_be_chosen_and_then_sizes_are_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short(monkeypatch)
-    monkeypatch.setattr(report, "read_rules", lambda specs: {"ledger": RULES["ledger"]})
-    words = [
-        "--scenario",
-        "slow",
-        "--seeds",
-        "1",
-        "--jobs",
-        "1",
-        "--no-pipeline",
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    assert main(["leaderboard", *words]) == 0
+    ledger_alone(monkeypatch, "slow", tmp_path / "out")
     assert "nothing" not in capsys.readouterr().out
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {"runs.csv", "leaderboard.md", "leaderboard.png", "reliability.png"}
@@ -511,20 +508,7 @@ def test_one_scenario_can_be_chosen_and_then_sizes_are_left_out(
 def test_where_nothing_counts_the_totals_are_empty_and_of_confidence_there_is_nothing_to_say(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short(monkeypatch)
-    monkeypatch.setattr(report, "read_rules", lambda specs: {"ledger": RULES["ledger"]})
-    words = [
-        "--scenario",
-        "nothing",
-        "--seeds",
-        "1",
-        "--jobs",
-        "1",
-        "--no-pipeline",
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    assert main(["leaderboard", *words]) == 0
+    ledger_alone(monkeypatch, "nothing", tmp_path / "out")
     told = capsys.readouterr().out
     assert told.startswith("1 scenario, 1 rule, seeds 1000 to 1000.")
     assert "nan" not in told
@@ -563,20 +547,7 @@ def test_seeds_that_the_confidence_was_learned_from_are_refused(
 def test_the_last_seeds_before_them_are_fine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short(monkeypatch)
-    monkeypatch.setattr(report, "read_rules", lambda specs: {"ledger": RULES["ledger"]})
-    words = [
-        "--scenario",
-        "slow",
-        "--seeds",
-        "1",
-        "--first-seed",
-        "49999",
-        "--jobs",
-        "1",
-        "--no-pipeline",
-    ]
-    assert main(["leaderboard", *words, "--out", str(tmp_path / "out")]) == 0
+    ledger_alone(monkeypatch, "slow", tmp_path / "out", first_seed=49999)
     assert "seeds 49999 to 49999" in capsys.readouterr().out
 
 
