@@ -46,8 +46,8 @@ FORECAST_EVERY_S = 10.0
 def health_of(
     requests: pd.DataFrame,
     usual_ms: float | None,
-    now: pd.Timestamp | None = None,
-    last_anomaly: pd.Timestamp | None = None,
+    now: pd.Timestamp,
+    last_anomaly: pd.Timestamp | None,
 ) -> dict[str, Any]:
     """Return count, latency, errors and health of some requests to one endpoint.
 
@@ -57,20 +57,19 @@ def health_of(
         Spans of the endpoint alone.
     usual_ms : float, optional
         Its baseline; None while that is learned.
-    now : Timestamp, optional
-        Tells which of the requests are of the last minute. Default: none is.
+    now : Timestamp
+        Tells which of the requests are of the last minute.
     last_anomaly : Timestamp, optional
-        When an open incident was seen at the endpoint last. Default: no incident is open there.
+        When an open incident was seen at the endpoint last; None where no incident is open there.
     """
     closed = _closed(requests)
     average, error_rate = _figures(closed)
     found = health(average, usual_ms, error_rate)
-    if now is not None:
-        lately = health_lately(closed, usual_ms, now)
-        quiet_s = None
-        if last_anomaly is not None:
-            quiet_s = (now - last_anomaly).total_seconds()
-        found["status"] = status_now(found["status"], lately, quiet_s)
+    lately = health_lately(closed, usual_ms, now)
+    quiet_s = None
+    if last_anomaly is not None:
+        quiet_s = (now - last_anomaly).total_seconds()
+    found["status"] = status_now(found["status"], lately, quiet_s)
     statuses = closed["status"].value_counts().sort_index()
     return {
         "request_count": len(closed),

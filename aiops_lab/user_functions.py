@@ -55,7 +55,7 @@ def raised(what: str, error: Exception) -> ValueError:
     return ValueError(f"{what} must not raise, got {message}")
 
 
-def names_by_spec(specs: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
+def names_by_spec(specs: Iterable[str], taken: Collection[str]) -> dict[str, str]:
     """Return the name of each spec: that of its function, or where that is taken the whole spec.
 
     Examples

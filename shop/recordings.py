@@ -98,7 +98,7 @@ def true_faults(scenario: Scenario) -> pd.DataFrame:
     return _faults_frame(rows, FAULT_COLUMNS)
 
 
-def check_file(path: str | Path, form: str | None = None) -> None:
+def check_file(path: str | Path, form: str | None) -> None:
     """Raise `FieldError` unless a recording in a format can be written to this path."""
     if Path(path).is_dir():
         raise FieldError("file", "must be a file", str(path))

@@ -124,9 +124,7 @@ class NezhaDay:
         return frame[of_fault == fault].reset_index(drop=True)
 
 
-def spans_frame(
-    spans: pd.DataFrame, logs: pd.DataFrame | None = None
-) -> tuple[pd.DataFrame, np.ndarray]:
+def spans_frame(spans: pd.DataFrame, logs: pd.DataFrame | None) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the spans frame of a day's compact table, and for each of its rows the row of `spans`
     it comes from.
 

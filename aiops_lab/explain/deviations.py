@@ -61,9 +61,7 @@ class ReferenceProfile(NamedTuple):
     resources: pd.DataFrame
 
 
-def reference_profile(
-    traces: AttributedTraces, resources: pd.DataFrame | None = None
-) -> ReferenceProfile:
+def reference_profile(traces: AttributedTraces, resources: pd.DataFrame | None) -> ReferenceProfile:
     """Return what is customary in fault-free traces."""
     config = traces.config
     keys = child_set_keys(traces)
@@ -105,7 +103,7 @@ def _self_time_limits(traces: AttributedTraces) -> pd.Series:
 
 
 def find_deviations(
-    profile: ReferenceProfile, traces: AttributedTraces, resources: pd.DataFrame | None = None
+    profile: ReferenceProfile, traces: AttributedTraces, resources: pd.DataFrame | None
 ) -> pd.DataFrame:
     """Return the items of evidence, and by how much each has certainly grown.
 

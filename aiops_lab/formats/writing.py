@@ -77,7 +77,7 @@ def write_spans(
             _write_chunks(chunks_of(frame, form), part, target.suffix == ".gz")
 
 
-def format_of(path: Path, form: str | None = None) -> str:
+def format_of(path: Path, form: str | None) -> str:
     """Return the format of a file to be written: `form`, or what the ending of its name tells.
 
     Raises ValueError where it is not known.

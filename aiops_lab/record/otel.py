@@ -229,7 +229,7 @@ class _OpenSpan:
         return span._replace(duration_ns=None, status=status, error=None)
 
 
-def reported_span(span: ReadableSpan, instance: str | None = None) -> ReportedSpan:
+def reported_span(span: ReadableSpan, instance: str | None) -> ReportedSpan:
     """Return a span of the SDK as the readers of files have theirs.
 
     Parameters

@@ -43,7 +43,7 @@ class SenderError(RefusedError):
     status = 403
 
 
-def check_host(hosts: Collection[str] | None = None) -> None:
+def check_host(hosts: Collection[str] | None) -> None:
     """Raise `SenderError` where this server is called by a name that is not its own.
 
     Parameters
@@ -64,7 +64,7 @@ def check_host(hosts: Collection[str] | None = None) -> None:
         raise SenderError("Host", rule, request.host)
 
 
-def check_origin(hosts: Iterable[str] | None = None, public_url: str = "") -> None:
+def check_origin(hosts: Iterable[str] | None, public_url: str = "") -> None:
     """Raise `SenderError` where the request comes from a page of another site.
 
     Parameters
@@ -79,7 +79,7 @@ def check_origin(hosts: Iterable[str] | None = None, public_url: str = "") -> No
     check_page(public_url)
 
 
-def check_page(public_url: str = "") -> None:
+def check_page(public_url: str) -> None:
     """Raise `SenderError` where a page of another site sent the request, whatever its ``Host``."""
     origin = request.headers.get("Origin")
     if origin is not None and not _is_own(origin, public_url):

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from aiops_lab.explain.reference import Reference, learn
-from aiops_lab.explain.rules import RULES, RankingRule
+from aiops_lab.explain.rules import RankingRule
 from aiops_lab.record.faults import Fault
 from shop.experiments.trials import RuleResult, ask
 from shop.scenario_parts import END, START
@@ -113,7 +113,7 @@ def usual_ms(frame: pd.DataFrame, place: Place) -> float:
 
 
 def sized(
-    kind: str, seed: int, rules: Mapping[str, RankingRule] = RULES
+    kind: str, seed: int, rules: Mapping[str, RankingRule]
 ) -> Iterator[tuple[float, RuleResult]]:
     """Yield (size, result) of each rule for all sizes of a kind of fault; for a change, of the
     ledger only.
