@@ -77,6 +77,11 @@ def shorten(value: object, length: int = 80) -> str:
         text = repr(value)
     except ValueError:  # Python refuses to print whole numbers of more than 4300 digits
         text = "a number of thousands of digits"
+    return cut(text, length)
+
+
+def cut(text: str, length: int) -> str:
+    """Return a text of at most `length` characters, with "…" at its end where it was longer."""
     if len(text) <= length:
         return text
     return text[: length - 1] + "…"

@@ -29,6 +29,7 @@ from functools import lru_cache
 from urllib.parse import unquote
 from zlib import crc32
 
+from aiops_lab.checks import cut
 from aiops_lab.spans import Key
 
 UNMATCHED = "(unmatched)"  # paths that lead nowhere
@@ -165,11 +166,10 @@ def printable(text: str, length: int = 120) -> str:
     >>> print(printable("/a\\x1b[31m"))
     /a\\x1b[31m
     """
-    is_short = len(text) <= length
-    if is_short and text.isprintable():
-        return text
-    cut = text if is_short else text[: length - 1] + "…"
-    characters = [c if c.isprintable() else repr(c)[1:-1] for c in cut]
+    short = cut(text, length)
+    if short.isprintable():
+        return short
+    characters = [c if c.isprintable() else repr(c)[1:-1] for c in short]
     return "".join(characters)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from aiops_lab.checks import cut
+
 MAX_SHAPE = 200  # characters: enough to know a statement by, and to be shown in one line or two
 
 # What is not looked at: a statement of a megabyte (bulk insert) must not cost a second.
@@ -65,9 +67,7 @@ def shape_of(statement: str) -> str:
     text = _SPACE.sub(" ", text).strip()
     text = _LIST.sub("(?)", text)
     text = _ROWS.sub("(?)", text)
-    if len(text) <= MAX_SHAPE:
-        return text
-    return text[: MAX_SHAPE - 1] + "…"
+    return cut(text, MAX_SHAPE)
 
 
 def _without_text(hidden: re.Match[str]) -> str:

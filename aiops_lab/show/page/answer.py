@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from aiops_lab.checks import cut
 from aiops_lab.results import Anomaly, Step, Suspect, TableRow, Verdict
 from aiops_lab.show.certainty import limits_of, meaning_of
 from aiops_lab.show.findings import Finding, doubts, losses, path_to_cause, shown_name
@@ -74,9 +75,7 @@ class TopAnswer(NamedTuple):
 
 def clip(text: str, length: int = MOST_NAME) -> str:
     """Return a text cut to `length` characters."""
-    if len(text) <= length:
-        return text
-    return text[: length - 1] + "…"
+    return cut(text, length)
 
 
 def answer_of(incident: Incident, spans: Spans) -> TopAnswer:
