@@ -386,8 +386,6 @@ def _types_of_unicode(texts: NDArray, has_names: bool) -> set[type] | None:
     """Return the types of some values that are None, NaN (as None) or text that UTF-8 can hold,
     None if others are among them: the usual case, told soon. Names may stand there often.
     """
-    from pandas.api.types import infer_dtype
-
     found: set[type] = set()
     names: set[object] = set()
     for first in range(0, len(texts), _BLOCK):
@@ -399,8 +397,10 @@ def _types_of_unicode(texts: NDArray, has_names: bool) -> set[type] | None:
             except TypeError:  # what cannot be a member of a set is no text
                 return None
             names.update(values)
-        is_complete = not has_names and infer_dtype(block, skipna=False) == "string"
-        types = {str} if is_complete else set(map(type, values))
+        if _are_ascii(values):
+            found.add(str)
+            continue
+        types = set(map(type, values))
         if float in types:
             values = [None if value != value else value for value in values]
             types = set(map(type, values))
@@ -421,6 +421,14 @@ def _check_is_unicode(column: pd.Series, texts: NDArray | pd.Series) -> None:
     objects = column.astype(object)
     is_right = objects.fillna("").map(_is_unicode).astype(bool)
     _refuse(objects, ~is_right, "must be text that UTF-8 can hold")
+
+
+def _are_ascii(values: list[Any]) -> bool:
+    """Return whether some values are texts of ASCII, all of them: joining says so soonest."""
+    try:
+        return "".join(values).isascii()
+    except TypeError:
+        return False
 
 
 def _is_unicode(text: str) -> bool:

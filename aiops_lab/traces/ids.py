@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from binascii import unhexlify
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -13,10 +12,8 @@ from numpy.typing import NDArray
 from aiops_lab.columns import is_in_arrow
 from aiops_lab.numerics import compiled, compiled_part
 from aiops_lab.spans import columns_in
+from aiops_lab.traces.hexadecimal import HASH, decode, numbers_of
 from aiops_lab.unchanged import while_unchanged
-
-# 2^64 over the golden ratio: spreads the bits of a number (Knuth, TAOCP 6.4)
-_HASH = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Parents(NamedTuple):
@@ -163,7 +160,7 @@ def _keys(frame: pd.DataFrame, has_parent: NDArray) -> tuple[NDArray, NDArray]:
         named = named[has_parent]
     span, above = _numbers(frame["span_id"], named)
     spread = _numbers(frame["trace_id"])
-    spread *= _HASH
+    spread *= HASH
     span ^= spread
     above ^= spread[has_parent]
     return span, above
@@ -226,7 +223,7 @@ def _look_up(
 def _slot(number: Any, key: NDArray, table: NDArray, shift: Any) -> Any:
     """Return where in a hash table (open addressing) the position of a key stands, or belongs."""
     last = table.size - 1
-    at = np.int64((number * _HASH) >> shift)
+    at = np.int64((number * HASH) >> shift)
     while table[at] >= 0 and key[table[at]] != number:
         at = (at + 1) & last
     return at
@@ -323,7 +320,8 @@ def _names_own_id(pairs: pd.DataFrame, members: pd.DataFrame) -> pd.Series:
     return pairs["key"] == own_key
 
 
-_END = ord("\n")  # no digit: an id that holds it is not hexadecimal
+_MANY = 500_000
+"""Ids from which on digits are decoded by a compiled function, which takes a while to be loaded."""
 
 _BLOCK = 1 << 14
 """Ids that are parsed at once: what lies between text and numbers fits into the cache."""
@@ -354,39 +352,41 @@ def _parse(ids: pd.Series) -> tuple[NDArray, int]:
     ValueError
         They are not hexadecimal, or not of one length of 16 or 32.
     """
-    blocks = _joined_in_arrow(ids) if is_in_arrow(ids) else _joined(ids)
+    blocks = _parsed_in_arrow(ids) if is_in_arrow(ids) else _parsed_texts(ids)
     parts = [np.empty(0, dtype=np.uint64)]
     length = 0
-    for text, lengths in blocks:
-        length = length or max(lengths)
-        if lengths != {length} or length not in (16, 32):
-            raise ValueError(f"ids must be of one length of 16 or 32, got {lengths}")
-        data = np.frombuffer(unhexlify(text), dtype=">u8")
-        words = data.astype(np.uint64)
-        if length == 32:
-            high, low = words.reshape(-1, 2).T
-            words = low ^ (high * _HASH + high)
-        parts.append(words)
+    for numbers, length_here in blocks:
+        length = length or length_here
+        if length_here != length:
+            raise ValueError(f"ids must be of one length, got {length} and {length_here}")
+        parts.append(numbers)
     return np.concatenate(parts), length
 
 
-def _joined(ids: pd.Series) -> Iterator[tuple[bytes, set[int]]]:
-    """Yield the ids of each block as one text, and what lengths they have."""
+def _parsed_texts(ids: pd.Series) -> Iterator[tuple[NDArray, int]]:
+    """Yield the numbers of the ids of each block, and the length that these ids have.
+
+    Raises
+    ------
+    ValueError
+        They are not hexadecimal, or not of one length.
+    """
     for first in range(0, len(ids), _BLOCK):
-        texts = ids.iloc[first : first + _BLOCK].tolist()
-        lines = "\n".join(texts) + "\n"
-        width = len(texts[0]) + 1
-        letters = np.frombuffer(lines.encode("ascii"), np.uint8)
-        ends = letters[width - 1 :: width]
-        if letters.size == width * len(texts) and (ends == _END).all():
-            table = letters.reshape(-1, width)
-            yield table[:, :-1].tobytes(), {width - 1}
-        else:
-            yield b"", set(map(len, texts))
+        block = ids.iloc[first : first + _BLOCK]
+        texts = block.tolist()
+        length = len(texts[0])
+        lines = "\n".join(texts)
+        data = bytes.fromhex(lines)  # it passes over the ends of lines
+        ends = lines[length :: length + 1]
+        are_in_place = ends == "\n" * (len(texts) - 1)
+        if not are_in_place or 2 * len(data) != length * len(texts):
+            raise ValueError("ids must be hexadecimal, and of one length")
+        _check_length(length)
+        yield numbers_of(data, length), length
 
 
-def _joined_in_arrow(ids: pd.Series) -> Iterator[tuple[memoryview, set[int]]]:
-    """Yield the ids of each block as a view of the buffer, and what lengths they have."""
+def _parsed_in_arrow(ids: pd.Series) -> Iterator[tuple[NDArray, int]]:
+    """Yield of ids in a buffer of Arrow what `_parsed_texts` yields."""
     array = ids.array.__arrow_array__().combine_chunks().cast("large_string")
     if array.null_count:  # the buffer may hold something for these, too
         array = array.drop_null()
@@ -394,8 +394,19 @@ def _joined_in_arrow(ids: pd.Series) -> Iterator[tuple[memoryview, set[int]]]:
     every = np.frombuffer(offsets, np.int64)
     bounds = every[array.offset :][: len(array) + 1]
     text = memoryview(data or b"")
+    are_many = len(array) >= _MANY
     for first in range(0, len(bounds) - 1, _BLOCK):
         ends = bounds[first : first + _BLOCK + 1]
         block = text[ends[0] : ends[-1]]
         lengths = np.diff(ends)
-        yield block, {lengths.min().item(), lengths.max().item()}
+        length = lengths.max().item()
+        if lengths.min() != length:
+            raise ValueError("ids must be of one length")
+        _check_length(length)
+        data = decode(block, many=are_many)
+        yield numbers_of(data, length), length
+
+
+def _check_length(length: int) -> None:
+    if length not in (16, 32):
+        raise ValueError(f"ids must be of a length of 16 or 32, got {length}")

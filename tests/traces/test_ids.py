@@ -305,3 +305,11 @@ def test_what_arrow_holds_where_an_id_is_missing_is_no_id() -> None:
     numbers, length = ids_module._parse(filled)
     assert length == 16
     assert numbers.tolist() == ids_module._parse(parent)[0].tolist()
+
+
+@pytest.mark.parametrize("odd", ["0" * 15 + " ", "0" * 15, "0" * 7 + "\n" + "0" * 8, "0" * 33])
+def test_ids_that_lack_digits_are_not_taken_by_value(odd: str) -> None:
+    usual = ["f" * 16] * 2
+    for texts in ([odd, *usual], [*usual, odd], [odd, odd]):
+        with pytest.raises(ValueError, match="hexadecimal|ids must"):
+            ids_module._parse(pd.Series(texts, dtype=object))
