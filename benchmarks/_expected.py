@@ -10,8 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
+from aiops_lab.show import plots
 from benchmarks._tables import Grid, Table
 
 TOLD = "always the same"  # it knows the answers, so it is no rival
@@ -56,7 +61,19 @@ def beside_rivals(table: Table, together: float) -> Measured:
 def silent_of(table: Table, least: float) -> Measured:
     """Yield the share of windows without a fault in which this package says nothing."""
     place = table.columns.index("silent, %")
-    yield "silent on normal windows", least, float(table.rows[0].others[place].split()[0])
+    yield "silent on normal windows", least, _first_number(table.rows[0].others[place])
+
+
+def replayed_of(table: Table) -> Measured:
+    """Yield the share of slowdowns that a replay finds, and of those without an incident before."""
+    found = dict(zip(table.columns, table.rows[0].others, strict=True))
+    yield "slowdowns found by replay", 90.0, _first_number(found["found by replay, %"])
+    yield "no incident before them", 100.0, _first_number(found["none before, %"])
+
+
+def _first_number(told: str) -> float:
+    """Return the estimate of a cell that shows an interval, too."""
+    return float(told.split()[0])
 
 
 def estimate_of(table: Table, least: float, what: str, row: int = 0) -> Measured:
@@ -90,6 +107,7 @@ EXPECTATIONS = (
         partial(right_of, least=100 * 42 / 45, what="service, with everything"),
     ),
     Expectation("DeLag", partial(right_of, least=100.0, what="top-1")),
+    Expectation("DeLag", replayed_of),
     Expectation("NAB", profiles_of),
     Expectation("WSD", partial(estimate_of, least=58.0, what="F1 of events")),
     Expectation("AIOPS", partial(estimate_of, least=45.0, what="F1 of events")),
@@ -117,6 +135,39 @@ def expected(tables: Sequence[Table]) -> Grid | None:
         "reached is a fit."
     )
     return Grid("What is expected of cases that were never looked at", frame, [note])
+
+
+def picture(held: Grid) -> Figure:
+    """Return what is reached as bars, each with a line at what is expected."""
+    rows = held.frame[::-1]  # the first one on top
+    expected = rows["expected, at least"].astype(float)
+    reached = rows["reached"].astype(float)
+    is_missed = rows[""] != "held"
+    colours = np.where(is_missed, plots.VERMILLION, plots.BLUE)
+    figure = Figure(figsize=(8.5, 0.3 * len(rows) + 1.3), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(range(len(rows)), reached, color=colours, height=0.6)
+    for bar, missed in zip(bars, is_missed, strict=True):
+        bar.set_hatch("//" if missed else "")
+        bar.set_edgecolor("white")
+    axes.plot(expected, range(len(rows)), "|", color="black", markersize=13, markeredgewidth=2)
+    systems = rows["cases"].str.partition(",")[0]
+    is_day = systems.str.contains(r"\d{4}-\d\d-\d\d")
+    named = rows.index + np.where(is_day, " " + systems.str.partition(" ")[0], "")
+    axes.set_yticks(range(len(rows)), named + ": " + rows["measure"], fontsize=8)
+    axes.set_xlim(0, 112)
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel("% or points")
+    for place, value in enumerate(reached):
+        axes.annotate(f"{value:.0f}", (111, place), va="center", ha="right", fontsize=8)
+    marks = [
+        Patch(color=plots.BLUE, label="reached, held"),
+        Patch(facecolor=plots.VERMILLION, edgecolor="white", hatch="//", label="reached, missed"),
+        Line2D([], [], color="black", marker="|", linestyle="", markersize=12, label="expected"),
+    ]
+    figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 def _row(table: Table, what: str, least: float, reached: float) -> list[str]:

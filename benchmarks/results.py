@@ -1,11 +1,12 @@
 """The tables of docs/results.md, made again: ``python -m benchmarks.results [--data DIR]
-[--seeds N] [--board DIR] [--hard DIR]``.
+[--accuracy DIR] [--seeds N] [--board DIR] [--hard DIR]``.
 
 What stands between the two marks of the page is replaced: the public sets (as ``python -m
-benchmarks.accuracy --quick`` compares them), and the virtual shop (as ``python -m shop leaderboard
---first-seed 20000 --detector FILE.py:NAME`` does, and with ``--group hard --group changes``; or
-what these saved in ``--board`` and ``--hard``; what is not given is run). Without data: exit 2.
-Takes about 3.5 CPU minutes for the public sets, and 1.4 a seed.
+benchmarks.accuracy`` compares them, or what it saved in ``--accuracy``), and the virtual shop (as
+``python -m shop leaderboard --first-seed 20000 --detector FILE.py:NAME`` does, and with ``--group
+hard --group changes``; or what these saved in ``--board`` and ``--hard``; what is not given is
+run). Without data: exit 2. Takes about 12 CPU minutes for the public sets, and 1.4 a seed. The page
+and its picture are written when all is done.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
+from tqdm import tqdm
 
 from aiops_lab.explain.rules import RULES
-from benchmarks import _groups, accuracy
+from benchmarks import _groups, _saved, accuracy
 from benchmarks._data import FOLDERS, data_folder_or_hint, data_parser
-from benchmarks._expected import expected
+from benchmarks._expected import expected, picture
 from benchmarks._tables import Grid, Shown, Table, markdown
 from shop.catalogue import BY_SIZE
 from shop.experiments.detection_report import detection_sections
@@ -40,13 +42,9 @@ SHOWN_RULES = (
 def public(folder: Path) -> list[Table]:
     """Return the tables of all public sets that are at hand."""
     tables: list[Table] = []
-    for name, compared in accuracy.SETS.items():
-        try:
-            mine, _ = compared(folder / FOLDERS.get(name, name), sys.stderr.isatty())
-        except (FileNotFoundError, ImportError) as error:
-            print(f"{name}: {error}", file=sys.stderr)
-        else:
-            tables += mine
+    for name in tqdm(accuracy.SETS, desc="compared"):
+        mine, _ = accuracy.of_set(name, folder / FOLDERS.get(name, name))
+        tables += mine
     return tables
 
 
@@ -123,13 +121,19 @@ def between(page: str, made: str) -> str:
     return f"{head}{BEGIN}\n\n{made}\n{END}{tail}"
 
 
-def text_of(tables: Sequence[Table], virtual: Iterable[Shown]) -> str:
-    """Return all tables as markdown, one level below the headings of the page."""
+def text_of(tables: Sequence[Table], virtual: Iterable[Shown], made: str) -> str:
+    """Return all tables as markdown, one level below the headings of the page; `made`: when and
+    with what those of the public sets were.
+    """
     held = expected(tables)
     told: list[Shown] = [held] if held else []
     told += [*accuracy.grids(tables)[::-1], *(t for t in tables if not t.right)]
     told += virtual
-    text = markdown(told, "Made by `python -m benchmarks.results`; shares with Wilson's 95 %.")
+    head = (
+        "Made by `python -m benchmarks.results`; shares with Wilson's 95 %. The public sets: "
+        f"{made}."
+    )
+    text = markdown(told, head)
     return text.replace("\n## ", "\n### ")
 
 
@@ -141,21 +145,44 @@ def virtual_tables(catalogue: Path | None, hard: Path | None, seeds: int) -> Ite
         played = play(seeds=some, rules=asked, pipeline=False, sizes=False, detectors=())
         yield from of_the_shop(played.runs, played.detection)
     else:
-        yield from of_the_shop(*_saved(catalogue, "detection"))
+        yield from of_the_shop(*saved_board(catalogue, "detection"))
     if hard is None:
         harder = play(HARD_SCENARIOS, some, asked, sizes=False)
         yield from of_the_hard(harder.runs, harder.pipeline)
     else:
-        yield from of_the_hard(*_saved(hard, "pipeline"))
+        yield from of_the_hard(*saved_board(hard, "pipeline"))
 
 
-def _saved(folder: Path, second: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def saved_board(folder: Path, second: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the runs of a leaderboard that was saved, and its `second` table."""
     return pd.read_csv(folder / "runs.csv"), pd.read_csv(folder / f"{second}.csv")
+
+
+def _compared(folder: Path | None, saved: Sequence[Path]) -> tuple[list[Table], str]:
+    """Return the tables of the public sets, of new runs or those that were saved; and when and with
+    what they were made.
+    """
+    if folder is not None:
+        return public(folder), _saved.made_with()
+    tables: list[Table] = []
+    told: list[str] = []
+    for place in saved:
+        some, made = _saved.read(place / f"{accuracy.COMPARED}.json")
+        tables += some
+        told.append(made)
+    return tables, "; ".join(dict.fromkeys(told))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the tables into the page; return 2 where there is no data."""
     parser = data_parser("results", __doc__)
+    parser.add_argument(
+        "--accuracy",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="take what benchmarks.accuracy saved there (repeat for more)",
+    )
     parser.add_argument("--seeds", type=int, default=4, metavar="N", help="of the virtual shop")
     parser.add_argument(
         "--board", type=Path, metavar="DIR", help="take what the leaderboard saved there"
@@ -165,14 +192,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="to write into")
     asked = parser.parse_args(arguments)
-    folder = data_folder_or_hint(asked.data)
-    if folder is None:
+    folder = None if asked.accuracy else data_folder_or_hint(asked.data)
+    if folder is None and not asked.accuracy:
         return 2
     old = asked.page.read_text("utf-8")
     between(old, "")  # better an error now than after minutes
+    tables, made = _compared(folder, asked.accuracy or [])
     virtual = list(virtual_tables(asked.board, asked.hard, asked.seeds))
-    asked.page.write_text(between(old, text_of(public(folder), virtual)), "utf-8")
+    asked.page.write_text(between(old, text_of(tables, virtual, made)), "utf-8")
     print(f"written: {asked.page}")
+    held = expected(tables)
+    if held is not None:
+        bars = asked.page.parent / "images" / "expected.png"
+        bars.parent.mkdir(exist_ok=True)
+        picture(held).savefig(bars, dpi=110)
+        print(f"written: {bars}")
     return 0
 
 

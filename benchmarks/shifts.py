@@ -281,6 +281,12 @@ def stream(case: DelayCase, rate: float) -> Stream:
     return Stream(min(waited, default=np.inf), len(found) - len(waited))
 
 
+def false_alarm(case: DelayCase, rate: float = 5.0) -> bool:
+    """Return whether a replay of the requests without a delay has an incident."""
+    spans = _entries(case, case.recording.rows_of(0), rate)
+    return bool(lab.replay(spans, causes=False).incidents)
+
+
 def _entries(case: DelayCase, rows: NDArray, rate: float) -> pd.DataFrame:
     """Return the root spans of some requests."""
     spans = case.recording.spans(rows, rate=rate)
@@ -299,11 +305,8 @@ def print_delag(folder: str, every: int) -> None:
             f"{cases[0].group} at {rate:g}/s: {np.isfinite(waited).sum()} of {len(cases)} delays "
             f"found, median {np.median(waited):.0f} s; {early} with an incident before"
         )
-    false = []
-    for case in {case.recording: case for case in cases}.values():
-        calm = _entries(case, case.recording.rows_of(0), 5.0)
-        report = lab.replay(calm, causes=False)
-        false.append(bool(report.incidents))
+    calm = {case.recording: case for case in cases}.values()
+    false = [false_alarm(case) for case in calm]
     print(f"{cases[0].group} without a delay: {sum(false)} of {len(false)} with an incident")
 
 

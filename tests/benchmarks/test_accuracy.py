@@ -49,7 +49,7 @@ def test_without_data_it_says_how_to_get_it(
 ) -> None:
     assert accuracy.main(["--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr()
-    assert said.err.count("git clone https://github.com/") == 8
+    assert said.err.count("git clone https://github.com/") == 9
     assert said.out == ""
     assert not (tmp_path / "out").exists()
 

@@ -58,5 +58,27 @@ def test_right_answers_are_counted_by_system_and_silence_is_read_from_its_column
     assert petshop["silent on normal windows"] == ["95.0", "95.0", "held"]
 
 
+def test_what_a_replay_finds_of_delag_is_read_from_its_columns() -> None:
+    found, before = "91.0 (80.0–95.0)", "99.0 (90.0–99.9)"
+    row = Row("aiops_lab", "this package", share(1, 1), None, "", (found, before))
+    columns = ("found by replay, %", "none before, %")
+    right = {"aiops_lab": [True]}
+    table = Table("DeLag: d", "cases", "%", [row], columns, asked=[Asked("a", "")], right=right)
+    assert shown(table) == {
+        "top-1": ["100.0", "100.0", "held"],
+        "slowdowns found by replay": ["90.0", "91.0", "held"],
+        "no incident before them": ["100.0", "99.0", "**missed**"],
+    }
+
+
+def test_the_picture_has_a_bar_and_a_line_a_row() -> None:
+    grid = _expected.expected([series("WSD: series", 50.0), series("AIOPS: series", 50.0)])
+    assert isinstance(grid, Grid)
+    (axes,) = _expected.picture(grid).axes
+    assert [bar.get_width() for bar in axes.patches] == [50.0, 50.0]
+    assert axes.lines[0].get_xdata().tolist() == [45.0, 58.0]
+    assert [bar.get_hatch() for bar in axes.patches] == ["", "//"]
+
+
 def test_what_nothing_is_expected_of_has_no_table() -> None:
     assert _expected.expected([series("mine", 1.0)]) is None

@@ -184,7 +184,7 @@ def test_own_data_and_an_own_rule_are_compared_and_written_as_latex(
     assert "## two: spans, by system and kind" in text
     names = text[text.index("by system and kind") :].splitlines()[2].split(" | ")
     assert names.count("random") == names.count(f"{folder}/mine.py:random") == 1
-    assert {path.suffix for path in (folder / "out").iterdir()} == {".md", ".png", ".tex"}
+    assert {path.suffix for path in (folder / "out").iterdir()} == {".json", ".md", ".png", ".tex"}
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks import _data, _groups, results
-from benchmarks._tables import Asked, Row, Table, share
+from benchmarks import _data, _groups, _saved, results
+from benchmarks._tables import Asked, Grid, Row, Table, share
 from shop.virtual_time.scenario import Scenario
 
 MARKS = f"a\n{results.BEGIN}\nold\n{results.END}\nz\n"
@@ -99,6 +99,20 @@ def test_the_command_writes_what_was_saved_into_the_page(tmp_path: Path) -> None
     assert "| delay | 1 of 2 | 1 of 2 | 1 of 2 | 1 of 1 |" in text
     assert "### The virtual shop, windows given, by group and scenario" in text
     assert "old" not in text
+
+
+def test_saved_comparisons_are_read_as_they_were(tmp_path: Path) -> None:
+    beside = Grid("by system", pd.DataFrame({"a": ["1"]}, index=["row"]), ["a note"])
+    tables = [table("A: x", ours=[True, False]), table("B: y", ours=[True, True])]
+    tables[1].beside = beside
+    _saved.write(tables, "today", tmp_path / "accuracy.json")
+    (first, second), made = _saved.read(tmp_path / "accuracy.json")
+    assert made == "today"
+    assert first == tables[0]
+    assert second.beside is not None
+    pd.testing.assert_frame_equal(second.beside.frame, beside.frame)
+    found, told = results._compared(None, [tmp_path, tmp_path])
+    assert ([each.title for each in found], told) == (["A: x", "B: y"] * 2, "today")
 
 
 def test_what_was_not_saved_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
