@@ -78,6 +78,11 @@ class Diagnosis:
         self._window_ns = int(sensitivity.window_s * 1e9)
         self._learned_ns = int(2e9 * sensitivity.half_life_s)
         self._longest_ns = int(sensitivity.relearn_after_s * 1e9)
+        self._looked_at: dict[str, _LookedAt] = {}  # by incident, until `forget`
+
+    def forget(self) -> None:
+        """Forget which requests were looked at: there are new ones, or they take memory."""
+        self._looked_at.clear()
 
     def bounds(self, incident: Incident) -> tuple[int, int]:
         """Return from when to when (Unix ns) spans are needed for the verdict on an incident."""
@@ -89,15 +94,30 @@ class Diagnosis:
 
         `names` holds how endpoints are shown elsewhere.
         """
-        compared = self._compared(incident, history, names)
-        if compared is None:
+        found = self._look_at(incident, history, names)
+        if found.compared is None:
             return Verdict()
-        return build_verdict(compared, self._ranked(compared))
+        return build_verdict(found.compared, found.suspects)
 
-    def causes(self, incident: Incident, history: History) -> list[Key]:
+    def causes(
+        self, incident: Incident, history: History, names: dict[Key, str] | None = None
+    ) -> list[Key]:
         """Return the suspects of an incident as of its last anomaly, best first."""
-        compared = self._compared(incident, history)
-        return self._suspected(compared)
+        found = self._look_at(incident, history, names)
+        return [suspect.key for suspect in found.suspects]
+
+    def _look_at(
+        self, incident: Incident, history: History, names: dict[Key, str] | None
+    ) -> _LookedAt:
+        """Return the requests of an incident and its suspects, found once for each state of it."""
+        state = self.state_of(incident)
+        found = self._looked_at.get(incident.id)
+        if found is None or found.state != state:
+            compared = self._compared(incident, history, names)
+            suspects = [] if compared is None else self._ranked(compared)
+            found = _LookedAt(state, compared, suspects)
+            self._looked_at[incident.id] = found
+        return found
 
     def origins(self, anomalies: list[Anomaly], history: History) -> list[Key]:
         """Return where the excess of some anomalies originates, best first.
@@ -113,10 +133,6 @@ class Diagnosis:
         own = {anomaly.key for anomaly in anomalies}
         requests = _Requests(_cut(spans, own))
         compared = self._compare(requests, started, until)
-        return self._suspected(compared)
-
-    def _suspected(self, compared: Comparison | None) -> list[Key]:
-        """Return the suspects of some requests, best first; none where nothing is compared."""
         if compared is None:
             return []
         return [suspect.key for suspect in self._ranked(compared)]
@@ -276,6 +292,14 @@ class Diagnosis:
             return None
         reference = learn(usual, config=self._config)
         return compare(reference, now, until_ns=until_ns, names=names)
+
+
+class _LookedAt(NamedTuple):
+    """The requests of an incident in some state, None without any, and its suspects."""
+
+    state: Hashable
+    compared: Comparison | None
+    suspects: list[Suspect]
 
 
 class _Episode(NamedTuple):

@@ -190,6 +190,7 @@ class Monitor:
         _, _, touched = pipeline.advance(recording, until, history)
         for incident in touched:
             self._explain(incident, history)
+        pipeline.diagnosis.forget()
         if not self._save(touched):
             return []
         for incident in touched:

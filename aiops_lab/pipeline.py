@@ -194,6 +194,7 @@ class Pipeline:
         alone do.
         """
         self._user_code.begin_step()
+        self.diagnosis.forget()
         since = self._begin(recording, until_ns)
         until = self.done = max(until_ns, since)
         windows, baselines = self._judge(recording, since, until)
@@ -366,6 +367,7 @@ class _Causes:
 
     def __init__(self, pipeline: Pipeline, history: History) -> None:
         self._diagnosis = pipeline.diagnosis
+        self._names_at = pipeline.names_at
         self._known = pipeline.known_causes
         self._history = history
         self._origins: dict[frozenset[tuple[Key, pd.Timestamp, pd.Timestamp]], list[Key]] = {}
@@ -375,7 +377,8 @@ class _Causes:
         state = self._diagnosis.state_of(incident)
         known = self._known.get(incident.id)
         if known is None or known[0] != state:
-            known = state, self._diagnosis.causes(incident, self._history)
+            names = self._names_at(unix_ns(incident.last_anomaly))
+            known = state, self._diagnosis.causes(incident, self._history, names)
             self._known[incident.id] = known
         return known[1]
 

@@ -9,6 +9,7 @@ import pytest
 import aiops_lab as lab
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.diagnosis import Diagnosis
+from aiops_lab.traces.encode import encode
 from tests.support.made import BEGIN, Shop, fault
 from tests.support.played import at, play
 
@@ -204,6 +205,23 @@ def test_endpoints_of_one_service_that_are_slow_by_themselves_are_two_incidents(
 
 def incident(name, started, last, **fields):
     return Incident(name, at(started + 10), at(started), at(last), **fields)
+
+
+def test_an_incident_is_ranked_once_in_each_of_its_states():
+    spans = encode(overlapping())
+    mine, _ = lab.replay(overlapping()).incidents
+    ranked = []
+    diagnosis = Diagnosis(lab.Sensitivity(), {mine.id: mine}, lambda *_: ranked.append(1) or [])
+    for _ in range(2):
+        diagnosis.causes(mine, lambda since, until: spans)
+        diagnosis.verdict(mine, lambda since, until: spans)
+    assert len(ranked) == 1
+    mine.last_anomaly -= pd.Timedelta("10s")
+    diagnosis.causes(mine, lambda since, until: spans)
+    assert len(ranked) == 2
+    diagnosis.forget()
+    diagnosis.causes(mine, lambda since, until: spans)
+    assert len(ranked) == 3
 
 
 @pytest.mark.parametrize(
