@@ -180,9 +180,7 @@ def sure_growth(before: tuple[int, int], now: tuple[int, int]) -> None:
         f"now: {now[0]} of {now[1]}",
     ]
     ax.set_yticks([0, 1], labels)
-    ax.set_xlabel("share of orders that stop")
-    ax.set_xlim(-0.02, 1)
-    ax.set_ylim(-0.6, 1.6)
+    ax.set(xlabel="share of orders that stop", xlim=(-0.02, 1), ylim=(-0.6, 1.6))
     ax.legend()
 
 
@@ -221,7 +219,5 @@ def metric_lines(latency: pd.DataFrame, fault_s: float) -> None:
         ms = latency[node] * 1e3
         ax.plot(seconds, ms, label=node, **look)
     ax.axvline(fault_s, color=BLACK, ls=":", label="the network gets slow")
-    ax.set_xlabel("second")
-    ax.set_ylabel("mean latency (ms)")
-    ax.set_ylim(0, None)
+    ax.set(xlabel="second", ylabel="mean latency (ms)", ylim=(0, None))
     ax.legend(loc="upper left")

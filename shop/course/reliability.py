@@ -136,10 +136,12 @@ def curves_and_answers(
     _band(ax, 1.03, "right answers")
     _band(ax, -0.27, "wrong answers")
     _answers(ax, answers.sort_values("score"))
-    ax.set_xlabel("score, as a multiple of the least one (log scale)")
-    ax.set_ylabel("probability of being right")
-    ax.set_yticks(np.linspace(0, 1, 6))
-    ax.set_ylim(-0.27, 1.27)
+    ax.set(
+        xlabel="score, as a multiple of the least one (log scale)",
+        ylabel="probability of being right",
+        yticks=np.linspace(0, 1, 6),
+        ylim=(-0.27, 1.27),
+    )
     plain_ticks(ax, (1, 2, 5, 10, 40, 100))
     ax.legend(loc="center right")
 
@@ -173,8 +175,10 @@ def risks(curves: Mapping[str, pd.DataFrame]) -> None:
             first = curve.iloc[0]
             text = f"{name}: {first['answered']:.0f} at once"
             ax.text(first["coverage"], first["risk"] - 0.07, text)
-    ax.set_xlabel("coverage: share of the runs that get an answer, the surest first")
-    ax.set_ylabel("risk: share of wrong answers")
-    ax.set_xlim(0, 1.02)
-    ax.set_ylim(-0.03, 1.03)
+    ax.set(
+        xlabel="coverage: share of the runs that get an answer, the surest first",
+        ylabel="risk: share of wrong answers",
+        xlim=(0, 1.02),
+        ylim=(-0.03, 1.03),
+    )
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))

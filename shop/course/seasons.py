@@ -225,11 +225,13 @@ def day_figure(days: NDArray, mean: NDArray) -> None:
     ax.plot(hours, days_s, color=SKY, lw=0.7)
     ax.plot(hours, mean_s, color=BLACK, lw=2.5, label="mean, weeks 1 to 3")
     ax.plot([], [], color=SKY, lw=0.7, label="single days of week 1")
-    ax.set_xlabel("hour of the day (UTC)")
-    ax.set_ylabel("latency (s)")
-    ax.set_title("A day at /export")
-    ax.set_xlim(0, 24)
-    ax.set_xticks(range(0, 25, 4))
+    ax.set(
+        xlabel="hour of the day (UTC)",
+        ylabel="latency (s)",
+        title="A day at /export",
+        xlim=(0, 24),
+        xticks=range(0, 25, 4),
+    )
     ax.legend()
 
 

@@ -61,8 +61,10 @@ def effect_and_significance(
         at = strongest["ratio"].iloc[0], strongest["z"].iloc[0]
         aside = {"xytext": (9, -4), "textcoords": "offset points", **OVER_LINES}
         ax.annotate(f"{fault.duration_ms:g} ms", at, **aside)
-    ax.set_xlabel("effect size: ratio to the baseline (log scale)")
-    ax.set_ylabel("significance: z (standard errors)")
+    ax.set(
+        xlabel="effect size: ratio to the baseline (log scale)",
+        ylabel="significance: z (standard errors)",
+    )
     plain_ticks(ax, (0.5, 1, 2, 3, 8))
     ax.legend(loc="upper left")
 

@@ -28,9 +28,7 @@ def effects(effect: pd.DataFrame, seconds: pd.Series, fault_s: tuple[float, floa
         colour = VERMILLION if is_changed else BLUE
         began_s = seconds[rows.index]
         ax.plot(began_s, rows["extra_ms"], ".", color=colour, ms=4)
-        ax.set_title(entry)
-        ax.set_xlabel("began in second")
-        ax.set_xticks((0, 20, 40, 60))
+        ax.set(title=entry, xlabel="began in second", xticks=(0, 20, 40, 60))
     axes[0].set_ylabel("extra time (ms)")
 
 
@@ -114,8 +112,10 @@ def lost_share(effect: pd.DataFrame, entry: str, fault_s: tuple[float, float]) -
     ax = new_axes(9, 3.2)
     ax.step(share.index, share, where="post", color=VERMILLION, marker="o", ms=4)
     ax.axvspan(*fault_s, label="the fault is there", **FAULT_LOOK)
-    ax.set_xlabel("second of the run")
-    ax.set_ylabel("share that failed\nonly because of the fault")
-    ax.set_ylim(-0.03, 1.03)
+    ax.set(
+        xlabel="second of the run",
+        ylabel="share that failed\nonly because of the fault",
+        ylim=(-0.03, 1.03),
+    )
     ax.legend(loc="upper left")
     return share
