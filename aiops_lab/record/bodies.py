@@ -86,7 +86,7 @@ class _RecordedBody(HTTPResponse):
             self.span.end()
             raise
         except BaseException as error:
-            if self.span.error is None:
+            if self.span.error is None and not self.span.ended:
                 self.span.error = describe_call_error(error)
                 self.span.status = 0 if self.is_awaited else self.span.status
             self.span.end()

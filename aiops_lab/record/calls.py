@@ -63,13 +63,18 @@ def begin_call(
     trace_id, span.parent_id, flags, state = context_of_call() if context is None else context
     span.trace_id, span.flags, span.tracestate = trace_id, flags, state
     span_id = span.span_id = new_span_id()
-    headers["traceparent"] = format_traceparent(trace_id, span_id, flags)
+    sent = format_traceparent(trace_id, span_id, flags)
+    # The mapping of requests is slow, and to miss a key in it costs an exception: more than all
+    # else here. The dict inside has the key in small letters, and beside the value as it is sent.
+    inside = getattr(headers, "_store", None)
+    if inside is None:
+        headers["traceparent"] = sent
+    else:
+        inside["traceparent"] = "traceparent", sent
     if state:
         headers["tracestate"] = state
-    else:
-        # A copied header would belong to another trace. To miss one by the mapping of requests
-        # costs an exception, more than all else here; by the dict inside it costs nothing.
-        getattr(headers, "_store", headers).pop("tracestate", None)
+    else:  # a copied header would belong to another trace
+        (headers if inside is None else inside).pop("tracestate", None)
     span.start_ns = time_ns()
     span.begun = perf_counter_ns()
     recorder.opened[span_id] = span

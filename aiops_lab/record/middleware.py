@@ -125,6 +125,10 @@ def instrument(
     return app
 
 
+# A method of an imported name is bound anew each time that it is called by that name.
+_get_span, _set_span, _reset_span = current_span.get, current_span.set, current_span.reset
+
+
 class _Body:
     """A response body that is still to be made, iterated with its request as the current one.
 
@@ -145,7 +149,7 @@ class _Body:
 
     def __next__(self) -> bytes:
         request = self._request
-        token = current_span.set(request)
+        token = _set_span(request)
         try:
             chunk = self._next()
         except StopIteration:
@@ -156,14 +160,14 @@ class _Body:
             request.break_off(error, request.status if self._sent else 500)
             raise
         finally:
-            current_span.reset(token)
+            _reset_span(token)
         if chunk and not self._sent:
             self._sent = True
             request.begin_answer()
         return chunk
 
     def close(self) -> None:
-        token = current_span.set(self._request)
+        token = _set_span(self._request)
         try:
             if hasattr(self._body, "close"):
                 self._body.close()
@@ -171,7 +175,7 @@ class _Body:
             self._request.fail(error)
             raise
         finally:
-            current_span.reset(token)
+            _reset_span(token)
             self._request.end()
 
     def __del__(self) -> None:
@@ -196,12 +200,12 @@ class _Instrumented:
         self._whole = whole  # the class of a body that comes from Flask and from no middleware
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        recorder = self.recorder
+        app, recorder = self.app, self.recorder
         outer = environ.get(SPAN)
         if outer is None:
             context = _context_of_request(environ)
         elif outer[1] == id(environ) and outer[0].recorder.equals(recorder):
-            return self.app(environ, start_response)  # mounted in an app that records already
+            return app(environ, start_response)  # mounted in an app that records already
         else:
             context = _context_below(outer[0])
         request = ServerSpan(recorder, context, environ.get("REQUEST_METHOD"), start_response)
@@ -213,9 +217,9 @@ class _Instrumented:
                 return self._pass_by(environ, start_response)
         environ[SPAN] = request, id(environ)
         recorder.opened[request.span_id] = request
-        token = current_span.set(request)
+        token = _set_span(request)
         try:
-            body = self.app(environ, request.start_response)
+            body = app(environ, request.start_response)
             if not request.named:
                 self._name_late(request, environ, mounted)
             if request.left_out:
@@ -231,7 +235,7 @@ class _Instrumented:
             request.break_off(error, 500)
             raise
         finally:
-            current_span.reset(token)
+            _reset_span(token)
 
     def _name_late(
         self, request: ServerSpan, environ: WSGIEnvironment, mounted: str | None
@@ -250,11 +254,11 @@ class _Instrumented:
             request.leave_out()
 
     def _pass_by(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        token = current_span.set(None)
+        token = _set_span(None)
         try:
             return self.app(environ, start_response)
         finally:
-            current_span.reset(token)
+            _reset_span(token)
 
 
 def _instrument_flask(
@@ -272,7 +276,7 @@ def _instrument_flask(
     get_request = current._get_current_object  # type: ignore[attr-defined]
 
     def preprocess_request(*args: Any) -> Any:
-        span = current_span.get()
+        span = _get_span()
         if span is not None:
             request = get_request()
             routes.name(span, request, request.url_rule)
@@ -280,7 +284,7 @@ def _instrument_flask(
 
     def finalize_request(*args: Any, **kwargs: Any) -> Any:
         response = finalize(*args, **kwargs)
-        span = current_span.get()
+        span = _get_span()
         if span is not None:
             # Then the request ends when the application returns.
             # (the property is_sequence says the same, but takes a call)
@@ -321,7 +325,7 @@ def _on_exception(_app: object, exception: BaseException, **_: object) -> None:
     """
     from werkzeug.exceptions import HTTPException
 
-    span = current_span.get()
+    span = _get_span()
     if span is not None and not isinstance(exception, HTTPException):
         span.reported = exception
 

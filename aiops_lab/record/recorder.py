@@ -58,6 +58,8 @@ class Recorder:
         How often the sink raised.
     give : function (Span)
         The sink; one of a user's own is left out while it hangs, by all that record into it.
+    add_ended : function (OpenSpan), or None
+        Of a store: takes an ended span without an error as it is, and makes its row later.
     left_out : dict
         How many requests were not recorded, by route.
     names : EndpointNames
@@ -82,6 +84,7 @@ class Recorder:
         self.redact = redact
         self.give = _direct(sink) if hasattr(sink, "opened") else patient_sink(sink)
         self.opened: dict[str, Any] = getattr(sink, "opened", {})
+        self.add_ended = _add_ended_of(sink)
         self.stack: Callable[..., object] = getattr(sink, "stack", lambda span_id, text: None)
         self.failed = 0
         self.left_out: dict[str, int] = {}
@@ -149,6 +152,16 @@ def _direct(sink: Sink) -> Sink:
     return call if ismethod(call) else sink
 
 
+def _add_ended_of(sink: Sink) -> Callable[[OpenSpan], None] | None:
+    """Return the method of a store that takes an ended span as it is.
+
+    None where another class makes the sink callable: one that is based on a store sees each span.
+    """
+    callable_by = next(kind for kind in type(sink).__mro__ if "__call__" in vars(kind))
+    has_own = "add_ended" in vars(callable_by)
+    return sink.add_ended if has_own else None  # type: ignore[attr-defined]
+
+
 class OpenSpan:
     """A span that has begun. When it ends it goes to the sink, once.
 
@@ -172,6 +185,7 @@ class OpenSpan:
         "method",
         "first_byte_ns",
         "ended",
+        "duration_ns",
     )
 
     def __init__(
@@ -255,9 +269,13 @@ class OpenSpan:
             return
         self.ended = True
         recorder = self.recorder
-        fields = self.fields(perf_counter_ns() - self.begun)
+        duration = self.duration_ns = perf_counter_ns() - self.begun
+        add_ended = recorder.add_ended
         try:
-            recorder.give(_make_span(Span, fields))
+            if add_ended is None or self.error is not None:
+                recorder.give(_make_span(Span, self.fields(duration)))
+            else:  # nothing of it changes any more, so the thread that writes can read it
+                add_ended(self)
         except Exception:
             recorder.count_failure("the sink")
         # Afterwards, so that there is no moment in which the span is in neither place.
@@ -304,13 +322,13 @@ class ServerSpan(OpenSpan):
             self.endpoint = UNMATCHED
         if exc_info and exc_info[0]:
             self.reported = exc_info[0][1]
-        kept = list(headers)
+        kept = [*headers, ("X-Trace-Id", self.trace_id)]
         for header in headers:
             name = header[0]
             if len(name) == 10 and name.lower() == "x-trace-id":  # one from further inside
                 kept.remove(header)
-        kept.append(("X-Trace-Id", self.trace_id))
-        self._write = self.server(status, kept, *exc_info)
+        server = self.server
+        self._write = server(status, kept, *exc_info) if exc_info else server(status, kept)
         return self.write
 
     def write(self, data: bytes) -> object:
@@ -343,6 +361,8 @@ class ServerSpan(OpenSpan):
         if self.by_path and self.endpoint != UNMATCHED:
             self.endpoint = self.recorder.names.limit(self.recorder.service, self.endpoint)
         OpenSpan.end(self)
+        # of the server: not to be kept until the row is written
+        self.server = self._write = None  # type: ignore[assignment]
 
     def end_dropped(self) -> None:
         """End because nobody holds the answer any more: in a finalizer, in the midst of anything.
@@ -359,7 +379,8 @@ class ServerSpan(OpenSpan):
         """End with an exception that goes on to the server."""
         if not self.left_out:
             self.fail(error)
-        self.status = status
+        if not self.ended:
+            self.status = status
         self.end()
 
 

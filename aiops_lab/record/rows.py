@@ -12,6 +12,7 @@ from operator import index
 from typing import Any
 
 from aiops_lab.record import database
+from aiops_lab.record.recorder import OpenSpan
 from aiops_lab.spans import Span, link_text
 
 # By the length of a row. What most spans do not have is left out, because for None the module
@@ -31,6 +32,8 @@ ROWS_AT_ONCE = 50
 # Of service, endpoint, kind, peer, method and instance.
 NAME_TYPES = str, str, str, str | None, str | None, str | None
 
+_from_hex = bytearray.fromhex  # looked up once, not once a span
+
 _WIDTH = len(Span._fields)
 _UNKNOWN = None, None, None, None  # the last fields of a tuple that leaves them out
 
@@ -49,7 +52,7 @@ class SpanRows:
     def write(
         self,
         connection: sqlite3.Connection,
-        done: list[Span],
+        done: list[Span | OpenSpan],
         stacks: list[tuple[str, str]],
         waiting: list[Span],
     ) -> int:
@@ -59,7 +62,7 @@ class SpanRows:
                 db.execute("DELETE FROM open WHERE writer = ?", (self._writer,))
                 self._insert(db, INSERT_OPEN, self._open_row, waiting)
                 self._insert(db, INSERT_STACK, _same, stacks)
-                return self._insert(db, INSERT, self._row, done)
+                return self._insert(db, INSERT, self._ended_row, done)
         except BaseException:
             self.forget_names()  # some may be of names that were rolled back
             raise
@@ -94,6 +97,27 @@ class SpanRows:
                 refused = 1
         db.execute("RELEASE items")
         return refused
+
+    def _ended_row(self, db: sqlite3.Connection, span: Span | OpenSpan) -> database.Row:
+        """Return the row of a span; one of an instrumented app has no error, and fields that fit.
+
+        Its values are read one by one: no tuple, and nothing to check.
+        """
+        if not isinstance(span, OpenSpan):
+            return self._row(db, span)
+        recorder, parent = span.recorder, span.parent_id
+        # fmt: off
+        name = (recorder.service, span.endpoint, span.kind, span.peer, span.method,
+                recorder.instance)
+        # fmt: on
+        name_code = self._codes.get(name) or self._code(db, name)
+        length, first = span.duration_ns, span.first_byte_ns
+        ended = span.start_ns + length
+        digits = span.trace_id + span.span_id
+        ids = _from_hex(digits if parent is None else digits + parent)
+        if first is None:
+            return name_code, ended, length, span.status, ids
+        return name_code, ended, length, span.status, ids, None, first, None
 
     def _row(self, db: sqlite3.Connection, span: Span) -> database.Row:
         if len(span) != _WIDTH:

@@ -25,6 +25,11 @@ from aiops_lab.record.recorder import (
 from aiops_lab.record.redaction import Redact, redact_secrets
 from aiops_lab.record.trace_context import format_traceparent
 
+# A method of an imported name is bound anew each time that it is called by that name.
+_get_call, _set_call, _reset_call = current_call.get, current_call.set, current_call.reset
+
+Hops = list[OpenSpan]  # the spans of one call, a redirect or a challenge after the other
+
 
 class Session(requests.Session):
     """A `requests.Session` that sends the trace on and records each call as a client span.
@@ -70,19 +75,19 @@ class Session(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request, with its trace context, and record the call."""
-        current = current_call.get()
-        if current is not None and current.context_of(request) is not None:  # a redirect
+        hops = _get_call()
+        if hops and _context_of_hop(hops, request) is not None:  # a redirect
             return super().send(request, **kwargs)
-        token = current_call.set(SentCall())  # once a call: a context variable is slow to set
+        token = _set_call([])  # once a call: a context variable is slow to set
         try:
             return super().send(request, **kwargs)
         finally:
-            current_call.reset(token)
+            _reset_call(token)
 
     def get_adapter(self, url: str | bytes) -> BaseAdapter:
         """Return the adapter for a URL; while a call is made, one that records."""
         adapter = super().get_adapter(url)  # type: ignore[arg-type]
-        if current_call.get() is None:
+        if _get_call() is None:
             return adapter
         known = self._recording
         if known is not None:
@@ -93,24 +98,14 @@ class Session(requests.Session):
         return known
 
 
-class SentCall:
-    """What the hops of one call share: the span of the last one."""
-
-    __slots__ = ("span",)
-
-    def __init__(self) -> None:
-        self.span: OpenSpan | None = None  # nothing was sent yet
-
-    def context_of(self, request: Any) -> Context | None:
-        """Return the context of a request that was copied from the last hop, as redirects are."""
-        span = self.span
-        if span is None:
-            return None
-        headers = getattr(request, "headers", None) or {}
-        sent = format_traceparent(span.trace_id, span.span_id, span.flags)
-        if headers.get("traceparent") != sent:
-            return None
-        return span.trace_id, span.parent_id, span.flags, span.tracestate
+def _context_of_hop(hops: Hops, request: Any) -> Context | None:
+    """Return the context of a request that was copied from the last hop, as redirects are."""
+    span = hops[-1]
+    headers = getattr(request, "headers", None) or {}
+    sent = format_traceparent(span.trace_id, span.span_id, span.flags)
+    if headers.get("traceparent") != sent:
+        return None
+    return span.trace_id, span.parent_id, span.flags, span.tracestate
 
 
 class _RecordingAdapter(BaseAdapter):
@@ -128,10 +123,12 @@ class _RecordingAdapter(BaseAdapter):
     ) -> requests.Response:
         """Send a request as one span."""
         adapter, recorder, peers = self._parts
-        call = current_call.get() or SentCall()
-        context = None if call.span is None else call.context_of(request)
+        hops = _get_call()
+        context = _context_of_hop(hops, request) if hops else None
         method, url = request.method or "GET", request.url or ""
-        span = call.span = begin_call(recorder, peers, method, url, request.headers, context)
+        span = begin_call(recorder, peers, method, url, request.headers, context)
+        if hops is not None:
+            hops.append(span)
         try:
             response = adapter.send(request, **kwargs)
         except BaseException as error:

@@ -27,7 +27,7 @@ from aiops_lab.record import database
 from aiops_lab.record.forking import WAIT_S, FairLock, abandoned, survive_forks
 from aiops_lab.record.moved import identity, open_anew, set_aside, size_of, wal_identity
 from aiops_lab.record.reader import FOREVER, SpanReader, as_path
-from aiops_lab.record.recorder import MAX_ERROR, MAX_STACK
+from aiops_lab.record.recorder import MAX_ERROR, MAX_STACK, OpenSpan
 from aiops_lab.record.rows import SpanRows
 from aiops_lab.spans import Span
 
@@ -144,7 +144,7 @@ class SpanStore(SpanReader):
         self.dropped = 0
         self.problem = ""
         self.failed_s = float("-inf")
-        self._buffer: deque[Span] = deque()
+        self._buffer: deque[Span | OpenSpan] = deque()
         self._stacks: deque[tuple[str, str]] = deque()
         self._drop_lock = threading.RLock()  # a finalizer may add a span anywhere
         self._write_lock = FairLock()
@@ -193,6 +193,15 @@ class SpanStore(SpanReader):
             else:
                 self._drop()  # no table can hold it
             return
+        self.add_ended(span)
+
+    __call__ = add
+
+    def add_ended(self, span: Span | OpenSpan) -> None:
+        """Take a span that has ended and whose error is short: one of an instrumented app as it is.
+
+        Its row is made by the thread that writes.
+        """
         waiting = len(self._buffer)
         if waiting >= self._capacity:
             self._drop()
@@ -208,8 +217,6 @@ class SpanStore(SpanReader):
         # here.
         if self._closed:
             self._refuse(span)
-
-    __call__ = add
 
     @property
     def room(self) -> int:
@@ -379,7 +386,7 @@ class SpanStore(SpanReader):
         with self._drop_lock:
             self.dropped += count
 
-    def _refuse(self, span: Span) -> None:
+    def _refuse(self, span: Span | OpenSpan) -> None:
         if self._write_lock.is_held_here():
             return  # a finalizer added it in the middle of the last write: close() counts it
         with self._write_lock:  # before or after the last write, not during it
@@ -503,7 +510,7 @@ class _WriterThread(threading.Thread):
             super()._delete()  # type: ignore[misc]
 
 
-def _ids(spans: list[Span]) -> set[str]:
+def _ids(spans: list[Span | OpenSpan]) -> set[str]:
     """Return the ids of spans that have one; the others have no row."""
     return {span.span_id for span in spans if isinstance(span.span_id, str)}
 
