@@ -47,6 +47,7 @@ from aiops_lab.explain.lost import (
     spread_of_time,
     usual_children,
 )
+from aiops_lab.explain.pauses import with_pauses
 from aiops_lab.traces.encode import EncodedSpans
 from aiops_lab.traces.timing import Timing
 from aiops_lab.traces.trees import (
@@ -255,10 +256,11 @@ def attribute_costs(
     endpoint = _endpoints_reached(trees, outcomes.served)
     account, accounts = account_codes(earlier, caller, endpoint)
 
-    top, origin, refused = origins(trees, outcomes)
+    extra, repeats = _extra_calls(trees, profile)
+    paused = with_pauses(trees, repeats)
+    top, origin, refused = origins(paused, outcomes)
     caller_then = np.where(refused, OWN, caller[origin])
     failed_account, accounts = account_codes(accounts, caller_then, endpoint[origin])
-    extra, repeats = _extra_calls(trees, profile)
     span, ns = waits_for(trees, extra)
     time = _costs(trees.root[span], account[span], ns, trees)
     masked = has_parent[top]
@@ -274,7 +276,7 @@ def attribute_costs(
         in_recorded = spread_of_time(requests, usual, account)
         time = _to_lost_calls(time, moved, in_recorded)
         failing = failing_calls(requests, usual, outcomes.bad)
-        began = began_below(trees, outcomes, failing.span)
+        began = began_below(paused, outcomes, failing.span)
         moved = lost_failures(requests, usual, failing, origin, config)
         in_calls = cost_spread(failing.call, account[began], np.ones(began.size))
         failures = _to_lost_calls(failures, moved, in_calls)

@@ -2,8 +2,9 @@
 
     /checkout  |==|--call, timed out--|.. pause ..|--call, timed out--|.. pause ..|--call--|=|
 
-In the ledger a pause is the own time of the caller. What keeps its workers busy in that time is the
-call that failed (`aiops_lab.explain.queueing`).
+In the ledger the time of a pause is the own time of the caller: it chose to wait. What keeps its
+workers busy in that time is the call that failed (`aiops_lab.explain.queueing`). Where somebody
+gave up on the caller meanwhile, that failure began at this call (`aiops_lab.explain.attribution`).
 """
 
 from __future__ import annotations

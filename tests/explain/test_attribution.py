@@ -205,6 +205,14 @@ def test_time_is_followed_down_to_the_last_call_that_took_it():
     assert costs(hanging(*deep)) == {"/c itself": 1}
 
 
+@pytest.mark.parametrize(("status", "account"), [(503, "edge /b → /c"), (200, "/b itself")])
+def test_who_pauses_before_another_attempt_waits_for_the_call_that_failed(status, account):
+    given_up = call(2, "/b", 10, 9_000, status=0, answer=200)
+    tried = call(4, "/c", 100, 500, parent=3, status=status)
+    again = call(6, "/c", 8_000, 500, parent=3)
+    assert costs([top(10_000, status=502), *given_up, *tried, *again]) == {account: 1}
+
+
 def test_a_call_that_nobody_answered_counts_to_the_edge_or_to_who_refused_it():
     for ms, account in ((50, "edge /a → /b"), (4, "/b itself")):
         lost = [top(status=502), span(2, 1, "/b", "client", 10, ms, status=0, peer="shop")]
