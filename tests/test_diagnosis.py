@@ -194,6 +194,7 @@ def test_who_waits_for_workers_that_others_keep_busy_is_in_their_incident():
     (found,) = lab.replay(one_pool(3)).incidents
     assert found.root_cause.key == ("warehouse", "/shelf")
     assert ("front", "/home") in found.keys
+    assert found.affected_endpoints == ["/shelf", "/order", "/home"]
 
 
 def test_endpoints_of_one_service_that_are_slow_by_themselves_are_two_incidents():

@@ -154,16 +154,42 @@ def _fails_more(usual: Served, now: Served, config: RcaConfig) -> NDArray:
 
 
 def _affected(causes: list[Suspect], comparison: Comparison, endpoints: pd.DataFrame) -> list[str]:
-    """Return the degraded endpoints among the cause and those that wait for it, nearest first."""
+    """Return the degraded endpoints among the cause and those that wait for it, nearest first.
+
+    Those that call it come first, then those that wait for workers which it keeps busy.
+    """
     callers = _callers(comparison.spans)
     order = [cause.key for cause in causes]
-    for key in order:  # grows while it is walked
-        new = callers[key].difference(order)
-        order += sorted(new)
+    _add_callers(order, callers)
+    waiting = _wait_for_workers(causes, comparison)
+    order += sorted(waiting.difference(order))
+    _add_callers(order, callers)
     bad = endpoints[endpoints["degraded"]]
     keys = zip(bad["service"], bad["route"], strict=True)
     names = dict(zip(keys, bad["endpoint"], strict=True))
     return [names[key] for key in order if key in names]
+
+
+def _add_callers(order: list[Key], callers: dict[Key, set[Key]]) -> None:
+    """Add to some endpoints those that call them, and so on."""
+    for key in order:  # grows while it is walked
+        new = callers[key].difference(order)
+        order += sorted(new)
+
+
+def _wait_for_workers(causes: list[Suspect], comparison: Comparison) -> set[Key]:
+    """Return the endpoints whose excess was reassigned to a cause, as they waited for what it keeps
+    busy.
+    """
+    rows = comparison.ledger.rows
+    named = {cause.key for cause in causes}
+    keys = list(zip(rows["service"], rows["endpoint"], strict=True))
+    is_cause = np.array([key in named for key in keys], dtype=bool)
+    is_given = rows["reassigned"] > 0
+    is_taken = rows["reassigned"] < 0
+    entries = rows.loc[is_given & is_cause, "entry"]
+    waits = is_taken & rows["entry"].isin(entries)
+    return {key for key, waited in zip(keys, waits, strict=True) if waited}
 
 
 def _callers(spans: EncodedSpans) -> dict[Key, set[Key]]:
