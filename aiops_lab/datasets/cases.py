@@ -168,6 +168,10 @@ class Dataset:
         return len(self.cases)
 
 
+ReadCases = tuple[list[Case], list[str]]
+"""The cases that were read, and the names of those that were left out."""
+
+
 def unscored(rows: int) -> int:
     """Return how many first rows of a NAB file of `rows` rows are not scored.
 

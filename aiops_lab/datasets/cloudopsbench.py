@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiops_lab.datasets.cases import Case, MetricsCase
+from aiops_lab.datasets.cases import Case, MetricsCase, ReadCases
 from aiops_lab.datasets.files import csv_table, read_json, wrong
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class _Alerts(NamedTuple):
     told: dict[str, tuple[str, ...]]
 
 
-def read_cloudopsbench(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
-    """Return a case for each fault with metrics, those without by name; there are no `logs`.
+def read_cloudopsbench(directory: Path) -> ReadCases:
+    """Return a case for each fault with metrics, and those without by name.
 
     What lies before the first alert is usual, what lies within the alerts unusual; the recovery
     after them is left out.

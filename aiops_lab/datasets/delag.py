@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiops_lab.datasets.cases import Case
+from aiops_lab.datasets.cases import Case, ReadCases
 from aiops_lab.datasets.files import NUMBERS, WHOLE, check_rows, csv_table, read_json, wrong
 
 if TYPE_CHECKING:
@@ -185,8 +185,8 @@ def _starts(tree: list[CallNode], ms: np.ndarray) -> np.ndarray:
     return start
 
 
-def read_delag(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
-    """Return a case for each delay of each recording; there are no `logs`."""
+def read_delag(directory: Path) -> ReadCases:
+    """Return a case for each delay of each recording."""
     path = directory / "tree.json"
     if not path.exists() and not any(directory.glob("*.csv.gz")):
         return [], []

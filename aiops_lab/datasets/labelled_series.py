@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiops_lab.datasets.cases import Case, SeriesCase
+from aiops_lab.datasets.cases import ReadCases, SeriesCase
 from aiops_lab.datasets.files import present, wrong
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ LABELLED_SERIES = ("wsd", "ucr", "aiops")
 PARTS = ("train", "test", "train_label", "test_label")
 
 
-def reader(name: str) -> Callable[[Path, bool], tuple[list[Case], list[str]]]:
-    """Return what reads the data set `name`: a case for each series, none left out, no logs."""
+def reader(name: str) -> Callable[[Path], ReadCases]:
+    """Return what reads the data set `name`: a case for each series, none left out."""
     return partial(_read, name)
 
 
-def _read(name: str, directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
+def _read(name: str, directory: Path) -> ReadCases:
     folders = {path.parent for path in directory.glob("*/train.npy")}
     paths = sorted(folders | set(directory.glob("*.npz")))
     return [_case(name, path) for path in paths], []

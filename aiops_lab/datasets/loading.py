@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from aiops_lab.datasets.cases import Case, Dataset
+from aiops_lab.datasets.cases import Dataset, ReadCases
 from aiops_lab.datasets.cloudopsbench import read_cloudopsbench
 from aiops_lab.datasets.delag import read_delag
 from aiops_lab.datasets.labelled_series import LABELLED_SERIES, reader
@@ -20,12 +20,8 @@ from aiops_lab.datasets.petshop import read_petshop
 from aiops_lab.datasets.rcd import read_rcd
 from aiops_lab.datasets.sources import SOURCES
 
-Reader = Callable[[Path, bool], tuple[list[Case], list[str]]]
-"""From a directory, and whether to read log lines, to the cases and the names of those left out."""
-
-_READERS: dict[str, Reader] = {
+_READERS: dict[str, Callable[[Path], ReadCases]] = {
     "petshop": read_petshop,
-    "nezha": read_nezha,
     "delag": read_delag,
     "nab": read_nab,
     "cloudopsbench": read_cloudopsbench,
@@ -72,7 +68,10 @@ def load(name: str, directory: str | Path | None = None, *, logs: bool = False) 
         raise FileNotFoundError(f"load({name!r}) needs a directory. {about.how_to_get}")
     if not Path(directory).is_dir():
         raise FileNotFoundError(f"{directory} is no directory. {about.how_to_get}")
-    cases, left_out = _READERS[name](Path(directory), logs)
+    if name == "nezha":
+        cases, left_out = read_nezha(Path(directory), logs)
+    else:
+        cases, left_out = _READERS[name](Path(directory))
     if not cases:
         raise FileNotFoundError(f"{directory} holds no data of {name!r}. {about.how_to_get}")
     return Dataset(name, about.licence, about.source, tuple(cases), tuple(left_out))

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiops_lab.datasets.cases import Case, SeriesCase
+from aiops_lab.datasets.cases import Case, ReadCases, SeriesCase
 from aiops_lab.datasets.files import csv_table, present, read_json, wrong
 from aiops_lab.datasets.sources import SOURCES
 
@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def read_nab(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
-    """Return a case for each file, and by name those of categories that are not there; there are no
-    `logs`.
-    """
+def read_nab(directory: Path) -> ReadCases:
+    """Return a case for each file, and by name those of categories that are not there."""
     data = directory / "data"
     path = directory / "labels/combined_windows.json"
     if not data.is_dir() and not path.parent.is_dir():

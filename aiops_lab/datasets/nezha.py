@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiops_lab.datasets.cases import Case, TracesCase
+from aiops_lab.datasets.cases import Case, ReadCases, TracesCase
 from aiops_lab.datasets.files import (
     NUMBERS,
     TEXT,
@@ -66,7 +66,7 @@ FAULTS = {
 }
 
 
-def read_nezha(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
+def read_nezha(directory: Path, logs: bool) -> ReadCases:
     """Return a case for each fault, and the names of the faults without an abnormal trace."""
     cases: list[Case] = []
     left_out: list[str] = []

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiops_lab.datasets.cases import Case, MetricsCase
+from aiops_lab.datasets.cases import Case, MetricsCase, ReadCases
 from aiops_lab.datasets.files import (
     NUMBERS,
     check_kinds,
@@ -30,8 +30,8 @@ NODE_METRICS = (("latency", "Average"), ("requests", "Sum"), ("availability", "A
 FALLBACK = "low_traffic"  # whose fault-free data is used for a scenario without its own
 
 
-def read_petshop(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
-    """Return a case for each issue; none is left out, and there are no `logs`."""
+def read_petshop(directory: Path) -> ReadCases:
+    """Return a case for each issue; none is left out."""
     root = directory
     if (directory / "dataset").is_dir():
         root = directory / "dataset"

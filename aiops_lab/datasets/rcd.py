@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiops_lab.datasets.cases import Case, MetricsCase
+from aiops_lab.datasets.cases import Case, MetricsCase, ReadCases
 from aiops_lab.datasets.files import NUMBERS, check_kinds, csv_table, wrong
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 SOCK_SHOP = "sockshop"
 
 
-def read_rcd(directory: Path, logs: bool) -> tuple[list[Case], list[str]]:
-    """Return a case for each fault; none is left out, and there are no `logs`.
+def read_rcd(directory: Path) -> ReadCases:
+    """Return a case for each fault; none is left out.
 
     Normal and abnormal were recorded days apart, a row a second.
     """
