@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import house
+from benchmarks import _house_replay, house
 from benchmarks.house import Source
 
 COUNTED = '''"""One docstring line."""
@@ -222,22 +222,22 @@ def test_crossings_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.syspath_prepend(tmp_path)
     outer = importlib.import_module("house_outer")
     homes = {str(path.resolve()): path.stem for path in tmp_path.glob("*.py")}
-    watch, before = house.Watch(homes), sys.getprofile()
+    watch, before = _house_replay.Watch(homes), sys.getprofile()
     sys.setprofile(watch)
     try:
         outer.run()
     finally:
         sys.setprofile(before)
-    assert values(house.crossings(watch)) == [3, 1]
+    assert values(_house_replay.crossings(watch)) == [3, 1]
     assert watch.modules[True] == {"house_outer", "house_inner"}
-    assert values([house.id_parses(watch)]) == [1]
+    assert values([_house_replay.id_parses(watch)]) == [1]
     assert watch.parses == ["parsed"]
 
 
 def test_without_an_explanation_its_figures_are_unknown() -> None:
-    watch = house.Watch({})
-    assert values(house.crossings(watch)) == [0, None]
-    assert values(house.modules_on_the_way(watch)) == [0, None]
+    watch = _house_replay.Watch({})
+    assert values(_house_replay.crossings(watch)) == [0, None]
+    assert values(_house_replay.modules_on_the_way(watch)) == [0, None]
 
 
 # ---- the table
