@@ -265,7 +265,7 @@ def deepest_error(tables: _Tables) -> list[Suspect]:
 
     Assumes that failures travel upwards only, and that the cause itself fails: silent when it is
     slow, wrong when a caller gives up on it. The end of the longest abnormal path, as TraceAnomaly
-    has it (doi 10.1109/ISSRE5003.2020.00013).
+    has it (doi 10.1109/ISSRE5003.2020.00014).
     """
     failed = tables.affected.query("failed")
     order = ["depth", "end", "node"]

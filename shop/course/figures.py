@@ -148,7 +148,7 @@ def named_by_size(says: pd.DataFrame, cause: str) -> None:
     axes = fig.subplots(1, len(rules), sharey=True)
     for ax, rule in zip(axes, rules, strict=True):
         mine = says["rule"] == rule
-        counted = pd.crosstab(says["ms"][mine], who[mine])
+        counted = pd.crosstab(says["ms"][mine], who[mine]).rename(index="{:g}".format)
         _stacked_bars(ax, counted.reindex(columns=[*looks], fill_value=0), looks)
         ax.set_title(rule, loc="left")
         ax.set_xlabel("added delay (ms)")
@@ -158,11 +158,10 @@ def named_by_size(says: pd.DataFrame, cause: str) -> None:
 
 def _stacked_bars(ax: Axes, counts: pd.DataFrame, looks: dict[str, Look]) -> None:
     """Draw a bar a row with a part a column, and the number of each part that is not empty."""
-    at = [f"{ms:g}" for ms in counts.index]
     below = counts.cumsum(axis=1) - counts
     for name, look in looks.items():
         n = counts[name]
-        bars = ax.bar(at, n, bottom=below[name], ec=BLACK, label=name, **look)
+        bars = ax.bar(counts.index, n, bottom=below[name], ec=BLACK, label=name, **look)
         numbers = n.astype(str).where(n > 0, "")
         ax.bar_label(bars, numbers, label_type="center", **ON_BARS)
 
@@ -174,14 +173,17 @@ def sure_growth(before: tuple[int, int], now: tuple[int, int]) -> None:
     ax = new_axes(7, 2)
     _, highest_before = _proven(ax, 0, before, (BLUE, "o"))
     lowest_now, _ = _proven(ax, 1, now, (VERMILLION, "X"))
-    ax.axvspan(highest_before, lowest_now, color=GREEN, alpha=0.3, label="grown for sure")
+    gap = f"grown for sure: {lowest_now - highest_before:.3f}"
+    ax.axvspan(highest_before, lowest_now, color=GREEN, alpha=0.3, label=gap)
+    ax.text(highest_before, -0.15, f"{highest_before:.3f}", ha="center", va="top")
+    ax.text(lowest_now, 1.15, f"{lowest_now:.3f}", ha="center", va="bottom")
     labels = [
         f"before: {before[0]} of {before[1]}",
         f"now: {now[0]} of {now[1]}",
     ]
     ax.set_yticks([0, 1], labels)
-    ax.set(xlabel="share of orders that stop", xlim=(-0.02, 1), ylim=(-0.6, 1.6))
-    ax.legend()
+    ax.set(xlabel="share of orders that stop", xlim=(-0.02, 0.65), ylim=(-0.6, 1.6))
+    ax.legend(loc="lower right")
 
 
 def _proven(
@@ -194,6 +196,28 @@ def _proven(
     ax.plot([low, high], [y, y], color=colour, lw=3)
     ax.plot(k / n, y, marker, color=colour, ms=9)
     return low, high
+
+
+def lost_spans(table: pd.DataFrame) -> None:
+    """Draw what becomes of a calm recording that loses spans: in how many draws somebody innocent
+    is named, and how many of the spans that are left are orphans.
+
+    `table`: a row a draw with lost (a text), named (an endpoint or "nobody") and orphans (a share).
+    """
+    looks: dict[str, Look] = {
+        "nobody": {"fc": "white"},
+        "an innocent": {"fc": VERMILLION, "hatch": "//"},
+    }
+    who = table["named"].where(table["named"] == "nobody", "an innocent")
+    in_order = table["lost"].unique()
+    counted = pd.crosstab(table["lost"], who).reindex(index=in_order, columns=[*looks])
+    _, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    _stacked_bars(left, counted.fillna(0).astype(int), looks)
+    left.set(xlabel="spans lost", ylabel="draws")
+    left.legend(title="named", loc="center left", bbox_to_anchor=(1, 0.5))
+    right.plot(table["lost"], 100 * table["orphans"], ls="none", marker="o", color=BLUE, mfc="none")
+    right.margins(x=0.3)
+    right.set(xlabel="spans lost", ylabel="orphans (% of the spans)", ylim=(0, None))
 
 
 def excess_and_own(table: pd.DataFrame) -> None:

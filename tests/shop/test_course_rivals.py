@@ -87,3 +87,19 @@ def test_latencies_are_means_by_interval_of_the_end() -> None:
     table = rivals.latency_by_interval(frame)
     assert len(table) == 4
     assert table["/payment"].between(40, 60).all()
+
+
+def test_bars_say_how_many_draws_name_an_innocent() -> None:
+    draws = pd.DataFrame(
+        {
+            "lost": ["5%", "10%", "10%"],
+            "named": ["nobody", "/checkout", "/inventory"],
+            "orphans": [0.03, 0.06, 0.07],
+        }
+    )
+    figures.lost_spans(draws)
+    left, right = plt.gcf().axes
+    heights = [[bar.get_height() for bar in bars] for bars in left.containers]
+    assert [label.get_text() for label in left.get_xticklabels()] == ["5%", "10%"]
+    assert heights == [[1, 0], [0, 2]]
+    assert right.lines[0].get_ydata().tolist() == pytest.approx([3, 6, 7])
