@@ -451,32 +451,19 @@ def _check_times(frame: pd.DataFrame) -> None:
         raise ValueError(f"column 'start' must be datetime64[ns, UTC], got {start.dtype}")
     _refuse(start, start.isna(), "must not be missing")
     rule = f"must lie in the years {FIRST_YEAR} to {LAST_YEAR}"
-    if not _are_in_years(start):
-        _refuse(start, ~_is_in_years(start), rule)
+    _refuse(start, ~_is_in_years(start), rule)
     for name in ("duration_ms", "first_byte_ms"):
         if name in frame.columns:
             _check_duration(frame[name])
 
 
-def _are_in_years(start: pd.Series) -> bool:
-    """Return whether all times lie in the years that spans may have; False without any."""
-    first, after = _years()
-    return bool(first <= start.min() and start.max() < after)
-
-
 def _is_in_years(start: pd.Series) -> pd.Series:
     """Return which times lie in the years that spans may have; none that is missing."""
-    first, after = _years()
-    return (start >= first) & (start < after)
-
-
-def _years() -> tuple[pd.Timestamp, pd.Timestamp]:
-    """Return the first moment that a span may have, and the first after them."""
     import pandas as pd
 
     first = pd.Timestamp(year=FIRST_YEAR, month=1, day=1, tz="UTC")
     after = pd.Timestamp(year=LAST_YEAR + 1, month=1, day=1, tz="UTC")
-    return first, after
+    return (start >= first) & (start < after)
 
 
 def is_possible(frame: pd.DataFrame) -> NDArray:
