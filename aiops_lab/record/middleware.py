@@ -280,10 +280,11 @@ def _instrument_flask(
         if span is not None:
             request = get_request()
             routes.name(span, request, request.url_rule)
-        return preprocess(*args)
+        return preprocess(*args) if args else preprocess()  # without a star in half the time
 
     def finalize_request(*args: Any, **kwargs: Any) -> Any:
-        response = finalize(*args, **kwargs)
+        is_usual = len(args) == 1 and not kwargs
+        response = finalize(args[0]) if is_usual else finalize(*args, **kwargs)
         span = _get_span()
         if span is not None:
             # Then the request ends when the application returns.
@@ -304,7 +305,7 @@ def _instrument_flask(
     # An app's own handler for all exceptions answers 500 without Flask's signal.
     app.handle_user_exception = handle_user_exception
     got_request_exception.connect(_on_exception, app)
-    app.wsgi_app = wrapped
+    app.wsgi_app = wrapped.__call__  # a method costs less than its object
     app.extensions["aiops_lab"] = wrapped
 
 
