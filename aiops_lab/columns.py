@@ -87,6 +87,25 @@ def are_texts(values: Iterable[object]) -> bool:
     return set(map(type, values)) <= {str, NoneType}
 
 
+def are_ascii(values: list[Any]) -> bool:
+    """Return whether some values are texts of ASCII, all of them: joining says so soonest."""
+    try:
+        return "".join(values).isascii()
+    except TypeError:
+        return False
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether UTF-8 can hold a text: it has no lone surrogates."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_in_arrow(column: pd.Series) -> bool:
     """Return whether the texts of a column lie in a buffer of Arrow, not each in an object."""
     return getattr(column.dtype, "storage", "") in _ARROW

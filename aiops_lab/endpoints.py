@@ -166,9 +166,9 @@ def printable(text: str, length: int = 120) -> str:
     >>> print(printable("/a\\x1b[31m"))
     /a\\x1b[31m
     """
+    if len(text) <= length and text.isprintable():
+        return text
     short = cut(text, length)
-    if short.isprintable():
-        return short
     characters = [c if c.isprintable() else repr(c)[1:-1] for c in short]
     return "".join(characters)
 

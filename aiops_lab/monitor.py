@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ from aiops_lab.logs import get_logger
 from aiops_lab.numerics import to_timestamp, to_utc, unix_ns
 from aiops_lab.pipeline import Pipeline, floor_to
 from aiops_lab.recent_traffic import RecentTraffic
+from aiops_lab.results import ClockChange
 from aiops_lab.shared_state import SharedState, wait_for_disk
 from aiops_lab.spans import Key
 from aiops_lab.traces.encode import EncodedSpans
@@ -44,17 +45,6 @@ _MOST_CLOCK_CHANGES = 20
 _Move = Callable[[pd.Timestamp], Incident]
 
 Forecasts = tuple[pd.Timestamp, dict[Key, dict[str, Any] | None]]  # as of a moment
-
-
-class ClockChange(NamedTuple):
-    """The clock went back: at `now`, from the end of the last judged window to where it goes on.
-
-    Spans between the two that were there already are passed over from then on: they were judged.
-    """
-
-    now: pd.Timestamp
-    judged_until: pd.Timestamp
-    goes_on: pd.Timestamp
 
 
 class Monitor:

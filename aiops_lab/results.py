@@ -1,4 +1,4 @@
-"""Plain data that crosses the wings: Anomaly, Suspect, Verdict, Step, Explanation."""
+"""Plain data that crosses the wings: Anomaly, Suspect, Verdict, Step, Explanation, ClockChange."""
 
 from __future__ import annotations
 
@@ -393,6 +393,17 @@ _HEADERS = {
     "before_s": "before the fault, at most (s)",
     "by_chance": "so close by chance (0 to 1)",
 }
+
+
+class ClockChange(NamedTuple):
+    """The clock went back: at `now`, from the end of the last judged window to where it goes on.
+
+    Spans between the two that were there already are passed over from then on: they were judged.
+    """
+
+    now: pd.Timestamp
+    judged_until: pd.Timestamp
+    goes_on: pd.Timestamp
 
 
 @dataclass(frozen=True, repr=False)

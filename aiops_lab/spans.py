@@ -8,7 +8,14 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiops_lab.checks import FieldError, shorten
-from aiops_lab.columns import are_texts, distinct_objects, has_few_objects, text_column
+from aiops_lab.columns import (
+    are_ascii,
+    are_texts,
+    distinct_objects,
+    has_few_objects,
+    is_unicode,
+    text_column,
+)
 from aiops_lab.unchanged import while_unchanged
 
 if TYPE_CHECKING:
@@ -399,7 +406,7 @@ def _types_of_unicode(texts: NDArray, has_names: bool) -> set[type] | None:
             except TypeError:  # what cannot be a member of a set is no text
                 return None
             names.update(values)
-        if _are_ascii(values):
+        if are_ascii(values):
             found.add(str)
             continue
         types = set(map(type, values))
@@ -409,7 +416,7 @@ def _types_of_unicode(texts: NDArray, has_names: bool) -> set[type] | None:
         known = filter(None, values) if NoneType in types else values
         if not types <= {str, NoneType}:
             return None
-        if not _is_unicode("".join(known)):
+        if not is_unicode("".join(known)):
             return None
         found |= types
     return found
@@ -418,29 +425,11 @@ def _types_of_unicode(texts: NDArray, has_names: bool) -> set[type] | None:
 def _check_is_unicode(column: pd.Series, texts: NDArray | pd.Series) -> None:
     """Refuse lone surrogates, which no file, store or terminal can take."""
     known = (text for text in texts.tolist() if isinstance(text, str))
-    if _is_unicode("".join(known)):
+    if is_unicode("".join(known)):
         return
     objects = column.astype(object)
-    is_right = objects.fillna("").map(_is_unicode).astype(bool)
+    is_right = objects.fillna("").map(is_unicode).astype(bool)
     _refuse(objects, ~is_right, "must be text that UTF-8 can hold")
-
-
-def _are_ascii(values: list[Any]) -> bool:
-    """Return whether some values are texts of ASCII, all of them: joining says so soonest."""
-    try:
-        return "".join(values).isascii()
-    except TypeError:
-        return False
-
-
-def _is_unicode(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check_times(frame: pd.DataFrame) -> None:

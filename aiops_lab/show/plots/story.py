@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from aiops_lab.show.plots.scores import ledger as draw_ledger
 from aiops_lab.show.plots.style import PURPLE, Look, figure, literal, signs
-from aiops_lab.show.plots.timeline import error_share, timeline, windows_of
+from aiops_lab.show.plots.timeline import endpoint_windows, error_share, timeline
 
 PANEL_INCHES, LEDGER_INCHES = 2.3, 2.2
 
@@ -74,7 +74,7 @@ def _draw_panel(
     """Draw one endpoint, with the time of detection, and "cause" where it is one."""
     if incident.main_anomaly.type == "error_spike":
         spikes = [each for each in marks if each.type == "error_spike"]
-        error_share(windows_of(windows, name), spikes, faults, ax)
+        error_share(endpoint_windows(windows, name), spikes, faults, ax)
         ax.set_title(f"Failed requests of {literal(name)}", loc="left")
     else:
         timeline(windows, marks, faults, name, ax, legend=False)

@@ -208,10 +208,10 @@ def _rows_of(windows: pd.DataFrame, anomalies: list[Any], endpoint: str | None) 
         endpoint = windows["endpoint"].iloc[0]
         if anomalies:
             endpoint = anomalies[0].endpoint
-    return windows_of(windows, endpoint)
+    return endpoint_windows(windows, endpoint)
 
 
-def windows_of(windows: pd.DataFrame, endpoint: str) -> pd.DataFrame:
+def endpoint_windows(windows: pd.DataFrame, endpoint: str) -> pd.DataFrame:
     """Return the windows of an endpoint, a route or "service route", in the order of time."""
     services = windows["service"].astype(str)
     endpoints = windows["endpoint"].astype(str)
