@@ -384,7 +384,7 @@ def _different(column: pd.Series) -> NDArray:
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.cat.categories.to_numpy()
     if isinstance(column.dtype, pd.StringDtype):
-        return column.unique().to_numpy()
+        return pd.Series(column.unique()).to_numpy()
     if not has_few_objects(column):
         return column.to_numpy()
     _, objects = distinct_objects(column)
