@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
 from aiops_lab.checks import FieldError
 from aiops_lab.record.faults import Fault
 from shop.topology import Endpoint, Topology
@@ -239,12 +241,19 @@ def _stays(scenario: Scenario, seed: int) -> bool:
         return False
     if effect["failed_without"].mean() > 0.005:
         return False
+    return suffering(effect, scenario) > 0.1
+
+
+def suffering(effect: pd.DataFrame, scenario: Scenario) -> float:
+    """Return which share of the requests in the last half of the window fail or take 50 ms longer,
+    by the effect of a twin.
+    """
     since, until = scenario.interval()
     begin = effect["start"].iloc[0].floor("D")
     at = (effect["start"] - begin).dt.total_seconds()
     late = effect[(at > (since + until) / 2) & (at < until - 6)]
     worse = late["failed_with"] | (late["extra_ms"] > 50)
-    return bool(worse.mean() > 0.1)
+    return float(worse.mean())
 
 
 def lost_at_the_fault(seed: int) -> Scenario:

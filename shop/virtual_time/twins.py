@@ -62,7 +62,7 @@ def twin(scenario: Scenario, seed: int = 0, progress: bool | None = None) -> Twi
     calm_run = Run(calm, seed)
     with_fault = faulty_run.spans(progress)
     without = calm_run.spans(progress)
-    effect = _effect(with_fault, without, scenario, seed)
+    effect = effect_of(with_fault, without, scenario, seed)
     has_effect = effect["changed"].any()
     if scenario.faults and not has_effect:
         shown = [f"{each.kind} at {each.service} {each.endpoint}" for each in scenario.faults]
@@ -71,7 +71,8 @@ def twin(scenario: Scenario, seed: int = 0, progress: bool | None = None) -> Twi
     return Twin(frame_of(with_fault, scenario, seed), frame_of(without, scenario, seed), effect)
 
 
-def _effect(with_fault: Records, without: Records, scenario: Scenario, seed: int) -> pd.DataFrame:
+def effect_of(with_fault: Records, without: Records, scenario: Scenario, seed: int) -> pd.DataFrame:
+    """Return the effect on every request: the table of `Twin.effect`."""
     faulty = _roots(with_fault)
     calm = _roots(without)
     requests = faulty.index.union(calm.index)
