@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import shop
@@ -72,6 +73,7 @@ def table(shops: pd.DataFrame) -> pd.DataFrame:
     groups = shops.groupby(["kind", "kept up by it"])["named"]
     counts = groups.agg(["sum", "size"])
     low, high = wilson(counts["sum"].to_numpy(), counts["size"].to_numpy(), Z_95)
+    low = np.maximum(low, 0.0)  # of none it is 0, but for rounding
     return counts.assign(low=low, high=high).rename(columns={"sum": "named", "size": "shops"})
 
 
