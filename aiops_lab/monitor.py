@@ -13,6 +13,7 @@ import pandas as pd
 
 from aiops_lab.acceptance import AcceptedLevels, RecordsByKind, accepted, taken_back
 from aiops_lab.checks import FieldError
+from aiops_lab.columns import give_memory_back
 from aiops_lab.detect.baselines import from_rows, to_rows
 from aiops_lab.detect.detectors import DETECTORS, AnyDetector
 from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Incident, last_anomalies
@@ -181,6 +182,9 @@ class Monitor:
         for incident in touched:
             self._explain(incident, history)
         pipeline.diagnosis.forget()
+        if history.cache_info().currsize:  # rarely: spans of many minutes were read
+            history.cache_clear()
+            give_memory_back()
         if not self._save(touched):
             return []
         for incident in touched:
