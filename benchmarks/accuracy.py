@@ -221,7 +221,7 @@ SETS: dict[str, Callable[..., Both]] = {
 }
 
 SLOW = ("delag",)
-"""The sets that `--quick` leaves out: eight minutes of processor time."""
+"""The sets that `--quick` leaves out: four minutes of processor time."""
 
 # of each set, what its cases are
 KINDS: dict[str, type[Case]] = dict.fromkeys(SETS, SeriesCase) | {

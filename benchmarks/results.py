@@ -5,7 +5,7 @@ What stands between the two marks of the page is replaced: the public sets (as `
 benchmarks.accuracy`` compares them, or what it saved in ``--accuracy``), and the virtual shop (as
 ``python -m shop leaderboard --first-seed 20000 --detector FILE.py:NAME`` does, and with ``--group
 hard --group changes``; or what these saved in ``--board`` and ``--hard``; what is not given is
-run). Without data: exit 2. Takes about 12 CPU minutes for the public sets, and 1.4 a seed. The page
+run). Without data: exit 2. Takes about 8 CPU minutes for the public sets, and 1.4 a seed. The page
 and its picture are written when all is done.
 """
 
