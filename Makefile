@@ -68,7 +68,7 @@ BENCH := $(VENV)/set-up-ratios $(VENV)-opentelemetry/set-up $(VENV)-polars/set-u
 bench: $(BENCH)  ## one table of ratios beside pandas, polars, duckdb and OpenTelemetry, with goals (under ten minutes; GUARD=1: fail where worse)
 	@$(PY) -m benchmarks.ratios $(if $(GUARD),--guard) $(if $(KEEP),--keep)
 
-bench-large: $(BENCH)  ## the same of 10 and 20 million spans, on two workers of which one is killed (an hour)
+bench-large: $(BENCH)  ## the same of 10 and 20 million spans, on two workers of which one is killed (half an hour)
 	@$(PY) -m benchmarks.ratios --large $(if $(GUARD),--guard) $(if $(KEEP),--keep)
 
 bench-all: $(VENV)/set-up-bench  ## every benchmark, one after the other, those of accuracy beside their peers too (hours)
