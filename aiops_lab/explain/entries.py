@@ -57,9 +57,15 @@ def find_entries(reference: Reference, trees: TraceTrees) -> Entries:
     starts = (roots | tops) & usable
     entries, n = np.unique(place[starts & ~trees.log], return_counts=True)
     enough = n >= config.min_requests
-    learned = entries[~enters[entries] & enough]
+    entries = entries[enough]
+    is_new = ~enters[entries]
     usual_place = _places(usual)
-    inner = [usual_place == entry for entry in learned]
+    inner = []
+    node = _node_of(entries)
+    # Calls of an endpoint and what served them are one entry, also where both came in.
+    for learned in np.unique(node[is_new]):
+        places = entries[node == learned]
+        inner.append(np.isin(usual_place, places))
     return Entries(tops, passed, inner)
 
 
@@ -84,6 +90,11 @@ def _places(trees: TraceTrees) -> NDArray:
     """Return a code of the endpoint of each span and of whether it serves it; -1 for log lines."""
     place = 2 * trees.node + trees.server
     return np.where(trees.log, -1, place)
+
+
+def _node_of(place: NDArray) -> NDArray:
+    """Return the code of the endpoint of each place."""
+    return place // 2
 
 
 def _serves(trees: TraceTrees) -> NDArray:

@@ -16,6 +16,7 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.explain.ledger import compare
+from aiops_lab.explain.ranking import rank_suspects
 from aiops_lab.explain.reference import Reference
 from tests.support.lines import Drawing, first_suspect
 from tests.support.made import MS
@@ -157,6 +158,14 @@ def test_of_one_callee_of_two_lost_entries_all_calls_are_usual() -> None:
     both = pd.concat([USUAL, other]).sort_values(["start", "span_id"], ignore_index=True)
     comparison = compare(lab.learn(both), line(2, 150, all_of(GATEWAY), pay_ms=200))
     assert comparison.ledger.entries["n_usual"].tolist() == [600]
+
+
+def test_calls_and_what_served_them_are_one_entry() -> None:
+    lost = one_of(GATEWAY | ORDER, GATEWAY | {"order", "pay"})
+    comparison = compare(lab.learn(line(1, 60)), line(2, 30, lost, pay_ms=200))
+    (entry,) = comparison.ledger.entries.to_dict("records")
+    assert (entry["entry"], entry["n_usual"], entry["n_now"]) == ("/pay", 60, 30)
+    assert rank_suspects(comparison)[0].key == PAY
 
 
 def test_a_few_fragments_are_no_entry() -> None:
