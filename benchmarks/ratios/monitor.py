@@ -31,13 +31,13 @@ STEPS_IN_A_MINUTE = int(60e9 // STEP_NS)
 
 
 def titles(large: bool) -> tuple[str, ...]:
-    """Return the titles of the replays and of the hour, and of a few minutes of all spans."""
+    """Return the titles of the hour, and but for `large` of the replays and of a few minutes of all
+    spans.
+    """
     hour = _titles_of(_rate(large), MINUTES)
-    return (
-        *_titles_of_replays(),
-        *hour,
-        *([] if large else _titles_of(SPANS_A_SECOND, FEW_MINUTES)[:1]),
-    )
+    if large:
+        return hour
+    return (*_titles_of_replays(), *hour, _titles_of(SPANS_A_SECOND, FEW_MINUTES)[0])
 
 
 def _titles_of_replays() -> tuple[str, str]:
@@ -59,8 +59,11 @@ def _rate(large: bool) -> int:
 
 
 def measure(large: bool) -> Iterator[Measured]:
-    """Yield the replays, then an hour of traffic: a tenth of the spans unless `large`."""
-    yield from replays()
+    """Yield an hour of traffic if `large`; else the replays, an hour of a tenth of the spans, and a
+    few minutes of all.
+    """
+    if not large:
+        yield from replays()
     yield from an_hour(_rate(large), MINUTES)
     if not large:
         yield from an_hour(SPANS_A_SECOND, FEW_MINUTES)
