@@ -237,10 +237,10 @@ class Monitor:
         as_of = *self._pipeline.diagnosis.bounds(incident), len(changes)
         if self._explained.get(incident.id) != as_of:
             verdict = self._pipeline.verdict(incident, history, changes)
-            if self._user_code.is_left_out(self._pipeline.diagnosis.rule_name):
-                return  # what was known of the cause stays
-            incident.verdict = verdict
-            self._explained[incident.id] = as_of
+            # else what was known of the cause stays
+            if not self._user_code.is_left_out(self._pipeline.diagnosis.rule_name):
+                incident.verdict = verdict
+                self._explained[incident.id] = as_of
 
     def note(self, change: Change) -> None:
         """Take down what was changed on purpose; twice the same counts once.
@@ -442,9 +442,8 @@ class Monitor:
         known = learned_to_record(p)
         if known != self._known:
             monitor["known"] = known
-        merged: dict[str, object] = {
-            a: b for a, b in p.manager.merged.items() if a not in self._merged
-        }
+        every = p.manager.merged
+        merged: dict[str, object] = {a: b for a, b in every.items() if a not in self._merged}
         baseline: dict[str, object] = {"rows": to_rows(p.state)}
         records = {"baseline": baseline, "merged": merged, "monitor": monitor}
         records |= self._levels.records()
@@ -457,7 +456,7 @@ class Monitor:
         self._levels.forget()
         self._judged_by = self._shared.identity
         self._known = known
-        self._merged = dict(p.manager.merged)
+        self._merged = dict(every)
         for incident_id, what_was_done in moved.items():
             if incident_id in p.manager.incidents:  # else it was merged meanwhile
                 p.manager.find(incident_id).take_life_cycle(what_was_done)
