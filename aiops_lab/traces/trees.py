@@ -35,7 +35,8 @@ def self_time(frame: pd.DataFrame) -> pd.Series:
 
     Notes
     -----
-    Trusts the clocks: a child on another host whose clock is ahead hides time of its parent.
+    Trusts the clocks: of a child on another host whose clock is off, less lies within its parent,
+    whose self time comes out too long. A call that nobody recorded is self time of its caller.
     """
     check(frame)
     start = start_ns(frame)

@@ -4,6 +4,7 @@ questions    the questions of the lessons, and what an answer shows
 guesses      the file of the reader's guesses
 prompts      predict(), check_answer(), my_guesses()
 drawing      spans drawn by hand, and small tables and figures of the lessons
+hidden       lesson 00: one step of an order is slowed, the seed says which
 cases        root-cause cases: recorded or played, and whom rules name
 averages     lesson 02: figures of averages and baselines
 seasons      lesson 05: shops whose normal moves, and their figures

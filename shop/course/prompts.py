@@ -194,7 +194,8 @@ def _as_text(
     asked: Question, how: str = "Guess before you go on", function: str = "predict"
 ) -> str:
     choices = [f"  {letter}) {choice}" for letter, choice in asked.lettered.items()]
-    usual = "[1, 2]" if asked.several else "1"
+    numbers = list(range(1, asked.length + 1)) or [1, 2]
+    usual = str(numbers) if asked.several else "1"
     if choices:
         usual = '"a"'
     example = asked.example or usual
@@ -281,6 +282,8 @@ def _answer_field(asked: Question) -> Any:
             layout={"width": "max-content"},
         )
     hint = "a list: 1, 2, 3" if asked.several else "a number or a name"
+    if asked.length:
+        hint = f"{asked.length} numbers: 1, 2, …"
     return widgets.Text(placeholder=hint)
 
 

@@ -38,9 +38,10 @@ class Question(NamedTuple):
     """One thing that a lesson asks.
 
     ``choices``: the possible answers, lettered a, b, c, …; empty: a number or a name. ``decimals``:
-    to how many a number is rounded. ``several``: whether the answer is a list. ``right``: the
-    digests of what is right. ``example``: an answer as it is written in Python; empty: a letter, a
-    number or a list of numbers.
+    to how many a number is rounded. ``several``: whether the answer is a list. ``length``: of how
+    many numbers; 0: of any number of numbers or names. ``right``: the digests of what is right.
+    ``example``: an answer as it is written in Python; empty: a letter, a number or a list of
+    numbers.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Question(NamedTuple):
     several: bool = False
     wrong: tuple[Misconception, ...] = ()
     example: str = ""
+    length: int = 0
 
     @property
     def lettered(self) -> dict[str, str]:
@@ -87,6 +89,7 @@ def _question(name: str, table: dict[str, Any]) -> Question:
         table.get("several", False),
         tuple(wrong),
         table.get("example", ""),
+        table.get("length", 0),
     )
 
 
@@ -144,13 +147,18 @@ def canonical(asked: Question, answer: object) -> str:
     if not asked.several:
         return _single(asked, answer)
     parts = [_single(asked, part) for part in _parts(answer)]
+    if asked.length and (len(parts) != asked.length or not all(map(_is_number, parts))):
+        raise FieldError("answer", f"must be a list of {asked.length} numbers", answer)
     ordered = sorted(parts) if isinstance(answer, (set, frozenset)) else parts
     return ", ".join(ordered)
 
 
 def _parts(answer: object) -> list[Any]:
     if isinstance(answer, str):
-        return [part for part in answer.strip("[](){} ").split(",") if part.strip()]
+        text = answer.strip("[](){} ")
+        words = text.replace(",", " ").split()
+        parts = words if all(map(_is_number, words)) else text.split(",")
+        return [part for part in parts if part.strip()]
     if not isinstance(answer, Iterable):
         raise FieldError("answer", "must be a list", answer)
     return list(answer)
@@ -182,6 +190,10 @@ def _number(answer: object) -> float | None:
         return float(answer)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return None
+
+
+def _is_number(text: str) -> bool:
+    return _number(text) is not None
 
 
 def _plain(text: str) -> str:

@@ -71,9 +71,9 @@ def test_what_means_the_same_is_equal() -> None:
     }
     assert canonical(NUMBER, -0.2) == "0"
     assert canonical(NUMBER, " `/Payment` ") == "/payment"
-    assert {canonical(SEVERAL, a) for a in ([1, 2], (1, 2), "1, 2", "[1,2]", np.array([1, 2]))} == {
-        "1, 2"
-    }
+    lists = ([1, 2], (1, 2), "1, 2", "[1,2]", "1 2", np.array([1, 2]))
+    assert {canonical(SEVERAL, a) for a in lists} == {"1, 2"}
+    assert canonical(SEVERAL, "A b, c") == "a b, c"
     assert canonical(SEVERAL, {"b", "a"}) == "a, b"
     assert {canonical(CHOICE, a) for a in ("b", "B", "(b)", "The  callee")} == {"b"}
 
@@ -90,6 +90,8 @@ def test_decimals_say_how_much_is_compared() -> None:
         (CHOICE, "c", "answer must be one of a, b, got 'c'"),
         (NUMBER, [1], "answer must be a number or text, got"),
         (SEVERAL, 1, "answer must be a list, got 1"),
+        (SEVERAL._replace(length=2), [1], "answer must be a list of 2 numbers, got [1]"),
+        (SEVERAL._replace(length=2), "1, x", "answer must be a list of 2 numbers, got '1, x'"),
     ],
 )
 def test_another_kind_of_answer_is_refused(asked: Question, answer: object, message: str) -> None:
