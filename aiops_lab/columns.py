@@ -64,10 +64,10 @@ def digits_column(digits: NDArray, rows: pd.Index, known: NDArray | None = None)
     digits = np.ascontiguousarray(digits)
     if are_objects(size):
         each = digits.view(f"S{width}").ravel().tolist()
-        texts = np.array([text.decode("ascii") for text in each], dtype=object)
+        texts = np.array([*map(bytes.decode, each)], dtype=object)
         if known is not None:
             texts[~known] = None
-        return pd.Series(texts, rows, dtype=object)
+        return pd.Series(texts, rows, dtype=texts.dtype, copy=False)
     import pyarrow as pa
 
     ends = np.arange(size + 1, dtype=np.int64) * width

@@ -12,7 +12,7 @@ from itertools import chain
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiops_lab.columns import are_objects, are_texts, digits_column, text_column
+from aiops_lab.columns import are_objects, are_texts, digits_column, is_unicode
 from aiops_lab.record.database import Row, unpack_ids
 from aiops_lab.spans import ALL_COLUMNS, checked_texts, drop_copies, status_values, to_frame
 
@@ -97,7 +97,7 @@ class _Block(NamedTuple):
     name: NDArray  # its number
     start: NDArray
     duration: NDArray  # ns; NaN while it is open
-    status: Sequence[int | None]
+    status: NDArray | Sequence[int | None]  # the latter where some are missing
     digits: NDArray  # of the three ids
     has_parent: NDArray
     error: Sequence[str | None]
@@ -112,7 +112,7 @@ def _block(rows: Sequence[Row]) -> _Block:
         name=_numbers(name, "int64"),
         start=_numbers(start, "int64"),
         duration=_numbers(duration, "float64"),
-        status=status,
+        status=status if None in status else _numbers(status, "int64"),
         digits=digits,
         has_parent=has_parent,
         error=error,
@@ -127,10 +127,11 @@ def _numbers(values: Sequence[Any], dtype: str) -> NDArray:
 
     if dtype == "float64" and _are_missing(values):
         return np.full(len(values), np.nan)
-    right = {int, NoneType} if dtype == "float64" else {int}
-    if not set(map(type, values)) <= right:
-        raise UnusualError
-    return np.array(values, dtype=dtype)
+    numbers = np.array(values)
+    is_whole = numbers.dtype.kind == "i"
+    if is_whole or (dtype == "float64" and set(map(type, values)) <= {int, NoneType}):
+        return numbers.astype(dtype, copy=False)
+    raise UnusualError
 
 
 def _digits(ids: Sequence[Any]) -> tuple[NDArray, NDArray]:
@@ -145,7 +146,7 @@ def _digits(ids: Sequence[Any]) -> tuple[NDArray, NDArray]:
     has_parent = sizes == _BYTES
     if not (has_parent | (sizes == _WITHOUT_PARENT)).all():
         raise UnusualError
-    packed = b"".join([each.ljust(_BYTES, b"\0") for each in ids])
+    packed = np.array(ids, dtype=f"S{_BYTES}").tobytes()  # with 0 where there is no parent
     digits = np.frombuffer(packed.hex().encode(), dtype=np.uint8)
     return digits.reshape(-1, 2 * _BYTES), has_parent
 
@@ -161,25 +162,24 @@ def _frame(blocks: list[_Block], name_of: dict[int, list[str | None]]) -> pd.Dat
     named = dict(zip(_NAMED, known.T, strict=True))
     order = _order(start, blocks, named["kind"][name])
     start, name = start[order], name[order]
-    in_turn = order.tolist()
     rows = pd.RangeIndex(order.size)
     columns: dict[str, Any] = {
         "start": pd.DatetimeIndex(start, tz="UTC"),
         "duration_ms": _joined(blocks, "duration")[order] / 1e6,
-        "status": status_values(_listed(blocks, "status", in_turn)),
+        "status": _statuses(blocks, order),
         "first_byte_ms": _joined(blocks, "first_byte")[order] / 1e6,
     }
     for column in ("error", "links"):
-        columns[column] = _texts(column, _listed(blocks, column, in_turn), rows)
+        columns[column] = _texts(column, _objects(blocks, column)[order], rows)
     has_parent = _joined(blocks, "has_parent")[order]
     ids = {"trace_id": (_TRACE, None), "span_id": (_SPAN, None), "parent_id": (_PARENT, has_parent)}
     for column, (part, there) in ids.items():
         columns[column] = digits_column(_joined_ids(blocks, part)[order], rows, there)
-    is_plain = are_objects(rows.size) and _are_plain(known.ravel())
+    is_plain = are_objects(rows.size) and _are_plain(known.ravel().tolist())
     for column, texts in named.items():
         every = texts[name]
         if is_plain:
-            columns[column] = pd.Series(every, rows, dtype=object)
+            columns[column] = pd.Series(every, rows, dtype=every.dtype, copy=False)
         else:
             columns[column] = checked_texts(column, every.tolist(), rows)
     in_order = {column: columns[column] for column in ALL_COLUMNS}
@@ -187,29 +187,35 @@ def _frame(blocks: list[_Block], name_of: dict[int, list[str | None]]) -> pd.Dat
     return drop_copies(frame, start)
 
 
-def _texts(column: str, values: list[Any], rows: pd.RangeIndex) -> pd.Series:
-    """Return a column of texts that most rows lack."""
+def _statuses(blocks: list[_Block], order: NDArray) -> Any:
+    """Return the status of each row as `status_values` does."""
     import numpy as np
+
+    if all(isinstance(block.status, np.ndarray) for block in blocks):
+        return _joined(blocks, "status")[order]
+    statuses = _objects(blocks, "status")[order]
+    return status_values(statuses.tolist())
+
+
+def _texts(column: str, values: NDArray, rows: pd.RangeIndex) -> pd.Series:
+    """Return a column of texts that most rows lack."""
     import pandas as pd
 
-    if are_objects(len(values)) and _are_missing(values):
-        return pd.Series(np.full(len(values), None), rows, dtype=object)
-    return checked_texts(column, values, rows)
+    if are_objects(values.size) and _are_plain(values.tolist()):
+        return pd.Series(values, rows, dtype=values.dtype, copy=False)
+    return checked_texts(column, values.tolist(), rows)
 
 
 def _are_missing(values: Sequence[Any]) -> bool:
     return values.count(None) == len(values)
 
 
-def _are_plain(names: NDArray) -> bool:
-    """Return whether all of some names are texts that a column can hold, or None."""
-    if not are_texts(names):
+def _are_plain(texts: list[Any]) -> bool:
+    """Return whether all of some values are texts that a column can hold, or None."""
+    if not are_texts(texts):
         return False
-    try:
-        text_column(names.tolist())
-    except UnicodeEncodeError:
-        return False
-    return True
+    joined = "".join(filter(None, texts))
+    return is_unicode(joined)
 
 
 def _order(start: NDArray, blocks: list[_Block], kind: NDArray) -> NDArray:
@@ -235,10 +241,14 @@ def _joined_ids(blocks: list[_Block], part: slice) -> NDArray:
     return np.concatenate([block.digits[:, part] for block in blocks])
 
 
-def _listed(blocks: list[_Block], field: str, order: list[int]) -> list[Any]:
-    """Return values that most rows lack, or share, in an order."""
+def _objects(blocks: list[_Block], field: str) -> NDArray:
+    """Return values that most rows lack, or share, as objects."""
+    import numpy as np
+
     every = [*chain.from_iterable(getattr(block, field) for block in blocks)]
-    return [*map(every.__getitem__, order)]
+    objects = np.empty(len(every), dtype=object)
+    objects[:] = every
+    return objects
 
 
 def _as_bytes(digits: NDArray) -> NDArray:
