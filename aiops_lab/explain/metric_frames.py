@@ -74,6 +74,8 @@ MEANS = ("average", "mean", "avg", "value", "sum", "")
 _UNTOLD = "value"  # the statistic of a metric that tells none
 _LEVELS = ("node", "metric", "statistic")
 _COLUMNS_RULE = "must have columns (node, metric[, statistic]) or names node_metric"
+_TIMES = ("time", "timestamp", "date", "datetime")
+_INDEX_RULE = "must have its times as the index, not as a column: frame.set_index"
 
 MetricColumn = tuple[str, str, str]
 
@@ -286,6 +288,8 @@ def _split_by_node(name: str, label: str, nodes: Iterable[str]) -> tuple[str, st
         node, _, metric = label.partition("_")
     else:
         node, _, metric = label.rpartition("-" if "-" in label else ".")
+    if label.lower() in _TIMES:
+        raise ValueError(f"{name} {_INDEX_RULE}({label!r})")
     if not node or not metric:
         raise ValueError(f"{name} {_COLUMNS_RULE}, got {label!r}")
     return node, metric

@@ -199,7 +199,7 @@ def rank_from_metrics(
 def _checked_target(target: Mapping[str, Any]) -> Alarm:
     if not isinstance(target, Mapping):
         given = type(target).__name__
-        raise ValueError(f"target must be a mapping, got {given}")
+        raise ValueError(f"target must be a mapping with node, metric and timestamp, got {given}")
     for key in ("node", "metric", "timestamp"):
         if key not in target:
             raise ValueError(f"target must have {key!r}, got {sorted(target)}")

@@ -47,7 +47,7 @@ def twin(scenario: Scenario, seed: int = 0, progress: bool | None = None) -> Twi
     Raises
     ------
     ValueError
-        The faults had no effect on any request with this seed.
+        `scenario` is none, or its faults had no effect on any request with this seed.
 
     Examples
     --------
@@ -57,6 +57,8 @@ def twin(scenario: Scenario, seed: int = 0, progress: bool | None = None) -> Twi
     >>> sorted(effect.loc[effect["changed"], "entry"].unique())
     ['/checkout', '/payment']
     """
+    if not isinstance(scenario, Scenario):
+        raise FieldError("scenario", "must be a Scenario, such as shop.SCENARIOS[name]", scenario)
     calm = replace(scenario, faults=(), causes=())
     faulty_run = Run(scenario, seed)
     calm_run = Run(calm, seed)

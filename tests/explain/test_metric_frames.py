@@ -163,6 +163,7 @@ def test_failures_are_a_share_however_they_are_told(name, value, failed):
     ("columns", "roles", "said"),
     [
         ({"cpu": 1.0}, None, "normal must have columns .* or names node_metric, got 'cpu'"),
+        ({"time": 1.0}, None, r"normal must have its times as the index, .*set_index\('time'\)"),
         ({"a_cpu": 1.0, "a-cpu": 1.0}, None, r"normal must have each column once, got \('a'"),
         ({"a_cpu": 1.0}, {"cpu": "heat"}, r"roles\['cpu'\] must be one of \['latency'.* 'heat'"),
         ({"a_cpu": 1.0}, ["cpu"], "roles must be a mapping, got list"),

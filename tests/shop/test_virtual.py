@@ -612,6 +612,11 @@ def test_a_fault_without_an_effect_is_an_error() -> None:
         shop.twin(never, 1)
 
 
+def test_a_name_is_no_scenario() -> None:
+    with pytest.raises(ValueError, match="scenario must be a Scenario, .*, got 'retry storm'"):
+        shop.twin("retry storm")
+
+
 def test_a_store_knows_of_older_work_and_not_of_the_future(arriving) -> None:
     arriving(0, 100, 400, 1200)
     frame = shop.virtual(world(replace(A, median_ms=500)))
