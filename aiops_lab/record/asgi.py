@@ -95,7 +95,6 @@ class InstrumentedAsgi:
     def __init__(self, app: AsgiApp, recorder: Recorder, leaves_out: LeavesOut | None) -> None:
         self.app = app
         self.recorder = recorder
-        recorder.add_ended = None  # what comes after the end still changes these spans
         self.leaves_out = leaves_out
         self.router: Any = None
 

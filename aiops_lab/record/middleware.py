@@ -109,7 +109,7 @@ def instrument(
     asynchronous = is_asgi(app)
     if not asynchronous:
         must_be_wsgi(app)
-    recorder = Recorder(sink, service, redact)
+    recorder = Recorder(sink, service, redact, changes_ended=asynchronous)
     leaves_out = exclusion(exclude, recorder)
     if asynchronous:
         return instrument_asgi(app, recorder, leaves_out)
@@ -177,9 +177,11 @@ class _Body:
         finally:
             _reset_span(token)
             self._request.end()
+            self._request.let_server_go()
 
     def __del__(self) -> None:
         self._request.end_dropped()
+        self._request.let_server_go()
 
 
 class _Instrumented:
@@ -227,6 +229,7 @@ class _Instrumented:
             kind = type(body)
             if kind is list or kind is tuple or (request.complete and kind is self._whole):
                 request.end()
+                request.let_server_go()
                 return body
             return _Body(request, body)
         except BaseException as error:

@@ -58,8 +58,11 @@ class Recorder:
         How often the sink raised.
     give : function (Span)
         The sink; one of a user's own is left out while it hangs, by all that record into it.
+    changes_ended : bool
+        Whether what follows the end of its spans still changes them.
     add_ended : function (OpenSpan), or None
-        Of a store: takes an ended span without an error as it is, and makes its row later.
+        Of a store: takes an ended span without an error as it is, and makes its row later. None
+        where the span may have changed by then.
     left_out : dict
         How many requests were not recorded, by route.
     names : EndpointNames
@@ -70,7 +73,14 @@ class Recorder:
         The host: spans of different ones may disagree about the time.
     """
 
-    def __init__(self, sink: Sink, service: str, redact: Redact = redact_secrets) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        service: str,
+        redact: Redact = redact_secrets,
+        *,
+        changes_ended: bool = False,
+    ) -> None:
         if not callable(sink) or iscoroutinefunction(sink):
             kind = type(sink).__name__
             asynchronous = " that is a coroutine" if callable(sink) else ""
@@ -84,7 +94,8 @@ class Recorder:
         self.redact = redact
         self.give = _direct(sink) if hasattr(sink, "opened") else patient_sink(sink)
         self.opened: dict[str, Any] = getattr(sink, "opened", {})
-        self.add_ended = _add_ended_of(sink)
+        self.changes_ended = changes_ended
+        self.add_ended = None if changes_ended else _add_ended_of(sink)
         self.stack: Callable[..., object] = getattr(sink, "stack", lambda span_id, text: None)
         self.failed = 0
         self.left_out: dict[str, int] = {}
@@ -94,11 +105,11 @@ class Recorder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as what it was made from; the counts begin anew."""
-        return Recorder, (self.sink, self.service, self.redact)
+        return _recorder, (self.sink, self.service, self.redact, self.changes_ended)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
         """Return a recorder with the same sink: what a copy records belongs with the rest."""
-        return Recorder(self.sink, self.service, self.redact)
+        return _recorder(self.sink, self.service, self.redact, self.changes_ended)
 
     def equals(self, other: Recorder) -> bool:
         """Return whether both have the same sink and service."""
@@ -144,6 +155,10 @@ class Recorder:
         if self.failed == 1:
             message = "%s of service %r failed; requests go on"
             _log.warning(message, what, self.service, exc_info=True)
+
+
+def _recorder(sink: Sink, service: str, redact: Redact, changes_ended: bool) -> Recorder:
+    return Recorder(sink, service, redact, changes_ended=changes_ended)
 
 
 def _direct(sink: Sink) -> Sink:
@@ -315,13 +330,14 @@ class ServerSpan(OpenSpan):
         """Take the status, and add ``X-Trace-Id`` to the headers of the answer."""
         if self.left_out:
             return self.server(status, headers, *exc_info)
-        code = status[:3]
-        known = _STATUSES.get(code)
-        self.status = (500 if code.isdecimal() else 0) if known is None else known
-        if self.by_path and self.status == 404:
-            self.endpoint = UNMATCHED
-        if exc_info and exc_info[0]:
-            self.reported = exc_info[0][1]
+        if not self.ended:  # else its row says what it was at its end
+            code = status[:3]
+            known = _STATUSES.get(code)
+            self.status = (500 if code.isdecimal() else 0) if known is None else known
+            if self.by_path and self.status == 404:
+                self.endpoint = UNMATCHED
+            if exc_info and exc_info[0]:
+                self.reported = exc_info[0][1]
         kept = [*headers, ("X-Trace-Id", self.trace_id)]
         for header in headers:
             name = header[0]
@@ -361,8 +377,10 @@ class ServerSpan(OpenSpan):
         if self.by_path and self.endpoint != UNMATCHED:
             self.endpoint = self.recorder.names.limit(self.recorder.service, self.endpoint)
         OpenSpan.end(self)
-        # of the server: not to be kept until the row is written
-        self.server = self._write = None  # type: ignore[assignment]
+
+    def let_server_go(self) -> None:
+        """Keep nothing of the server until the row is written; what is still sent goes nowhere."""
+        self.server = self._write = _to_nobody
 
     def end_dropped(self) -> None:
         """End because nobody holds the answer any more: in a finalizer, in the midst of anything.
@@ -382,6 +400,11 @@ class ServerSpan(OpenSpan):
         if not self.ended:
             self.status = status
         self.end()
+
+
+def _to_nobody(*_: object) -> Any:
+    """Return itself, in place of a server's ``start_response`` and ``write``."""
+    return _to_nobody
 
 
 SPAN = "aiops_lab.span"  # in the environ: the span of this request, and whose environ it was

@@ -74,8 +74,8 @@ class SpanStore(SpanReader):
         Spans that start a write at once, default 1,000, where the cost of a transaction no longer
         shows.
     capacity
-        Spans held in memory while they cannot be written, default 100,000 (about 50 MB). Further
-        ones are dropped and counted in `dropped`.
+        Spans held in memory while they cannot be written, default 100,000 (45 to 65 MB, and what
+        their errors take). Further ones are dropped and counted in `dropped`.
 
     Attributes
     ----------

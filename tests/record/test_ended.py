@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import time
 import weakref
 from io import BytesIO
 
@@ -93,15 +96,77 @@ def test_what_follows_the_end_of_a_call_is_not_stored(store):
     assert (row["status"], row["error"]) == (200, None)
 
 
-def test_a_store_that_waits_keeps_nothing_of_the_server(store):
+def test_what_is_sent_while_an_answer_is_closed_reaches_the_server_and_is_not_stored(store):
+    def app(environ, start_response):
+        write = start_response("200 OK", [])
+
+        class Body(list):
+            def close(self):
+                write(b"late")
+                start_response("404 Late", [])
+
+        return Body([b"a"])
+
+    sent = []
+
+    def server(status, headers):
+        sent.append(status)
+        return sent.append
+
+    body = instrument(app, store)({"PATH_INFO": "/"}, server)
+    assert list(body) == [b"a"]
+    body.close()
+    assert sent == ["200 OK", b"late", "404 Late"]
+    (row,) = rows(store).to_dict("records")
+    assert (row["status"], row["endpoint"]) == (200, "/")
+
+
+@pytest.mark.parametrize(("kind", "is_closed"), [(list, False), (iter, True), (iter, False)])
+def test_a_store_that_waits_keeps_nothing_of_the_server(store, kind, is_closed):
+    given = []
+
+    def app(environ, begin):
+        given.extend([begin, begin("200 OK", [])])
+        return kind([b"a"])
+
     def start_response(status, headers):
-        return None
+        return lambda data: None
 
     kept = weakref.ref(start_response)
-    instrument(lambda environ, begin: [begin("200 OK", []) and b""], store)({}, start_response)
+    body = instrument(app, store)({}, start_response)
     del start_response
+    assert list(body) == [b"a"]
+    if is_closed:
+        body.close()
+    else:
+        del body
     assert kept() is None
+    begin, write = given
+    begin("200 OK", [])(b"to nobody")
+    write(b"to nobody")
     assert len(rows(store)) == 1
+
+
+async def failing_before_it_works_on(scope, receive, send):
+    await send({"type": "http.response.start", "status": 500, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+    scope["state"]["answered"] = time.perf_counter()
+    time.sleep(0.01)
+
+
+@pytest.mark.parametrize("changed", [lambda app: app, copy.deepcopy])
+def test_an_asynchronous_request_is_stored_with_the_time_of_its_answer(store, changed):
+    app = changed(instrument(failing_before_it_works_on, store))
+
+    async def send(message):
+        pass
+
+    state = {}
+    scope = {"type": "http", "path": "/", "state": state}
+    begun = time.perf_counter()
+    asyncio.run(app(scope, None, send))
+    (row,) = rows(store).to_dict("records")
+    assert 0 < row["duration_ms"] < (state["answered"] - begun) * 1000
 
 
 def test_a_class_that_is_based_on_a_store_sees_each_span(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
 import pytest
@@ -114,6 +115,9 @@ def test_what_is_no_function_is_refused():
         lab.Session(print, redact="x")
 
 
-def test_a_copy_redacts_as_well():
-    copied = pickle.loads(pickle.dumps(Recorder(print, "shop", str.upper)))
-    assert copied.redacted("a") == "A"
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_copy_redacts_and_stores_as_what_it_was_made_from(changes):
+    recorder = Recorder(print, "shop", str.upper, changes_ended=changes)
+    for copied in (pickle.loads(pickle.dumps(recorder)), copy.deepcopy(recorder)):
+        assert copied.redacted("a") == "A"
+        assert copied.changes_ended == changes
