@@ -180,7 +180,9 @@ def _in_words(own: list[TableRow], others: list[TableRow], service: str) -> str:
         return f"{text}: that says little."
     minutes = f"{LOOK_BACK_S / 60:.0f} minutes"
     if others:
-        return f"Nothing was changed at {service} in the {minutes} before, but at other services."
+        newest = others[0]
+        elsewhere = f"{newest['what']} of {newest['service']} {newest['before_s']:.0f} s before"
+        return f"Nothing was changed at {service} in the {minutes} before; elsewhere: {elsewhere}."
     return f"No change was noted in the {minutes} before."
 
 

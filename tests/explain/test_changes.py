@@ -73,7 +73,8 @@ def test_changes_of_other_services_come_last():
 
 
 def test_without_a_change_of_the_service_it_says_so():
-    assert "at other services" in before([deployed(3590, "payment")]).text
+    assert "in the 30 minutes before; elsewhere: " in before([deployed(3590, "payment")]).text
+    assert "of payment 10 s before." in before([deployed(3590, "payment")]).text
     assert "No change was noted in the 30 minutes before" in before([deployed(100)]).text
 
 

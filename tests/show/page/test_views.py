@@ -98,7 +98,7 @@ def test_an_incident_shows_cause_path_doubt_ledger_and_a_request(client, inciden
         "Why not /checkout? /checkout is degraded",
         "/payment own time +395 ms",
         "a request of /checkout in all +394 ms",
-        "No change was noted.",
+        "No change was noted before it began.",
     ):
         assert part in told
 
