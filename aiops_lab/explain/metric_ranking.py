@@ -18,8 +18,6 @@ from aiops_lab.results import Suspect
 _SHOWN = 5  # metrics of a suspect that deviate most
 MIN_NODES = 2  # that must have a part in the trouble of their host
 WAITS = "it may wait for another."
-DRIFTED = "The normal data is from another time, and nothing tells drift since then from trouble."
-NO_DRIFT = 0.5  # how likely it is trouble where nothing tells it from drift
 ENOUGH = 2 / 3  # part of the trouble that a suspect ought to explain
 CallPairs = list[tuple[str, str]]
 
@@ -57,18 +55,6 @@ def by_ledger(ledgers: list[MetricLedger], is_alone: bool, config: MetricsConfig
     ranked = pd.concat([beyond, within])
     ranked = ranked.assign(excess=1.0, deviation=0.0)
     return _suspects(ranked, ledgers)
-
-
-def has_change(ledgers: list[MetricLedger], config: MetricsConfig) -> bool:
-    """Return whether the own excess of a node is so far beyond its noise that the ledger alone
-    would be sure of it by a half or more.
-    """
-    for ledger in ledgers:
-        limit = config.noise_ratio * ledger.table["noise"]
-        is_far = ledger.table["own"] >= limit.clip(lower=TINY)
-        if is_far.any():
-            return True
-    return False
 
 
 def _descending(table: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -150,13 +136,14 @@ def by_both(
     *,
     hosts: dict[str, str],
     intervals: int,
-    may_have_drifted: bool,
+    likely: float,
+    drift: str,
     config: MetricsConfig,
 ) -> list[Suspect]:
     """Return the nodes with an excess beyond the noise or an unusual metric.
 
     Without ledgers the deviations decide alone. Scores are from 0 to 1. `intervals`: of the normal
-    data. `may_have_drifted`: it is from another time, and nothing tells drift from trouble.
+    data. `likely`: how likely the accounts show trouble rather than drift, `drift`: why not.
     """
     table = _evidence(ledgers, unusual, now, calls, config)
     table = with_hosts(table, hosts, calls)
@@ -172,10 +159,7 @@ def by_both(
     table["share"] = _share(table["score"])
     sure = sure_parts(unusual, now, calls, hosts)
     table["sure"] = sure.reindex(table.index, fill_value=1.0)
-    is_drift_likely = may_have_drifted and bool(ledgers)
-    certain = table["explained"] * table["sure"]
-    if is_drift_likely:
-        certain *= NO_DRIFT
+    certain = table["explained"] * table["sure"] * likely
     table["confidence"] = confidence(
         table["unusual"],
         table["score"],
@@ -195,8 +179,8 @@ def by_both(
         "explained": float(certain[ranked.index[0]]),
     }
     ranked["confidence"] = lowered(ranked["confidence"].to_numpy(), terms, LEARNED)
-    cautions = [caution(terms, LEARNED), _elsewhere(first["explained"]), _unsure(first["sure"])]
-    cautions.append(DRIFTED if is_drift_likely else "")
+    elsewhere = _elsewhere(first["explained"])
+    cautions = [caution(terms, LEARNED), elsewhere, _unsure(first["sure"]), drift]
     told = " ".join(filter(None, cautions))
     found: list[Suspect] = []
     for suspect in _suspects(ranked, ledgers, unusual):

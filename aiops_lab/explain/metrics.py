@@ -9,7 +9,8 @@ calls the deviations do; else a node's score is the mean of its shares of both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -38,7 +39,8 @@ from aiops_lab.explain.metric_frames import (
     seconds,
 )
 from aiops_lab.explain.metric_ledger import Window, account, checked_calls, graph_between
-from aiops_lab.explain.metric_ranking import MetricLedger, by_both, by_ledger, has_change
+from aiops_lab.explain.metric_onset import Reading, without_alarm
+from aiops_lab.explain.metric_ranking import MetricLedger, by_both, by_ledger
 from aiops_lab.results import Suspect
 
 __all__ = ["MetricsConfig", "rank_from_metrics"]
@@ -84,13 +86,13 @@ def rank_from_metrics(
     **The deviations.** Each metric's distance from its usual median, see `metric_deviations`.
 
     **Together.** Where only means of latency or availability and requests are measured, `calls` are
-    given, and it is known when the trouble began, by `target` or as a node costs much more after
-    the first row than in it, the ledger decides alone. Without calls, or where less than half of
-    the nodes of the graph have measured costs, the deviations decide alone. Else a node's score is
-    the mean of its share of the excess beyond the noise and of its deviation as a part of the
-    largest one; what a node owes to a callee that measures no requests is divided by how unusual
-    the resources of the two are. The score is multiplied by a power of the part of all that is slow
-    or fails that the node explains (`metric_origins`).
+    given, and it is known when the trouble began, by `target` or by what changes after the first
+    row (`metric_onset`), the ledger decides alone. Without calls, or where less than half of the
+    nodes of the graph have measured costs, the deviations decide alone. Else a node's score is the
+    mean of its share of the excess beyond the noise and of its deviation as a part of the largest
+    one; what a node owes to a callee that measures no requests is divided by how unusual the
+    resources of the two are. The score is multiplied by a power of the part of all that is slow or
+    fails that the node explains (`metric_origins`).
 
     Assumes that callers wait for their callees, and one fault at a time. A node whose cost changed
     only because its mix of requests did looks like a fault.
@@ -110,10 +112,11 @@ def rank_from_metrics(
     target : mapping, optional
         The alarm: "node", "metric" (a latency or an availability: only its ledger is kept) and
         "timestamp" (Unix s, or a time). The first row of `abnormal`, and all but the last of those
-        that end before it, show the time before. None: all rows are of the trouble; but where
-        `normal` is from another time and some own excess beyond the first row is
-        `config.noise_ratio` times its noise, the first row shows the time before. Where none is,
-        drift may be taken for trouble, and confidences are halved.
+        that end before it, show the time before. None: all rows are of the trouble. But where
+        `normal` is from another time, an own excess beyond the first row of `config.noise_ratio`
+        times its noise tells that this row shows the time before, unless in that row another node
+        is as far beyond its noise already. Where nothing tells, drift may be taken for trouble, and
+        confidences are halved. `metric_onset`.
     roles : mapping, optional
         Of columns or metrics whose names mislead: what they measure, one of
         `metric_frames.ROLES`; ``"ignore"`` leaves them out.
@@ -129,13 +132,14 @@ def rank_from_metrics(
         ``score`` is the own excess beyond the noise in seconds or failed requests, or in usual
         requests where the alarm is of another metric (not above 0: within the noise, and in the
         order of own excess over noise); else 0 to 1. ``share`` is its part of all positive scores.
-        ``confidence``: of the ledger alone r / (r + 3) with r = own excess over noise, a scale;
-        else learned, see `metric_confidence`, times the part of all that is slow or fails that the
-        node surely explains (`metric_origins`); lowered, with a ``caution``, where the case is
-        unlike all that it was learned from. ``by`` says which evidence weighed more. ``evidence``
-        has the account of the node for each cost: usual, now (cost of a request), requests, due,
-        excess, passed_on (by callees), bridged (by callees that `calls` does not name), own and
-        noise; and its most unusual metrics: usual, now, scales.
+        ``confidence``: of the ledger alone r / (r + 3) with r = own excess over noise, a scale,
+        less where no alarm tells since when (`metric_onset`); else learned, see
+        `metric_confidence`, times the part of all that is slow or fails that the node surely
+        explains (`metric_origins`); lowered, with a ``caution``, where the case is unlike all that
+        it was learned from. ``by`` says which evidence weighed more. ``evidence`` has the account
+        of the node for each cost: usual, now (cost of a request), requests, due, excess, passed_on
+        (by callees), bridged (by callees that `calls` does not name), own and noise; and its most
+        unusual metrics: usual, now, scales.
 
     Raises
     ------
@@ -172,15 +176,20 @@ def rank_from_metrics(
     hosts = _checked_hosts(placed)
     is_exact = _is_exact(now)
     pairs: list[tuple[str, str]] = []
-    ledgers: list[MetricLedger] = []
+    reading = Reading([], window)
     if calls is not None:
         pairs = checked_calls(calls)
         accounts = partial(_ledgers, usual, now, pairs, alarm, is_exact=is_exact, config=config)
-        ledgers, window = _since_when(accounts, window, alarm, config)
+        if alarm is None:
+            reading = without_alarm(accounts, window, config)
+        else:
+            reading = Reading(accounts(window), window)
+    ledgers, window, likely, drift = reading
     has_onset = alarm is not None or window.before > 0
     is_alone = is_exact and has_onset and not hosts
     if ledgers and is_alone:
-        return by_ledger(ledgers, len(ledgers) == 1, config)
+        found = by_ledger(ledgers, len(ledgers) == 1, config)
+        return [_less_sure(suspect, likely, drift) for suspect in found]
     return by_both(
         ledgers,
         deviations(usual, now, window.before, config, set(hosts.values())),
@@ -188,7 +197,8 @@ def rank_from_metrics(
         pairs,
         hosts=hosts,
         intervals=len(usual.starts),
-        may_have_drifted=not has_onset and not window.adjoins,
+        likely=likely,
+        drift=drift,
         config=config,
     )
 
@@ -286,26 +296,9 @@ def _window(usual: Metrics, now: Metrics, alarm: Alarm | None) -> Window:
     return Window(rows, min(before, rows - 1), adjoins)
 
 
-def _since_when(
-    accounts: Callable[[Window], list[MetricLedger]],
-    window: Window,
-    alarm: Alarm | None,
-    config: MetricsConfig,
-) -> tuple[list[MetricLedger], Window]:
-    """Return the accounts, and the window that they are of.
-
-    Levels drift until `abnormal` begins where `normal` is from another time, and no alarm tells
-    when the trouble began. If a node costs much more after the first row than in it, that row shows
-    the level before.
-    """
-    is_known = alarm is not None or window.adjoins
-    if is_known or window.rows == 1:
-        return accounts(window), window
-    after_first = window._replace(before=1)
-    changed = accounts(after_first)
-    if has_change(changed, config):
-        return changed, after_first
-    return accounts(window), window
+def _less_sure(suspect: Suspect, likely: float, drift: str) -> Suspect:
+    """Return the suspect of accounts that show trouble, not drift, this likely."""
+    return replace(suspect, confidence=suspect.confidence * likely, caution=drift)
 
 
 # ---- which evidence is there

@@ -7,7 +7,7 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.checks import FieldError
-from aiops_lab.explain.metric_ranking import DRIFTED
+from aiops_lab.explain.metric_onset import DRIFTED
 from aiops_lab.explain.metrics import MetricsConfig
 from aiops_lab.numerics import student_quantile
 from tests.support import naive
@@ -276,10 +276,57 @@ def test_without_an_alarm_what_changes_within_the_rows_is_told_from_drift(node, 
     first, *others = lab.rank_from_metrics(NORMAL, abnormal, CALLS)
     assert first.service == node
     assert first.confidence > 0.5
-    # and as sure as with the alarm
     assert {s.service for s in [first, *others] if s.score > 0}.isdisjoint({"queue", "pay"})
+    # the queue is slow in the first row already: less sure than with the alarm
     told = ranked(abnormal, metric)[0]
-    assert first.confidence == pytest.approx(told.confidence)
+    assert first.confidence < told.confidence
+    assert first.caution.startswith("queue costs more than usual already in the first row")
+
+
+def test_without_an_alarm_and_without_drift_a_change_is_as_sure_as_with_it():
+    abnormal = planted(made(5, 1, 1.0, 9e6), "search", "latency", 60)
+    first = lab.rank_from_metrics(NORMAL, abnormal, CALLS)[0]
+    told = ranked(abnormal)[0]
+    assert first.service == "search"
+    assert first.confidence == pytest.approx(told.confidence, abs=0.03)
+    assert first.caution == ""
+
+
+def in_trouble(ratio, later, gap):
+    """Suspects where x takes `ratio` times its latency in all six rows, and y `later` times from
+    the second one on; `gap` intervals after the normal data.
+    """
+    usual = {"front": 0.3, "x": 0.05, "y": 0.05}
+    steady = {(n, m, s): v for n in usual for m, s, v in table(usual[n], 100)}
+    rows = 50
+    normal = pd.DataFrame(steady, 300.0 * np.arange(rows))
+    abnormal = normal.iloc[:6].set_axis(300.0 * np.arange(rows + gap, rows + gap + 6))
+    latency = abnormal.columns.get_level_values(1) == "latency"
+    extra = np.zeros((6, 3))
+    extra[:, 1] = 0.05 * (ratio - 1)
+    extra[1:, 2] = 0.05 * (later - 1)
+    extra[:, 0] = extra.sum(axis=1)
+    abnormal.loc[:, latency] += extra
+    return lab.rank_from_metrics(normal, abnormal, [("front", "x"), ("front", "y")])
+
+
+@pytest.mark.parametrize("later", [1.1, 1.3, 2.0, 5.0])
+def test_a_small_change_later_is_not_the_cause_of_what_all_rows_show(later):
+    adjoining, apart = (in_trouble(10, later, gap)[0] for gap in (2, 3))
+    assert (adjoining.service, apart.service) == ("x", "x")
+    assert apart.confidence < 0.5
+    assert DRIFTED in apart.caution
+    is_told = "After the first row y costs more." in apart.caution
+    assert is_told == (later > 1.1)
+
+
+def test_where_the_first_row_holds_as_much_as_changes_neither_is_vouched_for():
+    # x takes 1 + k, and y 2 times its latency: from one reading to the other
+    found = [in_trouble(1 + k, 2.0, 12)[0] for k in (0.1, 0.9, 1.2, 3.0)]
+    assert [s.service for s in found] == ["y", "y", "x", "x"]
+    assert found[0].confidence > 0.6
+    assert max(s.confidence for s in found[1:]) <= 0.5
+    assert found[1].caution.startswith("x costs more than usual already in the first row")
 
 
 def test_without_an_alarm_drift_alone_is_silent_and_said():
