@@ -155,8 +155,9 @@ def table(
         "a service with a delayed call.",
         f"Silent: of the {many(len(false), 'recording')} the second half of the requests without a "
         "delay, the first half as usual.",
-        f"By replay: the end-to-end latencies alone, 20 to 75 % slower, at {RATE:g} requests/s; "
-        "found is an incident after the delay began, and without an incident before it. "
+        f"By replay: the end-to-end latencies alone, 20 to 75 % slower, at {RATE:g} requests/s. "
+        "Found: an incident began after the delay did, whether or not another one began before. "
+        "None before: no incident began before the delay. "
         f"Without any delay {sum(false)} of {len(false)} recordings have an incident.",
     ]
     return Table(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -30,16 +30,26 @@ def made_with() -> str:
     return f"{today}, {', '.join(there)}{missing}"
 
 
-def write(tables: Sequence[Table], made: str, path: Path) -> None:
-    """Write tables, and when and with what they were `made`."""
-    told = {"made": made, "tables": [_told(table) for table in tables]}
+class Saved(NamedTuple):
+    """Tables, when and with what they were made, and of which public sets (None: not told)."""
+
+    tables: list[Table]
+    made: str
+    sets: list[str] | None
+
+
+def write(tables: Sequence[Table], made: str, sets: Sequence[str], path: Path) -> None:
+    """Write tables, when and with what they were `made`, and of which public `sets`."""
+    each = [_told(table) for table in tables]
+    told = {"made": made, "sets": list(sets), "tables": each}
     path.write_text(json.dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def read(path: Path) -> tuple[list[Table], str]:
-    """Return the tables of a file, and when and with what they were made."""
+def read(path: Path) -> Saved:
+    """Return what a file holds."""
     told = json.loads(path.read_text("utf-8"))
-    return [_table(each) for each in told["tables"]], told["made"]
+    tables = [_table(each) for each in told["tables"]]
+    return Saved(tables, told["made"], told.get("sets"))
 
 
 def _told(table: Table) -> dict[str, Any]:

@@ -331,7 +331,8 @@ def _run(asked: argparse.Namespace) -> int:
         )
         return 2
     save(compared, asked.out, COMPARED, _head(absent), asked.format)
-    _saved.write(compared, _saved.made_with(), asked.out / f"{COMPARED}.json")
+    there = [name for name in names if name not in absent]
+    _saved.write(compared, _saved.made_with(), there, asked.out / f"{COMPARED}.json")
     if asked.quick:
         return 0
     ablated: list[Table] = []

@@ -160,16 +160,21 @@ def saved_board(folder: Path, second: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _compared(folder: Path | None, saved: Sequence[Path]) -> tuple[list[Table], str]:
     """Return the tables of the public sets, of new runs or those that were saved; and when and with
-    what they were made.
+    what they were made, with the sets that no saved comparison has.
     """
     if folder is not None:
         return public(folder), _saved.made_with()
     tables: list[Table] = []
     told: list[str] = []
+    left_out = list(accuracy.SETS)
     for place in saved:
-        some, made = _saved.read(place / f"{accuracy.COMPARED}.json")
-        tables += some
-        told.append(made)
+        one = _saved.read(place / f"{accuracy.COMPARED}.json")
+        tables += one.tables
+        told.append(one.made)
+        sets = accuracy.SETS if one.sets is None else one.sets
+        left_out = [name for name in left_out if name not in sets]
+    if left_out:
+        told.append(f"not compared: {', '.join(left_out)}")
     return tables, "; ".join(dict.fromkeys(told))
 
 

@@ -51,8 +51,8 @@ def decode(digits: memoryview, *, many: bool) -> Any:
 
 # The same number in each of the eight bytes of a word.
 _ONE = np.uint64(0x0101010101010101)
-_15 = np.uint64(15) * _ONE
-_16 = np.uint64(16) * _ONE
+_LOW_FOUR_BITS = np.uint64(15) * _ONE
+_FIFTH_BIT = np.uint64(16) * _ONE
 _TO_128 = np.uint64(128 - 10) * _ONE  # added to a value from 10 on, it sets the highest bit
 _ZERO = np.uint64(ord("0")) * _ONE
 _SMALL = np.uint64(ord("a") - ord("A")) * _ONE
@@ -60,8 +60,15 @@ _SMALL = np.uint64(ord("a") - ord("A")) * _ONE
 _LETTER = np.uint64(ord("a") - ord("0") - 10)  # how far letters stand behind digits
 _PAIRS = np.uint64(0x00FF00FF00FF00FF)
 _FOURS = np.uint64(0x0000FFFF0000FFFF)
-_1, _4, _6, _7, _8, _9 = (np.uint64(number) for number in (1, 4, 6, 7, 8, 9))
-_HALF = np.uint64(16)
+_NINE = np.uint64(9)  # a letter's low four bits and 9 are its value
+
+# How many bits to shift by.
+_TO_NEXT = np.uint64(1)
+_DIGIT = np.uint64(4)
+_TO_LETTER_BIT = np.uint64(6)  # which is set in letters
+_TO_HIGHEST = np.uint64(7)
+_BYTE = np.uint64(8)
+_TWO_BYTES = np.uint64(16)
 
 
 @compiled_after(0)
@@ -74,14 +81,14 @@ def _pack(words: NDArray, packed: NDArray) -> bool:
     wrong = np.uint64(0)
     for i in range(words.size):
         word = words[i]
-        is_letter = (word >> _6) & _ONE
-        value = (word & _15) + is_letter * _9
-        from_ten = ((value + _TO_128) >> _7) & _ONE
+        is_letter = (word >> _TO_LETTER_BIT) & _ONE
+        value = (word & _LOW_FOUR_BITS) + is_letter * _NINE
+        from_ten = ((value + _TO_128) >> _TO_HIGHEST) & _ONE
         written = value + _ZERO + from_ten * _LETTER
         wrong |= written ^ (word | _SMALL)
-        wrong |= value & _16
-        wrong |= ~(word | (word >> _1)) & _SMALL  # stands before all digits and letters
-        pairs = ((value << _4) | (value >> _8)) & _PAIRS
-        fours = (pairs | (pairs >> _8)) & _FOURS
-        packed[i] = fours | (fours >> _HALF)
+        wrong |= value & _FIFTH_BIT
+        wrong |= ~(word | (word >> _TO_NEXT)) & _SMALL  # stands before all digits and letters
+        pairs = ((value << _DIGIT) | (value >> _BYTE)) & _PAIRS
+        fours = (pairs | (pairs >> _BYTE)) & _FOURS
+        packed[i] = fours | (fours >> _TWO_BYTES)
     return wrong != 0

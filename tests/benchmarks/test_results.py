@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks import _data, _groups, _saved, results
+from benchmarks import _data, _groups, _saved, accuracy, results
 from benchmarks._tables import Asked, Grid, Row, Table, share
 from shop.virtual_time.scenario import Scenario
 
@@ -105,14 +105,18 @@ def test_saved_comparisons_are_read_as_they_were(tmp_path: Path) -> None:
     beside = Grid("by system", pd.DataFrame({"a": ["1"]}, index=["row"]), ["a note"])
     tables = [table("A: x", ours=[True, False]), table("B: y", ours=[True, True])]
     tables[1].beside = beside
-    _saved.write(tables, "today", tmp_path / "accuracy.json")
-    (first, second), made = _saved.read(tmp_path / "accuracy.json")
-    assert made == "today"
+    path = tmp_path / "accuracy.json"
+    _saved.write(tables, "today", list(accuracy.SETS), path)
+    (first, second), made, sets = _saved.read(path)
+    assert (made, sets) == ("today", list(accuracy.SETS))
     assert first == tables[0]
     assert second.beside is not None
     pd.testing.assert_frame_equal(second.beside.frame, beside.frame)
     found, told = results._compared(None, [tmp_path, tmp_path])
     assert ([each.title for each in found], told) == (["A: x", "B: y"] * 2, "today")
+    # of a part, the page says what it lacks
+    _saved.write(tables, "today", [name for name in accuracy.SETS if name != "delag"], path)
+    assert results._compared(None, [tmp_path])[1] == "today; not compared: delag"
 
 
 def test_what_was_not_saved_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
