@@ -16,11 +16,12 @@ arrive suffice.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.typing import DataFrameGroupBy
 
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.numerics import compiled
@@ -134,7 +135,7 @@ def _made(requests: Requests) -> pd.DataFrame:
     return by_callee["ns"].sum().reset_index()
 
 
-def _made_by_call(requests: Requests) -> Any:
+def _made_by_call(requests: Requests) -> DataFrameGroupBy:
     """Return the calls as `_made` does, grouped by caller and callee."""
     return _made(requests).groupby(["caller", "callee"])
 
@@ -176,7 +177,11 @@ def _complete(requests: Requests, missing: pd.DataFrame, config: RcaConfig) -> p
 
 
 def _look_lost(
-    requests: Requests, usual: UsualChildren, missing: pd.DataFrame, made: Any, config: RcaConfig
+    requests: Requests,
+    usual: UsualChildren,
+    missing: pd.DataFrame,
+    made: DataFrameGroupBy,
+    config: RcaConfig,
 ) -> tuple[NDArray, NDArray]:
     """Return which usual calls look lost where they are `missing`: their callers take longer by
     about as much as the call. And how long (ns) those calls take that are recorded: `made`.

@@ -118,7 +118,9 @@ def test_a_decision_in_steps_equals_a_decision_at_once(tmp_path: Path) -> None:
 def test_evidence_that_asks_for_what_is_not_there_is_told_so():
     start = pd.Timestamp("2026-01-01", tz="UTC")
     place = {"window": start, "end": start, "service": "shop", "endpoint": "/payment"}
+    lasted = pd.Timedelta("3s")
     windows = pd.DataFrame([{**place, "n": 3, "odd": False}, {**place, "n": 4, "odd": True}])
+    windows["lasted"] = lasted
     baselines = pd.DataFrame({"rate": [1.0, 2.0]})
 
     def found(evidence):
@@ -127,5 +129,6 @@ def test_evidence_that_asks_for_what_is_not_there_is_told_so():
 
     assert found(lambda row: {"n": row.n, "usual": row.baseline.rate}) == [{"n": 4, "usual": 2.0}]
     assert found(lambda row: {"n": copy(row).n}) == [{"n": 4}]
+    assert found(lambda row: {"lasted": row.lasted})[0]["lasted"].value == lasted.value
     with pytest.raises(AttributeError, match="a window has no column 'm'"):
         found(lambda row: {"m": row.m})

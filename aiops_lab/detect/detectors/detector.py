@@ -170,7 +170,9 @@ class _Chosen:
         """Return a column as Python values, made when it is first asked for."""
         if name not in self._known:
             values = self._frame[name].array.take(self._at)
-            self._known[name] = values.to_numpy().tolist()
+            is_time = values.dtype.kind in "mM"
+            plain = values if is_time else values.to_numpy()
+            self._known[name] = plain.tolist()
         return self._known[name]
 
 
