@@ -169,3 +169,11 @@ def test_what_makes_no_sense_is_refused(path, tmp_path):
     with pytest.raises(OSError, match="path must be the file of a span store"):
         store_info(tmp_path / "none.sqlite")
     assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_a_service_is_known_while_spans_of_it_are_there(path):
+    with SpanStore(path) as store:
+        put(store, [span(60, "new")])
+        assert prune_store(path, service="new").spans == 1
+    with pytest.raises(ValueError, match="^service must be one of bank, shop, got 'new'"):
+        prune_store(path, service="new")
