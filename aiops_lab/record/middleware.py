@@ -227,7 +227,7 @@ class _Instrumented:
             if request.left_out:
                 return body
             kind = type(body)
-            if kind is list or kind is tuple or (request.complete and kind is self._whole):
+            if (request.complete and kind is self._whole) or kind is list or kind is tuple:
                 request.end()
                 request.let_server_go()
                 return body
@@ -285,15 +285,15 @@ def _instrument_flask(
             routes.name(span, request, request.url_rule)
         return preprocess(*args) if args else preprocess()  # without a star in half the time
 
-    def finalize_request(*args: Any, **kwargs: Any) -> Any:
-        is_usual = len(args) == 1 and not kwargs
-        response = finalize(args[0]) if is_usual else finalize(*args, **kwargs)
+    def finalize_request(answer: Any, *more: Any, **named: Any) -> Any:
+        has_more = more or named
+        response = finalize(answer, *more, **named) if has_more else finalize(answer)
         span = _get_span()
         if span is not None:
             # Then the request ends when the application returns.
             # (the property is_sequence says the same, but takes a call)
             is_sequence = isinstance(response.response, (list, tuple))
-            span.complete = is_sequence or _is_whole(args[-1])
+            span.complete = is_sequence or _is_whole(more[-1] if more else answer)
         return response
 
     def handle_user_exception(error: Exception) -> Any:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiops_lab.endpoints import fold
-from aiops_lab.record.recorder import Recorder, ServerSpan, current_span, decode_header
+from aiops_lab.record.recorder import Recorder, ServerSpan, current_span
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -42,7 +42,7 @@ class RouteNames:
             return  # (unmatched)
         known = self._routes.get(id(rule)) or self._learn(rule)
         route, is_own, _ = known
-        mounted = request.environ.get("SCRIPT_NAME")
+        mounted = request.root_path
         span.method = request.method
         span.endpoint = self._below(mounted, route) if mounted else route
         if is_own or (self._leaves_out is not None and self._leaves_out(span.endpoint)):
@@ -74,8 +74,7 @@ class RouteNames:
 
     def _below(self, mounted: str, route: str) -> str:
         # A proxy may take the path from a header, so that anybody can make new ones.
-        prefix = fold(decode_header(mounted.rstrip("/")))
-        return self._recorder.names.limit(self._recorder.service, prefix + route)
+        return self._recorder.names.limit(self._recorder.service, fold(mounted) + route)
 
 
 def _is_static(app: Flask, rule: Rule) -> bool:

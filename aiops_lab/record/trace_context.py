@@ -101,8 +101,9 @@ def parse_traceparent(text: str) -> tuple[str, str, int] | None:
     usual = _USUAL.fullmatch(text)
     if usual is not None:
         trace_id, span_id, flags = usual.groups()
-        is_empty = trace_id == NO_TRACE or span_id == NO_SPAN
-        return None if is_empty else (trace_id, span_id, _FLAGS[flags])
+        if trace_id == NO_TRACE or span_id == NO_SPAN:
+            return None
+        return trace_id, span_id, _FLAGS[flags]
     match = _TRACEPARENT.fullmatch(text)
     if match is None:
         return None
