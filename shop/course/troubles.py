@@ -10,12 +10,14 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 import requests
+from matplotlib.axes import Axes
 
 from aiops_lab.detect.grouping import IllegalMoveError, IncidentManager
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.pipeline import Report
 from aiops_lab.results import Anomaly
+from aiops_lab.show.plots.style import BLACK
 from aiops_lab.show.plots.timeline import incidents
 from shop.course.waiting import somebody_waits
 from shop.live.traffic import drive
@@ -91,10 +93,27 @@ def move(shop: Any, incident: Mapping[str, Any], to: str) -> str:
 
 
 def incidents_figure(reports: Mapping[str, Report], faults: pd.DataFrame) -> None:
-    """Draw the incidents of each report below the true faults, on one axis of time."""
+    """Draw the incidents of each report below the true faults and a line, on one axis of time.
+
+    Faults of one ``group``, a column of `faults`, have its name beside them.
+    """
     rows = len(reports)
     _, axes = plt.subplots(rows, figsize=(10, 2.5 * rows), sharex=True, layout="constrained")
     for ax, (title, report) in zip(axes, reports.items(), strict=True):
         incidents(report, faults, ax).set_title(title, loc="left")
+        ax.axhline(len(faults) - 0.5, color=BLACK, lw=1)
+        _name_groups(ax, faults)
     for ax in axes[:-1]:
         ax.set_xlabel("")
+
+
+def _name_groups(ax: Axes, faults: pd.DataFrame) -> None:
+    if "group" not in faults:
+        return
+    middle = faults["end"].mean()
+    look: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 9}
+    for row, fault in enumerate(faults.to_dict("records")):
+        if fault["end"] < middle:
+            ax.annotate(fault["group"], (fault["end"], row), (4, 0), **look)
+        else:  # there is no room on its right
+            ax.annotate(fault["group"], (fault["start"], row), (-4, 0), ha="right", **look)

@@ -81,8 +81,8 @@ PLANTS = (
     Plant(
         "06",
         "links without causes",
-        "lab.replay(spans, lab.Sensitivity(correlation_s=c))",
-        "by_links(spans, c)",
+        "replayed(spans, pair, causes=True)",
+        "replayed(spans, pair, causes=False)",
     ),
     Plant(
         "07",

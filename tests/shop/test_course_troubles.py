@@ -10,7 +10,7 @@ from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.pipeline import Report
 from shop.course import troubles
 from shop.recordings import true_faults
-from shop.virtual_time.scenario import Scenario
+from shop.virtual_time.scenario import Fault, Scenario
 
 KNOBS = Sensitivity(correlation_s=300, resolve_after_s=600)
 
@@ -40,4 +40,17 @@ def test_incidents_are_drawn_below_each_other_with_one_axis_of_time() -> None:
     above, below = plt.gcf().axes
     assert (above.get_title("left"), above.get_xlabel()) == ("one", "")
     assert below.get_xlabel()
+    plt.close()
+
+
+def test_a_line_stands_below_the_true_faults_and_each_has_the_name_of_its_group_beside_it() -> None:
+    _, incident = troubles.managed()
+    one: Report = [incident]  # type: ignore[assignment]
+    where = "payment", "/payment"
+    faults = Fault("error", *where, 10, 20), Fault("error", *where, 40, 50)
+    truth = true_faults(Scenario("two", (where,), faults)).assign(group=["early", "late"])
+    troubles.incidents_figure({"one": one, "two": one}, truth)
+    above, _ = plt.gcf().axes
+    assert [text.get_text() for text in above.texts] == ["early", "late"]
+    assert any(set(line.get_ydata()) == {1.5} for line in above.lines)
     plt.close()
