@@ -37,6 +37,9 @@ ShownNames = dict[Key, str] | None
 LONGEST_REQUEST_NS = 60_000_000_000
 """Spans of one request end at most so long before it does: the longest hang."""
 
+MOST_LOOKED_AT = 4
+"""Incidents whose requests are kept for the next question: each may hold as much as its spans."""
+
 
 class Diagnosis:
     """The causes of incidents, each as of a moment: nothing later is looked at.
@@ -78,7 +81,7 @@ class Diagnosis:
         self._window_ns = int(sensitivity.window_s * 1e9)
         self._learned_ns = int(2e9 * sensitivity.half_life_s)
         self._longest_ns = int(sensitivity.relearn_after_s * 1e9)
-        self._looked_at: dict[str, _LookedAt] = {}  # by incident, until `forget`
+        self._looked_at: dict[str, _LookedAt] = {}  # by incident, the last `MOST_LOOKED_AT`
 
     def forget(self) -> None:
         """Forget which requests were looked at: there are new ones, or they take memory."""
@@ -109,14 +112,19 @@ class Diagnosis:
     def _look_at(
         self, incident: Incident, history: History, names: dict[Key, str] | None
     ) -> _LookedAt:
-        """Return the requests of an incident and its suspects, found once for each state of it."""
-        state = self.state_of(incident)
-        found = self._looked_at.get(incident.id)
+        """Return the requests of an incident and its suspects, found once for each state of it and
+        each way to show endpoints, while few other incidents are looked at.
+        """
+        state = self.state_of(incident), names
+        found = self._looked_at.pop(incident.id, None)
         if found is None or found.state != state:
             compared = self._compared(incident, history, names)
             suspects = [] if compared is None else self._ranked(compared)
             found = _LookedAt(state, compared, suspects)
-            self._looked_at[incident.id] = found
+        self._looked_at[incident.id] = found
+        if len(self._looked_at) > MOST_LOOKED_AT:
+            longest_ago = next(iter(self._looked_at))
+            del self._looked_at[longest_ago]
         return found
 
     def origins(self, anomalies: list[Anomaly], history: History) -> list[Key]:
@@ -297,7 +305,7 @@ class Diagnosis:
 class _LookedAt(NamedTuple):
     """The requests of an incident in some state, None without any, and its suspects."""
 
-    state: Hashable
+    state: tuple[Hashable, ShownNames]
     compared: Comparison | None
     suspects: list[Suspect]
 

@@ -1,8 +1,10 @@
 """Whose requests an incident looks at, when other incidents are near."""
 
+import gc
+from dataclasses import replace
 from functools import cache
+from weakref import ref
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,7 +12,7 @@ import aiops_lab as lab
 from aiops_lab.detect.incidents import Incident
 from aiops_lab.diagnosis import Diagnosis
 from aiops_lab.traces.encode import encode
-from tests.support.made import BEGIN, Shop, fault
+from tests.support.made import Shop, fault, one_pool
 from tests.support.played import at, play
 
 
@@ -161,44 +163,25 @@ def test_what_is_called_less_is_no_origin_of_failures_beside_another_fault():
     assert second.root_cause.endpoint == "/checkout"
 
 
-def one_pool(workers: int, home_ms: float = 20.0) -> pd.DataFrame:
-    """Return the spans of a front with /home and /order, in turn ten a second, which its workers
-    serve as they come. From 60 s on /shelf, which /order calls, takes 30 times as long, and /home
-    so many milliseconds.
-    """
-    dice = np.random.default_rng(0)
-    free = np.zeros(workers)
-    spans = []
-    for n in range(900):
-        came = n / 10
-        usual_ms = dice.lognormal(np.log(20.0), 0.2, 2)
-        home, shelf = usual_ms * ([home_ms / 20.0, 30.0] if came >= 60 else 1.0) / 1000
-        begun = max(came, free.min())
-        ended = begun + (shelf if n % 2 else home)
-        free[free.argmin()] = ended
-        own, below = f"{2 * n + 1:016x}", f"{2 * n + 2:016x}"
-        served = ("front", "/order" if n % 2 else "/home")
-        spans.append(span_of(n, (own, None), served, came, ended))
-        if n % 2:
-            spans.append(span_of(n, (below, own), ("warehouse", "/shelf"), begun, ended))
-    return lab.to_frame(spans)
-
-
-def span_of(trace, ids, place, start_s, end_s):
-    times = BEGIN + int(start_s * 1e9), int((end_s - start_s) * 1e9)
-    return lab.Span(f"{trace + 1:032x}", *ids, *place, "server", None, *times, 200, None)
+@cache
+def waiting():
+    """Return the spans and the only incident of a pool of three workers."""
+    frame = one_pool(3)
+    (found,) = lab.replay(frame).incidents
+    return frame, found
 
 
 def test_who_waits_for_workers_that_others_keep_busy_is_in_their_incident():
     """No call and no trace links /home with /shelf."""
-    (found,) = lab.replay(one_pool(3)).incidents
+    _, found = waiting()
     assert found.root_cause.key == ("warehouse", "/shelf")
     assert ("front", "/home") in found.keys
     assert found.affected_endpoints == ["/shelf", "/order", "/home"]
 
 
 def test_endpoints_of_one_service_that_are_slow_by_themselves_are_two_incidents():
-    found = lab.replay(one_pool(30, home_ms=400.0)).incidents
+    """Though both wait for the workers that the other keeps busy."""
+    found = lab.replay(one_pool(5, home_ms=1000.0)).incidents
     keys = {each.root_cause.key for each in found}
     assert len(found) == 2
     assert keys == {("front", "/home"), ("warehouse", "/shelf")}
@@ -223,6 +206,19 @@ def test_an_incident_is_ranked_once_in_each_of_its_states():
     diagnosis.forget()
     diagnosis.causes(mine, lambda since, until: spans)
     assert len(ranked) == 3
+    diagnosis.causes(mine, lambda since, until: spans, {mine.root_cause.key: "another name"})
+    assert len(ranked) == 4
+
+
+def test_the_requests_of_a_few_incidents_are_kept():
+    frame, mine = waiting()
+    spans = encode(frame)
+    held = []
+    diagnosis = Diagnosis(lab.Sensitivity(), {}, lambda usual, _: held.append(ref(usual)) or [])
+    for n in range(6):
+        diagnosis.causes(replace(mine, id=f"INC-{n}"), lambda since, until: spans)
+    gc.collect()
+    assert [usual() is None for usual in held] == [True, True, False, False, False, False]
 
 
 @pytest.mark.parametrize(

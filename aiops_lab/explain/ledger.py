@@ -115,7 +115,17 @@ class Comparison(AttributedTraces):
     @cached_property
     def ledger(self) -> Ledger:
         """The excess by account."""
-        return _ledger(self)
+        rows = _reassign(self._rows, self)
+        return _ledger(rows, self)
+
+    @cached_property
+    def as_spent(self) -> Ledger:
+        """The excess by account, where the time was spent: nothing is reassigned."""
+        return _ledger(self._rows, self)
+
+    @cached_property
+    def _rows(self) -> LedgerRows:
+        return _excess(self, _entries(self))
 
     @cached_property
     def bad(self) -> pd.DataFrame:
@@ -232,11 +242,9 @@ def _during(
 # ---- usual against now
 
 
-def _ledger(comparison: Comparison) -> Ledger:
+def _ledger(rows: LedgerRows, comparison: Comparison) -> Ledger:
     config = comparison.config
     entries = _entries(comparison)
-    excess = _excess(comparison, entries)
-    rows = _reassign(excess, comparison)
     # Each entry in its own usual requests: else one heavy neighbour hides what all others lose.
     usual_ms = np.maximum(entries["usual_ms"].to_numpy(), config.min_usual_ms)
     weight = entries["weight"].to_numpy()

@@ -16,6 +16,34 @@ MS = 1_000_000
 USUAL_MS = {"/health": 2.0, "/inventory": 20.0, "/payment": 45.0, "/checkout": 4.0}
 
 
+def one_pool(workers: int, home_ms: float = 20.0) -> pd.DataFrame:
+    """Return the spans of a front with /home and /order, in turn ten a second, which its workers
+    serve as they come. From 60 s on /shelf, which /order calls, takes 30 times as long, and /home
+    so many milliseconds.
+    """
+    dice = np.random.default_rng(0)
+    free = np.zeros(workers)
+    spans = []
+    for n in range(900):
+        came = n / 10
+        usual_ms = dice.lognormal(np.log(20.0), 0.2, 2)
+        home, shelf = usual_ms * ([home_ms / 20.0, 30.0] if came >= 60 else 1.0) / 1000
+        begun = max(came, free.min())
+        ended = begun + (shelf if n % 2 else home)
+        free[free.argmin()] = ended
+        own, below = f"{2 * n + 1:016x}", f"{2 * n + 2:016x}"
+        served = ("front", "/order" if n % 2 else "/home")
+        spans.append(_span_of(n, (own, None), served, came, ended))
+        if n % 2:
+            spans.append(_span_of(n, (below, own), ("warehouse", "/shelf"), begun, ended))
+    return lab.to_frame(spans)
+
+
+def _span_of(trace, ids, place, start_s, end_s):
+    times = BEGIN + int(start_s * 1e9), int((end_s - start_s) * 1e9)
+    return lab.Span(f"{trace + 1:032x}", *ids, *place, "server", None, *times, 200, None)
+
+
 def small_shift() -> tuple[pd.DataFrame, lab.Change]:
     """Return spans of 400 s in which /payment is slower by a third from half of them on, and a
     change just before that can be seen.
