@@ -35,7 +35,7 @@ them to infinity.
 """
 
 
-STEPS = 50
+NEWTON_STEPS = 50
 """Steps of Newton's method; the last ones change nothing."""
 
 
@@ -81,7 +81,7 @@ def _logistic(x: NDArray, y: NDArray) -> NDArray:
     n_weights = x.shape[1]
     ridge = RIDGE * np.eye(n_weights)
     weights = np.zeros(n_weights)
-    for _ in range(STEPS):
+    for _ in range(NEWTON_STEPS):
         p = _probability(x, weights)
         variance = p * (1 - p)
         slope = x.T @ (y - p) - RIDGE * weights

@@ -19,7 +19,7 @@ from aiops_lab.explain.metric_ledger import Window
 from aiops_lab.explain.metric_ranking import MetricLedger
 
 DRIFTED = "The normal data is from another time, and nothing tells drift since then from trouble."
-MOST = 1e12  # times of a noise of 0
+MOST_NOISES = 1e12  # times of a noise of 0
 NO_DRIFT = 0.5  # how likely it is trouble where nothing tells it from drift
 Accounts = Callable[[Window], list[MetricLedger]]
 
@@ -71,5 +71,5 @@ def _times(ledgers: list[MetricLedger]) -> pd.Series:
     for ledger in ledgers:
         noise = ledger.table["noise"].clip(lower=TINY)
         times = ledger.table["own"] / noise
-        by_cost.append(times.clip(0, MOST))
+        by_cost.append(times.clip(0, MOST_NOISES))
     return pd.concat(by_cost, axis=1).max(axis=1)

@@ -39,7 +39,7 @@ def counted_before() -> pd.DataFrame:
     return pd.read_csv(COUNTED_FILE)
 
 
-def count(seed: int) -> pd.DataFrame:
+def count_one(seed: int) -> pd.DataFrame:
     """Return the rows of one recording, counted now."""
     spans, faults = graded(seed)
     rows = []
@@ -72,5 +72,5 @@ def _above(limit_ms: float) -> Any:
 
 
 if __name__ == "__main__":
-    tables = [count(seed) for seed in steps(SEEDS, "recording")]
+    tables = [count_one(seed) for seed in steps(SEEDS, "recording")]
     pd.concat(tables).round(4).to_csv(COUNTED_FILE, index=False, lineterminator="\n")

@@ -11,7 +11,7 @@ from shop.virtual_time.scenario import Scenario, VirtualFault
 from shop.virtual_time.simulate import virtual
 from shop.virtual_time.twins import windows_of
 
-STEPS = ("/checkout", "/payment", "/inventory", "→ /payment", "→ /inventory")
+HIDING_PLACES = ("/checkout", "/payment", "/inventory", "→ /payment", "→ /inventory")
 """The steps of an order; an arrow marks a call: what is slow there is the way."""
 
 _BEGINS_S, _ENDS_S = 10.0, 20.0
@@ -21,7 +21,7 @@ _ORDERS_PER_S = 10.0
 
 def hidden_step(seed: int) -> str:
     """Return the step that takes longer in ``slowed(seed)``: to be read after an answer."""
-    return _draws(seed).choice(STEPS)
+    return _draws(seed).choice(HIDING_PLACES)
 
 
 def slowed(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -36,7 +36,7 @@ def slowed(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     True
     """
     draws = _draws(seed)
-    step = draws.choice(STEPS)
+    step = draws.choice(HIDING_PLACES)
     extra_ms = 10.0 * draws.randint(15, 40)
     endpoint = step.removeprefix("→ ")
     service = endpoint.removeprefix("/")
