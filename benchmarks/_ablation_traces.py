@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 import shop
-from aiops_lab.datasets.cases import TracesCase
+from aiops_lab.datasets.nezha import TracesCase
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.deviations import DEVIATION_KINDS
 from aiops_lab.explain.ledger import Comparison, compare

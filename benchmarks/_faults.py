@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import aiops_lab as lab
-from aiops_lab.datasets.cases import TracesCase
+from aiops_lab.datasets.nezha import TracesCase
 from aiops_lab.explain.reference import Reference
 from aiops_lab.explain.rules import RULES
 from benchmarks import _spans

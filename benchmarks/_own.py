@@ -13,7 +13,8 @@ import pandas as pd
 
 import aiops_lab as lab
 from aiops_lab.checks import FieldError
-from aiops_lab.datasets.cases import Case, MetricsCase, SeriesCase, SpansCase, TracesCase
+from aiops_lab.datasets.cases import Case, MetricsCase, SeriesCase, SpansCase
+from aiops_lab.datasets.nezha import TracesCase
 from aiops_lab.explain.reference import Reference
 from aiops_lab.explain.rules import RULES
 from aiops_lab.user_functions import list_from, load_function, names_by_spec, raised

@@ -29,8 +29,9 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from aiops_lab import datasets
-from aiops_lab.datasets.cases import Case, Dataset, MetricsCase, SeriesCase, SpansCase, TracesCase
+from aiops_lab.datasets.cases import Case, Dataset, MetricsCase, SeriesCase, SpansCase
 from aiops_lab.datasets.delag import DelayCase
+from aiops_lab.datasets.nezha import TracesCase
 from benchmarks import (
     _ablation_evidence,
     _ablation_metrics,

@@ -18,7 +18,8 @@ import pandas as pd
 import aiops_lab as lab
 import shop
 from aiops_lab import datasets
-from aiops_lab.datasets.cases import Case, MetricsCase, TracesCase
+from aiops_lab.datasets.cases import Case, MetricsCase
+from aiops_lab.datasets.nezha import TracesCase
 from aiops_lab.explain.ledger import compare
 from benchmarks import _petshop
 from benchmarks._data import data_folder_or_hint, data_parser

@@ -143,15 +143,13 @@ def dotted_name(file: Path) -> str:
 
 @cache
 def graph() -> dict[str, set[str]]:
-    """The modules that each module imports when it is itself imported."""
+    """The modules that each module imports, for types alone and in functions too."""
     known = {name for name, _ in modules()}
     return {name: _targets(file, known) - {name} for name, file in modules()}
 
 
 def _targets(file: Path, known: set[str]) -> set[str]:
-    body = ast.parse(file.read_text("utf-8")).body
-    at_once = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    named = set(imports(ast.unparse(ast.Module(at_once, []))))
+    named = set(imports(file.read_text("utf-8")))
     return {_module_of(name, known) for name in named} & known
 
 

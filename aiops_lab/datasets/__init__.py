@@ -2,9 +2,10 @@
 ``read_folder(directory)``.
 """
 
-from aiops_lab.datasets.cases import Case, Dataset, MetricsCase, SeriesCase, SpansCase, TracesCase
+from aiops_lab.datasets.cases import Case, Dataset, MetricsCase, SeriesCase, SpansCase
 from aiops_lab.datasets.folder import read_folder
 from aiops_lab.datasets.loading import load
+from aiops_lab.datasets.nezha import TracesCase
 from aiops_lab.datasets.sources import SOURCES
 
 __all__ = [

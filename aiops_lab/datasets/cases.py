@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-
-    from aiops_lab.datasets.nezha import NezhaDay
 
 # NAB's authors do not score the first rows of a file: a detector may learn there
 UNSCORED_SHARE, UNSCORED_ROWS = 0.15, 750
@@ -78,34 +75,6 @@ class SpansCase(Case):
     normal: pd.DataFrame = field(repr=False)
     abnormal: pd.DataFrame = field(repr=False)
     fault: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class TracesCase(Case):
-    """A fault of Nezha: spans frames, and resources by minute."""
-
-    fault_type: str
-    id: int
-    day: NezhaDay = field(repr=False)
-
-    @property
-    def normal(self) -> pd.DataFrame:
-        """All fault-free spans of the day: the same frame for all its faults, so learn from it
-        once.
-        """
-        return self.day.normal
-
-    @cached_property
-    def abnormal(self) -> pd.DataFrame:
-        """The spans of the traces that began during the fault."""
-        return self.day.of_fault(self.id)
-
-    @property
-    def resources(self) -> pd.DataFrame:
-        """The day's resources: index time (UTC), column service, the rest numbers (per minute and
-        pod).
-        """
-        return self.day.resources
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,11 +7,12 @@ logs.parquet (TrainTicket).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiops_lab.datasets.cases import Case, ReadCases, TracesCase
+from aiops_lab.datasets.cases import Case, ReadCases
 from aiops_lab.datasets.files import (
     NUMBERS,
     TEXT,
@@ -64,6 +65,34 @@ FAULTS = {
     "fault_type": TEXT,
     "abnormal_traces": WHOLE,
 }
+
+
+@dataclass(frozen=True, eq=False)
+class TracesCase(Case):
+    """A fault of Nezha: spans frames, and resources by minute."""
+
+    fault_type: str
+    id: int
+    day: NezhaDay = field(repr=False)
+
+    @property
+    def normal(self) -> pd.DataFrame:
+        """All fault-free spans of the day: the same frame for all its faults, so learn from it
+        once.
+        """
+        return self.day.normal
+
+    @cached_property
+    def abnormal(self) -> pd.DataFrame:
+        """The spans of the traces that began during the fault."""
+        return self.day.of_fault(self.id)
+
+    @property
+    def resources(self) -> pd.DataFrame:
+        """The day's resources: index time (UTC), column service, the rest numbers (per minute and
+        pod).
+        """
+        return self.day.resources
 
 
 def read_nezha(directory: Path, logs: bool) -> ReadCases:

@@ -145,7 +145,7 @@ class SpanReader:
         return self._ask(lambda db: db.execute(database.COUNT_OUTSIDE, limits).fetchone()[0])
 
     def count_part(self, after: int, bounds_s: Sequence[float]) -> counting.Part:
-        """Return the requests in the rows after one; `counting.RequestCounter` adds them up."""
+        """Return the requests in the rows after one; `RequestCounter` adds them up."""
         self._check_open()
         return self._ask(lambda db: counting.count_part(db, after, bounds_s))
 

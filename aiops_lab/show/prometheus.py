@@ -18,7 +18,8 @@ from flask.typing import ResponseReturnValue
 from aiops_lab.checks import missing_extra
 from aiops_lab.detect.incidents import RESOLVED
 from aiops_lab.endpoints import split_method
-from aiops_lab.record.counting import EndpointName, RequestCounter, RequestCounts
+from aiops_lab.record.counting import EndpointName
+from aiops_lab.record.request_counter import RequestCounter, RequestCounts
 from aiops_lab.respond.responders import responses_of
 from aiops_lab.results import INCIDENT_SEVERITIES
 from aiops_lab.show.trouble import trouble_text

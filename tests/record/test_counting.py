@@ -6,7 +6,8 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.record import counting
-from aiops_lab.record.counting import OTHER_ENDPOINTS, EndpointName, RequestCounter
+from aiops_lab.record.counting import EndpointName
+from aiops_lab.record.request_counter import OTHER_ENDPOINTS, RequestCounter
 
 BOUNDS_S = (0.01, 0.1)
 SECOND = 1_000_000_000
