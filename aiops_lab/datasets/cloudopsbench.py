@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiops_lab.datasets.cases import Case, MetricsCase, ReadCases
-from aiops_lab.datasets.files import csv_table, read_json, wrong
+from aiops_lab.datasets.files import NUMBERS, check_kinds, csv_table, read_json, wrong
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,8 @@ def read_cloudopsbench(directory: Path) -> ReadCases:
     What lies before the first alert is usual, what lies within the alerts unusual; the recovery
     after them is left out.
     """
-    folders = sorted(path.parent for path in directory.glob("*/metadata.json"))
+    files = [*directory.glob("*/metadata.json"), *directory.glob("*/metrics.csv*")]
+    folders = sorted({path.parent for path in files})
     with_metrics = [folder for folder in folders if any(folder.glob("metrics.csv*"))]
     left_out = [folder.name for folder in folders if folder not in with_metrics]
     return [_case(folder) for folder in with_metrics], left_out
@@ -76,6 +77,7 @@ def _metrics(path: Path) -> pd.DataFrame:
         times = pd.DatetimeIndex(moments, name="time")
     except (ValueError, TypeError) as error:
         raise wrong(path, f"column 'time' must hold times ({error})") from error
+    check_kinds(path, frame, dict.fromkeys(frame.columns, NUMBERS))
     is_in_order = times.is_monotonic_increasing and times.is_unique
     if times.hasnans or not is_in_order:
         raise wrong(path, "intervals must be in order, each once")
@@ -95,6 +97,8 @@ def _truth(path: Path) -> tuple[bool, str, str]:
 
 def _calls(path: Path) -> list[tuple[str, str]]:
     told = read_json(path)
+    if not isinstance(told, list):
+        raise wrong(path, "must be a list of pairs (caller, callee)")
     try:
         return [(str(caller), str(callee)) for caller, callee in told]
     except (TypeError, ValueError) as error:

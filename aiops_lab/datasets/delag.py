@@ -1,6 +1,6 @@
 """Recordings of DeLag as cases with spans frames: requests of two systems, some with a delay.
 
-A folder holds a table of requests for each recording (``NNN.csv.gz``), the call tree of all of them
+A folder holds a table of requests for each recording (``NNN.csv``, gzip or not), the call tree of all of them
 (``tree.json``) and which calls were delayed (``labels.json``).
 """
 
@@ -188,15 +188,16 @@ def _starts(tree: list[CallNode], ms: np.ndarray) -> np.ndarray:
 def read_delag(directory: Path) -> ReadCases:
     """Return a case for each delay of each recording."""
     path = directory / "tree.json"
-    if not path.exists() and not any(directory.glob("*.csv.gz")):
+    paths = sorted([*directory.glob("*.csv"), *directory.glob("*.csv.gz")])
+    tables = {path.name.partition(".csv")[0]: path for path in paths}
+    if not path.exists() and not tables:
         return [], []
     tree = _tree(path)
     labels_path = directory / "labels.json"
-    labels = read_json(labels_path)
+    labels = _labels(labels_path)
     cases: list[Case] = []
     left_out: list[str] = []
-    for table in sorted(directory.glob("*.csv.gz")):
-        name = table.name.removesuffix(".csv.gz")
+    for name, table in tables.items():
         if name not in labels:
             raise wrong(labels_path, f"lacks {name}")
         recording = DelayRecording(table, tree)
@@ -213,15 +214,26 @@ def read_delag(directory: Path) -> ReadCases:
 def _tree(path: Path) -> list[CallNode]:
     """Return the call tree, in which each caller comes before its callees."""
     nodes = read_json(path)
+    if not isinstance(nodes, list) or not nodes:
+        raise wrong(path, "must be a list with at least one call")
     try:
         tree = [CallNode(*map(node.__getitem__, OF_A_NODE)) for node in nodes]
         callers = [-1 if node.parent is None else node.parent for node in tree]
         late = [at for at, caller in enumerate(callers) if caller >= at]
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise wrong(path, f"must be a list of objects with {', '.join(OF_A_NODE)}") from error
     if late:
         raise wrong(path, "must name each caller before its callees")
     return tree
+
+
+def _labels(path: Path) -> dict[str, dict[str, Any]]:
+    """Return by recording, and number of the delay, which calls were delayed."""
+    labels = read_json(path)
+    is_table = isinstance(labels, dict)
+    if not is_table or not all(isinstance(delays, dict) for delays in labels.values()):
+        raise wrong(path, "must be an object with an object for each recording")
+    return labels
 
 
 def _truth(path: Path, name: str, delayed: Any) -> tuple[tuple[str, str], ...]:

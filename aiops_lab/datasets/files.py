@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,10 +50,11 @@ def csv_table(path: Path, columns: Iterable[str] = (), **options: Any) -> pd.Dat
     """Return the table, which has at least `columns`; `options` go to `pandas.read_csv`."""
     import pandas as pd
 
+    present(path)
     try:
-        frame = pd.read_csv(present(path), low_memory=False, **options)
-    # pandas' parser errors are ValueErrors
-    except (ValueError, IndexError, OverflowError) as error:
+        frame = pd.read_csv(path, low_memory=False, **options)
+    # pandas' parser errors are ValueErrors; a damaged gzip file raises the others
+    except (ValueError, IndexError, OverflowError, EOFError, OSError, zlib.error) as error:
         raise wrong(path, f"not a readable CSV ({error})") from error
     if "index_col" not in options and not isinstance(frame.index, pd.RangeIndex):
         raise wrong(path, "not a readable CSV (rows have more fields than the header)")

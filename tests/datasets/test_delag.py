@@ -80,7 +80,10 @@ def test_calls_follow_each_other_or_overlap_where_they_do_not_fit(tmp_path: Path
         ({"rows": "Latency,Get,Find\n1,1,0\n"}, "001.csv.gz: lacks the column 'anomaly'"),
         ({"tree": [{"column": "Latency"}]}, "tree.json: must be a list of objects with column"),
         ({"tree": [TREE[3] | {"parent": 0}]}, "tree.json: must name each caller before"),
+        ({"tree": []}, "tree.json: must be a list with at least one call"),
+        ({"tree": [None]}, "tree.json: must be a list of objects with column"),
         ({"labels": {}}, "labels.json: lacks 001"),
+        ({"labels": {"001": None}}, "labels.json: must be an object with an object for each"),
         ({"labels": {"001": {"1": [{"service": "items"}]}}}, "labels.json: 001: must list calls"),
     ],
 )
@@ -89,6 +92,15 @@ def test_altered_files_are_an_error_with_their_name(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         datasets.load("delag", made(tmp_path / "shop", **changes))
+
+
+def test_tables_are_read_as_in_the_repository_too_without_gzip(tmp_path: Path) -> None:
+    folder = made(tmp_path / "shop")
+    packed = folder / "001.csv.gz"
+    packed.with_name("001.csv").write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    (case,) = datasets.load("delag", folder)
+    assert case.name == "shop/001/1"
 
 
 def test_a_folder_without_recordings_says_where_they_are(tmp_path: Path) -> None:

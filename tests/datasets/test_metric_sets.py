@@ -79,6 +79,7 @@ def test_a_case_without_metrics_is_left_out_by_name(tmp_path: Path) -> None:
         ("alert.json", '{"alerts": [{"name": "cart"}]}', "each with a name, time_range"),
         ("calls.json", '[["a"]]', "must be a list of pairs"),
         ("calls.json", "3", "must be a list of pairs"),
+        ("calls.json", "{}", "must be a list of pairs"),
     ],
 )
 def test_an_altered_file_of_cloudopsbench_is_an_error_with_its_name(
@@ -133,6 +134,23 @@ def test_an_altered_file_of_rcd_is_an_error_with_its_name(
     change(pd.read_csv(path)).to_csv(path, index=False)
     with pytest.raises(ValueError, match=f"anomalous.csv.gz: .*{words}"):
         datasets.load("rcd", tmp_path)
+
+
+@pytest.mark.parametrize("change", [lambda raw: raw[: len(raw) // 2], lambda _: b"null"])
+def test_a_truncated_or_replaced_gzip_file_is_an_error_with_its_name(
+    change, tmp_path: Path
+) -> None:
+    path = rcd(tmp_path) / "front-end-cpu-2/anomalous.csv.gz"
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"anomalous.csv.gz: not a readable CSV"):
+        datasets.load("rcd", tmp_path)
+
+
+def test_metrics_without_their_truth_are_an_error_not_left_out(tmp_path: Path) -> None:
+    root = cloudopsbench(tmp_path)
+    (root / "shop-performance-1/metadata.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"metadata.json is missing"):
+        datasets.load("cloudopsbench", root)
 
 
 @pytest.mark.parametrize("name", ["cloudopsbench", "rcd"])
