@@ -1,7 +1,7 @@
 """Recordings of DeLag as cases with spans frames: requests of two systems, some with a delay.
 
-A folder holds a table of requests for each recording (``NNN.csv``, gzip or not), the call tree of all of them
-(``tree.json``) and which calls were delayed (``labels.json``).
+A folder holds a table of requests for each recording (``NNN.csv``, gzip or not), the call tree of
+all of them (``tree.json``) and which calls were delayed (``labels.json``).
 """
 
 from __future__ import annotations
