@@ -29,11 +29,11 @@ from aiops_lab.explain.accounts import (
 )
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.failures import (
-    began_below,
     is_refusal,
     origins,
     outcomes_of,
     served_spans,
+    topmost_failures,
 )
 from aiops_lab.explain.lost import (
     LostCosts,
@@ -258,7 +258,8 @@ def attribute_costs(
 
     extra, repeats = _extra_calls(trees, profile)
     paused = with_pauses(trees, repeats)
-    top, origin, refused = origins(paused, outcomes)
+    top = topmost_failures(paused, outcomes.bad)
+    origin, refused = origins(paused, outcomes, top)
     caller_then = np.where(refused, OWN, caller[origin])
     failed_account, accounts = account_codes(accounts, caller_then, endpoint[origin])
     span, ns = waits_for(trees, extra)
@@ -276,7 +277,7 @@ def attribute_costs(
         in_recorded = spread_of_time(requests, usual, account)
         time = _to_lost_calls(time, moved, in_recorded)
         failing = failing_calls(requests, usual, outcomes.bad)
-        began = began_below(paused, outcomes, failing.span)
+        began, _ = origins(paused, outcomes, failing.span)
         moved = lost_failures(requests, usual, failing, origin, config)
         in_calls = cost_spread(failing.call, account[began], np.ones(began.size))
         failures = _to_lost_calls(failures, moved, in_calls)

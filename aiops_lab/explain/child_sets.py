@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.explain.attribution import AttributedTraces
-from aiops_lab.numerics import compiled, mixed
+from aiops_lab.numerics import mixed
+from aiops_lab.traces.trees import TraceTrees, levels_of
 
 
 def look_up(counts: pd.Series, keys: pd.Series) -> NDArray:
@@ -74,7 +75,7 @@ def have_odd_children(shapes: dict[str, pd.Series], traces: AttributedTraces) ->
     seen_before = of > 0
     in_a_tree = trees.root >= 0
     odd = rare & seen_before & in_a_tree
-    return odd & ~_have_below(odd, trees.parent)
+    return odd & ~_have_below(odd, trees)
 
 
 def _number_of_equals(keys: pd.Series) -> NDArray:
@@ -82,13 +83,10 @@ def _number_of_equals(keys: pd.Series) -> NDArray:
     return keys.groupby(keys).transform("size").to_numpy()
 
 
-@compiled
-def _have_below(odd: NDArray, parent: NDArray) -> NDArray:
+def _have_below(odd: NDArray, trees: TraceTrees) -> NDArray:
     """Return which spans have a span of a mask below them."""
-    above = np.zeros(odd.size, dtype=np.bool_)
-    for i in range(odd.size):
-        p = parent[i] if odd[i] else -1
-        while p >= 0 and not above[p]:
-            above[p] = True
-            p = parent[p]
+    above = np.zeros(odd.size, dtype=bool)
+    for level in reversed(levels_of(trees)[1:]):
+        reach = odd[level] | above[level]
+        above[trees.parent[level[reach]]] = True
     return above

@@ -36,8 +36,8 @@ from aiops_lab.explain.deviations import odd_spans
 from aiops_lab.explain.familiarity import Learned, Range, caution, lowered
 from aiops_lab.explain.ledger import Comparison
 from aiops_lab.explain.slower import are_few
-from aiops_lab.numerics import compiled
 from aiops_lab.results import Suspect, TableRow
+from aiops_lab.traces.trees import TraceTrees, levels_of
 
 OBSERVATIONS = 9
 """Slow spans of an account that was seldom observed from which the confidence holds in full. When
@@ -147,18 +147,16 @@ def _accounts_that_call(comparison: Comparison) -> NDArray:
     service = pd.factorize(comparison.services)[0][trees.node]
     logs = np.isin(service, service[trees.log])
     odd = odd_spans(comparison.reference.profile, comparison)
-    above = _odd_above(odd, trees.parent, trees.order)
+    above = _odd_above(odd, trees)
     below = np.flatnonzero((above >= 0) & ~logs)
     called = below[service[below] != service[above[below]]]  # also those without a name
     return np.unique(comparison.costs.span_account[above[called]])
 
 
-@compiled
-def _odd_above(odd: NDArray, parent: NDArray, order: NDArray) -> NDArray:
+def _odd_above(odd: NDArray, trees: TraceTrees) -> NDArray:
     """Return for each span the position of the odd span above it, -1 where there is none."""
     above = np.full(odd.size, -1)
-    for i in order:
-        p = parent[i]
-        if p >= 0:
-            above[i] = p if odd[p] else above[p]
+    for level in levels_of(trees)[1:]:
+        parent = trees.parent[level]
+        above[level] = np.where(odd[parent], parent, above[parent])
     return above

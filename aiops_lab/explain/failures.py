@@ -69,35 +69,27 @@ def is_refusal(trees: TraceTrees) -> NDArray:
     return (trees.status >= 400) & (trees.status < 500)
 
 
+def topmost_failures(trees: TraceTrees, bad: NDArray) -> NDArray:
+    """Return the topmost span of each failure, given which spans are `bad`."""
+    above = trees.parent
+    has_parent = above >= 0
+    by_failed_caller = has_parent & bad[above]  # the failure is counted there
+    by_client = has_parent & ~trees.server[above]
+    answered_well = by_client & trees.server  # the client span above saw a good answer after all
+    counts = (trees.root >= 0) & ~trees.log
+    return np.flatnonzero(bad & counts & ~by_failed_caller & ~answered_well)
+
+
 @compiled
-def origins(trees: TraceTrees, outcomes: Outcomes) -> tuple[NDArray, NDArray, NDArray]:
-    """Return the topmost span of each failure, the span where it began, and whether that was
-    refused.
+def origins(trees: TraceTrees, outcomes: Outcomes, failed: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the span where the failure of each of some spans began, and whether that is a call
+    that was refused.
     """
-    bad = outcomes.bad
-    top = np.empty(bad.size, dtype=np.int64)
-    origin = np.empty(bad.size, dtype=np.int64)
-    refused = np.empty(bad.size, dtype=np.bool_)
-    n = 0
-    for i in range(bad.size):
-        above = trees.parent[i]
-        if not bad[i] or trees.root[i] < 0 or trees.log[i] or (above >= 0 and bad[above]):
-            continue  # of a failed caller, the failure is counted there
-        if above >= 0 and trees.server[i] and not trees.server[above]:
-            continue  # the client span above saw a good answer after all
-        top[n] = i
-        origin[n], refused[n] = _origin(trees, outcomes, i)
-        n += 1
-    return top[:n], origin[:n], refused[:n]
-
-
-@compiled
-def began_below(trees: TraceTrees, outcomes: Outcomes, calls: NDArray) -> NDArray:
-    """Return the span where the failure of each of some failed calls began."""
-    began = np.empty(calls.size, dtype=np.int64)
-    for k in range(calls.size):
-        began[k] = _origin(trees, outcomes, calls[k])[0]
-    return began
+    origin = np.empty(failed.size, dtype=np.int64)
+    refused = np.empty(failed.size, dtype=np.bool_)
+    for k in range(failed.size):
+        origin[k], refused[k] = _origin(trees, outcomes, failed[k])
+    return origin, refused
 
 
 @compiled_part

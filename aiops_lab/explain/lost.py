@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from pandas.api.typing import DataFrameGroupBy
 
 from aiops_lab.explain.config import RcaConfig
-from aiops_lab.numerics import compiled
-from aiops_lab.traces.trees import TraceTrees, calls_in
+from aiops_lab.traces.trees import TraceTrees, calls_in, levels_of
 
 LEAST_SHARE = 0.2
 """Share of the usual requests that make a call, from which it is missed where it is not recorded.
@@ -74,16 +73,10 @@ def requests_of(
     return Requests(trees, endpoint, good=good & rooted, own=own, whole=_with_all_below(own, trees))
 
 
-@compiled
 def _with_all_below(own: NDArray, trees: TraceTrees) -> NDArray:
-    parent = trees.parent
-    order = trees.order
     whole = own.copy()
-    for k in range(order.size):
-        i = order[order.size - 1 - k]
-        above = parent[i]
-        if above >= 0:
-            whole[above] += whole[i]
+    for level in reversed(levels_of(trees)[1:]):
+        np.add.at(whole, trees.parent[level], whole[level])
     return whole
 
 
@@ -100,6 +93,8 @@ def usual_children(requests: Requests, config: RcaConfig) -> UsualChildren:
         share=pairs["share"].to_numpy(),
         lost=np.zeros(len(pairs), dtype=bool),
     )
+    if pairs.empty:
+        return usual
     missing = _missing(requests, requests.good, usual)
     looks_lost, _ = _look_lost(requests, usual, missing, made, config)
     return usual._replace(lost=looks_lost)

@@ -195,7 +195,6 @@ def _children(parent: NDArray, end: NDArray) -> tuple[NDArray, NDArray]:
     return np.append(0, np.cumsum(number)), child
 
 
-@compiled
 def _align(
     parent: NDArray,
     first: NDArray,
@@ -210,31 +209,52 @@ def _align(
     """
     root = np.full(parent.size, -1, dtype=np.int64)
     shift = np.zeros(parent.size, dtype=np.int64)
-    order = np.empty(parent.size, dtype=np.int64)
-    size = 0
-    at = 0
-    for i in range(parent.size):
-        if parent[i] < 0:
-            end[i] = max(end[i], start[i])
-            root[i] = i
-            order[size] = i
-            size += 1
-    while at < size:
-        i = order[at]
-        at += 1
-        for c in child[first[i] : first[i + 1]]:
-            shift[c] = shift[i] + clocks.ahead[c]
-            if clocks.movable[c] and end[c] - start[c] <= end[i] - start[i]:
-                shift[c] += max(end[c] - shift[c] - end[i], 0)
-                shift[c] -= max(start[i] - (start[c] - shift[c]), 0)
-            begin = max(start[c] - shift[c], start[i])
-            start[c] = min(begin, end[i])
-            finish = max(end[c] - shift[c], start[c])
-            end[c] = min(finish, end[i])
-            root[c] = root[i]
-            order[size] = c
-            size += 1
-    return root, order[:size]
+    level = np.flatnonzero(parent < 0)
+    end[level] = np.maximum(end[level], start[level])
+    root[level] = level
+    order = [level]
+    while level.size:
+        c = _children_of(level, first, child)
+        i = parent[c]
+        low = start[i]
+        high = end[i]
+        ahead = shift[i] + clocks.ahead[c]
+        begin = start[c] - ahead
+        finish = end[c] - ahead
+        fits = clocks.movable[c] & (finish - begin <= high - low)
+        late = np.where(fits, np.maximum(finish - high, 0), 0)
+        early = np.where(fits, np.maximum(low - (begin - late), 0), 0)
+        moved = late - early
+        shift[c] = ahead + moved
+        start[c] = np.clip(begin - moved, low, high)
+        end[c] = np.clip(finish - moved, start[c], high)
+        root[c] = root[i]
+        order.append(c)
+        level = c
+    return root, np.concatenate(order)
+
+
+def _children_of(level: NDArray, first: NDArray, child: NDArray) -> NDArray:
+    """Return the children of some spans, one span after the other."""
+    begin = first[level]
+    number = first[level + 1] - begin
+    before = np.cumsum(number) - number
+    places = np.repeat(begin - before, number)
+    return child[places + np.arange(places.size)]
+
+
+def levels_of(trees: TraceTrees) -> list[NDArray]:
+    """Return the positions of all spans that hang on a root by their depth, the roots first."""
+    number = np.diff(trees.first)
+    levels = []
+    begin = 0
+    end = int(np.count_nonzero(are_roots(trees)))
+    while begin < end:
+        level = trees.order[begin:end]
+        levels.append(level)
+        begin = end
+        end += int(number[level].sum())
+    return levels
 
 
 # ---- the critical path
@@ -260,25 +280,39 @@ def critical_path(trees: TraceTrees) -> tuple[NDArray, NDArray]:
     return span, own[span]
 
 
-@compiled
 def _waited_ns(trees: TraceTrees) -> NDArray:
     """Return for how many ns the request waited for each span itself."""
-    own = np.zeros(trees.root.size, dtype=np.int64)
-    # when the request waited for a span: not at all, until the parent's walk says otherwise
+    # when the request waited for a span: not at all, until the level of its parent says otherwise
     low = trees.start.copy()
     high = trees.start.copy()
-    for i in trees.order:
-        if trees.parent[i] < 0:
-            high[i] = trees.end[i]
-        t = high[i]
-        for c in trees.child[trees.first[i] : trees.first[i + 1]]:
-            until = min(trees.end[c], t)
-            since = max(trees.start[c], low[i])
-            if trees.log[c] or until <= since:
-                continue
-            own[i] += t - until
-            low[c] = since
-            high[c] = until
-            t = since
-        own[i] += t - low[i]
+    roots = trees.parent < 0
+    high[roots] = trees.end[roots]
+    takes_time = ~trees.log & (trees.end > trees.start)
+    next_start = _next_start(trees, takes_time)
+    own = np.zeros(low.size, dtype=np.int64)
+    for level in levels_of(trees):
+        own[level] += high[level] - low[level]
+        c = _children_of(level, trees.first, trees.child)
+        i = trees.parent[c]
+        since = np.maximum(trees.start[c], low[i])
+        waits_until = np.clip(next_start[c], low[i], high[i])
+        until = np.minimum(trees.end[c], waits_until)
+        waited = takes_time[c] & (until > since)
+        c = c[waited]
+        low[c] = since[waited]
+        high[c] = until[waited]
+        np.subtract.at(own, i[waited], high[c] - low[c])
     return own
+
+
+def _next_start(trees: TraceTrees, takes_time: NDArray) -> NDArray:
+    """Return when the first begins of the siblings that end after each span: those among them that
+    take time; `NEVER` without any.
+    """
+    start = np.where(takes_time, trees.start, NEVER)[trees.child]
+    family = trees.parent[trees.child]
+    earliest = pd.Series(start).groupby(family).cummin()
+    is_last = np.diff(family, prepend=-1) != 0
+    next_start = np.full(trees.root.size, NEVER)
+    next_start[trees.child] = np.where(is_last, NEVER, np.roll(earliest, 1))
+    return next_start

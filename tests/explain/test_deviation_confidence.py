@@ -18,6 +18,7 @@ from aiops_lab.explain.deviation_confidence import (
 )
 from aiops_lab.explain.ledger import compare
 from aiops_lab.results import Suspect
+from aiops_lab.traces.trees import TraceTrees
 from tests.explain.test_deviations import always, hosts, logging, mute, run
 
 
@@ -103,6 +104,12 @@ def test_only_an_odd_set_of_calls_is_explained_by_others():
 
 
 def test_each_span_is_below_the_nearest_odd_one():
-    parent = np.array([-1, 0, 1, 2, 0, 5])  # 5: hangs on no root
+    empty = TraceTrees(*[np.empty(0)] * len(TraceTrees._fields))
+    trees = empty._replace(
+        parent=np.array([-1, 0, 1, 2, 0, 5]),
+        root=np.array([0, 0, 0, 0, 0, -1]),  # 5 is its own parent
+        order=np.array([0, 1, 4, 2, 3]),
+        first=np.array([0, 2, 3, 4, 4, 4, 5]),
+    )
     odd = np.array([True, False, True, False, False, True])
-    assert _odd_above(odd, parent, np.arange(5)).tolist() == [-1, 0, 0, 2, 0, -1]
+    assert _odd_above(odd, trees).tolist() == [-1, 0, 0, 2, 0, -1]
