@@ -3,6 +3,7 @@
 Each module or wing answers one question. In the order in which data flows:
 
 checks     Checks of arguments, with errors that name the field, the rule and the value.
+known_names  Is a name misspelt? The known names that are like it, for errors and warnings.
 columns    How are texts kept in a frame? As objects, or in buffers of Arrow.
 unchanged  What was found out about ids and names of a large frame, while they stay.
 spans      What is a span? The span, and the spans frame that all analysis takes.

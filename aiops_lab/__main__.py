@@ -7,12 +7,14 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiops_lab.endpoints import printable
+from aiops_lab.known_names import UnknownNameWarning
 from aiops_lab.logs import get_logger, log_to_stderr
 from aiops_lab.show.options import add_access, add_response
 from aiops_lab.show.stopping import Stop
@@ -280,7 +282,9 @@ def _findings(options: argparse.Namespace) -> Findings:
                 raise ValueError(f"--{option} must be left out where --normal is given")
         return compare_recordings(spans, name, _spans(options.normal))
     changes = [] if options.changes is None else _changes(options.changes, spans)
-    return find_incidents(spans, name, knobs, changes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnknownNameWarning)  # told by _changes
+        return find_incidents(spans, name, knobs, changes)
 
 
 def _changes(path: str, spans: pd.DataFrame) -> list[Change]:

@@ -12,8 +12,9 @@ from aiops_lab.detect.detectors import DETECTORS, AnyDetector
 from aiops_lab.detect.recording import Recording
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.diagnosis import Rule
-from aiops_lab.explain.changes import Change, check_changes
+from aiops_lab.explain.changes import Change, check_changes, services_of
 from aiops_lab.explain.config import RcaConfig
+from aiops_lab.known_names import warn_of_unknown
 from aiops_lab.numerics import to_utc, unix_ns
 from aiops_lab.pipeline import Pipeline, Report
 from aiops_lab.spans import check
@@ -52,7 +53,7 @@ def replay(
         When the recording ended. Default: with its last span.
     changes : iterable of Change, or DataFrame with the columns time, service and what
         What was changed on purpose. A verdict tells what of it came before. Default: nothing is
-        known.
+        known. Warns of a service that no span has or calls.
 
     Returns
     -------
@@ -69,9 +70,14 @@ def replay(
     pipeline = Pipeline(knobs, detectors, rule, config)
     if not isinstance(causes, (bool, np.bool_)):
         raise FieldError("causes", "must be True or False", causes)
-    recording = Recording(check(frame), {})
+    spans = check(frame)
+    recording = Recording(spans, {})
     until_ns = None if until is None else unix_ns(to_utc(until))
     known = check_changes(changes)
+    if known:
+        services = {change.service for change in known}
+        told = "changes: no span is of the service"
+        warn_of_unknown(told, services, services_of(spans), stacklevel=2)
     report = pipeline.replay(recording, until_ns, causes=causes)
     if causes:
         for incident in report.incidents:

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 WINGS = (
     "background",
     "checks",
+    "known_names",
     "columns",
     "unchanged",
     "spans",

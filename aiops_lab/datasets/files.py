@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiops_lab.checks import cut
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -101,4 +103,5 @@ def check_kinds(path: Path, frame: pd.DataFrame, kinds: Mapping[Any, str]) -> No
 def _check_columns(path: Path, frame: pd.DataFrame, columns: Iterable[str]) -> None:
     missing = [column for column in columns if column not in frame.columns]
     if missing:
-        raise wrong(path, f"lacks the column {missing[0]!r}, has {list(frame.columns)[:12]}")
+        has = cut(str(list(frame.columns[:12])), 300)
+        raise wrong(path, f"lacks the column {missing[0]!r}, has {has}")

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 from aiops_lab.checks import shorten
 from aiops_lab.datasets.cases import Case, Dataset, MetricsCase, SpansCase
 from aiops_lab.datasets.files import csv_table, read_json, wrong
+from aiops_lab.explain.changes import services_of
+from aiops_lab.explain.metric_frames import nodes_of
+from aiops_lab.known_names import known_instead, listed, similar, warn_of_unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +26,9 @@ KEYS = {
     *("name", "system", "kind", "truth", "normal", "abnormal"),
     *("spans", "metrics", "calls"),
 }
+SET_KEYS = {"name", "licence", "source", "cases"}
 TIME_COLUMN = "time"  # the column of a file of metrics
+LOADER = 5  # who called `read_folder`, seen from where a case's calls are read
 NOT_STATED = "not stated"  # a licence or a source
 
 
@@ -36,7 +41,8 @@ def read_folder(directory: str | Path) -> Dataset:
     - ``name``: unique;
     - ``normal``, ``abnormal``: [start, end), each ISO 8601 (UTC where no zone is named) or Unix
       seconds; a trace belongs to the window in which its first span starts;
-    - ``truth``: the services at fault, as a list; empty: nothing is at fault, and silence is right;
+    - ``truth``: the services at fault, as a list, each a service of the files; empty: nothing is
+      at fault, and silence is right;
     - ``spans``: a file that `read_spans` reads, or a list of them; or ``metrics``: a CSV with a
       column ``time`` (Unix s) and columns ``service_metric``, with one service as truth;
     - optional: ``system`` (default: the name of the data set) and ``kind`` (of the fault), by which
@@ -51,15 +57,25 @@ def read_folder(directory: str | Path) -> Dataset:
     ValueError
         A key is unknown or missing, or its value breaks its rule: names the manifest, the case, the
         key and the value.
+
+    Warns
+    -----
+    UnknownNameWarning
+        A service in ``calls`` has no metrics: it may be misspelt.
     """
     path = _manifest(Path(directory))
     told = _table(path)
+    for key in sorted(set(told) - SET_KEYS):
+        rule = f"must be one of {sorted(SET_KEYS)}"
+        raise wrong(path, f"{key!r} {rule}{_guess(key, SET_KEYS)}")
     rows = told.get("cases")
     if not isinstance(rows, list) or not rows:
         raise wrong(path, f"cases must be a list with at least one case, got {shorten(rows)}")
     name = str(told.get("name", path.parent.resolve().name))
     read = _Reader(path, name)
-    cases = [read.case(number, row) for number, row in enumerate(rows, 1)]
+    cases: list[Case] = []
+    for number, row in enumerate(rows, 1):
+        cases.append(read.case(number, row))
     _check_unique(path, cases)
     licence = str(told.get("licence", NOT_STATED))
     source = str(told.get("source", NOT_STATED))
@@ -118,7 +134,8 @@ class _Reader:
             if key not in row:
                 raise wrong(self.path, f"{place} must have {key!r}, got {sorted(row)}")
         for key in sorted(set(row) - KEYS):
-            raise wrong(self.path, f"{place}: {key!r} must be one of {sorted(KEYS)}")
+            rule = f"must be one of {sorted(KEYS)}{_guess(key, KEYS)}"
+            raise wrong(self.path, f"{place}: {key!r} {rule}")
         has_spans = "spans" in row
         has_metrics = "metrics" in row
         if has_spans == has_metrics:
@@ -144,11 +161,17 @@ class _Reader:
             raise self._refuse(number, row, key, rule)
         return start, end
 
-    def _truth(self, number: int, row: dict[str, Any]) -> tuple[str, ...]:
+    def _truth(
+        self, number: int, row: dict[str, Any], known: set[str], have: str
+    ) -> tuple[str, ...]:
         value = row["truth"]
         is_list = isinstance(value, list)
         if not is_list or not all(isinstance(service, str) for service in value):
             raise self._refuse(number, row, "truth", "a list of services")
+        for service in value:
+            if service not in known:
+                rule = f"services {have} ({service!r}: {known_instead(service, known)})"
+                raise self._refuse(number, row, "truth", rule)
         return tuple(value)
 
     def _spans_case(self, number: int, row: dict[str, Any]) -> SpansCase:
@@ -169,7 +192,7 @@ class _Reader:
         return SpansCase(
             name=name,
             group=system,
-            truth=self._truth(number, row),
+            truth=self._truth(number, row, services_of(frame), "that spans have or call"),
             normal=cut("normal"),
             abnormal=cut("abnormal"),
             fault=kind,
@@ -187,10 +210,11 @@ class _Reader:
                 raise self._refuse(number, row, key, "a time with rows")
             return rows
 
-        truth = self._truth(number, row)
+        known = nodes_of(str(row["metrics"]), frame.columns)
+        truth = self._truth(number, row, known, "with metrics")
         if len(truth) != 1:
             raise self._refuse(number, row, "truth", "one service where metrics are given")
-        calls = self._calls(number, row)
+        calls = self._calls(number, row, known)
         name, system, kind = self._names(row)
         return MetricsCase(
             name=name,
@@ -210,13 +234,22 @@ class _Reader:
         kind = str(row.get("kind", ""))
         return name, system, kind
 
-    def _calls(self, number: int, row: dict[str, Any]) -> list[tuple[str, str]] | None:
+    def _calls(
+        self, number: int, row: dict[str, Any], known: set[str]
+    ) -> list[tuple[str, str]] | None:
         pairs = row.get("calls")
         if pairs is None:
             return None
         if not isinstance(pairs, list) or not all(map(_is_pair, pairs)):
             raise self._refuse(number, row, "calls", "pairs of caller and callee")
-        return [(str(caller), str(callee)) for caller, callee in pairs]
+        calls = [(str(caller), str(callee)) for caller, callee in pairs]
+        called = {service for call in calls for service in call}
+        if called and called.isdisjoint(known):
+            rule = f"calls of services with metrics ({listed(sorted(known))})"
+            raise self._refuse(number, row, "calls", rule)
+        told = f"{self.path}: case {number} ({row['name']}): calls: no metrics of the service"
+        warn_of_unknown(told, called, known, stacklevel=LOADER)
+        return calls
 
     def _read_spans(self, files: tuple[str, ...]) -> tuple[pd.DataFrame, pd.Series]:
         """Return the spans of some files, and for each the start of its trace."""
@@ -240,6 +273,11 @@ class _Reader:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing, which {self.path} names")
         return path
+
+
+def _guess(key: str, known: Iterable[str]) -> str:
+    near = similar(key, known)
+    return f", perhaps {near[0]!r}" if near else ""
 
 
 def _is_pair(value: Any) -> bool:

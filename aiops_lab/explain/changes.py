@@ -92,6 +92,12 @@ def check_changes(changes: Any) -> list[Change]:
     return [check_change(change) for change in changes]
 
 
+def services_of(spans: pd.DataFrame) -> set[str]:
+    """Return the services of spans, and those that they call."""
+    both = pd.concat([spans["service"], spans["peer"]])
+    return set(both.dropna())
+
+
 def changes_before(
     changes: Sequence[Change], service: str, first_seen: pd.Timestamp, observed_since: pd.Timestamp
 ) -> Step:

@@ -57,6 +57,7 @@ _QUALIFIER = re.compile(
 _PERCENT = 100.0
 _ROUNDED = 1e-9  # 100 % may be a little more, as a quotient
 _NANOSECONDS = 1e9  # of a second
+_LATEST_S = 4_102_444_800.0  # 2100-01-01
 _WORD = re.compile(r"[a-z0-9]+")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])")  # CPU|Usage|Rate
 _PER_SECOND = re.compile(r"(?:^|_)(?:rps|qps|per_second|per_s|rate)(?:_|$)")
@@ -157,6 +158,11 @@ def read_frame(
     return metrics
 
 
+def nodes_of(name: str, labels: pd.Index) -> set[str]:
+    """Return the nodes that the names of a table's columns tell."""
+    return {node for node, _, _ in _columns(name, labels, {})}
+
+
 def _check_frame(name: str, frame: pd.DataFrame, rows: int) -> None:
     """Refuse what is no table of at least so many rows, each column once."""
     if not isinstance(frame, pd.DataFrame):
@@ -191,9 +197,17 @@ def seconds(name: str, index: pd.Index) -> NDArray:
     if pd.api.types.is_numeric_dtype(index.dtype):
         numbers = index.to_numpy(dtype=float)
         if np.isfinite(numbers).all():
+            _check_unit(name, numbers)
             return numbers
     rule = "must be indexed by Unix seconds or times"
     raise ValueError(f"{name} {rule}, got {index.dtype} from {index[0]}")
+
+
+def _check_unit(name: str, numbers: NDArray) -> None:
+    """Refuse milliseconds and nanoseconds."""
+    if len(numbers) and numbers.max() > _LATEST_S:
+        rule = "index must be Unix seconds before the year 2100"
+        raise ValueError(f"{name} {rule}, got {numbers.max():.0f}: another unit?")
 
 
 # ---- names

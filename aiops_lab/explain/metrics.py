@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from aiops_lab.checks import check_instance
 from aiops_lab.explain.metric_config import MetricsConfig
 from aiops_lab.explain.metric_costs import (
     COSTS,
@@ -39,6 +40,7 @@ from aiops_lab.explain.metric_frames import (
     seconds,
 )
 from aiops_lab.explain.metric_ledger import Window, account, checked_calls, graph_between
+from aiops_lab.explain.metric_names import check_alarm, check_called, check_nodes, warn_of_names
 from aiops_lab.explain.metric_onset import Reading, without_alarm
 from aiops_lab.explain.metric_ranking import MetricLedger, by_both, by_ledger
 from aiops_lab.results import Suspect
@@ -144,8 +146,15 @@ def rank_from_metrics(
     Raises
     ------
     ValueError
-        For a frame with less than the needed rows or columns, an index that does not increase,
-        values out of range, or an unknown target, role or host: what, and which value.
+        For a frame with less than the needed rows or columns, tables without a common node, an
+        index that does not increase, values out of range, or an unknown target or role: what, and
+        which value.
+
+    Warns
+    -----
+    UnknownNameWarning
+        `calls` name a node that neither table has; or `placed` a node, or `roles` a column, with a
+        name similar to one that the tables have.
 
     References
     ----------
@@ -164,21 +173,26 @@ def rank_from_metrics(
     >>> [s.service for s in rank_from_metrics(normal, slow, [("a", "b")], alarm)]
     ['b']
     """
+    check_instance("config", config, MetricsConfig)
     config = config or MetricsConfig()
     alarm = None if target is None else _checked_target(target)
     least_rows = 1 if alarm is None else 2
     now = read_frame("abnormal", abnormal, least_rows, roles)
     usual = read_frame("normal", normal, 1, roles)
+    hosts = _checked_hosts(placed)
+    pairs = [] if calls is None else checked_calls(calls)
+    check_nodes(usual, now)
+    check_called(now, pairs)
+    if alarm is not None:
+        check_alarm(now, alarm.node, alarm.metric)
+    labels = (*normal.columns, *abnormal.columns)
+    warn_of_names(usual, now, labels, calls=pairs, placed=hosts, roles=roles)
     usual, now = as_rises(usual, now)
     _check_steps(normal=usual, abnormal=now)
-    _check_target(now, alarm)
     window = _window(usual, now, alarm)
-    hosts = _checked_hosts(placed)
     is_exact = _is_exact(now)
-    pairs: list[tuple[str, str]] = []
     reading = Reading([], window)
     if calls is not None:
-        pairs = checked_calls(calls)
         accounts = partial(_ledgers, usual, now, pairs, alarm, is_exact=is_exact, config=config)
         if alarm is None:
             reading = without_alarm(accounts, window, config)
@@ -252,16 +266,6 @@ def _check_steps(normal: Metrics, abnormal: Metrics) -> None:
     if longer > SAME_STEP * shorter:
         rule = "normal and abnormal must have intervals of one length"
         raise ValueError(f"{rule}, got {usual:g} s and {now:g} s")
-
-
-def _check_target(now: Metrics, alarm: Alarm | None) -> None:
-    if alarm is None:
-        return
-    nodes = now.values.columns.unique(0)
-    if alarm.node not in nodes:
-        count = len(nodes)
-        rule = f"must be one of abnormal's {count} nodes"
-        raise ValueError(f"target node {rule}, got {alarm.node!r}")
 
 
 def _checked_hosts(placed: Mapping[str, str] | None) -> dict[str, str]:

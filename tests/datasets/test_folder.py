@@ -11,6 +11,7 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab.datasets import MetricsCase, SpansCase, read_folder
+from aiops_lab.known_names import UnknownNameWarning
 from tests.support.made import Shop, fault
 
 BEGIN = Shop(1).run(10)["start"].min().floor("s")
@@ -100,6 +101,8 @@ def test_toml_says_the_same_and_several_files_are_one(files: Path, tmp_path: Pat
         ({"normal": [at(9), "noon"]}, r"must be a start and a later end \(it must be a time, got"),
         ({"abnormal": [at(900), at(999)]}, "abnormal must be a time in which traces start, got"),
         ({"truth": "shop"}, "truth must be a list of services, got 'shop'"),
+        ({"truth": ["shpo"]}, r"truth must be services that .* \('shpo': perhaps 'shop'\), got"),
+        ({"knid": "x"}, r"'knid' must be one of \[.*\], perhaps 'kind'"),
     ],
 )
 def test_what_breaks_a_rule_is_refused_by_case_key_and_value(
@@ -117,11 +120,20 @@ def test_what_breaks_a_rule_is_refused_by_case_key_and_value(
         ({"truth": ["cart", "front"]}, "truth must be one service where metrics are given, got"),
         ({"calls": ["front"]}, r"calls must be pairs of caller and callee, got \['front'\]"),
         ({"normal": [0, 1]}, "normal must be a time with rows, got"),
+        ({"truth": ["crt"]}, r"truth must be services with metrics \('crt': perhaps 'cart'\), got"),
+        ({"calls": [["frnt", "crt"]]}, r"calls must be .* with metrics \('cart', 'front'\), got"),
     ],
 )
 def test_so_are_metrics(change: dict[str, Any], message: str, files: Path) -> None:
     with pytest.raises(ValueError, match=message):
         read_folder(written(files, METRICS | change))
+
+
+def test_a_called_service_without_metrics_is_told_to_the_caller(files: Path) -> None:
+    mine = written(files, METRICS | {"calls": [["frnt", "cart"]]})
+    with pytest.warns(UnknownNameWarning, match=r"case 1 .* 'frnt' \(perhaps 'front'\)") as told:
+        read_folder(mine)
+    assert [each.filename for each in told] == [__file__]
 
 
 @pytest.mark.parametrize(

@@ -687,7 +687,7 @@ def test_an_availability_above_a_hundred_percent_is_refused():
         ),
         (
             lambda f: f.rename(columns=str.upper, level=0),
-            r"normal must measure the latency of a node of abnormal, got none",
+            "normal must measure a node of abnormal, which has 'front', .* got 'FRONT', ",
         ),
         (lambda f: f.iloc[::-1], "normal index must increase"),
         (put(LATENCY, np.inf), r"normal column \('search', 'latency', 'Average'\) must be finite"),
