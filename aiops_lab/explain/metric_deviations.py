@@ -2,9 +2,10 @@
 
 A metric deviates by the distance between its median now and its usual median, in units of its usual
 scatter (the interquartile range, as wide as Student's t says of so few intervals), or of a tenth of
-its level where it hardly scattered. What lies beyond three units counts, by its logarithm: a metric
-that is ten times as far out says more, but not ten times as much. The deviation of a node is the
-sum over its metrics.
+its level where it hardly scattered. The level of a share of successes is that of the failures, or
+1 % of failures if that is more: 90 % of successes are no small change. What lies beyond three units
+counts, by its logarithm: a metric that is ten times as far out says more, but not ten times as
+much. The deviation of a node is the sum over its metrics.
 
 References
 ----------
@@ -21,11 +22,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.explain.metric_config import MetricsConfig
-from aiops_lab.explain.metric_frames import Metrics
+from aiops_lab.explain.metric_costs import in_percent
+from aiops_lab.explain.metric_frames import SUCCESS, MetricColumn, Metrics
 from aiops_lab.numerics import student_quantile
 
 IQR_OF_NORMAL = 1.349  # the interquartile range of a normal distribution of deviation 1
 TAIL = 0.995  # where the widths of t and of the normal distribution are compared
+
+FAILING = 0.01
+"""The least level of failures that a share of successes is compared with. Higher: falls of
+successes are less unusual."""
 
 
 def deviations(
@@ -50,9 +56,11 @@ def deviations(
     both = measured.intersection(now.values.columns, sort=False)
     normal = usual.values[both]
     since = now.values[both].iloc[before:]
+    whole = _wholes(usual, now)
     middle = normal.median()
     median_now = since.median()
-    scale = _scales(normal, median_now, config, hosts)
+    levels = _levels(_failing(normal, whole), _failing(since, whole), hosts)
+    scale = _scales(normal, levels, config)
     distance = (median_now - middle) / scale.where(scale > 0)
     distance = distance.fillna(0.0)
     times = distance.abs() / config.min_deviation
@@ -72,19 +80,36 @@ def by_node(table: pd.DataFrame, nodes: Iterable[str]) -> pd.Series:
     return total.reindex(list(nodes), fill_value=0.0)
 
 
-def _scales(
-    normal: pd.DataFrame,
-    median_now: pd.Series,
-    config: MetricsConfig,
-    hosts: Collection[str],
-) -> pd.Series:
+def _wholes(usual: Metrics, now: Metrics) -> dict[MetricColumn, float]:
+    """Return of each share of successes what no failure is: 1, or 100 in percent."""
+    percent = in_percent(usual, now)
+    found: dict[MetricColumn, float] = {}
+    for column in usual.columns:
+        if usual.roles[column].kind == SUCCESS:
+            found[column] = 100.0 if column[1] in percent else 1.0
+    return found
+
+
+def _failing(table: pd.DataFrame, whole: dict[MetricColumn, float]) -> pd.DataFrame:
+    """Return the table with shares of failures in place of successes, at least `FAILING`."""
+    successes = [column for column in table.columns if column in whole]
+    if not successes:
+        return table
+    table = table.copy()
+    for column in successes:
+        failing = whole[column] - table[column]
+        table[column] = failing.clip(lower=FAILING * whole[column])
+    return table
+
+
+def _scales(normal: pd.DataFrame, levels: pd.Series, config: MetricsConfig) -> pd.Series:
     """Return the usual scatter of each metric, with a least one from its level."""
     low = normal.quantile(0.25)
     high = normal.quantile(0.75)
     count = normal.count()
     width = _width(count.to_numpy())
     scatter = (high - low) / IQR_OF_NORMAL * width
-    least = config.relative_noise * _levels(normal, median_now, hosts)
+    least = config.relative_noise * levels
     return (scatter**2 + least**2) ** 0.5
 
 
@@ -96,7 +121,7 @@ def _width(count: NDArray) -> NDArray:
     return student_quantile(TAIL, freedom) / normal
 
 
-def _levels(normal: pd.DataFrame, median_now: pd.Series, hosts: Collection[str]) -> pd.Series:
+def _levels(normal: pd.DataFrame, since: pd.DataFrame, hosts: Collection[str]) -> pd.Series:
     """Return the level of each metric: of this node, or what is usual of the metric at all nodes,
     or at all hosts, if that is more; of a metric that is 0 everywhere, its largest median now.
     """
@@ -108,6 +133,6 @@ def _levels(normal: pd.DataFrame, median_now: pd.Series, hosts: Collection[str])
     of_kind = own.groupby(kinds)
     elsewhere = of_kind.transform("median")
     level = own.clip(lower=elsewhere)
-    now_of_kind = median_now.abs().groupby(kinds)
+    now_of_kind = since.median().abs().groupby(kinds)
     largest = now_of_kind.transform("max")
     return level.where(level > 0, largest)
