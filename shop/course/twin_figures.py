@@ -46,13 +46,26 @@ def estimates(table: pd.DataFrame, truth: float) -> None:
     ax.set_xlabel(f"estimated effect (ms); the truth is {truth:g}")
 
 
+def struck_and_not(effect: pd.DataFrame, seconds: pd.Series) -> None:
+    """Draw the extra time of each request, struck or not, over the second in which it began."""
+    ax = new_axes(7, 3)
+    is_struck = effect["struck"]
+    for rows, colour, marker, label in (
+        (is_struck, VERMILLION, "x", "struck"),
+        (~is_struck, BLUE, ".", "not struck"),
+    ):
+        ax.plot(seconds[rows], effect["extra_ms"][rows], marker, color=colour, ms=5, label=label)
+    ax.set(xlabel="began in second", ylabel="extra time (ms)")
+    ax.legend(loc="upper left")
+
+
 def passed_on(curves: pd.DataFrame) -> None:
     """Draw which part of a delay reaches the entry: an index of delays in ms, a column a path."""
     ax = new_axes(7, 3.4)
     sizes = curves.index.to_numpy()
     for name, (colour, marker, style) in zip(curves, SERIES, strict=False):
         share = curves[name] / sizes
-        ax.semilogx(sizes, share, color=colour, marker=marker, ls=style, label=name)
+        ax.semilogx(sizes, share, color=colour, marker=marker, ls=style, label=name, alpha=0.7)
     ax.set_xlabel("delay at the callee (ms, log scale)")
     ax.set_ylabel("ms at the entry per ms of delay")
     plain_ticks(ax, sizes)

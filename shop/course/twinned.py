@@ -58,10 +58,10 @@ def seconds_of(frame: pd.DataFrame) -> pd.Series:
     return since_begin_ns / 1e9
 
 
-def in_fault(effect: pd.DataFrame, entry: str, until_s: float = LET_GO_S) -> pd.DataFrame:
-    """Return the requests at an entry that began during the fault, until `until_s`."""
+def in_fault(effect: pd.DataFrame, entry: str) -> pd.DataFrame:
+    """Return the requests at an entry that the fault held as long as it could."""
     since_s, _ = FAULT_S
-    is_during = seconds_of(effect).between(since_s, until_s)
+    is_during = seconds_of(effect).between(since_s, LET_GO_S)
     is_asked = effect["entry"] == entry
     return effect[is_during & is_asked]
 
