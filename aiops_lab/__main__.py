@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiops_lab.checks import FieldError, is_same_file, os_error_text
 from aiops_lab.endpoints import printable
 from aiops_lab.known_names import UnknownNameWarning
 from aiops_lab.logs import get_logger, log_to_stderr
@@ -48,7 +49,14 @@ TYPED_NAMES = {
 }
 """The option, as the user typed it, of each parameter that an error may name."""
 
-STORE_NAMES = {"path": "STORE", "service": "--service", "older-than": "--older-than"}
+STORE_NAMES = {
+    "path": "STORE",
+    "service": "--service",
+    "older-than": "--older-than",
+    "format": "--format",
+}
+EXPLAIN_NAMES = {"path": "FILE", "window_s": "--window"}
+_NAMES = {"watch": TYPED_NAMES, "store": STORE_NAMES, "explain": EXPLAIN_NAMES}
 
 WATCH = """\
 Watch the store that instrument() fills: detect incidents, name their causes, and show both on a
@@ -97,7 +105,8 @@ def _run(options: argparse.Namespace, stop: Stop) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError, ImportError) as error:
-        told = printable(_as_typed(str(error), options.command), 1000)
+        message = os_error_text(error) if isinstance(error, OSError) else str(error)
+        told = printable(_as_typed(message, options.command), 1000)
         print(f"aiops_lab {options.command}: {told}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -109,8 +118,7 @@ def _run(options: argparse.Namespace, stop: Stop) -> int:
 
 def _as_typed(message: str, command: str) -> str:
     name, _, rest = message.partition(" ")
-    names = TYPED_NAMES if command == "watch" else STORE_NAMES if command == "store" else {}
-    return f"{names.get(name, name)} {rest}".rstrip()
+    return f"{_NAMES[command].get(name, name)} {rest}".rstrip()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -235,6 +243,7 @@ def _explain(options: argparse.Namespace, stop: Stop) -> int:
     from aiops_lab.show import report
     from aiops_lab.show.services import service_faults
 
+    _check_out(options)
     findings = _findings(options)
     if options.format == "html":
         stem, *_ = Path(options.file).name.split(".")
@@ -255,6 +264,14 @@ def _explain(options: argparse.Namespace, stop: Stop) -> int:
         else:
             print(told)
     return 0 if findings.has_cause else 1
+
+
+def _check_out(options: argparse.Namespace) -> None:
+    """Refuse to write the answer over a file that is read."""
+    for name in ("file", "normal", "changes"):
+        given = getattr(options, name)
+        if options.out is not None and given is not None and is_same_file(given, options.out):
+            raise FieldError("--out", "must be another file than those that are read", given)
 
 
 def _findings(options: argparse.Namespace) -> Findings:

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields
 from math import inf
 from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 
@@ -67,8 +69,28 @@ def missing_extra(error: ModuleNotFoundError, extra: str | None = None) -> Impor
     package = (error.name or "").partition(".")[0]
     if package not in EXTRAS:
         return error
-    command = f'pip install "aiops-lab[{extra or EXTRAS[package]}]"'
+    command = install_command(extra or EXTRAS[package])
     return ImportError(f"{package} is needed for this and not installed: {command}", name=package)
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra of this package, for where the package lies."""
+    is_clone = (Path(__file__).parents[1] / "pyproject.toml").is_file()
+    if is_clone:
+        return f'pip install -e ".[{extra}]" in the clone of AIOps Lab'
+    return f'pip install "aiops-lab[{extra}]"'
+
+
+def os_error_text(error: OSError) -> str:
+    """Return an error of the operating system as ``file: what is wrong``, without its number."""
+    if error.filename is None or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}"
+
+
+def is_same_file(one: str | PathLike[str], other: str | PathLike[str]) -> bool:
+    """Return whether two names are of one file that exists."""
+    return Path(one).exists() and Path(other).exists() and Path(one).samefile(other)
 
 
 def shorten(value: object, length: int = 80) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from aiops_lab.checks import install_command
 from aiops_lab.logs import get_logger
 from aiops_lab.spans import FIRST_YEAR, LAST_YEAR
 
@@ -194,7 +195,7 @@ def student_quantile(share: float, freedom: NDArray) -> NDArray:
 
 @cache
 def _tell_once() -> None:
-    command = 'pip install "aiops-lab[fast]"'
+    command = install_command("fast")
     _log.warning("numba is not installed: the results are the same, but slower (%s)", command)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiops_lab.checks import os_error_text
 from aiops_lab.logs import log_to_stderr
 from aiops_lab.show.stopping import Stop
 
@@ -59,7 +60,8 @@ def run(argv: Sequence[str] | None, stop: Stop) -> int:
     try:
         return _COMMANDS[options.command](options, stop)
     except (ValueError, OSError, ImportError) as error:
-        print(f"shop {options.command}: {_as_typed(str(error))}", file=sys.stderr)
+        message = os_error_text(error) if isinstance(error, OSError) else str(error)
+        print(f"shop {options.command}: {_as_typed(message)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)

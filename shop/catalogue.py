@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from textwrap import fill
 
 from aiops_lab.record.faults import Fault
-from shop.scenario_parts import END, START, fault_at, on_market, virtual_fault_at
+from shop.scenario_parts import (
+    END,
+    START,
+    ScenariosByName,
+    fault_at,
+    on_market,
+    virtual_fault_at,
+)
 from shop.shops import (
     CHECKOUT,
     FORGIVING,
@@ -326,7 +333,7 @@ _BEYOND_SPANS = (_UNDER_THE_NOISE, _SHARED_HOST)
 
 _ALL = (*_REQUEST_FAULTS, *_WEAK, *_CONDITIONS, *_NO_FAULT, *_BEYOND_SPANS)
 
-SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in _ALL}
+SCENARIOS = ScenariosByName({scenario.name: scenario for scenario in _ALL})
 
 """All scenarios by name; one without causes has no fault."""
 

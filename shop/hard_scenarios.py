@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from aiops_lab.record.faults import Fault
-from shop.scenario_parts import fault_at, on_market, virtual_fault_at
+from shop.scenario_parts import ScenariosByName, fault_at, on_market, virtual_fault_at
 from shop.shops import CHECKOUT, INVENTORY, MARKET, PAYMENT, with_calls
 from shop.virtual_time.scenario import EVERYWHERE, NotedChange, Place, Scenario, VirtualFault
 
@@ -315,7 +315,7 @@ _CHANGES = (
     ),
 )
 
-HARD_SCENARIOS: dict[str, Scenario] = {each.name: each for each in _HARD + _CHANGES}
+HARD_SCENARIOS = ScenariosByName({each.name: each for each in _HARD + _CHANGES})
 
 """The harder scenarios by name."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from aiops_lab.known_names import known_instead
 from aiops_lab.record.faults import Fault
 from shop.shops import MARKET, MARKET_MIX
 from shop.topology import Topology
@@ -12,6 +13,14 @@ from shop.virtual_time.scenario import Place, Scenario, VirtualFault
 START, END = 120.0, 180.0
 
 """Start and end of most faults, in virtual seconds: two minutes of normal traffic come first."""
+
+
+class ScenariosByName(dict[str, Scenario]):
+    """Scenarios by name. The error for an unknown name tells those that are like it."""
+
+    def __missing__(self, name: str) -> Scenario:
+        others = known_instead(str(name), self)
+        raise KeyError(f"no scenario here is called {name!r}, {others}")
 
 
 def fault_at(kind: str, place: Place, start_s: float = START, **numbers: float) -> Fault:

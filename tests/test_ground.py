@@ -166,19 +166,19 @@ def test_without_the_compiler_one_sentence_says_so_once() -> None:
 @pytest.mark.parametrize(
     ("code", "command"),
     [
-        ("import aiops_lab.show.plots", "aiops-lab[plots]"),
-        ("from aiops_lab.show.plots.trace import waterfall", "aiops-lab[plots]"),
-        ("from aiops_lab.show.tuner import tuner", "aiops-lab[plots]"),
-        ("import shop; shop.running", "aiops-lab[shop]"),
+        ("import aiops_lab.show.plots", ".[plots]"),
+        ("from aiops_lab.show.plots.trace import waterfall", ".[plots]"),
+        ("from aiops_lab.show.tuner import tuner", ".[plots]"),
+        ("import shop; shop.running", ".[shop]"),
         (
             "from aiops_lab.show.prometheus import metrics_page; metrics_page(None)",
-            "aiops-lab[watch]",
+            ".[watch]",
         ),
     ],
 )
 def test_what_is_missing_is_named_with_the_command(code: str, command: str) -> None:
     told = output_of(f"{BLOCKED}try:\n    {code}\nexcept ImportError as error:\n    print(error)")
-    assert f'is needed for this and not installed: pip install "{command}"' in told
+    assert f'is needed for this and not installed: pip install -e "{command}"' in told
 
 
 def test_a_command_that_lacks_a_package_says_so_and_ends_with_2() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiops_lab.checks import cut
+from aiops_lab.checks import cut, install_command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ def parquet_table(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path, engine="pyarrow")
     except ImportError as error:
-        command = 'pip install "aiops-lab[fast]"'
+        command = install_command("fast")
         raise ImportError(f"{path}: Parquet needs pyarrow: {command}") from error
     except (ValueError, OSError, KeyError, TypeError) as error:  # pyarrow's own errors are these
         raise wrong(path, f"not a readable Parquet file ({error})") from error

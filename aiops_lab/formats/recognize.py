@@ -46,8 +46,21 @@ def recognized(source: Source) -> str:
         return "csv"
     if is_protobuf(head):
         return "otlp-protobuf"
-    known = ", ".join(FORMATS)
-    raise ValueError(f"{source.name} must be one of {known}, got {bytes(head[:40])!r}")
+    raise ValueError(f"{source.name} must hold traces as {_beginnings()}, got {_begin_of(head)}")
+
+
+def _beginnings() -> str:
+    """Return the formats, and what a CSV must have."""
+    others = ", ".join(FORMATS[1:])
+    return f"csv with a column trace_id, or as one of {others}"
+
+
+def _begin_of(head: bytes) -> str:
+    """Return how a file begins, as text where it is text."""
+    begin = bytes(head[:80])
+    line = begin.partition(b"\n")[0].strip()
+    is_text = line.isascii() and not _CONTROL.search(begin)
+    return repr(line.decode() if is_text else begin[:20])
 
 
 def _is_json(head: bytes) -> bool:

@@ -30,6 +30,7 @@ from aiops_lab.checks import BackendError, FieldError, shorten
 from aiops_lab.detect.grouping import IllegalMoveError
 from aiops_lab.detect.incidents import RESOLVED, STATUSES, Incident
 from aiops_lab.explain.changes import Change, check_change
+from aiops_lab.known_names import known_instead, similar
 from aiops_lab.numerics import to_timestamp, to_utc
 from aiops_lab.record.faults import Fault, FaultInjector, Injected
 from aiops_lab.respond.remedy_log import calls_for
@@ -54,6 +55,9 @@ Answer = tuple[Data, int]  # JSON and status
 
 QUERY_MAX = 8_192  # bytes; no call of this interface needs a tenth of it
 EVERYBODY = Access()
+
+LATEST = "latest"  # in place of an incident's id
+LIKE_A_PATH = 0.85  # ratio of `difflib`; paths have long beginnings in common
 
 _MEDIA = "application/json", "text/html"  # of the latest incident; the first where both will do
 PACKAGE = str(Path(__file__).parents[1])  # the folder of all modules of this package
@@ -95,8 +99,16 @@ def _http_problem(error: HTTPException) -> ResponseReturnValue | HTTPException:
         refusal = FieldError("method", f"must be one of {allowed}", request.method)
         return *problem(status, refusal), {"Allow": allowed}
     if isinstance(error, NotFound):
-        return problem(status, FieldError("path", "must be one that exists here", request.path))
+        rule = f"must be one that exists here{_similar_path(request.path)}"
+        return problem(status, FieldError("path", rule, request.path))
     return {"error": error.description or error.name}, status
+
+
+def _similar_path(path: str) -> str:
+    """Return the paths of this server that are like one which it does not have, as text."""
+    fixed = {rule.rule for rule in current_app.url_map.iter_rules() if not rule.arguments}
+    near = similar(path, fixed, LIKE_A_PATH)
+    return f", perhaps {', '.join(near)}" if near else ""
 
 
 def _refused(error: RefusedError) -> ResponseReturnValue:
@@ -278,6 +290,7 @@ def aiops(
     json_errors(blueprint)
     clock = now or partial(pd.Timestamp.now, "UTC")
     shown = partial(_whole_incident, monitor, clock)
+    known = partial(_known_incident, monitor)
     blueprint.register_error_handler(OSError, _store_problem)
     shown_to_people = page(monitor, clock, listeners=listeners, stopping=stopping)
     blueprint.register_blueprint(shown_to_people)
@@ -336,33 +349,28 @@ def aiops(
         given = parameters(("service", "what", "time"))
         about = (required(given, name) for name in ("service", "what"))
         change = check_change(Change(_time(given.get("time"), clock), *about))
+        warning = _unknown_service(change.service, monitor, clock)
         monitor.note(change)
-        return _shown_change(change), 201
+        return _shown_change(change) | warning, 201
 
     @blueprint.get("/openapi.json")
     def description() -> ResponseReturnValue:
         parameters()
         return describe(routes_of(current_app), request.script_root)
 
-    @blueprint.get("/incidents/latest")
-    def latest() -> ResponseReturnValue:
-        parameters()
-        known = monitor.incidents()
-        if not known:
-            return problem(404, FieldError("id", "must be a known incident", "latest"))
-        if request.accept_mimetypes.best_match(_MEDIA) == "text/html":
-            return redirect(url_for(f"{request.blueprint}.{PAGE}.incident", id=known[-1].id))
-        return shown(known[-1])
-
     @blueprint.get("/incidents/<id>")
     def incident(id: str) -> ResponseReturnValue:
         parameters()
-        return _of_incident(id, monitor.incident, shown)
+        wants_page = request.accept_mimetypes.best_match(_MEDIA) == "text/html"
+        if id != LATEST or not wants_page:
+            return _of_incident(id, known, shown)
+        page_of = f"{request.blueprint}.{PAGE}.incident"
+        return _of_incident(id, known, lambda newest: redirect(url_for(page_of, id=newest.id)))
 
     @blueprint.get("/incidents/<id>/explain")
     def explain(id: str) -> ResponseReturnValue:
         given = parameters(("why_not",))
-        return _of_incident(id, monitor.incident, partial(_explained, why_not=given.get("why_not")))
+        return _of_incident(id, known, partial(_explained, why_not=given.get("why_not")))
 
     @blueprint.post("/incidents/<id>/resolve")
     def resolve(id: str) -> ResponseReturnValue:
@@ -403,6 +411,15 @@ def _time(given: Any, clock: Callable[[], pd.Timestamp]) -> pd.Timestamp:
 
 def _shown_change(change: Change) -> Data:
     return change._asdict() | {"time": iso(change.time)}
+
+
+def _unknown_service(service: str, monitor: Monitor, clock: Callable[[], pd.Timestamp]) -> Data:
+    """Return a warning where no known endpoint is of this service: it may be misspelt."""
+    known = {service for service, _ in monitor.metrics_by_key(clock())}
+    if not known or service in known:
+        return {}
+    others = known_instead(service, known)
+    return {"warning": f"no request was recorded of the service {shorten(service)}, {others}"}
 
 
 def _store_problem(error: object) -> Answer:
@@ -461,8 +478,18 @@ def _active(monitor: Monitor) -> Data:
     return _listed("active_incidents", unresolved, monitor)
 
 
+def _known_incident(monitor: Monitor, id: str) -> Incident:
+    """Return the incident with this id, or the newest; KeyError where there is none."""
+    if id != LATEST:
+        return monitor.incident(id)
+    every = monitor.incidents()
+    if not every:
+        raise KeyError(id)
+    return every[-1]
+
+
 def _of_incident(
-    id: str, find: Callable[[str], Incident], answer: Callable[[Incident], Data]
+    id: str, find: Callable[[str], Incident], answer: Callable[[Incident], ResponseReturnValue]
 ) -> ResponseReturnValue:
     try:
         found = find(id)
@@ -471,7 +498,8 @@ def _of_incident(
         refusal, status = problem(409, refused)
         return refusal | {"error": str(error)}, status
     except KeyError:
-        return problem(404, FieldError("id", "must be a known incident", id))
+        rule = "must be a known incident, which /aiops/incidents?status=all lists"
+        return problem(404, FieldError("id", rule, id))
     return answer(found)
 
 

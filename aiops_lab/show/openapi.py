@@ -66,12 +66,13 @@ OPERATIONS = (
         "Incidents",
         (Parameter("status", "Only these.", _LISTED),),
     ),
-    Operation("GET", "/aiops/incidents/latest", "The newest incident.", "Incident", (), (302, 404)),
-    Operation("GET", _ONE, "One incident.", "Incident", (), (404,)),
+    Operation(
+        "GET", _ONE, "One incident; of the id `latest` the newest.", "Incident", (), (302, 404)
+    ),
     Operation(
         "GET",
         f"{_ONE}/explain",
-        "The steps that led to its cause.",
+        "The steps that led to its cause; the id may be `latest`.",
         "Explanation",
         (Parameter("why_not", "An endpoint: why is it not held to be the cause?"),),
         (404,),

@@ -18,7 +18,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wsgi import get_input_stream
 
-from aiops_lab.checks import FieldError, check_number, shorten
+from aiops_lab.checks import FieldError, check_number, install_command, shorten
 from aiops_lab.formats import otlp_json
 from aiops_lab.formats.collect import SpanCollector
 from aiops_lab.formats.conventions import ReportedSpan
@@ -217,7 +217,7 @@ def protobuf_hint() -> str:
     """
     if _messages() is not None:
         return ""
-    return 'opentelemetry-proto is not installed: pip install "aiops-lab[formats]"'
+    return f"opentelemetry-proto is not installed: {install_command('formats')}"
 
 
 def _messages() -> Any:

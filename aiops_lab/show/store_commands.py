@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import Any
 
-from aiops_lab.checks import FieldError
+from aiops_lab.checks import FieldError, is_same_file
 
 EXPORT_FORMATS = ("csv", "parquet", "otlp", "otlp-protobuf", "jaeger", "zipkin")
 
@@ -50,6 +50,8 @@ def _export(options: Namespace) -> None:
     from aiops_lab.formats.writing import write_spans
     from aiops_lab.record.reader import SpanReader
 
+    if is_same_file(options.store, options.file):
+        raise FieldError("FILE", "must be another file than the store", options.file)
     with SpanReader(options.store) as reader:
         spans = reader.spans()
     service = options.service
@@ -66,6 +68,8 @@ def _export(options: Namespace) -> None:
 def _prune(options: Namespace) -> None:
     from aiops_lab.record.upkeep import prune_store
 
+    if options.older_than is None and options.service is None:
+        raise ValueError("prune must be told --older-than AGE or --service NAME, or both")
     before_ns = None
     if options.older_than is not None:
         age_ns = int(age_s(options.older_than) * 1e9)

@@ -477,7 +477,7 @@ def test_without_pyarrow_the_error_says_what_to_install(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r'pip install "aiops-lab\[fast\]"'):
+    with pytest.raises(ImportError, match=r'pip install -e "\.\[fast\]"'):
         datasets.load("nezha", made)
 
 

@@ -152,7 +152,10 @@ def test_the_line_is_that_on_which_the_value_begins():
         (b'[{"traceId": "1", "id": ' + b"9" * 5000 + b"}]", "at most 4,300 digits"),
         ('[{"traceId": "1", "id": "2", "name": "é"}]'.encode("latin-1"), "must be UTF-8, got byte"),
         ('[{"traceId": "1"}]'.encode("utf-16"), "must be UTF-8, got UTF-16"),
-        (b"hello, world\n", "must be one of csv, parquet, otlp.* got b'hello"),
+        (
+            b"hello, world\n",
+            "must hold traces as csv with .*, or as one of parquet, otlp.* got 'hello",
+        ),
         (b"\x28\xb5\x2f\xfd....", "is compressed with zstd: decompress it first"),
         (b"PK\x03\x04", "is a ZIP archive"),
         (b"SQLite format 3\0", r"is a database: SpanStore\(path\).spans\(\) reads a store"),

@@ -315,7 +315,7 @@ except ImportError as error:
     print(error)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert 'pip install "aiops-lab[otel]"' in run.stdout
+    assert 'pip install -e ".[otel]"' in run.stdout
 
 
 # Real instrumentations.

@@ -133,6 +133,11 @@ def test_the_defeated_rule_names_a_wrong_endpoint_or_returns_no_suspect_as_the_s
 # ---- what spans cannot show
 
 
+def test_an_unknown_name_is_told_with_those_like_it():
+    with pytest.raises(KeyError, match="called 'retry strom', perhaps 'retry storm'"):
+        SCENARIOS["retry strom"]
+
+
 def test_of_an_effect_under_the_noise_the_ledger_is_silent_and_the_pipeline_sees_nothing() -> None:
     pair = twins("under the noise")
     struck = pair.effect[pair.effect["changed"]]

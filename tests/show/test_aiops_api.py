@@ -345,6 +345,14 @@ def test_a_change_without_a_time_is_of_now(url):
     assert answer.json()["time"] == at(172).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def test_a_change_of_an_unknown_service_and_a_path_like_another_are_told(url):
+    about = {"service": "shpo", "what": "x"}
+    noted = requests.post(f"{url}/aiops/changes", json=about, timeout=10).json()
+    assert noted["warning"].endswith("of the service 'shpo', perhaps 'shop'")
+    rule = requests.get(f"{url}/aiops/incident", timeout=10).json()["rule"]
+    assert rule == "must be one that exists here, perhaps /aiops/incidents"
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [

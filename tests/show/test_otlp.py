@@ -276,7 +276,7 @@ def test_without_the_package_of_messages_json_is_asked_for(post, monkeypatch):
     monkeypatch.setattr(otlp, "_messages", lambda: None)
     answer = post(protobuf_of(5), PROTOBUF)
     assert answer.status_code == 415
-    assert 'pip install "aiops-lab[formats]"' in message_of(answer)
+    assert 'pip install -e ".[formats]"' in message_of(answer)
     assert post(request_of(), JSON).status_code == 200
 
 

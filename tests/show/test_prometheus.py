@@ -161,7 +161,7 @@ def test_without_prometheus_client_the_answer_says_what_to_install(broken, monke
     app.register_blueprint(metrics_page_or_hint(broken))
     answer = app.test_client().get("/metrics")
     assert answer.status_code == 501
-    assert 'pip install "aiops-lab[watch]"' in answer.json["error"]
+    assert 'pip install -e ".[watch]"' in answer.json["error"]
 
 
 def test_the_dashboard_asks_for_metrics_and_labels_that_exist(broken):

@@ -48,6 +48,12 @@ def test_an_export_may_be_of_one_service_and_format(path, capsys):
     assert "--service must be one of shop, got 'bank'" in capsys.readouterr().err
 
 
+def test_an_export_does_not_replace_the_store(path, capsys):
+    assert main(["store", "export", str(path), str(path), "--format", "csv"]) == 2
+    assert "FILE must be another file than the store" in capsys.readouterr().err
+    assert len(spans_of(path))
+
+
 def test_info_tells_counts_and_times(path, capsys):
     assert main(["store", "info", str(path)]) == 0
     told = capsys.readouterr().out
@@ -71,7 +77,7 @@ def test_old_spans_are_deleted(path, capsys):
     assert main([*line, "soon"]) == 2
     assert "--older-than must be a number with one of s, min, h, d" in capsys.readouterr().err
     assert main(["store", "prune", str(path)]) == 2
-    assert "prune must be told an age or a service" in capsys.readouterr().err
+    assert "prune must be told --older-than AGE or --service NAME" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("task", ["info", "export", "prune"])

@@ -142,7 +142,7 @@ def test_an_empty_store_is_watched_and_said_to_be_empty(tmp_path, capsys):
         (["--private"], "--private must be False without a token"),
         (["--notify", "nonsense://S3CRET"], "--notify must be a URL that Apprise knows, such as"),
         (["--remedy", "no.py:restart"], "--remedy must be importable (FileNotFoundError"),
-        (["--notify", "@no/such/file"], "[Errno 2] No such file or directory: 'no/such/file'"),
+        (["--notify", "@no/such/file"], "no/such/file: No such file or directory"),
     ],
 )
 def test_an_option_that_breaks_a_rule_is_refused_by_name(tmp_path, arguments, told, capsys):

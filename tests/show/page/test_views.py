@@ -176,6 +176,8 @@ def test_the_latest_incident_is_json_for_programs_and_a_page_for_people(client, 
     asked = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
     answer = client.get("/aiops/incidents/latest", headers=asked)
     assert answer.location == f"/aiops/page/incidents/{incident['id']}"
+    explained = client.get("/aiops/incidents/latest/explain").json
+    assert explained == client.get(f"/aiops/incidents/{incident['id']}/explain").json
 
 
 def test_no_incident_is_no_latest_one(tmp_path):
