@@ -78,7 +78,8 @@ class EndpointProfile(NamedTuple):
 
     ``nodes``: by code of the endpoint the mean duration in ``ns``, and the shares of its requests
     that ``failed`` (5xx), that it ``refused`` (4xx), and that were ``long``: longer than
-    `timeout_s`. ``calls``: how many they make; ``children``: which.
+    `timeout_s`; of one that only its callers recorded, what they waited for. ``calls``: how many
+    they make; ``children``: which.
     """
 
     nodes: pd.DataFrame
@@ -97,15 +98,29 @@ def endpoint_profile(trees: TraceTrees, config: RcaConfig) -> EndpointProfile:
         "long": duration > config.timeout_s * 1e9,
     }
     served = pd.DataFrame(columns)[server]
+    answered_by = served_spans(trees)
     nodes = served.groupby(trees.node[server]).mean()
+    nodes = _with_callees(nodes, trees, answered_by)
     requests = requests_of(
         trees,
-        _endpoints_reached(trees, served_spans(trees)),
+        _endpoints_reached(trees, answered_by),
         _ended_well(trees),
         critical_path(trees),
     )
     calls = _usual_calls(_calls(trees), config)
     return EndpointProfile(nodes, calls, usual_children(requests, config))
+
+
+def _with_callees(nodes: pd.DataFrame, trees: TraceTrees, answered_by: NDArray) -> pd.DataFrame:
+    """Return what is usual of endpoints, with those that only their callers recorded: how long a
+    call takes.
+    """
+    calls = calls_in(trees)
+    calls = calls[answered_by[calls] < 0]
+    calls = calls[~np.isin(trees.node[calls], nodes.index)]
+    duration = pd.Series(trees.end[calls] - trees.start[calls])
+    ns = duration.groupby(trees.node[calls]).mean()
+    return pd.concat([nodes, ns.to_frame("ns")]).fillna(0.0)
 
 
 def _endpoints_reached(trees: TraceTrees, served: NDArray) -> NDArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from aiops_lab.endpoints import EndpointNames
@@ -36,6 +37,8 @@ _log = get_logger(__name__)
 _FIRST_NS = 631_152_000_000_000_000  # 1990-01-01
 _END_NS = 4_133_980_800_000_000_000  # 2101-01-01
 _MAX_NS = int(MAX_DURATION_MS * 1e6)
+
+_CUT = "0" * 16  # how an id of a trace begins that had 64 bits
 
 _STABLE = (f"{OWN_PREFIX}endpoint", *ROUTE, *TEMPLATE)  # name an endpoint that has no ids in it
 
@@ -125,7 +128,7 @@ class SpanCollector:
 
     def take_spans(self) -> list[Span]:
         """Return the spans so far, and forget them."""
-        spans = with_peers(self._spans, self._addressed)
+        spans = with_peers(with_whole_traces(self._spans), self._addressed)
         self._spans, self._addressed = [], []
         return spans
 
@@ -156,6 +159,26 @@ def tell_left_out(name: str, found: int, left_out: Counter[str]) -> None:
     if found == left_out.total():
         raise ValueError(f"{name} must have spans that can be used, got {reasons}")
     _log.warning("%s: of %d spans were left out: %s", name, found, reasons)
+
+
+def with_whole_traces(spans: list[Span]) -> list[Span]:
+    """Return the spans, those whose trace has 16 digits in the trace that ends with these.
+
+    Older tools keep the last 64 bits of an id, so that a trace comes apart where it reaches one.
+    """
+    cut = {span.trace_id for span in spans if span.trace_id.startswith(_CUT)}
+    if not cut:
+        return spans
+    whole: dict[str, set[str]] = defaultdict(set)
+    for span in spans:
+        if span.trace_id not in cut:
+            whole[_CUT + span.trace_id[len(_CUT) :]].add(span.trace_id)
+    return [_in_whole_trace(span, whole.get(span.trace_id, ())) for span in spans]
+
+
+def _in_whole_trace(span: Span, whole: Collection[str]) -> Span:
+    """Return the span in the one trace that it may belong to; as it is where there are several."""
+    return span._replace(trace_id=next(iter(whole))) if len(whole) == 1 else span
 
 
 def with_peers(spans: list[Span], addressed: list[int]) -> list[Span]:

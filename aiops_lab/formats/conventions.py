@@ -110,8 +110,14 @@ def first(attributes: Attributes, names: tuple[str, ...]) -> str | None:
     for name in names:
         value = attributes.get(name)
         if value is not None and value != "":
-            return value if isinstance(value, str) else str(value)
+            return value if isinstance(value, str) else _as_text(value)
     return None
+
+
+def _as_text(value: Any) -> str:
+    """Return a value as text, a whole number without a point: some report a status as 503.0."""
+    whole = whole_number(value)
+    return str(value if whole is None else whole)
 
 
 # ---- reading

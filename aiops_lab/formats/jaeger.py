@@ -88,12 +88,13 @@ def _process(place: str, process: Any) -> Process:
 
 def _reported(span: Mapping[str, Any], processes: Mapping[str, Process]) -> ReportedSpan:
     tags = _tags("tags", span.get("tags"))
-    parent, links = _references(span)
+    trace_id = hex_id("traceID", span.get("traceID"), TRACE_DIGITS)
+    parent, links = _references(span, trace_id)
     start_us = integer("startTime", span.get("startTime"))
     service, instance = _run_by(span, processes)
     kind = tags.get("span.kind") or "internal"
     return ReportedSpan(
-        trace_id=hex_id("traceID", span.get("traceID"), TRACE_DIGITS),
+        trace_id=trace_id,
         span_id=hex_id("spanID", span.get("spanID"), SPAN_DIGITS),
         parent_id=parent,
         name=text("operationName", span.get("operationName")),
@@ -141,14 +142,21 @@ def _is_error(tags: Mapping[str, Any]) -> bool:
     return tags.get("error") not in (None, False, "", "false")
 
 
-def _references(span: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...] | None]:
-    """Return the parent, and the spans that this one follows from without being waited for."""
+def _references(
+    span: Mapping[str, Any], trace_id: str
+) -> tuple[str | None, tuple[str, ...] | None]:
+    """Return the parent, and the spans that this one follows from without being waited for.
+
+    Nobody waits in another trace: what is referred to there is no parent, whatever it is called.
+    """
     parent = hex_id("parentSpanID", span.get("parentSpanID"), SPAN_DIGITS) or None
     links = []
     for row in listed("references", span.get("references")):
         reference = mapping("references", row)
         span_id = hex_id("references.spanID", reference.get("spanID"), SPAN_DIGITS)
-        if reference.get("refType") == FOLLOWS_FROM:
+        in_trace = hex_id("references.traceID", reference.get("traceID"), TRACE_DIGITS)
+        is_elsewhere = bool(in_trace) and in_trace[16:] != trace_id[16:]  # it may be cut
+        if is_elsewhere or reference.get("refType") == FOLLOWS_FROM:
             links.append(span_id)
         elif parent is None:
             parent = span_id or None

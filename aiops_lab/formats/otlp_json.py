@@ -32,6 +32,10 @@ from aiops_lab.formats.fields import (
 
 PLACES = ("resourceSpans", "batches")  # of the elements that `otlp_spans` takes
 
+_AROUND = ("result", "trace")  # what stands around a document in the answers of other tools
+
+_OTHER_SIGNALS = ({"resourceMetrics"}, {"resourceLogs"}, {"resourceProfiles"})
+
 KIND_NAMES = ("internal", "internal", "server", "client", "producer", "consumer")
 """The kinds of OTLP by their numbers; 0 is unspecified, which the specification calls internal."""
 
@@ -51,22 +55,28 @@ _FAULTS = (KeyError, TypeError, AttributeError)  # what a value of a wrong type 
 
 def is_otlp(path: str, item: Any) -> bool:
     """Return whether a value of a JSON file is what `otlp_spans` takes."""
-    if path:
-        name, _, _ = path.partition("[")
+    name, _, _ = path.partition("[")
+    if name:
         return name in PLACES
     if not isinstance(item, dict):
         return False
     if not item:
-        return True
-    held = item.get("result", item)
+        return path == ""
+    held = next((item[name] for name in _AROUND if name in item), item)
     return isinstance(held, dict) and "resourceSpans" in held
 
 
+def is_other_signal(path: str, item: Any) -> bool:
+    """Return whether a value of a JSON file is OTLP without spans: metrics or logs."""
+    return path == "" and isinstance(item, dict) and item.keys() in _OTHER_SIGNALS
+
+
 def otlp_spans(item: Any) -> Iterator[ReportedSpan]:
-    """Return the spans of one resource, or of the resources of a ``result``."""
+    """Return the spans of one resource, or of the resources of a whole document."""
     item = mapping("resourceSpans", item)
-    if "result" in item:
-        item = mapping("result", item["result"])
+    for name in _AROUND:
+        if name in item:
+            item = mapping(name, item[name])
     if "resourceSpans" not in item:
         yield from _of_resource(item)
         return

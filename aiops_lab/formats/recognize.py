@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from aiops_lab.formats.jaeger import is_jaeger
-from aiops_lab.formats.otlp_json import is_otlp
+from aiops_lab.formats.otlp_json import is_other_signal, is_otlp
 from aiops_lab.formats.sources import Source
 from aiops_lab.formats.zipkin import is_zipkin
 
@@ -87,7 +87,8 @@ def is_framed(head: bytes) -> bool:
 def recognized_json(name: str, items: Items) -> tuple[str, Items]:
     """Return the format of the values of a JSON file, and all of the values.
 
-    The first value that is no empty object decides.
+    The first value decides that is no empty object, and neither metrics nor logs of OTLP, which
+    may be in one file with traces.
 
     Raises
     ------
@@ -98,7 +99,7 @@ def recognized_json(name: str, items: Items) -> tuple[str, Items]:
     looked_at = []
     for item in values:
         looked_at.append(item)
-        if item[1] != {}:
+        if item[1] != {} and not is_other_signal(*item):
             break
     if not looked_at:
         return "zipkin", []  # an empty array, from a tool that found nothing

@@ -53,7 +53,15 @@ class FairLock:
         self._owner: int | None = None
 
     def acquire(self, timeout: float = -1) -> bool:
-        """Return whether the lock was had within `timeout` seconds in each of its two queues."""
+        """Return whether the lock was had within `timeout` seconds in each of its two queues.
+
+        The thread that has it already is a signal handler, or a function that the store has called:
+        it would wait for itself. False, or where no timeout is given OSError.
+        """
+        if self.is_held_here():
+            if timeout >= 0:
+                return False
+            raise OSError("the store must not be written while this thread uses it: try it later")
         if not self._queue.acquire(timeout=timeout):
             return False
         try:

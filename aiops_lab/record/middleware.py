@@ -293,7 +293,9 @@ def _instrument_flask(
             # Then the request ends when the application returns.
             # (the property is_sequence says the same, but takes a call)
             is_sequence = isinstance(response.response, (list, tuple))
-            span.complete = is_sequence or _is_whole(more[-1] if more else answer)
+            is_whole = is_sequence or _is_whole(more[-1] if more else answer)
+            # what `call_on_close` runs belongs to the trace
+            span.complete = is_whole and not getattr(response, "_on_close", None)
         return response
 
     def handle_user_exception(error: Exception) -> Any:

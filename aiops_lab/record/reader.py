@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -52,6 +52,8 @@ class SpanReader:
     def close(self) -> None:
         """Close the file. A second call does nothing."""
         self._closed = True
+        if self._read_lock.is_held_here():  # by what a signal has interrupted
+            return
         with self._read_lock:
             self._reader.close()
 
@@ -178,7 +180,9 @@ class SpanReader:
         return self._ask(lambda db: db.execute(query, values).fetchall())
 
     def _ask(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
-        with self._read_lock:
+        # a signal handler reads while its thread does: SQLite lets it
+        lock = nullcontext() if self._read_lock.is_held_here() else self._read_lock
+        with lock:
             try:
                 return question(self._reader)
             except sqlite3.DatabaseError as error:

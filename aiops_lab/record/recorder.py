@@ -458,7 +458,7 @@ def describe_error(error: BaseException) -> str:
     """Return "TypeName: message", also where the exception's own text cannot be made."""
     try:
         message = str(error)
-    except Exception:
+    except (Exception, SystemExit):
         message = "(no text)"
     return _encodable(f"{type(error).__name__}: {message}"[:MAX_ERROR])
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import requests
 from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
 
 from aiops_lab.record.bodies import end_with_body
 from aiops_lab.record.calls import Peers, begin_call
@@ -126,6 +127,8 @@ class _RecordingAdapter(BaseAdapter):
         hops = _get_call()
         context = _context_of_hop(hops, request) if hops else None
         method, url = request.method or "GET", request.url or ""
+        if request.headers is None:  # one made by hand
+            request.headers = CaseInsensitiveDict()
         span = begin_call(recorder, peers, method, url, request.headers, context)
         if hops is not None:
             hops.append(span)

@@ -248,7 +248,13 @@ class SpanStore(SpanReader):
     def close(self) -> None:
         """Write what is left and end the thread. A second call does nothing; also called when
         Python exits.
+
+        A signal handler that is called while its own thread reads or writes cannot wait for that:
+        then the store stays open until Python exits.
         """
+        if self._write_lock.is_held_here() or self._read_lock.is_held_here():
+            _log.warning("%s is in use by this very thread: it is closed at exit", self.path)
+            return
         with self._drop_lock:
             closed = self._closed
             self._closed = True

@@ -19,6 +19,7 @@ from aiops_lab.spans import SERVING, Key
 from aiops_lab.traces.encode import NEVER, EncodedSpans, encode, end_ns, start_ns, status_of
 from aiops_lab.traces.graph import calls_of
 from aiops_lab.traces.ids import find_parents
+from aiops_lab.traces.kinds import with_kinds
 
 _PLACE = ("kind", "service", "endpoint", "peer", "method")  # columns
 
@@ -55,7 +56,7 @@ class Survey(NamedTuple):
 
 def survey(partition: Partition, window_ns: int, stuck_ns: int) -> Survey:
     """Return what a partition holds."""
-    frame = read_partition(partition)
+    frame = with_kinds(read_partition(partition))
     start, end = start_ns(frame), end_ns(frame)
     closed = end != NEVER
     kind = frame["kind"]

@@ -9,16 +9,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.columns import factorize
-from aiops_lab.spans import KINDS, SERVING, Key
+from aiops_lab.spans import Key
 from aiops_lab.traces.callees import Addresses, Places, name_callees
 from aiops_lab.traces.ids import Ids, Parents, copies_of, find_parents, parse_ids
+from aiops_lab.traces.kinds import KIND_ORDER, kind_codes
 from aiops_lab.traces.routes import Recorded, endpoints_of, first_methods
 
 NEVER = np.iinfo(np.int64).max
@@ -278,14 +279,10 @@ def encode(
     return spans.select(~copies) if copies.any() else spans
 
 
-_KINDS = (*SERVING, *(kind for kind in KINDS if kind not in SERVING))
-"""The kinds by code: those that serve come first."""
-
-
 class _Placed(NamedTuple):
     """Where each span was recorded, by code; ``places`` are these places in words."""
 
-    kind: NDArray  # position in `_KINDS`, as recorded
+    kind: NDArray  # position in `KIND_ORDER`
     service: NDArray
     services: list[str]
     has_peer: NDArray
@@ -296,7 +293,7 @@ class _Placed(NamedTuple):
 
     def is_kind(self, name: str) -> NDArray:
         """Return which spans are of a kind."""
-        return self.kind == _KINDS.index(name)
+        return self.kind == KIND_ORDER.index(name)
 
 
 def _placed(
@@ -304,13 +301,14 @@ def _placed(
 ) -> _Placed:
     """Return where each span was recorded; of a client span that is the called service."""
     frame = source.frame
-    kind = _kind_codes(frame["kind"])
-    recorded, addresses = _whom(source, kind, keys, addresses)
+    owner_of = factorize(frame["service"])
+    kind = kind_codes(frame, owner_of[0], lambda: source.parents.position)
+    recorded, addresses = _whom(source, kind, owner_of, keys, addresses)
     service, services, peer, peers = recorded
     has_peer = peer >= 0
-    client = _KINDS.index("client")
+    client = KIND_ORDER.index("client")
     calls = kind == client
-    calls |= (kind == _KINDS.index("producer")) & has_peer
+    calls |= (kind == KIND_ORDER.index("producer")) & has_peer
     called = np.where(calls, client, kind)
     owners = [*services, NO_PEER, *peers]
     peer += len(services) + 1  # without one: NO_PEER
@@ -318,7 +316,7 @@ def _placed(
     endpoint, endpoints = factorize(frame["endpoint"])
     method, methods = _methods(frame)
     shape = (
-        len(_KINDS),
+        len(KIND_ORDER),
         len(owners),
         max(len(endpoints), 1),
         len(methods),
@@ -327,7 +325,7 @@ def _placed(
     place, distinct = _in_order(code, math.prod(shape))
     parts = np.unravel_index(distinct, shape)
     places = [
-        Recorded(_KINDS[kind], owners[owner], str(endpoints[endpoint]), methods[method])
+        Recorded(KIND_ORDER[kind], owners[owner], str(endpoints[endpoint]), methods[method])
         for kind, owner, endpoint, method in zip(*parts, strict=True)
     ]
     size = len(place)
@@ -361,18 +359,19 @@ def _in_order(code: NDArray, codes: int) -> tuple[NDArray, NDArray]:
 def _whom(
     source: EncodedFrame,
     kind: NDArray,
+    owner_of: tuple[NDArray, Any],
     keys: Sequence[Key],
     addresses: Mapping[tuple[str, str], str],
 ) -> tuple[Places, Addresses]:
     """Return who ran each span and whom it calls, by name where that is known."""
     frame = source.frame
-    service, distinct_services = factorize(frame["service"])
+    service, distinct_services = owner_of
     peer, distinct_peers = factorize(frame["peer"])
     services = [str(name) for name in distinct_services]
     peers = [str(name) for name in distinct_peers]
     recorded = Places(service, services, peer, peers)
-    client = kind == _KINDS.index("client")
-    server = kind == _KINDS.index("server")
+    client = kind == KIND_ORDER.index("client")
+    server = kind == KIND_ORDER.index("server")
     serves = np.zeros(len(services), dtype=bool)
     serves[service[server]] = True
     serving = {services[code] for code in np.flatnonzero(serves)}
@@ -387,13 +386,6 @@ def _methods(frame: pd.DataFrame) -> tuple[NDArray, list[str]]:
     code, known = factorize(frame["method"])
     code += 1
     return code, ["", *map(str, known)]
-
-
-def _kind_codes(kinds: pd.Series) -> NDArray:
-    """Return the position in `_KINDS` of each kind."""
-    code, known = factorize(kinds)
-    position = np.array([_KINDS.index(kind) for kind in known], dtype=np.int8)
-    return position[code]
 
 
 # ---- columns of a frame

@@ -191,6 +191,16 @@ def test_only_time_beyond_the_usual_decides(usual_ms, account):
     assert costs(hanging(*lost), [usual]) == {told: 1}
 
 
+def test_an_answer_that_was_lost_is_no_fault_of_a_database_that_was_as_usual():
+    """Nobody but /b sees the database, which takes most of its time."""
+    query = span(4, 3, "SELECT", "client", 12, 30, peer="db")
+    usual = [*USUAL, query]
+    reset = [*failing(0, answer=200), query]
+    assert costs(reset, [usual]) == {"/b itself": 1}
+    slow = [*failing(0, answer=200, took=400), query._replace(duration_ns=380_000_000)]
+    assert costs(slow, [usual]) == {"edge /b → SELECT": 1}
+
+
 def test_the_worst_of_several_calls_decides_and_what_ran_in_its_shade_does_not():
     one = [*call(2, "/b", 10, 3_000), *call(4, "/c", 3_100, 6_000), *call(6, "/d", 3_200, 5_000)]
     assert costs(hanging(*one)) == {"/c itself": 1}

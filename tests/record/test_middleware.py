@@ -243,10 +243,11 @@ def test_an_interrupt_ends_the_span(app, sink, error):
     assert (sink.one().endpoint, sink.one().status) == ("/interrupted", 500)
 
 
-def test_an_exception_without_a_text_and_a_long_one_are_recorded(sink):
+@pytest.mark.parametrize("raised", [RuntimeError, SystemExit])
+def test_an_exception_without_a_text_and_a_long_one_are_recorded(sink, raised):
     class MuteError(Exception):
         def __str__(self) -> str:
-            raise RuntimeError
+            raise raised
 
     def app(environ, start_response):
         raise MuteError if environ["PATH_INFO"] == "/mute" else ValueError("x" * 5000)
@@ -628,6 +629,23 @@ def test_calls_made_while_streaming_are_in_the_trace(session, sink, app):
     clients = [span for span in sink.spans if span.kind == "client"]
     assert {span.parent_id for span in clients} == {sink.spans[-1].span_id}
     assert {span.trace_id for span in sink.spans} == {TRACE}
+
+
+def test_calls_made_once_the_answer_is_sent_are_in_the_trace(session, sink, app):
+    with serving(app) as url:
+
+        def front() -> flask.Response:
+            answer = flask.make_response("ok")
+            answer.call_on_close(lambda: session.get(f"{url}/item/7", timeout=5))
+            return answer
+
+        app.add_url_rule("/front", "front", front)
+        assert requests.get(f"{url}/front", headers=HEADERS, timeout=5).text == "ok"
+        wait_for(lambda: len(sink.spans) == 3)
+    by_endpoint = {(span.kind, span.endpoint): span for span in sink.spans}
+    front_span = by_endpoint["server", "/front"]
+    assert by_endpoint["client", "/item/<id>"].parent_id == front_span.span_id
+    assert front_span.trace_id == TRACE
 
 
 def test_a_finished_request_leaves_nothing_behind(session, sink, app):

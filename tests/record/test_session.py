@@ -225,6 +225,14 @@ def test_a_deep_copy_keeps_a_sink_that_cannot_be_copied(url):
 # Adapters, hooks, authentication.
 
 
+def test_a_request_without_headers_is_sent_as_requests_would(session, spans, url):
+    bare = requests.PreparedRequest()
+    bare.prepare_method("GET")
+    bare.prepare_url(f"{url}/ok", None)
+    assert session.send(bare).status_code == 200
+    assert spans[0].status == 200
+
+
 def test_a_mounted_adapter_is_the_one_that_is_found(session):
     mine = HTTPAdapter()
     session.mount("http://peer/", mine)

@@ -386,6 +386,35 @@ def test_records_are_saved_all_or_none(store: SpanStore) -> None:
     assert store.load("incident") == {}
 
 
+def test_a_signal_handler_in_the_midst_of_a_write_does_not_wait_for_itself(path: Path) -> None:
+    """A function that the store calls is in its midst, as the handler of a signal may be."""
+    with SpanStore(path) as store:
+        store.add(span())
+
+        def handle(load: Any) -> dict[str, dict[str, object]]:
+            with pytest.raises(OSError, match="must not be written while this thread uses it"):
+                store.flush()
+            store.close()
+            store.add(span(1))
+            return {"incident": {"INC-1-1": len(store.spans())}}
+
+        assert store.update(handle)
+        assert store.load("incident") in ({"INC-1-1": 0}, {"INC-1-1": 1})
+    with SpanStore(path) as store:
+        assert len(store.spans()) == 2
+
+
+def test_a_signal_handler_in_the_midst_of_a_query_can_ask_and_close(path: Path) -> None:
+    with SpanStore(path) as store:
+        store.add(span())
+        store.flush()
+        with store._read_lock:
+            assert len(store.spans()) == 1
+            store.close()
+        assert len(store.spans()) == 1
+    assert store.closed
+
+
 # When it is written, and what is dropped.
 
 
