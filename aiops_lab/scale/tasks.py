@@ -20,6 +20,7 @@ from aiops_lab.traces.encode import NEVER, EncodedSpans, encode, end_ns, start_n
 from aiops_lab.traces.graph import calls_of
 from aiops_lab.traces.ids import find_parents
 from aiops_lab.traces.kinds import with_kinds
+from aiops_lab.traces.many_paths import SELDOM
 
 _PLACE = ("kind", "service", "endpoint", "peer", "method")  # columns
 
@@ -80,7 +81,7 @@ def survey(partition: Partition, window_ns: int, stuck_ns: int) -> Survey:
 
 def _samples(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the first span at each place, of calls with the first server span below them, by
-    service.
+    service, and so many calls that `SELDOM` tells which paths are seldom called.
     """
     codes = [pd.factorize(frame[name])[0] for name in _PLACE if name in frame]
     below = _server_below(frame)
@@ -90,7 +91,9 @@ def _samples(frame: pd.DataFrame) -> pd.DataFrame:
     for code in codes:  # numbered anew each time, so that the product stays small
         joint = place * (int(code.max(initial=0)) + 2) + code + 1
         place = pd.factorize(joint)[0]
-    first = np.unique(place, return_index=True)[1]
+    nth = pd.Series(place).groupby(place).cumcount().to_numpy()
+    is_call = (frame["kind"] == "client").to_numpy()
+    first = np.flatnonzero(nth < np.where(is_call, SELDOM, 1))
     servers = below[first]
     rows = np.unique(np.concatenate([first, servers[servers >= 0]]))
     return frame.iloc[rows].reset_index(drop=True)

@@ -22,7 +22,7 @@ from aiops_lab.traces.ids import find_parents
 KIND_ORDER = (*SERVING, *(kind for kind in KINDS if kind not in SERVING))
 """The kinds by code: those that serve come first."""
 
-SERVER, CONSUMER, INTERNAL, PRODUCER = (
+_SERVER, _CONSUMER, _INTERNAL, _PRODUCER = (
     KIND_ORDER.index(kind) for kind in ("server", "consumer", "internal", "producer")
 )
 _LOG = KIND_ORDER.index("log")
@@ -49,7 +49,7 @@ def kind_codes(frame: pd.DataFrame, service: NDArray, parents: FindParents) -> N
     code, known = factorize(frame["kind"])
     position = np.array([KIND_ORDER.index(kind) for kind in known], dtype=np.int8)
     kind = position[code]
-    internal = kind == INTERNAL
+    internal = kind == _INTERNAL
     if not internal.any() or (service == service[0]).all():
         return kind
     parent = parents()
@@ -57,10 +57,10 @@ def kind_codes(frame: pd.DataFrame, service: NDArray, parents: FindParents) -> N
     if not answers.any():
         return kind
     above = parent[answers]
-    kind[answers] = np.where(kind[above] == PRODUCER, CONSUMER, SERVER)
+    kind[answers] = np.where(kind[above] == _PRODUCER, _CONSUMER, _SERVER)
     callers = above[internal[above]]
     heads = _tops(internal, service, parent)[callers]
-    kind[_alike(frame, service, heads, internal & (parent < 0))] = SERVER
+    kind[_alike(frame, service, heads, internal & (parent < 0))] = _SERVER
     return kind
 
 
@@ -80,7 +80,7 @@ def _answers(kind: NDArray, service: NDArray, parent: NDArray) -> NDArray:
     has_parent = parent >= 0
     is_other = service[parent] != service
     is_span = kind[parent] != _LOG
-    return (kind == INTERNAL) & has_parent & is_other & is_span
+    return (kind == _INTERNAL) & has_parent & is_other & is_span
 
 
 def _tops(internal: NDArray, service: NDArray, parent: NDArray) -> NDArray:

@@ -87,9 +87,10 @@ def test_cycles_of_parents_end():
 def test_many_files_without_kinds_give_the_incidents_of_one_frame(tmp_path: Path):
     pytest.importorskip("pyarrow")
     frame = pd.concat([requests(1, 301), requests(301, 361, slow_ms=200)], ignore_index=True)
-    lab.write_spans(frame[:500], tmp_path / "1.parquet")
-    lab.write_spans(frame[500:].reset_index(drop=True), tmp_path / "2.parquet")
-    expected = lab.replay(frame)
-    report = replay_partitions(tmp_path / "*.parquet", progress=False)
-    shown = [incident.to_dict() for incident in report.incidents]
-    assert shown == [incident.to_dict() for incident in expected.incidents]
+    lab.write_spans(frame[:450], tmp_path / "1.parquet")  # 150 requests
+    lab.write_spans(frame[450:].reset_index(drop=True), tmp_path / "2.parquet")
+    (expected,) = lab.replay(frame).incidents
+    (incident,) = replay_partitions(tmp_path / "*.parquet", progress=False).incidents
+    for name in ("id", "title", "first_detected", "affected_endpoints"):
+        assert getattr(incident, name) == getattr(expected, name)
+    assert incident.root_cause.support == expected.root_cause.support
