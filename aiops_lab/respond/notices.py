@@ -89,12 +89,16 @@ def told_of(incident: Incident, event: str, told: Told | None, now_ns: int) -> T
     return Told(incident.status, incident.severity, has_cause, reopened_ns)
 
 
-def notice_of(incident: Incident, event: str, server: str = "") -> Notice:
-    """Return the notice of an event; `server` is the address of the live page, if it is known."""
+def notice_of(incident: Incident, event: str, server: str = "", told: Told | None = None) -> Notice:
+    """Return the notice of an event.
+
+    `server` is the address of the live page, if it is known; `told` is what was told before.
+    """
     title = _outside(incident.title, MOST_TITLE)
-    shown = title if event == OPENED else f"{title} ({event})"
+    shown = title if event == OPENED else f"{title} ({_event_text(incident, event, told)})"
     url = page_of(incident.id, server)
     lines = [
+        *_worst(incident),
         _cause(incident),
         f"Severity: {incident.severity}. Status: {incident.status}{_moved(incident)}.",
         f"Since: {_utc(incident.started)}.",
@@ -104,6 +108,13 @@ def notice_of(incident: Incident, event: str, server: str = "") -> Notice:
     if url:
         lines.append(f"Page: {url}")
     return Notice(incident.id, event, incident.severity, shown, "\n".join(lines), url)
+
+
+def _event_text(incident: Incident, event: str, told: Told | None) -> str:
+    """Return an event in a word or two; of a change what it is, where that is known."""
+    if event != CHANGED or told is None:
+        return event
+    return f"now {incident.severity}" if told.is_worse(incident) else "cause found"
 
 
 def merged_notice(id: str, other: Incident, server: str = "") -> Notice:
@@ -132,6 +143,17 @@ def summary_of(notices: Sequence[Notice], server: str = "") -> Notice:
 def page_of(id: str, server: str) -> str:
     """Return the address of an incident's page; empty where that of the server is not known."""
     return f"{server}/aiops/page/incidents/{id}" if server else ""
+
+
+def _worst(incident: Incident) -> list[str]:
+    """Return the figures of the main anomaly, in a line; none where they cannot be told."""
+    main = incident.main_anomaly
+    try:
+        figures = main.description
+    except Exception:  # a detector of a user's own describes its evidence as it likes
+        return []
+    where = _outside(main.name or main.endpoint, MOST_NOTICE_NAME)
+    return [f"Worst: {where}, {_outside(figures, MOST_TITLE)}."]
 
 
 def _cause(incident: Incident) -> str:

@@ -219,7 +219,7 @@ class _Channel:
             event = event_of(incident, told, now_ns, quiet_ns)
             if event is not None:
                 state = told_of(incident, event, told, now_ns)
-                notice = notice_of(incident, event, self._server)
+                notice = notice_of(incident, event, self._server, told)
                 due.append(_Due(notice, {incident.id: state}))
         return due
 

@@ -19,12 +19,15 @@ FEW_REQUESTS = 20
 def meaning_of(cause: Suspect) -> str:
     """Return what the confidence of a cause means, in one sentence."""
     sure = f"{cause.confidence:.0%}"
-    among = "answers in simulated incidents with a known cause"
     if cause.by == "deviations":
-        such = "that rested, as this one, on what is unusual, with such a score"
+        clear = "how unusual the cause is; what customers lost says too little"
     else:
-        such = f"to which as large a share of the excess ({cause.share:.0%}) was attributed"
-    return f"A confidence of {sure} means: of the {among} {such}, {sure} were right."
+        clear = f"how much of the extra time and failures began there, here {cause.share:.0%}"
+    among = "in simulated incidents, whose cause is known"
+    return (
+        f"A confidence of {sure} means: {among}, {sure} of the answers as clear as this one were "
+        f"right. Clear is {clear}."
+    )
 
 
 def limits_of(verdict: Verdict, faults: Sequence[ServiceFault] = ()) -> list[str]:
@@ -83,15 +86,15 @@ def _weak_support(cause: Suspect) -> list[str]:
     k, n = cause.support
     if k == 0:
         return [
-            "Missing: no single request shows it. The excess was moved to it by what the sums over "
-            "all requests show, such as the waiting for a busy worker."
+            "Missing: no single request shows it. It follows from sums over all requests, such as "
+            "the waiting for a busy worker."
         ]
     if k < n:
-        return [f"Against it: in {n - k} of {n} bad requests the largest excess was elsewhere."]
+        return [f"Against it: in {n - k} of {n} slow or failed requests most of it was elsewhere."]
     if n < FEW_REQUESTS:
         low = wilson(k, n)[0]
-        count = "the only bad request shows" if n == 1 else f"all {n} bad requests show"
-        return [f"Few requests: {count} it; of many, it may be {low:.0%} or more."]
+        count = "the only one shows" if n == 1 else f"all {n} show"
+        return [f"Few slow or failed requests: {count} it; of many, it may be {low:.0%} or more."]
     return []
 
 

@@ -299,8 +299,8 @@ def _figures(case: Finding, findings: Findings) -> Figures:
         yield caption, _figure_of(plots.ledger(table))
     for sample in verdict.sample_traces[:1]:
         caption = (
-            "A bad request; each service has a colour. Dark: own time. Light: waiting for others. "
-            "Hatched: the same call as its caller saw it."
+            "A slow or failed request; each service has a colour. Dark: own time. Light: waiting "
+            "for others. Hatched: the same call as its caller saw it."
         )
         ax = plots.waterfall(findings.spans, sample["trace_id"])
         yield caption, _figure_of(ax)

@@ -90,6 +90,21 @@ def test_a_notice_names_cause_severity_time_and_page():
     ]
 
 
+def test_a_notice_tells_the_figures_of_the_worst_anomaly_where_there_are_some():
+    found = incident()
+    figures = {"error_rate": 0.53, "baseline_error_rate": 0.0}
+    found.anomalies[0] = replace(found.anomalies[0], evidence=figures)
+    first = notice_of(found, "opened").body.splitlines()[0]
+    assert first == f"Worst: /pay, {found.main_anomaly.description}."
+
+
+def test_of_a_change_the_title_says_what_it_is():
+    worse = notice_of(incident(severity="critical"), "changed", told=TOLD)
+    first = notice_of(incident(), "changed", told=TOLD._replace(has_cause=False))
+    assert worse.title.endswith("(now critical)")
+    assert first.title.endswith("(cause found)")
+
+
 def test_without_a_cause_or_a_page_none_is_named():
     notice = notice_of(incident(cause=None), "changed")
     assert notice.title == "Error spike detected in /pay (changed)"

@@ -32,9 +32,10 @@ def with_support(k, n):
 def test_a_confidence_is_a_share_of_answers_that_were_right():
     told = meaning_of(CAUSE)
     assert told.startswith("A confidence of 90% means")
-    assert "as large a share of the excess (100%) was attributed, 90% were right" in told
+    assert "90% of the answers as clear as this one were right" in told
+    assert "extra time and failures began there, here 100%." in told
     unusual = Suspect("pay", "/a", 0.5, confidence=0.6, by="deviations")
-    assert "rested, as this one, on what is unusual" in meaning_of(unusual)
+    assert "Clear is how unusual the cause is" in meaning_of(unusual)
 
 
 def test_an_answer_that_nothing_speaks_against_says_so():
@@ -54,10 +55,13 @@ def test_without_a_cause_there_is_nothing_to_limit():
 @pytest.mark.parametrize(
     ("support", "told"),
     [
-        ((30, 40), "Against it: in 10 of 40 bad requests the largest excess was elsewhere."),
+        ((30, 40), "Against it: in 10 of 40 slow or failed requests most of it was elsewhere."),
         ((0, 40), "Missing: no single request shows it."),
-        ((19, 19), "Few requests: all 19 bad requests show it; of many, it may be 83% or more."),
-        ((1, 1), "Few requests: the only bad request shows it; of many, it may be 21% or more."),
+        ((19, 19), "Few slow or failed requests: all 19 show it; of many, it may be 83% or more."),
+        (
+            (1, 1),
+            "Few slow or failed requests: the only one shows it; of many, it may be 21% or more.",
+        ),
         ((20, 20), "Nothing that was recorded"),
     ],
 )

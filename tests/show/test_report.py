@@ -143,7 +143,7 @@ def test_figures_and_words_are_labelled(processor_page, processor_text):
     for form in (processor_page, processor_text):
         assert "In all: 47 requests of /home from outside: mean latency 122.8 ms (us" in form
         assert "severity high" in form
-        assert "A confidence of 99% means: of the answers" in form
+        assert "A confidence of 99% means: in simulated incidents, " in form
     assert "<th>mean latency before</th><th>mean latency now</th>" in processor_page
     assert (
         "/home, /products, /similar" in processor_text

@@ -89,12 +89,13 @@ def test_an_incident_shows_cause_path_doubt_ledger_and_a_request(client, inciden
     told = words(client.get(f"/aiops/page/incidents/{incident['id']}"))
     for part in (
         "/payment service shop confidence 99%",
-        "The largest part of the loss originated there in 227 of 227 bad requests",
+        "In 227 of 227 slow or failed requests most of the extra time, or the failure, began",
         "Worst window (10 s), against the baseline /payment: 446ms (baseline: 46ms, ",
         "Mean of the whole incident, against the minutes before 101 requests of /checkout from "
         "outside: mean latency 465.7 ms (usually 71.7 ms).",
-        "Path of a bad request: /checkout (shop) → /payment (shop)",
-        "to which as large a share of the excess (100%) was attributed, 99% were right.",
+        "Path of such a request: /checkout (shop) → /payment (shop)",
+        "99% of the answers as clear as this one were right. Clear is how much of the extra time "
+        "and failures began there, here 100%.",
         "Why not /checkout? /checkout is degraded",
         "/payment own time +395 ms",
         "a request of /checkout in all +394 ms",
@@ -404,7 +405,7 @@ def test_what_a_case_is_unlike_in_is_told_as_a_doubt(analysed, tmp_path):
         record["verdict"]["suspects"][0]["caution"] = "unlike the cases learned from: 3 endpoints."
         store.save("incident", {id: record})
         client = app_of(lab.Monitor(store)).test_client()
-        assert "were right. unlike the cases learned" in words(
+        assert "here 100%. unlike the cases learned" in words(
             client.get(f"/aiops/page/incidents/{id}")
         )
 
