@@ -87,7 +87,7 @@ def are_texts(values: Iterable[object]) -> bool:
     return set(map(type, values)) <= {str, NoneType}
 
 
-def are_ascii(values: list[Any]) -> bool:
+def _are_ascii(values: list[Any]) -> bool:
     """Return whether some values are texts of ASCII, all of them: joining says so soonest."""
     try:
         return "".join(values).isascii()
@@ -121,14 +121,14 @@ def factorize(names: pd.Series) -> tuple[NDArray, Any]:
     """
     import pandas as pd
 
-    if not has_few_objects(names):
+    if not _has_few_objects(names):
         return pd.factorize(names)
-    place, objects = distinct_objects(names)
+    place, objects = _distinct_objects(names)
     code, known = pd.factorize(objects)
     return code[place], known
 
 
-def has_few_objects(column: pd.Series) -> bool:
+def _has_few_objects(column: pd.Series) -> bool:
     """Return whether the rows of a column share few Python objects, as far as the first ones
     tell.
     """
@@ -138,7 +138,7 @@ def has_few_objects(column: pd.Series) -> bool:
     return len(set(map(id, first))) <= _FEW
 
 
-def distinct_objects(column: pd.Series) -> tuple[NDArray, NDArray]:
+def _distinct_objects(column: pd.Series) -> tuple[NDArray, NDArray]:
     """Return the code of each row's object, and the different objects, in order."""
     import numpy as np
     import pandas as pd
@@ -156,6 +156,54 @@ def addresses(objects: NDArray) -> NDArray:
 
     seen_as = {**objects.__array_interface__, "typestr": np.dtype(np.intp).str}
     return np.asarray(SimpleNamespace(__array_interface__=seen_as))
+
+
+_BLOCK = 1 << 14  # values at once, which the processor still holds when it looks at them again
+
+
+def different_values(column: pd.Series) -> NDArray:
+    """Return the values of a column; where few objects stand in many rows, each of them once."""
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.categories.to_numpy()
+    if isinstance(column.dtype, pd.StringDtype):
+        return pd.Series(column.unique()).to_numpy()
+    if not _has_few_objects(column):
+        return column.to_numpy()
+    _, objects = _distinct_objects(column)
+    return objects
+
+
+def types_of_unicode(texts: NDArray, has_names: bool) -> set[type] | None:
+    """Return the types of some values that are None, NaN (as None) or text that UTF-8 can hold,
+    None if others are among them: the usual case, told soon. Names may stand there often.
+    """
+    found: set[type] = set()
+    names: set[object] = set()
+    for first in range(0, len(texts), _BLOCK):
+        block = texts[first : first + _BLOCK]
+        values = block.tolist()
+        if has_names:
+            try:
+                values = [*set(values).difference(names)]
+            except TypeError:  # what cannot be a member of a set is no text
+                return None
+            names.update(values)
+        if _are_ascii(values):
+            found.add(str)
+            continue
+        types = set(map(type, values))
+        if float in types:
+            values = [None if value != value else value for value in values]
+            types = set(map(type, values))
+        known = filter(None, values) if NoneType in types else values
+        if not types <= {str, NoneType}:
+            return None
+        if not is_unicode("".join(known)):
+            return None
+        found |= types
+    return found
 
 
 _MOST_ARENAS = 2

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiops_lab.checks import FieldError, shorten
 from aiops_lab.columns import (
-    are_ascii,
     are_texts,
-    distinct_objects,
-    has_few_objects,
+    different_values,
     is_unicode,
     text_column,
+    types_of_unicode,
 )
 from aiops_lab.unchanged import while_unchanged
 
@@ -316,7 +315,7 @@ def _check_structure(frame: pd.DataFrame) -> None:
             column = frame[name]
             _refuse(column, column.isna(), "must not be missing")
     kind = frame["kind"]
-    if not set(_different(kind)).issubset(KINDS):
+    if not set(different_values(kind)).issubset(KINDS):
         _refuse(kind, ~kind.isin(KINDS), f"must be one of {KINDS}")
 
 
@@ -340,7 +339,6 @@ def _shown(value: object) -> str:
     return str(value) if is_scalar else f"{value!r:.80}"
 
 
-_BLOCK = 1 << 14  # values at once, which the processor still holds when it looks at them again
 _FIRST = 1_000  # values that tell whether it is worth to look whether all are missing
 
 
@@ -356,11 +354,11 @@ def _check_is_text(column: pd.Series) -> bool:
         return False
     is_category = isinstance(dtype, pd.CategoricalDtype)
     is_object = types.is_object_dtype(dtype)
-    texts = _different(column)
+    texts = different_values(column)
     none_first = is_object and pd.isna(texts[:_FIRST]).all()
     if none_first and types.infer_dtype(texts, skipna=True) == "empty":
         return False
-    found = _types_of_unicode(texts, column.name in NAME_COLUMNS)
+    found = types_of_unicode(texts, column.name in NAME_COLUMNS)
     if found is not None:
         return found == {str} and not is_category
     inferred = types.infer_dtype(texts, skipna=True)
@@ -375,51 +373,6 @@ def _check_is_text(column: pd.Series) -> bool:
     is_other = objects.notna() & ~is_text
     _refuse(objects, is_other, rule)
     return False
-
-
-def _different(column: pd.Series) -> NDArray:
-    """Return the values of a column; where few objects stand in many rows, each of them once."""
-    import pandas as pd
-
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.cat.categories.to_numpy()
-    if isinstance(column.dtype, pd.StringDtype):
-        return pd.Series(column.unique()).to_numpy()
-    if not has_few_objects(column):
-        return column.to_numpy()
-    _, objects = distinct_objects(column)
-    return objects
-
-
-def _types_of_unicode(texts: NDArray, has_names: bool) -> set[type] | None:
-    """Return the types of some values that are None, NaN (as None) or text that UTF-8 can hold,
-    None if others are among them: the usual case, told soon. Names may stand there often.
-    """
-    found: set[type] = set()
-    names: set[object] = set()
-    for first in range(0, len(texts), _BLOCK):
-        block = texts[first : first + _BLOCK]
-        values = block.tolist()
-        if has_names:
-            try:
-                values = [*set(values).difference(names)]
-            except TypeError:  # what cannot be a member of a set is no text
-                return None
-            names.update(values)
-        if are_ascii(values):
-            found.add(str)
-            continue
-        types = set(map(type, values))
-        if float in types:
-            values = [None if value != value else value for value in values]
-            types = set(map(type, values))
-        known = filter(None, values) if NoneType in types else values
-        if not types <= {str, NoneType}:
-            return None
-        if not is_unicode("".join(known)):
-            return None
-        found |= types
-    return found
 
 
 def _check_is_unicode(column: pd.Series, texts: NDArray | pd.Series) -> None:

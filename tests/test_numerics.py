@@ -28,6 +28,12 @@ def test_a_function_is_plain_until_it_has_taken_so_many_values(monkeypatch):
     assert kernel(np.zeros(0), (), 7) == "compiled"
 
 
+def test_until_a_function_is_compiled_another_may_do_the_same_faster(monkeypatch):
+    monkeypatch.setattr(numerics, "_njit", lambda function: lambda array: "compiled")
+    kernel = compiled_after(10, plainly=lambda array: "plainly")(lambda array: "plain")
+    assert [kernel(np.zeros(6)) for _ in range(2)] == ["plainly", "compiled"]
+
+
 def test_one_call_with_much_is_compiled_at_once(monkeypatch):
     monkeypatch.setattr(numerics, "_njit", lambda function: lambda *arguments: "compiled")
     assert compiled_after(10)(lambda array: array.size)(np.zeros(10)) == "compiled"

@@ -41,7 +41,7 @@ def alpha_of(elapsed: float, half_life: float) -> float:
     """Return the weight of an observation that stands for `elapsed` units of time: 1 -
     2^(-elapsed/half_life).
     """
-    return 1.0 - np.exp2(-elapsed / half_life)
+    return 1.0 - float(np.exp2(-elapsed / half_life))
 
 
 def ewma(values: ArrayLike, half_life: float) -> tuple[NDArray, NDArray]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, fields
-from math import exp, log
+from math import exp, isnan, log, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from aiops_lab.detect import baselines as b
 from aiops_lab.detect import judged
+from aiops_lab.detect.plain_records import TakesDicts, as_dicts
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.detect.shifts import accept_steady, learn_shift, score_shift
 from aiops_lab.detect.windows import Counts
@@ -116,9 +117,25 @@ def error_chance(k: float, n: float, p: float) -> float:
 # ---- the kernel
 
 
-@compiled_after(100_000)  # of which each takes ten microseconds
+def _walk_plainly(
+    counts: Counts, plan: Any, knobs: Any, state: NDArray, scores: NDArray, before: NDArray
+) -> None:
+    """Do what `_walk` does, as plain Python."""
+    with as_dicts(state) as states, as_dicts(scores) as scored:
+        _walk_records(counts, plan, knobs, states, scored, TakesDicts(before))
+
+
+@compiled_after(100_000, plainly=_walk_plainly)  # of which each takes three microseconds
 def _walk(
     counts: Counts, plan: Any, knobs: Any, state: NDArray, scores: NDArray, before: NDArray
+) -> None:
+    """Score each window of some endpoints in the order of time, then learn from it."""
+    _walk_records(counts, plan, knobs, state, scores, before)
+
+
+@compiled_part
+def _walk_records(
+    counts: Counts, plan: Any, knobs: Any, state: Any, scores: Any, before: Any
 ) -> None:
     """Score each window of some endpoints in the order of time, then learn from it.
 
@@ -135,18 +152,18 @@ def _walk(
         for e in plan.endpoints:
             baseline = now[e]
             score = scores[w, e]
-            score["given_up"] = counts.given_up[w, e]
-            _pool(baseline, counts, w, e, plan.activity[w])
+            score["given_up"] = float(counts.given_up[w, e])
+            _pool(baseline, counts, w, e, float(plan.activity[w]))
             judged = baseline["pool_n"] >= knobs.min_window
             _score(baseline, score, knobs, window_s, judged)
             before[w, e] = baseline
             abnormal = plan.held.abnormal[w, e]
-            if abnormal and np.isnan(baseline["abnormal_since"]):
+            if abnormal and isnan(baseline["abnormal_since"]):
                 b.begin_abnormal(baseline, start_s)
             if judged:
                 jumped = plan.held.jumped[w, e]
                 _learn(baseline, score, knobs, window_s, abnormal, jumped)
-            arrivals = counts.arrivals[w, e]
+            arrivals = float(counts.arrivals[w, e])
             if plan.arrived[w] > 0 and (baseline["count"] > 0 or arrivals > 0):
                 if abnormal:
                     b.learn_arrivals_apart(baseline, arrivals, alpha)
@@ -156,20 +173,22 @@ def _walk(
             if abnormal and lasts_s >= knobs.relearn_after_s:
                 b.accept_level(baseline)
                 accept_steady(baseline)
-            _wait(baseline, counts.skipped[w], window_s)
+            _wait(baseline, float(counts.skipped[w]), window_s)
 
 
 @compiled_part
 def _find_stuck(counts: Counts, w: int, now: NDArray, timeout_s: float, scores: NDArray) -> None:
     """Count the requests of each endpoint that are stuck at the end of window w."""
-    scores["stuck"][:] = 0.0
-    scores["oldest_s"][:] = 0.0
+    for e in range(scores.size):
+        score = scores[e]
+        score["stuck"] = 0.0
+        score["oldest_s"] = 0.0
     for i in range(counts.stuck_ptr[w], counts.stuck_ptr[w + 1]):
         e = counts.stuck_code[i]
         age_s = counts.stuck_age_s[i]
         baseline = now[e]
         score = scores[e]
-        p99_ms = exp(baseline["mean"] + P99 * np.sqrt(baseline["var"]))
+        p99_ms = exp(baseline["mean"] + P99 * sqrt(baseline["var"]))
         if age_s > max(timeout_s, STUCK_FACTOR * 1e-3 * p99_ms):
             score["stuck"] += 1.0
             score["oldest_s"] = max(score["oldest_s"], age_s)
@@ -178,15 +197,15 @@ def _find_stuck(counts: Counts, w: int, now: NDArray, timeout_s: float, scores: 
 @compiled_part
 def _pool(baseline: Any, counts: Counts, w: int, e: int, activity: float) -> None:
     """Add a window to the pool that waits to be judged, and to the silence so far."""
-    baseline["pool_n"] += counts.n[w, e]
-    baseline["pool_errors"] += counts.errors[w, e]
-    baseline["pool_total"] += counts.total[w, e]
-    baseline["pool_squares"] += counts.squares[w, e]
-    baseline["pool_ok_n"] += counts.ok_n[w, e]
-    baseline["pool_ok_total"] += counts.ok_total[w, e]
-    baseline["pool_long"] += counts.long[w, e]
-    baseline["pool_aged"] += counts.aged[w, e]
-    _wait(baseline, 1, counts.window_ns / 1e9)
+    baseline["pool_n"] += float(counts.n[w, e])
+    baseline["pool_errors"] += float(counts.errors[w, e])
+    baseline["pool_total"] += float(counts.total[w, e])
+    baseline["pool_squares"] += float(counts.squares[w, e])
+    baseline["pool_ok_n"] += float(counts.ok_n[w, e])
+    baseline["pool_ok_total"] += float(counts.ok_total[w, e])
+    baseline["pool_long"] += float(counts.long[w, e])
+    baseline["pool_aged"] += float(counts.aged[w, e])
+    _wait(baseline, 1.0, counts.window_ns / 1e9)
     if counts.arrivals[w, e] > 0:
         baseline["longest"] = max(baseline["longest"], baseline["silent"])
         baseline["silent"] = 0.0
@@ -197,13 +216,13 @@ def _pool(baseline: Any, counts: Counts, w: int, e: int, activity: float) -> Non
 
 
 @compiled_part
-def _wait(baseline: Any, windows: int, window_s: float) -> None:
+def _wait(baseline: Any, windows: float, window_s: float) -> None:
     """Let the pool wait for more requests during some windows.
 
     Whole windows are counted, so that the seconds are the same however many there are in one step.
     """
     if baseline["pool_n"] > 0:
-        waited = np.rint(baseline["pool_s"] / window_s)
+        waited = float(np.rint(baseline["pool_s"] / window_s))
         baseline["pool_s"] = (waited + windows) * window_s
 
 
@@ -224,13 +243,13 @@ def _score(baseline: Any, score: Any, knobs: Any, window_s: float, judged: bool)
     n = baseline["pool_n"]
     mean = baseline["pool_total"] / n
     gap = mean - usual
-    sd = max(np.sqrt(baseline["var"]), b.MIN_SD)
+    sd = max(sqrt(baseline["var"]), b.MIN_SD)
     score["mean"] = mean
     score["ratio"] = exp(gap)
-    score["z"] = gap / (sd / np.sqrt(n))
+    score["z"] = gap / (sd / sqrt(n))
     score["ratio_ok"] = _ratio_to_ok(baseline)
     usual_ms = exp(usual)
-    by_chance = usual + knobs.z * sd / np.sqrt(n)
+    by_chance = usual + knobs.z * sd / sqrt(n)
     by_chance_ms = exp(min(by_chance, LARGEST_EXPONENT))
     score["high_ms"] = max(by_chance_ms, knobs.ratio * usual_ms, usual_ms + knobs.min_ms)
     errors = baseline["pool_errors"]

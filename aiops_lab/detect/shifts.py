@@ -251,7 +251,7 @@ def learn_shift(baseline: Any, score: Any, knobs: Any, window_s: float) -> None:
 
 @compiled_part
 def _alpha(seconds: float, knobs: Any) -> float:
-    return 1.0 - np.exp2(-seconds / (FOLLOW * knobs.half_life_s))
+    return 1.0 - float(np.exp2(-seconds / (FOLLOW * knobs.half_life_s)))
 
 
 @compiled_part

@@ -125,7 +125,11 @@ class Comparison(AttributedTraces):
 
     @cached_property
     def _rows(self) -> LedgerRows:
-        return _excess(self, _entries(self))
+        return _excess(self, self._entries)
+
+    @cached_property
+    def _entries(self) -> pd.DataFrame:
+        return _entries(self)
 
     @cached_property
     def bad(self) -> pd.DataFrame:
@@ -244,7 +248,7 @@ def _during(
 
 def _ledger(rows: LedgerRows, comparison: Comparison) -> Ledger:
     config = comparison.config
-    entries = _entries(comparison)
+    entries = comparison._entries
     # Each entry in its own usual requests: else one heavy neighbour hides what all others lose.
     usual_ms = np.maximum(entries["usual_ms"].to_numpy(), config.min_usual_ms)
     weight = entries["weight"].to_numpy()

@@ -145,6 +145,8 @@ def _more_needless(usual: pd.DataFrame, now: pd.DataFrame, why: str) -> pd.Serie
     reason, keep workers busy: per request of the others, by the account because of which they are
     made.
     """
+    if (usual[why] == NEEDED).all() and (now[why] == NEEDED).all():
+        return _nothing()
     by_account = _held_ns(usual).groupby(usual["account"])
     ns = by_account.mean()
     before = _needless(usual, ns, why)
@@ -174,12 +176,17 @@ def _needless(requests: pd.DataFrame, usual_ns: pd.Series, why: str) -> pd.Serie
     is_repeated = requests[REPEATED] != NEEDED
     chosen = requests[why] != NEEDED
     if not chosen.any():
-        return pd.Series(index=pd.Index([], dtype=np.int64), dtype=float)
+        return _nothing()
     needed = len(requests) - (is_extra | is_repeated).sum()
     needless = requests[chosen]
     ns = needless["account"].map(usual_ns)
     by_reason = ns.groupby(needless[why])
     return by_reason.sum() / max(needed, 1)
+
+
+def _nothing() -> pd.Series:
+    """Return the times of no account."""
+    return pd.Series(index=pd.Index([], dtype=np.int64), dtype=float)
 
 
 def _only_waits(now: pd.DataFrame, usual_own: pd.Series, config: RcaConfig) -> pd.Series:

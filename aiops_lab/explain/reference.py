@@ -61,6 +61,8 @@ class Reference(AttributedTraces):
     def cost_by_entry(self) -> pd.DataFrame:
         """What requests cost, by entry: as in `AttributedTraces`, with the inner ones."""
         own = super().cost_by_entry
+        if not self.inner:
+            return own
         inner = [traces.cost_by_entry for traces in self.inner]
         return pd.concat([own.drop(self._replaced, errors="ignore"), *inner]).sort_index()
 
