@@ -16,6 +16,7 @@ one without a least scatter.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -92,7 +93,8 @@ def _wholes(usual: Metrics, now: Metrics) -> dict[MetricColumn, float]:
 
 def _failing(table: pd.DataFrame, whole: dict[MetricColumn, float]) -> pd.DataFrame:
     """Return the table with shares of failures in place of successes, at least `FAILING`."""
-    successes = [column for column in table.columns if column in whole]
+    columns: list[Any] = table.columns.tolist()
+    successes = [column for column in columns if column in whole]
     if not successes:
         return table
     table = table.copy()

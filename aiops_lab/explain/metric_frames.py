@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ LATENCY, REQUESTS = "latency", "requests"
 SUCCESS, ERRORS, ERROR_RATE = "success", "errors", "error_rate"
 OTHER, IGNORE = "other", "ignore"
 FAILURES = (SUCCESS, ERROR_RATE, ERRORS)
+PRICED = (LATENCY, REQUESTS, *FAILURES)
 RESOURCE_KINDS = ("cpu", "memory", "disk", "network", "restarts")
 ROLES = (LATENCY, REQUESTS, *FAILURES, *RESOURCE_KINDS, OTHER, IGNORE)
 """What a metric may be. A success is a share (0 to 1, or percent), errors are a number, an error
@@ -151,6 +153,7 @@ def read_frame(
         of_node = by_node.setdefault(column[0], [])
         if role.kind != IGNORE:
             of_node.append(column)
+    values = _finite(values, told)
     kept = [column for column in columns if told[column].kind != IGNORE]
     arrays = dict(zip(columns, values.to_numpy().T, strict=True))
     metrics = Metrics(name, starts, values[kept], told, by_node, arrays)
@@ -188,26 +191,59 @@ def _check_increases(name: str, index: pd.Index, starts: NDArray) -> None:
 
 
 def seconds(name: str, index: pd.Index) -> NDArray:
-    """Return the starts of the intervals as Unix s; times without a zone are taken for UTC."""
-    if isinstance(index, pd.DatetimeIndex) and not index.hasnans:
-        is_without_zone = index.tz is None
-        moments = index.tz_localize("UTC") if is_without_zone else index
+    """Return the starts of the intervals as Unix s; times without a zone are taken for UTC.
+
+    Examples
+    --------
+    >>> seconds("normal", pd.Index(["1970-01-01T00:01:00Z", "1970-01-01T01:02:00+01:00"])).tolist()
+    [60.0, 120.0]
+    """
+    told = _parsed(index)
+    if isinstance(told, pd.DatetimeIndex) and not told.hasnans:
+        is_without_zone = told.tz is None
+        moments = told.tz_localize("UTC") if is_without_zone else told
         nanoseconds = moments.as_unit("ns").asi8
         return nanoseconds / _NANOSECONDS
-    if pd.api.types.is_numeric_dtype(index.dtype):
-        numbers = index.to_numpy(dtype=float)
+    if pd.api.types.is_numeric_dtype(told.dtype):
+        numbers = told.to_numpy(dtype=float, na_value=np.nan)
         if np.isfinite(numbers).all():
-            _check_unit(name, numbers)
             return numbers
     rule = "must be indexed by Unix seconds or times"
-    raise ValueError(f"{name} {rule}, got {index.dtype} from {index[0]}")
+    first = index[int(np.argmax(told.isna()))]
+    raise ValueError(f"{name} {rule}, got {index.dtype} from {first}")
 
 
-def _check_unit(name: str, numbers: NDArray) -> None:
-    """Refuse milliseconds and nanoseconds."""
-    if len(numbers) and numbers.max() > _LATEST_S:
-        rule = "index must be Unix seconds before the year 2100"
-        raise ValueError(f"{name} {rule}, got {numbers.max():.0f}: another unit?")
+def _parsed(index: pd.Index) -> pd.Index:
+    """Return an index of numbers or times where it holds them as texts (ISO 8601), as objects or as
+    periods; else the index.
+    """
+    if isinstance(index, pd.PeriodIndex):
+        return index.to_timestamp()
+    is_text = pd.api.types.is_string_dtype(index.dtype)
+    if not is_text and not pd.api.types.is_object_dtype(index.dtype):
+        return index
+    parsers: tuple[Any, ...] = (pd.to_numeric, _iso_times)
+    for parse in parsers:
+        with suppress(ValueError, TypeError):
+            return pd.Index(parse(index))
+    return index
+
+
+def _iso_times(index: pd.Index) -> pd.DatetimeIndex:
+    return pd.to_datetime(index, utc=True, format="ISO8601")
+
+
+def moment_s(name: str, moment: Any) -> float:
+    """Return a time as Unix s; ValueError names the argument `name`."""
+    is_truth = isinstance(moment, (bool, np.bool_))
+    if np.ndim(moment) == 0 and moment is not None and not is_truth:
+        try:
+            (start,) = seconds(name, pd.Index([moment]))
+            return float(start)
+        except ValueError:
+            pass  # the rule of one time, below
+    rule = "must be a time or a number of seconds"
+    raise ValueError(f"{name} {rule}, got {moment!r}")
 
 
 # ---- names
@@ -426,6 +462,15 @@ def _numbers(name: str, frame: pd.DataFrame, columns: list[MetricColumn]) -> pd.
     return pd.DataFrame(table, columns=labels)
 
 
+def _finite(values: pd.DataFrame, roles: Mapping[MetricColumn, Role]) -> pd.DataFrame:
+    """Return the table with infinite values as not measured, but for costs and requests."""
+    is_infinite = np.isinf(values.to_numpy())
+    columns: list[Any] = values.columns.tolist()
+    is_priced = [roles[column].kind in PRICED for column in columns]
+    is_infinite[:, is_priced] = False
+    return values.mask(is_infinite) if is_infinite.any() else values
+
+
 def _first_without_numbers(frame: pd.DataFrame, columns: list[MetricColumn]) -> MetricColumn:
     given = zip(columns, frame.items(), strict=True)
     wrong = [column for column, (_, values) in given if not _is_numeric(values)]
@@ -444,7 +489,7 @@ def _check_ranges(metrics: Metrics) -> None:
     """Refuse impossible costs and requests. Other metrics may hold anything."""
     for column in metrics.columns:
         kind = metrics.roles[column].kind
-        if kind not in (LATENCY, REQUESTS, *FAILURES):
+        if kind not in PRICED:
             continue
         is_share = kind in (SUCCESS, ERROR_RATE)
         highest = _PERCENT if is_share else np.inf

@@ -146,24 +146,6 @@ def graph_between(
     return Graph(callers, called, _reach(edges))
 
 
-def checked_calls(calls: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the calls as a list of pairs of names; raise ValueError about the first that is
-    none.
-    """
-    rule = "calls must be pairs (caller, callee)"
-    if isinstance(calls, str) or not isinstance(calls, Iterable):
-        raise ValueError(f"{rule}, got {calls!r}")
-    pairs: list[tuple[str, str]] = []
-    for call in calls:
-        if not isinstance(call, (tuple, list)):
-            raise ValueError(f"{rule}, got {call!r}")
-        if list(map(type, call)) != [str, str]:
-            raise ValueError(f"{rule}, got {call!r}")
-        caller, callee = call
-        pairs.append((caller, callee))
-    return pairs
-
-
 def _callees(calls: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
     callees: dict[str, set[str]] = {}
     for caller, callee in calls:

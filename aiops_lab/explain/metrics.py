@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from aiops_lab.checks import check_instance
+from aiops_lab.explain.metric_calls import checked_calls
 from aiops_lab.explain.metric_config import MetricsConfig
 from aiops_lab.explain.metric_costs import (
     COSTS,
@@ -35,11 +35,11 @@ from aiops_lab.explain.metric_frames import (
     LATENCY,
     RESOURCE_KINDS,
     Metrics,
+    moment_s,
     read_frame,
     role_of,
-    seconds,
 )
-from aiops_lab.explain.metric_ledger import Window, account, checked_calls, graph_between
+from aiops_lab.explain.metric_ledger import Window, account, graph_between
 from aiops_lab.explain.metric_names import check_alarm, check_called, check_nodes, warn_of_names
 from aiops_lab.explain.metric_onset import Reading, without_alarm
 from aiops_lab.explain.metric_ranking import MetricLedger, by_both, by_ledger
@@ -109,8 +109,10 @@ def rank_from_metrics(
         NaN: not measured. Nodes may be missing from `normal`: half of their cost before the alarm
         is taken for their noise.
     calls : iterable of (caller, callee), optional
-        May have cycles, whose calls back are left out. Nodes that `abnormal` does not measure are
-        bridged: their callers are taken to call their callees. None: not known.
+        Or a table with the columns caller and callee, such as that of `service_graph`, a mapping of
+        callers to their callees, or a directed graph of networkx. May have cycles, whose calls back
+        are left out. Nodes that `abnormal` does not measure are bridged: their callers are taken to
+        call their callees. None: not known.
     target : mapping, optional
         The alarm: "node", "metric" (a latency or an availability: only its ledger is kept) and
         "timestamp" (Unix s, or a time). The first row of `abnormal`, and all but the last of those
@@ -230,7 +232,8 @@ def _checked_target(target: Mapping[str, Any]) -> Alarm:
     metric = target["metric"]
     if not isinstance(metric, str):
         raise ValueError(f"target metric must be a name, got {metric!r}")
-    return Alarm(target["node"], metric, _moment(target["timestamp"]), _cost_of(metric))
+    start = moment_s("target timestamp", target["timestamp"])
+    return Alarm(target["node"], metric, start, _cost_of(metric))
 
 
 def _cost_of(metric: str) -> str | None:
@@ -240,21 +243,6 @@ def _cost_of(metric: str) -> str | None:
         if kind in kinds_of(cost):
             return cost
     return None
-
-
-def _moment(moment: Any) -> float:
-    """Return a time as Unix s."""
-    is_time = isinstance(moment, (pd.Timestamp, np.datetime64, datetime))
-    if is_time and not pd.isna(moment):
-        index = pd.DatetimeIndex([moment])
-        (start,) = seconds("target timestamp", index)
-        return float(start)
-    is_number = isinstance(moment, (int, float, np.number))
-    is_truth = isinstance(moment, bool)
-    if is_number and not is_truth and np.isfinite(moment):
-        return float(moment)
-    rule = "must be a time or a number of seconds"
-    raise ValueError(f"target timestamp {rule}, got {moment!r}")
 
 
 def _check_steps(normal: Metrics, abnormal: Metrics) -> None:
@@ -360,7 +348,8 @@ def _ledgers(
 def _accountable(usual: Metrics, now: Metrics, metric: str, alarm: Alarm | None) -> list[str]:
     """Return the nodes whose costs are measured, of requests that there are."""
     nodes = measured_nodes(now, metric)
-    if alarm is not None and alarm.cost == metric and alarm.node not in nodes:
+    is_alarming = alarm is not None and alarm.cost == metric
+    if nodes and alarm is not None and is_alarming and alarm.node not in nodes:
         rule = f"abnormal must measure the {metric} and the requests of the target's node"
         raise ValueError(f"{rule}, got neither or one of them of {alarm.node!r}")
     usually = measured_nodes(usual, metric)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiops_lab.explain.metric_frames import read_frame
+from aiops_lab.explain.metric_frames import moment_s, read_frame, seconds
 from aiops_lab.explain.metrics import rank_from_metrics
 from aiops_lab.results import Suspect
 
@@ -21,9 +21,7 @@ TIME = "time"
 ASKED = ("calls", "target", "roles", "placed", "config")
 
 
-def rank_columns(
-    data: pd.DataFrame, inject_time: float | None = None, **kw: Any
-) -> dict[str, list[str]]:
+def rank_columns(data: pd.DataFrame, inject_time: Any = None, **kw: Any) -> dict[str, list[str]]:
     """Return the columns by how likely they tell the cause: ``{"ranks": [...]}``.
 
     First the columns of the first suspect of `rank_from_metrics`, the most unusual ones ahead, then
@@ -32,10 +30,11 @@ def rank_columns(
     Parameters
     ----------
     data : DataFrame
-        A column ``time`` (Unix s) and columns ``service_metric``. Rows may be in any order; a
-        second row of one time and infinite values are left out, as RCAEval's own methods do.
-    inject_time : float
-        When the fault began (Unix s): rows before it are normal.
+        A column ``time`` (Unix s, or times) and columns ``service_metric``. Rows may be in any
+        order; a second row of one time and infinite values are left out, as RCAEval's own methods
+        do.
+    inject_time : float or time
+        When the fault began (Unix s, or a time): rows before it are normal.
     **kw
         ``calls``, ``target``, ``roles``, ``placed`` and ``config`` go to `rank_from_metrics`.
         Others, which RCAEval gives all its methods (``dataset``, ``sli``, ...), are not needed.
@@ -55,12 +54,12 @@ def rank_columns(
     if not isinstance(data, pd.DataFrame) or TIME not in data.columns:
         rule = f"must be a DataFrame with a column {TIME!r}"
         raise ValueError(f"data {rule}, got {_told(data)}")
-    if inject_time is None or not np.isfinite(inject_time):
-        rule = "must be a number of seconds"
-        raise ValueError(f"inject_time {rule}, got {inject_time!r}")
+    injected = moment_s("inject_time", inject_time)
     table = _by_time(data)
-    normal = table[table.index < inject_time]
-    abnormal = table[table.index >= inject_time]
+    if table.columns.empty:
+        raise ValueError(f"data must have columns service_metric beside {TIME!r}, got none")
+    normal = table[table.index < injected]
+    abnormal = table[table.index >= injected]
     for rows, side in ((normal, "before"), (abnormal, "since")):
         if rows.empty:
             rule = f"must leave rows {side} it"
@@ -113,7 +112,8 @@ def _by_time(data: pd.DataFrame) -> pd.DataFrame:
     table = data.drop(columns=again)
     table = table.drop_duplicates(TIME)
     table = table.set_index(TIME)
-    table = table.sort_index()
+    starts = seconds("data", table.index)
+    table = table.set_axis(starts).sort_index()
     return table.replace([np.inf, -np.inf], np.nan)
 
 

@@ -117,6 +117,26 @@ def test_times_become_seconds_and_without_a_zone_they_are_utc(zone):
     assert metrics.step_s == 5
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        pd.Index(["2026-01-01T00:00:00Z", "2026-01-01 00:00:05", "2026-01-01T01:00:10+01:00"]),
+        pd.period_range("2026-01-01", periods=3, freq="5s"),
+        pd.Index(list(pd.date_range("2026-01-01", periods=3, freq="5s", tz="UTC")), dtype=object),
+        pd.Index(["1767225600", "1767225605", "1767225610"]),
+    ],
+)
+def test_times_may_be_texts_periods_or_objects(told):
+    starts = read({"a_cpu": 1.0}, index=told).starts
+    assert starts.tolist() == [1767225600, 1767225605, 1767225610]
+
+
+def test_what_is_infinite_is_not_measured_and_takes_nothing_from_other_columns():
+    metrics = read({"a_cpu": [1.0, np.inf, -np.inf], "b_mem": 1.0})
+    assert metrics.values["a"]["cpu"]["value"].isna().tolist() == [False, True, True]
+    assert metrics.arrays["b", "mem", "value"].tolist() == [1, 1, 1]
+
+
 def costs(columns, metric, rows=3, step=1.0):
     metrics = read(columns, rows, index=step * np.arange(rows))
     percent = in_percent(metrics)

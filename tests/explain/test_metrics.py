@@ -669,6 +669,43 @@ def test_an_unusable_abnormal_frame_is_refused(change, said):
         lab.rank_from_metrics(NORMAL, change(FAULT["latency"]), CALLS, target)
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda pairs: pd.DataFrame(pairs, columns=["caller", "callee"]).assign(calls=1),
+        np.array,
+        lambda pairs: {
+            caller: [callee for by, callee in pairs if by == caller] for caller, _ in pairs
+        },
+    ],
+)
+def test_calls_may_be_a_table_an_array_or_a_mapping(form):
+    target = alarm(FAULT["latency"])
+    found = lab.rank_from_metrics(NORMAL, FAULT["latency"], form(CALLS), target)
+    assert found == lab.rank_from_metrics(NORMAL, FAULT["latency"], CALLS, target)
+
+
+def test_calls_may_be_a_directed_graph():
+    nx = pytest.importorskip("networkx")
+    target = alarm(FAULT["latency"])
+    found = lab.rank_from_metrics(NORMAL, FAULT["latency"], nx.MultiDiGraph(CALLS), target)
+    assert found == lab.rank_from_metrics(NORMAL, FAULT["latency"], CALLS, target)
+    with pytest.raises(ValueError, match="calls, as a graph, must be directed from callers to"):
+        lab.rank_from_metrics(NORMAL, FAULT["latency"], nx.Graph(CALLS))
+
+
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [
+        (pd.DataFrame({"from": ["a"]}), r"must have the columns caller and callee, got \['from'\]"),
+        ({"front": "search"}, "must have a list of callees for each caller, got 'search' of 'fr"),
+    ],
+)
+def test_calls_without_a_direction_are_refused(calls, said):
+    with pytest.raises(ValueError, match=said):
+        lab.rank_from_metrics(NORMAL, FAULT["latency"], calls)
+
+
 def test_an_availability_above_a_hundred_percent_is_refused():
     with pytest.raises(ValueError, match="from 0 to 100, got 101.0"):
         ranked(

@@ -30,6 +30,14 @@ def test_arguments_of_other_methods_are_not_needed_and_those_of_ours_are_used():
     assert rank_columns(case(), 1040, roles=ignored)["ranks"][0] != "pay_mem"
 
 
+def test_times_may_be_times_or_texts_of_them():
+    data = case()
+    data["time"] = pd.to_datetime(data["time"], unit="s")
+    assert rank_columns(data, pd.Timestamp(1040, unit="s"))["ranks"][0] == "pay_mem"
+    data["time"] = data["time"].astype(str)
+    assert rank_columns(data, "1040")["ranks"][0] == "pay_mem"
+
+
 def test_tables_are_taken_in_any_order_with_gaps_and_the_time_twice():
     data = case()
     data.insert(3, "time.1", data["time"])
@@ -44,7 +52,9 @@ def test_tables_are_taken_in_any_order_with_gaps_and_the_time_twice():
     [
         (case().drop(columns="time"), 1040, r"data must be .* column 'time', got \['cart_cpu'"),
         (3, 1040, "data must be a DataFrame with a column 'time', got int"),
-        (case(), None, "inject_time must be a number of seconds, got None"),
+        (case(), None, "inject_time must be a time or a number of seconds, got None"),
+        (case()[["time"]], 1040, "data must have columns service_metric beside 'time', got none"),
+        (case(), "soon", "inject_time must be a time or a number of seconds, got 'soon'"),
         (case(), 999, "inject_time must leave rows before it, got 999"),
         (case(), 2000, "inject_time must leave rows since it, got 2000"),
     ],
