@@ -13,7 +13,8 @@ import pandas as pd
 
 import aiops_lab as lab
 from aiops_lab.datasets.cases import MetricsCase
-from aiops_lab.explain.metric_frames import FAILURES, LATENCY, RESOURCE_KINDS, read_frame
+from aiops_lab.explain.metric_columns import FAILURES, LATENCY, RESOURCE_KINDS
+from aiops_lab.explain.metric_frames import read_frame
 from aiops_lab.explain.metrics import MetricsConfig
 from benchmarks._ablation import REMOVED, WHOLE, bar, family
 from benchmarks._metrics import Ask, parts, quiet

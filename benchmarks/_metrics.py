@@ -18,7 +18,8 @@ import pandas as pd
 
 import aiops_lab as lab
 from aiops_lab.datasets.cases import MetricsCase
-from aiops_lab.explain.metric_frames import LATENCY, read_frame
+from aiops_lab.explain.metric_columns import LATENCY
+from aiops_lab.explain.metric_frames import read_frame
 from benchmarks._petshop import SIGMAS, SILENT, Answer, first_of
 from benchmarks._tables import Asked, Row, Table, share
 from shop.experiments.text_tables import many

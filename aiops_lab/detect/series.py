@@ -198,7 +198,7 @@ def anomaly_scores(values: ArrayLike, method: str = "envelope") -> NDArray:
     >>> int(scores.argmax()), round(float(scores[150]), 2)
     (150, 0.95)
     """
-    if method not in SCORERS:
+    if not isinstance(method, str) or method not in SCORERS:
         raise ValueError(f"method must be one of {sorted(SCORERS)}, got {method!r}")
     series = real_numbers(values)
     too_large = np.abs(series) > LARGEST

@@ -69,7 +69,14 @@ def check_change(change: Any) -> Change:
         text = getattr(change, name)
         if not isinstance(text, str) or not 0 < len(text) <= MOST_TEXT:
             raise FieldError(name, f"must be a text of 1 to {MOST_TEXT} characters", text)
+        if _is_broken(text):
+            raise FieldError(name, "must be a text that UTF-8 can write", text)
     return change._replace(time=to_timestamp(unix_ns(to_utc(change.time, "time"))))
+
+
+def _is_broken(text: str) -> bool:
+    """Return whether a text holds half of a pair of surrogates, which no file can hold."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def check_changes(changes: Any) -> list[Change]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-CALL = ("caller", "callee")  # the columns of a table, such as that of `service_graph`
-RULE = "calls must be pairs (caller, callee)"
+ENDS = ("caller", "callee")  # the columns of a table, such as that of `service_graph`
+PAIRS_RULE = "calls must be pairs (caller, callee)"
 
 
 def checked_calls(calls: Any) -> list[tuple[str, str]]:
@@ -25,9 +25,9 @@ def checked_calls(calls: Any) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     for call in _given(calls):
         if not isinstance(call, (tuple, list)):
-            raise ValueError(f"{RULE}, got {call!r}")
+            raise ValueError(f"{PAIRS_RULE}, got {call!r}")
         if list(map(type, call)) != [str, str]:
-            raise ValueError(f"{RULE}, got {call!r}")
+            raise ValueError(f"{PAIRS_RULE}, got {call!r}")
         caller, callee = call
         pairs.append((caller, callee))
     return pairs
@@ -45,16 +45,16 @@ def _given(calls: Any) -> Iterable[Any]:
         rows: list[Any] = calls.tolist()
         return rows
     if isinstance(calls, str) or not isinstance(calls, Iterable):
-        raise ValueError(f"{RULE}, got {calls!r}")
+        raise ValueError(f"{PAIRS_RULE}, got {calls!r}")
     return calls
 
 
 def _of_table(table: pd.DataFrame) -> Iterable[Any]:
-    for name in CALL:
+    for name in ENDS:
         if name not in table.columns:
             rule = "calls, as a table, must have the columns caller and callee"
             raise ValueError(f"{rule}, got {list(table.columns[:5])}")
-    return zip(*(table[name].tolist() for name in CALL), strict=True)
+    return zip(*(table[name].tolist() for name in ENDS), strict=True)
 
 
 def _of_mapping(callees: Mapping[Any, Any]) -> Iterator[Any]:

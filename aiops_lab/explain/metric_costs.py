@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aiops_lab.explain.metric_frames import (
+from aiops_lab.explain.metric_columns import (
     ERROR_RATE,
     ERRORS,
     FAILURES,
@@ -22,8 +22,8 @@ from aiops_lab.explain.metric_frames import (
     REQUESTS,
     SUCCESS,
     MetricColumn,
-    Metrics,
 )
+from aiops_lab.explain.metric_frames import Metrics
 
 _PERCENT_NAME = re.compile(r"availability|percent|pct", re.IGNORECASE)
 _ROUNDING = 1e-9

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aiops_lab.explain.metric_frames import LATENCY, OTHER, MetricColumn, Metrics
+from aiops_lab.explain.metric_columns import LATENCY, OTHER, MetricColumn
+from aiops_lab.explain.metric_frames import Metrics
 
 MIN_RISES = 5  # in a row: values that only scatter rise so once in 700 times
 _COUNTER_NAME = re.compile(

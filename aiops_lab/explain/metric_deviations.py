@@ -22,9 +22,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiops_lab.explain.metric_columns import SUCCESS, MetricColumn
 from aiops_lab.explain.metric_config import MetricsConfig
 from aiops_lab.explain.metric_costs import in_percent
-from aiops_lab.explain.metric_frames import SUCCESS, MetricColumn, Metrics
+from aiops_lab.explain.metric_frames import Metrics
 from aiops_lab.numerics import student_quantile
 
 IQR_OF_NORMAL = 1.349  # the interquartile range of a normal distribution of deviation 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aiops_lab.explain.metric_frames import OTHER, Metrics, role_of
+from aiops_lab.explain.metric_columns import OTHER, role_of
+from aiops_lab.explain.metric_frames import Metrics
 from aiops_lab.known_names import (
     MISSPELT,
     known_instead,

@@ -15,8 +15,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from aiops_lab.explain.metric_deviations import by_node
-from aiops_lab.explain.metric_frames import (
+from aiops_lab.explain.metric_columns import (
     ERROR_RATE,
     ERRORS,
     FAILURES,
@@ -25,9 +24,10 @@ from aiops_lab.explain.metric_frames import (
     REQUESTS,
     SUCCESS,
     MetricColumn,
-    Metrics,
     role_of,
 )
+from aiops_lab.explain.metric_deviations import by_node
+from aiops_lab.explain.metric_frames import Metrics
 
 RISES = (LATENCY, ERRORS, ERROR_RATE)
 SHARED = (LATENCY, REQUESTS, *FAILURES)  # what a fault changes at the callers, too

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from aiops_lab.explain.familiarity import caution, lowered
+from aiops_lab.explain.metric_columns import LATENCY, RESOURCE_KINDS, MetricColumn
 from aiops_lab.explain.metric_confidence import LEARNED, TINY, confidence
 from aiops_lab.explain.metric_config import MetricsConfig
 from aiops_lab.explain.metric_deviations import by_node
-from aiops_lab.explain.metric_frames import LATENCY, RESOURCE_KINDS, MetricColumn, Metrics
+from aiops_lab.explain.metric_frames import Metrics
 from aiops_lab.explain.metric_origins import explained_parts, sure_parts
 from aiops_lab.results import Suspect
 

@@ -19,6 +19,7 @@ import pandas as pd
 
 from aiops_lab.checks import check_instance
 from aiops_lab.explain.metric_calls import checked_calls
+from aiops_lab.explain.metric_columns import LATENCY, RESOURCE_KINDS, role_of
 from aiops_lab.explain.metric_config import MetricsConfig
 from aiops_lab.explain.metric_costs import (
     COSTS,
@@ -31,14 +32,7 @@ from aiops_lab.explain.metric_costs import (
 )
 from aiops_lab.explain.metric_counters import as_rises
 from aiops_lab.explain.metric_deviations import deviations
-from aiops_lab.explain.metric_frames import (
-    LATENCY,
-    RESOURCE_KINDS,
-    Metrics,
-    moment_s,
-    read_frame,
-    role_of,
-)
+from aiops_lab.explain.metric_frames import Metrics, moment_s, read_frame
 from aiops_lab.explain.metric_ledger import Window, account, graph_between
 from aiops_lab.explain.metric_names import check_alarm, check_called, check_nodes, warn_of_names
 from aiops_lab.explain.metric_onset import Reading, without_alarm
@@ -123,7 +117,7 @@ def rank_from_metrics(
         confidences are halved. `metric_onset`.
     roles : mapping, optional
         Of columns or metrics whose names mislead: what they measure, one of
-        `metric_frames.ROLES`; ``"ignore"`` leaves them out.
+        `metric_columns.ROLES`; ``"ignore"`` leaves them out.
     placed : mapping, optional
         The host of each node. A host is a suspect where two or more of its nodes are.
     config : MetricsConfig, optional

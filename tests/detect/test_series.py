@@ -199,6 +199,8 @@ def test_an_alarm_is_a_record_or_8_usual_distances_from_the_surroundings():
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match=r"method must be one of \['envelope'.*\], got 'median'"):
         lab.anomaly_scores(NOISE, method="median")
+    with pytest.raises(ValueError, match=r"method must be one of .*, got \['envelope'\]"):
+        lab.anomaly_scores(NOISE, method=["envelope"])
 
 
 @pytest.mark.parametrize(("tail", "most"), [("normal", 1), ("lognormal", 2), ("pareto", 3)])

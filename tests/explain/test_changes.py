@@ -72,6 +72,11 @@ def test_changes_of_other_services_come_last():
     assert step.rows[2]["by_chance"] == pytest.approx(1 - exp(-10 / 3600), abs=1e-4)
 
 
+def test_half_of_a_pair_of_surrogates_is_refused():
+    with pytest.raises(ValueError, match="what must be a text that UTF-8 can write"):
+        check_change(Change(at(5), "shop", "flag \ud800"))
+
+
 def test_without_a_change_of_the_service_it_says_so():
     assert "in the 30 minutes before; elsewhere: " in before([deployed(3590, "payment")]).text
     assert "of payment 10 s before." in before([deployed(3590, "payment")]).text

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aiops_lab.explain.metric_columns import role_of
 from aiops_lab.explain.metric_costs import in_percent, mean_of_quantiles, tables
-from aiops_lab.explain.metric_frames import read_frame, role_of
+from aiops_lab.explain.metric_frames import read_frame
 
 
 def read(columns, rows=3, roles=None, index=None):
@@ -45,6 +46,51 @@ def test_a_qualifier_belongs_to_the_metric_where_its_node_is_known():
     found = [column[:2] for column in read(dict.fromkeys(columns, 1.0)).values.columns]
     assert found[1:3] == [("cart", "mean_latency"), ("cart", "http_server_duration")]
     assert found[3] == ("pay_mean", "latency")  # nothing else tells of a node pay
+
+
+@pytest.mark.parametrize(
+    ("sure", "doubtful", "node"),
+    [
+        ("cart_cpu", "cart_container-spec-memory-limit-bytes", "cart"),
+        ("carts-db_cpu", "carts-db_istio-tcp-sent-bytes", "carts-db"),
+        ("web_requests", "web_container_spec_memory_limit_bytes", "web"),
+        ("web_requests", "web_process_resident_memory_bytes", "web"),
+        ("web_requests", "web_http_request_duration_seconds_sum", "web"),
+        ("my-http_cpu", "my-http_requests", "my-http"),
+        ("order-request-cache_cpu", "order-request-cache_latency", "order-request-cache"),
+    ],
+)
+def test_a_name_is_split_where_the_other_names_of_its_table_are(sure, doubtful, node):
+    assert list(read({sure: 1.0, doubtful: 1.0}).by_node) == [node]
+
+
+def test_series_of_prometheus_are_read_by_their_labels():
+    names = [f'reqs{{job="shop", service="cart", code="{code}"}}' for code in (200, 500)]
+    latency = 'duration_seconds{job="shop",service="cart",quantile="0.5"}'
+    metrics = read(dict.fromkeys([*names, latency], 1.0))
+    assert metrics.columns == [
+        ("cart", "reqs", "200"),
+        ("cart", "reqs", "500"),
+        ("cart", "duration_seconds", "p50"),
+    ]
+    assert metrics.roles["cart", "duration_seconds", "p50"].quantile == 0.5
+    with pytest.raises(ValueError, match=r"normal must have one label .* got \['zone'\]"):
+        read({'cpu{zone="a"}': 1.0})
+    with pytest.raises(ValueError, match="normal must have labels in all names or in none"):
+        read({latency: 1.0, "cart_cpu": 1.0})
+
+
+@pytest.mark.parametrize(
+    "levels", [("metric", "service"), (None, "service", "metric"), (None, "metric", "service")]
+)
+def test_levels_of_columns_may_stand_as_a_pivot_puts_them(levels):
+    told = {None: "value", "service": "cart", "metric": "cpu"}
+    labels = [tuple(told[level] for level in levels)]
+    frame = pd.DataFrame([[1.0]], columns=pd.MultiIndex.from_tuples(labels))
+    (column,) = read_frame("normal", frame, 1).columns
+    assert column[:2] == ("cart", "cpu")
+    frame.columns = pd.Index(labels, tupleize_cols=False)
+    assert read_frame("normal", frame, 1).columns == [column]
 
 
 def test_where_all_names_begin_with_a_metric_the_node_comes_behind():

@@ -116,7 +116,8 @@ ENVIRONMENT = _environment()
 def render(template: str, code: int = 200, /, **values: Any) -> Response:
     """Return the answer that shows a template, with its status code."""
     text = ENVIRONMENT.get_template(template).render(**values)
-    return Response(text, code, HEADERS, content_type="text/html; charset=utf-8")
+    page = text.encode("utf-8", "replace")  # half of a pair of surrogates is no character
+    return Response(page, code, HEADERS, content_type="text/html; charset=utf-8")
 
 
 def refusal(status: int, title: str, text: str) -> Response:

@@ -556,3 +556,10 @@ def test_a_leak_is_looked_ahead_on_every_page_and_in_the_json(tmp_path):
         client.post(f"/aiops/incidents/{shown['id']}/resolve")
         assert "forecasts" not in client.get(f"/aiops/incidents/{shown['id']}").json
         assert "Looking ahead" not in words(client.get(path))
+
+
+def test_a_text_that_utf8_cannot_write_is_shown_in_part(tmp_path):
+    with lab.SpanStore(tmp_path / "s.sqlite") as store:
+        store.save("change", {"of an earlier version": [at(0).value, "shop", "a\ud800b"]})
+        page = app_of(lab.Monitor(store)).test_client().get("/aiops/")
+    assert (page.status_code, "a?b" in page.text) == (200, True)
