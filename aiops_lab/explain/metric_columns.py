@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from aiops_lab.explain.metric_selectors import UNTOLD, is_series, series_columns
+from aiops_lab.explain.metric_selectors import NO_STATISTIC, is_series, series_columns
 
 LATENCY, REQUESTS = "latency", "requests"
 SUCCESS, ERRORS, ERROR_RATE = "success", "errors", "error_rate"
@@ -80,7 +80,7 @@ _EXTREME = re.compile(r"(?:^|_)(?:max|maximum|min|minimum|std|stddev|bucket|p100
 _MEDIAN = re.compile(r"(?:^|_)median(?:_|$)")
 MEANS = ("average", "mean", "avg", "value", "sum", "")
 
-LEVELS = ("node", "metric", "statistic")
+COLUMN_LEVELS = ("node", "metric", "statistic")
 _COLUMNS_RULE = "must have columns (node, metric[, statistic]) or names node_metric"
 _TIMES = ("time", "timestamp", "date", "datetime")
 _INDEX_RULE = "must have its times as the index, not as a column: frame.set_index"
@@ -108,10 +108,10 @@ def node_columns(name: str, labels: pd.Index, settled: Mapping[Any, str]) -> lis
     levels = [*zip(*labels, strict=True)] if _are_tuples(labels) else []
     if not levels:
         return _of_flat_names(name, list(map(str, labels)), settled)
-    if not 2 <= len(levels) <= len(LEVELS):
+    if not 2 <= len(levels) <= len(COLUMN_LEVELS):
         raise ValueError(f"{name} {_COLUMNS_RULE}, got {len(levels)} levels")
     node, metric, *rest = _in_order([[*map(str, level)] for level in levels])
-    statistic = rest[0] if rest else [UNTOLD] * len(metric)
+    statistic = rest[0] if rest else [NO_STATISTIC] * len(metric)
     return [*zip(node, metric, statistic, strict=True)]
 
 
@@ -125,7 +125,7 @@ def _in_order(levels: list[list[str]]) -> list[list[str]]:
     """Return the levels as nodes, metrics and statistics, as `pandas.DataFrame.pivot` puts them
     too: with the metrics first, or below a level that only says "value".
     """
-    if len(levels) == len(LEVELS) and set(levels[0]) <= {"value", "values"}:
+    if len(levels) == len(COLUMN_LEVELS) and set(levels[0]) <= {"value", "values"}:
         levels = levels[1:]
     is_metric = [all(map(_is_metric, set(level))) for level in levels]
     is_known = any(map(_is_metric, set(levels[1])))
@@ -161,7 +161,7 @@ def _of_flat_names(name: str, labels: list[str], settled: Mapping[Any, str]) -> 
         if parts is None:
             parts = _split_by_node(name, label, longest_first)
         node, metric = _with_qualifier(*parts, known)
-        columns.append((node, metric, UNTOLD))
+        columns.append((node, metric, NO_STATISTIC))
     return columns
 
 
@@ -209,7 +209,7 @@ def _begins_with_metric(label: str) -> bool:
 def _split_behind_metric(label: str) -> MetricColumn:
     """Return the column of a name ``metric_node``."""
     found = next(_SEPARATOR.finditer(label))
-    return label[found.end() :], label[: found.start()], UNTOLD
+    return label[found.end() :], label[: found.start()], NO_STATISTIC
 
 
 def _splits(label: str, settled: Mapping[Any, str]) -> list[Split]:

@@ -16,9 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiops_lab.explain.metric_columns import (
+    COLUMN_LEVELS,
     ERROR_RATE,
     IGNORE,
-    LEVELS,
     PRICED,
     SUCCESS,
     MetricColumn,
@@ -199,7 +199,7 @@ def moment_s(name: str, moment: Any) -> float:
 
 def _numbers(name: str, frame: pd.DataFrame, columns: list[MetricColumn]) -> pd.DataFrame:
     """Return the table as numbers, with columns (node, metric, statistic)."""
-    labels = pd.MultiIndex.from_tuples(columns, names=LEVELS)
+    labels = pd.MultiIndex.from_tuples(columns, names=COLUMN_LEVELS)
     if not labels.is_unique:
         twice = labels[labels.duplicated()][0]
         raise ValueError(f"{name} must have each column once, got {twice} twice")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-NODES = (
+NODE_LABELS = (
     "service",
     "service_name",
     "app",
@@ -18,7 +18,7 @@ NODES = (
 )
 """Labels that name a node; the first that all series of a table have counts."""
 
-UNTOLD = "value"  # the statistic of a metric that tells none
+NO_STATISTIC = "value"  # the statistic of a metric that tells none
 QUANTILE = "quantile"
 _SERIES = re.compile(r"(?P<metric>[\w:.]+)\{(?P<labels>[^{}]*=[^{}]*)\}")
 _LABEL = re.compile(r'(\w+)\s*=\s*"([^"]*)"')
@@ -50,7 +50,7 @@ def series_columns(name: str, series: Iterable[str]) -> list[tuple[str, str, str
         others = [label for label in labels if label != key]
         telling = [x for x in others if x == QUANTILE or len(values[metric, x]) > 1]
         statistic = " ".join(_said(label, labels[label]) for label in telling)
-        columns.append((labels[key], metric, statistic or UNTOLD))
+        columns.append((labels[key], metric, statistic or NO_STATISTIC))
     return columns
 
 
@@ -62,10 +62,10 @@ def _parts(name: str, series: str) -> tuple[str, dict[str, str]]:
 
 
 def _node_label(name: str, labels: Sequence[Mapping[str, str]]) -> str:
-    for key in NODES:
+    for key in NODE_LABELS:
         if all(key in each for each in labels):
             return key
-    rule = f"must have one label in all names that tells the node, one of {', '.join(NODES)}"
+    rule = f"must have one label in all names that tells the node, one of {', '.join(NODE_LABELS)}"
     raise ValueError(f"{name} {rule}, got {sorted(labels[0])}")
 
 
