@@ -44,11 +44,20 @@ def composed(
         "drift": given["drift"] * _beyond(fast - slow),
     }
     scores = {name: odds / (1 + odds) for name, odds in seen.items()}
-    usual = _ewma(distance**2, np.maximum(given["spread"], shares))
-    scores["local"] = _local(distance, usual, given["local"], given["usual"])
+    spread = np.maximum(given["spread"], shares)
+    scores["local"] = _standing_out(distance, spread, given["usual"])
+    strongest = np.max([scores[view] for view in views], axis=0)
+    scores["local"] *= given["local"]
     score = np.max([scores[view] for view in views], axis=0)
+    strongest[: int(given["warm_up"])] = 0.0
     score[: int(given["warm_up"])] = 0.0
-    return _held(score, 1.0 - alpha_of(1.0, given["hold"])) if one_alarm else score
+    if not one_alarm:
+        return score
+    away = _away(values, spread, given["usual"], int(given["warm_up"]))
+    decay = 1.0 - alpha_of(1.0, given["hold"])
+    held = _held(score, decay)
+    extent = given["extent"] * _lasting(strongest, away, decay)
+    return np.where(held > given["extent"], held, extent)
 
 
 @compiled
@@ -71,12 +80,13 @@ def _beyond(view: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0], beyond])
 
 
-def _local(distance: np.ndarray, usual: np.ndarray, most: float, limit: float) -> np.ndarray:
-    """Return the score of each distance from the fast mean; `usual` are the mean squares."""
-    before = limit**2 * np.concatenate([[0.0], usual[:-1]])
+def _standing_out(distance: np.ndarray, gains: np.ndarray, limit: float) -> np.ndarray:
+    """Return how far each distance is beyond `limit` root mean squares of those before it."""
+    squares = _ewma(distance**2, gains)
+    before = limit**2 * np.concatenate([[0.0], squares[:-1]])
     square = distance**2
     share = np.divide(before, square, out=np.ones(len(square)), where=square > before)
-    return most * (1.0 - share)
+    return 1.0 - share
 
 
 @compiled
@@ -89,6 +99,38 @@ def _held(scores: np.ndarray, decay: float) -> np.ndarray:
         if scores[i] > hold:
             kept[i] = hold = scores[i]
     return kept
+
+
+@compiled
+def _away(values: np.ndarray, gains: np.ndarray, limit: float, warm_up: int) -> np.ndarray:
+    """Return which values are more than `limit` usual distances from the usual level; from
+    `warm_up` on a longer distance counts as that far in both.
+    """
+    level = values[0]
+    square = 0.0
+    away = np.zeros(values.size, dtype=np.bool_)
+    for i in range(values.size):
+        step = values[i] - level
+        most = limit * np.sqrt(square)
+        away[i] = abs(step) > most
+        if i >= warm_up and most > 0.0:
+            step = min(max(step, -most), most)
+        level += gains[i] * step
+        square += gains[i] * (step**2 - square)
+    return away
+
+
+@compiled
+def _lasting(scores: np.ndarray, away: np.ndarray, decay: float) -> np.ndarray:
+    """Return the highest score so far, which decays while the level is not away."""
+    extent = 0.0
+    left = np.zeros_like(scores)
+    for i in range(scores.size):
+        if not away[i]:
+            extent *= decay
+        extent = max(extent, scores[i])
+        left[i] = extent
+    return left
 
 
 PARTS: dict[str, dict[str, Any]] = {
@@ -107,6 +149,7 @@ CONSTANTS = (
     "USUAL",
     "WARM_UP",
     "HOLD",
+    "EXTENT",
 )
 
 

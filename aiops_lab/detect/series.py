@@ -1,5 +1,5 @@
 """How unusual is each point of a series, given its past alone? Records of two views that remember
-everything, and one view that forgets.
+everything, and one view that forgets; below the alarms, how far an event reaches.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ looks usual.
 """
 
 SPREAD = 2e-4
-"""Weight of a new distance in the usual one. Higher: a busy hour soon looks usual; lower: what
-recurs every week keeps alarming."""
+"""Weight of a new distance in the usual one, and of a new value in the usual level. Higher: a busy
+hour soon looks usual, and an event that lasts fades sooner; lower: what recurs every week keeps
+alarming."""
 
 RESIDUAL, DRIFT = 20.0, 1.5
 """Odds of a record that is one width of the envelope beyond it. Higher: smaller records alarm; the
@@ -42,9 +43,13 @@ envelope too.
 """
 
 HOLD = 50.0
-"""Points after which the score to beat has halved. Higher: fewer alarms for one event, and weaker
-later ones missed.
+"""Points after which the score to beat has halved, and what an event leaves once the level is usual
+again. Higher: fewer alarms for one event, and weaker later ones missed.
 """
+
+EXTENT = 0.09
+"""Score of a point that belongs to an event but raises no alarm, at most. Below `ALARM`: no alarm
+depends on it; the nearer, the more of what would alarm at a lower threshold is one event."""
 
 SMALLEST = 1e-15
 """Differences up to this are rounding whatever the values: 0.1 + 0.2 - 0.3 is not quite 0."""
@@ -60,13 +65,24 @@ def _beyond(low: float, high: float, value: float, rounding: float) -> float:
 
 
 @compiled_part
-def _locally(distance: float, usual: float, rounding: float) -> float:
-    """Return the score of a distance from the fast mean: from 0 to `LOCAL`."""
+def _standing_out(distance: float, usual: float, rounding: float) -> float:
+    """Return how far a distance is beyond `USUAL` usual ones: 0 within, almost 1 far away."""
     limit = USUAL * usual
     if not distance > max(rounding, limit):
         return 0.0
     share = limit / distance
-    return LOCAL * (1.0 - share * share)
+    return 1.0 - share * share
+
+
+@compiled_part
+def _limited(step: float, usual: float, rounding: float) -> float:
+    """Return a step of at most `USUAL` usual ones, so that an event hardly changes what is usual;
+    all of it where nothing has changed before.
+    """
+    if usual <= rounding:
+        return step
+    limit = USUAL * usual
+    return min(max(step, -limit), limit)
 
 
 @compiled_part
@@ -89,6 +105,9 @@ def _scores_kernel(values: NDArray, decay: float, scores: NDArray) -> None:
     usual = 0.0
     largest = 0.0
     hold = 0.0
+    level = 0.0
+    around_level = 0.0
+    extent = 0.0
     low_r = 0.0
     high_r = 0.0
     low_d = 0.0
@@ -102,10 +121,12 @@ def _scores_kernel(values: NDArray, decay: float, scores: NDArray) -> None:
         if n == 1:
             fast = value
             slow = value
+            level = value
         share = 1.0 / n
         largest = max(largest, abs(value))
         distance = abs(value - fast)
         residual = value - slow
+        from_level = value - level
         fast += max(FAST, share) * (value - fast)
         slow += max(SLOW, share) * residual
         drift = fast - slow
@@ -115,23 +136,35 @@ def _scores_kernel(values: NDArray, decay: float, scores: NDArray) -> None:
                 RESIDUAL * _beyond(low_r, high_r, residual, rounding),
                 DRIFT * _beyond(low_d, high_d, drift, rounding),
             )
-            score = max(odds / (1.0 + odds), _locally(distance, usual, rounding))
+            record = odds / (1.0 + odds)
+            local = _standing_out(distance, usual, rounding)
+            away = _standing_out(abs(from_level), around_level, rounding)
             hold *= decay
+            if away == 0.0:
+                extent *= decay
+            from_level = _limited(from_level, around_level, rounding)
+            extent = max(extent, record, local)
+            scores[i] = EXTENT * extent
+            score = max(record, LOCAL * local)
             if score > hold:
-                scores[i] = hold = score
+                hold = score
+                if score > EXTENT:
+                    scores[i] = score
         low_r = min(low_r, residual)
         high_r = max(high_r, residual)
         low_d = min(low_d, drift)
         high_d = max(high_d, drift)
         weight = max(SPREAD, share)
         usual = _root_mean_square(usual, distance, weight)
+        level += weight * from_level
+        around_level = _root_mean_square(around_level, abs(from_level), weight)
 
 
 def anomaly_scores(values: ArrayLike, method: str = "envelope") -> NDArray:
     """Return how unusual each point of a series is, given the points before it: from 0 to 1.
 
-    By default an alarm is worth raising from 0.1 on (`aiops_lab.detect.series.ALARM`); the score is
-    the largest of three views:
+    By default an alarm is worth raising from 0.1 on (`aiops_lab.detect.series.ALARM`), and lower
+    scores tell how far an event reaches. The score of an alarm is the largest of three views:
 
     - Two remember everything: the residual of a point against the slow mean before it, and the
       drift, fast mean minus slow mean. Each has an envelope, the smallest and the largest so far. A
@@ -142,12 +175,18 @@ def anomaly_scores(values: ArrayLike, method: str = "envelope") -> NDArray:
       infinitely many 0.11. What stands out of its surroundings alarms each time that it recurs,
       though it was seen before; a record outdoes it.
 
-    After a score only a higher one counts, until the score to beat has decayed (by half in 50
-    points), so that one event is one alarm. The means are plain averages until 1 / n falls below
-    their weights.
+    After an alarm only a higher score raises another, until the score to beat has decayed (by half
+    in 50 points), so that one event is one alarm. All other points score 0.09 times what is left of
+    the event: 1 - (2.4 / z)^2 of z root mean squares from the fast mean, or what a record scores.
+    It stays while the value is more than 2.4 root mean squares from its usual level (a mean of
+    about the last 5,000 points, to which a farther value counts as no more than that), and
+    decays by half in 50 points when the value is back. So a level that stays becomes usual: 5 of
+    its standard deviations after 900 points, 12 after 2,800, sooner in a young series. A threshold
+    of 0.08 marks whole events, not only where they begin. The means are plain averages until 1 / n
+    falls below their weights.
 
     The score of a point depends on no later one, and on no scale: a * values + b has the same
-    scores for a other than 0, but for rounding. What rounding alone can change scores 0: a
+    scores for a other than 0, but for rounding. What rounding alone can change is no event: a
     difference up to 2.4e-7 of the values (`ROUNDING`), or up to 1e-15. The first 100 points score
     0. Steady normal noise raises about 6 alarms in 1,000 points while the envelopes are young
     (1,000 points), 0.5 after that and 0.1 after 10,000; independent draws with heavy tails

@@ -333,46 +333,60 @@ def own_excess(normal, abnormal, calls, metric):
 
 def anomaly_scores(values, fast_gain=0.1, slow_gain=0.003, spread=2e-4, warm_up=100, half_life=50):
     """Scores of a series, point by point: the worst of a record of the residual, a record of the
-    drift, and a point far from its surroundings?
+    drift, and a point far from its surroundings? Else, how much is left of the worst while the
+    level is unusual?
     """
     past, scores, residuals, drifts = [], [], [0.0], [0.0]
-    fast = slow = hold = mean_square = 0.0
+    fast = slow = level = hold = extent = mean_square = level_square = 0.0
     for value in values:
         if math.isnan(value):
             scores.append(0.0)
             continue
         past.append(value)
         if len(past) == 1:
-            fast = slow = value
+            fast = slow = level = value
             scores.append(0.0)
             continue
-        distance, residual = abs(value - fast), value - slow
+        distance, residual, away = abs(value - fast), value - slow, abs(value - level)
         fast, slow = (
             sum(past) / len(past) if 1 / len(past) >= gain else gain * value + (1 - gain) * mean
             for mean, gain in ((fast, fast_gain), (slow, slow_gain))
         )
         drift = fast - slow
         rounding = max(1e-15, 2**-22 * max(map(abs, past)))
-        score = 0.0
+        record = 0.0
         for weight, view, seen in ((20.0, residual, residuals), (1.5, drift, drifts)):
             low, high = min(seen), max(seen)
             if low - rounding <= view <= high + rounding:
                 continue
             odds = weight * _widths_outside(view, low, high)
-            score = max(score, 1.0 if math.isinf(odds) else odds / (1 + odds))
-        z = math.inf if mean_square == 0 else distance / math.sqrt(mean_square)
-        if z > 2.4 and distance > rounding:
-            score = max(score, 0.11 * (1 - (2.4 / z) ** 2))
+            record = max(record, 1.0 if math.isinf(odds) else odds / (1 + odds))
+        decay = 0.5 ** (1 / half_life)
+        local = _beyond_usual(distance, mean_square, rounding)
+        score = max(record, 0.11 * local)
         if len(past) <= warm_up:
-            score = 0.0
-        hold = hold * 0.5 ** (1 / half_life)
-        scores.append(score if score > hold else 0.0)
+            record = local = score = 0.0
+        extent *= 1.0 if _beyond_usual(away, level_square, rounding) else decay
+        extent = max(extent, record, local)
+        hold = hold * decay
+        scores.append(score if score > max(hold, 0.09) else 0.09 * extent)
         hold = max(hold, score)
         residuals.append(residual)
         drifts.append(drift)
         weight = max(spread, 1 / len(past))
         mean_square += weight * (distance**2 - mean_square)
+        most = 2.4 * math.sqrt(level_square)
+        if len(past) > warm_up and most > 2.4 * rounding:
+            value = min(max(value, level - most), level + most)
+        level_square += weight * ((value - level) ** 2 - level_square)
+        level += weight * (value - level)
     return scores
+
+
+def _beyond_usual(distance, mean_square, rounding):
+    """How far a distance is beyond 2.4 usual ones: 0 within, almost 1 far away."""
+    z = math.inf if mean_square == 0 else distance / math.sqrt(mean_square)
+    return 1 - (2.4 / z) ** 2 if z > 2.4 and distance > rounding else 0.0
 
 
 def shape_scores(values, first=1000, fade=0.3, period=None):
