@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiops_lab.checks import shorten
 from aiops_lab.datasets.cases import Case, Dataset, MetricsCase, SpansCase
-from aiops_lab.datasets.files import csv_table, read_json, wrong
+from aiops_lab.datasets.files import NUMBERS, check_kinds, csv_table, read_json, wrong
 from aiops_lab.explain.changes import services_of
-from aiops_lab.explain.metric_frames import nodes_of
+from aiops_lab.explain.metric_frames import nodes_of, seconds
 from aiops_lab.known_names import known_instead, listed, similar, warn_of_unknown
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def read_folder(directory: str | Path) -> Dataset:
     - ``truth``: the services at fault, as a list, each a service of the files; empty: nothing is
       at fault, and silence is right;
     - ``spans``: a file that `read_spans` reads, or a list of them; or ``metrics``: a CSV with a
-      column ``time`` (Unix s) and columns ``service_metric``, with one service as truth;
+      column ``time`` (Unix s or ISO 8601) and columns ``service_metric``, with one service as
+      truth;
     - optional: ``system`` (default: the name of the data set) and ``kind`` (of the fault), by which
       results are told apart; ``calls``, pairs of caller and callee, for metrics.
 
@@ -265,8 +266,21 @@ class _Reader:
         return frame, traces["start"].transform("min")
 
     def _read_metrics(self, file: str) -> pd.DataFrame:
-        table = csv_table(self._file(file), (TIME_COLUMN,))
-        return table.set_index(TIME_COLUMN).sort_index()
+        import pandas as pd
+
+        path = self._file(file)
+        table = csv_table(path, (TIME_COLUMN,)).set_index(TIME_COLUMN)
+        check_kinds(path, table, dict.fromkeys(table.columns, NUMBERS))
+        try:
+            starts = seconds(TIME_COLUMN, table.index)
+        except ValueError as error:
+            rule = f"column {TIME_COLUMN!r} must hold Unix seconds or times"
+            raise wrong(path, f"{rule} ({error})") from error
+        table = table.set_axis(pd.Index(starts)).sort_index()
+        if not table.index.is_unique:
+            twice = table.index[table.index.duplicated()][0]
+            raise wrong(path, f"column {TIME_COLUMN!r} must have each time once, got {twice:.0f}")
+        return table
 
     def _file(self, name: str) -> Path:
         path = self.path.parent / name

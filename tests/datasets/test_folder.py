@@ -129,6 +129,32 @@ def test_so_are_metrics(change: dict[str, Any], message: str, files: Path) -> No
         read_folder(written(files, METRICS | change))
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("yesterday,1\n", r"m.csv: column 'time' must hold Unix seconds or times \("),
+        ("0,1\n0,2\n", "m.csv: column 'time' must have each time once, got 0"),
+        ("0,high\n", "m.csv: column 'cart_cpu' must be numbers"),
+    ],
+)
+def test_altered_metrics_are_an_error_with_the_name_of_the_file(
+    rows: str, message: str, files: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "m.csv").write_text(f"time,cart_cpu\n{rows}", "utf-8")
+    row = METRICS | {"metrics": str(tmp_path / "m.csv")}
+    with pytest.raises(ValueError, match=message):
+        read_folder(written(files, row))
+
+
+def test_metrics_may_be_by_times_of_iso_8601(files: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(files / "metrics.csv")
+    table["time"] = pd.to_datetime(table["time"], unit="s", utc=True)
+    table.to_csv(tmp_path / "m.csv", index=False)
+    (case,) = read_folder(written(files, METRICS | {"metrics": str(tmp_path / "m.csv")}))
+    assert isinstance(case, MetricsCase)
+    assert case.normal["cart_cpu"].tolist() == list(range(10))
+
+
 def test_a_called_service_without_metrics_is_told_to_the_caller(files: Path) -> None:
     mine = written(files, METRICS | {"calls": [["frnt", "cart"]]})
     with pytest.warns(UnknownNameWarning, match=r"case 1 .* 'frnt' \(perhaps 'front'\)") as told:
