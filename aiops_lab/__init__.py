@@ -40,6 +40,7 @@ __main__   The commands: explain.
 """
 
 from importlib import import_module
+from sys import modules
 from typing import Any
 
 _HOMES = {
@@ -82,7 +83,8 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used, so that ``import aiops_lab`` stays cheap."""
     if name not in _HOMES:
-        raise AttributeError(f"module 'aiops_lab' has no attribute {name!r}")
+        told = f"module 'aiops_lab' has no attribute {name!r}"
+        raise AttributeError(told, name=name, obj=modules[__name__])  # Python tells similar names
     value = getattr(import_module(f"aiops_lab.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

@@ -11,6 +11,7 @@ experiments   many runs: leaderboard, calibration, fault sizes, reports
 """
 
 from importlib import import_module
+from sys import modules
 from typing import Any
 
 _HOMES = {
@@ -40,7 +41,8 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"shop.{name}")
     if name not in _HOMES:
-        raise AttributeError(f"module 'shop' has no attribute {name!r}")
+        told = f"module 'shop' has no attribute {name!r}"
+        raise AttributeError(told, name=name, obj=modules[__name__])  # Python tells similar names
     value = getattr(import_module(f"shop.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

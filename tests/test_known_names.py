@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
 import aiops_lab as lab
+import shop
 from aiops_lab.known_names import UnknownNameWarning, warn_of_unknown
 from tests.support.made import Shop
 from tests.support.played import at
@@ -65,3 +67,24 @@ def test_a_changed_service_without_spans_is_told() -> None:
 def test_many_unknown_names_are_five_and_a_number() -> None:
     with pytest.warns(UnknownNameWarning, match=r"^no 'u0' \(known are 'a'\), .* and 3 more$"):
         warn_of_unknown("no", [f"u{n}" for n in range(8)], ["a"], stacklevel=1)
+
+
+def test_a_misspelt_name_of_the_package_is_guessed_by_python() -> None:
+    for package in (lab, shop):
+        with pytest.raises(AttributeError) as told:
+            _ = package.replai
+        assert told.value.name == "replai"
+        assert told.value.obj is package
+
+
+def test_other_words_than_there_are_are_refused(tmp_path: Path) -> None:
+    frame = Shop(1).run(3)
+    faults = pd.DataFrame(columns=["service", "endpoint", "start", "end"])
+    with pytest.raises(ValueError, match="knobs of Sensitivity, got 'ratoi'; perhaps 'ratio'"):
+        lab.sweep(frame, faults, {"ratoi": [2]})
+    with pytest.raises(ValueError, match="faults must be a DataFrame, a row a fault, got "):
+        lab.sweep(frame, [1], {})  # type: ignore[arg-type]
+    with lab.SpanStore(tmp_path / "s.sqlite") as store, pytest.raises(ValueError, match="actve"):
+        lab.Monitor(store).incidents("actve")
+    with pytest.raises(ValueError, match="peers must map base URLs to services, such as"):
+        lab.Session(print, peers={"payment": "http://localhost:8001"})

@@ -252,6 +252,8 @@ class _Shown(NamedTuple):
 
 def truth_of(faults: pd.DataFrame) -> list[KnownFault]:
     """Return the rows of `faults`, a table as `score` takes it."""
+    if not isinstance(faults, pd.DataFrame):
+        raise FieldError("faults", "must be a DataFrame, a row a fault", faults)
     for column in ("service", "endpoint", "start", "end"):
         if column not in faults.columns:
             raise ValueError(f"faults must have the column {column!r}, got {list(faults.columns)}")

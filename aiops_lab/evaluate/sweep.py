@@ -13,6 +13,7 @@ from aiops_lab.detect.detectors import DETECTORS, AnyDetector
 from aiops_lab.detect.recording import Recording
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.evaluate.scoring import SLACK_S, Score, score_truth, truth_of
+from aiops_lab.known_names import known_instead
 from aiops_lab.pipeline import Pipeline
 from aiops_lab.progress import Bar
 from aiops_lab.spans import check
@@ -60,9 +61,12 @@ def sweep(
     """
     base = base or Sensitivity()
     truth = truth_of(faults)
-    unknown = [knob for knob in grid if knob not in asdict(base)]
+    knobs = asdict(base)
+    unknown = [knob for knob in grid if knob not in knobs]
     if unknown:
-        raise ValueError(f"grid must name knobs of Sensitivity, got {unknown[0]!r}")
+        first = unknown[0]
+        rule = f"grid must name knobs of Sensitivity, got {first!r}"
+        raise ValueError(f"{rule}; {known_instead(str(first), knobs)}")
     # plain numbers, also of numpy's
     axes = [np.asarray(values).tolist() for values in grid.values()]
     points = [dict(zip(grid, values, strict=True)) for values in product(*axes)]

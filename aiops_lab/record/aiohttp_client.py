@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from aiops_lab.record.calls import Peers, begin_call
+from aiops_lab.record.calls import Peers, begin_call, checked_peers
 from aiops_lab.record.recorder import Recorder, Sink, describe_call_error, known_status
 
 
@@ -33,7 +33,7 @@ def trace_config(
         A parameter breaks its rule.
     """
     recorder = Recorder(sink, service)
-    names: Peers = {} if peers is None else peers
+    names: Peers = checked_peers(peers)
 
     async def begin(session: Any, context: Any, request: aiohttp.TraceRequestStartParams) -> None:
         address = str(request.url)

@@ -9,6 +9,7 @@ from time import perf_counter_ns, time_ns
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from aiops_lab.checks import FieldError
 from aiops_lab.endpoints import METHODS, OVERFLOW, fold, known_method
 from aiops_lab.record.recorder import Callee, Context, OpenSpan, Recorder, context_of_call
 from aiops_lab.record.trace_context import format_traceparent, new_span_id
@@ -23,6 +24,20 @@ _new_span = OpenSpan.__new__
 
 Peers = Mapping[str, str]
 """The names of called services, by their base urls."""
+
+
+def checked_peers(peers: Peers | None) -> Peers:
+    """Return the names of called services; FieldError where a key is no base URL.
+
+    The mapping itself is returned, since it is read at each call.
+    """
+    if peers is None:
+        return {}
+    for base in peers:
+        if not isinstance(base, str) or "://" not in base:
+            rule = "must map base URLs to services, such as {'http://localhost:8001': 'payment'}"
+            raise FieldError("peers", rule, dict(peers))
+    return peers
 
 
 def begin_call(

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from aiops_lab.record.calls import Peers, begin_call
+from aiops_lab.record.calls import Peers, begin_call, checked_peers
 from aiops_lab.record.recorder import OpenSpan, Recorder, Sink, describe_call_error, known_status
 
 
@@ -25,7 +25,7 @@ class _Traced:
         transport: Any = None,
     ) -> None:
         self.recorder = Recorder(sink, service)
-        self.peers: Peers = {} if peers is None else peers
+        self.peers: Peers = checked_peers(peers)
         self.transport = transport
 
     def begin(self, request: httpx.Request) -> OpenSpan:

@@ -13,7 +13,7 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from aiops_lab.record.bodies import end_with_body
-from aiops_lab.record.calls import Peers, begin_call
+from aiops_lab.record.calls import Peers, begin_call, checked_peers
 from aiops_lab.record.recorder import (
     Context,
     OpenSpan,
@@ -72,7 +72,7 @@ class Session(requests.Session):
     ) -> None:
         super().__init__()
         self.recorder = Recorder(sink, service, redact)
-        self.peers: Peers = {} if peers is None else peers
+        self.peers: Peers = checked_peers(peers)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request, with its trace context, and record the call."""

@@ -75,7 +75,7 @@ def _other_suspects(suspects: tuple[Suspect, ...]) -> list[str]:
     share = sum(suspect.share for suspect in others)
     if round(share, 2) == 0.0:
         return []
-    what = "excess beyond the noise" if suspects[0].by == "excess" else "scores"
+    what = "extra time and failures" if suspects[0].by == "excess" else "scores"
     return [f"Against it: {share:.0%} of the {what} belongs to other suspects ({named})."]
 
 

@@ -72,7 +72,7 @@ def test_support_limits_where_it_is_not_whole_or_rests_on_few(support, told):
 
 def test_other_suspects_limit_by_their_share():
     (told,) = limits(CAUSE, OTHER)
-    assert told == "Against it: 20% of the excess beyond the noise belongs to other suspects (/b)."
+    assert told == "Against it: 20% of the extra time and failures belongs to other suspects (/b)."
 
 
 def test_a_cause_by_deviations_lacks_what_customers_lost():
