@@ -16,7 +16,7 @@ from aiops_lab.detect.incidents import Incident
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.explain.config import RcaConfig
 from aiops_lab.explain.ledger import Comparison, compare
-from aiops_lab.explain.ranking import rank_by_ledger, rank_suspects
+from aiops_lab.explain.ranking import first_by_ledger, rank_suspects
 from aiops_lab.explain.reference import Reference, learn
 from aiops_lab.explain.shared_workers import take_longer, waits_for_others
 from aiops_lab.explain.verdict import build_verdict
@@ -241,11 +241,12 @@ class Diagnosis:
         """Return the requests of an incident with all others to the service at which its excess
         seems to originate, if it is a wait for what these others keep the workers busy with.
         """
-        suspect = next(iter(rank_by_ledger(own)), None)
+        suspect = first_by_ledger(own)
         if suspect is None:
             return None
+        service, _ = suspect
         started = unix_ns(incident.started)
-        there = {key for key in spans.keys if key[0] == suspect.service}
+        there = {key for key in spans.keys if key[0] == service}
         mine = _Requests(spans)
         mine.keep(incident.keys)
         others = _serve(spans, there) & ~mine.kept
@@ -256,7 +257,7 @@ class Diagnosis:
         every.keep(incident.keys | there)
         every.leave_out(self._other_episodes(incident))
         compared = self._compare(every, started, own.until_ns, names)
-        if compared is None or not waits_for_others(own, suspect.key, compared):
+        if compared is None or not waits_for_others(own, suspect, compared):
             return None
         return compared
 

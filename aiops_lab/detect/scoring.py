@@ -29,7 +29,7 @@ from aiops_lab.detect.plain_records import TakesDicts, as_dicts
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.detect.shifts import accept_steady, learn_shift, score_shift
 from aiops_lab.detect.windows import Counts
-from aiops_lab.numerics import compiled, compiled_after, compiled_part, log_gamma, wilson
+from aiops_lab.numerics import SOON, compiled, compiled_after, compiled_part, log_gamma, wilson
 from aiops_lab.spans import Key
 
 Columns = Mapping[str, Any]
@@ -125,7 +125,7 @@ def _walk_plainly(
         _walk_records(counts, plan, knobs, states, scored, TakesDicts(before))
 
 
-@compiled_after(100_000, plainly=_walk_plainly)  # of which each takes three microseconds
+@compiled_after(SOON, plainly=_walk_plainly)
 def _walk(
     counts: Counts, plan: Any, knobs: Any, state: NDArray, scores: NDArray, before: NDArray
 ) -> None:

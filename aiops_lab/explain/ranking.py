@@ -105,6 +105,15 @@ def rank_by_ledger(comparison: Comparison) -> list[Suspect]:
     return sorted(found, key=lambda suspect: (-suspect.score, *suspect.key))
 
 
+def first_by_ledger(comparison: Comparison) -> Key | None:
+    """Return the first of the suspects that `rank_by_ledger` finds, None without any."""
+    scores = scores_of(comparison.ledger, comparison.config)
+    if not scores:
+        return None
+    service, endpoint, _ = min(scores, key=lambda place: (-scores[place], *place[:2]))
+    return service, endpoint
+
+
 def _evidence(comparison: Comparison) -> dict[Key, list[TableRow]]:
     """Return the rows of the ledger with an excess beyond the noise, by (service, endpoint)."""
     rows = comparison.ledger.rows
