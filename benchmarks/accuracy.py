@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -32,6 +33,7 @@ from aiops_lab import datasets
 from aiops_lab.datasets.cases import Case, Dataset, MetricsCase, SeriesCase, SpansCase
 from aiops_lab.datasets.delag import DelayCase
 from aiops_lab.datasets.nezha import TracesCase
+from aiops_lab.known_names import UnknownNameWarning
 from benchmarks import (
     _ablation_evidence,
     _ablation_metrics,
@@ -316,9 +318,10 @@ def _run(asked: argparse.Namespace) -> int:
     mine = [datasets.read_folder(folder) for folder in asked.folder]
     names = asked.only or ([] if asked.folder else names_of_all(asked.quick))
     check_asked(own, {type(case) for case in chain(*mine)} | {KINDS[name] for name in names})
+    warnings.simplefilter("ignore", UnknownNameWarning)  # read_folder has told
     for dataset in mine:
         compared += folder_tables(dataset, own)
-    for name in tqdm(names, desc="compared"):
+    for name in tqdm(names, desc="compared", disable=not names):
         place = root / FOLDERS.get(name, name) if root else None
         tables, ablate = of_set(name, place, own=own)
         compared += tables
@@ -337,7 +340,7 @@ def _run(asked: argparse.Namespace) -> int:
     if asked.quick:
         return 0
     ablated: list[Table] = []
-    for ablate in tqdm(makers, desc="parts removed"):
+    for ablate in tqdm(makers, desc="parts removed", disable=not makers):
         ablated += ablate()
     if ablated:
         save(ablated, asked.out, "parts", PARTS_HEAD, asked.format)

@@ -87,6 +87,8 @@ def _manifest(directory: Path) -> Path:
     for name in MANIFESTS:
         if (directory / name).is_file():
             return directory / name
+    if not directory.is_dir():
+        raise FileNotFoundError(f"{directory} must be a folder that exists")
     raise FileNotFoundError(f"{directory} must hold {' or '.join(MANIFESTS)}")
 
 
