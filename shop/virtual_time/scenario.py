@@ -407,6 +407,12 @@ class Scenario:
         return min(starts), max(ends)
 
 
+def check_scenario(scenario: object) -> None:
+    """Raise `FieldError` about what is no scenario, such as the name of one."""
+    if not isinstance(scenario, Scenario):
+        raise FieldError("scenario", "must be a Scenario, such as shop.SCENARIOS[name]", scenario)
+
+
 def end_of(fault: Fault, seconds: float) -> float:
     """Return the end of a fault in virtual seconds, at most the end of the run at `seconds`."""
     if fault.length_s is None:

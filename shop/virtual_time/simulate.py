@@ -35,7 +35,7 @@ from shop.virtual_time.parts import (
     Work,
     WorkerPool,
 )
-from shop.virtual_time.scenario import Place, Scenario, end_of
+from shop.virtual_time.scenario import Place, Scenario, check_scenario, end_of
 from shop.virtual_time.strikes import (
     ON_CALLS,
     calls_to_make,
@@ -109,6 +109,7 @@ class Run:
     """One run: the heap of events, and a method for each kind of event."""
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
+        check_scenario(scenario)
         self.scenario = scenario
         self.seed = seed
         self.end = round(scenario.seconds * 1e6)

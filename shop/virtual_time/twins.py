@@ -14,7 +14,7 @@ from aiops_lab.checks import FieldError
 from aiops_lab.endpoints import display_names
 from shop.virtual_time.frames import Records, frame_of, trace_ids_of
 from shop.virtual_time.parts import Node
-from shop.virtual_time.scenario import BEGIN_NS, Place, Scenario
+from shop.virtual_time.scenario import BEGIN_NS, Place, Scenario, check_scenario
 from shop.virtual_time.simulate import SPAN_FIELDS, Run, virtual
 
 UNANSWERED_US = 5_000_000
@@ -57,8 +57,7 @@ def twin(scenario: Scenario, seed: int = 0, progress: bool | None = None) -> Twi
     >>> sorted(effect.loc[effect["changed"], "entry"].unique())
     ['/checkout', '/payment']
     """
-    if not isinstance(scenario, Scenario):
-        raise FieldError("scenario", "must be a Scenario, such as shop.SCENARIOS[name]", scenario)
+    check_scenario(scenario)
     calm = replace(scenario, faults=(), causes=())
     faulty_run = Run(scenario, seed)
     calm_run = Run(calm, seed)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -612,9 +613,10 @@ def test_a_fault_without_an_effect_is_an_error() -> None:
         shop.twin(never, 1)
 
 
-def test_a_name_is_no_scenario() -> None:
+@pytest.mark.parametrize("run", [shop.twin, shop.virtual])
+def test_a_name_is_no_scenario(run: Any) -> None:
     with pytest.raises(ValueError, match="scenario must be a Scenario, .*, got 'retry storm'"):
-        shop.twin("retry storm")
+        run("retry storm")
 
 
 def test_a_store_knows_of_older_work_and_not_of_the_future(arriving) -> None:
