@@ -31,7 +31,7 @@ def similar(name: str, known: Iterable[str], ratio: float = ALIKE) -> list[str]:
     return [small[each] for each in near]
 
 
-def listed(names: Iterable[str]) -> str:
+def shown_names(names: Iterable[str]) -> str:
     """Return some names as Python writes them, five at most, then dots."""
     told = list(names)
     shown = [shorten(name) for name in told[:MOST_NAMES]]
@@ -53,8 +53,8 @@ def known_instead(name: str, known: Iterable[str], have: str = "known are") -> s
     every = sorted(known)
     near = similar(name, every)
     if near:
-        return f"perhaps {listed(near)}"
-    return f"{have} {listed(every)}" if every else f"{have} none"
+        return f"perhaps {shown_names(near)}"
+    return f"{have} {shown_names(every)}" if every else f"{have} none"
 
 
 def warn_of_unknown(

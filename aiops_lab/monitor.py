@@ -16,13 +16,7 @@ from aiops_lab.checks import FieldError
 from aiops_lab.columns import give_memory_back
 from aiops_lab.detect.baselines import from_rows, to_rows
 from aiops_lab.detect.detectors import DETECTORS, AnyDetector
-from aiops_lab.detect.incidents import (
-    ACKNOWLEDGED,
-    RESOLVED,
-    STATUSES,
-    Incident,
-    last_anomalies,
-)
+from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Incident, last_anomalies, of_status
 from aiops_lab.detect.recording import Recording
 from aiops_lab.detect.sensitivity import Sensitivity
 from aiops_lab.diagnosis import LONGEST_REQUEST_NS, History, Rule
@@ -293,11 +287,9 @@ class Monitor:
 
     def incidents(self, status: str | None = None) -> list[Incident]:
         """Return the incidents in the order of their detection, all or those with one status."""
-        if status is not None and status not in STATUSES:
-            raise FieldError("status", f"must be one of {', '.join(STATUSES)}", status)
         with self._lock:
             self._refresh()
-            return [i for i in self._pipeline.incidents if status in (None, i.status)]
+            return of_status(self._pipeline.incidents, status)
 
     def incident(self, incident_id: str) -> Incident:
         """Return one incident; KeyError if there is none with that id."""

@@ -16,7 +16,7 @@ from aiops_lab.datasets.cases import Case, Dataset, MetricsCase, SpansCase
 from aiops_lab.datasets.files import NUMBERS, check_kinds, csv_table, read_json, wrong
 from aiops_lab.explain.changes import services_of
 from aiops_lab.explain.metric_frames import nodes_of, seconds
-from aiops_lab.known_names import known_instead, listed, similar, warn_of_unknown
+from aiops_lab.known_names import known_instead, shown_names, similar, warn_of_unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -248,7 +248,7 @@ class _Reader:
         calls = [(str(caller), str(callee)) for caller, callee in pairs]
         called = {service for call in calls for service in call}
         if called and called.isdisjoint(known):
-            rule = f"calls of services with metrics ({listed(sorted(known))})"
+            rule = f"calls of services with metrics ({shown_names(sorted(known))})"
             raise self._refuse(number, row, "calls", rule)
         told = f"{self.path}: case {number} ({row['name']}): calls: no metrics of the service"
         warn_of_unknown(told, called, known, stacklevel=LOADER)

@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pandas as pd
 
+from aiops_lab.checks import FieldError
 from aiops_lab.numerics import to_timestamp, unix_ns
 from aiops_lab.results import (
     INFO,
@@ -315,6 +316,15 @@ class Incident:
         if "history" not in record:
             incident.history = _known_history(incident)
         return incident
+
+
+def of_status(incidents: Iterable[Incident], status: str | None) -> list[Incident]:
+    """Return the incidents with a status, of None all; FieldError where there is no such status."""
+    if status is None:
+        return list(incidents)
+    if status not in STATUSES:
+        raise FieldError("status", f"must be one of {', '.join(STATUSES)}", status)
+    return [incident for incident in incidents if incident.status == status]
 
 
 def last_anomalies(incidents: Iterable[Incident]) -> dict[Key, pd.Timestamp]:

@@ -10,7 +10,7 @@ from aiops_lab.explain.metric_frames import Metrics
 from aiops_lab.known_names import (
     MISSPELT,
     known_instead,
-    listed,
+    shown_names,
     similar,
     warn_of_unknown,
 )
@@ -21,8 +21,8 @@ CALLER_S_CALLER = 3  # the user, who called `rank_from_metrics`, which called th
 def check_nodes(usual: Metrics, now: Metrics) -> None:
     """Raise ValueError where normal and abnormal have no node in common."""
     if set(usual.by_node).isdisjoint(now.by_node):
-        rule = f"normal must measure a node of abnormal, which has {listed(now.by_node)}"
-        raise ValueError(f"{rule}, got {listed(usual.by_node)}")
+        rule = f"normal must measure a node of abnormal, which has {shown_names(now.by_node)}"
+        raise ValueError(f"{rule}, got {shown_names(usual.by_node)}")
 
 
 def check_alarm(now: Metrics, node: str, metric: str) -> None:

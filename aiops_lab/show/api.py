@@ -30,7 +30,6 @@ from aiops_lab.checks import BackendError, FieldError, shorten
 from aiops_lab.detect.grouping import IllegalMoveError
 from aiops_lab.detect.incidents import RESOLVED, STATUSES, Incident
 from aiops_lab.explain.changes import Change, check_change
-from aiops_lab.known_names import known_instead, similar
 from aiops_lab.numerics import to_timestamp, to_utc
 from aiops_lab.record.faults import Fault, FaultInjector, Injected
 from aiops_lab.respond.remedy_log import calls_for
@@ -40,6 +39,7 @@ from aiops_lab.show.access import Access, guard
 from aiops_lab.show.attempts import RECEIVER
 from aiops_lab.show.body import take_body
 from aiops_lab.show.given import Data, is_true, number, one_of, parameters, required, whole
+from aiops_lab.show.guesses import similar_paths, unknown_service
 from aiops_lab.show.openapi import describe
 from aiops_lab.show.origin import RefusedError
 from aiops_lab.show.page.actions import EXTENSION, Simulation
@@ -57,7 +57,6 @@ QUERY_MAX = 8_192  # bytes; no call of this interface needs a tenth of it
 EVERYBODY = Access()
 
 LATEST = "latest"  # in place of an incident's id
-LIKE_A_PATH = 0.85  # ratio of `difflib`; paths have long beginnings in common
 
 _MEDIA = "application/json", "text/html"  # of the latest incident; the first where both will do
 PACKAGE = str(Path(__file__).parents[1])  # the folder of all modules of this package
@@ -99,16 +98,9 @@ def _http_problem(error: HTTPException) -> ResponseReturnValue | HTTPException:
         refusal = FieldError("method", f"must be one of {allowed}", request.method)
         return *problem(status, refusal), {"Allow": allowed}
     if isinstance(error, NotFound):
-        rule = f"must be one that exists here{_similar_path(request.path)}"
+        rule = f"must be one that exists here{similar_paths(request.path, current_app)}"
         return problem(status, FieldError("path", rule, request.path))
     return {"error": error.description or error.name}, status
-
-
-def _similar_path(path: str) -> str:
-    """Return the paths of this server that are like one which it does not have, as text."""
-    fixed = {rule.rule for rule in current_app.url_map.iter_rules() if not rule.arguments}
-    near = similar(path, fixed, LIKE_A_PATH)
-    return f", perhaps {', '.join(near)}" if near else ""
 
 
 def _refused(error: RefusedError) -> ResponseReturnValue:
@@ -349,7 +341,7 @@ def aiops(
         given = parameters(("service", "what", "time"))
         about = (required(given, name) for name in ("service", "what"))
         change = check_change(Change(_time(given.get("time"), clock), *about))
-        warning = _unknown_service(change.service, monitor, clock)
+        warning = unknown_service(change.service, monitor.metrics_by_key(clock()))
         monitor.note(change)
         return _shown_change(change) | warning, 201
 
@@ -411,15 +403,6 @@ def _time(given: Any, clock: Callable[[], pd.Timestamp]) -> pd.Timestamp:
 
 def _shown_change(change: Change) -> Data:
     return change._asdict() | {"time": iso(change.time)}
-
-
-def _unknown_service(service: str, monitor: Monitor, clock: Callable[[], pd.Timestamp]) -> Data:
-    """Return a warning where no known endpoint is of this service: it may be misspelt."""
-    known = {service for service, _ in monitor.metrics_by_key(clock())}
-    if not known or service in known:
-        return {}
-    others = known_instead(service, known)
-    return {"warning": f"no request was recorded of the service {shorten(service)}, {others}"}
 
 
 def _store_problem(error: object) -> Answer:
