@@ -193,7 +193,7 @@ def test_own_data_and_an_own_rule_are_compared_and_written_as_latex(
         (["--rule", "{}/mine.py:other"], "--rule must name a function of "),
         (["--folder", "{}", "--rule", "{}/mine.py:number"], "--rule number must return a list of "),
         (["--folder", "{}", "--metrics-rule", "{}/mine.py:blind"], "must have data to judge (metr"),
-        (["--folder", "{}/none"], "must hold manifest.json or manifest.toml"),
+        (["--folder", "{}/none"], "must be a folder that exists"),
     ],
 )
 def test_what_cannot_be_had_is_said(
