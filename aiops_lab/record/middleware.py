@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from aiops_lab.record.asgi import instrument_asgi
+from aiops_lab.record.asgi import WEBSOCKETS, instrument_asgi
 from aiops_lab.record.recorder import (
     SPAN,
     App,
@@ -203,7 +203,12 @@ class _Instrumented:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         app, recorder = self.app, self.recorder
+        if "HTTP_UPGRADE" in environ and _asks_for_websocket(environ):
+            recorder.leave_out(WEBSOCKETS)
+            return self._pass_by(environ, start_response)
         outer = environ.get(SPAN)
+        if outer is None and "asgi.scope" in environ:
+            outer = _asgi_span_of(environ)
         if outer is None:
             context = _context_of_request(environ)
         elif outer[1] == id(environ) and outer[0].recorder.equals(recorder):
@@ -262,6 +267,22 @@ class _Instrumented:
             return self.app(environ, start_response)
         finally:
             _reset_span(token)
+
+
+def _asgi_span_of(environ: Any) -> tuple[Any, int] | None:
+    """Return the span of the ASGI application in which this one is mounted, with whose environ it
+    is; None without one. a2wsgi hands the scope over.
+    """
+    span = environ["asgi.scope"].get(SPAN)
+    return None if span is None else (span, id(environ))
+
+
+def _asks_for_websocket(environ: WSGIEnvironment) -> bool:
+    """Return whether the connection becomes a websocket: it lasts as long as a page is open, and
+    libraries end it with an exception, such as ``StopIteration``, that is no failure.
+    """
+    upgrade: str = environ["HTTP_UPGRADE"]
+    return upgrade.strip().lower() == "websocket"
 
 
 def _instrument_flask(

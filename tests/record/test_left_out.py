@@ -88,6 +88,23 @@ def test_the_interface_says_what_was_left_out(tmp_path):
 # What the caller excludes.
 
 
+def test_websockets_are_counted_and_not_recorded(spans):
+    """Libraries take the connection from the server, and end it with an exception."""
+
+    def closed():
+        raise ConnectionError
+
+    app = flask.Flask(__name__)
+    app.add_url_rule("/ws", "ws", closed, websocket=True)
+    app.config["PROPAGATE_EXCEPTIONS"] = True
+    client = instrument(app, spans.append).test_client()
+    with pytest.raises(ConnectionError):
+        client.get("/ws", headers={"Upgrade": "WebSocket", "Connection": "Upgrade"})
+    assert left_out(app) == {"(websocket)": 1}
+    client.get("/nowhere", headers={"Upgrade": "h2c"})
+    assert [span.status for span in spans] == [404]
+
+
 @pytest.mark.parametrize("exclude", [["/health"], "/health", {"/health"}, lambda r: r == "/health"])
 def test_excluded_routes_are_counted_and_not_recorded(spans, exclude):
     app = flask.Flask(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
 import threading
@@ -515,6 +516,28 @@ def test_a_second_sink_or_service_is_refused(sink, make):
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         instrument(*arguments)
+
+
+def test_a_flask_app_mounted_in_an_app_of_asgi_is_one_request_of_it(sink):
+    """As a2wsgi mounts it: the scope is in the environ."""
+    app = instrument(shop(), sink, "shop")
+
+    async def bridge(scope, receive, send):
+        environ = create_environ("/item/7") | {"SCRIPT_NAME": "/old", "asgi.scope": scope}
+        started = []
+        body = b"".join(app(environ, lambda status, headers: started.append(status)))
+        await send({"type": "http.response.start", "status": int(started[0][:3]), "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    async def exchange(message=None):
+        return {"type": "http.request"}
+
+    scope = {"type": "http", "method": "GET", "path": "/old/item/7", "headers": []}
+    for service in ("shop", "gateway"):
+        asyncio.run(instrument(bridge, sink, service)(scope, exchange, exchange))
+    once, inner, outer = sink.spans
+    assert (once.service, once.endpoint) == ("shop", "/old/item/<int:number>")
+    assert (inner.service, inner.parent_id) == ("shop", outer.span_id)
 
 
 def test_two_apps_in_one_process_do_not_mix(sink):
