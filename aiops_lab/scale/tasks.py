@@ -81,7 +81,7 @@ def survey(partition: Partition, window_ns: int, stuck_ns: int) -> Survey:
 
 def _samples(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the first span at each place, of calls with the first server span below them, by
-    service, and so many calls that `SELDOM` tells which paths are seldom called.
+    service, and so many of what is called that `SELDOM` tells which paths are seldom called.
     """
     codes = [pd.factorize(frame[name])[0] for name in _PLACE if name in frame]
     below = _server_below(frame)
@@ -92,8 +92,8 @@ def _samples(frame: pd.DataFrame) -> pd.DataFrame:
         joint = place * (int(code.max(initial=0)) + 2) + code + 1
         place = pd.factorize(joint)[0]
     nth = pd.Series(place).groupby(place).cumcount().to_numpy()
-    is_call = (frame["kind"] == "client").to_numpy()
-    first = np.flatnonzero(nth < np.where(is_call, SELDOM, 1))
+    is_called = frame["kind"].isin(("client", *SERVING)).to_numpy()
+    first = np.flatnonzero(nth < np.where(is_called, SELDOM, 1))
     servers = below[first]
     rows = np.unique(np.concatenate([first, servers[servers >= 0]]))
     return frame.iloc[rows].reset_index(drop=True)

@@ -1,16 +1,20 @@
-"""Which paths of calls differ in no more than an id? Those that are many, and seldom each.
+"""Which paths differ in no more than an id? Those that are many, and seldom each.
 
 A segment that is an id by its letters is folded before (`aiops_lab.endpoints`). Names and slugs
 look like words, and only their number tells them::
 
-    /blog/how-to-bake   /blog/my-garden   ... 900 more, once each   ->   /blog/<id>
+    /blog/how-to-bake   /blog/my-garden   ... 900 more, once each   ->   /blog/<...>
     /blog/feed          300 times                                   ->   /blog/feed
+
+What was served is looked at in the same way where nobody told its route: then ids are folded, too.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+
+from aiops_lab.endpoints import fold
 
 MANY_SIBLINGS = 100
 """Seldom called siblings beyond which they are ids. Raising it keeps more of them apart, each with
@@ -19,7 +23,8 @@ too few calls to say what is usual."""
 SELDOM = 5
 """Calls below which a path is seldom called: from so few, nothing can be told."""
 
-_ID = "<id>"
+BY_NUMBER = "<...>"
+"""The segment that stands for many. No framework writes a parameter like this."""
 
 _Paths = Mapping[tuple[str, ...], int]
 """How often each path was called, by its segments."""
@@ -35,12 +40,26 @@ def folded_by_number(calls: Mapping[str, int]) -> dict[str, str]:
     """
     if len(calls) <= MANY_SIBLINGS:
         return {}
+    shape_of = {path: _shape(path) if number < SELDOM else path for path, number in calls.items()}
+    counted: Counter[str] = Counter()
+    for path, number in calls.items():
+        counted[shape_of[path]] += number
+    route_of = _folded_shapes(counted)
+    routes = {path: route_of[shape] for path, shape in shape_of.items()}
+    return {path: route for path, route in routes.items() if path != route}
+
+
+def _shape(path: str) -> str:
+    """Return a path without its ids, `BY_NUMBER` in their place; one that was folded as it is."""
+    return path if "<" in path else fold(path).replace("<id>", BY_NUMBER)
+
+
+def _folded_shapes(calls: Mapping[str, int]) -> dict[str, str]:
     paths = {tuple(path.split("/")): number for path, number in calls.items()}
     routes = dict(_below(paths))
     seldom = [path for path, number in paths.items() if number < SELDOM and routes[path] == path]
     routes |= _alike(seldom)
-    found = {"/".join(path): "/".join(route) for path, route in routes.items()}
-    return {path: route for path, route in found.items() if path != route}
+    return {"/".join(path): "/".join(route) for path, route in routes.items()}
 
 
 _Route = tuple[tuple[str, ...], tuple[str, ...]]  # the segments of a path, and those of its route
@@ -61,7 +80,7 @@ def _below(paths: _Paths) -> Iterator[_Route]:
     route_of_merged = dict(_deeper(merged))
     for name, below in siblings.items():
         known = route_of_merged if name in are_ids else dict(_deeper(below))
-        shown = _ID if name in are_ids else name
+        shown = BY_NUMBER if name in are_ids else name
         for rest in below:
             yield (name, *rest), (shown, *known[rest])
 
@@ -85,5 +104,5 @@ def _alike(seldom: list[tuple[str, ...]]) -> dict[tuple[str, ...], tuple[str, ..
     for (size, _), members in groups.items():
         if len(members) > MANY_SIBLINGS:
             for path in members:
-                routes[path] = (*path[:2], *[_ID] * (size - 2))
+                routes[path] = (*path[:2], *[BY_NUMBER] * (size - 2))
     return routes

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from aiops_lab.endpoints import fold, join_method, split_method
 from aiops_lab.spans import Key
-from aiops_lab.traces.many_paths import folded_by_number
+from aiops_lab.traces.many_paths import BY_NUMBER, folded_by_number
 
 APART = ("HEAD", "OPTIONS")  # methods that are always named: they do not do what the route does
 
@@ -103,15 +103,30 @@ def recorded_routes(places: list[Recorded], keys: Sequence[Key], calls: NDArray)
     found = [route_of(place) for place in places]
     paths: dict[str, Counter[str]] = defaultdict(Counter)
     for place, (route, is_known), number in zip(places, found, calls.tolist(), strict=True):
-        if not is_known:
+        is_served_path = place.kind in _ASKED and _is_path(route)
+        if not is_known or is_served_path:
             paths[place.service][route] += number
     folded = {service: folded_by_number(counted) for service, counted in paths.items()}
+    served = {(service, route) for service, by in folded.items() for route in by.values()}
     routes = []
     for place, (route, is_known) in zip(places, found, strict=True):
-        if not is_known:
-            route = folded[place.service].get(route, route)
+        service = place.service
+        if service in folded and place.kind in (*_ASKED, "client"):
+            route = folded[service].get(route, route)
+        by_number = route.replace("<id>", BY_NUMBER)
+        if not is_known and (service, by_number) in served:  # its server span is lost
+            route = by_number
         routes.append(route)
     return routes
+
+
+_ASKED = ("server", "consumer")
+
+
+def _is_path(endpoint: str) -> bool:
+    """Return whether an endpoint is a path, or method and path, in which nobody marked an id."""
+    _, path = split_method(endpoint)
+    return path.startswith("/") and not _has_parameters(path)
 
 
 _Found = tuple[str, bool]  # a route, and whether it is more than a path that nobody explains
@@ -128,9 +143,15 @@ def _route_of(places: list[Recorded], keys: Sequence[Key]) -> Callable[[Recorded
         known.add((place.service, place.endpoint))
     routes = [key for key in sorted(known) if _has_parameters(key[1])]
     patterns = {key: _pattern(key[1]) for key in routes}
+    numbered = [key for key in routes if BY_NUMBER in key[1]]
+    recorded = set(keys)
 
     def route(place: Recorded) -> _Found:
         service, path = place.service, place.endpoint
+        if numbered and place.kind in _ASKED and (service, path) not in recorded:
+            for key in numbered:
+                if key[0] == service and patterns[key].fullmatch(path):
+                    return key[1], True
         if place.kind != "client" or (service, path) in known:
             return path, True
         if len(path) <= MAX_ROUTE:
