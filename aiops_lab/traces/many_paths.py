@@ -23,6 +23,9 @@ too few calls to say what is usual."""
 SELDOM = 5
 """Calls below which a path is seldom called: from so few, nothing can be told."""
 
+MOST_CALLS_EACH = 2
+"""Calls of a path below seldom called siblings, on average, from which on these are no ids."""
+
 BY_NUMBER = "<...>"
 """The segment that stands for many. No framework writes a parameter like this."""
 
@@ -57,8 +60,8 @@ def _shape(path: str) -> str:
 def _folded_shapes(calls: Mapping[str, int]) -> dict[str, str]:
     paths = {tuple(path.split("/")): number for path, number in calls.items()}
     routes = dict(_below(paths))
-    seldom = [path for path, number in paths.items() if number < SELDOM and routes[path] == path]
-    routes |= _alike(seldom)
+    left = {path: number for path, number in paths.items() if routes[path] == path}
+    routes |= _alike(left)
     return {"/".join(path): "/".join(route) for path, route in routes.items()}
 
 
@@ -71,8 +74,7 @@ def _below(paths: _Paths) -> Iterator[_Route]:
     for path, number in paths.items():
         rest = path[1:]
         siblings[path[0]][rest] = number
-    seldom = [name for name, below in siblings.items() if sum(below.values()) < SELDOM]
-    are_ids = set(seldom) if len(seldom) > MANY_SIBLINGS else set()
+    are_ids = set(_ids_among(siblings))
     merged: dict[tuple[str, ...], int] = defaultdict(int)
     for name in are_ids:
         for rest, number in siblings[name].items():
@@ -85,6 +87,19 @@ def _below(paths: _Paths) -> Iterator[_Route]:
             yield (name, *rest), (shown, *known[rest])
 
 
+def _ids_among(siblings: Mapping[str, _Paths]) -> list[str]:
+    """Return the names that are ids: many, seldom called, and nearly each call is of another path.
+
+    A few calls to each of many endpoints, as a short recording of a large service has them, leave
+    these apart.
+    """
+    calls = {name: sum(below.values()) for name, below in siblings.items()}
+    seldom = [name for name, number in calls.items() if number < SELDOM]
+    paths = sum(len(siblings[name]) for name in seldom)
+    repeats = sum(calls[name] for name in seldom) >= MOST_CALLS_EACH * paths
+    return [] if repeats or len(seldom) <= MANY_SIBLINGS else seldom
+
+
 def _deeper(below: _Paths) -> Iterator[_Route]:
     longer = {rest: number for rest, number in below.items() if rest}
     if len(longer) < len(below):
@@ -93,16 +108,17 @@ def _deeper(below: _Paths) -> Iterator[_Route]:
         yield from _below(longer)
 
 
-def _alike(seldom: list[tuple[str, ...]]) -> dict[tuple[str, ...], tuple[str, ...]]:
+def _alike(paths: _Paths) -> dict[tuple[str, ...], tuple[str, ...]]:
     """Return the routes of paths of which many begin alike and are as long, each in its own place:
     all that follows are ids.
     """
-    groups: dict[tuple[int, str], list[tuple[str, ...]]] = defaultdict(list)
-    for path in seldom:
-        groups[len(path), "/".join(path[:2])].append(path)
+    groups: dict[tuple[int, str], dict[str, _Paths]] = defaultdict(dict)
+    for path, number in paths.items():
+        begin, rest = "/".join(path[:2]), "/".join(path[2:])
+        groups[len(path), begin][rest] = {path: number}
     routes = {}
-    for (size, _), members in groups.items():
-        if len(members) > MANY_SIBLINGS:
-            for path in members:
-                routes[path] = (*path[:2], *[BY_NUMBER] * (size - 2))
+    for (size, begin), rests in groups.items():
+        for rest in _ids_among(rests):
+            path = tuple(f"{begin}/{rest}".split("/"))
+            routes[path] = (*path[:2], *[BY_NUMBER] * (size - 2))
     return routes

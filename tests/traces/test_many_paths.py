@@ -30,6 +30,10 @@ def test_what_is_called_often_or_lies_elsewhere_keeps_its_name():
     assert routes == dict.fromkeys(SLUGS, "/blog/<...>")
 
 
+def test_a_short_recording_of_many_endpoints_leaves_them_apart():
+    assert folded_by_number(dict.fromkeys(SLUGS, 2)) == {}
+
+
 def test_what_follows_an_id_stays():
     paths = {f"{path}/{tail}": 1 for path in SLUGS for tail in ("edit", "likes")}
     assert set(folded_by_number(paths).values()) == {"/blog/<...>/edit", "/blog/<...>/likes"}
