@@ -36,6 +36,9 @@ def _case(name: str, path: Path) -> SeriesCase:
     import numpy as np
 
     arrays = _arrays(path)
+    for part, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise wrong(path, f"{part} must be a series of finite numbers, got {array.dtype}")
     parts = {part: array.astype(np.float64) for part, array in arrays.items()}
     for part, array in parts.items():
         if array.ndim != 1 or not np.isfinite(array).all():

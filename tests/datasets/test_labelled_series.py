@@ -63,6 +63,10 @@ def test_the_layout_of_the_public_collection_is_read_as_well(tmp_path: Path) -> 
     [
         ({"test_label": None}, r"7\.npz: not readable as arrays train, test, .*test_label"),
         ({"test": np.array([1.0, np.nan, 1, 1])}, "test must be a series of finite numbers"),
+        (
+            {"test": np.array(["a"] * 4)},
+            r"7\.npz: test must be a series of finite numbers, got <U1",
+        ),
         ({"train": np.zeros((6, 1))}, "train must be a series"),
         ({"train": np.zeros(5)}, "train has 5 points and 6 labels"),
         ({"test": np.zeros(0), "test_label": np.zeros(0)}, "test has no points"),
