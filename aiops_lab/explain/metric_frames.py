@@ -249,4 +249,5 @@ def _check_ranges(metrics: Metrics) -> None:
         if is_wrong.any():
             got = values[is_wrong][0]
             rule = f"must be finite, from 0 to {highest:g}"
-            raise ValueError(f"{metrics.name} column {column} {rule}, got {got}")
+            hint = f"; if it is no {kind}, name what it is in roles"
+            raise ValueError(f"{metrics.name} column {column} {rule}, got {got}{hint}")
