@@ -708,8 +708,6 @@ def test_calls_without_a_direction_are_refused(calls, said):
 
 def test_an_availability_above_a_hundred_percent_is_refused():
     with pytest.raises(ValueError, match="from 0 to 100, got 101.0; if it is no success, name"):
-        ValueError, match="from 0 to 100, got 101.0; if it is no success, name what it is in roles"
-    ):
         ranked(
             put(("gate", "availability", "Average"), 101.0)(FAULT["availability"]), "availability"
         )
