@@ -28,8 +28,9 @@ from aiops_lab.user_code import UserCode, check_list, name_function
 
 Rule = Callable[[Reference, pd.DataFrame], list[Suspect]]
 
-History = Callable[[int, int], EncodedSpans]
-"""From two moments (Unix ns) to all spans that were there in between; more do no harm."""
+History = Callable[[int, int, frozenset[Key]], EncodedSpans]
+"""From two moments (Unix ns) and endpoints to all traces with a request to one of these that were
+there in between; more do no harm. All endpoints that are known have a code."""
 
 ShownNames = dict[Key, str] | None
 """How endpoints are shown elsewhere; None: as they differ."""
@@ -137,8 +138,8 @@ class Diagnosis:
         started = unix_ns(began)
         until = unix_ns(ended)
         since = self._since(started)
-        spans = history(since, until).as_of(since, until)
         own = {anomaly.key for anomaly in anomalies}
+        spans = _Past(history, since, until).traces_of(own)
         requests = _Requests(_cut(spans, own))
         compared = self._compare(requests, started, until)
         if compared is None:
@@ -200,11 +201,11 @@ class Diagnosis:
         that others keep busy, all requests to that service.
         """
         since, until = self.bounds(incident)
-        spans = history(since, until).as_of(since, until)
-        own = self._own(incident, spans, until, names)
+        past = _Past(history, since, until)
+        own = self._own(incident, past.traces_of(incident.keys), until, names)
         if own is None:
             return None
-        shared = self._sharing(incident, own, spans, names)
+        shared = self._sharing(incident, own, past, names)
         return own if shared is None else shared
 
     def _own(
@@ -236,7 +237,7 @@ class Diagnosis:
         return compared
 
     def _sharing(
-        self, incident: Incident, own: Comparison, spans: EncodedSpans, names: ShownNames
+        self, incident: Incident, own: Comparison, past: _Past, names: ShownNames
     ) -> Comparison | None:
         """Return the requests of an incident with all others to the service at which its excess
         seems to originate, if it is a wait for what these others keep the workers busy with.
@@ -246,7 +247,9 @@ class Diagnosis:
             return None
         service, _ = suspect
         started = unix_ns(incident.started)
-        there = {key for key in spans.keys if key[0] == service}
+        known = past.traces_of(incident.keys).keys
+        there = {key for key in known if key[0] == service}
+        spans = past.traces_of(incident.keys | there)
         mine = _Requests(spans)
         mine.keep(incident.keys)
         others = _serve(spans, there) & ~mine.kept
@@ -309,6 +312,24 @@ class _LookedAt(NamedTuple):
     state: tuple[Hashable, ShownNames]
     compared: Comparison | None
     suspects: list[Suspect]
+
+
+class _Past:
+    """What was there between two moments (Unix ns), as it stood at the later one."""
+
+    def __init__(self, history: History, since_ns: int, until_ns: int) -> None:
+        self._history = history
+        self._between = since_ns, until_ns
+        self._read: EncodedSpans | None = None  # last, and as it stood
+        self._stood: EncodedSpans | None = None
+
+    def traces_of(self, keys: Iterable[Key]) -> EncodedSpans:
+        """Return all traces with a request to one of some endpoints; more may be among them."""
+        read = self._history(*self._between, frozenset(keys))
+        if self._stood is None or read is not self._read:
+            self._read = read
+            self._stood = read.as_of(*self._between)
+        return self._stood
 
 
 class _Episode(NamedTuple):

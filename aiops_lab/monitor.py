@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from aiops_lab.detect.detectors import DETECTORS, AnyDetector
 from aiops_lab.detect.incidents import ACKNOWLEDGED, RESOLVED, Incident, last_anomalies, of_status
 from aiops_lab.detect.recording import Recording
 from aiops_lab.detect.sensitivity import Sensitivity
-from aiops_lab.diagnosis import LONGEST_REQUEST_NS, History, Rule
+from aiops_lab.diagnosis import History, Rule
 from aiops_lab.endpoints import display_names, split_method
 from aiops_lab.explain.changes import Change, check_change
 from aiops_lab.explain.config import RcaConfig
@@ -27,12 +27,12 @@ from aiops_lab.health import FORECAST_EVERY_S
 from aiops_lab.learned import LEARNED_TABLES, learned_to_record, take_learned
 from aiops_lab.logs import get_logger
 from aiops_lab.numerics import to_timestamp, to_utc, unix_ns
+from aiops_lab.past_traces import PastTraces
 from aiops_lab.pipeline import Pipeline, floor_to
 from aiops_lab.recent_traffic import RecentTraffic
 from aiops_lab.results import ClockChange
 from aiops_lab.shared_state import SharedState, wait_for_disk
 from aiops_lab.spans import Key
-from aiops_lab.traces.encode import EncodedSpans
 from aiops_lab.user_code import UserCode
 from aiops_lab.watched_spans import Unwritten, WatchedSpans
 
@@ -177,13 +177,13 @@ class Monitor:
         recording = Recording(frame, pipeline.keys, pipeline.methods, pipeline.addresses)
         self._levels.apply(pipeline)
         pipeline.learn_calls(recording)  # at the next step its spans may not be looked at again
-        history = cache(self._history)
+        history = PastTraces(self._spans, pipeline)
         _, _, touched = pipeline.advance(recording, until, history)
         for incident in touched:
             self._explain(incident, history)
         pipeline.diagnosis.forget()
-        if history.cache_info().currsize:  # rarely: spans of many minutes were read
-            history.cache_clear()
+        if history.reads:  # rarely: spans of many minutes
+            del history
             give_memory_back()
         if not self._save(touched):
             return []
@@ -224,12 +224,6 @@ class Monitor:
         """Return up to where to judge: not so far that `now` alone moves what spans have not."""
         latest = self._pipeline.settled_at(self._spans.find_newest(frame, until))
         return min(until, max(latest, self._pipeline.done or 0))
-
-    def _history(self, since_ns: int, until_ns: int) -> EncodedSpans:
-        """Return the spans of some time as integers, those still open at its end among them."""
-        until = to_timestamp(until_ns + LONGEST_REQUEST_NS)
-        frame = self._spans.between(to_timestamp(since_ns), until)
-        return self._pipeline.encode(frame)
 
     def _explain(self, incident: Incident, history: History) -> None:
         """Find the cause of an incident, unless it was looked at as of the same moment before."""

@@ -99,9 +99,9 @@ class Pipeline:
         self.manager.incidents.clear()
         self.manager.incidents |= {incident.id: incident for incident in incidents}
 
-    def encode(self, frame: pd.DataFrame) -> EncodedSpans:
-        """Return spans as integers, with the names that are known."""
-        return encode(frame, methods=self.methods, addresses=self.addresses)
+    def encode(self, frame: pd.DataFrame, keys: Iterable[Key] = ()) -> EncodedSpans:
+        """Return spans as integers, with the names that are known, and codes for some endpoints."""
+        return encode(frame, list(keys), self.methods, self.addresses)
 
     @property
     def window_ns(self) -> int:
@@ -178,7 +178,7 @@ class Pipeline:
         """
         if until_ns is None:
             until_ns = recording.last_ns + self.window_ns
-        history = (lambda since, until: recording.spans) if causes else None
+        history = (lambda since, until, keys: recording.spans) if causes else None
         until_ns = floor_to(until_ns, self.window_ns)
         windows, found, _ = self.advance(recording, until_ns, history)
         return Report(windows, found, self.incidents)

@@ -82,6 +82,6 @@ def replay(
     if causes:
         for incident in report.incidents:
             incident.verdict = pipeline.verdict(
-                incident, lambda since, until: recording.spans, known
+                incident, lambda since, until, keys: recording.spans, known
             )
     return report

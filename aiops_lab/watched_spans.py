@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from aiops_lab.endpoints import split_method
 from aiops_lab.logs import get_logger
 from aiops_lab.numerics import to_timestamp, to_utc
 from aiops_lab.shared_state import wait_for_disk
-from aiops_lab.spans import FIRST_YEAR, is_possible
+from aiops_lab.spans import FIRST_YEAR, Key, is_possible
 from aiops_lab.traces.encode import end_ns, start_ns
 
 if TYPE_CHECKING:
@@ -120,6 +122,19 @@ class WatchedSpans:
     def between(self, since: pd.Timestamp | None, until: pd.Timestamp | None) -> pd.DataFrame:
         """Return the spans of some time that can be, and were not judged by a clock ahead."""
         every = self._store.spans(since, until, without=self._without)
+        return _possible(every)
+
+    def traces_of(
+        self, keys: Iterable[Key], since: pd.Timestamp | None, until: pd.Timestamp | None
+    ) -> pd.DataFrame:
+        """Return what `between` returns, of all traces with a request to some endpoints; others may
+        be among them.
+        """
+        places = set()
+        for service, endpoint in keys:
+            _, route = split_method(endpoint)
+            places |= {(service, endpoint), (service, route)}
+        every = self._store.traces_of(places, since, until, without=self._without)
         return _possible(every)
 
     def last(self, seconds: float, now: pd.Timestamp) -> pd.DataFrame:

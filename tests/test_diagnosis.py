@@ -197,16 +197,16 @@ def test_an_incident_is_ranked_once_in_each_of_its_states():
     ranked = []
     diagnosis = Diagnosis(lab.Sensitivity(), {mine.id: mine}, lambda *_: ranked.append(1) or [])
     for _ in range(2):
-        diagnosis.causes(mine, lambda since, until: spans)
-        diagnosis.verdict(mine, lambda since, until: spans)
+        diagnosis.causes(mine, lambda *_: spans)
+        diagnosis.verdict(mine, lambda *_: spans)
     assert len(ranked) == 1
     mine.last_anomaly -= pd.Timedelta("10s")
-    diagnosis.causes(mine, lambda since, until: spans)
+    diagnosis.causes(mine, lambda *_: spans)
     assert len(ranked) == 2
     diagnosis.forget()
-    diagnosis.causes(mine, lambda since, until: spans)
+    diagnosis.causes(mine, lambda *_: spans)
     assert len(ranked) == 3
-    diagnosis.causes(mine, lambda since, until: spans, {mine.root_cause.key: "another name"})
+    diagnosis.causes(mine, lambda *_: spans, {mine.root_cause.key: "another name"})
     assert len(ranked) == 4
 
 
@@ -216,7 +216,7 @@ def test_the_requests_of_a_few_incidents_are_kept():
     held = []
     diagnosis = Diagnosis(lab.Sensitivity(), {}, lambda usual, _: held.append(ref(usual)) or [])
     for n in range(6):
-        diagnosis.causes(replace(mine, id=f"INC-{n}"), lambda since, until: spans)
+        diagnosis.causes(replace(mine, id=f"INC-{n}"), lambda *_: spans)
     gc.collect()
     assert [usual() is None for usual in held] == [True, True, False, False, False, False]
 

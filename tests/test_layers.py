@@ -43,6 +43,7 @@ WINGS = (
     "watched_spans",
     "health",
     "recent_traffic",
+    "past_traces",
     "monitor",
     "replaying",
     "scale",

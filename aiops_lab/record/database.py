@@ -19,7 +19,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ OPEN_S = 5.0  # how long opening and saving are tried
 
 _T = TypeVar("_T")
 Row = tuple[Any, ...]
+Place = tuple[str, str]  # service and route
 
 ROW = "op INTEGER, ended INTEGER, duration INTEGER, status INTEGER, ids BLOB, error TEXT"
 
@@ -66,20 +67,39 @@ MIGRATION = (
     f"PRAGMA user_version = {VERSION}",
 )
 
-SELECT = """
-WITH ops AS (SELECT id FROM names WHERE :endpoint IS NULL OR endpoint = :endpoint)
+_SPANS = """
 SELECT s.op, s.ended - s.duration, s.duration, s.status, s.ids, s.error, first_byte, links
   FROM runs r CROSS JOIN spans s ON s.rowid BETWEEN r.first AND r.last
   WHERE r.op IN ops AND r.max_ended >= :since AND r.min_ended < :until
     AND s.ended >= :since AND s.ended < :until
     AND NOT (s.rowid <= :mark AND s.ended >= :marked_since AND s.ended < :marked_until)
-    AND (:trace IS NULL OR substr(s.ids, 1, length(:trace)) = :trace)
+    AND ({of_trace})
 UNION ALL SELECT op, ended - duration, duration, status, ids, error, first_byte, links
-  FROM fresh WHERE ended >= :since AND ended < :until AND op IN ops
-    AND (:trace IS NULL OR substr(ids, 1, length(:trace)) = :trace)
+  FROM fresh WHERE ended >= :since AND ended < :until AND op IN ops AND ({of_trace})
 UNION ALL SELECT op, start, NULL, status, ids, error, first_byte, links
-  FROM open WHERE start < :until AND op IN ops
-    AND (:trace IS NULL OR substr(ids, 1, length(:trace)) = :trace)
+  FROM open WHERE start < :until AND op IN ops AND ({of_trace})
+"""
+_OF_ONE = ":trace IS NULL OR substr(ids, 1, length(:trace)) = :trace"
+SELECT = f"""
+WITH ops AS (SELECT id FROM names WHERE :endpoint IS NULL OR endpoint = :endpoint)
+{_SPANS.format(of_trace=_OF_ONE)}
+"""
+
+# The spans of all traces in which one of some operations is. Ids that are kept as text come before
+# all blobs: such spans are taken, too; and all there are, where the traces have such ids.
+_OF_SOME = """substr(ids, 1, 16) IN (SELECT trace FROM some) OR ids < x''
+      OR (SELECT max(trace < x'') FROM some)"""
+SELECT_TRACES = f"""
+WITH ops AS (SELECT id FROM names),
+some(trace) AS (
+  SELECT substr(ids, 1, 16)
+    FROM runs r CROSS JOIN spans s ON s.rowid BETWEEN r.first AND r.last
+    WHERE r.op IN ({{codes}}) AND r.max_ended >= :since AND r.min_ended < :until
+      AND s.ended >= :since AND s.ended < :until
+  UNION SELECT substr(ids, 1, 16)
+    FROM fresh WHERE ended >= :since AND ended < :until AND op IN ({{codes}})
+  UNION SELECT substr(ids, 1, 16) FROM open WHERE start < :until AND op IN ({{codes}}))
+{_SPANS.format(of_trace=_OF_SOME)}
 """
 COUNT_OUTSIDE = """
 SELECT (SELECT count(*) FROM fresh WHERE ended < :since OR ended >= :until) + (
@@ -184,21 +204,30 @@ def select_spans(
     limits: dict[str, Any],
     take: Callable[[list[Row]], object],
     block: int,
+    *,
+    served: Collection[Place] | None = None,
 ) -> list[Row]:
     """Let `take` have the rows of spans within some limits, `block` at once; return the rows of
     names that they refer to.
 
-    What tables of version 2 do not have is NULL.
+    Of all traces in which a place of `served` is, and of more; default: of all. What tables of
+    version 2 do not have is NULL.
     """
-    queries = [SELECT, SELECT_NAMES]
-    if read_version(db, path) == OLDEST:
-        queries = [query.replace("first_byte, links", "NULL, NULL") for query in queries]
-        queries = [query.replace("method, instance", "NULL, NULL") for query in queries]
-    spans, names = queries
-    with closing(db.execute(spans, limits)) as found:
+    is_old = read_version(db, path) == OLDEST
+    select_names = f"{SELECT_NAMES} WHERE :endpoint IS NULL OR endpoint = :endpoint"
+    if is_old:
+        select_names = select_names.replace("method, instance", "NULL, NULL")
+    query = SELECT
+    if served is not None:
+        names = db.execute(select_names, limits)
+        codes = [code for code, *place, _, _, _, _ in names if tuple(place) in served]
+        query = SELECT_TRACES.format(codes=", ".join(map(str, codes)))
+    if is_old:
+        query = query.replace("first_byte, links", "NULL, NULL")
+    with closing(db.execute(query, limits)) as found:
         while rows := found.fetchmany(block):
             take(rows)
-    return db.execute(f"{names} WHERE :endpoint IS NULL OR endpoint = :endpoint", limits).fetchall()
+    return db.execute(select_names, limits).fetchall()
 
 
 def reopen(path: Path) -> sqlite3.Connection:

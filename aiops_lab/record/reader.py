@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -116,26 +116,54 @@ class SpanReader:
             raise ValueError(f"endpoint must be a route or None, got {endpoint!r}")
         if trace_id is not None and not isinstance(trace_id, str):
             raise ValueError(f"trace_id must be that of a trace or None, got {trace_id!r}")
-        limits = {
-            "since": _nanoseconds("since", since, -FOREVER),
-            "until": _nanoseconds("until", until, FOREVER),
-            "endpoint": endpoint,
-            "trace": None if trace_id is None else database.pack_trace(trace_id),
-            "mark": without[0],
-            "marked_since": without[1],
-            "marked_until": without[2],
-        }
-        try:
-            return self._frame(FoundSpans(), limits)
-        except UnusualError:
-            return self._frame(FoundSpans(as_objects=True), limits)
+        trace = None if trace_id is None else database.pack_trace(trace_id)
+        limits = _limits(since, until, without) | {"endpoint": endpoint, "trace": trace}
+        return self._frame(limits)
 
-    def _frame(self, found: FoundSpans, limits: dict[str, Any]) -> pd.DataFrame:
-        """Return the spans within some limits. Raises `UnusualError`, unless `as_objects`."""
-        names = self._ask(
-            lambda db: database.select_spans(db, self.path, limits, found.take, BLOCK_ROWS)
-        )
-        return found.frame(names)
+    def traces_of(
+        self,
+        places: Iterable[database.Place],
+        since: Any = None,
+        until: Any = None,
+        *,
+        without: tuple[int, int, int] = (-1, 0, 0),
+    ) -> pd.DataFrame:
+        """Return the spans that `spans` returns, of all traces that have one at some places; others
+        may be among them.
+
+        Parameters
+        ----------
+        places : iterable of (service, route)
+        since, until, without
+            As for `spans`.
+        """
+        self._check_open()
+        limits = _limits(since, until, without) | {"endpoint": None, "trace": None}
+        return self._frame(limits, frozenset(places))
+
+    def _frame(
+        self, limits: dict[str, Any], served: frozenset[database.Place] | None = None
+    ) -> pd.DataFrame:
+        """Return the spans within some limits, of all traces or of those with some places."""
+        try:
+            return self._frame_of(FoundSpans(), limits, served)
+        except UnusualError:
+            return self._frame_of(FoundSpans(as_objects=True), limits, served)
+
+    def _frame_of(
+        self,
+        found: FoundSpans,
+        limits: dict[str, Any],
+        served: frozenset[database.Place] | None,
+    ) -> pd.DataFrame:
+        """Return what `found` takes. Raises `UnusualError`, unless it takes objects."""
+
+        def select(db: sqlite3.Connection) -> list[database.Row]:
+            return database.select_spans(
+                db, self.path, limits, found.take, BLOCK_ROWS, served=served
+            )
+
+        return found.frame(self._ask(select))
 
     def count_outside(self, since: Any, until: Any) -> int:
         """Return how many spans on disk ended before `since`, or at or after `until`."""
@@ -199,6 +227,18 @@ def as_path(path: Any) -> Path:
     if "\0" in name:
         raise FieldError("path", "must be the path of a file", name)
     return Path(name)
+
+
+def _limits(since: Any, until: Any, without: tuple[int, int, int]) -> dict[str, Any]:
+    """Return the times of spans as a query takes them."""
+    mark, marked_since, marked_until = without
+    return {
+        "since": _nanoseconds("since", since, -FOREVER),
+        "until": _nanoseconds("until", until, FOREVER),
+        "mark": mark,
+        "marked_since": marked_since,
+        "marked_until": marked_until,
+    }
 
 
 def _nanoseconds(name: str, value: Any, default: int) -> int:

@@ -123,8 +123,10 @@ class PartitionedReplay:
                 incident.verdict = verdict
         return report
 
-    def history(self, since_ns: int, until_ns: int) -> EncodedSpans:
-        """Return the spans between two moments (Unix ns), and some more."""
+    def history(
+        self, since_ns: int, until_ns: int, keys: frozenset[Key] = frozenset()
+    ) -> EncodedSpans:
+        """Return the spans between two moments (Unix ns), and some more: of all endpoints."""
         for (since, until), spans in self._blocks:
             if since <= since_ns and until_ns <= until:
                 return spans

@@ -289,7 +289,7 @@ def verdict_on(
 ) -> Verdict:
     """Return the verdict on an incident; `shown` holds the names of endpoints at that moment."""
 
-    def history(since_ns: int, until_ns: int) -> EncodedSpans:
+    def history(since_ns: int, until_ns: int, keys: frozenset[Key]) -> EncodedSpans:
         return spans_between(partitions, since_ns, until_ns, names)
 
     return known.diagnosis().verdict(known.incidents[number], history, shown)

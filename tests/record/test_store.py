@@ -199,6 +199,35 @@ def test_the_spans_of_one_trace_whatever_its_id(
     assert len(store.spans(trace_id="z")) == 0
 
 
+@pytest.mark.parametrize("seal", [1, 10_000])
+def test_whole_traces_of_some_places(
+    store: SpanStore, monkeypatch: pytest.MonkeyPatch, seal: int
+) -> None:
+    monkeypatch.setattr(store_module, "SEAL", seal)
+
+    def add(*spans: Span) -> None:
+        for each in spans:
+            store.add(each)
+        store.flush()
+
+    def numbers(places: list[tuple[str, str]], since: str | None = None) -> list[int]:
+        found = store.traces_of(places, since)["span_id"]
+        return sorted(int(each, 16) - 1 for each in found)
+
+    below = {"trace_id": span(1).trace_id, "endpoint": "/stock"}
+    opened = {"trace_id": span(5).trace_id, "duration_ns": None}
+    add(span(1), span(2, **below), span(3, endpoint="/home"), span(4, service="other"))
+    add(span(5, endpoint="/home"), span(6, endpoint="/stock", **opened))
+    assert numbers([("shop", "/payment")]) == [1, 2]
+    assert numbers([("shop", "/stock")]) == [1, 2, 5, 6]
+    assert numbers([("shop", "/stock")], "2026-01-01T00:00:05Z") == [5, 6]
+    assert numbers([("other", "/payment"), ("shop", "/home")]) == [3, 4, 5, 6]
+    assert numbers([("other", "/home")]) == []
+    add(span(7, trace_id="x", span_id=f"{8:016x}", endpoint="/odd"))
+    assert numbers([("other", "/payment")]) == [4, 7]  # it may be of any trace
+    assert numbers([("shop", "/odd")]) == [1, 2, 3, 4, 5, 6, 7]
+
+
 def test_since_is_within_and_until_is_without(store: SpanStore) -> None:
     store.add(span(duration_ns=SECOND))
     store.flush()

@@ -1,0 +1,56 @@
+"""Which traces does a step of a monitor look back at? Those that its incidents touch."""
+
+from __future__ import annotations
+
+from aiops_lab.diagnosis import LONGEST_REQUEST_NS
+from aiops_lab.numerics import to_timestamp
+from aiops_lab.pipeline import Pipeline
+from aiops_lab.spans import Key
+from aiops_lab.traces.encode import EncodedSpans
+from aiops_lab.watched_spans import WatchedSpans
+
+
+class PastTraces:
+    """The `diagnosis.History` of a store for one step: what was read is kept until it is gone.
+
+    Parameters
+    ----------
+    spans : WatchedSpans
+    pipeline : Pipeline
+
+    Attributes
+    ----------
+    reads : int
+        How often the store was asked.
+    """
+
+    def __init__(self, spans: WatchedSpans, pipeline: Pipeline) -> None:
+        self.reads = 0
+        self._spans = spans
+        self._pipeline = pipeline
+        self._kept: dict[tuple[int, int], tuple[frozenset[Key], EncodedSpans]] = {}
+
+    def __call__(self, since_ns: int, until_ns: int, keys: frozenset[Key]) -> EncodedSpans:
+        """Return the traces with a request to one of some endpoints between two moments (Unix ns),
+        with what was still open at the later one; others may be among them.
+        """
+        known, spans = self._kept.get((since_ns, until_ns), (frozenset(), None))
+        if spans is None or not keys <= known:
+            wanted = keys | self._beside(keys)
+            until = to_timestamp(until_ns + LONGEST_REQUEST_NS)
+            frame = self._spans.traces_of(wanted, to_timestamp(since_ns), until)
+            spans = self._pipeline.encode(frame, self._pipeline.keys)
+            self._kept[since_ns, until_ns] = wanted, spans
+            self.reads += 1
+        return spans
+
+    def _beside(self, keys: frozenset[Key]) -> frozenset[Key]:
+        """Return all endpoints of the service that some are of, none where these are of several.
+
+        Where what began at one service originates there, they are asked for next; and to look for
+        traces takes as long for many endpoints as for one.
+        """
+        services = {service for service, _ in keys}
+        if len(services) > 1:
+            return frozenset()
+        return frozenset(key for key in self._pipeline.keys if key[0] in services)
