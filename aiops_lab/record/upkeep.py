@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from time import sleep  # by name: tests write in the pauses
@@ -54,6 +54,10 @@ WHERE rowid BETWEEN ? AND ? ORDER BY rowid LIMIT 1
 _SLICE_S = 0.001
 _PAUSE_S = 0.02
 _STEP_ROWS = 200  # between two looks at the clock
+
+# Pages of the write-ahead log above which all are moved into the file at once, though writers wait
+# for that. From 1,000 on each commit moves pages: that of a writer would, for tens of ms.
+_MOST_PAGES = 500
 
 DeletionLimits = dict[str, object]
 _Place = tuple[int, ...]  # of the last row or run that was looked at
@@ -205,8 +209,23 @@ def _in_slices(db: sqlite3.Connection, path: Path, step: _Step, place: _Place) -
         count, following = database.retry(partial(_slice, db, step, following), path)
         deleted += count
         if following is not None:
+            _empty_log(db)
             sleep(_PAUSE_S)
     return deleted
+
+
+def _empty_log(db: sqlite3.Connection) -> None:
+    """Move what was written into the file, so that no writer has to.
+
+    No writer waits for that. Where one commits meanwhile, the log is not empty and goes on growing,
+    until the rest is moved while writers wait for these few pages; not while anybody reads.
+    """
+    with suppress(sqlite3.OperationalError):  # as on a full disk: it is tried again
+        _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if pages > _MOST_PAGES:
+            db.execute("PRAGMA busy_timeout = 0")
+            db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+    db.execute(f"PRAGMA busy_timeout = {round(1e3 * database.BUSY_S)}")
 
 
 def _slice(db: sqlite3.Connection, step: _Step, place: _Place) -> tuple[int, _Place | None]:

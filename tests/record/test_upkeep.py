@@ -117,6 +117,22 @@ def test_a_writer_gets_in_while_spans_are_deleted(path, monkeypatch, limits, lef
         assert len(of_endpoint) == sum(number % 3 == 1 for number in (*left, *came))
 
 
+def test_the_log_is_emptied_after_each_transaction(path, monkeypatch):
+    """Else a writer's commit moves its pages into the file, once there are a thousand."""
+    seen = []
+
+    def look():
+        put(store, [span(100 + len(seen))])
+        with open(f"{path}-wal", "rb") as log:
+            seen.append(log.read(16)[12:])  # how often the log began anew
+
+    with SpanStore(path) as store:
+        in_pauses(monkeypatch, look)
+        prune_store(path, before_ns=BEGIN + 20 * S)
+    assert len(seen) > 5
+    assert seen == sorted({*seen})
+
+
 def test_what_is_interrupted_is_whole_and_goes_on(path, monkeypatch):
     def interrupt():
         pauses.append(1)
