@@ -3,6 +3,7 @@
 import pytest
 
 import aiops_lab as lab
+from aiops_lab import past_traces
 from aiops_lab.past_traces import PastTraces
 from aiops_lab.pipeline import Pipeline
 from aiops_lab.watched_spans import WatchedSpans
@@ -13,8 +14,9 @@ PAY, REFUND, SHIP = ("bank", "/pay"), ("bank", "POST /refund"), ("post", "/ship"
 
 
 @pytest.fixture
-def past(tmp_path):
+def past(tmp_path, monkeypatch):
     """The traces of three endpoints; /ship is called by /pay."""
+    monkeypatch.setattr(past_traces, "FEW_SPANS", -1)
     pipeline = Pipeline(lab.Sensitivity(), [])
     pipeline.keys.update({PAY: 0, REFUND: 1, SHIP: 2})
     pipeline.methods["bank", "/refund"] = "GET"
@@ -44,6 +46,13 @@ def test_what_one_service_may_have_done_is_read_at_once(past):
     assert past.reads == 1
     assert read(past, PAY, SHIP) == [1, 2, 3]
     assert past.reads == 2
+
+
+def test_of_few_spans_all_are_read(past, monkeypatch):
+    monkeypatch.setattr(past_traces, "FEW_SPANS", 0)  # none has been sorted yet
+    assert read(past, SHIP) == [1, 2, 3, 4]
+    assert read(past, PAY, REFUND) == [1, 2, 3, 4]
+    assert past.reads == 1
 
 
 def test_another_time_is_another_reading(past):

@@ -107,6 +107,10 @@ SELECT (SELECT count(*) FROM fresh WHERE ended < :since OR ended >= :until) + (
   WHERE (r.min_ended < :since OR r.max_ended >= :until)
     AND (s.ended < :since OR s.ended >= :until))
 """
+COUNT_SORTED = """
+SELECT coalesce(sum(last - first + 1), 0) FROM runs
+  WHERE max_ended >= :since AND min_ended < :until
+"""
 SELECT_TABLES = (
     "SELECT name FROM sqlite_master WHERE type = 'table' AND substr(name, 1, 7) <> 'sqlite_'"
 )
