@@ -42,7 +42,7 @@ class PastTraces:
         if spans is None or not keys <= known:
             since = to_timestamp(since_ns)
             until = to_timestamp(until_ns + LONGEST_REQUEST_NS)
-            if self._spans.estimate(since, until) <= FEW_SPANS:
+            if self._spans.count_roughly(since, until) <= FEW_SPANS:
                 wanted = keys.union(self._pipeline.keys)
                 frame = self._spans.between(since, until)
             else:

@@ -124,9 +124,9 @@ class WatchedSpans:
         every = self._store.spans(since, until, without=self._without)
         return _possible(every)
 
-    def estimate(self, since: pd.Timestamp | None, until: pd.Timestamp | None) -> int:
+    def count_roughly(self, since: pd.Timestamp | None, until: pd.Timestamp | None) -> int:
         """Return about how many spans there are."""
-        return self._store.estimate(since, until)
+        return self._store.count_roughly(since, until)
 
     def traces_of(
         self, keys: Iterable[Key], since: pd.Timestamp | None, until: pd.Timestamp | None

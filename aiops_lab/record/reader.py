@@ -174,7 +174,7 @@ class SpanReader:
         self._check_open()
         return self._ask(lambda db: db.execute(database.COUNT_OUTSIDE, limits).fetchone()[0])
 
-    def estimate(self, since: Any, until: Any) -> int:
+    def count_roughly(self, since: Any, until: Any) -> int:
         """Return about how many spans ended between two moments, without looking at each."""
         limits = {
             "since": _nanoseconds("since", since, -FOREVER),
