@@ -148,7 +148,7 @@ def _walk_records(
         now = state[:, plan.hour[w]]
         start_s = counts.starts[w] / 1e9
         end_s = start_s + window_s
-        _find_stuck(counts, w, now, knobs.timeout_s, scores[w])
+        _find_stuck(counts, w, now, plan, knobs.timeout_s, scores[w])
         for e in plan.endpoints:
             baseline = now[e]
             score = scores[w, e]
@@ -177,14 +177,21 @@ def _walk_records(
 
 
 @compiled_part
-def _find_stuck(counts: Counts, w: int, now: NDArray, timeout_s: float, scores: NDArray) -> None:
-    """Count the requests of each endpoint that are stuck at the end of window w."""
-    for e in range(scores.size):
+def _find_stuck(
+    counts: Counts, w: int, now: NDArray, plan: Any, timeout_s: float, scores: NDArray
+) -> None:
+    """Count the requests of each endpoint that are stuck at the end of window w.
+
+    Not of those that are not scored again: their baselines have learned this window already.
+    """
+    for e in plan.endpoints:
         score = scores[e]
         score["stuck"] = 0.0
         score["oldest_s"] = 0.0
     for i in range(counts.stuck_ptr[w], counts.stuck_ptr[w + 1]):
         e = counts.stuck_code[i]
+        if not plan.is_scored[e]:
+            continue
         age_s = counts.stuck_age_s[i]
         baseline = now[e]
         score = scores[e]
@@ -309,6 +316,7 @@ class ScoringPlan(NamedTuple):
     """Which endpoints are scored, and what is known of each window before that."""
 
     endpoints: NDArray  # codes
+    is_scored: NDArray  # by code
     hour: NDArray  # of the day, 0 without seasons
     arrived: NDArray  # requests of all endpoints together
     held: Held
@@ -431,7 +439,8 @@ def judge(
     todo = np.arange(len(keys))
     while True:
         by_hour[todo] = begin[todo]
-        plan = ScoringPlan(todo, hour, arrived, held, activity)
+        is_scored = np.isin(np.arange(len(keys)), todo)
+        plan = ScoringPlan(todo, is_scored, hour, arrived, held, activity)
         _walk(counts, plan, knobs, by_hour, scores, before)
         windows, usual = judged.columns(scores, before, sensitivity)
         windows["arrivals"] = counts.arrivals

@@ -237,6 +237,7 @@ def judged(
     busy: float = 20,
     stuck: Sequence[float] = (),
     abnormal: bool = False,
+    busy_abnormal: bool = False,
     jumps: Sequence[str] = (),
     s: lab.Sensitivity = S,
     system: NDArray | None = None,
@@ -259,7 +260,7 @@ def judged(
     )
 
     def decide(windows: Any, usual: Any, s: Any) -> dict[str, NDArray]:
-        return {"forced": np.array([[abnormal, False]])}
+        return {"forced": np.array([[abnormal, busy_abnormal]])}
 
     system = np.array([10.0, 40.0]) if system is None else system
     windows, usual = scoring.judge(counts, KEYS, state, system, s, decide=decide, jumps=jumps)
@@ -333,6 +334,15 @@ def test_a_fast_request_is_stuck_after_the_timeout(ages: list[float], stuck: int
     window, _, _ = judged(n=3, stuck=ages)
     assert window.stuck == stuck
     assert window.oldest_s == (max(ages) if stuck else 0.0)
+
+
+@pytest.mark.parametrize("busy_abnormal", [False, True])
+def test_who_is_stuck_is_judged_before_its_window_is_learned(busy_abnormal: bool) -> None:
+    window, usual, after = judged(
+        n=3, ms=9000, stuck=[7.97], mean=log(1000), busy_abnormal=busy_abnormal
+    )
+    assert after["mean"] > log(1001)  # 7.97 s is no longer stuck
+    assert window.stuck == 1
 
 
 @pytest.mark.parametrize(("age_s", "stuck"), [(7.96, 0), (7.97, 1)])
