@@ -4,12 +4,13 @@ Each endpoint has three cumulative sums (CUSUM; Page 1954, doi 10.1093/biomet/41
 log-likelihood ratios: latency risen by the factor `shift`, latency fallen by it, and failures risen
 by `error_shift`, each against a steady level. A sum is never below 0. It reaches the limit
 
-    log(average run length in windows / LONGER)
+    log(average run length in windows / RUN_LENGTH_FACTOR)
 
-once in so many windows of steady traffic, or more rarely. Without `LONGER` that holds for all
-distributions (Lorden 1971, doi 10.1214/aoms/1177693055). But a sum jumps past the limit, and begins
-anew more rarely than once a window, so that the run length is longer. For normal log times, with
-steps of mean -d²/2 and standard deviation d, it is (Siegmund 1985, doi 10.1007/978-1-4757-1862-1)
+once in so many windows of steady traffic, or more rarely. Without `RUN_LENGTH_FACTOR` that holds
+for all distributions (Lorden 1971, doi 10.1214/aoms/1177693055). But a sum jumps past the limit,
+and begins anew more rarely than once a window, so that the run length is longer. For normal log
+times, with steps of mean -d²/2 and standard deviation d, it is (Siegmund 1985, doi
+10.1007/978-1-4757-1862-1)
 
     2 / d² (exp(limit + 1.166 d) - 1 - limit - 1.166 d) windows,
 
@@ -19,9 +20,9 @@ limit of 14.7 with steps bounded as below. Half of the run length is spent on la
 failures.
 
 A rise is compared with its mean so far, once that is more than `shift`: larger ones are found
-sooner. The bound without `LONGER` holds for that, too, as each window is compared with earlier ones
-only (Lorden and Pollak 2005, doi 10.1214/009053605000000183); with it, false alarms were counted
-(docs/results.md).
+sooner. The bound without `RUN_LENGTH_FACTOR` holds for that, too, as each window is compared with
+earlier ones only (Lorden and Pollak 2005, doi 10.1214/009053605000000183); with it, false alarms
+were counted (docs/results.md).
 
 Four things keep that promise where real traffic is not what the theorem assumes:
 
@@ -50,7 +51,7 @@ from aiops_lab.numerics import compiled, compiled_part
 WEEK_S = 604_800.0
 """Seconds of a week."""
 
-LONGER = 4.5
+RUN_LENGTH_FACTOR = 4.5
 """How many times longer the run length is than exp(limit), at least (see the module). Raising it
 reports shifts sooner, and breaks the promise of the run length."""
 
@@ -116,7 +117,7 @@ def limit_of(run_length_weeks: float, window_s: float) -> float:
     run length.
     """
     windows = run_length_weeks * WEEK_S / window_s
-    return max(log(2.0 * windows / LONGER), 1.0)
+    return max(log(2.0 * windows / RUN_LENGTH_FACTOR), 1.0)
 
 
 @compiled_part

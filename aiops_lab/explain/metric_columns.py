@@ -52,11 +52,13 @@ _ROLE_OF = [(role, re.compile(rf"(?:^|_)(?:{words})(?:_|$)")) for role, words in
 _FIRST = re.compile("|".join(words for _, words in _WORDS) + r"|istio|container|p\d\d")
 _NEXT = re.compile("|".join(words for _, words in _WORDS) + "|" + _BESIDE)
 _FAMILY = re.compile(  # how names of Prometheus and of Micrometer begin
-    r"(?:container_(?:cpu|memory|network|fs|blkio|spec|file|start|last|threads|processes|sockets|tasks)"
+    r"(?:container_(?:cpu|memory|network|fs|blkio|spec|file|start|last|threads|processes|sockets)"
+    r"|container_tasks"
     r"|istio_(?:requests?|response|tcp)|process_(?:cpu_seconds|resident|virtual|open|start)"
     r"|jvm_(?:memory|gc|threads|buffer|classes)|go_(?:goroutines|gc|memstats|threads)"
     r"|(?:http|grpc|rpc)_requests?"
-    r"|(?:http|grpc|rpc)_(?:server|client)_(?:requests?|responses?|duration|handled|handling))(?:_|$)"
+    r"|(?:http|grpc|rpc)_(?:server|client)_(?:requests?|responses?|duration|handled|handling)"
+    r")(?:_|$)"
 )
 _SEPARATOR = re.compile(r"[-_.:]")  # not /: an endpoint may be a node
 _QUANTILE = re.compile(

@@ -32,7 +32,7 @@ OPEN_S = 5.0  # how long opening and saving are tried
 
 _T = TypeVar("_T")
 Row = tuple[Any, ...]
-Place = tuple[str, str]  # service and route
+ServedPlace = tuple[str, str]  # service and route
 
 ROW = "op INTEGER, ended INTEGER, duration INTEGER, status INTEGER, ids BLOB, error TEXT"
 
@@ -209,7 +209,7 @@ def select_spans(
     take: Callable[[list[Row]], object],
     block: int,
     *,
-    served: Collection[Place] | None = None,
+    served: Collection[ServedPlace] | None = None,
 ) -> list[Row]:
     """Let `take` have the rows of spans within some limits, `block` at once; return the rows of
     names that they refer to.

@@ -122,7 +122,7 @@ class SpanReader:
 
     def traces_of(
         self,
-        places: Iterable[database.Place],
+        places: Iterable[database.ServedPlace],
         since: Any = None,
         until: Any = None,
         *,
@@ -142,7 +142,7 @@ class SpanReader:
         return self._frame(limits, frozenset(places))
 
     def _frame(
-        self, limits: dict[str, Any], served: frozenset[database.Place] | None = None
+        self, limits: dict[str, Any], served: frozenset[database.ServedPlace] | None = None
     ) -> pd.DataFrame:
         """Return the spans within some limits, of all traces or of those with some places."""
         try:
@@ -154,7 +154,7 @@ class SpanReader:
         self,
         found: FoundSpans,
         limits: dict[str, Any],
-        served: frozenset[database.Place] | None,
+        served: frozenset[database.ServedPlace] | None,
     ) -> pd.DataFrame:
         """Return what `found` takes. Raises `UnusualError`, unless it takes objects."""
 
