@@ -4,33 +4,21 @@ Each endpoint has three cumulative sums (CUSUM; Page 1954, doi 10.1093/biomet/41
 log-likelihood ratios: latency risen by the factor `shift`, latency fallen by it, and failures risen
 by `error_shift`, each against a steady level. A sum is never below 0. It reaches the limit
 
-    log(average run length in windows / RUN_LENGTH_FACTOR)
+    log(average run length in windows)
 
-once in so many windows of steady traffic, or more rarely. Without `RUN_LENGTH_FACTOR` that holds
-for all distributions (Lorden 1971, doi 10.1214/aoms/1177693055). But a sum jumps past the limit,
-and begins anew more rarely than once a window, so that the run length is longer. For normal log
-times, with steps of mean -d²/2 and standard deviation d, it is (Siegmund 1985, doi
-10.1007/978-1-4757-1862-1)
-
-    2 / d² (exp(limit + 1.166 d) - 1 - limit - 1.166 d) windows,
-
-at least exp(limit + log 5) for all d. The exact one, a linear equation in the expected windows left
-at each height of the sum, is at least 5.1 exp(limit) for latency and 4.6 for failures, at a
-limit of 14.7 with steps bounded as below. Half of the run length is spent on latency and half on
-failures.
+once in so many windows of steady traffic, or more rarely (Lorden 1971, doi
+10.1214/aoms/1177693055). Half of the run length is spent on latency and half on failures.
 
 A rise is compared with its mean so far, once that is more than `shift`: larger ones are found
-sooner. The bound without `RUN_LENGTH_FACTOR` holds for that, too, as each window is compared with
-earlier ones only (Lorden and Pollak 2005, doi 10.1214/009053605000000183); with it, false alarms
-were counted (docs/results.md).
+sooner, and the bound holds, as each window is compared with earlier ones only (Lorden and Pollak
+2005, doi 10.1214/009053605000000183).
 
 Four things keep that promise where real traffic is not what the theorem assumes:
 
 - The steady level is an estimate. All windows since a sum was last 0 must, taken together, also
   reach the limit when the uncertainty of that level is added to theirs.
 - Means of windows vary more than their requests alone explain. The dispersion is learned from
-  blocks of windows, and divides the sum of latencies. What it has above 1 counts `WANDERING` times,
-  as a level that wanders adds more to longer sums.
+  blocks of windows, and divides the sum of latencies.
 - One window adds at most `1 / LEAST_WINDOWS` of the limit: what is over sooner does not last.
 - The level is followed slowly, and a trend of it is allowed for (Brown's double exponential
   smoothing). While a sum is above 0, its windows wait. They are learned together once it is back at
@@ -50,10 +38,6 @@ from aiops_lab.numerics import compiled, compiled_part
 
 WEEK_S = 604_800.0
 """Seconds of a week."""
-
-RUN_LENGTH_FACTOR = 4.5
-"""How many times longer the run length is than exp(limit), at least (see the module). Raising it
-reports shifts sooner, and breaks the promise of the run length."""
 
 LEAST_WINDOWS = 3.0
 """Windows that a shift must last, at least. Raising it reports shifts later, and fewer of those
@@ -96,15 +80,8 @@ BLOCKS = 100.0
 PRIOR_BLOCKS = 5.0
 """Blocks that the first assumption counts for. Raising it trusts few blocks less."""
 
-PRIOR_DISPERSION = 1.37
-"""Dispersion of blocks that is assumed at first, so that sums count half. Raising it reports shifts
-after a short history later."""
-
-WANDERING = np.e
-"""How many times more a wandering level adds to the dispersion of long sums than to that of a
-block: the ratio is e if it forgets in the length L of a block. Its covariance s² exp(-t / L) gives
-a sum the variance 2 s² L a unit of time, and a block 2 s² L / e. Raising it reports shifts later
-where levels wander."""
+PRIOR_DISPERSION = 2.0
+"""Dispersion that is assumed at first. Raising it reports shifts after a short history later."""
 
 WILD = 10.0
 """How many times the dispersion a single block counts, at most. Raising it lets one outlier hide
@@ -117,7 +94,7 @@ def limit_of(run_length_weeks: float, window_s: float) -> float:
     run length.
     """
     windows = run_length_weeks * WEEK_S / window_s
-    return max(log(2.0 * windows / RUN_LENGTH_FACTOR), 1.0)
+    return max(log(2.0 * windows), 1.0)
 
 
 @compiled_part
@@ -130,11 +107,10 @@ def shift_size(baseline: Any, knobs: Any) -> float:
 
 @compiled_part
 def dispersion_of(baseline: Any) -> float:
-    """Return how many times more sums of windows vary than their requests alone explain."""
+    """Return how many times more the means of windows vary than their requests alone explain."""
     blocks = min(baseline["blocks"], BLOCKS)
     total = baseline["dispersion"] * blocks + PRIOR_DISPERSION * PRIOR_BLOCKS
-    of_blocks = total / (blocks + PRIOR_BLOCKS)
-    return 1.0 + WANDERING * max(of_blocks - 1.0, 0.0)
+    return max(total / (blocks + PRIOR_BLOCKS), 1.0)
 
 
 @compiled_part
