@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from functools import cache, wraps
@@ -51,11 +52,13 @@ SOONER = 5
 Higher: small recordings load what would not have saved that second."""
 
 _parts: list[Callable[..., Any]] = []  # not yet known to the compiler
+_modules: set[Path] = set()  # files with functions that are compiled
 
 
 def compiled_part(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let compiled functions call `function`, which stays plain Python for all others."""
     _parts.append(function)
+    _modules.add(_file_of(function))
     return function
 
 
@@ -79,6 +82,7 @@ def compiled_after(
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         taken = 0
+        _modules.add(_file_of(function))
 
         @wraps(function)
         def run(*arguments: Any) -> Any:
@@ -98,13 +102,35 @@ def compiled_after(
 
 @cache
 def _is_on_disk(function: Callable[..., Any]) -> bool:
-    """Return whether an earlier run has compiled a function and kept it beside its module."""
-    code = function.__code__
-    path = Path(code.co_filename)
-    name = f"{path.stem}.{function.__qualname__}-{code.co_firstlineno}"
+    """Return whether an earlier run has compiled a function as it is now, and kept it."""
+    _forget_older(function)
+    return any(_kept(function))
+
+
+def _kept(function: Callable[..., Any]) -> Iterator[Path]:
+    """Yield the files beside its module that say where a compiled function is kept."""
+    path = _file_of(function)
+    line = function.__code__.co_firstlineno
+    name = glob.escape(f"{path.stem}.{function.__qualname__}-{line}")
     folder = path.parent / "__pycache__"
-    found = folder.glob(f"{glob.escape(name)}.*.nbi")
-    return any(found)
+    yield from folder.glob(f"{name}.*.nbi")
+
+
+def _forget_older(function: Callable[..., Any]) -> None:
+    """Remove what was compiled before any module with compiled functions changed.
+
+    numba looks at the module of the function alone, not at those of the functions that it calls.
+    """
+    times = [path.stat().st_mtime for path in _modules if path.exists()]
+    changed = max(times, default=0.0)
+    for index in _kept(function):
+        with suppress(OSError):  # another process was sooner, or nothing can be written there
+            if index.stat().st_mtime < changed:
+                index.unlink()
+
+
+def _file_of(function: Callable[..., Any]) -> Path:
+    return Path(function.__code__.co_filename)
 
 
 def _values_in(arguments: Any) -> int:
@@ -126,6 +152,7 @@ def _njit(function: Callable[..., Any]) -> Callable[..., Any]:
     except ImportError:  # it cannot be installed everywhere, for example in a browser
         _tell_once()
         return function
+    _forget_older(function)
     while _parts:
         register_jitable(_parts.pop())
     options: dict[str, Any] = {"no_cfunc_wrapper": True}  # nothing calls it from C

@@ -1,6 +1,7 @@
 """Little work is done as plain Python, much by the compiler, and both say the same to the bit."""
 
 import math
+import os
 from importlib.util import module_from_spec, spec_from_file_location
 from unittest.mock import ANY
 
@@ -10,7 +11,7 @@ import pytest
 
 import aiops_lab as lab
 from aiops_lab import numerics
-from aiops_lab.numerics import compiled_after, log_gamma
+from aiops_lab.numerics import compiled_after, compiled_part, log_gamma
 from tests.support.made import Shop, fault
 
 MUCH = 10**9
@@ -53,9 +54,27 @@ def test_what_an_earlier_run_has_compiled_is_used_after_a_fifth_of_the_work(tmp_
         njit(cache=True)(kernel)(np.zeros(1))
 
 
+def test_what_was_compiled_before_another_module_changed_is_compiled_anew(tmp_path, monkeypatch):
+    kernel = made_kernel(tmp_path / "kernels.py")
+    part = made_kernel(tmp_path / "parts.py")
+    monkeypatch.setattr(numerics, "_modules", set())
+    compiled_after(10)(kernel)
+    compiled_part(part)
+    (tmp_path / "__pycache__").mkdir(exist_ok=True)
+    index = tmp_path / "__pycache__" / "kernels.kernel-1.py3.nbi"
+    for changed_s, is_kept in ((-10, True), (10, False)):
+        index.touch()
+        now = index.stat().st_mtime
+        os.utime(tmp_path / "kernels.py", (now - 10, now - 10))
+        os.utime(tmp_path / "parts.py", (now + changed_s, now + changed_s))
+        numerics._forget_older(kernel)
+        assert index.exists() == is_kept
+
+
 def made_kernel(path):
-    """Return a function of a module that has been written and loaded."""
-    path.write_text("def kernel(array):\n    return None\n")
+    """Return a function of a module that has been written, if it was not there, and loaded."""
+    if not path.exists():
+        path.write_text("def kernel(array):\n    return None\n")
     spec = spec_from_file_location(path.stem, path)
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
