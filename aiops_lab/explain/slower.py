@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from aiops_lab.explain.config import RcaConfig
-from aiops_lab.numerics import normal_tail, wilson
+from aiops_lab.numerics import ROUNDING, normal_tail, wilson
 
 FEWEST = 4
 """Times of an account, usual and now, that its variance is estimated from at least. Of two or three
@@ -57,7 +57,9 @@ def certainly_slower(usual: pd.DataFrame, now: pd.DataFrame, config: RcaConfig) 
     standard_error = np.sqrt(square + square_usual)
     longer = both["mean"] - both["mean_usual"]
     least = longer - student(z, freedom) * standard_error
-    return 1 - np.exp(-least.clip(lower=0.0))
+    larger = np.maximum(both["mean"].abs(), both["mean_usual"].abs())
+    is_more = least > ROUNDING * larger
+    return 1 - np.exp(-least.where(is_more, 0.0))
 
 
 def _freedom(
