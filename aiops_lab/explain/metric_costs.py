@@ -25,7 +25,7 @@ from aiops_lab.explain.metric_columns import (
 )
 from aiops_lab.explain.metric_frames import Metrics
 
-_PERCENT_NAME = re.compile(r"availability|percent|pct", re.IGNORECASE)
+_PERCENT_NAME = re.compile(r"percent|pct", re.IGNORECASE)
 _ROUNDING = 1e-9
 
 

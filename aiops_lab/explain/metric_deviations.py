@@ -2,10 +2,10 @@
 
 A metric deviates by the distance between its median now and its usual median, in units of its usual
 scatter (the interquartile range, as wide as Student's t says of so few intervals), or of a tenth of
-its level where it hardly scattered. The level of a share of successes is that of the failures, or
-1 % of failures if that is more: 90 % of successes are no small change. What lies beyond three units
-counts, by its logarithm: a metric that is ten times as far out says more, but not ten times as
-much. The deviation of a node is the sum over its metrics.
+its level where it hardly scattered. The level of a share of successes is that of the failures where
+they are the rarer, at least 1 %: 90 % of successes are no small change. What lies beyond three
+units counts, by its logarithm: a metric that is ten times as far out says more, but not ten times
+as much. The deviation of a node is the sum over its metrics.
 
 References
 ----------
@@ -32,8 +32,8 @@ IQR_OF_NORMAL = 1.349  # the interquartile range of a normal distribution of dev
 TAIL = 0.995  # where the widths of t and of the normal distribution are compared
 
 FAILING = 0.01
-"""The least level of failures that a share of successes is compared with. Higher: falls of
-successes are less unusual."""
+"""The least level that a share of successes is compared with. Higher: falls of successes are less
+unusual."""
 
 
 def deviations(
@@ -61,7 +61,7 @@ def deviations(
     whole = _wholes(usual, now)
     middle = normal.median()
     median_now = since.median()
-    levels = _levels(_failing(normal, whole), _failing(since, whole), hosts)
+    levels = _levels(_rarer(normal, whole), _rarer(since, whole), hosts)
     scale = _scales(normal, levels, config)
     distance = (median_now - middle) / scale.where(scale > 0)
     distance = distance.fillna(0.0)
@@ -92,8 +92,10 @@ def _wholes(usual: Metrics, now: Metrics) -> dict[MetricColumn, float]:
     return found
 
 
-def _failing(table: pd.DataFrame, whole: dict[MetricColumn, float]) -> pd.DataFrame:
-    """Return the table with shares of failures in place of successes, at least `FAILING`."""
+def _rarer(table: pd.DataFrame, whole: dict[MetricColumn, float]) -> pd.DataFrame:
+    """Return the table with shares of failures in place of successes, unless these are the rarer;
+    both are at least `FAILING`.
+    """
     columns: list[Any] = table.columns.tolist()
     successes = [column for column in columns if column in whole]
     if not successes:
@@ -101,7 +103,8 @@ def _failing(table: pd.DataFrame, whole: dict[MetricColumn, float]) -> pd.DataFr
     table = table.copy()
     for column in successes:
         failing = whole[column] - table[column]
-        table[column] = failing.clip(lower=FAILING * whole[column])
+        rarer = failing.clip(upper=table[column])
+        table[column] = rarer.clip(lower=FAILING * whole[column])
     return table
 
 

@@ -145,7 +145,9 @@ def test_a_metric_that_was_zero_has_the_scatter_of_its_kind_at_other_nodes():
     assert row["scales"] == pytest.approx(3 / (0.1 * 5))
 
 
-@pytest.mark.parametrize(("metric", "whole"), [("availability", 100.0), ("success_rate", 1.0)])
+@pytest.mark.parametrize(
+    ("metric", "whole"), [("availability", 100.0), ("availability", 1.0), ("success_rate", 1.0)]
+)
 def test_a_fall_of_successes_is_found_without_calls_and_a_tiny_one_is_none(metric, whole):
     def shares(failing):
         column = whole * (1.0 - np.full(10, failing))
@@ -153,6 +155,7 @@ def test_a_fall_of_successes_is_found_without_calls_and_a_tiny_one_is_none(metri
 
     assert names(lab.rank_from_metrics(shares(0.001), shares(0.05))) == ["pay"]
     assert lab.rank_from_metrics(shares(0.001), shares(0.003)) == []
+    assert names(lab.rank_from_metrics(shares(0.8), shares(0.9))) == ["pay"]  # half the successes
 
 
 def test_columns_of_two_levels_are_read_like_flat_names():

@@ -214,7 +214,8 @@ def test_the_mean_of_quantiles_is_between_them():
     [
         ("a_success_rate", 0.9, 0.1),
         ("a_success_rate", 90.0, 0.1),
-        ("a_availability", 0.9, 0.991),
+        ("a_availability", 0.9, 0.1),
+        ("a_availability_percent", 0.9, 0.991),
         ("a_error_rate", 0.2, 0.2),
         ("a_errors", 3.0, 0.3),
         ("a_errors", 30.0, 1.0),
