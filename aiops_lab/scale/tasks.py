@@ -20,7 +20,6 @@ from aiops_lab.traces.encode import NEVER, EncodedSpans, encode, end_ns, start_n
 from aiops_lab.traces.graph import calls_of
 from aiops_lab.traces.ids import find_parents
 from aiops_lab.traces.kinds import with_kinds
-from aiops_lab.traces.many_paths import SELDOM
 
 _PLACE = ("kind", "service", "endpoint", "peer", "method")  # columns
 
@@ -81,7 +80,7 @@ def survey(partition: Partition, window_ns: int, stuck_ns: int) -> Survey:
 
 def _samples(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the first span at each place, of calls with the first server span below them, by
-    service, and so many of what is called that `SELDOM` tells which paths are seldom called.
+    service.
     """
     codes = [pd.factorize(frame[name])[0] for name in _PLACE if name in frame]
     below = _server_below(frame)
@@ -91,9 +90,7 @@ def _samples(frame: pd.DataFrame) -> pd.DataFrame:
     for code in codes:  # numbered anew each time, so that the product stays small
         joint = place * (int(code.max(initial=0)) + 2) + code + 1
         place = pd.factorize(joint)[0]
-    nth = pd.Series(place).groupby(place).cumcount().to_numpy()
-    is_called = frame["kind"].isin(("client", *SERVING)).to_numpy()
-    first = np.flatnonzero(nth < np.where(is_called, SELDOM, 1))
+    first = np.unique(place, return_index=True)[1]
     servers = below[first]
     rows = np.unique(np.concatenate([first, servers[servers >= 0]]))
     return frame.iloc[rows].reset_index(drop=True)

@@ -20,7 +20,7 @@ from aiops_lab.spans import Key
 from aiops_lab.traces.callees import Addresses, Places, name_callees
 from aiops_lab.traces.ids import Ids, Parents, copies_of, find_parents, parse_ids
 from aiops_lab.traces.kinds import KIND_ORDER, kind_codes
-from aiops_lab.traces.routes import Recorded, endpoints_of, first_methods, recorded_routes
+from aiops_lab.traces.routes import Recorded, endpoints_of, first_methods
 
 NEVER = np.iinfo(np.int64).max
 
@@ -247,9 +247,8 @@ def encode(
     """
     source = EncodedFrame(frame)
     at = _placed(source, keys, addresses or {})
-    routes = recorded_routes(at.places, keys, np.bincount(at.place))
-    named_alone = first_methods(at.places, routes, at.first, methods or {})
-    about = endpoints_of(at.places, routes, named_alone)
+    named_alone = first_methods(at.places, at.first, methods or {}, keys)
+    about = endpoints_of(at.places, keys, named_alone)
     every = dict.fromkeys([*keys, *about])
     codes = {key: code for code, key in enumerate(every)}
     node = np.array([codes[key] for key in about], dtype=np.int64)

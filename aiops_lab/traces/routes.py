@@ -7,7 +7,6 @@ route that it fits.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 
 from aiops_lab.endpoints import fold, join_method, split_method
 from aiops_lab.spans import Key
-from aiops_lab.traces.many_paths import BY_NUMBER, folded_by_number
 
 APART = ("HEAD", "OPTIONS")  # methods that are always named: they do not do what the route does
 
@@ -33,7 +31,7 @@ class Recorded(NamedTuple):
 
 
 def first_methods(
-    places: list[Recorded], routes: Sequence[str], first: NDArray, before: Mapping[Key, str]
+    places: list[Recorded], first: NDArray, before: Mapping[Key, str], keys: Sequence[Key]
 ) -> dict[Key, str]:
     """Return the method whose requests are named by the route alone, of each (service, route).
 
@@ -44,95 +42,54 @@ def first_methods(
     ----------
     places : list of Recorded
         The distinct places of the spans.
-    routes : sequence of str
-        Their routes, by `recorded_routes`.
     first : array
         The first span at each place.
     before : dict
         What is known already.
+    keys : sequence of (service, endpoint)
+        The endpoints that are known already.
     """
     found = dict(before)
-    in_order = np.argsort(first, kind="stable").tolist()
-    served = [at for at in in_order if places[at].kind != "client"]
-    called = [at for at in in_order if places[at].kind == "client"]
-    for at in (*served, *called):
-        place = places[at]
+    order = np.argsort(first, kind="stable")
+    in_order = [places[at] for at in order]
+    served = [place for place in in_order if place.kind != "client"]
+    called = [place for place in in_order if place.kind == "client"]
+    route = _route_of(places, keys)
+    for place in (*served, *called):
         if place.method and place.method not in APART:
-            found.setdefault((place.service, routes[at]), place.method)
+            key = place.service, route(place)
+            found.setdefault(key, place.method)
     return found
 
 
 def endpoints_of(
-    places: list[Recorded], routes: Sequence[str], methods: Mapping[Key, str]
+    places: list[Recorded], keys: Sequence[Key], methods: Mapping[Key, str]
 ) -> list[Key]:
-    """Return the endpoint of each place: its route, with the method where the route has others."""
+    """Return the endpoint of each place: its route, with the method where the route has others.
+
+    The path of a call becomes the route that the called service is known for: a client sees
+    ``/orders/17`` where the service has ``/orders/<id>``. A path that is known itself stays; ids in
+    a path that no route explains are folded, as in `aiops_lab.endpoints`.
+    """
+    route_of = _route_of(places, keys)
     silent = set()
     for place in places:
         if place.kind != "client" and not place.method:
             silent.add((place.service, place.endpoint))
 
-    def key(place: Recorded, route: str) -> Key:
+    def key(place: Recorded) -> Key:
         service, method = place.service, place.method
+        route = route_of(place)
         bare = service, route
         is_bare = method in ("", methods.get(bare, ""))
         if place.kind == "client" and bare in silent:  # its service tells no methods
             is_bare = True
         return bare if is_bare else (service, join_method(method, route))
 
-    return [key(place, route) for place, route in zip(places, routes, strict=True)]
+    return [key(place) for place in places]
 
 
-def recorded_routes(places: list[Recorded], keys: Sequence[Key], calls: NDArray) -> list[str]:
-    """Return the route of each place, of a call that of the called service.
-
-    The path of a call becomes the route that the called service is known for: a client sees
-    ``/orders/17`` where the service has ``/orders/<id>``. A path that is known itself stays; ids in
-    a path that no route explains are folded, as in `aiops_lab.endpoints`, and what is an id by its
-    number only, as in `aiops_lab.traces.many_paths`.
-
-    Parameters
-    ----------
-    places : list of Recorded
-        The distinct places of the spans.
-    keys : sequence of (service, endpoint)
-        The endpoints that are known already.
-    calls : array of int
-        How many spans are at each place.
-    """
-    route_of = _route_of(places, keys)
-    found = [route_of(place) for place in places]
-    paths: dict[str, Counter[str]] = defaultdict(Counter)
-    for place, (route, is_known), number in zip(places, found, calls.tolist(), strict=True):
-        is_served_path = place.kind in _ASKED and _is_path(route)
-        if not is_known or is_served_path:
-            paths[place.service][route] += number
-    folded = {service: folded_by_number(counted) for service, counted in paths.items()}
-    served = {(service, route) for service, by in folded.items() for route in by.values()}
-    routes = []
-    for place, (route, is_known) in zip(places, found, strict=True):
-        service = place.service
-        if service in folded and place.kind in (*_ASKED, "client"):
-            route = folded[service].get(route, route)
-        by_number = route.replace("<id>", BY_NUMBER)
-        if not is_known and (service, by_number) in served:  # its server span is lost
-            route = by_number
-        routes.append(route)
-    return routes
-
-
-_ASKED = ("server", "consumer")
-
-
-def _is_path(endpoint: str) -> bool:
-    """Return whether an endpoint is a path, or method and path, in which nobody marked an id."""
-    _, path = split_method(endpoint)
-    return path.startswith("/") and not _has_parameters(path)
-
-
-_Found = tuple[str, bool]  # a route, and whether it is more than a path that nobody explains
-
-
-def _route_of(places: list[Recorded], keys: Sequence[Key]) -> Callable[[Recorded], _Found]:
+def _route_of(places: list[Recorded], keys: Sequence[Key]) -> Callable[[Recorded], str]:
     """Return the function that gives the route of a place, of a call that of the called service."""
     served = [place for place in places if place.kind != "client"]
     known = set(keys)
@@ -143,23 +100,16 @@ def _route_of(places: list[Recorded], keys: Sequence[Key]) -> Callable[[Recorded
         known.add((place.service, place.endpoint))
     routes = [key for key in sorted(known) if _has_parameters(key[1])]
     patterns = {key: _pattern(key[1]) for key in routes}
-    numbered = [key for key in routes if BY_NUMBER in key[1]]
-    recorded = set(keys)
 
-    def route(place: Recorded) -> _Found:
+    def route(place: Recorded) -> str:
         service, path = place.service, place.endpoint
-        if numbered and place.kind in _ASKED and (service, path) not in recorded:
-            for key in numbered:
-                if key[0] == service and patterns[key].fullmatch(path):
-                    return key[1], True
         if place.kind != "client" or (service, path) in known:
-            return path, True
+            return path
         if len(path) <= MAX_ROUTE:
             for key in routes:
                 if key[0] == service and patterns[key].fullmatch(path):
-                    return key[1], True
-        # a statement or a queue is no path
-        return (fold(path), False) if path.startswith("/") else (path, True)
+                    return key[1]
+        return fold(path) if path.startswith("/") else path  # a statement or a queue is no path
 
     return route
 
