@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from aiops_lab.explain.metric_selectors import NO_STATISTIC, is_series, series_columns
+from aiops_lab.explain.metric_selectors import (
+    NO_STATISTIC,
+    NODE_LABELS,
+    is_series,
+    series_columns,
+)
 
 LATENCY, REQUESTS = "latency", "requests"
 SUCCESS, ERRORS, ERROR_RATE = "success", "errors", "error_rate"
@@ -60,6 +65,9 @@ _FAMILY = re.compile(  # how names of Prometheus and of Micrometer begin
     r"|(?:http|grpc|rpc)_(?:server|client)_(?:requests?|responses?|duration|handled|handling)"
     r")(?:_|$)"
 )
+_AMOUNT = re.compile(  # no name of a node has such a word
+    r"(?:^|_)(?:usage|utilization|util|percent|pct|seconds|bytes|total|rate|ratio)(?:_|$)"
+)
 _SEPARATOR = re.compile(r"[-_.:]")  # not /: an endpoint may be a node
 _QUANTILE = re.compile(
     r"(?:^|_)(?:p|q)?(\d\d)(?:th)?(?:latency)?(?:_|$)|(?:^|_)p(\d\d)latency"
@@ -83,6 +91,11 @@ _MEDIAN = re.compile(r"(?:^|_)median(?:_|$)")
 MEANS = ("average", "mean", "avg", "value", "sum", "")
 
 COLUMN_LEVELS = ("node", "metric", "statistic")
+_LEVEL_NAMES = (  # of each of them, what it may be called
+    {"node", "host", "component", "microservice", "endpoint", *NODE_LABELS},
+    {"metric", "metrics", "metric_name", "measurement", "indicator", "kpi", "kpi_name"},
+    {"statistic", "stat", "aggregation", "quantile", "percentile"},
+)
 _COLUMNS_RULE = "must have columns (node, metric[, statistic]) or names node_metric"
 _TIMES = ("time", "timestamp", "date", "datetime")
 _INDEX_RULE = "must have its times as the index, not as a column: frame.set_index"
@@ -112,7 +125,8 @@ def node_columns(name: str, labels: pd.Index, settled: Mapping[Any, str]) -> lis
         return _of_flat_names(name, list(map(str, labels)), settled)
     if not 2 <= len(levels) <= len(COLUMN_LEVELS):
         raise ValueError(f"{name} {_COLUMNS_RULE}, got {len(levels)} levels")
-    node, metric, *rest = _in_order([[*map(str, level)] for level in levels])
+    names = labels.names if labels.nlevels > 1 else [None] * len(levels)
+    node, metric, *rest = _in_order([[*map(str, level)] for level in levels], names)
     statistic = rest[0] if rest else [NO_STATISTIC] * len(metric)
     return [*zip(node, metric, statistic, strict=True)]
 
@@ -123,21 +137,56 @@ def _are_tuples(labels: pd.Index) -> bool:
     return len(sizes) == 1 and sizes != {0}
 
 
-def _in_order(levels: list[list[str]]) -> list[list[str]]:
-    """Return the levels as nodes, metrics and statistics, as `pandas.DataFrame.pivot` puts them
-    too: with the metrics first, or below a level that only says "value".
+def _in_order(levels: list[list[str]], names: Sequence[Any]) -> list[list[str]]:
+    """Return the levels as nodes, metrics and statistics.
+
+    They are in this order, unless their names tell another one: `pandas.DataFrame.pivot` calls them
+    "metric" and "service", say, perhaps below a level without a name that only holds "value", which
+    is left out. Where the names tell nothing, metrics come first in the table only if they must:
+    all names of the first level are metrics, one of them is certainly no node (a latency, a share
+    of failures, a name with a word such as "usage" or "total"), and no name of the second is a
+    metric or a part of one. So in (memory, hits) and (load, rising) the node is memory, or load.
     """
     if len(levels) == len(COLUMN_LEVELS) and set(levels[0]) <= {"value", "values"}:
-        levels = levels[1:]
-    is_metric = [all(map(_is_metric, set(level))) for level in levels]
-    is_known = any(map(_is_metric, set(levels[1])))
-    if is_known or not any(is_metric):
-        return levels
-    if is_metric[0]:
-        metric, node, *rest = levels
-        return [node, metric, *rest]
-    node, statistic, metric = levels
-    return [node, metric, statistic]
+        levels, names = levels[1:], names[1:]
+    places = _told_places(names)
+    if not places and _has_metrics_first(levels):
+        places = {0: 1}  # of the metrics
+    for role in range(len(levels)):
+        free = [place for place in range(len(levels)) if place not in places]
+        if role not in places.values():
+            places[free[0]] = role
+    in_order = sorted(places, key=places.__getitem__)
+    return [levels[place] for place in in_order]
+
+
+def _told_places(names: Sequence[Any]) -> dict[int, int]:
+    """Return by place of a level what it holds (a place in `COLUMN_LEVELS`), where names tell."""
+    places: dict[int, int] = {}
+    for role in range(len(names)):
+        told = [
+            place for place, name in enumerate(names) if _plain(str(name)) in _LEVEL_NAMES[role]
+        ]
+        if told:
+            places[told[0]] = role
+    return places
+
+
+def _has_metrics_first(levels: list[list[str]]) -> bool:
+    first, second = set(levels[0]), set(levels[1])
+    if not all(map(_is_metric, first)) or not any(map(_is_no_node, first)):
+        return False
+    return not any(map(_is_metric, second)) and not any(map(_is_part, second))
+
+
+def _is_no_node(metric: str) -> bool:
+    name = _plain(metric)
+    return _kind_of(name) in (LATENCY, *FAILURES) or bool(_AMOUNT.search(name))
+
+
+def _is_part(name: str) -> bool:
+    """Return whether a name may be a part of a metric's: "used", "p99"."""
+    return all(map(_NEXT.fullmatch, _plain(name).split("_")))
 
 
 def _of_flat_names(name: str, labels: list[str], settled: Mapping[Any, str]) -> list[MetricColumn]:

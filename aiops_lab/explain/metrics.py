@@ -97,7 +97,8 @@ def rank_from_metrics(
     ----------
     normal, abnormal : DataFrame
         Index: start of the interval (Unix s, or times; without a zone UTC), increasing. Columns:
-        (node, metric, statistic), (node, metric), or names ``node_metric`` or ``node-metric``. Any
+        (node, metric, statistic), (node, metric), or names ``node_metric`` or ``node-metric``.
+        Levels whose names tell another order, such as "metric" and "service", are read by them. Any
         metrics; their names say what they measure (latency, also quantiles such as ``p90latency``
         or ``latency-90``; requests or rps; availability, success_rate, errors; cpu, memory, ...).
         NaN: not measured. Nodes may be missing from `normal`: half of their cost before the alarm

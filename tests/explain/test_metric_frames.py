@@ -84,13 +84,29 @@ def test_series_of_prometheus_are_read_by_their_labels():
     "levels", [("metric", "service"), (None, "service", "metric"), (None, "metric", "service")]
 )
 def test_levels_of_columns_may_stand_as_a_pivot_puts_them(levels):
-    told = {None: "value", "service": "cart", "metric": "cpu"}
+    told = {None: "value", "service": "memory", "metric": "hits"}
     labels = [tuple(told[level] for level in levels)]
-    frame = pd.DataFrame([[1.0]], columns=pd.MultiIndex.from_tuples(labels))
-    (column,) = read_frame("normal", frame, 1).columns
-    assert column[:2] == ("cart", "cpu")
-    frame.columns = pd.Index(labels, tupleize_cols=False)
-    assert read_frame("normal", frame, 1).columns == [column]
+    frame = pd.DataFrame([[1.0]], columns=pd.MultiIndex.from_tuples(labels, names=levels))
+    assert read_frame("normal", frame, 1).columns == [("memory", "hits", "value")]
+
+
+@pytest.mark.parametrize(
+    ("labels", "nodes"),
+    [
+        ([("latency", "cart"), ("cpu", "cart")], ["cart"]),
+        ([("cpu_usage", "cart"), ("mem", "pay")], ["cart", "pay"]),
+        ([("memory", "hits"), ("disk", "hits")], ["memory", "disk"]),
+        ([("load", "foo"), ("load", "bar")], ["load"]),
+        ([("errors", "used"), ("errors", "p99")], ["errors"]),
+        ([("cart", "placed", "count"), ("cart", "custom", "p99")], ["cart"]),
+    ],
+)
+def test_without_names_of_levels_metrics_come_first_only_where_no_node_is_called_so(labels, nodes):
+    for columns in (pd.MultiIndex.from_tuples(labels), pd.Index(labels, tupleize_cols=False)):
+        metrics = read_frame("normal", pd.DataFrame([[1.0] * 2], columns=columns), 1)
+        assert list(metrics.by_node) == nodes
+    if len(labels[0]) == 3:
+        assert metrics.columns == labels
 
 
 def test_where_all_names_begin_with_a_metric_the_node_comes_behind():
