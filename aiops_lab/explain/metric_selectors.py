@@ -20,8 +20,14 @@ NODE_LABELS = (
 
 NO_STATISTIC = "value"  # the statistic of a metric that tells none
 QUANTILE = "quantile"
-_SERIES = re.compile(r"(?P<metric>[\w:.]+)\{(?P<labels>[^{}]*=[^{}]*)\}")
-_LABEL = re.compile(r'(\w+)\s*=\s*"([^"]*)"')
+EXTREMES = {0.0: "min", 1.0: "max"}
+_LABEL = re.compile(  # in quotes of either kind, which may hold braces, commas and escapes
+    r"""\s*([\w.]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*"""
+)
+_SERIES = re.compile(rf"([\w:.]+)\{{({_LABEL.pattern}(?:,{_LABEL.pattern})*,?\s*)\}}")
+_ESCAPED = re.compile(r"\\(.)")
+
+Series = tuple[str, dict[str, str]]  # metric and labels
 
 
 def is_series(name: str) -> bool:
@@ -32,7 +38,8 @@ def is_series(name: str) -> bool:
 def series_columns(name: str, series: Iterable[str]) -> list[tuple[str, str, str]]:
     """Return (node, metric, statistic) of each series; errors name the argument `name`.
 
-    Of the labels beside the node's, the statistic has those by which series of one metric differ.
+    Of the labels beside the node's, the statistic has those by which series of one metric differ at
+    some node. A label that a series does not have is empty, as in Prometheus.
 
     Examples
     --------
@@ -41,24 +48,37 @@ def series_columns(name: str, series: Iterable[str]) -> list[tuple[str, str, str
     """
     told = [_parts(name, each) for each in series]
     key = _node_label(name, [labels for _, labels in told])
-    values: dict[tuple[str, str], set[str]] = {}
-    for metric, labels in told:
-        for label, value in labels.items():
-            values.setdefault((metric, label), set()).add(value)
+    differing = _differing(told, key)
     columns: list[tuple[str, str, str]] = []
     for metric, labels in told:
-        others = [label for label in labels if label != key]
-        telling = [x for x in others if x == QUANTILE or len(values[metric, x]) > 1]
+        telling = [x for x in labels if x == QUANTILE or (metric, x) in differing]
         statistic = " ".join(_said(label, labels[label]) for label in telling)
         columns.append((labels[key], metric, statistic or NO_STATISTIC))
     return columns
 
 
-def _parts(name: str, series: str) -> tuple[str, dict[str, str]]:
+def _differing(told: Sequence[Series], key: str) -> set[tuple[str, str]]:
+    """Return (metric, label) where series of the metric differ in the label at one node."""
+    of_node: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for metric, labels in told:
+        of_node.setdefault((metric, labels[key]), []).append(labels)
+    found: set[tuple[str, str]] = set()
+    for (metric, _), several in of_node.items():
+        for label in set().union(*several):
+            values = {labels.get(label, "") for labels in several}
+            if len(values) > 1:
+                found.add((metric, label))
+    return found
+
+
+def _parts(name: str, series: str) -> Series:
     found = _SERIES.fullmatch(series)
     if not found:
         raise ValueError(f"{name} must have labels in all names or in none, got {series!r}")
-    return found["metric"], dict(_LABEL.findall(found["labels"]))
+    labels: dict[str, str] = {}
+    for label, double, single in _LABEL.findall(found[2]):
+        labels[label] = _ESCAPED.sub(r"\1", double or single)
+    return found[1], labels
 
 
 def _node_label(name: str, labels: Sequence[Mapping[str, str]]) -> str:
@@ -70,8 +90,14 @@ def _node_label(name: str, labels: Sequence[Mapping[str, str]]) -> str:
 
 
 def _said(label: str, value: str) -> str:
-    """Return the value, of a quantile as p90."""
+    """Return the value, of a quantile as p90; those of 0 and 1 are min and max."""
     if label != QUANTILE:
         return value
-    digits = value.partition(".")[2]
+    try:
+        level = float(value)
+    except ValueError:
+        return value
+    if level in EXTREMES:
+        return EXTREMES[level]
+    digits = f"{level:f}".rstrip("0").partition(".")[2]
     return f"p{digits:0<2}"

@@ -80,6 +80,32 @@ def test_series_of_prometheus_are_read_by_their_labels():
         read({latency: 1.0, "cart_cpu": 1.0})
 
 
+def test_of_a_summary_the_quantiles_0_and_1_are_extremes_and_no_quantiles():
+    levels = ("0", "0.25", "0.5", "0.9950", "1.0")
+    names = [f'rpc_duration_seconds{{service="cart",quantile="{level}"}}' for level in levels]
+    roles = read(dict.fromkeys(names, 1.0)).roles
+    assert [column[2] for column in roles] == ["min", "p25", "p50", "p995", "max"]
+    assert [role.quantile for role in roles.values()] == [None, 0.25, 0.5, 0.995, None]
+    assert [role.kind for role in roles.values()] == ["other", *["latency"] * 3, "other"]
+
+
+def test_values_of_labels_may_hold_braces_commas_and_quotes_and_labels_may_be_missing():
+    names = [
+        'rps{service="c\\"art",route="/x/{id}",pod="p1"}',
+        'rps{service="c\\"art",route="/y,z=\\"}\\"",pod="p1"}',
+        "rps{service='pay',pod='p2'}",
+        'errs{service="pay"}',
+        'errs{service="pay",code="500"}',
+    ]
+    assert read(dict.fromkeys(names, 1.0)).columns == [
+        ('c"art', "rps", "/x/{id}"),
+        ('c"art', "rps", '/y,z="}"'),
+        ("pay", "rps", "value"),  # its pod is another, but nothing else of its rps
+        ("pay", "errs", "value"),
+        ("pay", "errs", "500"),
+    ]
+
+
 @pytest.mark.parametrize(
     "levels", [("metric", "service"), (None, "service", "metric"), (None, "metric", "service")]
 )
