@@ -32,8 +32,6 @@ SCRIPT = "aiops-lab"  # the name of the command that an installation has
 
 ANSWER_FORMATS = ("text", "json", "html")
 
-SQLITE = b"SQLite format 3"  # how the file of a store begins
-
 TYPED_NAMES = {
     "port": "--port",
     "interval_s": "--interval",
@@ -276,6 +274,7 @@ def _check_out(options: argparse.Namespace) -> None:
 
 def _findings(options: argparse.Namespace) -> Findings:
     from aiops_lab.detect.sensitivity import Sensitivity
+    from aiops_lab.record.reader import spans_of
     from aiops_lab.show.findings import compare_recordings, find_incidents
 
     knobs = Sensitivity() if options.window is None else Sensitivity(window_s=options.window)
@@ -290,14 +289,14 @@ def _findings(options: argparse.Namespace) -> Findings:
         rule = "must be a local file, or Parquet at an address with --scheduler local"
         raise ValueError(f"FILE {rule}, got {options.file!r}")
     name = Path(options.file).name
-    spans = _spans(options.file)
+    spans = spans_of(options.file)
     if not len(spans):
         raise ValueError(f"{name} must hold spans, got none")
     if options.normal is not None:
         for option in ("window", "changes"):
             if getattr(options, option) is not None:
                 raise ValueError(f"--{option} must be left out where --normal is given")
-        return compare_recordings(spans, name, _spans(options.normal))
+        return compare_recordings(spans, name, spans_of(options.normal))
     changes = [] if options.changes is None else _changes(options.changes, spans)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnknownNameWarning)  # told by _changes
@@ -315,24 +314,6 @@ def _changes(path: str, spans: pd.DataFrame) -> list[Change]:
     for told in unknown_services(changes, spans):
         get_logger(__name__).warning("--changes %s: %s", path, told)
     return changes
-
-
-def _spans(path: str) -> pd.DataFrame:
-    """Return the spans of a file of traces, or of a store."""
-    from aiops_lab.formats.files import read_spans
-    from aiops_lab.record.reader import SpanReader
-
-    if not _is_database(path):
-        return read_spans(path)
-    with SpanReader(path) as reader:
-        return reader.spans()
-
-
-def _is_database(path: str) -> bool:
-    if not os.path.isfile(path):
-        return False
-    with open(path, "rb") as file:
-        return file.read(len(SQLITE)) == SQLITE
 
 
 def _write(path: Path, text: str) -> None:

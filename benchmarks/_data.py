@@ -9,7 +9,8 @@ from pathlib import Path
 
 BESIDE = Path(__file__).parents[2] / "shared" / "data"
 WHERE_FROM = "python -m benchmarks.accuracy says where they are from"
-FOLDERS = {"aiops": "aiops_kpi", "rcd": "rcd_sockshop"}  # where they differ from the set's name
+FOLDERS = {"aiops": "aiops_kpi", "rcd": "rcd_sockshop"}
+"""What the folders of some sets may be called as well."""
 
 
 def data_folder(given: Path | None) -> Path | None:
@@ -18,6 +19,21 @@ def data_folder(given: Path | None) -> Path | None:
     """
     named = os.environ.get("AIOPS_LAB_DATA")
     return given or (Path(named) if named else BESIDE if BESIDE.is_dir() else None)
+
+
+def folder_of(name: str, root: Path) -> Path:
+    """Return the folder of a data set in the folder of all: by the name of the set, or the other
+    one that it may have.
+    """
+    own = root / name
+    return own if own.is_dir() else root / FOLDERS.get(name, name)
+
+
+def is_at_hand(name: str, root: Path | None) -> bool:
+    """Return whether there is a folder of the data set, or of a part of it (delag_eshopper)."""
+    if root is None:
+        return False
+    return folder_of(name, root).is_dir() or any(root.glob(f"{name}_*"))
 
 
 def data_parser(name: str, description: str | None) -> argparse.ArgumentParser:

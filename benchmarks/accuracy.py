@@ -9,8 +9,8 @@ cases; then what is expected of cases that nobody here has looked at. Then what 
 evidence is worth, and what becomes of the answers when data is lost or a constant is another one.
 Written as markdown and as a picture to ``--out``.
 
-DIR holds the folders petshop, cloudopsbench, rcd_sockshop, nezha, nab, wsd, aiops_kpi and ucr, or
-some of them: `aiops_lab.datasets.load` reads them. ``--folder`` compares on a data set of
+DIR holds the folders petshop, cloudopsbench, rcd, nezha, delag, nab, wsd, aiops and ucr, or some of
+them: `aiops_lab.datasets.load` reads them. ``--folder`` compares on a data set of
 your own, which `aiops_lab.datasets.read_folder` reads. Without ``--data`` it is what
 AIOPS_LAB_DATA names, or ../shared/data beside the project. Without data it says where to get it
 (exit 2).
@@ -51,7 +51,7 @@ from benchmarks import (
     _series,
     _spans,
 )
-from benchmarks._data import FOLDERS, data_folder, data_parser
+from benchmarks._data import data_folder, data_parser, folder_of, is_at_hand
 from benchmarks._expected import expected
 from benchmarks._own import Own, check_asked, read_own
 from benchmarks._tables import Grid, Shown, Table, latex, markdown, picture
@@ -321,8 +321,9 @@ def _run(asked: argparse.Namespace) -> int:
     warnings.simplefilter("ignore", UnknownNameWarning)  # read_folder has told
     for dataset in mine:
         compared += folder_tables(dataset, own)
-    for name in tqdm(names, desc="compared", disable=not names):
-        place = root / FOLDERS.get(name, name) if root else None
+    at_hand = [name for name in names if is_at_hand(name, root)]
+    for name in tqdm(names, desc="compared", disable=not at_hand):
+        place = folder_of(name, root) if root else None
         tables, ablate = of_set(name, place, own=own)
         compared += tables
         if tables:
@@ -330,9 +331,7 @@ def _run(asked: argparse.Namespace) -> int:
         else:
             absent.append(name)
     if not compared:
-        print(
-            "then name the folder above petshop, nezha, nab and so on: --data DIR", file=sys.stderr
-        )
+        print(PLACES.format(", ".join(names)), file=sys.stderr)
         return 2
     save(compared, asked.out, COMPARED, _head(absent), asked.format)
     there = [name for name in names if name not in absent]
@@ -419,6 +418,11 @@ def _head(absent: Sequence[str] = ()) -> str:
     ]
     return "\n\n".join(lines)
 
+
+PLACES = (
+    "then put each, or some, into one folder DIR under its name ({}), and give --data DIR; "
+    "docs/your_own_data.md shows the tree"
+)
 
 PARTS_HEAD = """# What each part is worth
 

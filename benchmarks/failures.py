@@ -8,10 +8,11 @@ become right is said to be so. Cases whose data is not at hand are left out; wit
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -21,6 +22,8 @@ from aiops_lab import datasets
 from aiops_lab.datasets.cases import Case, MetricsCase
 from aiops_lab.datasets.nezha import TracesCase
 from aiops_lab.explain.ledger import compare
+from aiops_lab.explain.metric_costs import AVAILABILITY
+from aiops_lab.known_names import UnknownNameWarning
 from benchmarks import _petshop
 from benchmarks._data import data_folder_or_hint, data_parser
 from shop.virtual_time.scenario_file import find_scenario
@@ -33,15 +36,25 @@ SUSPECTS = 3  # whose accounts are shown
 SURE = 0.5  # from which a method speaks, where it is asked about normal windows
 DAY = "TrainTicket_2023-01-29"
 OF_SPANS = ["entry", "account", "unit", "usual", "now", "excess", "se", "cost"]
-OF_METRICS = ["node", "metric", "usual", "now", "requests", "due", "excess", "passed_on", "own"]
+DECIDED = ["kind", "account", "usual", "now", "share"]
+OF_METRICS = [
+    *("node", "metric", "usual", "now", "requests", "due"),
+    *("excess", "passed_on", "bridged", "own"),
+]
+DEVIATING = ["node", "metric", "usual", "now", "deviation"]
+SHARE_OF_FAILURES = "failures (share)"
+NOTHING = pd.DataFrame()
 
 
 class Shown(NamedTuple):
-    """An answer beside the truth, and its accounts. ``truth``: services, empty: nothing."""
+    """An answer beside the truth, and what it rests on. ``truth``: services, empty: nothing.
+    ``deviations``: those of the suspects, whatever they cost.
+    """
 
     truth: tuple[str, ...]
     suspects: list[lab.Suspect]
     ledger: pd.DataFrame
+    deviations: pd.DataFrame = NOTHING
 
     @property
     def is_right(self) -> bool:
@@ -69,7 +82,8 @@ def in_the_shop(name: str, folder: Path) -> Shown:
     before, now = windows_of(scenario, shop.virtual(scenario, SEED, progress=False))
     reference = lab.learn(before)
     truth = tuple(service for service, _ in scenario.causes)
-    return Shown(truth, lab.rank_root_causes(reference, now), _of_spans(reference, now))
+    found = lab.rank_root_causes(reference, now)
+    return Shown(truth, found, _of_spans(reference, now), _decided(found))
 
 
 def in_metrics(name: str, folder: Path) -> Shown:
@@ -78,7 +92,7 @@ def in_metrics(name: str, folder: Path) -> Shown:
     (case,) = (case for case in cases if case.name.rpartition("/")[2] == name)
     assert isinstance(case, MetricsCase)
     found = lab.rank_from_metrics(case.normal, case.abnormal, case.calls, case.target)
-    return Shown((case.truth,), found, _of_metrics(found))
+    return Shown((case.truth,), found, _of_metrics(found), _deviating(found))
 
 
 def in_a_normal_window(folder: Path) -> Shown:
@@ -91,7 +105,7 @@ def in_a_normal_window(folder: Path) -> Shown:
         found = lab.rank_from_metrics(*window)
         if found and found[0].confidence >= SURE:
             break
-    return Shown((), found, _of_metrics(found))
+    return Shown((), found, _of_metrics(found), _deviating(found))
 
 
 def in_traces(number: int, folder: Path) -> Shown:
@@ -101,7 +115,8 @@ def in_traces(number: int, folder: Path) -> Shown:
     assert isinstance(case, TracesCase)
     reference = lab.learn(case.normal)
     found = lab.rank_root_causes(reference, case.abnormal)
-    return Shown((case.truth,), found, _of_spans(reference, case.abnormal))
+    ledger = _of_spans(reference, case.abnormal)
+    return Shown((case.truth,), found, ledger, _decided(found))
 
 
 @cache
@@ -116,9 +131,46 @@ def _of_spans(reference: lab.Reference, abnormal: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_metrics(suspects: Sequence[lab.Suspect]) -> pd.DataFrame:
-    rows = [row for suspect in suspects[:SUSPECTS] for row in suspect.evidence]
-    accounts = [row for row in rows if row.get("excess")]
-    return pd.DataFrame(accounts, columns=OF_METRICS)
+    accounts = [row for row in _evidence(suspects) if row.get("excess")]
+    table = pd.DataFrame(accounts, columns=OF_METRICS)
+    return table.replace({"metric": {AVAILABILITY: SHARE_OF_FAILURES}})
+
+
+def _deviating(suspects: Sequence[lab.Suspect]) -> pd.DataFrame:
+    """Return the metric of each suspect that deviates most."""
+    rows = [row for row in _evidence(suspects) if "deviation" in row]
+    table = pd.DataFrame(rows, columns=DEVIATING)
+    return table.drop_duplicates("node")  # the largest comes first
+
+
+def _decided(suspects: Sequence[lab.Suspect]) -> pd.DataFrame:
+    """Return the deviations by which suspects are named; none where it is by their excess."""
+    rows = [_part(row) for row in _evidence(suspects) if "usual_k" in row]
+    table = pd.DataFrame(rows, columns=DECIDED).drop_duplicates()
+    return table.sort_values("share", ascending=False).head(ROWS)
+
+
+def _part(row: dict[Any, Any]) -> dict[str, Any]:
+    """Return a deviation with the parts that are unusual, as "k of n"."""
+    usual = f"{row['usual_k']:,.0f} of {row['usual_n']:,.0f}"
+    now = f"{row['k']:,.0f} of {row['n']:,.0f}"
+    kind = KINDS[row["kind"]]
+    account = f"{row['account']} {row['what']}".strip()
+    return row | {"kind": kind, "account": account, "usual": usual, "now": now}
+
+
+def _evidence(suspects: Sequence[lab.Suspect]) -> list[dict[Any, Any]]:
+    return [row for suspect in suspects[:SUSPECTS] for row in suspect.evidence]
+
+
+KINDS = {
+    "errors": "failures",
+    "self": "long own time",
+    "shape": "rare set of calls",
+    "calls": "more calls",
+    "resources": "resource",
+}
+"""What the kinds of deviations are called on the page."""
 
 
 # ---- which
@@ -198,19 +250,42 @@ FAILURES = (
 
 HEAD = """# Where it is wrong
 
-Ten answers that count as wrong, with the accounts that they rest on, as
-`python -m benchmarks.failures` asks them again.
+Ten answers that count as wrong, picked by hand for what they show; how many of all are wrong is
+told in [results.md](results.md). `python -m benchmarks.failures` asks again; this is of
+{when}.
 
-In metrics an account is a service and a metric: what it cost per request usually and now, the
-requests served and those that were due, the excess, what of it was passed on to callees, and what
-remained its own, in the set's own units. Beside the accounts counts how far each metric deviates.
-In traces an account is that of the ledger: per request of the entry, with its standard error, and
-the cost in usual requests."""
+**Score.** Of traces, and of PetShop: the excess beyond noise, in usual requests (PetShop: in failed
+ones), negative where it lies within the noise. Of Cloud-OpsBench, and of traces where too little is
+lost: from 0 to 1, how unusual a node is.
+
+**Metrics.** An account is a service and a metric:
+
+| column | says |
+| --- | --- |
+| usual, now | cost of a request: latency (Cloud-OpsBench: ms) or the share that fails |
+| requests, due | requests that were served; those, or where they fell, as many as usually come |
+| excess | (now − usual) × due, summed over the intervals |
+| passed_on | the part that the callees explain |
+| bridged | the part that is laid to a service whose call by this one nobody recorded |
+| own | excess − passed_on − bridged |
+
+*Now* is a mean over the requests that were served, the excess a sum over intervals, so the
+columns of a row need not multiply to it. Where an interval served nothing but tells a share of
+failures, all that were due count at that share: so failures can be 0 of the served ones and still
+have an excess. The second table has the metric of each suspect that deviates most, with medians;
+*deviation* is the logarithm of how many times it is beyond the least deviation that counts.
+
+**Traces.** An account is that of the ledger: its mean per request of the entry, the standard error
+(se) of the excess, and the cost in usual requests. *Own time* is spent there, an *edge* is the time
+between a call and who serves it. Deviations count spans, or requests: how many were unusual, of how
+many; *share* is by how much that part has certainly grown. In Nezha the recording itself calls
+the entry `/*`."""
 
 
 def page(folder: Path) -> tuple[str, int]:
     """Return the page, and how many of the cases are on it."""
-    parts = [HEAD]
+    when = pd.Timestamp.now("UTC").date()
+    parts = [HEAD.format(when=f"{when}, with version {lab.__version__}")]
     left_out = []
     for number, failure in enumerate(FAILURES, 1):
         try:
@@ -228,8 +303,16 @@ def _told(failure: Failure, shown: Shown) -> Iterator[str]:
     truth = ", ".join(shown.truth) or "nothing is at fault"
     yield f"Truth: **{truth}**. Answer: {_answer(shown.suspects)}."
     yield "*This answer is right by now.*" if shown.is_right else failure.why
+    is_of_traces = "share" in shown.deviations
+    if is_of_traces and len(shown.deviations):
+        yield "What decided, as too little was lost to tell by the ledger:"
+        yield _table(shown.deviations)
+        yield "The ledger, which says nothing here:"
     if len(shown.ledger):
         yield _table(shown.ledger)
+    if not is_of_traces and len(shown.deviations):
+        yield "The metric of each that deviates most:"
+        yield _table(shown.deviations)
 
 
 def _answer(suspects: Sequence[lab.Suspect]) -> str:
@@ -263,7 +346,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = data_folder_or_hint(asked.data)
     if folder is None:
         return 2
-    text, shown = page(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnknownNameWarning)  # PetShop's calls name what is no node
+        text, shown = page(folder)
     asked.out.write_text(text, "utf-8")
     print(f"{shown} of {len(FAILURES)} cases in {asked.out}")
     return 0

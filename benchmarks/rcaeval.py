@@ -26,7 +26,7 @@ import pandas as pd
 from aiops_lab import datasets
 from aiops_lab.datasets.cases import MetricsCase
 from aiops_lab.explain.rcaeval import TIME, rank_columns
-from benchmarks._data import FOLDERS, data_folder, data_parser
+from benchmarks._data import data_folder, data_parser, folder_of
 from shop.catalogue import SCENARIOS
 from shop.virtual_time.record import record_scenario
 
@@ -151,10 +151,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     exports = list(of_exports())
     print(f"Exports of the virtual shop, {len(exports)} faults\n\n{table(exports)}\n")
     root = data_folder(asked.data)
-    if root is None or not (root / FOLDERS["rcd"]).is_dir():
-        print("no folder rcd_sockshop at hand: --data DIR", file=sys.stderr)
+    if root is None or not folder_of("rcd", root).is_dir():
+        print("no folder rcd at hand: --data DIR", file=sys.stderr)
         return 0
-    faults = list(of_rcd(root / FOLDERS["rcd"]))
+    faults = list(of_rcd(folder_of("rcd", root)))
     print(f"RCD's sock shop, {len(faults)} faults\n\n{table(faults)}")
     return 0
 

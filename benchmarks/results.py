@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from aiops_lab.explain.rules import RULES
 from benchmarks import _groups, _saved, accuracy
-from benchmarks._data import FOLDERS, data_folder_or_hint, data_parser
+from benchmarks._data import data_folder_or_hint, data_parser, folder_of
 from benchmarks._expected import expected, picture
 from benchmarks._tables import Grid, Shown, Table, markdown
 from shop.catalogue import BY_SIZE
@@ -43,7 +43,7 @@ def public(folder: Path) -> list[Table]:
     """Return the tables of all public sets that are at hand."""
     tables: list[Table] = []
     for name in tqdm(accuracy.SETS, desc="compared"):
-        mine, _ = accuracy.of_set(name, folder / FOLDERS.get(name, name))
+        mine, _ = accuracy.of_set(name, folder_of(name, folder))
         tables += mine
     return tables
 

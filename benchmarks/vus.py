@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from aiops_lab.datasets.cases import SeriesCase
 from benchmarks import _labelled
-from benchmarks._data import FOLDERS, data_folder_or_hint, data_parser
+from benchmarks._data import data_folder_or_hint, data_parser, folder_of
 from benchmarks.accuracy import cases_of
 
 SETS = ("wsd", "aiops")
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if root is None:
         return 2
     for name in asked.only or SETS:
-        cases = some_of(cases_of(SeriesCase, name, root / FOLDERS.get(name, name)), asked.series)
+        cases = some_of(cases_of(SeriesCase, name, folder_of(name, root)), asked.series)
         print(f"{_labelled.TITLES[name]}, {len(cases)} of its series\n\n{table(cases)}\n")
     return 0
 

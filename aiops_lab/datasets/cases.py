@@ -136,6 +136,9 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.cases)
 
+    def __getitem__(self, number: int) -> Case:
+        return self.cases[number]
+
 
 ReadCases = tuple[list[Case], list[str]]
 """The cases that were read, and the names of those that were left out."""

@@ -43,9 +43,9 @@ def read_folder(directory: str | Path) -> Dataset:
       seconds; a trace belongs to the window in which its first span starts;
     - ``truth``: the services at fault, as a list, each a service of the files; empty: nothing is
       at fault, and silence is right;
-    - ``spans``: a file that `read_spans` reads, or a list of them; or ``metrics``: a CSV with a
-      column ``time`` (Unix s or ISO 8601) and columns ``service_metric``, with one service as
-      truth;
+    - ``spans``: a file that `read_spans` reads or a store, or a list of them; or ``metrics``: a
+      CSV with a column ``time`` (Unix s or ISO 8601) and columns ``service_metric``, with one
+      service as truth;
     - optional: ``system`` (default: the name of the data set) and ``kind`` (of the fault), by which
       results are told apart; ``calls``, pairs of caller and callee, for metrics.
 
@@ -258,9 +258,9 @@ class _Reader:
         """Return the spans of some files, and for each the start of its trace."""
         import pandas as pd
 
-        from aiops_lab.formats.files import read_spans
+        from aiops_lab.record.reader import spans_of
 
-        frames = [read_spans(self._file(name)) for name in files]
+        frames = [spans_of(self._file(name)) for name in files]
         frame = frames[0]
         if len(frames) > 1:
             frame = pd.concat(frames, ignore_index=True)

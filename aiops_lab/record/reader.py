@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOREVER = 2**63 - 1
+_SQLITE = b"SQLite format 3"  # how the file of a store begins
 
 _T = TypeVar("_T")
 
@@ -225,6 +226,23 @@ class SpanReader:
             except sqlite3.DatabaseError as error:
                 rule = f"{self.path} must be a span store that can be read"
                 raise OSError(f"{rule}, got: {error}") from error
+
+
+def spans_of(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Return the spans of a file of traces, as `read_spans` does, or of a store."""
+    from aiops_lab.formats.files import read_spans
+
+    if not _is_database(path):
+        return read_spans(path)
+    with SpanReader(path) as reader:
+        return reader.spans()
+
+
+def _is_database(path: str | os.PathLike[str]) -> bool:
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE
 
 
 def as_path(path: Any) -> Path:

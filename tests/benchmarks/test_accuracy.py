@@ -23,6 +23,7 @@ from benchmarks import (
     _ablation_series,
     _ablation_shops,
     _ablation_traces,
+    _data,
     _nab,
     _petshop,
     accuracy,
@@ -38,7 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     public.petshop(root / "petshop")
     public.nab(root / "nab")
-    for name in ("wsd", "aiops_kpi", "ucr"):
+    for name in ("wsd", "aiops", "ucr"):
         public.labelled(root / name)
     main(["nezha", str(public.clone(root / "clone")), str(root / "nezha")])
     return root
@@ -51,7 +52,18 @@ def test_without_data_it_says_how_to_get_it(
     said = capsys.readouterr()
     assert said.err.count("git clone https://github.com/") == 9
     assert said.out == ""
+    assert "%|" not in said.err  # no bar where nothing is compared
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_may_have_either_name(tmp_path: Path) -> None:
+    assert not _data.is_at_hand("rcd", tmp_path)
+    other = tmp_path / "rcd_sockshop"
+    own = tmp_path / "rcd"
+    for folder in (other, own):
+        folder.mkdir()
+        assert _data.folder_of("rcd", tmp_path) == folder
+    assert _data.is_at_hand("rcd", tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,27 @@ def test_the_page_has_answer_reason_and_accounts_and_says_what_it_lacks(
     assert text.endswith("boutique-infrastructure-41).\n")
 
 
+def test_what_decided_stands_before_the_ledger_that_says_nothing() -> None:
+    row = {"kind": "shape", "account": "/x itself", "what": ""}
+    parts = {"n": 22.0, "k": 15.0, "usual_n": 463.0, "usual_k": 0.0, "share": 0.3}
+    suspect = Suspect("b", "/x", 0.1, 0.9, evidence=(row | parts,), by="deviations")
+    asked = Shown(("a",), [suspect], LEDGER, failures._decided([suspect]))
+    failure = Failure("One", "Because.", lambda folder: asked)
+    decided, ledger, accounts = list(failures._told(failure, asked))[-3:]
+    assert decided.endswith("| rare set of calls | /x itself | 0 of 463 | 15 of 22 | 0.3 |")
+    assert ledger == "The ledger, which says nothing here:"
+    assert accounts.startswith("| account | now |")
+
+
+def test_accounts_of_metrics_add_up_and_failures_are_called_so() -> None:
+    row = {"node": "b", "metric": "availability", "excess": 9.0, "passed_on": 2.0}
+    row |= {"bridged": 3.0, "own": 4.0}
+    (shown_row,) = failures._of_metrics([Suspect("b", "", 1.0, evidence=(row,))]).to_dict("records")
+    assert shown_row["metric"] == "failures (share)"
+    gone = shown_row["passed_on"] + shown_row["bridged"]
+    assert shown_row["own"] == shown_row["excess"] - gone
+
+
 def test_a_scenario_of_the_virtual_shop_is_asked_again_with_its_ledger(tmp_path: Path) -> None:
     asked = failures.in_the_shop("under the noise", tmp_path)
     assert asked.truth == ("payment",)

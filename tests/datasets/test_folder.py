@@ -13,6 +13,7 @@ import aiops_lab as lab
 from aiops_lab.datasets import MetricsCase, SpansCase, read_folder
 from aiops_lab.known_names import UnknownNameWarning
 from tests.support.made import Shop, fault
+from tests.support.played import to_spans
 
 BEGIN = Shop(1).run(10)["start"].min().floor("s")
 
@@ -58,6 +59,8 @@ def written(files: Path, *cases: Any, **more: Any) -> Path:
 def test_cases_are_cut_by_time_and_no_trace_in_two(files: Path) -> None:
     dataset = read_folder(written(files, SPANS, METRICS, name="mine", licence="MIT"))
     spans, metrics = dataset
+    assert dataset[0] is spans
+    assert dataset[-1] is metrics
     assert (dataset.name, dataset.licence, dataset.source) == ("mine", "MIT", "not stated")
     assert isinstance(spans, SpansCase)
     assert (spans.group, spans.truth, spans.fault) == ("mine", ("shop",), "errors")
@@ -69,6 +72,16 @@ def test_cases_are_cut_by_time_and_no_trace_in_two(files: Path) -> None:
     assert (metrics.group, metrics.truth, metrics.calls) == ("other", "cart", [("front", "cart")])
     assert metrics.normal["cart_cpu"].tolist() == list(range(10))
     assert metrics.abnormal["cart_cpu"].tolist() == [10, 11, 12]
+
+
+def test_spans_may_lie_in_a_store(files: Path, tmp_path: Path) -> None:
+    with lab.SpanStore(tmp_path / "my.sqlite") as store:
+        for row in to_spans(lab.read_spans(files / "spans.csv")):
+            store.add(lab.Span(*row))
+    (case,) = read_folder(written(tmp_path, SPANS | {"spans": "my.sqlite"}))
+    (same,) = read_folder(written(files, SPANS))
+    times = [len(case.normal), case.abnormal["duration_ms"].sum()]
+    assert times == [len(same.normal), pytest.approx(same.abnormal["duration_ms"].sum())]
 
 
 def test_toml_says_the_same_and_several_files_are_one(files: Path, tmp_path: Path) -> None:
