@@ -13,8 +13,13 @@ import pandas as pd
 from benchmarks._tables import Grid, Table, share
 
 BARO = "BARO"  # a table without it is no comparison of root causes by numbers
-ALIKE = {"mean z over metrics": "z", "total z": "z"}  # the z-score of each set
+Z_OF_EACH_SET = "mean z or total z"
+ALIKE = {"mean z over metrics": Z_OF_EACH_SET, "total z": Z_OF_EACH_SET}
+ALIKE_NOTE = f"{Z_OF_EACH_SET}: on metrics mean z over metrics, on traces total z."
 TOLD = "always the same"  # it knows the answers, so nobody can pick it
+RANDOM = "random"
+RIVALS = 3  # that are shown of a comparison; the others are told in its notes
+FEW = 10  # cases: of fewer an interval says little, and a count says it shorter
 RESERVED = {"cases", "system", "kind", *ALIKE.values()}  # columns that are no method
 
 
@@ -33,18 +38,32 @@ def judgements(tables: Sequence[Table]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)[["system", "kind", *methods]]
 
 
+def answers(tables: Sequence[Table]) -> pd.DataFrame:
+    """Return a row a case and method of all tables: title, case, system, kind, method, right."""
+    frames = []
+    for table in tables:
+        if table.right:
+            mine = judgements([table]).rename_axis("case").reset_index()
+            keys = ["case", "system", "kind"]
+            long = mine.melt(keys, var_name="method", value_name="right")
+            long.insert(0, "table", f"{table.title} ({table.cases})")
+            frames.append(long)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
 def grid(title: str, tables: Sequence[Table]) -> Grid:
     """Return the shares by system and by system and kind, a column a method, with intervals, and
-    the regret of each method.
+    the regret of each method. Of many rivals the best ones are shown, and those of the user.
     """
-    return grid_of(title, judgements(tables))
+    own = [row.method for table in tables for row in table.rows if row.family == "your own"]
+    return grid_of(title, judgements(tables), own)
 
 
-def grid_of(title: str, judged: pd.DataFrame) -> Grid:
+def grid_of(title: str, judged: pd.DataFrame, own: Sequence[str] = ()) -> Grid:
     """Return the same of cases: columns system, kind, and of each method whether it was right; the
-    first method is this package's.
+    first method is this package's, and `own` are shown in any case.
     """
-    methods = list(judged.columns[2:])
+    methods = shown_methods(judged, own)
     rows = {"all": _cells(judged, methods)}
     for system, mine in judged.groupby("system"):
         rows[f"**{system}**"] = _cells(mine, methods)
@@ -55,7 +74,27 @@ def grid_of(title: str, judged: pd.DataFrame) -> Grid:
     rows["regret, mean over systems"] = _points(regrets.mean(), methods)
     rows["regret, worst system"] = _points(regrets.max(), methods)
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["cases", *methods])
-    return Grid(title, frame, [_told(judged, regrets)])
+    notes = [_regret_told(judged, regrets), _others_told(judged, methods)]
+    return Grid(title, frame, [note for note in notes if note])
+
+
+def shown_methods(judged: pd.DataFrame, own: Sequence[str] = ()) -> list[str]:
+    """Return the methods that a grid shows: this package's, the best rivals, those of the user, and
+    what a comparison is measured by (random, always the same).
+    """
+    methods = list(judged.columns[2:])
+    fixed = {methods[0], RANDOM, TOLD, *own}
+    rivals = [name for name in methods if name not in fixed]
+    best_first = judged[rivals].mean().sort_values(ascending=False, kind="stable").index
+    kept = fixed.union(best_first[:RIVALS])
+    return [name for name in methods if name in kept]
+
+
+def _others_told(judged: pd.DataFrame, shown: Sequence[str]) -> str:
+    """Return what the methods reach that are not shown, "" where all are."""
+    others = [name for name in judged.columns[2:] if name not in shown]
+    told = [f"{name} {100 * judged[name].mean():.0f}" for name in others]
+    return f"Not shown, right of all cases in percent: {', '.join(told)}." if told else ""
 
 
 def overall(tables: Sequence[Table]) -> Grid | None:
@@ -74,7 +113,8 @@ def overall(tables: Sequence[Table]) -> Grid | None:
         for name, frame in zip(sets, frames, strict=True)
     ]
     together = pd.concat(named, join="inner", ignore_index=True)
-    return grid_of("Root causes, all sets and systems", together)
+    found = grid_of("Root causes, all sets and systems", together)
+    return Grid(found.title, found.frame, [ALIKE_NOTE, *found.notes])
 
 
 def _cells(cases: pd.DataFrame, methods: Sequence[str]) -> list[str]:
@@ -83,6 +123,8 @@ def _cells(cases: pd.DataFrame, methods: Sequence[str]) -> list[str]:
 
 
 def _cell(k: int, n: int) -> str:
+    if n < FEW:
+        return f"{k} of {n}"
     estimate = share(k, n)
     return f"{estimate.value:.0f} ({estimate.low:.0f}–{estimate.high:.0f})"
 
@@ -112,20 +154,26 @@ def pooled_best(judged: pd.DataFrame, without: Iterable[str] = ()) -> str:
     return str(judged[methods].mean().idxmax())
 
 
-def _told(judged: pd.DataFrame, regrets: pd.DataFrame) -> str:
+def _regret_told(judged: pd.DataFrame, regrets: pd.DataFrame) -> str:
+    """Return what it costs to pick the method that is best over all cases; "" for one system."""
+    if len(regrets) < 2:
+        return ""
     ours = str(judged.columns[2])
     first = pooled_best(judged)
-    simple = pooled_best(judged, [ours])
-    rivals = regret(judged.drop(columns=ours))[simple]
-    text = (
-        f"Best over all cases: {first}. Picked for that, it costs "
-        f"{regrets[first].mean():.0f} points on the mean system and {regrets[first].max():.0f} on "
-        f"the worst ({regrets[first].idxmax()})."
-    )
+    told = _picked(first, regrets[first])
+    text = f"{told[0].upper()}{told[1:]}."
     if first == ours:
-        text += (
-            f" Without this package it would be {simple}, which lies {rivals.mean():.0f} points "
-            f"below the best of the others on the mean system and {rivals.max():.0f} on the worst "
-            f"({rivals.idxmax()})."
-        )
+        simple = pooled_best(judged, [ours])
+        rivals = regret(judged.drop(columns=ours))
+        picked = _picked(simple, rivals[simple])
+        text += f" Counted without this package (the rows above count with it): {picked}."
     return text
+
+
+def _picked(name: str, points: pd.Series) -> str:
+    if not points.max():
+        return f"none is better than {name} on any system"
+    return (
+        f"best over all cases is {name}, which lies {points.mean():.0f} points below the best one "
+        f"on the mean system and {points.max():.0f} on the worst ({points.idxmax()})"
+    )

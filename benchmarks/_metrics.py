@@ -209,7 +209,7 @@ METHODS = (
     Method("deepest alarm", "classic rule", deepest_alarm),
     Method("z of tail latency", "classic rule", tail_z),
     Method("mean z over metrics", "classic rule", mean_z),
-    Method("the same with a floor", "classic rule", mean_z_with_floor),
+    Method("mean z with a floor", "classic rule", mean_z_with_floor),
     Method("BARO", "classic rule", baro),
     Method("loudest alarm", "baseline", loudest_alarm),
     Method("random", "baseline", at_random),

@@ -396,6 +396,10 @@ def save(
     (folder / f"{name}.md").write_text(text, encoding="utf-8")
     picture(tables).savefig(folder / f"{name}.png", dpi=110)
     endings = ["md", "png"]
+    answers = _groups.answers(tables)
+    if not answers.empty:
+        answers.to_csv(folder / f"{name}.csv", index=False)
+        endings.append("csv")
     if form == "latex":
         text = latex(shown)
         (folder / f"{name}.tex").write_text(text, encoding="utf-8")

@@ -6,7 +6,7 @@ benchmarks.accuracy`` compares them, or what it saved in ``--accuracy``), and th
 ``python -m shop leaderboard --first-seed 20000 --detector FILE.py:NAME`` does, and with ``--group
 hard --group changes``; or what these saved in ``--board`` and ``--hard``; what is not given is
 run). Without data: exit 2. Takes about 8 CPU minutes for the public sets, and 1.4 a seed. The page
-and its picture are written when all is done.
+and its pictures are written when all is done.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from aiops_lab.explain.rules import RULES
 from benchmarks import _groups, _saved, accuracy
 from benchmarks._data import data_folder_or_hint, data_parser, folder_of
 from benchmarks._expected import expected, picture
+from benchmarks._overview import overview
 from benchmarks._tables import Grid, Shown, Table, markdown
 from shop.catalogue import BY_SIZE
 from shop.experiments.detection_report import detection_sections
@@ -206,13 +207,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     virtual = list(virtual_tables(asked.board, asked.hard, asked.seeds))
     asked.page.write_text(between(old, text_of(tables, virtual, made)), "utf-8")
     print(f"written: {asked.page}")
+    draw(tables, asked.page.parent / "images")
+    return 0
+
+
+def draw(tables: Sequence[Table], folder: Path) -> None:
+    """Draw each set with its best rivals, and what is expected of kept cases, into a folder."""
+    pictures = {"public_data.png": overview(tables)} if tables else {}
     held = expected(tables)
     if held is not None:
-        bars = asked.page.parent / "images" / "expected.png"
-        bars.parent.mkdir(exist_ok=True)
-        picture(held).savefig(bars, dpi=110)
-        print(f"written: {bars}")
-    return 0
+        pictures["expected.png"] = picture(held)
+    for name, figure in pictures.items():
+        folder.mkdir(exist_ok=True)
+        figure.savefig(folder / name, dpi=110)
+        print(f"written: {folder / name}")
 
 
 if __name__ == "__main__":

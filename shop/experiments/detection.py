@@ -47,6 +47,9 @@ notices it, not only for the minute of the catalogue's faults. Higher: silent de
 """
 
 
+NO_FAULT = "no fault"  # the group of scenarios in which nothing is to be found
+
+
 class Entry(NamedTuple):
     """What is compared: detectors that work together, with one sensitivity."""
 
@@ -250,11 +253,21 @@ def _share(part: float, whole: float) -> float:
 
 def found_by_scenario(results: pd.DataFrame) -> pd.DataFrame:
     """Return a row a (group, scenario), a column an entry, the cheapest first: the share of the
-    faults that it finds; where there is no fault, the share of the runs without an incident.
+    faults that it finds; where there is no fault, the share of the runs without an incident, in
+    a group of their own, the last.
     """
     keys = ["group", "scenario"]
+    is_fault = results["faults"] > 0
     silent = (results["false_incidents"] == 0).astype(float)
     share = results["found"] / results["faults"].clip(lower=1)
-    judged = results.assign(right=share.where(results["faults"] > 0, silent))
+    group = results["group"].where(is_fault, NO_FAULT)
+    judged = results.assign(right=share.where(is_fault, silent), group=group)
     table = judged.pivot_table(index=keys, columns="detector", values="right", sort=False)
-    return table[detection_table(results).index]
+    in_groups = table.sort_index(level=0, key=_places, sort_remaining=False, kind="stable")
+    return in_groups[detection_table(results).index]
+
+
+def _places(groups: pd.Index) -> pd.Index:
+    """Return the place of each group in the order in which they first occur, no fault at last."""
+    codes, _ = pd.factorize(groups)
+    return pd.Index(np.where(groups == NO_FAULT, len(codes), codes))

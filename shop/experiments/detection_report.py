@@ -28,7 +28,9 @@ DETECTORS_NOTE = (
 
 BY_SCENARIO_NOTE = (
     "In percent: the share of the faults found; where there is no fault, of the runs without an "
-    "incident. A row a scenario, a column a detector."
+    "incident. A row a scenario, a column a detector. An alarm at another endpoint than that of "
+    "the fault counts only if it began with the fault or later: so always finds no fault that "
+    "shows at callers alone (refused, host network). A deployment is no fault."
 )
 
 SHORT_DETECTORS = {

@@ -55,17 +55,32 @@ def test_a_grid_has_a_row_a_system_and_kind_with_intervals_and_says_the_regret()
     ]
     assert grid.frame["cases"].tolist() == ["6", "4", "2", "2", "2", "", ""]
     assert grid.frame["ours"].tolist()[2:] == [
-        "100 (34–100)",
-        "50 (9–91)",
-        "0 (0–66)",
+        "2 of 2",
+        "1 of 2",
+        "0 of 2",
         "50",
         "100",
     ]
     assert grid.frame["always the same"].tolist()[-2:] == ["", ""]
-    (note,) = grid.notes
-    assert note.startswith("Best over all cases: ours. Picked for that, it costs 50 points on the ")
-    assert "100 on the worst (b)" in note
-    assert "Without this package it would be z" in note
+    assert grid.notes == [
+        "Best over all cases is ours, which lies 50 points below the best one on the mean system "
+        "and 100 on the worst (b). Counted without this package (the rows above count with it): "
+        "none is better than z on any system."
+    ]
+    alone = _groups.grid_of("H", _groups.judgements([table()])[:4])
+    assert alone.notes == [], "of one system there is nothing to pick from"
+
+
+def test_of_many_rivals_the_best_three_are_shown_and_the_others_told() -> None:
+    rivals = {f"r{k}": [i < k for i in range(6)] for k in (1, 5, 2, 4, 3)}
+    right = {"ours": [True] * 6, **rivals, "random": [False] * 6, "mine": [False] * 6}
+    judged = _groups.judgements([table(right)])
+    grid = _groups.grid_of("G", judged, ["mine"])
+    assert list(grid.frame.columns) == ["cases", "ours", "r5", "r4", "r3", "random", "mine"]
+    assert grid.notes[-1] == "Not shown, right of all cases in percent: r1 17, r2 33."
+    whole = _groups.answers([table(right), table()])
+    assert len(whole) == 6 * (len(right) + len(RIGHT))
+    assert whole.loc[whole["method"] == "r2", "right"].sum() == 2
 
 
 def test_tables_of_one_title_become_one_grid_of_the_methods_that_all_have() -> None:
@@ -184,7 +199,13 @@ def test_own_data_and_an_own_rule_are_compared_and_written_as_latex(
     assert "## two: spans, by system and kind" in text
     names = text[text.index("by system and kind") :].splitlines()[2].split(" | ")
     assert names.count("random") == names.count(f"{folder}/mine.py:random") == 1
-    assert {path.suffix for path in (folder / "out").iterdir()} == {".json", ".md", ".png", ".tex"}
+    assert {path.suffix for path in (folder / "out").iterdir()} == {
+        ".json",
+        ".md",
+        ".png",
+        ".tex",
+        ".csv",
+    }
 
 
 @pytest.mark.parametrize(

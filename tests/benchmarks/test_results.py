@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import _data, _groups, _saved, accuracy, results
+from benchmarks._overview import overview
 from benchmarks._tables import Asked, Grid, Row, Table, share
 from shop.virtual_time.scenario import Scenario
 
@@ -42,8 +43,8 @@ def runs() -> pd.DataFrame:
 def test_rules_are_counted_by_group_without_those_by_size() -> None:
     grid = results.rules(runs())
     assert list(grid.frame.columns) == ["cases", "ledger", "BARO"]
-    assert grid.frame.loc["all"].tolist() == ["2", "100 (34–100)", "0 (0–66)"]
-    assert grid.frame.loc["**no fault**", "ledger"] == "100 (21–100)"
+    assert grid.frame.loc["all"].tolist() == ["2", "2 of 2", "0 of 2"]
+    assert grid.frame.loc["**no fault**", "ledger"] == "1 of 1"
     assert "weak" not in " ".join(grid.frame.index)
     assert grid.notes[0].startswith("1 seeds from 5 on")
 
@@ -61,10 +62,23 @@ def test_all_sets_are_one_grid_where_each_has_a_z_and_baro() -> None:
     logs = table("B: z", ours=[False, False])
     together = _groups.overall([one, two, logs])
     assert together is not None
-    assert list(together.frame.columns) == ["cases", "ours", "BARO", "z"]
+    assert list(together.frame.columns) == ["cases", "ours", "BARO", _groups.Z_OF_EACH_SET]
+    assert together.notes[0] == _groups.ALIKE_NOTE
     assert together.frame.loc["all", "cases"] == "4"
     assert {"**A, s**", "**B, s**"} <= set(together.frame.index)
     assert _groups.overall([one, logs]) is None
+
+
+def test_each_set_is_drawn_with_this_package_and_its_three_best_rivals(tmp_path: Path) -> None:
+    reached = {"poor": 1, "good": 9, "best": 10, "fair": 5}
+    mine = [Row("ours", "this package", share(8, 10), None, "")]
+    rivals = [Row(name, "classic rule", share(k, 10), None, "") for name, k in reached.items()]
+    told = Row("always the same", "baseline", share(10, 10), None, "")
+    drawn = Table("A: x", "ten", "top-1, %", [*mine, *rivals, told])
+    panel, _, _ = overview([drawn]).axes
+    assert [text.get_text() for text in panel.get_yticklabels()] == ["ours", "best", "good", "fair"]
+    results.draw([drawn], tmp_path / "images")
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["public_data.png"]
 
 
 def test_without_data_there_is_nothing_to_write(

@@ -182,8 +182,17 @@ def test_shares_delays_and_costs_are_counted_by_detector_and_the_cheapest_comes_
 
 def test_by_scenario_a_calm_run_is_right_without_an_incident() -> None:
     table = found_by_scenario(ROWS)
-    assert table["good"].tolist() == [1, 1, 0.5]
+    assert table.index.tolist() == [("faults", "delay"), ("by size", "weak"), ("no fault", "calm")]
+    assert table["good"].tolist() == [1, 0.5, 1]
     assert table["poor"].tolist() == [0.5, 0, 0]
+
+
+def test_a_scenario_by_size_without_a_fault_stands_with_those_without_one() -> None:
+    deployed = ("by size", *result("deployment", "good", 0, 0, false_incidents=1))
+    rows = pd.DataFrame([deployed], columns=ROWS.columns)
+    table = found_by_scenario(pd.concat([rows, ROWS], ignore_index=True))
+    assert table.index[2:].tolist() == [("no fault", "deployment"), ("no fault", "calm")]
+    assert table["good"].tolist() == [1, 0.5, 0, 1]
 
 
 def test_a_run_with_a_detector_fills_the_board_and_without_one_it_is_empty(file: Path) -> None:
