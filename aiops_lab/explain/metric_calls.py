@@ -1,5 +1,5 @@
 """Which calls between nodes did somebody name? Pairs, a table with callers and callees, a mapping
-of callers to their callees, or a directed graph of networkx.
+of callers to their callees or with a key a pair, or a directed graph of networkx.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ def checked_calls(calls: Any) -> list[tuple[str, str]]:
     """
     pairs: list[tuple[str, str]] = []
     for call in _given(calls):
-        if not isinstance(call, (tuple, list)):
-            raise ValueError(f"{PAIRS_RULE}, got {call!r}")
-        if list(map(type, call)) != [str, str]:
+        if not _is_pair(call):
             raise ValueError(f"{PAIRS_RULE}, got {call!r}")
         caller, callee = call
         pairs.append((caller, callee))
     return pairs
+
+
+def _is_pair(call: Any) -> bool:
+    """Return whether it is a pair of names, of NumPy's strings too."""
+    is_row = isinstance(call, (tuple, list)) and len(call) == len(ENDS)
+    return is_row and all(isinstance(name, str) for name in call)
 
 
 def _given(calls: Any) -> Iterable[Any]:
@@ -58,6 +62,12 @@ def _of_table(table: pd.DataFrame) -> Iterable[Any]:
 
 
 def _of_mapping(callees: Mapping[Any, Any]) -> Iterator[Any]:
+    """Return the calls of callers to their callees, or the keys where all are pairs, whatever the
+    values say of them.
+    """
+    if all(map(_is_pair, callees)):
+        yield from callees
+        return
     for caller, called in callees.items():
         if isinstance(called, str) or not isinstance(called, Iterable):
             rule = "calls, as a mapping, must have a list of callees for each caller"

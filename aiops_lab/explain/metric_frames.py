@@ -7,6 +7,7 @@ with a role.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ _PERCENT = 100.0
 _ROUNDED = 1e-9  # 100 % may be a little more, as a quotient
 _NANOSECONDS = 1e9  # of a second
 _LATEST_S = 4_102_444_800.0  # 2100-01-01
+_BASIC_DATE = re.compile(r"(?:19|20)\d{6}")  # of ISO 8601, without hyphens
 
 
 class Metrics(NamedTuple):
@@ -133,31 +135,42 @@ def _check_increases(name: str, index: pd.Index, starts: NDArray) -> None:
 def seconds(name: str, index: pd.Index) -> NDArray:
     """Return the starts of the intervals as Unix s; times without a zone are taken for UTC.
 
+    A text of eight digits is a date, if all texts are.
+
     Examples
     --------
     >>> seconds("normal", pd.Index(["1970-01-01T00:01:00Z", "1970-01-01T01:02:00+01:00"])).tolist()
     [60.0, 120.0]
     """
+    numbers = _numbers_of_seconds(index)
+    if numbers is None:
+        rule = "must be indexed by Unix seconds or times"
+        first = index[int(np.argmax(_parsed(index).isna()))]
+        raise ValueError(f"{name} {rule}, got {index.dtype} from {first}")
+    _check_unit(f"{name} index", numbers)
+    return numbers
+
+
+def _numbers_of_seconds(index: pd.Index) -> NDArray | None:
+    """Return times as Unix s; None where one is no time."""
     told = _parsed(index)
     if isinstance(told, pd.DatetimeIndex) and not told.hasnans:
         is_without_zone = told.tz is None
         moments = told.tz_localize("UTC") if is_without_zone else told
         nanoseconds = moments.as_unit("ns").asi8
         return nanoseconds / _NANOSECONDS
-    if pd.api.types.is_numeric_dtype(told.dtype):
+    is_complex = pd.api.types.is_complex_dtype(told.dtype)
+    if pd.api.types.is_numeric_dtype(told.dtype) and not is_complex:
         numbers = told.to_numpy(dtype=float, na_value=np.nan)
         if np.isfinite(numbers).all():
-            _check_unit(name, numbers)
             return numbers
-    rule = "must be indexed by Unix seconds or times"
-    first = index[int(np.argmax(told.isna()))]
-    raise ValueError(f"{name} {rule}, got {index.dtype} from {first}")
+    return None
 
 
 def _check_unit(name: str, numbers: NDArray) -> None:
     """Refuse milliseconds and nanoseconds."""
     if len(numbers) and numbers.max() > _LATEST_S:
-        rule = "index must be Unix seconds before the year 2100"
+        rule = "must be Unix seconds before the year 2100"
         raise ValueError(f"{name} {rule}, got {numbers.max():.0f}: another unit?")
 
 
@@ -170,11 +183,18 @@ def _parsed(index: pd.Index) -> pd.Index:
     is_text = pd.api.types.is_string_dtype(index.dtype)
     if not is_text and not pd.api.types.is_object_dtype(index.dtype):
         return index
-    parsers: tuple[Any, ...] = (pd.to_numeric, _iso_times)
+    parsers: tuple[Any, ...] = (_basic_dates, pd.to_numeric, _iso_times)
     for parse in parsers:
         with suppress(ValueError, TypeError):
             return pd.Index(parse(index))
     return index
+
+
+def _basic_dates(index: pd.Index) -> pd.DatetimeIndex:
+    """Return the dates of texts such as "20240131"; ValueError where one is none."""
+    if not all(isinstance(each, str) and _BASIC_DATE.fullmatch(each) for each in index):
+        raise ValueError("no dates")
+    return pd.to_datetime(index, utc=True, format="%Y%m%d")
 
 
 def _iso_times(index: pd.Index) -> pd.DatetimeIndex:
@@ -185,11 +205,12 @@ def moment_s(name: str, moment: Any) -> float:
     """Return a time as Unix s; ValueError names the argument `name`."""
     is_truth = isinstance(moment, (bool, np.bool_))
     if np.ndim(moment) == 0 and moment is not None and not is_truth:
-        try:
-            (start,) = seconds(name, pd.Index([moment]))
-            return float(start)
-        except ValueError:
-            pass  # the rule of one time, below
+        numbers = None
+        with suppress(ValueError):  # beyond what nanoseconds can tell, as the year 3000
+            numbers = _numbers_of_seconds(pd.Index([moment]))
+        if numbers is not None:
+            _check_unit(name, numbers)
+            return float(numbers[0])
     rule = "must be a time or a number of seconds"
     raise ValueError(f"{name} {rule}, got {moment!r}")
 

@@ -105,9 +105,9 @@ def rank_from_metrics(
         is taken for their noise.
     calls : iterable of (caller, callee), optional
         Or a table with the columns caller and callee, such as that of `service_graph`, a mapping of
-        callers to their callees, or a directed graph of networkx. May have cycles, whose calls back
-        are left out. Nodes that `abnormal` does not measure are bridged: their callers are taken to
-        call their callees. None: not known.
+        callers to their callees or of pairs to anything (how many calls, say), or a directed graph
+        of networkx. May have cycles, whose calls back are left out. Nodes that `abnormal` does not
+        measure are bridged: their callers are taken to call their callees. None: not known.
     target : mapping, optional
         The alarm: "node", "metric" (a latency or an availability: only its ledger is kept) and
         "timestamp" (Unix s, or a time). The first row of `abnormal`, and all but the last of those

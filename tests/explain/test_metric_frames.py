@@ -8,7 +8,7 @@ import pytest
 
 from aiops_lab.explain.metric_columns import role_of
 from aiops_lab.explain.metric_costs import in_percent, mean_of_quantiles, tables
-from aiops_lab.explain.metric_frames import read_frame
+from aiops_lab.explain.metric_frames import moment_s, read_frame, seconds
 
 
 def read(columns, rows=3, roles=None, index=None):
@@ -217,6 +217,24 @@ def test_times_become_seconds_and_without_a_zone_they_are_utc(zone):
 def test_times_may_be_texts_periods_or_objects(told):
     starts = read({"a_cpu": 1.0}, index=told).starts
     assert starts.tolist() == [1767225600, 1767225605, 1767225610]
+
+
+def test_dates_without_hyphens_are_dates_and_other_numbers_as_texts_are_seconds():
+    days = seconds("normal", pd.Index(["20240131", "20240201"]))
+    assert days.tolist() == [1706659200.0, 1706745600.0]
+    assert seconds("normal", pd.Index(["20240131", "20240132"])).tolist() == [20240131, 20240132]
+
+
+@pytest.mark.parametrize(
+    ("moment", "said"),
+    [
+        (60 + 5j, r"since must be a time .*, got \(60\+5j\)"),
+        (7.26e12, "since must be Unix .* unit?"),
+    ],
+)
+def test_a_time_that_is_complex_or_in_another_unit_is_refused(moment, said):
+    with pytest.raises(ValueError, match=said):
+        moment_s("since", moment)
 
 
 def test_what_is_infinite_is_not_measured_and_takes_nothing_from_other_columns():

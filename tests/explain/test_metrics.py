@@ -677,6 +677,8 @@ def test_an_unusable_abnormal_frame_is_refused(change, said):
         lambda pairs: {
             caller: [callee for by, callee in pairs if by == caller] for caller, _ in pairs
         },
+        lambda pairs: dict.fromkeys(pairs, 5),
+        lambda pairs: [tuple(map(np.str_, pair)) for pair in pairs],
     ],
 )
 def test_calls_may_be_a_table_an_array_or_a_mapping(form):
