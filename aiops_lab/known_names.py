@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -31,6 +32,19 @@ def similar(name: str, known: Iterable[str], ratio: float = ALIKE) -> list[str]:
     return [small[each] for each in near]
 
 
+def misspelt(names: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Return the unknown names that are `MISSPELT` for a known one which is not among the names.
+
+    Examples
+    --------
+    >>> misspelt(["front", "crt", "queue"], ["cart", "front"])
+    ['crt']
+    """
+    given, every = set(names), set(known)
+    free = every - given
+    return [name for name in sorted(given - every) if similar(name, free, MISSPELT)]
+
+
 def shown_names(names: Iterable[str]) -> str:
     """Return some names as Python writes them, five at most, then dots."""
     told = list(names)
@@ -57,12 +71,10 @@ def known_instead(name: str, known: Iterable[str], have: str = "known are") -> s
     return f"{have} {shown_names(every)}" if every else f"{have} none"
 
 
-def warn_of_unknown(
-    told: str, names: Iterable[str], known: Iterable[str], *, stacklevel: int
-) -> None:
+def warn_of_unknown(told: str, names: Iterable[str], known: Iterable[str]) -> None:
     """Warn of the names that are not known, in one sentence that begins with `told`.
 
-    `stacklevel` is 1 for the caller of this function.
+    The warning points to the line outside this package that called into it.
     """
     every = sorted(set(known))
     unknown = sorted(set(names).difference(every))
@@ -72,4 +84,15 @@ def warn_of_unknown(
     more = len(unknown) - MOST_NAMES
     rest = f" and {more} more" if more > 0 else ""
     text = f"{told} {', '.join(guesses)}{rest}"
-    warnings.warn(text, UnknownNameWarning, stacklevel=stacklevel + 1)
+    warnings.warn(text, UnknownNameWarning, stacklevel=_calls_from_outside())
+
+
+def _calls_from_outside() -> int:
+    """Return how many calls in this package lead to the caller of this function."""
+    package = __name__.partition(".")[0]
+    calls = 1
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame = frame.f_back
+        calls += 1
+    return calls

@@ -77,7 +77,7 @@ def replay(
     if known:
         services = {change.service for change in known}
         told = "changes: no span is of the service"
-        warn_of_unknown(told, services, services_of(spans), stacklevel=2)
+        warn_of_unknown(told, services, services_of(spans))
     report = pipeline.replay(recording, until_ns, causes=causes)
     if causes:
         for incident in report.incidents:

@@ -10,6 +10,7 @@ import pytest
 
 import aiops_lab as lab
 import shop
+from aiops_lab.explain.rcaeval import rank_columns
 from aiops_lab.known_names import UnknownNameWarning, warn_of_unknown
 from tests.support.made import Shop
 from tests.support.played import at
@@ -23,7 +24,7 @@ ALARM = {"node": "front", "metric": "latency", "timestamp": 1.5}
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"calls": [*CALLS, ("front", "crt")]}, r"calls: .* the node 'crt' \(perhaps 'cart'\)"),
+        ({"calls": [("front", "crt")]}, r"calls: .* the node 'crt' \(perhaps 'cart'\)"),
         ({"placed": {"crt": "h", "db": "h"}}, r"placed: .* the node 'crt' \(perhaps 'cart'\)$"),
         ({"roles": {"cart_cpuu": "other", "x": "other"}}, r"roles: .* 'cart_cpuu' \(perhaps"),
         ({"target": ALARM | {"metric": "latncy"}}, r"target: .* 'latncy' \(perhaps 'latency'\)"),
@@ -52,6 +53,19 @@ def test_what_can_mean_nothing_is_refused(arguments: dict[str, Any], message: st
         lab.rank_from_metrics(**{"normal": NORMAL, "abnormal": NORMAL} | arguments)
 
 
+def test_a_warning_points_to_the_users_line_through_other_functions_too() -> None:
+    data = NORMAL.reset_index(names="time")
+    with pytest.warns(UnknownNameWarning, match="the node 'crt'") as found:
+        rank_columns(data, 2, calls=[("front", "crt")])
+    assert [each.filename for each in found] == [__file__]
+
+
+@pytest.mark.filterwarnings("error")
+def test_nodes_of_calls_that_are_not_measured_are_bridged_without_a_warning() -> None:
+    calls = [("user", "front"), ("front", "queue"), ("queue", "cart"), ("cart", "cart-db")]
+    lab.rank_from_metrics(NORMAL, NORMAL, calls)
+
+
 def test_a_mapping_may_serve_more_tables_than_these() -> None:
     hosts = {"cart": "h1", "cart-2": "h2", "db": "h1"}
     lab.rank_from_metrics(NORMAL, NORMAL, placed=hosts, roles={"db_cpu": "ignore"})
@@ -66,7 +80,7 @@ def test_a_changed_service_without_spans_is_told() -> None:
 
 def test_many_unknown_names_are_five_and_a_number() -> None:
     with pytest.warns(UnknownNameWarning, match=r"^no 'u0' \(known are 'a'\), .* and 3 more$"):
-        warn_of_unknown("no", [f"u{n}" for n in range(8)], ["a"], stacklevel=1)
+        warn_of_unknown("no", [f"u{n}" for n in range(8)], ["a"])
 
 
 def test_a_misspelt_name_of_the_package_is_guessed_by_python() -> None:

@@ -16,7 +16,7 @@ from aiops_lab.datasets.cases import Case, Dataset, MetricsCase, SpansCase
 from aiops_lab.datasets.files import NUMBERS, check_kinds, csv_table, read_json, wrong
 from aiops_lab.explain.changes import services_of
 from aiops_lab.explain.metric_frames import nodes_of, seconds
-from aiops_lab.known_names import known_instead, shown_names, similar, warn_of_unknown
+from aiops_lab.known_names import known_instead, misspelt, shown_names, similar, warn_of_unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,6 @@ KEYS = {
 }
 SET_KEYS = {"name", "licence", "source", "cases"}
 TIME_COLUMN = "time"  # the column of a file of metrics
-LOADER = 5  # who called `read_folder`, seen from where a case's calls are read
 NOT_STATED = "not stated"  # a licence or a source
 
 
@@ -62,7 +61,7 @@ def read_folder(directory: str | Path) -> Dataset:
     Warns
     -----
     UnknownNameWarning
-        A service in ``calls`` has no metrics: it may be misspelt.
+        A service in ``calls`` has no metrics, and a name similar to one that has.
     """
     path = _manifest(Path(directory))
     told = _table(path)
@@ -251,7 +250,7 @@ class _Reader:
             rule = f"calls of services with metrics ({shown_names(sorted(known))})"
             raise self._refuse(number, row, "calls", rule)
         told = f"{self.path}: case {number} ({row['name']}): calls: no metrics of the service"
-        warn_of_unknown(told, called, known, stacklevel=LOADER)
+        warn_of_unknown(told, misspelt(called, known), known)
         return calls
 
     def _read_spans(self, files: tuple[str, ...]) -> tuple[pd.DataFrame, pd.Series]:

@@ -141,13 +141,14 @@ def _in_order(levels: list[list[str]], names: Sequence[Any]) -> list[list[str]]:
     """Return the levels as nodes, metrics and statistics.
 
     They are in this order, unless their names tell another one: `pandas.DataFrame.pivot` calls them
-    "metric" and "service", say, perhaps below a level without a name that only holds "value", which
-    is left out. Where the names tell nothing, metrics come first in the table only if they must:
-    all names of the first level are metrics, one of them is certainly no node (a latency, a share
-    of failures, a name with a word such as "usage" or "total"), and no name of the second is a
-    metric or a part of one. So in (memory, hits) and (load, rising) the node is memory, or load.
+    "metric" and "service", say. A level above them that only holds "value" is left out, but not
+    above (metric, statistic). Where the names tell nothing, metrics come first in the table only if
+    they must: all names of the first level are metrics, one of them is certainly no node (a
+    latency, a share of failures, a name with a word such as "usage" or "total"), and no name of the
+    second is a metric or a part of one. So in (memory, hits) and (load, rising) the node is memory,
+    or load.
     """
-    if len(levels) == len(COLUMN_LEVELS) and set(levels[0]) <= {"value", "values"}:
+    if _says_only_value(levels, names):
         levels, names = levels[1:], names[1:]
     places = _told_places(names)
     if not places and _has_metrics_first(levels):
@@ -158,6 +159,16 @@ def _in_order(levels: list[list[str]], names: Sequence[Any]) -> list[list[str]]:
             places[free[0]] = role
     in_order = sorted(places, key=places.__getitem__)
     return [levels[place] for place in in_order]
+
+
+def _says_only_value(levels: list[list[str]], names: Sequence[Any]) -> bool:
+    """Return whether the first of three levels is none, and the others are node and metric."""
+    if len(levels) < len(COLUMN_LEVELS) or not set(levels[0]) <= {"value", "values"}:
+        return False
+    places = _told_places(names)
+    if places:
+        return 0 not in places
+    return not all(map(_is_statistic, set(levels[2])))
 
 
 def _told_places(names: Sequence[Any]) -> dict[int, int]:
@@ -187,6 +198,10 @@ def _is_no_node(metric: str) -> bool:
 def _is_part(name: str) -> bool:
     """Return whether a name may be a part of a metric's: "used", "p99"."""
     return all(map(_NEXT.fullmatch, _plain(name).split("_")))
+
+
+def _is_statistic(name: str) -> bool:
+    return _is_part(name) and _kind_of(_plain(name)) == OTHER
 
 
 def _of_flat_names(name: str, labels: list[str], settled: Mapping[Any, str]) -> list[MetricColumn]:

@@ -8,14 +8,11 @@ from typing import Any
 from aiops_lab.explain.metric_columns import OTHER, role_of
 from aiops_lab.explain.metric_frames import Metrics
 from aiops_lab.known_names import (
-    MISSPELT,
     known_instead,
+    misspelt,
     shown_names,
-    similar,
     warn_of_unknown,
 )
-
-CALLER_S_CALLER = 3  # the user, who called `rank_from_metrics`, which called this
 
 
 def check_nodes(usual: Metrics, now: Metrics) -> None:
@@ -37,7 +34,7 @@ def check_alarm(now: Metrics, node: str, metric: str) -> None:
         return
     metrics = {column[1] for column in now.by_node[node]}
     told = f"target: abnormal does not measure, for {node!r}, the metric"
-    warn_of_unknown(told, [metric], metrics, stacklevel=CALLER_S_CALLER)
+    warn_of_unknown(told, [metric], metrics)
 
 
 def check_called(now: Metrics, calls: Iterable[tuple[str, str]]) -> None:
@@ -60,8 +57,8 @@ def warn_of_names(
 ) -> None:
     """Warn of nodes in `calls` and `placed`, and of columns in `roles`, that neither table has.
 
-    A mapping may serve many tables, so that of `placed` and `roles` only those names count that are
-    `MISSPELT` for one that the tables have and the mapping lacks.
+    Arguments may serve many tables, and what is not measured may call, so that only
+    names count that are `misspelt`.
 
     Parameters
     ----------
@@ -70,30 +67,23 @@ def warn_of_names(
     """
     nodes = {*usual.by_node, *now.by_node}
     rule = "neither table has metrics of the node"
-    called = _called(calls)
-    warn_of_unknown(f"calls: {rule}", called, nodes, stacklevel=CALLER_S_CALLER)
-    hosted = _misspelt(placed, nodes)
-    warn_of_unknown(f"placed: {rule}", hosted, nodes, stacklevel=CALLER_S_CALLER)
+    called = misspelt(_called(calls), nodes)
+    warn_of_unknown(f"calls: {rule}", called, nodes)
+    hosted = misspelt(placed, nodes)
+    warn_of_unknown(f"placed: {rule}", hosted, nodes)
     if not roles:
         return
     meant = {_as_text(label) for label in labels}
     for node, metric, statistic in (*usual.roles, *now.roles):
         keys = (metric, (node, metric), (metric, statistic), (node, metric, statistic))
         meant.update(map(_as_text, keys))
-    named = _misspelt(map(_as_text, roles), meant)
+    named = misspelt(map(_as_text, roles), meant)
     told = "roles: neither table has the column or metric"
-    warn_of_unknown(told, named, meant, stacklevel=CALLER_S_CALLER)
+    warn_of_unknown(told, named, meant)
 
 
 def _called(calls: Iterable[tuple[str, str]]) -> set[str]:
     return {node for call in calls for node in call}
-
-
-def _misspelt(keys: Iterable[str], known: set[str]) -> list[str]:
-    """Return the keys of a mapping that are similar to a known name which it does not have."""
-    given = set(keys)
-    free = known - given
-    return [key for key in given - known if similar(key, free, MISSPELT)]
 
 
 def _as_text(key: Any) -> str:

@@ -150,8 +150,8 @@ def rank_from_metrics(
     Warns
     -----
     UnknownNameWarning
-        `calls` name a node that neither table has; or `placed` a node, or `roles` a column, with a
-        name similar to one that the tables have.
+        `calls` or `placed` name a node, or `roles` a column, that neither table has and whose name
+        is similar to one that they have.
 
     References
     ----------

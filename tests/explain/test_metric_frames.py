@@ -125,6 +125,7 @@ def test_levels_of_columns_may_stand_as_a_pivot_puts_them(levels):
         ([("load", "foo"), ("load", "bar")], ["load"]),
         ([("errors", "used"), ("errors", "p99")], ["errors"]),
         ([("cart", "placed", "count"), ("cart", "custom", "p99")], ["cart"]),
+        ([("value", "cpu", "p90"), ("value", "cpu", "mean")], ["value"]),
     ],
 )
 def test_without_names_of_levels_metrics_come_first_only_where_no_node_is_called_so(labels, nodes):
