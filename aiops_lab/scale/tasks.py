@@ -135,6 +135,7 @@ def learn_names(samples: list[pd.DataFrame]) -> Names:
 def encode_rows(frame: pd.DataFrame, names: Names) -> EncodedSpans:
     """Return some spans as integers, with the codes that they have among all spans."""
     samples = names.samples
+    frame = with_kinds(frame)  # as of the samples
     here = frame["span_id"][frame["span_id"].isin(samples["span_id"])]
     others = samples[~samples["span_id"].isin(here)]
     every = below_each_other([frame, others]) if len(others) else frame

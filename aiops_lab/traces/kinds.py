@@ -1,15 +1,17 @@
-"""Which kind is each span of? As recorded, but what answers another service serves a request.
+"""Which kind is each span of? As recorded; without kinds, what answers another service serves.
 
 Older tools record no kinds, and then all spans are internal. Who calls whom shows all the same::
 
     gateway   internal               a root that calls: serves
     gateway     internal             a step of its own: internal
     orders        internal           its parent is of another service: serves
+
+Where any span of a frame has another kind, kinds were recorded, and internal ones are steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -22,10 +24,7 @@ from aiops_lab.traces.ids import find_parents
 KIND_ORDER = (*SERVING, *(kind for kind in KINDS if kind not in SERVING))
 """The kinds by code: those that serve come first."""
 
-_SERVER, _CONSUMER, _INTERNAL, _PRODUCER = (
-    KIND_ORDER.index(kind) for kind in ("server", "consumer", "internal", "producer")
-)
-_LOG = KIND_ORDER.index("log")
+_SERVER, _INTERNAL = (KIND_ORDER.index(kind) for kind in ("server", "internal"))
 
 FindParents = Callable[[], NDArray]
 
@@ -33,8 +32,8 @@ FindParents = Callable[[], NDArray]
 def kind_codes(frame: pd.DataFrame, service: NDArray, parents: FindParents) -> NDArray:
     """Return the position in `KIND_ORDER` of each span's kind.
 
-    An internal span below another service serves, or consumes where that sent a message; and so
-    does one at the top of those that call others without a span for the call.
+    Of spans that are all internal, but for logs, those below another service serve; and so do
+    those at the top of what calls others.
 
     Parameters
     ----------
@@ -43,44 +42,42 @@ def kind_codes(frame: pd.DataFrame, service: NDArray, parents: FindParents) -> N
     service : array of int
         The code of each span's service.
     parents
-        Returns the position of each span's parent, -1 for none; it is asked only where there are
-        internal spans and several services.
+        Returns the position of each span's parent, -1 for none; it is asked only where no kinds
+        were recorded, of several services.
     """
     code, known = factorize(frame["kind"])
     position = np.array([KIND_ORDER.index(kind) for kind in known], dtype=np.int8)
     kind = position[code]
+    if not _are_unknown(known) or (service == service[0]).all():
+        return kind
     internal = kind == _INTERNAL
-    if not internal.any() or (service == service[0]).all():
-        return kind
     parent = parents()
-    answers = _answers(kind, service, parent)
-    if not answers.any():
-        return kind
-    above = parent[answers]
-    kind[answers] = np.where(kind[above] == _PRODUCER, _CONSUMER, _SERVER)
-    callers = above[internal[above]]
-    heads = _tops(internal, service, parent)[callers]
+    answers = _answers(internal, service, parent)
+    kind[answers] = _SERVER
+    heads = _tops(internal, service, parent)[parent[answers]]
     kind[_alike(frame, service, heads, internal & (parent < 0))] = _SERVER
     return kind
 
 
 def with_kinds(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a spans frame with the kinds by `kind_codes` in place of those that were recorded."""
+    if not _are_unknown(frame["kind"].unique()):
+        return frame
     service, _ = factorize(frame["service"])
     code = kind_codes(frame, service, lambda: find_parents(frame).position)
     names = np.array(KIND_ORDER, dtype=object)
-    kind = names[code]
-    if (kind == frame["kind"].to_numpy(dtype=object)).all():
-        return frame
-    return frame.assign(kind=pd.Categorical(kind))
+    return frame.assign(kind=pd.Categorical(names[code]))
 
 
-def _answers(kind: NDArray, service: NDArray, parent: NDArray) -> NDArray:
-    """Return which internal spans lie directly below a span of another service."""
-    has_parent = parent >= 0
-    is_other = service[parent] != service
-    is_span = kind[parent] != _LOG
-    return (kind == _INTERNAL) & has_parent & is_other & is_span
+def _are_unknown(kinds: Iterable[str]) -> bool:
+    """Return whether all kinds of a frame are internal, beside logs."""
+    return {*kinds} - {"log"} == {"internal"}
+
+
+def _answers(internal: NDArray, service: NDArray, parent: NDArray) -> NDArray:
+    """Return which internal spans lie directly below one of another service, no log."""
+    is_below = internal & (parent >= 0) & internal[parent]
+    return is_below & (service[parent] != service)
 
 
 def _tops(internal: NDArray, service: NDArray, parent: NDArray) -> NDArray:
