@@ -17,6 +17,7 @@ PAPERS = (
     "data/README.md",
     "docs/fastapi.md",
     "docs/formats.md",
+    "docs/history.md",
     "docs/index.md",
     "docs/operating.md",
     "docs/reference.md",
@@ -28,6 +29,7 @@ PAPERS = (
     "docs/your_own_data.md",
     "notebooks/README.md",
 )
+ANCHOR = re.compile(r"\]\(([^)#:]*)#([^)]+)\)")
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 FILE = re.compile(r"`((?:aiops_lab|shop|tests|data|notebooks|benchmarks|docs)/[\w/.]+?)/?`")
 DOTTED = re.compile(r"`((?:aiops_lab|shop)(?:\.\w+)+)`")
@@ -41,6 +43,22 @@ def broken_links(paper: str, text: str) -> list[str]:
     """The relative links of a text that lead nowhere."""
     links = [link for link in LINK.findall(text) if "://" not in link]
     return [link for link in links if not (ROOT / paper).parent.joinpath(link).exists()]
+
+
+def anchor_of(heading: str) -> str:
+    """The anchor of a heading, as GitHub and Sphinx make it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def broken_anchors(paper: str, text: str) -> list[str]:
+    """The links of a text to headings that are not there."""
+    broken = []
+    for page, anchor in ANCHOR.findall(text):
+        there = (ROOT / paper).parent.joinpath(page).read_text("utf-8") if page else text
+        headings = re.findall(r"^#+ (.*)$", there, re.MULTILINE)
+        if anchor not in [anchor_of(heading) for heading in headings]:
+            broken.append(f"{page}#{anchor}")
+    return broken
 
 
 def missing_files(text: str) -> list[str]:
@@ -64,6 +82,11 @@ def test_all_links_lead_somewhere(paper: str) -> None:
 
 
 @pytest.mark.parametrize("paper", PAPERS)
+def test_all_anchors_are_headings(paper: str) -> None:
+    assert broken_anchors(paper, text_of(paper)) == []
+
+
+@pytest.mark.parametrize("paper", PAPERS)
 def test_all_files_that_are_named_exist(paper: str) -> None:
     assert missing_files(text_of(paper)) == []
 
@@ -75,6 +98,8 @@ def test_all_dotted_names_resolve(paper: str) -> None:
 
 def test_a_wrong_link_a_wrong_file_and_a_wrong_name_are_seen() -> None:
     assert broken_links("README.md", "[no](no.md)") == ["no.md"]
+    assert broken_anchors("README.md", "[no](docs/results.md#no)") == ["docs/results.md#no"]
+    assert broken_anchors("README.md", "## A `b`, c\n[it](#a-b-c) [no](#no)") == ["#no"]
     assert missing_files("`shop/no.py`") == ["shop/no.py"]
     assert not exists("aiops_lab.no")
 
