@@ -118,8 +118,15 @@ def overall(tables: Sequence[Table]) -> Grid | None:
 
 
 def _cells(cases: pd.DataFrame, methods: Sequence[str]) -> list[str]:
+    """Return the number of cases and the share of each method, the best of many cases bold."""
     n = len(cases)
-    return [str(n), *(_cell(int(cases[name].sum()), n) for name in methods)]
+    right = {name: int(cases[name].sum()) for name in methods}
+    best = max(k for name, k in right.items() if name != TOLD)
+    cells = [str(n)]
+    for name, k in right.items():
+        is_best = k == best and name != TOLD and n >= FEW
+        cells.append(f"**{_cell(k, n)}**" if is_best and k else _cell(k, n))
+    return cells
 
 
 def _cell(k: int, n: int) -> str:

@@ -152,9 +152,15 @@ def latex(tables: Iterable[Shown]) -> str:
 
 
 def _latex(shown: Shown) -> str:
-    frame = frame_of(shown).rename(index=lambda name: str(name).replace("**", ""))
+    bold = frame_of(shown)
+    frame = bold.rename(index=_plain).map(_plain)
     caption = shown.title + (f" ({shown.cases})" if isinstance(shown, Table) else "")
     return latex_table(frame, caption, shown.notes)
+
+
+def _plain(text: object) -> str:
+    """Return a text without the signs of bold ones in markdown."""
+    return str(text).replace("**", "")
 
 
 def picture(tables: Sequence[Table], columns: int = 2) -> Figure:

@@ -71,6 +71,16 @@ def test_a_grid_has_a_row_a_system_and_kind_with_intervals_and_says_the_regret()
     assert alone.notes == [], "of one system there is nothing to pick from"
 
 
+def test_the_best_of_ten_cases_is_bold_but_not_who_was_told_the_answers() -> None:
+    right = {"ours": [True] * 5, "z": [True] * 5, "poor": [True, *[False] * 4]}
+    judged = pd.DataFrame(right | {"always the same": [True] * 5}).assign(kind="", system="a")
+    ten = pd.concat([judged[["system", "kind", *right, "always the same"]]] * 2)
+    grid = _groups.grid_of("G", ten)
+    cells = grid.frame.loc["all"].tolist()
+    assert cells == ["10", "**100 (72–100)**", "**100 (72–100)**", "20 (6–51)", "100 (72–100)"]
+    assert "**" not in latex([grid])
+
+
 def test_of_many_rivals_the_best_three_are_shown_and_the_others_told() -> None:
     rivals = {f"r{k}": [i < k for i in range(6)] for k in (1, 5, 2, 4, 3)}
     right = {"ours": [True] * 6, **rivals, "random": [False] * 6, "mine": [False] * 6}
