@@ -26,7 +26,8 @@ def folder_of(name: str, root: Path) -> Path:
     one that it may have.
     """
     own = root / name
-    return own if own.is_dir() else root / FOLDERS.get(name, name)
+    other = root / FOLDERS.get(name, name)
+    return other if other.is_dir() and not own.is_dir() else own
 
 
 def is_at_hand(name: str, root: Path | None) -> bool:

@@ -425,7 +425,7 @@ def _head(absent: Sequence[str] = ()) -> str:
 
 PLACES = (
     "then put each, or some, into one folder DIR under its name ({}), and give --data DIR; "
-    "docs/your_own_data.md shows the tree"
+    "docs/your_own_data.md has a table of them"
 )
 
 PARTS_HEAD = """# What each part is worth

@@ -58,6 +58,7 @@ def test_without_data_it_says_how_to_get_it(
 
 def test_a_folder_may_have_either_name(tmp_path: Path) -> None:
     assert not _data.is_at_hand("rcd", tmp_path)
+    assert _data.folder_of("rcd", tmp_path) == tmp_path / "rcd"
     other = tmp_path / "rcd_sockshop"
     own = tmp_path / "rcd"
     for folder in (other, own):
