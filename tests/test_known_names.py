@@ -62,7 +62,7 @@ def test_a_warning_points_to_the_users_line_through_other_functions_too() -> Non
 
 @pytest.mark.filterwarnings("error")
 def test_nodes_of_calls_that_are_not_measured_are_bridged_without_a_warning() -> None:
-    calls = [("user", "front"), ("front", "queue"), ("queue", "cart"), ("cart", "cart-db")]
+    calls = [("user", "front"), ("front", "queue"), ("queue", "cart"), ("cart", "carts")]
     lab.rank_from_metrics(NORMAL, NORMAL, calls)
 
 
