@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
+import os
 import re
 import sqlite3
 import subprocess
@@ -21,6 +25,7 @@ from aiops_lab.formats.writing import frame_spans
 from aiops_lab.results import Step, Verdict
 from aiops_lab.show import findings as found_in
 from aiops_lab.show import report
+from aiops_lab.show.changes_file import read_changes
 from tests.support.golden import DATA
 
 SLOW = DATA / "slow_payment.csv.gz"
@@ -337,6 +342,32 @@ def test_what_was_changed_before_is_told_from_a_file(tmp_path, capsys):
     said = capsys.readouterr().err
     rule = "changes must have the columns time, service, what (what is missing)"
     assert f"changes.csv: {rule}, got ['time', 'service']" in said
+
+
+def a_pipe_with(text: str) -> str:
+    receiver, sender = os.pipe()
+    os.write(sender, text.encode())
+    os.close(sender)
+    return f"/dev/fd/{receiver}"
+
+
+@pytest.mark.parametrize("name", ["pipe", "c.csv", "c.csv.gz", "c.csv.bz2", "c.csv.xz"])
+def test_changes_come_from_pipes_compressed_and_below_headers_of_any_length(name, tmp_path):
+    others = ",".join(f"column {number}" for number in range(300))
+    text = f"{others},time,service,what\n{',' * 300}2026-11-23T16:48:15Z,shop,2.40\n"
+    content = text.encode()
+    packed = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+    path = tmp_path / name
+    path.write_bytes(packed.get(path.suffix, bytes)(content))
+    (change,) = read_changes(a_pipe_with(text) if name == "pipe" else str(path))
+    assert (change.service, change.what) == ("shop", "2.40")
+
+
+def test_compressed_changes_that_are_cut_off_are_an_error_with_the_rule(tmp_path):
+    path = tmp_path / "c.csv.gz"
+    path.write_bytes(gzip.compress(b"time,service,what\n")[:-6])
+    with pytest.raises(ValueError, match="must be whole, got damaged content"):
+        read_changes(str(path))
 
 
 def test_changes_are_read_as_text_and_unknown_services_are_named(tmp_path, capsys):
