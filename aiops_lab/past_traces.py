@@ -13,6 +13,10 @@ FEW_SPANS = 100_000
 """Spans up to which all are read, though some would do: to look for these takes as long. Raising it
 makes steps longer in which an incident is looked at, up to 5 us a span."""
 
+MOST_READS = 3
+"""Reads of some traces in one step, from which on all are read: each looks at every row. Raising it
+makes steps longer in which many incidents begin at once."""
+
 
 class PastTraces:
     """The `diagnosis.History` of a store for one step: what was read is kept until it is gone.
@@ -42,11 +46,12 @@ class PastTraces:
         if spans is None or not keys <= known:
             since = to_timestamp(since_ns)
             until = to_timestamp(until_ns + LONGEST_REQUEST_NS)
-            if self._spans.count_roughly(since, until) <= FEW_SPANS:
+            is_worth_it = self.reads < MOST_READS
+            if not is_worth_it or self._spans.count_roughly(since, until) <= FEW_SPANS:
                 wanted = keys.union(self._pipeline.keys)
                 frame = self._spans.between(since, until)
             else:
-                wanted = keys | self._beside(keys)
+                wanted = known | keys | self._beside(keys)
                 frame = self._spans.traces_of(wanted, since, until)
             spans = self._pipeline.encode(frame, self._pipeline.keys)
             self._kept[since_ns, until_ns] = wanted, spans

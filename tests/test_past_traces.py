@@ -44,8 +44,17 @@ def test_what_one_service_may_have_done_is_read_at_once(past):
     assert read(past, PAY) == [1, 2, 4]
     assert read(past, PAY, REFUND) == read(past, REFUND) == [1, 2, 4]
     assert past.reads == 1
-    assert read(past, PAY, SHIP) == [1, 2, 3]
+    assert read(past, PAY, SHIP) == [1, 2, 3, 4]
+    assert read(past, REFUND, SHIP) == [1, 2, 3, 4]
     assert past.reads == 2
+
+
+def test_after_some_reads_of_a_step_all_are_read(past, monkeypatch):
+    monkeypatch.setattr(past_traces, "MOST_READS", 1)
+    read(past, PAY)
+    past(at(0).value, at(9).value, frozenset([PAY]))
+    assert read(past, SHIP) == [1, 2, 3, 4]
+    assert past.reads == 3
 
 
 def test_of_few_spans_all_are_read(past, monkeypatch):

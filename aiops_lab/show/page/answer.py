@@ -120,7 +120,7 @@ def worst_window(anomaly: Anomaly) -> WorstWindow:
     return WorstWindow(measure, anomaly.name or anomaly.endpoint, anomaly.details)
 
 
-def spans_of(monitor: Monitor, incident: Incident, trace_id: str) -> pd.DataFrame:
+def spans_of_trace(monitor: Monitor, incident: Incident, trace_id: str) -> pd.DataFrame:
     """Return the spans of one trace of an incident, none where they are no longer in the store."""
     margin = pd.Timedelta(MARGIN_S, "s")
     since = min(begin for begin, _ in incident.episodes) - margin

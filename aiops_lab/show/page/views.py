@@ -31,7 +31,7 @@ from aiops_lab.show.page.answer import (
     cause_key,
     facts_of,
     ledger_of,
-    spans_of,
+    spans_of_trace,
 )
 from aiops_lab.show.page.events import Listeners, TooManyError
 from aiops_lab.show.page.life import MOST_TOP_EVENTS, is_going_on, life_of
@@ -365,7 +365,7 @@ class _Views:
         """Show one request as a waterfall."""
 
         def show(found: Incident) -> ResponseReturnValue:
-            spans = spans_of(self._monitor, found, trace_id)
+            spans = spans_of_trace(self._monitor, found, trace_id)
             if spans.empty:
                 return refusal(404, "Not found", f"The store has no spans of trace {trace_id}.")
             fall = waterfall_picture(spans, MOST_TRACE_BARS, cause_key(found))
@@ -422,7 +422,7 @@ class _Views:
         kept = self._answers.get(incident.id)
         if kept is not None and kept[0] == as_of:
             return kept[1]._replace(incident=incident)
-        made = answer_of(incident, partial(spans_of, self._monitor, incident))
+        made = answer_of(incident, partial(spans_of_trace, self._monitor, incident))
         while len(self._answers) >= MOST_KEPT:
             self._answers.pop(next(iter(self._answers)), None)
         self._answers[incident.id] = as_of, made
