@@ -29,6 +29,7 @@ processes  Which processes know each other by number, and is one still alive?
 shared_state  What do several monitors of one store share? Their state, one at a time.
 watched_spans  Which spans of a store are judged? Those whose values can be, none twice.
 recent_traffic  What do the endpoints do at present? Their requests of the last five minutes.
+past_traces  Which traces does a step of a monitor look back at? Those that its incidents touch.
 monitor    Who watches? Monitor.step on a live store.
 replaying  What would a monitor have found? replay on a recording.
 scale      Past one machine? Spans in many Parquet files, replayed on many workers.
