@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from aiops_lab.diagnosis import LONGEST_REQUEST_NS
 from aiops_lab.numerics import to_timestamp
 from aiops_lab.pipeline import Pipeline
@@ -43,20 +45,26 @@ class PastTraces:
         with what was still open at the later one; others may be among them.
         """
         known, spans = self._kept.get((since_ns, until_ns), (frozenset(), None))
-        if spans is None or not keys <= known:
-            since = to_timestamp(since_ns)
-            until = to_timestamp(until_ns + LONGEST_REQUEST_NS)
-            is_worth_it = self.reads < MOST_READS
-            if not is_worth_it or self._spans.count_roughly(since, until) <= FEW_SPANS:
-                wanted = keys.union(self._pipeline.keys)
-                frame = self._spans.between(since, until)
-            else:
-                wanted = known | keys | self._beside(keys)
-                frame = self._spans.traces_of(wanted, since, until)
-            spans = self._pipeline.encode(frame, self._pipeline.keys)
-            self._kept[since_ns, until_ns] = wanted, spans
-            self.reads += 1
+        if spans is not None and keys <= known:
+            return spans
+        since = to_timestamp(since_ns)
+        until = to_timestamp(until_ns + LONGEST_REQUEST_NS)
+        if self._is_worth_looking(since, until):
+            wanted = known | keys | self._beside(keys)
+            frame = self._spans.traces_of(wanted, since, until)
+        else:
+            wanted = keys.union(self._pipeline.keys)
+            frame = self._spans.between(since, until)
+        spans = self._pipeline.encode(frame, self._pipeline.keys)
+        self._kept[since_ns, until_ns] = wanted, spans
+        self.reads += 1
         return spans
+
+    def _is_worth_looking(self, since: pd.Timestamp, until: pd.Timestamp) -> bool:
+        """Return whether to look for some traces takes less time than to read all spans."""
+        if self.reads >= MOST_READS:
+            return False
+        return self._spans.count_roughly(since, until) > FEW_SPANS
 
     def _beside(self, keys: frozenset[Key]) -> frozenset[Key]:
         """Return all endpoints of the service that some are of, none where these are of several.

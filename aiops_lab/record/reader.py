@@ -168,21 +168,17 @@ class SpanReader:
 
     def count_outside(self, since: Any, until: Any) -> int:
         """Return how many spans on disk ended before `since`, or at or after `until`."""
-        limits = {
-            "since": _nanoseconds("since", since, -FOREVER),
-            "until": _nanoseconds("until", until, FOREVER),
-        }
-        self._check_open()
-        return self._ask(lambda db: db.execute(database.COUNT_OUTSIDE, limits).fetchone()[0])
+        return self._count(database.COUNT_OUTSIDE, since, until)
 
     def count_roughly(self, since: Any, until: Any) -> int:
         """Return about how many spans ended between two moments, without looking at each."""
-        limits = {
-            "since": _nanoseconds("since", since, -FOREVER),
-            "until": _nanoseconds("until", until, FOREVER),
-        }
+        return self._count(database.COUNT_SORTED, since, until)
+
+    def _count(self, query: str, since: Any, until: Any) -> int:
+        """Return the number that a query counts, of two moments."""
+        limits = _two_moments(since, until)
         self._check_open()
-        return self._ask(lambda db: db.execute(database.COUNT_SORTED, limits).fetchone()[0])
+        return self._ask(lambda db: db.execute(query, limits).fetchone()[0])
 
     def count_part(self, after: int, bounds_s: Sequence[float]) -> counting.Part:
         """Return the requests in the rows after one; `RequestCounter` adds them up."""
@@ -259,12 +255,18 @@ def as_path(path: Any) -> Path:
 def _limits(since: Any, until: Any, without: tuple[int, int, int]) -> dict[str, Any]:
     """Return the times of spans as a query takes them."""
     mark, marked_since, marked_until = without
-    return {
-        "since": _nanoseconds("since", since, -FOREVER),
-        "until": _nanoseconds("until", until, FOREVER),
+    return _two_moments(since, until) | {
         "mark": mark,
         "marked_since": marked_since,
         "marked_until": marked_until,
+    }
+
+
+def _two_moments(since: Any, until: Any) -> dict[str, Any]:
+    """Return two moments as queries take them, in Unix ns."""
+    return {
+        "since": _nanoseconds("since", since, -FOREVER),
+        "until": _nanoseconds("until", until, FOREVER),
     }
 
 
